@@ -1,0 +1,37 @@
+"""How near two images are, for each sample: (B, ...) against (B, ...) of the same shape, values in [0, 1]."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from latentopt.errors import InputError
+
+
+def mse(image: Tensor, reference: Tensor) -> Tensor:
+    """Mean squared error (B,)."""
+    if image.shape != reference.shape:
+        raise InputError("image", f"the reference's shape {tuple(reference.shape)}", tuple(image.shape))
+    return (image - reference).square().flatten(1).mean(1)
+
+
+def psnr(image: Tensor, reference: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio (B,) in dB, for a peak of 1; infinite where the images are equal."""
+    return -10 * mse(image, reference).log10()
+
+
+def ssim(image: Tensor, reference: Tensor) -> Tensor:
+    """Structural similarity (B,) of images (B, C, H, W), after Wang et al. 2004.
+
+    Gaussian window of standard deviation 1.5 and 11 x 11 pixels, data range 1, pixels nearer to the border than the
+    window reaches left out. On a smaller image the window shrinks, with its standard deviation, to fit.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    if image.shape != reference.shape or image.ndim != 4:
+        raise InputError("image", f"the reference's shape {tuple(reference.shape)}, (B, C, H, W)", tuple(image.shape))
+    reach = min(5, (min(image.shape[-2:]) - 1) // 2)
+    value = structural_similarity_index_measure(
+        image, reference, sigma=min(1.5, reach / 3.5), data_range=1.0, reduction="none"
+    )
+    assert isinstance(value, Tensor)
+    return value.reshape(len(image))

@@ -1,0 +1,28 @@
+"""Optimisers: one file a method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from latentopt.errors import InputError
+from latentopt.optimizers.adam import Adam
+from latentopt.optimizers.adr_gd import ADRGD, FreeGates, SoftGates
+from latentopt.optimizers.base import Optimizer
+from latentopt.optimizers.gd import GD
+
+__all__ = ["ADRGD", "GD", "NAMED", "Adam", "FreeGates", "Optimizer", "SoftGates", "named"]
+
+NAMED: dict[str, Callable[[], Optimizer]] = {"adr-gd": ADRGD, "adr-gd-paper": ADRGD.paper, "adam": Adam, "gd": GD}
+
+
+def named(optimizer: Optimizer | str) -> Optimizer:
+    """The optimiser itself, or the one registered under a name, with its defaults.
+
+    >>> named("adam")
+    Adam(lr=0.1, betas=(0.9, 0.999), eps=1e-12, schedule='cosine')
+    """
+    if isinstance(optimizer, Optimizer):
+        return optimizer
+    if optimizer not in NAMED:
+        raise InputError("optimizer", f"one of {', '.join(NAMED)}, or an Optimizer", repr(optimizer))
+    return NAMED[optimizer]()

@@ -1,0 +1,52 @@
+"""Adam (Kingma and Ba 2015, arXiv 1412.6980), projected; elementwise, so samples do not touch each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from latentopt.errors import positive
+from latentopt.optimizers.base import Descent, Schedule, check_schedule, scheduled
+from latentopt.problem import Problem
+
+
+class AdamState(NamedTuple):
+    t: int  # steps done
+    mean: Tensor  # (B, *shape) of the gradients
+    square: Tensor  # (B, *shape) mean of their squares
+
+
+@dataclass(frozen=True)
+class Adam(Descent):
+    """Adam with a falling step size.
+
+    Args:
+        lr: first step size, > 0, in units of the input.
+        betas: decay of the two means, in [0, 1).
+        eps: added to the root of the mean square. Far under torch's 1e-8, because the gradients of a mean squared
+            error over many pixels are small.
+        schedule: how the step size falls over the planned steps.
+    """
+
+    lr: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-12
+    schedule: Schedule = "cosine"
+
+    def __post_init__(self) -> None:
+        positive("Adam.lr", self.lr)
+        check_schedule(self.schedule)
+
+    def init(self, problem: Problem, x: Tensor) -> AdamState:
+        return AdamState(0, torch.zeros_like(x), torch.zeros_like(x))
+
+    def update(self, problem: Problem, x: Tensor, grad: Tensor, state: AdamState) -> tuple[Tensor, AdamState]:
+        t = state.t + 1
+        mean = torch.lerp(grad, state.mean, self.betas[0])
+        square = torch.lerp(grad.square(), state.square, self.betas[1])
+        m, v = mean / (1 - self.betas[0] ** t), square / (1 - self.betas[1] ** t)
+        lr = self.lr * scheduled(self.schedule, state.t, problem.steps)
+        return problem.feasible.project(x - lr * m / (v.sqrt() + self.eps)), AdamState(t, mean, square)

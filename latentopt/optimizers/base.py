@@ -1,0 +1,90 @@
+"""What every optimiser is: `init` and `step`, pure functions of their arguments; only `latentopt.solve` iterates."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+
+from latentopt.errors import InputError
+from latentopt.problem import Evaluation, Problem
+
+State = Any
+"""A named tuple (nested as needed) of tensors with a leading batch dimension and of numbers that all samples share."""
+
+
+class Cost(NamedTuple):
+    """What a step costs each sample."""
+
+    forwards: int
+    backwards: int
+
+
+class Step(NamedTuple):
+    """What one step returns."""
+
+    x: Tensor  # (B, *shape) the next iterate, in the feasible set
+    state: State
+    here: Evaluation  # of the real network at the iterate the step started from
+    cost: Cost
+    info: dict[str, Tensor] = {}  # name to (B,), for the history
+
+
+class Optimizer(ABC):
+    """A method. Frozen: hyperparameters only; all that changes is in the state."""
+
+    @abstractmethod
+    def init(self, problem: Problem, x: Tensor) -> State:
+        """The state before the first step, at the start ``x`` (B, *shape)."""
+
+    @abstractmethod
+    def step(self, problem: Problem, x: Tensor, state: State) -> Step:
+        """One step from ``x`` (B, *shape). Pure: neither argument is changed, randomness comes from `problem.draws`."""
+
+
+class Descent(Optimizer):
+    """A method that needs one gradient a step and says only what to do with it."""
+
+    @abstractmethod
+    def update(self, problem: Problem, x: Tensor, grad: Tensor, state: State) -> tuple[Tensor, State]:
+        """The next iterate and state, given the gradient (B, *shape) at ``x``."""
+
+    def step(self, problem: Problem, x: Tensor, state: State) -> Step:
+        here, grad = problem.gradient(x)
+        following, state = self.update(problem, x, grad, state)
+        return Step(following, state, here, Cost(1, 1), {"grad_norm": sample_norm(grad)})
+
+
+Schedule = Literal["constant", "linear", "cosine"]
+
+
+def check_schedule(name: str) -> None:
+    """Raise `InputError` unless ``name`` is a `Schedule`."""
+    if name not in get_args(Schedule):
+        raise InputError("schedule", f"one of {', '.join(get_args(Schedule))}", name)
+
+
+def scheduled(schedule: Schedule, t: int, steps: int) -> float:
+    """The factor of the step size at step ``t`` of ``steps``: from 1 at the start towards 0 at the end."""
+    progress = min(t / steps, 1.0)
+    if schedule == "linear":
+        return 1 - progress
+    return (1 + math.cos(math.pi * progress)) / 2 if schedule == "cosine" else 1.0
+
+
+def sample_norm(x: Tensor) -> Tensor:
+    """Euclidean norm of each sample: (B, *shape) to (B,)."""
+    return x.flatten(1).norm(dim=1)
+
+
+def broadcast(value: Tensor, like: Tensor) -> Tensor:
+    """(B,) as (B, 1, ..., 1), to multiply ``like`` (B, *shape)."""
+    return value.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def unit(x: Tensor) -> Tensor:
+    """Each sample divided by its Euclidean norm; zero stays zero."""
+    return x / broadcast(sample_norm(x), x).clamp_min(torch.finfo(x.dtype).tiny)

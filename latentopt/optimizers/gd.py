@@ -1,0 +1,43 @@
+"""Gradient descent, projected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from latentopt.errors import positive
+from latentopt.optimizers.base import Descent, Schedule, check_schedule, scheduled, unit
+from latentopt.problem import Problem
+
+
+class GDState(NamedTuple):
+    t: int  # steps done
+
+
+@dataclass(frozen=True)
+class GD(Descent):
+    """``x <- project(x - lr_t g)``.
+
+    Args:
+        lr: step size, > 0; with ``normalize`` the Euclidean length of a step.
+        normalize: divide each sample's gradient by its norm.
+        schedule: how the step size falls over the planned steps.
+    """
+
+    lr: float = 1.0
+    normalize: bool = False
+    schedule: Schedule = "constant"
+
+    def __post_init__(self) -> None:
+        positive("GD.lr", self.lr)
+        check_schedule(self.schedule)
+
+    def init(self, problem: Problem, x: Tensor) -> GDState:
+        return GDState(0)
+
+    def update(self, problem: Problem, x: Tensor, grad: Tensor, state: GDState) -> tuple[Tensor, GDState]:
+        lr = self.lr * scheduled(self.schedule, state.t, problem.steps)
+        direction = unit(grad) if self.normalize else grad
+        return problem.feasible.project(x - lr * direction), GDState(state.t + 1)

@@ -1,0 +1,96 @@
+"""A problem: which input of a frozen network minimises an objective on its output, for each sample of a batch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from latentopt.draws import Draws
+from latentopt.errors import InputError, positive
+from latentopt.objectives import Objective, take
+from latentopt.sets import FeasibleSet, Free
+
+Success = Callable[[Tensor, Tensor], Tensor]
+
+
+class Evaluation(NamedTuple):
+    """A network and its objective at some inputs."""
+
+    value: Tensor  # (B,) objective, detached
+    output: Tensor  # (B, *out), detached
+
+
+class Problem:
+    """Network, objective, feasible set and success test for a batch of samples.
+
+    Args:
+        network: maps inputs (B, *shape) to outputs (B, *out), each sample by itself. Never changed.
+        objective: maps outputs to (B,), to be minimised (`latentopt.objectives`).
+        shape: shape of one input.
+        batch: number of samples B.
+        feasible: where inputs may be; also where random starts come from.
+        success: maps objective values (B,) and outputs to a mask (B,): these samples are solved. None: never.
+        like: tensor whose dtype and device the inputs have; default float32 on the CPU.
+    """
+
+    # What `solve` fills in for an optimiser:
+    draws: Draws  # the only source of randomness
+    steps: int  # planned number of steps, where schedules end
+
+    def __init__(
+        self,
+        network: Callable[[Tensor], Tensor],
+        objective: Objective,
+        shape: Sequence[int],
+        batch: int,
+        feasible: FeasibleSet | None = None,
+        success: Success | None = None,
+        like: Tensor | None = None,
+    ) -> None:
+        positive("batch", batch, integer=True)
+        self.network, self.objective, self.shape, self.batch = network, objective, tuple(shape), batch
+        self.feasible = feasible or Free()
+        self.success = success
+        self.like = torch.empty(0) if like is None else like.new_empty(0)
+
+    def rows(self, sample: Tensor, draws: Draws, steps: int) -> Self:
+        """The problem whose batch is the samples ``sample`` (rows,) long, each as often as it is named."""
+        problem = copy.copy(self)
+        problem.objective, problem.feasible = take(self.objective, sample), self.feasible.take(sample)
+        problem.batch, problem.draws, problem.steps = len(sample), draws, steps
+        return problem
+
+    def random_start(self) -> Tensor:
+        """Random points of the feasible set (B, *shape), projected."""
+        like = self.like.new_empty(self.batch, *self.shape)
+        return self.feasible.project(self.feasible.sample(like, self.draws))
+
+    def loss(self, output: Tensor) -> Tensor:
+        """The objective (B,) of an output; differentiable.
+
+        Raises:
+            InputError: it is not one number a sample.
+        """
+        loss = self.objective(output)
+        if loss.shape != output.shape[:1]:
+            raise InputError("objective", f"one value a sample, shape ({len(output)},)", tuple(loss.shape))
+        return loss
+
+    @torch.no_grad()
+    def evaluate(self, x: Tensor) -> Evaluation:
+        """One forward: the objective and the output at ``x`` (B, *shape)."""
+        output = self.network(x)
+        return Evaluation(self.loss(output), output)
+
+    def gradient(self, x: Tensor) -> tuple[Evaluation, Tensor]:
+        """One forward and one backward: the evaluation at ``x`` (B, *shape) and its gradient (B, *shape)."""
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            output = self.network(x)
+            value = self.loss(output)
+            (grad,) = torch.autograd.grad(value.sum(), x)
+        return Evaluation(value.detach(), output.detach()), grad

@@ -1,0 +1,100 @@
+"""What a solve returns, and how it is kept."""
+
+from __future__ import annotations
+
+import enum
+import json
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from latentopt.errors import InputError, LatentOptError
+from latentopt.networks import frozen
+
+
+class Status(enum.IntEnum):
+    """Why a sample stopped."""
+
+    SOLVED = 0  # the success test holds on the returned input
+    BUDGET = 1  # all steps were done
+    NONFINITE = 2  # every restart met a value that is not finite; the best before that is returned
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The best input found for each of B samples, chosen by the objective among all restarts and iterates."""
+
+    x: Tensor  # (B, *shape) inputs
+    value: Tensor  # (B,) objective at x
+    output: Tensor  # (B, *out) of the network at x
+    status: tuple[Status, ...]  # B
+    restart: Tensor  # (B,) long, which restart found x
+    forwards: Tensor  # (B,) long, network evaluations of all restarts together
+    backwards: Tensor  # (B,) long
+    history: dict[str, Tensor]  # name to (steps, restarts, B), NaN once a sample has stopped; "loss" is always there
+    meta: dict[str, Any]  # optimizer, steps, restarts, seed, seconds, versions
+
+    def save(self, path: str | Path, overwrite: bool = False) -> None:
+        """Write everything to one safetensors file; `load` returns it exactly.
+
+        Raises:
+            InputError: the file exists and ``overwrite`` is not set, or its folder does not.
+        """
+        from safetensors.torch import save
+
+        path = Path(path)
+        if path.exists() and not overwrite:
+            raise InputError(str(path), "a new file, or overwrite=True", "an existing one")
+        if not path.parent.is_dir():
+            raise InputError(str(path.parent), "an existing folder", "none")
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
+        tensors |= {f"history/{name}": values for name, values in self.history.items()}
+        tensors["status"] = torch.tensor(self.status)
+        content = save({name: t.cpu().contiguous() for name, t in tensors.items()}, {"meta": json.dumps(self.meta)})
+        write_atomically(path, content)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Result:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: no such file, or not one that `save` wrote.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        if not Path(path).is_file():
+            raise InputError(str(path), "a file", "none")
+        try:
+            with safe_open(path, "pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                meta = json.loads(file.metadata()["meta"])
+            history = {n.removeprefix("history/"): tensors.pop(n) for n in list(tensors) if n.startswith("history/")}
+            status = tuple(Status(code) for code in tensors.pop("status").tolist())
+            return cls(**tensors, status=status, history=history, meta=meta)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise InputError(str(path), "a result saved by latentopt", f"another file ({error})") from error
+
+    def verify(self, network: nn.Module, tolerance: float = 1e-5) -> None:
+        """Check that the network still returns `output` for `x`: the same weights, the same input.
+
+        Raises:
+            LatentOptError: some output differs by more than ``tolerance``.
+        """
+        with frozen(network), torch.no_grad():
+            error = (network(self.x) - self.output).abs().max().item()
+        if not error <= tolerance:
+            raise LatentOptError(f"the network's output differs from the saved one by {error:.3g}: other weights?")
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that whoever reads it, after any crash, finds the whole content or the former one."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

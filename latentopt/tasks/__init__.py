@@ -1,0 +1,1 @@
+"""Tasks: what users come for, each as a problem."""

@@ -1,0 +1,83 @@
+"""Networks of the shipped models: plain modules with ReLU hidden layers, built from the numbers in a card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+
+class MLP(nn.Module):
+    """Fully connected ReLU network, affine at the end.
+
+    Args:
+        sizes: widths from input to output, e.g. ``(20, 500, 500, 784)``.
+        shape: features of the output, whose product is ``sizes[-1]``; default ``(sizes[-1],)``.
+        sigmoid: squash the output into (0, 1).
+
+    Maps ``(B, *any)`` with ``sizes[0]`` values a sample to ``(B, *shape)``.
+    """
+
+    def __init__(self, sizes: Sequence[int], shape: Sequence[int] | None = None, sigmoid: bool = False) -> None:
+        super().__init__()
+        self.shape = tuple(shape) if shape else (sizes[-1],)
+        layers: list[nn.Module] = [nn.Flatten()]
+        for width, following in zip(sizes[:-1], sizes[1:], strict=True):
+            layers += [nn.Linear(width, following), nn.ReLU()]
+        layers[-1] = nn.Sigmoid() if sigmoid else nn.Identity()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x).unflatten(1, self.shape)
+
+
+class ConvGenerator(nn.Module):
+    """DCGAN generator for 28 x 28 images (Radford et al. 2015): ConvTranspose, BatchNorm, ReLU, and tanh at the end.
+
+    Args:
+        latent: number of latent values.
+        channels: maps at 7 x 7 and at 14 x 14.
+
+    Maps ``(B, latent)`` to ``(B, 1, 28, 28)`` in (-1, 1).
+    """
+
+    def __init__(self, latent: int = 64, channels: tuple[int, int] = (128, 64)) -> None:
+        super().__init__()
+        wide, narrow = channels
+        self.layers = nn.Sequential(
+            nn.Unflatten(1, (latent, 1, 1)),
+            nn.ConvTranspose2d(latent, wide, 7, bias=False),
+            nn.BatchNorm2d(wide),
+            nn.ReLU(),
+            nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(narrow),
+            nn.ReLU(),
+            nn.ConvTranspose2d(narrow, 1, 4, stride=2, padding=1),
+            nn.Tanh(),
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.layers(z)
+
+
+class ConvDiscriminator(nn.Module):
+    """DCGAN discriminator for 28 x 28 images: strided convolutions, LeakyReLU.
+
+    Maps ``(B, 1, 28, 28)`` in [-1, 1] to logits ``(B,)``.
+    """
+
+    def __init__(self, channels: tuple[int, int] = (64, 128)) -> None:
+        super().__init__()
+        narrow, wide = channels
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, narrow, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(narrow, wide, 4, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(wide),
+            nn.LeakyReLU(0.2),
+            nn.Flatten(),
+            nn.Linear(wide * 7 * 7, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x).squeeze(1)

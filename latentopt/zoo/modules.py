@@ -1,0 +1,125 @@
+"""LightningModules that train generators; what they train is exported as plain modules (`latentopt.zoo.cards`)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import lightning
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class VAE(lightning.LightningModule):
+    """Variational autoencoder (Kingma and Welling 2014) with Bernoulli likelihood and a standard normal prior.
+
+    Args:
+        decoder: latents ``(B, d)`` to images in (0, 1).
+        encoder: images to ``(B, 2 d)``, the mean and the log variance of the latents.
+        beta: weight of the KL term.
+        lr: learning rate of Adam, annealed to 0 by a cosine over the training.
+    """
+
+    output_range = (0.0, 1.0)
+
+    def __init__(self, decoder: nn.Module, encoder: nn.Module, beta: float = 1.0, lr: float = 1e-3) -> None:
+        super().__init__()
+        self.decoder, self.encoder = decoder, encoder
+        self.beta, self.lr = beta, lr
+
+    def training_step(self, batch: list[Tensor], index: int) -> Tensor:
+        x = batch[0]
+        mu, log_var = self.encoder(x).chunk(2, dim=1)
+        z = mu + torch.randn_like(mu) * (0.5 * log_var).exp()
+        data = F.binary_cross_entropy(self.decoder(z), x, reduction="sum") / len(x)
+        kl = 0.5 * (mu.square() + log_var.exp() - 1 - log_var).sum(1).mean()
+        self.log_dict({"train/data": data, "train/kl": kl}, prog_bar=True, on_step=False, on_epoch=True)
+        return data + self.beta * kl
+
+    def configure_optimizers(self):
+        adam = torch.optim.Adam(self.parameters(), self.lr)
+        steps = int(self.trainer.estimated_stepping_batches)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
+        return {"optimizer": adam, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The trained parts by the name they are exported under."""
+        return {"generator": self.decoder, "encoder": self.encoder}
+
+
+class GAN(lightning.LightningModule):
+    """Non-saturating GAN (Goodfellow et al. 2014) with the DCGAN settings (Radford et al. 2015, arXiv 1511.06434).
+
+    The exported generator is an exponential moving average of the trained one; its BatchNorm statistics are
+    measured anew at the end, over many latents, because those of the average do not belong to its weights.
+
+    Args:
+        generator: latents ``(B, latent)`` to images in (-1, 1).
+        discriminator: images in [-1, 1] to logits ``(B,)``.
+        latent: number of latent values.
+        lr: learning rate of both Adams (betas .5, .999).
+        ema: decay of the moving average, per step.
+    """
+
+    output_range = (-1.0, 1.0)
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        latent: int = 64,
+        lr: float = 2e-4,
+        ema: float = 0.999,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.generator, self.discriminator = generator, discriminator
+        self.average = copy.deepcopy(generator).requires_grad_(False)
+        self.latent, self.lr, self.ema = latent, lr, ema
+
+    def _latents(self, count: int) -> Tensor:
+        return torch.randn(count, self.latent, device=self.device)
+
+    def training_step(self, batch: list[Tensor], index: int) -> None:
+        for_generator, for_discriminator = self.optimizers()  # pyright: ignore[reportGeneralTypeIssues]
+        real = 2 * batch[0] - 1
+        fake = self.generator(self._latents(len(real)))
+        loss_d = F.softplus(-self.discriminator(real)).mean() + F.softplus(self.discriminator(fake.detach())).mean()
+        for_discriminator.zero_grad()
+        self.manual_backward(loss_d)
+        for_discriminator.step()
+
+        loss_g = F.softplus(-self.discriminator(fake)).mean()
+        for_generator.zero_grad()
+        self.manual_backward(loss_g)
+        for_generator.step()
+        with torch.no_grad():
+            for mean, now in zip(self.average.parameters(), self.generator.parameters(), strict=True):
+                mean.lerp_(now, 1 - self.ema)
+        self.log_dict({"train/generator": loss_g, "train/discriminator": loss_d}, prog_bar=True, on_epoch=True)
+
+    def on_train_end(self) -> None:
+        _measure_batch_norm(self.average, (self._latents(256) for _ in range(64)))
+
+    def configure_optimizers(self):
+        return [
+            torch.optim.Adam(net.parameters(), self.lr, betas=(0.5, 0.999))
+            for net in (self.generator, self.discriminator)
+        ]
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The trained parts by the name they are exported under."""
+        return {"generator": self.average}
+
+
+@torch.no_grad()
+def _measure_batch_norm(module: nn.Module, batches: Iterator[Tensor]) -> None:
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over the batches
+    module.train()
+    for batch in batches:
+        module(batch)
+    module.eval()
