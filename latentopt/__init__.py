@@ -13,6 +13,7 @@ from latentopt.result import Result, Status
 from latentopt.solve import solve
 from latentopt.tasks.maximize import maximize
 from latentopt.tasks.reconstruct import Reconstruction
+from latentopt.zoo.cards import load
 
 __all__ = [
     "ADRGD",
@@ -27,6 +28,7 @@ __all__ = [
     "Result",
     "SoftGates",
     "Status",
+    "load",
     "maximize",
     "metrics",
     "objectives",

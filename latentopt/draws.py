@@ -1,4 +1,4 @@
-"""Random numbers that depend on the seed, a key and the restart: never on the batch, the device or what was drawn before.
+"""Random numbers from a seed, a key and the restart: never from the batch, the device or what was drawn before.
 
 So a batch gives each sample what it would get alone, a step is a pure function, and a resumed run needs no saved
 generator state. All samples of a batch share the numbers of a restart.

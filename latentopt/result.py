@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import os
+import platform
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,17 @@ class Result:
             error = (network(self.x) - self.output).abs().max().item()
         if not error <= tolerance:
             raise LatentOptError(f"the network's output differs from the saved one by {error:.3g}: other weights?")
+
+
+def versions() -> dict[str, str]:
+    """Versions that decide what a run gives."""
+    import latentopt
+
+    return {
+        "latentopt": latentopt.__version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -76,7 +76,7 @@ class Box(FeasibleSet):
 
 @dataclass(frozen=True, eq=False)
 class LinfBall(FeasibleSet):
-    """``max |x - center| <= eps``; ``center`` (B, *features), ``eps`` >= 0 a number or (B,). Random points are uniform."""
+    """``max |x - center| <= eps``: ``center`` (B, *features), ``eps`` >= 0 a number or (B,); random points uniform."""
 
     center: Tensor
     eps: float | Tensor
@@ -97,7 +97,7 @@ class LinfBall(FeasibleSet):
 
 @dataclass(frozen=True, eq=False)
 class L2Ball(FeasibleSet):
-    """``||x - center||_2 <= eps``; ``center`` (B, *features), ``eps`` >= 0 a number or (B,). Random points are uniform."""
+    """``||x - center||_2 <= eps``: ``center`` (B, *features), ``eps`` >= 0 a number or (B,); random points uniform."""
 
     center: Tensor
     eps: float | Tensor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -11,14 +10,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-import latentopt
 from latentopt.draws import Draws
 from latentopt.errors import InputError, positive
 from latentopt.networks import frozen
 from latentopt.optimizers import named
 from latentopt.optimizers.base import Optimizer, State, Step
 from latentopt.problem import Problem
-from latentopt.result import Result, Status
+from latentopt.result import Result, Status, versions
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,11 +189,7 @@ class _Run:
                 "restarts": self.restarts,
                 "seed": self.seed,
                 "seconds": seconds,
-                "versions": {
-                    "latentopt": latentopt.__version__,
-                    "torch": torch.__version__,
-                    "python": platform.python_version(),
-                },
+                "versions": versions(),
             },
         )
 

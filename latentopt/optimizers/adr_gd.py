@@ -6,6 +6,7 @@ makes the gates variables of their own, so that the descent can look past the bo
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -30,12 +31,24 @@ class Look(NamedTuple):
     info: dict[str, Tensor]  # name to (B,)
 
 
+class Gates(ABC):
+    """How the gates move, and what they say of the descent. Frozen: hyperparameters only."""
+
+    @abstractmethod
+    def init(self, problem: Problem, x: Tensor) -> State:
+        """The gates' state at the start ``x`` (B, *shape)."""
+
+    @abstractmethod
+    def look(self, problem: Problem, x: Tensor, state: State) -> Look:
+        """The direction the input is to descend along from ``x``, and the gates' next state. Pure."""
+
+
 class SoftState(NamedTuple):
     t: int  # steps done
 
 
 @dataclass(frozen=True)
-class SoftGates:
+class SoftGates(Gates):
     """Gates tied to the activation pattern, softly: ``eta = 1/2 + h / (alpha tau rms(h))``.
 
     The network itself is evaluated as it is; only the gradient passes through the gates ``sigmoid(h / (tau rms))``,
@@ -47,7 +60,7 @@ class SoftGates:
         phase: share of the steps, in (0, 1], over which tau falls linearly to 0; from then on the gates are ReLU's.
     """
 
-    tau: float = 1.0
+    tau: float = 0.25
     phase: float = 0.5
 
     def __post_init__(self) -> None:
@@ -78,7 +91,7 @@ class FreeState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FreeGates:
+class FreeGates(Gates):
     """Gates as variables eta of their own, as the paper prints it (eqs. 6, 8, 9, Algorithm 1).
 
     Args:
@@ -195,7 +208,7 @@ class ADRGD(Optimizer):
         InputError: (from the first step) the network calls no ReLU.
     """
 
-    gates: SoftGates | FreeGates = field(default_factory=SoftGates)
+    gates: Gates = field(default_factory=SoftGates)
     descent: Descent = field(default_factory=Adam)
 
     @classmethod

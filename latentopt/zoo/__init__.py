@@ -1,0 +1,1 @@
+"""The zoo: pretrained models with cards, their architectures and the LightningModules that train them."""

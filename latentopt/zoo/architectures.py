@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -22,7 +23,7 @@ class MLP(nn.Module):
         super().__init__()
         self.shape = tuple(shape) if shape else (sizes[-1],)
         layers: list[nn.Module] = [nn.Flatten()]
-        for width, following in zip(sizes[:-1], sizes[1:], strict=True):
+        for width, following in pairwise(sizes):
             layers += [nn.Linear(width, following), nn.ReLU()]
         layers[-1] = nn.Sigmoid() if sigmoid else nn.Identity()
         self.layers = nn.Sequential(*layers)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import lightning
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,6 +23,7 @@ class VAE(lightning.LightningModule):
     """
 
     output_range = (0.0, 1.0)
+    exported = {"generator": "decoder", "encoder": "encoder"}  # part of the model to argument
 
     def __init__(self, decoder: nn.Module, encoder: nn.Module, beta: float = 1.0, lr: float = 1e-3) -> None:
         super().__init__()
@@ -37,7 +39,7 @@ class VAE(lightning.LightningModule):
         self.log_dict({"train/data": data, "train/kl": kl}, prog_bar=True, on_step=False, on_epoch=True)
         return data + self.beta * kl
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         adam = torch.optim.Adam(self.parameters(), self.lr)
         steps = int(self.trainer.estimated_stepping_batches)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
@@ -63,6 +65,7 @@ class GAN(lightning.LightningModule):
     """
 
     output_range = (-1.0, 1.0)
+    exported = {"generator": "generator"}
 
     def __init__(
         self,
@@ -102,7 +105,7 @@ class GAN(lightning.LightningModule):
     def on_train_end(self) -> None:
         _measure_batch_norm(self.average, (self._latents(256) for _ in range(64)))
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         return [
             torch.optim.Adam(net.parameters(), self.lr, betas=(0.5, 0.999))
             for net in (self.generator, self.discriminator)

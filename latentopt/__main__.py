@@ -1,0 +1,7 @@
+"""`python -m latentopt`."""
+
+import sys
+
+from latentopt.cli import main
+
+sys.exit(main())

@@ -1,0 +1,245 @@
+"""The command line: `latentopt COMMAND ...`. Bad input is one line on stderr and exit code 2, with nothing done."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import latentopt
+from latentopt.errors import InputError, LatentOptError
+
+HELP = """\
+usage: latentopt COMMAND ...
+
+Optimise the input of frozen, pretrained piecewise-linear networks.
+
+commands:
+  reconstruct                find the latents whose images explain your targets
+  run RECIPE                 do the job that a recipe describes; any field can be overridden (--steps 100)
+  train RECIPE               train a generator and export it as a model
+  recipes list | show NAME | copy NAME FILE
+  models  list | show NAME
+
+examples:
+  latentopt run digits
+  latentopt reconstruct --model mnist-vae --targets my/*.png --resize --out runs/mine
+  latentopt reconstruct --model mnist-dcgan --targets images.npz --operator downsample --operator.factor 4
+  latentopt recipes copy digits mine.yaml && latentopt run mine.yaml --optimizer adam
+
+latentopt COMMAND --help lists a command's options; latentopt --version tells the version.
+Exit codes: 0 all done; 2 bad input, nothing done; 3 done, but some targets were skipped.
+"""
+SKIPPED_SOME = 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except LatentOptError as error:
+        print(f"latentopt: error: {_one_line(str(error))}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("latentopt: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if words[0] == "--version":
+        print(latentopt.__version__)
+        return 0
+    command, rest = words[0], words[1:]
+    commands = {"reconstruct": _reconstruct, "train": _train, "run": _run, "recipes": _recipes, "models": _models}
+    if command not in commands:
+        raise InputError("command", f"one of {', '.join(commands)}", repr(command))
+    return commands[command](rest)
+
+
+def _reconstruct(words: list[str], recipe: dict[str, Any] | None = None) -> int:
+    from latentopt.jobs.reconstruct import reconstruct
+
+    report = reconstruct(**_arguments("reconstruct", reconstruct, words, recipe)[0])
+    _print_report(report)
+    return SKIPPED_SOME if report.skipped else 0
+
+
+def _train(words: list[str], recipe: dict[str, Any] | None = None) -> int:
+    from latentopt.jobs.train import train
+
+    if recipe is None:
+        if not words or words[0].startswith("-"):
+            raise InputError("train", "a recipe's name or file first", " ".join(words) or "nothing")
+        recipe, words = _recipe(words[0]), words[1:]
+    arguments, plain = _arguments("train", train, words, recipe, skip="architecture")
+    folder = train(**arguments, architecture=plain["module"]["init_args"])
+    print(f"{folder}: {json.dumps(yaml.safe_load((folder / 'card.yaml').read_text())['quality'])}")
+    return 0
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0].startswith("-"):
+        raise InputError("run", "a recipe's name or file first", " ".join(words) or "nothing")
+    recipe = _recipe(words[0])
+    jobs: dict[str, Callable[[list[str], dict[str, Any]], int]] = {"reconstruct": _reconstruct, "train": _train}
+    if recipe.get("job") not in jobs:
+        raise InputError(f"{words[0]}: job", f"one of {', '.join(jobs)}", repr(recipe.get("job")))
+    return jobs[recipe["job"]](words[1:], recipe)
+
+
+def _arguments(
+    job: str, function: Callable[..., Any], words: list[str], recipe: dict[str, Any] | None, skip: str = ""
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A job's arguments, from its recipe and the command line: as objects, and as plain data."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog=f"latentopt {job}", exit_on_error=False)
+    parser.description = inspect.getdoc(function).splitlines()[0]  # pyright: ignore[reportOptionalMemberAccess]
+    parser.add_argument("--config", action="config", help="YAML whose values the other options override")
+    listed = "targets" in inspect.signature(function).parameters
+    if listed:
+        described = "image files and folders; or one .npy or .npz array; or a data set's name (digits, mnist, ...)"
+        parser.add_argument("--targets", nargs="+", type=str, required=True, help=described)
+    parser.add_function_arguments(function, as_positional=False, skip=({skip, "targets"} - {""}))
+    if recipe is not None:
+        fields = {key: _long_name(key, value) for key, value in recipe.items() if key != "job"}
+        words = ["--config", json.dumps(fields), *words]
+    try:
+        plain = parser.parse_args(_completed(words, parser))
+        values = parser.instantiate(plain)
+    except argparse.ArgumentError as error:
+        cause = error.__context__
+        while cause is not None and not isinstance(cause, InputError):
+            cause = cause.__context__
+        raise cause or LatentOptError(str(error)) from error
+    names = [name for name in inspect.signature(function).parameters if name != skip]
+    return {name: values[name] for name in names}, plain.as_dict()
+
+
+def _completed(words: list[str], parser: Any) -> list[str]:
+    """Options with short names spelled out, and flags without a value set to true."""
+    flags = {
+        f"--{action.dest}" for action in parser._actions if getattr(action, "_typehint", None) in (bool, bool | None)
+    }
+    completed: list[str] = []
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
+        before = completed[-1] if completed else ""
+        completed.append(_spelled(before.removeprefix("--"), word) if before.startswith("--") else word)
+        if word in flags and following.startswith("--"):
+            completed.append("true")
+    return completed
+
+
+def _spelled(option: str, word: str) -> str:
+    value = _long_name(option, word)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _long_name(field: str, value: Any) -> Any:
+    """What a short name stands for, where the field is one that takes an object."""
+    from latentopt.jobs.specs import short_names
+
+    known = short_names().get(field)
+    if known is None or not isinstance(value, str) or value.startswith("{") or "." in value or value in known.values():
+        return value
+    if value.lower() not in known:
+        raise InputError(field, f"one of {', '.join(known)}, or a class path", repr(value))
+    return known[value.lower()]
+
+
+def _recipe(name: str) -> dict[str, Any]:
+    path = _recipe_path(name)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(str(path), "YAML", _one_line(str(error))) from error
+    if not isinstance(content, dict):
+        raise InputError(str(path), "a recipe: keys and values", type(content).__name__)
+    return content
+
+
+def _recipe_path(name: str) -> Path:
+    from latentopt.zoo.content import folder
+
+    shipped = folder("recipes") / f"{name}.yaml"
+    if shipped.is_file():
+        return shipped
+    if not Path(name).is_file():
+        known = ", ".join(sorted(path.stem for path in folder("recipes").glob("*.yaml")))
+        raise InputError("recipe", f"a file, or one of {known}", repr(name))
+    return Path(name)
+
+
+def _recipes(words: list[str]) -> int:
+    from latentopt.zoo.content import folder
+
+    match words:
+        case ["list"]:
+            for path in sorted(folder("recipes").glob("*.yaml")):
+                print(f"{path.stem:20s} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
+        case ["show", name]:
+            print(_recipe_path(name).read_text(encoding="utf-8"), end="")
+        case ["copy", name, file]:
+            _copy(_recipe_path(name), Path(file))
+        case _:
+            raise InputError("recipes", "list, show NAME or copy NAME FILE", " ".join(words) or "nothing")
+    return 0
+
+
+def _copy(source: Path, target: Path) -> None:
+    if target.exists():
+        raise InputError(str(target), "a new file", "an existing one")
+    if not target.parent.is_dir():
+        raise InputError(str(target.parent), "an existing folder", "none")
+    target.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    print(target)
+
+
+def _models(words: list[str]) -> int:
+    from latentopt.zoo import cards
+
+    match words:
+        case ["list"]:
+            for name in cards.names():
+                print(f"{name:20s} {cards.read_card(name).summary}")
+        case ["show", name]:
+            print((cards.find(name) / cards.CARD).read_text(encoding="utf-8"), end="")
+        case _:
+            raise InputError("models", "list or show NAME", " ".join(words) or "nothing")
+    return 0
+
+
+def _print_report(report: Any, most: int = 20) -> None:
+    """The table of results, the mean, and what was written."""
+    columns = {"mse": ".5f", "psnr": ".2f", "ssim": ".4f", "loss": ".5f", "forwards": ".0f", "backwards": ".0f"}
+    width = max(len(row["name"]) for row in report.rows)
+    print(f"{report.compared + 's compared':{width}s} " + "".join(f"{name:>10s}" for name in columns) + "   seconds")
+    means = {name: sum(row[name] for row in report.rows) / len(report.rows) for name in [*columns, "seconds"]}
+    for row in [*report.rows[:most], {"name": "mean", **means}]:
+        if row["name"] == "mean" and len(report.rows) > most:
+            print(f"... {len(report.rows) - most} more in results.csv")
+        figures = "".join(f"{row[name]:>10{form}}" for name, form in columns.items())
+        print(f"{row['name']:{width}s} {figures}{row['seconds']:>10.2f}")
+    for name, reason in report.skipped:
+        print(f"skipped {name}: {_one_line(reason)}", file=sys.stderr)
+    print(f"{len(report.rows)} done, {len(report.skipped)} skipped, {report.seconds:.1f} s")
+    for file in report.files:
+        if file.exists():
+            print(f"  {file}")
+
+
+def _one_line(text: str) -> str:
+    text = re.sub(r"^Parser key \"([^\"]*)\":", r"\1:", text)
+    text = re.sub(r"<class '([\w.]+)'>", r"\1", text)
+    return " ".join(text.split())

@@ -1,0 +1,1 @@
+"""Whole jobs over data sets: targets, Lightning loops, tracking, pictures."""

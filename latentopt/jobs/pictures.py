@@ -1,0 +1,97 @@
+"""Pictures a person looks at: grids, a trajectory, a convergence plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_GAP, _WHITE = 2, 255
+
+
+def as_bytes(images: Tensor) -> Tensor:
+    """Images in [0, 1] as bytes, rounded; values outside are clamped."""
+    return (images.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+
+
+def tile(columns: Sequence[Tensor], per_row: int = 2, side: int = 84) -> np.ndarray:
+    """One picture: each sample's images side by side, ``per_row`` samples a row.
+
+    Args:
+        columns: of each column the images (B, C, H, W) bytes, C 1 or 3; sizes may differ between columns, they are
+            enlarged without smoothing to about ``side`` pixels.
+        per_row: samples in a row of the picture.
+        side: height of an image in the picture.
+
+    Returns:
+        (height, width, 3) bytes.
+    """
+    shown = [_enlarged(column, side) for column in columns]
+    samples = [torch.cat([_framed(c[i]) for c in shown], dim=2) for i in range(len(shown[0]))]
+    samples += [torch.full_like(samples[0], _WHITE)] * (-len(samples) % per_row)
+    space = torch.full((3, samples[0].shape[1], 4 * _GAP), _WHITE, dtype=torch.uint8)
+    rows = [
+        torch.cat([part for sample in samples[at : at + per_row] for part in (space, sample)], dim=2)
+        for at in range(0, len(samples), per_row)
+    ]
+    return torch.cat(rows, dim=1).permute(1, 2, 0).numpy()
+
+
+def _enlarged(images: Tensor, side: int) -> Tensor:
+    scale = max(1, round(side / images.shape[-2]))
+    big = images.repeat_interleave(scale, -1).repeat_interleave(scale, -2).expand(-1, 3, -1, -1)
+    short = [max(0, side - size) for size in big.shape[-2:]]
+    left, top = short[1] // 2, short[0] // 2
+    return F.pad(big, (left, short[1] - left, top, short[0] - top), value=_WHITE)
+
+
+def _framed(image: Tensor) -> Tensor:
+    return F.pad(image, (_GAP,) * 4, value=_WHITE)
+
+
+def save_png(path: Path, picture: np.ndarray, titles: Sequence[str] = (), per_row: int = 2) -> None:
+    """Write a picture, with the columns' titles above each sample's column."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    head = 22 if titles else 0
+    sheet = Image.new("RGB", (picture.shape[1], picture.shape[0] + head), "white")
+    sheet.paste(Image.fromarray(picture), (0, head))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    width = picture.shape[1] / (per_row * len(titles)) if titles else 0
+    for at in range(per_row * len(titles)):
+        centre = (at + 0.5) * width + 4 * _GAP * 0.5
+        draw.text((centre, 5), titles[at % len(titles)], fill="black", font=font, anchor="mt")
+    sheet.save(path)
+
+
+def save_gif(path: Path, frames: Sequence[np.ndarray], milliseconds: int = 80) -> None:
+    """Write an endless animation of pictures of one size; the last one stays for two seconds."""
+    from PIL import Image
+
+    images = [Image.fromarray(frame) for frame in frames]
+    durations = [milliseconds] * (len(images) - 1) + [2000]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=durations, loop=0)
+
+
+def save_convergence(path: Path, curves: np.ndarray, label: str) -> None:
+    """Plot the best loss so far by step: every image's curve (N, steps), their median, and the middle half."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    steps = np.arange(1, curves.shape[1] + 1)
+    for curve in curves[:64]:
+        axes.plot(steps, curve, color="tab:blue", alpha=0.15, linewidth=0.8)
+    low, median, high = np.quantile(curves, [0.25, 0.5, 0.75], axis=0)
+    axes.fill_between(steps, low, high, color="tab:blue", alpha=0.25, label="middle half of the images")
+    axes.plot(steps, median, color="tab:blue", label="median")
+    axes.set(yscale="log", xlabel="step", ylabel=label, title="best so far over all restarts")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    figure.savefig(path, dpi=130)

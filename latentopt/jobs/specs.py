@@ -1,0 +1,51 @@
+"""Objects as class paths: how a recipe names an optimiser, an operator or a loss (the convention of jsonargparse)."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from latentopt.objectives import Loss
+from latentopt.operators import Operator
+from latentopt.optimizers import NAMED
+
+
+def describe(value: Any) -> Any:
+    """An object as ``{class_path, init_args}``, built from the arguments its class takes; plain values as they are.
+
+    >>> from latentopt.operators import Downsample
+    >>> describe(Downsample(4))
+    {'class_path': 'latentopt.operators.Downsample', 'init_args': {'factor': 4}}
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return [describe(item) for item in value]
+    if isinstance(value, dict):
+        return {key: describe(item) for key, item in value.items()}
+    if isinstance(value, Tensor):  # no recipe can hold it; enough to tell one from another
+        digest = hashlib.sha256(value.cpu().contiguous().numpy().tobytes()).hexdigest()
+        return f"tensor of shape {tuple(value.shape)}, sha256 {digest[:16]}"
+    kind = type(value)
+    arguments = inspect.signature(kind).parameters
+    init = {name: describe(getattr(value, name)) for name in arguments if hasattr(value, name)}
+    return {"class_path": f"{kind.__module__}.{kind.__qualname__}", **({"init_args": init} if init else {})}
+
+
+def short_names() -> dict[str, dict[str, Any]]:
+    """For each field of a recipe that takes an object, its short names and what they stand for."""
+    return {
+        "optimizer": {name: describe(preset()) for name, preset in NAMED.items()},
+        "operator": _classes(Operator),
+        "loss": _classes(Loss),
+    }
+
+
+def _classes(base: type) -> dict[str, Any]:
+    return {kind.__name__.lower(): f"{kind.__module__}.{kind.__qualname__}" for kind in base.__subclasses__()}

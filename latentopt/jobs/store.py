@@ -1,0 +1,134 @@
+"""A job's folder: which job it holds, what is done, and the results in the end."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from latentopt.errors import InputError
+from latentopt.result import write_atomically
+
+RECIPE, RESULTS, SKIPPED, LATENTS = "recipe.yaml", "results.csv", "skipped.csv", "latents.safetensors"
+WHERE_ONLY = ("out", "wandb", "device", "batch_size", "picture_every")
+"""Settings that say where and how a job runs, not what it computes."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What one batch gave."""
+
+    names: list[str]  # n
+    rows: list[dict[str, Any]]  # n, the rows of the results table
+    tensors: dict[str, Tensor]  # "index" (n,) long, "latents" (n, *latent), "curve" (n, steps), and pictures
+
+
+class Store:
+    """The folder of one job. Each batch is a file, written whole or not at all; a killed job goes on from those.
+
+    Args:
+        folder: new, empty, or holding the same job.
+        recipe: all settings of the job.
+        identity: what, beside the recipe, decides the results (checksums of weights and targets).
+
+    Raises:
+        InputError: the folder holds another job's results, or something else.
+    """
+
+    def __init__(self, folder: Path, recipe: dict[str, Any], identity: dict[str, str]) -> None:
+        self.folder, self.shards = folder, folder / "shards"
+        self.recipe, self.identity = recipe, identity
+        self._check()
+
+    def _check(self) -> None:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InputError(str(self.folder), "a folder", "a file")
+        if not self.folder.exists() or not any(self.folder.iterdir()):
+            return
+        try:
+            held = json.loads((self.folder / "job.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise InputError("out", "a new or empty folder, or one that holds this job", f"{self.folder}") from None
+        now = self._job()
+        differing = [key for key in {**held, **now} if held.get(key) != now.get(key)]
+        if differing:
+            raise InputError(
+                "out", "a new folder, or this job's", f"{self.folder} of a job with other {', '.join(differing)}"
+            )
+
+    def _job(self) -> dict[str, Any]:
+        what = {key: value for key, value in self.recipe.items() if key not in WHERE_ONLY}
+        return json.loads(json.dumps({**what, **self.identity}))
+
+    def open(self) -> None:
+        """Make the folder and say in it which job it holds.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        try:
+            self.shards.mkdir(parents=True, exist_ok=True)
+            content = yaml.safe_dump(self.recipe, sort_keys=False, width=100).encode()
+            write_atomically(self.folder / RECIPE, content)
+            write_atomically(self.folder / "job.json", json.dumps(self._job(), indent=1).encode())
+        except OSError as error:
+            raise InputError("out", "a folder that can be written", f"{self.folder} ({error.strerror})") from error
+
+    def add(self, shard: Shard) -> None:
+        """Keep what a batch gave."""
+        meta = {"names": json.dumps(shard.names), "rows": json.dumps(shard.rows)}
+        content = save({name: t.cpu().contiguous() for name, t in shard.tensors.items()}, meta)
+        write_atomically(self.shards / f"{int(shard.tensors['index'][0]):09d}.safetensors", content)
+
+    def done(self) -> set[int]:
+        """Positions of the targets that are done."""
+        return {int(i) for shard in self._each(("index",)) for i in shard.tensors["index"]}
+
+    def read(self) -> Iterator[Shard]:
+        """The shards, in the order of the targets."""
+        return self._each(None)
+
+    def _each(self, wanted: tuple[str, ...] | None) -> Iterator[Shard]:
+        for path in sorted(self.shards.glob("*.safetensors")):
+            try:
+                with safe_open(path, "pt") as file:
+                    keys = wanted or file.keys()
+                    tensors = {key: file.get_tensor(key) for key in keys}
+                    meta = file.metadata()
+            except (SafetensorError, OSError) as error:
+                raise InputError(str(path), "a readable part of the job (delete it to redo it)", error) from error
+            yield Shard(json.loads(meta["names"]), json.loads(meta["rows"]), tensors)
+
+    def finish(self, skipped: list[tuple[str, str]]) -> list[dict[str, Any]]:
+        """Write the table of results, the latents and what was skipped; return the table's rows."""
+        ordered: list[tuple[int, dict[str, Any], Tensor]] = []
+        for shard in self._each(("index", "latents")):
+            ordered += zip(shard.tensors["index"].tolist(), shard.rows, shard.tensors["latents"], strict=True)
+        ordered.sort(key=lambda entry: entry[0])
+        rows = [row for _, row, _ in ordered]
+        meta = {"names": json.dumps([row["name"] for row in rows]), "job": json.dumps(self._job())}
+        latents = torch.stack([latent for _, _, latent in ordered])
+        write_atomically(self.folder / LATENTS, save({"latents": latents}, meta))
+        _write_csv(self.folder / RESULTS, list(rows[0]), [list(row.values()) for row in rows])
+        (self.folder / SKIPPED).unlink(missing_ok=True)
+        if skipped:
+            _write_csv(self.folder / SKIPPED, ["name", "reason"], [list(entry) for entry in skipped])
+        return rows
+
+
+def _write_csv(path: Path, head: list[str], rows: list[list[Any]]) -> None:
+    partial = path.with_suffix(".partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(head)
+        writer.writerows(rows)
+    partial.replace(path)

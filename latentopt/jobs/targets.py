@@ -1,0 +1,262 @@
+"""Targets of a job: image files, folders, arrays or named data sets, one tensor (C, H, W) in [0, 1] at a time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from latentopt.errors import InputError, positive
+from latentopt.zoo import datasets
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images by position; `read` returns an array, (H, W), (H, W, C) or (C, H, W), or raises `InputError`."""
+
+    names: Sequence[str]  # unique, what a person calls each image
+    read: Callable[[int], np.ndarray]
+    fingerprint: str  # differs where the images may differ
+
+
+def open_source(
+    targets: Sequence[str],
+    root: str | None = None,
+    split: str = "test",
+    download: bool = False,
+    limit: int | None = None,
+) -> Source:
+    """Find the images that ``targets`` names.
+
+    Args:
+        targets: image files and folders of images; or one ``.npy`` or ``.npz`` array; or one data set's name.
+        root, split, download: of a named data set (`latentopt.zoo.datasets.open_dataset`).
+        limit: only the first so many.
+
+    Raises:
+        InputError: nothing there, or nothing that holds images.
+    """
+    if limit is not None:
+        positive("limit", limit, integer=True)
+    if not targets:
+        raise InputError("targets", "image files, a folder, an array or a data set's name", "nothing")
+    first = Path(targets[0])
+    if len(targets) == 1 and first.suffix in (".npy", ".npz") and first.is_file():
+        return _array(first, limit)
+    if len(targets) == 1 and not first.exists() and targets[0].isidentifier():
+        return _dataset(targets[0], root, split, download, limit)
+    return _files([file for target in targets for file in _listed(Path(target))][:limit])
+
+
+def _listed(path: Path) -> list[Path]:
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        if not files:
+            raise InputError(str(path), f"a folder with images ({', '.join(IMAGE_SUFFIXES)})", "none in it")
+        return files
+    if not path.is_file():
+        raise InputError("targets", "an existing file or folder, or the name of a data set", repr(str(path)))
+    return [path]
+
+
+def _files(paths: list[Path]) -> Source:
+    def read(index: int) -> np.ndarray:
+        from PIL import Image, UnidentifiedImageError
+
+        try:
+            with Image.open(paths[index]) as image:
+                return _pixels(image)
+        except UnidentifiedImageError:
+            raise InputError(str(paths[index]), "an image", "a file in no known image format") from None
+        except (OSError, SyntaxError, ValueError) as error:
+            raise InputError(str(paths[index]), "a readable image", str(error)) from error
+
+    short = [path.name for path in paths]
+    names = short if len(set(short)) == len(short) else [str(path) for path in paths]
+    if len(set(names)) < len(names):
+        raise InputError("targets", "each file once", "a file named twice")
+    sizes = [f"{path}:{path.stat().st_size}" for path in paths]
+    return Source(names, read, _digest("\n".join(sizes).encode()))
+
+
+def _pixels(image: Any) -> np.ndarray:
+    if image.mode in ("1", "P"):
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if image.mode in ("RGBA", "LA", "PA"):
+        alpha = np.asarray(image.getchannel("A"))
+        if alpha.min() < 255:
+            raise InputError("image", "no transparent pixels", "some that are")
+        image = image.convert(image.mode[:-1])
+    array = np.asarray(image)
+    return array.astype(np.uint16) if image.mode.startswith("I") else array
+
+
+def _array(path: Path, limit: int | None) -> Source:
+    try:
+        array = np.load(path, mmap_mode="r" if path.suffix == ".npy" else None, allow_pickle=False)
+        if path.suffix == ".npz":
+            array = array[array.files[0] if len(array.files) == 1 else "images"]
+    except KeyError as error:
+        raise InputError(str(path), "one array, or one named images", "several, none of that name") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(str(path), "a NumPy file of numbers", str(error).splitlines()[0]) from error
+    if array.ndim not in (3, 4) or not len(array):
+        raise InputError(str(path), "images (N, H, W), (N, H, W, C) or (N, C, H, W)", f"shape {array.shape}")
+    count = len(array[:limit])
+    names = [f"{path.stem}-{index:06d}" for index in range(count)]
+    head = f"{path}:{array.shape}:{array.dtype}:{path.stat().st_size}"
+    return Source(names, lambda index: np.asarray(array[index]), _digest(head.encode()))
+
+
+def _dataset(name: str, root: str | None, split: str, download: bool, limit: int | None) -> Source:
+    dataset = datasets.open_dataset(name, root, split, download)
+    count = len(dataset) if limit is None else min(limit, len(dataset))
+    width = len(str(len(dataset) - 1))
+    names = [f"{name.lower()}-{index:0{width}d}" for index in range(count)]
+    return Source(names, lambda index: np.asarray(dataset[index]), f"{name.lower()}:{split}:{len(dataset)}")
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def to_tensor(array: np.ndarray, channels_last: bool) -> Tensor:
+    """An image as (C, H, W) float32 in [0, 1]: bytes divided by 255, 16-bit values by 65535, floats as they are.
+
+    Raises:
+        InputError: not a number, not finite, outside [0, 1], or not an image's shape.
+    """
+    if array.ndim == 2:
+        array = array[None]
+    elif array.ndim == 3 and channels_last:
+        array = array.transpose(2, 0, 1)
+    if array.ndim != 3 or 0 in array.shape:
+        raise InputError("image", "shape (H, W), (H, W, C) or (C, H, W)", array.shape)
+    if array.dtype == np.bool_:
+        array = array.astype(np.float32)
+    if array.dtype.kind == "u" and array.dtype.itemsize <= 2:
+        return torch.from_numpy((array / np.float32(np.iinfo(array.dtype).max)).astype(np.float32))
+    if array.dtype.kind != "f":
+        raise InputError("image", "bytes, 16-bit values or floats in [0, 1]", array.dtype)
+    image = torch.from_numpy(array.astype(np.float32))
+    if not bool(image.isfinite().all()):
+        raise InputError("image", "finite pixels", "NaN or infinity")
+    low, high = image.min().item(), image.max().item()
+    if low < -1e-6 or high > 1 + 1e-6:
+        raise InputError("image", "pixels in [0, 1]", f"[{low:.4g}, {high:.4g}]")
+    return image.clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A job's rule for one image's shape."""
+
+    image: Shape  # (C, H, W) of the generator's images
+    measurement: Shape  # what the operator makes of them
+    resize: bool = False
+    convert: bool = False
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """The image in the shape of the generator's images or of their measurements.
+
+        Grey images stored in colour lose nothing and are always accepted; all else only where asked.
+
+        Raises:
+            InputError: it has another shape.
+        """
+        channels = self.image[0]
+        if image.shape[0] == 3 and channels == 1 and bool((image == image[:1]).all()):
+            image = image[:1]
+        if self.convert and image.shape[0] != channels:
+            image = _grey(image).expand(channels, -1, -1)
+        shape = tuple(image.shape)
+        if shape in (self.image, self.measurement):
+            return image
+        if self.resize and image.shape[0] == channels:
+            resized = F.interpolate(image[None], self.image[1:], mode="bilinear", antialias=True)
+            return resized[0].clamp(0, 1)
+        raise InputError("image", self._expected(), f"{shape}{self._remedy(shape)}")
+
+    def _expected(self) -> str:
+        both = f"shape {self.image}" if self.image == self.measurement else f"{self.image} or {self.measurement}"
+        return f"{both} (channels, height, width)"
+
+    def _remedy(self, shape: Shape) -> str:
+        if shape[0] != self.image[0]:
+            return "" if self.convert else "; --convert changes the channels"
+        return "; --resize changes the size"
+
+
+def _grey(image: Tensor) -> Tensor:
+    if image.shape[0] == 1:
+        return image
+    if image.shape[0] != 3:
+        raise InputError("image", "1 or 3 channels", f"{image.shape[0]}")
+    weights = image.new_tensor([0.299, 0.587, 0.114])  # ITU-R BT.601
+    return (weights[:, None, None] * image).sum(0, keepdim=True)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One image of a job, or why it cannot be read."""
+
+    index: int
+    name: str
+    image: Tensor | None  # (C, H, W)
+    error: str = ""
+
+
+class Targets(Dataset[Target]):
+    """The images of a source, fitted to a generator; a bad one is reported in its place, not raised.
+
+    Args:
+        source: where they come from.
+        fitted: shapes to fit.
+        kind: shape that all must have once fitted; None: whatever `fitted` allows.
+    """
+
+    def __init__(self, source: Source, fitted: Fitted, kind: Shape | None = None) -> None:
+        self.source, self.fitted, self.kind = source, fitted, kind
+
+    def __len__(self) -> int:
+        return len(self.source.names)
+
+    def __getitem__(self, index: int) -> Target:
+        name = self.source.names[index]
+        try:
+            array = self.source.read(index)
+            last = array.ndim == 3 and array.shape[-1] in (1, 3) and array.shape[0] not in (1, 3)
+            image = self.fitted(to_tensor(array, channels_last=last))
+            if self.kind is not None and image.shape != self.kind:
+                raise InputError("image", f"shape {self.kind} like the first", tuple(image.shape))
+            return Target(index, name, image)
+        except InputError as error:
+            said = str(error)
+            return Target(index, name, None, said if said.startswith(name) else f"{name}: {said}")
+
+    def first_good(self) -> Target:
+        """The first image that can be read.
+
+        Raises:
+            InputError: there is none; it tells what is wrong with the first.
+        """
+        first: Target | None = None
+        for index in range(len(self)):
+            target = self[index]
+            if target.image is not None:
+                return target
+            first = first or target
+        reason = first.error if first else "none"
+        others = f" (and {len(self) - 1} more)" if len(self) > 1 else ""
+        raise InputError("targets", "at least one image that can be read", f"{reason}{others}")

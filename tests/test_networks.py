@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from nets import conv, mlp, near, randn, refuses
+from torch import nn
+
+from latentopt.networks import Generator, frozen, like
+
+
+def images(bias: float = 0.0) -> nn.Module:
+    """(B, 3) to images (B, 1, 2, 2)."""
+    return nn.Sequential(nn.Linear(3, 4), nn.Unflatten(1, (1, 2, 2)))
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.0, 255.0), (0.0, 1.0), (-3, 5)])
+def test_a_generator_maps_its_output_range_to_zero_one(low, high):
+    generator = Generator(nn.Identity(), latent_shape=(1, 1, 3), output_range=(low, high))
+    z = torch.tensor([low, high, (low + high) / 2]).reshape(1, 1, 1, 3)
+    near(generator(z).flatten(), torch.tensor([0.0, 1.0, 0.5]), 1e-7)
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (3,), (2, 3, 1)])
+def test_latents_of_the_wrong_shape_are_refused(shape):
+    with refuses("latents"):
+        Generator(images(), latent_shape=(3,))(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("output_range", {"latent_shape": (3,), "output_range": (1.0, 1.0)}),
+        ("output_range", {"latent_shape": (3,), "output_range": (0.0, float("nan"))}),
+        ("start_scale", {"latent_shape": (3,), "start_scale": 0.0}),
+        ("latent_shape", {"latent_shape": (3, 0)}),
+        ("latent_shape", {"latent_shape": (2.5,)}),
+    ],
+)
+def test_a_generator_refuses_wrong_settings(name, settings):
+    with refuses(name):
+        Generator(images(), **settings)
+
+
+def test_the_output_shape_is_that_of_one_image_and_a_wrong_latent_shape_is_refused():
+    assert Generator(images(), latent_shape=(3,)).output_shape() == (1, 2, 2)
+    with refuses("latent_shape"):
+        Generator(images(), latent_shape=(4,)).output_shape()
+
+
+def test_a_latent_shape_that_does_not_fit_the_module_is_refused_at_the_first_call():
+    with refuses("latent_shape"):
+        Generator(images(), latent_shape=(4,))(torch.zeros(2, 4))
+
+
+def test_latents_are_standard_normal_in_the_generators_dtype_and_repeat_with_their_seed():
+    generator = Generator(mlp(64, 8), latent_shape=(64,))
+    z = generator.latents(500, seed=0)
+    assert z.dtype == torch.float64
+    assert z.shape == (500, 64)
+    assert z.std().item() == pytest.approx(1, abs=0.02)
+    assert torch.equal(generator.latents(500, seed=0), z)
+    assert not torch.equal(generator.latents(500, seed=1), z)
+
+
+def test_like_is_empty_in_the_dtype_of_the_first_floating_tensor():
+    counter = nn.Module()
+    counter.register_buffer("steps", torch.zeros(1, dtype=torch.long))
+    assert like(nn.Sequential(counter, nn.Linear(2, 2).double())).dtype == torch.float64
+    assert like(counter).dtype == torch.float32
+    assert like(nn.Linear(2, 2)).numel() == 0
+
+
+def mixed() -> nn.Sequential:
+    """Some modules in training mode, some not; some parameters frozen, some not."""
+    network = conv()
+    network.train()
+    network[1].eval()
+    network[0].weight.requires_grad_(False)
+    return network
+
+
+def flags(network: nn.Module) -> list[bool]:
+    return [m.training for m in network.modules()] + [p.requires_grad for p in network.parameters()]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_frozen_is_eval_without_gradients_and_ends_as_it_began(fails):
+    network, x = mixed(), randn(4, 1, 5, 5)
+    before, statistics = flags(network), [b.clone() for b in network.buffers()]
+    try:
+        with frozen(network):
+            assert not any(flags(network))
+            network(x)
+            if fails:
+                raise KeyError
+    except KeyError:
+        assert fails
+    assert flags(network) == before
+    assert True in before
+    assert False in before
+    assert all(torch.equal(b, s) for b, s in zip(network.buffers(), statistics, strict=True))
+
+
+def test_frozen_lets_pass_what_is_no_module():
+    with frozen(torch.relu):
+        assert torch.relu(torch.tensor(-1.0)) == 0

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from nets import fitting, linear, mlp, randn, refuses
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from latentopt import GD, InputError, LatentOptError, Problem, Result, Status, solve
+from latentopt.objectives import Unit
+
+
+def network() -> nn.Sequential:
+    return mlp(3, 6, 2)
+
+
+@pytest.fixture
+def result() -> Result:
+    problem = fitting(network(), (3,), randn(4, 2, seed=1))
+    problem.success = lambda value, output: value < 0.1
+    return solve(problem, "adr-gd", steps=9, restarts=3, seed=7)
+
+
+def same(a: Tensor, b: Tensor) -> bool:
+    """Equal bit by bit, also where NaN."""
+    return (a.dtype, a.shape, a.numpy().tobytes()) == (b.dtype, b.shape, b.numpy().tobytes())
+
+
+def test_what_is_loaded_is_what_was_saved(result, tmp_path):
+    result = dataclasses.replace(result, status=(Status.SOLVED, Status.NONFINITE, Status.BUDGET, Status.SOLVED))
+    result.save(tmp_path / "a.safetensors")
+    loaded = Result.load(str(tmp_path / "a.safetensors"))
+    assert result.history["loss"].isnan().any()
+    assert result.history.keys() == loaded.history.keys()
+    assert all(same(values, loaded.history[name]) for name, values in result.history.items())
+    for field in dataclasses.fields(Result):
+        a, b = getattr(result, field.name), getattr(loaded, field.name)
+        if isinstance(a, Tensor):
+            assert same(a, b)
+    assert loaded.status == result.status
+    assert all(isinstance(status, Status) for status in loaded.status)
+    assert loaded.meta == result.meta
+    assert loaded.meta["seed"] == 7
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_a_result_whose_tensors_share_memory_is_saved_too(tmp_path):
+    result = solve(Problem(nn.Identity(), Unit(), (1,), 3), GD(), steps=1)
+    result.save(tmp_path / "a")
+    assert torch.equal(Result.load(tmp_path / "a").x, result.x)
+
+
+def test_a_file_is_overwritten_only_if_asked(result, tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"mine")
+    with refuses(str(path)):
+        result.save(path)
+    assert path.read_bytes() == b"mine"
+    result.save(path, overwrite=True)
+    assert same(Result.load(path).x, result.x)
+
+
+def test_a_folder_that_does_not_exist_is_refused(result, tmp_path):
+    with refuses(str(tmp_path / "no")):
+        result.save(tmp_path / "no" / "a")
+
+
+def saved(result: Result, folder: Path) -> bytes:
+    result.save(folder / "whole")
+    return (folder / "whole").read_bytes()
+
+
+@pytest.mark.parametrize("keep", [0, 1, 8, 100, -1])
+def test_a_truncated_file_is_refused(result, tmp_path, keep):
+    path = tmp_path / "cut"
+    path.write_bytes(saved(result, tmp_path)[:keep])
+    with refuses(str(path)):
+        Result.load(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\xff" * 4096, b'{"x": 1}'])
+def test_garbage_is_refused(tmp_path, content):
+    path = tmp_path / "garbage"
+    path.write_bytes(content)
+    with refuses(str(path)):
+        Result.load(path)
+
+
+@pytest.mark.parametrize("name", ["missing", "."])
+def test_a_path_that_is_no_file_is_refused(tmp_path, name):
+    with refuses(str(tmp_path / name)):
+        Result.load(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "metadata", [None, {}, {"meta": "{"}, {"meta": "{}"}], ids=["none", "empty", "broken", "tensors missing"]
+)
+def test_a_file_of_other_tensors_is_refused(tmp_path, metadata):
+    save_file({"x": torch.zeros(2), "status": torch.tensor([0, 1])}, tmp_path / "a", metadata)
+    with refuses(str(tmp_path / "a")):
+        Result.load(tmp_path / "a")
+
+
+def test_a_status_that_does_not_exist_is_refused(result, tmp_path):
+    result = dataclasses.replace(result, status=(9, 0, 0, 0))  # pyright: ignore[reportArgumentType]
+    result.save(tmp_path / "a")
+    with pytest.raises(InputError, match="9 is not a valid Status"):
+        Result.load(tmp_path / "a")
+
+
+def test_verify_passes_with_the_same_weights_and_fails_with_others(result, tmp_path):
+    result.save(tmp_path / "a")
+    loaded = Result.load(tmp_path / "a")
+    same_weights, other = network(), network()
+    loaded.verify(same_weights)
+    with torch.no_grad():
+        linear(other, 2).bias[1] += 1e-3
+    with pytest.raises(LatentOptError, match=r"0\.001"):
+        loaded.verify(other)
+    loaded.verify(other, tolerance=1.1e-3)
+
+
+def test_verify_evaluates_in_eval_mode_and_leaves_the_module_as_it_was(result):
+    training = nn.Sequential(network(), nn.Dropout(0.9)).train()
+    result.verify(training)
+    assert training.training
+    assert all(p.requires_grad for p in training.parameters())
+
+
+def test_verify_fails_where_the_network_returns_nan(result):
+    broken = network()
+    with torch.no_grad():
+        linear(broken, 2).bias[0] = float("nan")
+    with pytest.raises(LatentOptError):
+        result.verify(broken)
+
+
+def test_verify_fails_on_a_network_of_another_shape(result):
+    with pytest.raises(LatentOptError):
+        result.verify(mlp(3, 6, 5))

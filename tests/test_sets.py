@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from nets import near, rand, randn, refuses
+from scipy.optimize import minimize
+from torch import Tensor
+
+from latentopt.draws import Draws
+from latentopt.sets import Box, BoxAndBall, FeasibleSet, Free, L2Ball, LinfBall
+
+CENTER = 1.8 * rand(4, 3, seed=1) - 0.9
+LOW, HIGH = -1 - rand(4, 3, seed=2), 1 + rand(4, 3, seed=3)
+EACH = torch.tensor([0.5, 1.0, 1.5, 2.0], dtype=torch.float64)  # one radius a sample, times eps
+NARROW = 0.3  # half the side of a box around the centre that cuts the ball
+
+
+def box(x: Tensor, eps: float) -> Tensor:
+    return x.abs() - 1
+
+
+def wide(x: Tensor, eps: float) -> Tensor:
+    return torch.maximum(LOW - x, x - HIGH)
+
+
+def narrow(x: Tensor, eps: float) -> Tensor:
+    return (x - CENTER).abs() - NARROW
+
+
+def linf(x: Tensor, eps: float) -> Tensor:
+    return (x - CENTER).abs() - eps
+
+
+def l2(x: Tensor, eps: float) -> Tensor:
+    return (x - CENTER).norm(dim=1) - eps
+
+
+def l2_each(x: Tensor, eps: float) -> Tensor:
+    return (x - CENTER).norm(dim=1) - eps * EACH
+
+
+def cut() -> Box:
+    return Box(CENTER - NARROW, CENTER + NARROW)
+
+
+# Each set of radius eps, and by how much a point violates each of its constraints.
+Violation = Callable[[Tensor, float], Tensor]
+SETS: dict[str, tuple[Callable[[float], FeasibleSet], list[Violation]]] = {
+    "free": (lambda eps: Free(), []),
+    "box": (lambda eps: Box(-1.0, 1.0), [box]),
+    "box of tensors": (lambda eps: Box(LOW, HIGH), [wide]),
+    "linf": (lambda eps: LinfBall(CENTER, eps), [linf]),
+    "l2": (lambda eps: L2Ball(CENTER, eps), [l2]),
+    "l2, a radius a sample": (lambda eps: L2Ball(CENTER, eps * EACH), [l2_each]),
+    "box and linf": (lambda eps: BoxAndBall(Box(-1.0, 1.0), LinfBall(CENTER, eps)), [box, linf]),
+    "box and l2": (lambda eps: BoxAndBall(Box(-1.0, 1.0), L2Ball(CENTER, eps)), [box, l2]),
+    "narrow box and l2": (lambda eps: BoxAndBall(cut(), L2Ball(CENTER, eps)), [narrow, l2]),
+}
+BALLS = [name for name in SETS if name not in ("free", "box", "box of tensors")]
+
+every_set = pytest.mark.parametrize("name", list(SETS))
+points = arrays(np.float64, (4, 3), elements=st.floats(-4, 4, width=32)).map(torch.tensor)
+radii = st.floats(0, 2)
+
+
+def violation(name: str, x: Tensor, eps: float) -> float:
+    return max([v(x, eps).max().item() for v in SETS[name][1]], default=0.0)
+
+
+@every_set
+@given(x=points, y=points, eps=radii)
+def test_projection_is_idempotent_and_non_expansive_and_lands_inside(name, x, y, eps):
+    feasible = SETS[name][0](eps)
+    at_x, at_y = feasible.project(x), feasible.project(y)
+    assert violation(name, at_x, eps) <= 1e-12
+    near(feasible.project(at_x), at_x, 1e-12)
+    assert ((at_x - at_y).norm(dim=1) <= (x - y).norm(dim=1) + 1e-12).all()
+
+
+@every_set
+@given(x=points, y=points, eps=radii)
+def test_projection_is_the_nearest_point(name, x, y, eps):
+    # p is nearest to x in a convex set if and only if (x - p)(q - p) <= 0 for every q of the set.
+    feasible = SETS[name][0](eps)
+    p, q = feasible.project(x), feasible.project(y)
+    assert ((x - p) * (q - p)).sum(1).max() <= 1e-10
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_projection_on_box_and_l2_ball_agrees_with_a_constrained_solver(seed):
+    center, eps = CENTER[:1], 0.8
+    x = 3 * randn(1, 3, seed=seed)
+    found = minimize(
+        lambda y: ((y - x[0].numpy()) ** 2).sum(),
+        center[0].numpy(),
+        bounds=[(-1, 1)] * 3,
+        constraints={"type": "ineq", "fun": lambda y: eps**2 - ((y - center[0].numpy()) ** 2).sum()},
+        method="SLSQP",
+        options={"ftol": 1e-15, "maxiter": 500},
+    )
+    near(BoxAndBall(Box(-1.0, 1.0), L2Ball(center, eps)).project(x), torch.tensor(found.x)[None], 1e-6)
+
+
+def test_projection_on_box_and_l2_ball_where_both_bind():
+    center = torch.zeros(1, 2, dtype=torch.float64)
+    feasible = BoxAndBall(Box(-2.0, 0.5), L2Ball(center, 0.6))
+    edge = feasible.project(torch.tensor([[0.1, 3.0]], dtype=torch.float64))  # only the box binds
+    near(edge, torch.tensor([[0.1, 0.5]], dtype=torch.float64), 1e-12)
+    both = feasible.project(torch.tensor([[9.0, 3.0]], dtype=torch.float64))
+    near(both, torch.tensor([[0.5, 0.11**0.5]], dtype=torch.float64), 1e-12)  # .5^2 + .11 = .6^2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", BALLS)
+def test_a_ball_of_radius_zero_is_its_centre(name, dtype):
+    feasible = SETS[name][0](0.0)
+    assert torch.equal(feasible.project(5 * randn(4, 3)), CENTER)
+    assert torch.equal(feasible.project(CENTER), CENTER)
+    assert torch.equal(feasible.sample(CENTER, Draws(0, torch.zeros(4, dtype=torch.long), 1)), CENTER)
+
+
+@every_set
+def test_random_points_lie_inside_and_differ_between_restarts(name):
+    feasible = SETS[name][0](0.7)
+    first, second = (feasible.sample(CENTER, Draws(0, torch.full((4,), restart), 2)) for restart in (0, 1))
+    assert max(violation(name, first, 0.7), violation(name, second, 0.7)) <= 1e-12
+    assert (first - second).norm(dim=1).min() > 1e-3
+
+
+def spread(feasible: FeasibleSet) -> Tensor:
+    return feasible.sample(torch.empty(20_000, 3, dtype=torch.float64), Draws(0, torch.arange(20_000), 20_000))
+
+
+def test_random_points_are_spread_as_documented():
+    center = torch.full((1, 3), 0.25, dtype=torch.float64)
+    near(spread(Free(0.2)).std(0), torch.full((3,), 0.2).double(), 0.005)
+    for uniform in (spread(Box(-0.75, 1.25)), spread(LinfBall(center, 1.0))):
+        near(uniform.mean(0), center[0], 0.02)
+        near(uniform.var(0), torch.full((3,), 1 / 3).double(), 0.02)
+    radius = (spread(L2Ball(center, 2.0)) - center).norm(dim=1)
+    assert (radius / 2).pow(3).mean().item() == pytest.approx(0.5, abs=0.01)  # uniform in volume
+    assert (radius / 2).pow(3).var().item() == pytest.approx(1 / 12, abs=0.005)
+
+
+@every_set
+def test_taking_rows_is_slicing(name):
+    feasible, x, rows = SETS[name][0](0.7), 2 * randn(4, 3), torch.tensor([3, 0, 3])
+    assert torch.equal(feasible.take(rows).project(x[rows]), feasible.project(x)[rows])
+
+
+def test_a_bound_of_batch_one_serves_every_row():
+    shared, rows = Box(LOW[:1], HIGH[:1]), torch.tensor([1, 0, 2])
+    x = 3 * randn(3, 3)
+    assert torch.equal(shared.take(rows).project(x), Box(LOW[[0] * 3], HIGH[[0] * 3]).project(x))
+
+
+def test_random_points_have_the_dtype_asked_for():
+    like, draws = torch.empty(4, 3, dtype=torch.float32), Draws(0, torch.zeros(4, dtype=torch.long), 1)
+    assert Box(LOW, HIGH).sample(like, draws).dtype == torch.float32
+
+
+@pytest.mark.parametrize("ball", [LinfBall, L2Ball])
+@pytest.mark.parametrize("eps", [-0.1, float("nan"), torch.tensor([0.1, -0.1, 0.1, 0.1])])
+def test_a_negative_radius_is_refused(ball, eps):
+    with refuses("eps"):
+        ball(CENTER, eps)
+
+
+@pytest.mark.parametrize("bounds", [(1.0, 0.0), (float("nan"), 1.0), (LOW, LOW - 1)])
+def test_an_empty_box_is_refused(bounds):
+    with refuses("Box"):
+        Box(*bounds)
+
+
+@pytest.mark.parametrize("ball", [LinfBall, L2Ball])
+def test_a_ball_whose_centre_lies_outside_the_box_is_refused(ball):
+    with refuses("center"):
+        BoxAndBall(Box(0.0, 1.0), ball(torch.tensor([[0.5, 1.1]]), 5.0))
