@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
-
 from latentopt import metrics, objectives, operators
 from latentopt.errors import InputError, LatentOptError
 from latentopt.networks import Generator
@@ -13,6 +11,7 @@ from latentopt.result import Result, Status
 from latentopt.solve import solve
 from latentopt.tasks.maximize import maximize
 from latentopt.tasks.reconstruct import Reconstruction
+from latentopt.version import __version__
 from latentopt.zoo.cards import load
 
 __all__ = [
@@ -28,6 +27,7 @@ __all__ = [
     "Result",
     "SoftGates",
     "Status",
+    "__version__",
     "load",
     "maximize",
     "metrics",

@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-import latentopt
 from latentopt.errors import InputError, LatentOptError
+from latentopt.version import __version__
 
 HELP = """\
 usage: latentopt COMMAND ...
@@ -58,7 +58,7 @@ def _dispatch(words: list[str]) -> int:
         print(HELP, end="")
         return 0
     if words[0] == "--version":
-        print(latentopt.__version__)
+        print(__version__)
         return 0
     command, rest = words[0], words[1:]
     commands = {"reconstruct": _reconstruct, "train": _train, "run": _run, "recipes": _recipes, "models": _models}
@@ -82,7 +82,7 @@ def _train(words: list[str], recipe: dict[str, Any] | None = None) -> int:
         if not words or words[0].startswith("-"):
             raise InputError("train", "a recipe's name or file first", " ".join(words) or "nothing")
         recipe, words = _recipe(words[0]), words[1:]
-    arguments, plain = _arguments("train", train, words, recipe, skip="architecture")
+    arguments, plain = _arguments("train", train, words, recipe, skip=["architecture"])
     folder = train(**arguments, architecture=plain["module"]["init_args"])
     print(f"{folder}: {json.dumps(yaml.safe_load((folder / 'card.yaml').read_text())['quality'])}")
     return 0
@@ -99,7 +99,7 @@ def _run(words: list[str]) -> int:
 
 
 def _arguments(
-    job: str, function: Callable[..., Any], words: list[str], recipe: dict[str, Any] | None, skip: str = ""
+    job: str, function: Callable[..., Any], words: list[str], recipe: dict[str, Any] | None, skip: Sequence[str] = ()
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """A job's arguments, from its recipe and the command line: as objects, and as plain data."""
     from jsonargparse import ArgumentParser
@@ -107,11 +107,11 @@ def _arguments(
     parser = ArgumentParser(prog=f"latentopt {job}", exit_on_error=False)
     parser.description = inspect.getdoc(function).splitlines()[0]  # pyright: ignore[reportOptionalMemberAccess]
     parser.add_argument("--config", action="config", help="YAML whose values the other options override")
-    listed = "targets" in inspect.signature(function).parameters
-    if listed:
+    if "targets" in inspect.signature(function).parameters:
         described = "image files and folders; or one .npy or .npz array; or a data set's name (digits, mnist, ...)"
         parser.add_argument("--targets", nargs="+", type=str, required=True, help=described)
-    parser.add_function_arguments(function, as_positional=False, skip=({skip, "targets"} - {""}))
+    hidden: set[str | int] = {"targets", *skip}
+    parser.add_function_arguments(function, as_positional=False, skip=hidden)
     if recipe is not None:
         fields = {key: _long_name(key, value) for key, value in recipe.items() if key != "job"}
         words = ["--config", json.dumps(fields), *words]
@@ -123,7 +123,7 @@ def _arguments(
         while cause is not None and not isinstance(cause, InputError):
             cause = cause.__context__
         raise cause or LatentOptError(str(error)) from error
-    names = [name for name in inspect.signature(function).parameters if name != skip]
+    names = [name for name in inspect.signature(function).parameters if name not in skip]
     return {name: values[name] for name in names}, plain.as_dict()
 
 
@@ -242,4 +242,5 @@ def _print_report(report: Any, most: int = 20) -> None:
 def _one_line(text: str) -> str:
     text = re.sub(r"^Parser key \"([^\"]*)\":", r"\1:", text)
     text = re.sub(r"<class '([\w.]+)'>", r"\1", text)
+    text = re.sub(r"Expected an? (?:typing\.)?(.*)\. Got value: ", r"expected \1, got ", text)
     return " ".join(text.split())

@@ -20,12 +20,10 @@ class Draws:
     Args:
         seed: any integer.
         restart: (rows,) long, the restart each row belongs to.
-        restarts: how many restarts there are in all.
     """
 
     seed: int
     restart: Tensor
-    restarts: int
 
     def normal(self, like: Tensor, *key: int | str) -> Tensor:
         """Standard normal numbers in the shape, dtype and device of ``like``: (rows, *features)."""
@@ -36,7 +34,13 @@ class Draws:
         return self._draw(torch.rand, like, key)
 
     def _draw(self, kind, like: Tensor, key: tuple[int | str, ...]) -> Tensor:
-        digest = hashlib.blake2b(repr((self.seed, key)).encode(), digest_size=7).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest, "big"))
-        every = kind(self.restarts, *like.shape[1:], generator=generator, dtype=like.dtype)
-        return every[self.restart.cpu()].to(like.device)
+        restarts, row = self.restart.cpu().unique(return_inverse=True)
+        each = [
+            kind(like.shape[1:], generator=self._generator(key, restart), dtype=like.dtype)
+            for restart in restarts.tolist()
+        ]
+        return torch.stack(each)[row].to(like.device)
+
+    def _generator(self, key: tuple[int | str, ...], restart: int) -> torch.Generator:
+        digest = hashlib.blake2b(repr((int(self.seed), restart, key)).encode(), digest_size=7).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest, "big"))

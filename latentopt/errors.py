@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
+
 
 class LatentOptError(Exception):
     """Base of every error that latentopt raises on purpose."""
@@ -30,6 +32,15 @@ class InputError(LatentOptError, ValueError):
 
 def positive(name: str, value: object, integer: bool = False) -> None:
     """Raise `InputError` unless ``value`` is a finite number > 0 (with ``integer``: a whole number >= 1)."""
-    kinds = int if integer else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < float("inf"):
+    if not (_is_number(value, integer) and 0 < value < float("inf")):  # pyright: ignore[reportOperatorIssue]
         raise InputError(name, "an integer >= 1" if integer else "a finite number > 0", repr(value))
+
+
+def nonnegative(name: str, value: object, integer: bool = False) -> None:
+    """Raise `InputError` unless ``value`` is a finite number >= 0 (with ``integer``: a whole one)."""
+    if not (_is_number(value, integer) and 0 <= value < float("inf")):  # pyright: ignore[reportOperatorIssue]
+        raise InputError(name, "an integer >= 0" if integer else "a finite number >= 0", repr(value))
+
+
+def _is_number(value: object, integer: bool) -> bool:
+    return isinstance(value, Integral if integer else Real) and not isinstance(value, bool)

@@ -57,7 +57,7 @@ def preactivations(network: Network, x: Tensor) -> list[Tensor]:
     sites: list[Tensor] = []
 
     def rule(site: int, h: Tensor) -> Tensor:
-        sites.append(h)
+        sites.append(h.clone())  # the network may change h in place later
         return h.relu()
 
     with OnReLU(rule):
@@ -83,7 +83,7 @@ def soft_backward(tau: float) -> OnReLU:
     """
 
     def rule(site: int, h: Tensor) -> Tensor:
-        rms = h.detach().square().flatten(1).mean(1).sqrt().clamp_min(torch.finfo(h.dtype).tiny)
+        rms = h.detach().square().reshape(len(h), -1).mean(1).sqrt().clamp_min(torch.finfo(h.dtype).tiny)
         gate = torch.sigmoid(h.detach() / (tau * rms.reshape(-1, *[1] * (h.ndim - 1))))
         return _GatedBackward.apply(h, gate)
 
@@ -122,7 +122,7 @@ def dual(network: Network, x: Tensor, gates: list[Tensor]) -> Dual:
     half = len(x)
 
     def rule(site: int, h: Tensor) -> Tensor:
-        real.append(h[:half])
+        real.append(h[:half].clone())
         return torch.cat([h[:half].relu(), gates[site] * h[half:]])
 
     with OnReLU(rule):

@@ -29,9 +29,10 @@ def ssim(image: Tensor, reference: Tensor) -> Tensor:
 
     if image.shape != reference.shape or image.ndim != 4:
         raise InputError("image", f"the reference's shape {tuple(reference.shape)}, (B, C, H, W)", tuple(image.shape))
-    reach = min(5, (min(image.shape[-2:]) - 1) // 2)
-    value = structural_similarity_index_measure(
-        image, reference, sigma=min(1.5, reach / 3.5), data_range=1.0, reduction="none"
-    )
-    assert isinstance(value, Tensor)
-    return value.reshape(len(image))
+    reach = min(5, (min(image.shape[-2:]) - 1) // 2)  # of the window, from its middle
+    if reach < 1:
+        raise InputError("image", "at least 3 x 3 pixels", tuple(image.shape))
+    sigma = 1.5 if reach == 5 else reach / 3.5
+    options = {"sigma": sigma, "data_range": 1.0, "reduction": "none", "return_full_image": True}
+    _, full = structural_similarity_index_measure(image, reference, **options)
+    return full[..., reach:-reach, reach:-reach].flatten(1).mean(1)

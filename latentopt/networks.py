@@ -22,7 +22,8 @@ class Generator(nn.Module):
             is hard to reach, smaller than the training's 1 is better (.2 on a DCGAN).
 
     Raises:
-        InputError: `output_range` is empty, or `latent_shape` does not fit the module (at the first call).
+        InputError: `output_range` is empty, `start_scale` or a size is not positive. `output_shape`, which every task
+            calls, checks that `latent_shape` fits the module.
     """
 
     def __init__(

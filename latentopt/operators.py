@@ -40,7 +40,7 @@ class Mask(Operator):
 
     def __call__(self, image: Tensor) -> Tensor:
         try:
-            return image * self.mask.to(image)
+            return image * self.mask.to(image).expand(image.shape[1:])
         except RuntimeError:
             raise InputError("mask", f"a shape that fits {tuple(image.shape[1:])}", tuple(self.mask.shape)) from None
 

@@ -76,8 +76,9 @@ class Problem:
             InputError: it is not one number a sample.
         """
         loss = self.objective(output)
-        if loss.shape != output.shape[:1]:
-            raise InputError("objective", f"one value a sample, shape ({len(output)},)", tuple(loss.shape))
+        if getattr(loss, "shape", None) != output.shape[:1]:
+            came = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise InputError("objective", f"one value a sample, shape ({len(output)},)", came)
         return loss
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from latentopt.errors import InputError, LatentOptError
 from latentopt.networks import frozen
+from latentopt.version import __version__
 
 
 class Status(enum.IntEnum):
@@ -55,8 +56,8 @@ class Result:
         tensors = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
         tensors |= {f"history/{name}": values for name, values in self.history.items()}
         tensors["status"] = torch.tensor(self.status)
-        content = save({name: t.cpu().contiguous() for name, t in tensors.items()}, {"meta": json.dumps(self.meta)})
-        write_atomically(path, content)
+        separate = {name: t.cpu().contiguous().clone() for name, t in tensors.items()}
+        write_atomically(path, save(separate, {"meta": json.dumps(self.meta)}))
 
     @classmethod
     def load(cls, path: str | Path) -> Result:
@@ -86,17 +87,19 @@ class Result:
             LatentOptError: some output differs by more than ``tolerance``.
         """
         with frozen(network), torch.no_grad():
-            error = (network(self.x) - self.output).abs().max().item()
+            output = network(self.x)
+        if output.shape != self.output.shape:
+            shapes = f"{tuple(output.shape)}, the saved one {tuple(self.output.shape)}"
+            raise LatentOptError(f"the network's output has shape {shapes}: another network?")
+        error = (output - self.output).abs().max().item()
         if not error <= tolerance:
             raise LatentOptError(f"the network's output differs from the saved one by {error:.3g}: other weights?")
 
 
 def versions() -> dict[str, str]:
     """Versions that decide what a run gives."""
-    import latentopt
-
     return {
-        "latentopt": latentopt.__version__,
+        "latentopt": __version__,
         "torch": str(torch.__version__),
         "python": platform.python_version(),
     }

@@ -64,11 +64,15 @@ class Box(FeasibleSet):
             raise InputError("Box", "low <= high everywhere", f"low {self.low}, high {self.high}")
 
     def project(self, x: Tensor) -> Tensor:
-        low, high = (torch.as_tensor(b, dtype=x.dtype, device=x.device) for b in (self.low, self.high))
-        return x.clamp(low, high)
+        return x.clamp(*self._bounds(x))
 
     def sample(self, like: Tensor, draws: Draws) -> Tensor:
-        return self.project(self.low + (self.high - self.low) * draws.uniform(like, "start"))
+        low, high = self._bounds(like)
+        return self.project(low + (high - low) * draws.uniform(like, "start"))
+
+    def _bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = (torch.as_tensor(b, dtype=like.dtype, device=like.device) for b in (self.low, self.high))
+        return low, high
 
     def take(self, rows: Tensor) -> Box:
         return Box(_take(self.low, rows), _take(self.high, rows))
@@ -108,7 +112,9 @@ class L2Ball(FeasibleSet):
     def project(self, x: Tensor) -> Tensor:
         offset = x - self.center
         norm = _per_sample(offset.flatten(1).norm(dim=1), x)
-        return self.center + offset * (_per_sample(self.eps, x) / norm.clamp_min(1e-30)).clamp_max(1.0)
+        return self.center + offset * (_per_sample(self.eps, x) / norm.clamp_min(torch.finfo(x.dtype).tiny)).clamp_max(
+            1.0
+        )
 
     def sample(self, like: Tensor, draws: Draws) -> Tensor:
         direction = draws.normal(like, "start")

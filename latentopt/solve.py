@@ -98,17 +98,17 @@ class _Run:
             self.x[:batch] = self._checked(start)
         self.state: State = self.optimizer.init(self.active, self.x)
         self.best_x, self.best = self.x.clone(), self.x.new_full((len(self.x),), torch.inf)
-        self.solved = torch.zeros(batch, dtype=torch.bool, device=self.x.device)
+        self.solved = torch.zeros_like(self.rows, dtype=torch.bool)
         self.forwards, self.backwards = torch.zeros_like(self.rows), torch.zeros_like(self.rows)
 
     def _problem(self, rows: Tensor) -> Problem:
-        draws = Draws(self.seed, rows // self.problem.batch, self.restarts)
+        draws = Draws(self.seed, rows // self.problem.batch)
         return self.problem.rows(rows % self.problem.batch, draws, self.steps)
 
     def _checked(self, start: Tensor) -> Tensor:
         expected = (self.problem.batch, *self.problem.shape)
-        if start.shape != expected:
-            raise InputError("start", f"shape {expected}", tuple(start.shape))
+        if not isinstance(start, Tensor) or start.shape != expected:
+            raise InputError("start", f"a tensor of shape {expected}", getattr(start, "shape", type(start).__name__))
         start = start.to(self.x)
         first = self._problem(torch.arange(self.problem.batch, device=start.device))
         if not bool(((first.feasible.project(start) - start).abs() <= 1e-6).all()):
@@ -123,10 +123,11 @@ class _Run:
         self.backwards[self.rows] += step.cost.backwards
         self._record(step)
         self._improve(self.x[self.rows], *step.here)
-        self.x[self.rows] = step.x
         self.state = step.state
         finite = step.here.value.isfinite() & step.x.flatten(1).isfinite().all(1)
-        self._keep(finite & ~self.solved[self.rows % self.problem.batch])
+        keep = finite & ~self._solved_samples()[self.rows % self.problem.batch]
+        self.x[self.rows[keep]] = step.x[keep]
+        self._keep(keep)
 
     def _record(self, step: Step) -> None:
         self.where = self.x.clone()
@@ -136,12 +137,13 @@ class _Run:
             self.history[name].append(row)
 
     def _improve(self, x: Tensor, value: Tensor, output: Tensor) -> None:
-        better = value < self.best[self.rows]  # false for NaN
+        was = self.solved[self.rows]
+        solved = self.problem.success(value, output) if self.problem.success else torch.zeros_like(was)
+        # A solved iterate beats every other; among equals the objective decides.
+        better = value.isfinite() & ((solved & ~was) | ((solved == was) & (value < self.best[self.rows])))
         self.best[self.rows[better]] = value[better]
         self.best_x[self.rows[better]] = x[better]
-        if self.problem.success:
-            solved = self.problem.success(value, output)
-            self.solved[(self.rows % self.problem.batch)[solved]] = True
+        self.solved[self.rows[better]] = solved[better]
 
     def _keep(self, keep: Tensor) -> None:
         if not bool(keep.all()):
@@ -157,8 +159,12 @@ class _Run:
 
     def _winner(self) -> Tensor:
         """Row (B,) of each sample's best restart."""
-        restart = self.best.reshape(self.restarts, -1).argmin(0)
+        unsolved = self._solved_samples().repeat(self.restarts) & ~self.solved
+        restart = self.best.masked_fill(unsolved, torch.inf).reshape(self.restarts, -1).argmin(0)
         return restart * self.problem.batch + torch.arange(self.problem.batch, device=restart.device)
+
+    def _solved_samples(self) -> Tensor:
+        return self.solved.reshape(self.restarts, -1).any(0)
 
     def finish(self, seconds: float) -> Result:
         batch = self.problem.batch
@@ -168,8 +174,8 @@ class _Run:
         winner = self._winner()
         x = self.best_x[winner]
         value, output = self._problem(torch.arange(batch, device=x.device)).evaluate(x)
-        solved = self.problem.success(value, output) if self.problem.success else self.solved
-        alive = torch.zeros_like(self.solved)
+        solved = self.problem.success(value, output) if self.problem.success else self._solved_samples()
+        alive = self._solved_samples()
         alive[self.rows % batch] = True
         return Result(
             x=x,

@@ -1,4 +1,4 @@
-"""Property tests take few, fixed examples and leave nothing on disk."""
+"""Property tests take few examples, the same ones in every run."""
 
 from hypothesis import settings
 

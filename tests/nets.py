@@ -118,7 +118,7 @@ def fitting(
 def ready(problem: Problem, rows: Sequence[int] | None = None, steps: int = 10, seed: int = 0) -> Problem:
     """The problem of some samples as `solve` hands it to an optimiser, one restart."""
     sample = torch.arange(problem.batch) if rows is None else torch.tensor(rows)
-    return problem.rows(sample, Draws(seed, torch.zeros_like(sample), 1), steps)
+    return problem.rows(sample, Draws(seed, torch.zeros_like(sample)), steps)
 
 
 def tensors(state: object) -> list[Tensor]:

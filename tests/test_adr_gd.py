@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from nets import conv, fitting, mlp, near, rand, randn, ready, refuses
+from nets import conv, fitting, linear, mlp, near, rand, randn, ready, refuses
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
@@ -109,7 +109,7 @@ def test_eta_starts_at_the_true_pattern_and_beta_at_beta0():
 def test_noise_comes_only_where_eta_has_no_gradient_and_some_steps_after_the_last():
     # A network that is constant in x: at the pattern the constraint and its gradient are zero, so only noise moves eta.
     net = network().requires_grad_(False)
-    net[0].weight.zero_()
+    linear(net, 0).weight.zero_()
     problem, x = ready(fitting(net, (3,), randn(2, 2)), steps=12), randn(2, 3)
     gates = FreeGates(T_p=3, r=0.01, refresh=100)
     state, moved = gates.init(problem, x), []
@@ -190,5 +190,5 @@ def test_wrong_hyperparameters_are_refused(name, method, settings):
 
 def test_the_start_draws_and_the_noise_are_independent():
     like = torch.empty(1, 6, dtype=torch.float64)
-    draws = Draws(0, torch.zeros(1, dtype=torch.long), 1)
+    draws = Draws(0, torch.zeros(1, dtype=torch.long))
     assert not torch.equal(draws.normal(like, "start"), draws.normal(like, "eta", 1, 0))

@@ -27,6 +27,7 @@ RELUS: dict[str, Callable[[Tensor], Tensor]] = {
     "nn.ReLU in place": nn.ReLU(inplace=True),
     "F.relu": F.relu,
     "F.relu in place": lambda h: F.relu(h, inplace=True),
+    "F.relu in place by position": lambda h: F.relu(h, True),
     "F.relu by keyword": lambda h: F.relu(input=h),
     "torch.relu": torch.relu,
     "torch.relu by keyword": lambda h: torch.relu(input=h),

@@ -103,16 +103,26 @@ def test_the_cost_is_what_passes_through_the_network(method, feasible):
         assert (network.forwards, network.backwards) == (4 * forwards, 4 * backwards)
 
 
+SCHEDULES: dict[str, Callable[[int], float]] = {  # over 10 steps
+    "constant": lambda t: 1.0,
+    "linear": lambda t: 1 - t / 10,
+    "cosine": lambda t: (1 + cos(pi * t / 10)) / 2,
+}
+every_schedule = pytest.mark.parametrize(("schedule", "factor"), SCHEDULES.items())
+
+
+@every_schedule
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.9), (0.0, 0.99)])
-def test_adam_is_that_of_torch(betas):
+def test_adam_is_that_of_torch(betas, schedule, factor):
     problem, x, network = posed(Free())
-    method = Adam(lr=0.05, betas=betas, eps=1e-8, schedule="constant")
+    method = Adam(lr=0.05, betas=betas, eps=1e-8, schedule=schedule)
     theirs = x.clone().requires_grad_()
     reference = torch.optim.Adam([theirs], lr=0.05, betas=betas, eps=1e-8)
     state = method.init(problem, x)
-    for _ in range(20):
+    for t in range(20 if schedule == "constant" else 10):
         x, state, *_ = method.step(problem, x, state)
         reference.zero_grad()
+        reference.param_groups[0]["lr"] = 0.05 * factor(t)
         problem.loss(network(theirs)).sum().backward()
         reference.step()
         near(x, theirs.detach(), 1e-12)
@@ -129,10 +139,7 @@ def quadratic(feasible: FeasibleSet | None = None, steps: int = 10) -> Problem:
     return ready(Problem(lambda x: x, objective, (3,), 2, feasible, like=like), steps=steps)
 
 
-@pytest.mark.parametrize(
-    ("schedule", "factor"),
-    [("constant", lambda t: 1.0), ("linear", lambda t: 1 - t / 10), ("cosine", lambda t: (1 + cos(pi * t / 10)) / 2)],
-)
+@every_schedule
 def test_gd_on_a_quadratic_is_its_closed_form(schedule, factor):
     problem, start = quadratic(), randn(2, 3)
     method, x, expected = GD(lr=0.2, schedule=schedule), start, start

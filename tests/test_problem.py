@@ -34,7 +34,7 @@ def test_rows_are_problems_of_their_own():
     network, target, center = mlp(3, 4, 2), randn(4, 2), rand(4, 3)
     problem = fitting(network, (3,), target, LinfBall(center, 0.1))
     rows = torch.tensor([3, 1, 3])
-    part = problem.rows(rows, Draws(0, torch.zeros(3, dtype=torch.long), 1), 7)
+    part = problem.rows(rows, Draws(0, torch.zeros(3, dtype=torch.long)), 7)
     x = randn(3, 3, seed=1)
     assert (part.batch, part.steps, problem.batch) == (3, 7, 4)
     assert torch.equal(part.evaluate(x).value, fitting(network, (3,), target[rows]).evaluate(x).value)

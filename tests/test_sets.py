@@ -37,6 +37,10 @@ def linf(x: Tensor, eps: float) -> Tensor:
     return (x - CENTER).abs() - eps
 
 
+def linf_each(x: Tensor, eps: float) -> Tensor:
+    return (x - CENTER).abs() - eps * EACH[:, None]
+
+
 def l2(x: Tensor, eps: float) -> Tensor:
     return (x - CENTER).norm(dim=1) - eps
 
@@ -56,6 +60,7 @@ SETS: dict[str, tuple[Callable[[float], FeasibleSet], list[Violation]]] = {
     "box": (lambda eps: Box(-1.0, 1.0), [box]),
     "box of tensors": (lambda eps: Box(LOW, HIGH), [wide]),
     "linf": (lambda eps: LinfBall(CENTER, eps), [linf]),
+    "linf, a radius a sample": (lambda eps: LinfBall(CENTER, eps * EACH), [linf_each]),
     "l2": (lambda eps: L2Ball(CENTER, eps), [l2]),
     "l2, a radius a sample": (lambda eps: L2Ball(CENTER, eps * EACH), [l2_each]),
     "box and linf": (lambda eps: BoxAndBall(Box(-1.0, 1.0), LinfBall(CENTER, eps)), [box, linf]),
@@ -122,19 +127,19 @@ def test_a_ball_of_radius_zero_is_its_centre(name, dtype):
     feasible = SETS[name][0](0.0)
     assert torch.equal(feasible.project(5 * randn(4, 3)), CENTER)
     assert torch.equal(feasible.project(CENTER), CENTER)
-    assert torch.equal(feasible.sample(CENTER, Draws(0, torch.zeros(4, dtype=torch.long), 1)), CENTER)
+    assert torch.equal(feasible.sample(CENTER, Draws(0, torch.zeros(4, dtype=torch.long))), CENTER)
 
 
 @every_set
 def test_random_points_lie_inside_and_differ_between_restarts(name):
     feasible = SETS[name][0](0.7)
-    first, second = (feasible.sample(CENTER, Draws(0, torch.full((4,), restart), 2)) for restart in (0, 1))
+    first, second = (feasible.sample(CENTER, Draws(0, torch.full((4,), restart))) for restart in (0, 1))
     assert max(violation(name, first, 0.7), violation(name, second, 0.7)) <= 1e-12
     assert (first - second).norm(dim=1).min() > 1e-3
 
 
 def spread(feasible: FeasibleSet) -> Tensor:
-    return feasible.sample(torch.empty(20_000, 3, dtype=torch.float64), Draws(0, torch.arange(20_000), 20_000))
+    return feasible.sample(torch.empty(20_000, 3, dtype=torch.float64), Draws(0, torch.arange(20_000)))
 
 
 def test_random_points_are_spread_as_documented():
@@ -161,7 +166,7 @@ def test_a_bound_of_batch_one_serves_every_row():
 
 
 def test_random_points_have_the_dtype_asked_for():
-    like, draws = torch.empty(4, 3, dtype=torch.float32), Draws(0, torch.zeros(4, dtype=torch.long), 1)
+    like, draws = torch.empty(4, 3, dtype=torch.float32), Draws(0, torch.zeros(4, dtype=torch.long))
     assert Box(LOW, HIGH).sample(like, draws).dtype == torch.float32
 
 

@@ -18,7 +18,7 @@ def as_bytes(images: Tensor) -> Tensor:
     return (images.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
 
 
-def tile(columns: Sequence[Tensor], per_row: int = 2, side: int = 84) -> np.ndarray:
+def tile(columns: Sequence[Tensor], per_row: int = 2, side: int = 112) -> np.ndarray:
     """One picture: each sample's images side by side, ``per_row`` samples a row.
 
     Args:
@@ -60,7 +60,7 @@ def save_png(path: Path, picture: np.ndarray, titles: Sequence[str] = (), per_ro
     head = 22 if titles else 0
     sheet = Image.new("RGB", (picture.shape[1], picture.shape[0] + head), "white")
     sheet.paste(Image.fromarray(picture), (0, head))
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
     width = picture.shape[1] / (per_row * len(titles)) if titles else 0
     for at in range(per_row * len(titles)):
         centre = (at + 0.5) * width + 4 * _GAP * 0.5

@@ -15,6 +15,12 @@ Mode = Literal["online", "offline", "disabled"]
 METRICS = "metrics.jsonl"
 
 
+def check_mode(mode: str) -> None:
+    """Raise `InputError` unless ``mode`` is a `Mode`."""
+    if mode not in get_args(Mode):
+        raise InputError("wandb", f"one of {', '.join(get_args(Mode))}", repr(mode))
+
+
 class Tracker:
     """One W&B run, and ``metrics.jsonl``.
 
@@ -29,8 +35,7 @@ class Tracker:
     """
 
     def __init__(self, folder: Path, mode: Mode, config: dict[str, Any], kind: str) -> None:
-        if mode not in get_args(Mode):
-            raise InputError("wandb", f"one of {', '.join(get_args(Mode))}", repr(mode))
+        check_mode(mode)
         self.folder, self.lines = folder, []
         self.run: Any = None if mode == "disabled" else _start(folder, mode, config, kind)
         if self.run:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,8 @@ import torch
 
 from latentopt.errors import InputError, positive
 from latentopt.jobs import pictures
-from latentopt.jobs.reconstruct import accelerator_of
 from latentopt.jobs.specs import describe
+from latentopt.jobs.trainer import accelerator_of, quiet_trainer
 from latentopt.networks import Generator
 from latentopt.result import versions
 from latentopt.solve import solve
@@ -95,18 +93,8 @@ def train(
 
 
 def _fit(module: lightning.LightningModule, data: ImageData, epochs: int, seed: int, accelerator: str) -> None:
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     lightning.seed_everything(seed, verbose=False)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        trainer = lightning.Trainer(
-            accelerator=accelerator,
-            devices=1,
-            max_epochs=epochs,
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-        )
+    with quiet_trainer(accelerator, max_epochs=epochs, enable_checkpointing=False) as trainer:
         trainer.fit(module, data)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from latentopt.errors import positive
+from latentopt.errors import InputError, nonnegative, positive
 from latentopt.optimizers.base import Descent, Schedule, check_schedule, scheduled
 from latentopt.problem import Problem
 
@@ -38,6 +38,9 @@ class Adam(Descent):
 
     def __post_init__(self) -> None:
         positive("Adam.lr", self.lr)
+        nonnegative("Adam.eps", self.eps)
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError("Adam.betas", "two numbers in [0, 1)", self.betas)
         check_schedule(self.schedule)
 
     def init(self, problem: Problem, x: Tensor) -> AdamState:

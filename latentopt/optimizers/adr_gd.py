@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from latentopt.errors import InputError, positive
+from latentopt.errors import InputError, nonnegative, positive
 from latentopt.gates import dual, preactivations, require_gates, row_norms, soft_backward
 from latentopt.optimizers.adam import Adam
 from latentopt.optimizers.base import Cost, Descent, Optimizer, State, Step, broadcast, sample_norm, unit
@@ -124,9 +124,10 @@ class FreeGates(Gates):
         for name in ("alpha", "a_eta"):
             positive(f"FreeGates.{name}", getattr(self, name))
         positive("FreeGates.refresh", self.refresh, integer=True)
-        for name in ("beta0", "a_beta", "gamma", "r", "delta", "T_p", "delta_beta", "probes"):
-            if getattr(self, name) < 0:
-                raise InputError(f"FreeGates.{name}", "a number >= 0", getattr(self, name))
+        for name in ("T_p", "probes"):
+            nonnegative(f"FreeGates.{name}", getattr(self, name), integer=True)
+        for name in ("beta0", "a_beta", "gamma", "r", "delta", "delta_beta"):
+            nonnegative(f"FreeGates.{name}", getattr(self, name))
 
     def init(self, problem: Problem, x: Tensor) -> FreeState:
         with torch.no_grad():
@@ -146,7 +147,7 @@ class FreeGates(Gates):
             real, gated, h = dual(problem.network, x, [torch.sigmoid(self.alpha * (e - 0.5)) for e in eta])
             constraint = sum(
                 # Both terms of eq. 8 are this same expression, so it counts twice.
-                2 * torch.relu(site / norm * (0.5 - e)).flatten(1).sum(1)
+                2 * torch.relu(site / norm * (0.5 - e)).reshape(len(x), -1).sum(1)
                 for site, norm, e in zip(h, state.norms, eta, strict=True)
             )
             assert isinstance(constraint, Tensor)
@@ -154,7 +155,7 @@ class FreeGates(Gates):
             grad, *grad_eta = torch.autograd.grad(total.sum(), [x, *eta])
         real, constraint = real.detach(), constraint.detach()
 
-        flips = sum(((e > 0.5) != (site > 0)).flatten(1).sum(1) for e, site in zip(state.eta, h, strict=True))
+        flips = sum(((e > 0.5) != (site > 0)).reshape(len(x), -1).sum(1) for e, site in zip(state.eta, h, strict=True))
         info = {"constraint": constraint, "beta": state.beta, "flips": torch.as_tensor(flips, dtype=x.dtype)}
         state = self._move(problem, state, grad_eta, constraint)
         with torch.no_grad():
@@ -168,8 +169,9 @@ class FreeGates(Gates):
             e = e - self.a_eta * unit(g)
             stuck = (sample_norm(g) < self.delta) & (t - noisy[:, site] > self.T_p)
             noisy[:, site] = torch.where(stuck, t, noisy[:, site])
-            noise = problem.draws.normal(e, "eta", t, site)
-            eta.append(e + self.r * broadcast(stuck.to(e.dtype), e) * noise)
+            if bool(stuck.any()):
+                e = e + self.r * broadcast(stuck.to(e.dtype), e) * problem.draws.normal(e, "eta", t, site)
+            eta.append(e)
         met = constraint < self.delta_beta
         beta = torch.where(met, state.beta - self.gamma, state.beta + self.a_beta * constraint).clamp_min(0)
         return FreeState(t, tuple(eta), beta, noisy, state.norms)
@@ -184,7 +186,7 @@ class FreeGates(Gates):
         gates = [torch.sigmoid(self.alpha * (e - 0.5)) for e in eta]
         norms = row_norms(problem.network, x, gates, directions, exact=not self.probes)
         # A neuron behind closed gates has no row: its distance would be infinite. Its layer sets the floor.
-        floors = [0.01 * broadcast(n.flatten(1).square().mean(1).sqrt(), n).clamp_min(1e-12) for n in norms]
+        floors = [0.01 * broadcast(n.reshape(len(x), -1).square().mean(1).sqrt(), n).clamp_min(1e-12) for n in norms]
         return tuple(torch.maximum(n, f) for n, f in zip(norms, floors, strict=True)), len(directions) + 1
 
 

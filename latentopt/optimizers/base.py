@@ -77,7 +77,7 @@ def scheduled(schedule: Schedule, t: int, steps: int) -> float:
 
 def sample_norm(x: Tensor) -> Tensor:
     """Euclidean norm of each sample: (B, *shape) to (B,)."""
-    return x.flatten(1).norm(dim=1)
+    return x.reshape(len(x), -1).norm(dim=1)
 
 
 def broadcast(value: Tensor, like: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from latentopt.errors import InputError
+from latentopt.errors import InputError, positive
 from latentopt.networks import Generator, frozen, like
 from latentopt.objectives import MSE, Fit
 from latentopt.operators import Identity
@@ -45,6 +45,8 @@ class Reconstruction(Problem):
         measured: bool | None = None,
         tolerance: float | None = None,
     ) -> None:
+        if tolerance is not None:
+            positive("tolerance", tolerance)
         self.generator = generator
         self.operator = operator or Identity()
         target = _checked(target).to(like(generator))
@@ -78,8 +80,9 @@ def measurement_shapes(
 
 
 def _checked(target: Tensor) -> Tensor:
-    if not target.is_floating_point():
-        raise InputError("target", "floating-point values in [0, 1]", f"{target.dtype} (divide bytes by 255)")
+    if not isinstance(target, Tensor) or not target.is_floating_point():
+        came = f"{target.dtype} (divide bytes by 255)" if isinstance(target, Tensor) else type(target).__name__
+        raise InputError("target", "a tensor of floating-point values in [0, 1]", came)
     if target.ndim == 0 or not len(target):
         raise InputError("target", "at least one sample", f"shape {tuple(target.shape)}")
     if not bool(target.isfinite().all()):

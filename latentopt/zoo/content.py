@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import latentopt
-
-_PACKAGE = Path(latentopt.__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 
 
 def folder(kind: str) -> Path:

@@ -1,0 +1,184 @@
+"""One batch of a reconstruction job: a LightningModule that wraps the generator, and what is seen on the way."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from latentopt import metrics
+from latentopt.jobs import pictures
+from latentopt.jobs.store import Shard
+from latentopt.jobs.targets import Target
+from latentopt.jobs.tracking import Tracker
+from latentopt.networks import Generator
+from latentopt.objectives import Loss
+from latentopt.operators import Identity, Operator
+from latentopt.optimizers import Optimizer
+from latentopt.result import Result
+from latentopt.solve import Progress, solve
+from latentopt.tasks.reconstruct import Reconstruction
+
+SHOWN = 16
+"""Pictures show the first so many targets."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How each batch is solved, as in `latentopt.jobs.reconstruct`."""
+
+    operator: Operator
+    loss: Loss
+    optimizer: Optimizer
+    steps: int
+    restarts: int
+    seed: int
+    measured: bool
+    picture_every: int
+
+
+class Reconstructor(lightning.LightningModule):
+    """Wraps a pretrained generator; `predict_step` solves a batch of targets."""
+
+    def __init__(self, generator: Generator, settings: Settings, tracker: Tracker, batches: int) -> None:
+        super().__init__()
+        self.generator, self.settings, self.tracker = generator, settings, tracker
+        self.skipped: list[tuple[str, str]] = []
+        self.bar = tqdm(total=batches * settings.steps, unit="step", desc="reconstruct", disable=not batches)
+        self.forwards = self.logged = 0
+
+    def transfer_batch_to_device(self, batch: list[Target], device: torch.device, dataloader_idx: int) -> list[Target]:
+        return batch  # the problem moves what it needs
+
+    def predict_step(self, batch: list[Target], batch_idx: int = 0) -> Shard | None:
+        self.skipped += [(target.name, target.error) for target in batch if target.image is None]
+        good = [target for target in batch if target.image is not None]
+        if not good:
+            return None
+        s, begun = self.settings, time.perf_counter()
+        images = torch.stack([target.image for target in good if target.image is not None])
+        problem = Reconstruction(self.generator, images, s.operator, s.loss, s.measured)
+        watch = _Watch(self, problem, good)
+        options = {"steps": s.steps, "restarts": s.restarts, "seed": s.seed, "callbacks": [watch]}
+        result = solve(problem, s.optimizer, **options)
+        self.forwards = watch.forwards
+        seconds = (time.perf_counter() - begun) / len(good)
+        return Shard([t.name for t in good], _rows(problem, result, good, seconds), watch.tensors(result))
+
+    def on_predict_end(self) -> None:
+        self.bar.close()
+
+
+class _Watch:
+    """A callback of `solve`: moves the bar, tracks each step, keeps frames of the targets that pictures show.
+
+    The generator's passes for pictures are not part of the counted cost.
+    """
+
+    def __init__(self, job: Reconstructor, problem: Reconstruction, good: list[Target]) -> None:
+        self.job, self.problem = job, problem
+        self.index = torch.tensor([target.index for target in good])
+        self.shown = int((self.index < SHOWN).sum())
+        self.frames: list[Tensor] = []
+        self.curve: list[Tensor] = []
+        self.before = self.forwards = job.forwards
+
+    def __call__(self, progress: Progress) -> None:
+        self.forwards = self.before + progress.forwards
+        self.curve.append(progress.best.float().cpu())
+        loss, best = float(progress.loss.nanmean()), float(progress.best.mean())
+        keys = {"grad_norm": "opt/grad_norm", "beta": "opt/beta", "flips": "opt/flips", "constraint": "constraint"}
+        figures = {"loss/total": loss, "loss/data": loss, "loss/best": best, "cost/forwards": float(self.forwards)}
+        figures |= {keys[name]: float(value.nanmean()) for name, value in progress.info.items() if name in keys}
+        grid = None
+        if progress.t % self.job.settings.picture_every == 0 or progress.t in (1, progress.steps):
+            figures["metric/psnr"], grid = self._picture(progress)
+        self.job.tracker.log(self.job.logged, figures, grid)
+        self.job.logged += 1
+        self.job.bar.set_postfix_str(f"loss {best:.5f}", refresh=False)
+        self.job.bar.update()
+
+    @torch.no_grad()
+    def _picture(self, progress: Progress) -> tuple[float, dict[str, Any] | None]:
+        best = self.job.generator(progress.best_x)
+        psnr = metrics.psnr(*compared(self.problem, best)).mean().item()
+        if not self.shown:
+            return psnr, None
+        self.frames.append(pictures.as_bytes(best[: self.shown]))
+        current = pictures.as_bytes(self.job.generator(progress.x[: self.shown]))
+        titled = {**_known(self.problem, self.shown), "current": current, "best": self.frames[-1]}
+        return psnr, {"trajectory": pictures.tile(list(titled.values()))}
+
+    def tensors(self, result: Result) -> dict[str, Tensor]:
+        """What a shard keeps, without its rows."""
+        kept = {"index": self.index, "latents": result.x, "curve": torch.stack(self.curve, 1)}
+        if self.shown:
+            kept["frames"] = torch.stack(self.frames, 1)  # (n, frames, C, H, W) bytes
+            titled = {
+                **_known(self.problem, self.shown),
+                "reconstruction": pictures.as_bytes(result.output[: self.shown]),
+            }
+            again = self.problem.operator(result.output[: self.shown])
+            if not isinstance(self.problem.operator, Identity) and again.ndim == 4:
+                titled["re-measured"] = pictures.as_bytes(again)
+            kept |= {f"show/{at} {title}": images for at, (title, images) in enumerate(titled.items())}
+        return kept
+
+
+def _stacked(moments: list[Tensor], count: int) -> Tensor:
+    """(n, count, ...): what was seen, the last of it repeated where all targets stopped early."""
+    return torch.stack(moments + moments[-1:] * (count - len(moments)), 1)
+
+
+def _known(problem: Reconstruction, count: int) -> dict[str, Tensor]:
+    """What is known of the first targets, as bytes by title."""
+    measurement = problem.measurement[:count]
+    if problem.image is None:
+        return {"target = measurement": pictures.as_bytes(measurement)} if measurement.ndim == 4 else {}
+    known = {"target": pictures.as_bytes(problem.image[:count])}
+    return {**known, "measurement": pictures.as_bytes(measurement)} if measurement.ndim == 4 else known
+
+
+def compared(problem: Reconstruction, output: Tensor) -> tuple[Tensor, Tensor]:
+    """What the metrics compare: images where the true ones are known, else measurements."""
+    if problem.image is not None:
+        return output, problem.image
+    return problem.operator(output), problem.measurement
+
+
+@torch.no_grad()
+def _rows(problem: Reconstruction, result: Result, good: list[Target], seconds: float) -> list[dict[str, Any]]:
+    ours, true = compared(problem, result.output)
+    ours = ours.clamp(0, 1)
+    nan = torch.full((len(good),), torch.nan)
+    similar = metrics.ssim(ours, true) if true.ndim == 4 and min(true.shape[-2:]) >= 3 else nan
+    columns = zip(
+        metrics.mse(ours, true).tolist(),
+        metrics.psnr(ours, true).tolist(),
+        similar.tolist(),
+        result.value.tolist(),
+        result.forwards.tolist(),
+        result.backwards.tolist(),
+        strict=True,
+    )
+    return [
+        {
+            "name": target.name,
+            "mse": mse,
+            "psnr": psnr,
+            "ssim": ssim,
+            "loss": loss,
+            "status": status.name,
+            "forwards": forwards,
+            "backwards": backwards,
+            "seconds": round(seconds, 4),
+        }
+        for target, status, (mse, psnr, ssim, loss, forwards, backwards) in zip(
+            good, result.status, columns, strict=True
+        )
+    ]

@@ -1,0 +1,36 @@
+"""How jobs use Lightning: on one device, without its notices."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning
+import torch
+
+from latentopt.errors import InputError
+
+
+def accelerator_of(device: str) -> str:
+    """Lightning's name of ``auto``, ``cpu``, ``cuda`` or ``mps``.
+
+    Raises:
+        InputError: another name, or a device that is not there.
+    """
+    there = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device):
+        raise InputError("device", f"one of {', '.join(name for name in there if there[name])}", repr(device))
+    return {"cuda": "gpu"}.get(device, device)
+
+
+@contextmanager
+def quiet_trainer(accelerator: str, **options: Any) -> Iterator[lightning.Trainer]:
+    """A trainer on one device that logs nothing and says nothing but errors."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        for message in (".*does not have many workers.*", ".*isinstance.treespec, LeafSpec.*"):
+            warnings.filterwarnings("ignore", message)
+        yield lightning.Trainer(accelerator=accelerator, devices=1, logger=False, enable_model_summary=False, **options)
