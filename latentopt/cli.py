@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"latentopt: error: {_one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("latentopt: stopped; the same command goes on from here", file=sys.stderr)
+        print("\nlatentopt: stopped; the same command goes on from here", file=sys.stderr)
         return 130
 
 
@@ -128,7 +128,8 @@ def _arguments(
 
 
 def _completed(words: list[str], parser: Any) -> list[str]:
-    """Options with short names spelled out, and flags without a value set to true."""
+    """Options with dashes and short names spelled out, and flags without a value set to true."""
+    words = [part for word in words for part in _parts(word)]
     flags = {
         f"--{action.dest}" for action in parser._actions if getattr(action, "_typehint", None) in (bool, bool | None)
     }
@@ -139,6 +140,13 @@ def _completed(words: list[str], parser: Any) -> list[str]:
         if word in flags and following.startswith("--"):
             completed.append("true")
     return completed
+
+
+def _parts(word: str) -> list[str]:
+    if not word.startswith("--"):
+        return [word]
+    option, *value = word.split("=", 1)
+    return ["--" + option[2:].replace("-", "_"), *value]
 
 
 def _spelled(option: str, word: str) -> str:

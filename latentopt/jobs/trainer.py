@@ -33,4 +33,10 @@ def quiet_trainer(accelerator: str, **options: Any) -> Iterator[lightning.Traine
     with warnings.catch_warnings():
         for message in (".*does not have many workers.*", ".*isinstance.treespec, LeafSpec.*"):
             warnings.filterwarnings("ignore", message)
-        yield lightning.Trainer(accelerator=accelerator, devices=1, logger=False, enable_model_summary=False, **options)
+        trainer = lightning.Trainer(
+            accelerator=accelerator, devices=1, logger=False, enable_model_summary=False, **options
+        )
+        try:
+            yield trainer
+        except SystemExit as error:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from error
