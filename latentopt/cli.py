@@ -243,8 +243,7 @@ def _print_report(report: Any, most: int = 20) -> None:
         print(f"skipped {name}: {_one_line(reason)}", file=sys.stderr)
     print(f"{len(report.rows)} done, {len(report.skipped)} skipped, {report.seconds:.1f} s")
     for file in report.files:
-        if file.exists():
-            print(f"  {file}")
+        print(f"  {file}")
 
 
 def _one_line(text: str) -> str:

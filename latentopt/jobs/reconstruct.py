@@ -133,7 +133,8 @@ def _finish(store: Store, module: Reconstructor, compared: Literal["image", "mea
     files += _draw(store, type(module.settings.loss).__name__)
     finite = {key: [row[key] for row in rows] for key in ("mse", "psnr", "ssim", "loss")}
     best = {f"mean_{key}": sum(values) / len(values) for key, values in finite.items()}
-    module.tracker.finish(rows, best, [file for file in files if file.exists()])
+    files = [file for file in files if file.exists()]
+    files += module.tracker.finish(rows, best, files)
     return Report(rows, module.skipped, files, compared, time.perf_counter() - begun)
 
 

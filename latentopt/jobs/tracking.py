@@ -56,10 +56,10 @@ class Tracker:
             file.writelines(f"{line}\n" for line in self.lines)
         self.lines.clear()
 
-    def finish(self, rows: list[dict[str, Any]], best: dict[str, float], files: list[Path]) -> None:
-        """Record the table of results, the best figures and the written files, and close the run."""
+    def finish(self, rows: list[dict[str, Any]], best: dict[str, float], files: list[Path]) -> list[Path]:
+        """Record the table of results, the best figures and the written files, and close the run; return its folder."""
         if not self.run:
-            return
+            return []
         wandb = _wandb()
         columns = list(rows[0])
         self.run.log({"results": wandb.Table(columns=columns, data=[[row[c] for c in columns] for row in rows])})
@@ -70,7 +70,9 @@ class Tracker:
             if file.suffix in (".png", ".gif"):
                 self.run.log({f"pictures/{file.stem}": wandb.Image(str(file))})
         self.run.log_artifact(artifact)
+        folder = Path(self.run.dir).parent
         self.run.finish()
+        return [folder]
 
 
 def _wandb() -> Any:
