@@ -87,6 +87,7 @@ class _Watch:
         self.frames: list[Tensor] = []
         self.curve: list[Tensor] = []
         self.before = self.forwards = job.forwards
+        self.pictured = _pictured(job.settings.steps, job.settings.picture_every)
 
     def __call__(self, progress: Progress) -> None:
         self.forwards = self.before + progress.forwards
@@ -96,7 +97,7 @@ class _Watch:
         figures = {"loss/total": loss, "loss/data": loss, "loss/best": best, "cost/forwards": float(self.forwards)}
         figures |= {keys[name]: float(value.nanmean()) for name, value in progress.info.items() if name in keys}
         grid = None
-        if progress.t % self.job.settings.picture_every == 0 or progress.t in (1, progress.steps):
+        if progress.t in self.pictured:
             figures["metric/psnr"], grid = self._picture(progress)
         self.job.tracker.log(self.job.logged, figures, grid)
         self.job.logged += 1
@@ -116,18 +117,22 @@ class _Watch:
 
     def tensors(self, result: Result) -> dict[str, Tensor]:
         """What a shard keeps, without its rows."""
-        kept = {"index": self.index, "latents": result.x, "curve": torch.stack(self.curve, 1)}
+        kept = {"index": self.index, "latents": result.x, "curve": _stacked(self.curve, self.job.settings.steps)}
         if self.shown:
-            kept["frames"] = torch.stack(self.frames, 1)  # (n, frames, C, H, W) bytes
-            titled = {
-                **_known(self.problem, self.shown),
-                "reconstruction": pictures.as_bytes(result.output[: self.shown]),
-            }
-            again = self.problem.operator(result.output[: self.shown])
+            output = result.output[: self.shown]
+            kept["frames"] = _stacked(self.frames, len(self.pictured))  # (n, frames, C, H, W) bytes
+            titled = {**_known(self.problem, self.shown), "reconstruction": pictures.as_bytes(output)}
+            again = self.problem.operator(output)
             if not isinstance(self.problem.operator, Identity) and again.ndim == 4:
                 titled["re-measured"] = pictures.as_bytes(again)
             kept |= {f"show/{at} {title}": images for at, (title, images) in enumerate(titled.items())}
         return kept
+
+
+def _pictured(steps: int, every: int) -> set[int]:
+    """The steps that pictures show: the first, the last, each ``every``-th, and more where most happens, early on."""
+    early = range(1, min(3 * every, steps), max(1, every // 5))
+    return {*early, *range(every, steps + 1, every), steps}
 
 
 def _stacked(moments: list[Tensor], count: int) -> Tensor:
