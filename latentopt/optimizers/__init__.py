@@ -12,7 +12,12 @@ from latentopt.optimizers.gd import GD
 
 __all__ = ["ADRGD", "GD", "NAMED", "Adam", "FreeGates", "Optimizer", "SoftGates", "named"]
 
-NAMED: dict[str, Callable[[], Optimizer]] = {"adr-gd": ADRGD, "adr-gd-paper": ADRGD.paper, "adam": Adam, "gd": GD}
+NAMED: dict[str, Callable[[], Optimizer]] = {
+    "adr-gd": ADRGD,
+    "adr-gd-paper": ADRGD.paper,
+    "adam": Adam,
+    "gd": lambda: GD(lr=0.3, normalize=True, schedule="cosine"),  # no scale of the objective to tune for
+}
 
 
 def named(optimizer: Optimizer | str) -> Optimizer:
