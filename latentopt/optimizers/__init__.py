@@ -24,7 +24,7 @@ def named(optimizer: Optimizer | str) -> Optimizer:
     """The optimiser itself, or the one registered under a name, with its defaults.
 
     >>> named("adam")
-    Adam(lr=0.1, betas=(0.9, 0.999), eps=1e-12, schedule='cosine')
+    Adam(lr=0.2, betas=(0.9, 0.999), eps=1e-12, schedule='cosine')
     """
     if isinstance(optimizer, Optimizer):
         return optimizer

@@ -31,7 +31,7 @@ class Adam(Descent):
         schedule: how the step size falls over the planned steps.
     """
 
-    lr: float = 0.1
+    lr: float = 0.2
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-12
     schedule: Schedule = "cosine"
