@@ -50,7 +50,8 @@ class Reconstructor(lightning.LightningModule):
         self.generator, self.settings, self.tracker = generator, settings, tracker
         self.skipped: list[tuple[str, str]] = []
         self.bar = tqdm(total=batches * settings.steps, unit="step", desc="reconstruct", disable=not batches)
-        self.forwards = self.logged = 0
+        last = tracker.last()
+        self.logged, self.forwards = int(last.get("step", -1)) + 1, int(last.get("cost/forwards", 0))
 
     def transfer_batch_to_device(self, batch: list[Target], device: torch.device, dataloader_idx: int) -> list[Target]:
         return batch  # the problem moves what it needs

@@ -50,6 +50,12 @@ class Tracker:
             shown = {name: _wandb().Image(picture) for name, picture in (pictures or {}).items()}
             self.run.log({**figures, **shown}, step=step)
 
+    def last(self) -> dict[str, float]:
+        """What was logged last by an earlier run of the same job; empty if there was none."""
+        path = self.folder / METRICS
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        return json.loads(lines[-1]) if lines else {}
+
     def flush(self) -> None:
         """Append what was logged since the last call to the file."""
         with (self.folder / METRICS).open("a", encoding="utf-8") as file:

@@ -60,7 +60,7 @@ class GAN(lightning.LightningModule):
         generator: latents ``(B, latent)`` to images in (-1, 1).
         discriminator: images in [-1, 1] to logits ``(B,)``.
         latent: number of latent values.
-        lr: learning rate of both Adams (betas .5, .999).
+        lr: learning rate of both Adams (betas .5, .999), annealed to 0 by a cosine over the training.
         ema: decay of the moving average, per step.
     """
 
@@ -97,6 +97,8 @@ class GAN(lightning.LightningModule):
         for_generator.zero_grad()
         self.manual_backward(loss_g)
         for_generator.step()
+        for scheduler in self.lr_schedulers():  # pyright: ignore[reportGeneralTypeIssues, reportOptionalIterable]
+            scheduler.step()
         with torch.no_grad():
             for mean, now in zip(self.average.parameters(), self.generator.parameters(), strict=True):
                 mean.lerp_(now, 1 - self.ema)
@@ -106,10 +108,10 @@ class GAN(lightning.LightningModule):
         _measure_batch_norm(self.average, (self._latents(256) for _ in range(64)))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        return [
-            torch.optim.Adam(net.parameters(), self.lr, betas=(0.5, 0.999))
-            for net in (self.generator, self.discriminator)
-        ]
+        steps = int(self.trainer.estimated_stepping_batches)
+        networks = (self.generator, self.discriminator)
+        adams = [torch.optim.Adam(net.parameters(), self.lr, betas=(0.5, 0.999)) for net in networks]
+        return adams, [torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps) for adam in adams]
 
     def networks(self) -> dict[str, nn.Module]:
         """The trained parts by the name they are exported under."""

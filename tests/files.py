@@ -1,0 +1,103 @@
+"""What the tests of jobs and commands share: files such as users have, and the command line in this process."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import os
+import struct
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import yaml
+from nets import refill
+from PIL import Image
+from torch import Tensor, nn
+
+import latentopt as lo
+from latentopt.cli import main
+from latentopt.zoo import cards
+
+ROOT = Path(__file__).parents[1]
+DATA = Path(os.environ.get("LATENTOPT_DATA", ROOT / "../shared/data"))
+QUICK = ("--steps", "4", "--restarts", "2", "--wandb", "disabled", "--device", "cpu")
+
+
+class Said(NamedTuple):
+    code: object
+    out: str
+    err: str
+
+
+def call(capsys: pytest.CaptureFixture[str], *words: object) -> Said:
+    """Run `latentopt` in this process."""
+    capsys.readouterr()
+    try:
+        code: object = main([str(word) for word in words])
+    except SystemExit as stop:
+        code = stop.code
+    return Said(code, *capsys.readouterr())
+
+
+def write_png(path: Path, pixels: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def idx(array: np.ndarray) -> bytes:
+    """Bytes in the format of MNIST."""
+    return b"\x00\x00\x08" + struct.pack(f">B{array.ndim}I", array.ndim, *array.shape) + array.tobytes()
+
+
+def blobs(count: int, seed: int, side: int = 28) -> np.ndarray:
+    """Grey images (count, side, side) bytes, each one bright spot at a random place."""
+    centre = np.random.default_rng(seed).uniform(side / 4, 3 * side / 4, (count, 2, 1, 1))
+    rows, columns = np.mgrid[:side, :side]
+    distance = (rows - centre[:, 0]) ** 2 + (columns - centre[:, 1]) ** 2
+    return (255 * np.exp(-distance / (side / 2))).astype(np.uint8)
+
+
+def write_mnist(folder: Path, train: int = 256, test: int = 64) -> Path:
+    """A data set in the format and under the names of MNIST."""
+    for name, count, seed in (("train", train, 0), ("t10k", test, 1)):
+        (folder / f"{name}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(blobs(count, seed))))
+    return folder
+
+
+def own_images(count: int, seed: int = 0) -> Tensor:
+    """Images of mnist-vae (count, 1, 28, 28)."""
+    generator = lo.load("mnist-vae")
+    return generator(generator.latents(count, seed))
+
+
+def write_model(folder: Path, **changes: Any) -> Path:
+    """A model of 3 latents and images (1, 4, 4) with random weights; ``changes`` replace fields of its card."""
+    spec = {"class_path": "latentopt.zoo.architectures.MLP", "init_args": {"sizes": [3, 6, 16], "shape": [1, 4, 4]}}
+    card = cards.Card("tiny", "for tests", {"generator": spec}, [3], [-1.0, 2.0], 0.5, weights_sha256="")
+    module = refill(cards.build(spec), seed=0)
+    cards.save_model(folder, card, {"generator": module.float()})
+    change_card(folder, **changes)
+    return folder
+
+
+def change_card(folder: Path, **changes: Any) -> None:
+    path = folder / cards.CARD
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **changes}))
+
+
+def parts(network: nn.Module, kind: type[nn.Module]) -> list[Any]:
+    return [module for module in network.modules() if isinstance(module, kind)]
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    """The rows of a job's results, without the seconds."""
+    with (folder / "results.csv").open(newline="") as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file under a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from files import DATA, ROOT, change_card, write_model
+from nets import refuses
+from torch import nn
+
+import latentopt as lo
+from latentopt.errors import InputError
+from latentopt.zoo import cards
+from latentopt.zoo.datasets import open_dataset
+
+SHAPES = {"mnist-vae": (20,), "mnist-dcgan": (64,)}
+MOST = {"mnist-vae": 0.0060, "mnist-dcgan": 0.0150}  # mean squared error on images that the model has not seen
+
+
+def test_the_shipped_models_are_the_known_ones():
+    assert set(cards.names()) <= set(SHAPES)
+    assert "mnist-vae" in cards.names()
+
+
+@pytest.mark.parametrize("name", cards.names())
+def test_a_shipped_model_is_frozen_and_says_the_truth_about_itself(name):
+    generator, card = lo.load(name), cards.read_card(name)
+    assert card.name == name
+    assert card.licence == "MIT"
+    assert not any(module.training for module in generator.modules())
+    assert not any(parameter.requires_grad for parameter in generator.parameters())
+    assert generator.latent_shape == SHAPES[name]
+    assert generator.start_scale == card.start_scale
+    images = generator(generator.latents(16, seed=0))
+    assert images.shape == (16, 1, 28, 28)
+    assert images.min() >= 0
+    assert images.max() <= 1
+    assert images.amax((1, 2, 3)).min() > 0.5  # ink on paper
+    assert images[:, :, 0].mean() < 0.1
+    weights = ROOT / "models" / name / "weights.safetensors"
+    assert hashlib.sha256(weights.read_bytes()).hexdigest() == card.weights_sha256
+
+
+@pytest.mark.parametrize("name", cards.names())
+def test_a_shipped_models_samples_differ_and_its_gradient_reaches_the_latents(name):
+    generator = lo.load(name)
+    z = generator.latents(8, seed=0).requires_grad_()
+    images = generator(z)
+    assert torch.pdist(images.detach().flatten(1)).min() > 1
+    images.sum().backward()
+    assert z.grad is not None
+    assert z.grad.abs().flatten(1).sum(1).min() > 0
+
+
+def test_most_of_mnist_vaes_own_images_are_found_again():
+    generator = lo.load("mnist-vae")
+    own = generator(generator.latents(16, seed=7))
+    found = lo.solve(lo.Reconstruction(generator, own), lo.ADRGD(), steps=300, restarts=8).value
+    assert (found < 1e-4).double().mean() >= 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("mnist-dcgan" not in cards.names(), reason="mnist-dcgan is not shipped yet")
+def test_mnist_dcgans_own_images_are_found_again_as_often_as_its_card_says():
+    generator, card = lo.load("mnist-dcgan"), cards.read_card("mnist-dcgan")
+    own = generator(generator.latents(64, seed=1234))
+    found = lo.solve(lo.Reconstruction(generator, own), lo.ADRGD(), steps=300, restarts=8).value
+    recovered = (found < 1e-4).double().mean().item()
+    assert recovered == pytest.approx(card.quality["in_span_recovered"], abs=0.05)
+
+
+def quality(name: str) -> None:
+    """Images that the model has not seen are explained as well as wanted, and as its card says."""
+    if not (DATA / "mnist").is_dir():
+        pytest.skip(f"needs MNIST under {DATA} (LATENTOPT_DATA)")
+    images = torch.tensor(open_dataset("mnist", str(DATA))[:64])[:, None] / 255
+    error = lo.solve(lo.Reconstruction(lo.load(name), images), lo.ADRGD(), steps=300, restarts=4).value.mean().item()
+    assert error <= MOST[name]
+    assert error == pytest.approx(cards.read_card(name).quality["test_mse"], rel=0.05)
+
+
+def test_mnist_vae_is_as_good_as_its_card_says():
+    quality("mnist-vae")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("mnist-dcgan" not in cards.names(), reason="mnist-dcgan is not shipped yet")
+def test_mnist_dcgan_is_as_good_as_its_card_says():
+    quality("mnist-dcgan")
+
+
+def test_a_saved_model_loads_bit_equal(tmp_path):
+    spec = {"class_path": "latentopt.zoo.architectures.ConvGenerator", "init_args": {"latent": 5, "channels": [4, 3]}}
+    module = cards.build(spec)
+    module.train()(torch.randn(9, 5))  # moves the running statistics
+    module.eval()
+    card = cards.Card("a", "b", {"generator": spec}, [5], [-1.0, 1.0], 0.3, weights_sha256="")
+    written = cards.save_model(tmp_path / "a", card, {"generator": module})
+    loaded = lo.load(tmp_path / "a")
+    z = loaded.latents(7, seed=0)
+    assert torch.equal(loaded(z), (module(z) + 1) / 2)
+    assert cards.read_card(tmp_path / "a") == written
+    assert (loaded.latent_shape, loaded.output_range, loaded.start_scale) == ((5,), (-1.0, 1.0), 0.3)
+
+
+def test_a_folder_is_loaded_by_its_path(tmp_path):
+    path = write_model(tmp_path / "tiny")
+    assert lo.load(path).output_shape() == lo.load(str(path)).output_shape() == (1, 4, 4)
+
+
+@pytest.mark.parametrize("model", ["no-such-model", "", "card.yaml", "../models", "x" * 300])
+def test_an_unknown_model_is_refused(model):
+    with refuses("model"):
+        lo.load(model)
+
+
+@pytest.mark.parametrize("text", ["", "- 1\n", "just words", "a: [", "name: only\n", "\x00"])
+def test_a_card_that_is_none_is_refused(tmp_path, text):
+    (write_model(tmp_path) / "card.yaml").write_text(text)
+    with refuses(str(tmp_path / "card.yaml")):
+        lo.load(tmp_path)
+
+
+def test_a_card_with_an_unknown_or_a_missing_key_is_refused(tmp_path):
+    write_model(tmp_path, colour="red")
+    with refuses(str(tmp_path / "card.yaml")):
+        lo.load(tmp_path)
+    content = yaml.safe_load((write_model(tmp_path) / "card.yaml").read_text())
+    del content["latent_shape"]
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump(content))
+    with refuses(str(tmp_path / "card.yaml")):
+        lo.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"architecture": None},
+        {"architecture": {}},
+        {"output_range": [0.0]},
+        {"output_range": ["low", "high"]},
+        {"latent_shape": 3},
+        {"latent_shape": None},
+        {"start_scale": "much"},
+    ],
+)
+def test_a_card_whose_values_are_of_another_kind_is_refused(tmp_path, changes):
+    write_model(tmp_path, **changes)
+    with pytest.raises(InputError):
+        lo.load(tmp_path)
+
+
+def tampered(content: bytes) -> bytes:
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+@pytest.mark.parametrize("broken", [tampered, lambda content: content[:-9], lambda content: b"", lambda content: None])
+def test_missing_truncated_and_tampered_weights_are_refused(tmp_path, broken):
+    weights = write_model(tmp_path) / "weights.safetensors"
+    content = broken(weights.read_bytes())
+    weights.unlink() if content is None else weights.write_bytes(content)
+    with refuses(str(weights)):
+        lo.load(tmp_path)
+
+
+@pytest.mark.parametrize("sizes", [[3, 7, 16], [3, 6, 6, 16], [3, 16]])
+def test_weights_for_another_architecture_are_refused(tmp_path, sizes):
+    spec = {"class_path": "latentopt.zoo.architectures.MLP", "init_args": {"sizes": sizes, "shape": [1, 4, 4]}}
+    change_card(write_model(tmp_path), architecture={"generator": spec})
+    with refuses(str(tmp_path / "weights.safetensors")):
+        lo.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"class_path": "os.system", "init_args": {"command": "touch executed"}},
+        {"class_path": "pathlib.Path"},
+        {"class_path": "latentopt.zoo.architectures.Nothing"},
+        {"class_path": "no_such_package.Net"},
+        {"class_path": "latentopt.zoo.architectures.MLP"},
+        {"class_path": "latentopt.zoo.architectures.MLP", "init_args": {"sizes": [3, 16], "depth": 4}},
+        "os.system",
+        3,
+    ],
+)
+def test_an_architecture_that_is_no_module_is_refused_and_nothing_runs(tmp_path, monkeypatch, spec):
+    monkeypatch.chdir(tmp_path)
+    change_card(write_model(tmp_path), architecture={"generator": spec})
+    with refuses("architecture"):
+        lo.load(tmp_path)
+    assert not Path("executed").exists()
+
+
+def test_an_architecture_may_be_any_module_by_class_path():
+    linear = cards.build({"class_path": "torch.nn.Linear", "init_args": {"in_features": 2, "out_features": 3}})
+    assert isinstance(linear, nn.Linear)
+    assert linear.weight.shape == (3, 2)

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from files import blobs, idx, write_mnist
+from nets import refuses
+from sklearn.datasets import load_digits
+
+from latentopt.errors import InputError
+from latentopt.zoo.data import ImageData
+from latentopt.zoo.datasets import names, open_dataset, read_idx
+
+
+def test_digits_are_scikit_learns():
+    images = open_dataset("digits")
+    assert images.shape == (1797, 8, 8)
+    assert images.dtype == np.float32
+    assert (images.min(), images.max()) == (0, 1)
+    pixels, _ = load_digits(return_X_y=True)
+    assert np.array_equal(images.reshape(1797, 64) * 16, pixels)
+
+
+@pytest.mark.parametrize("shape", [(5, 28, 28), (7,), (2, 3)])
+def test_an_idx_file_is_read_as_it_was_written(tmp_path, shape):
+    array = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    path = tmp_path / "a.gz"
+    path.write_bytes(gzip.compress(idx(array)))
+    assert np.array_equal(read_idx(path), array)
+
+
+WHOLE = idx(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(gzip.compress(WHOLE)[:-12], id="truncated gzip"),
+        pytest.param(gzip.compress(WHOLE)[:10] + b"\xff" + gzip.compress(WHOLE)[11:], id="corrupt gzip"),
+        pytest.param(gzip.compress(WHOLE[:-1]), id="too few values"),
+        pytest.param(gzip.compress(WHOLE + b"\x00"), id="too many values"),
+        pytest.param(gzip.compress(WHOLE[:9]), id="truncated header"),
+        pytest.param(gzip.compress(WHOLE[:3]), id="no header"),
+        pytest.param(gzip.compress(b""), id="empty"),
+        pytest.param(gzip.compress(b"\x00\x00\x0d" + WHOLE[3:]), id="floats"),
+        pytest.param(WHOLE, id="not compressed"),
+        pytest.param(b"", id="no bytes"),
+    ],
+)
+def test_a_broken_idx_file_is_refused(tmp_path, content):
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    path.write_bytes(content)
+    with refuses(str(path)):
+        read_idx(path)
+
+
+def test_mnist_is_read_from_the_gzipped_files_of_each_split(tmp_path):
+    write_mnist(tmp_path, train=6, test=3)
+    assert np.array_equal(open_dataset("mnist", str(tmp_path)), blobs(3, seed=1))
+    assert np.array_equal(open_dataset("MNIST", str(tmp_path), "train"), blobs(6, seed=0))
+
+
+def test_the_environment_says_where_data_are_unless_the_caller_does(tmp_path, monkeypatch):
+    (tmp_path / "here" / "mnist").mkdir(parents=True)
+    write_mnist(tmp_path / "here" / "mnist", test=3)
+    write_mnist(tmp_path, test=5)
+    monkeypatch.setenv("LATENTOPT_DATA", str(tmp_path / "here"))
+    assert len(open_dataset("mnist")) == 3
+    assert len(open_dataset("mnist", str(tmp_path))) == 5
+
+
+def write_torchvision_mnist(root: Path, name: str = "MNIST") -> Path:
+    raw = root / name / "raw"
+    raw.mkdir(parents=True)
+    for split, count, seed in (("train", 6, 0), ("t10k", 3, 1)):
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(idx(blobs(count, seed)))
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(idx(np.zeros(count, np.uint8)))
+    return root
+
+
+@pytest.mark.parametrize(("name", "folder"), [("mnist", "MNIST"), ("fashionmnist", "FashionMNIST")])
+def test_torchvisions_layout_is_read_through_torchvision(tmp_path, name, folder):
+    write_torchvision_mnist(tmp_path, folder)
+    for split, expected in (("test", blobs(3, seed=1)), ("train", blobs(6, seed=0))):
+        dataset = open_dataset(name, str(tmp_path), split)
+        assert np.array_equal(np.stack([np.asarray(dataset[i]) for i in range(len(dataset))]), expected)
+
+
+def test_a_colour_data_set_of_torchvision_is_read_by_name(tmp_path, monkeypatch):
+    from torchvision.datasets import CIFAR10
+
+    images = np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), dtype=np.uint8)
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    (folder / "test_batch").write_bytes(pickle.dumps({"data": images.reshape(4, -1), "labels": [0] * 4}))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": ["thing"]}))
+    sums = {file.name: hashlib.md5(file.read_bytes()).hexdigest() for file in folder.iterdir()}
+    monkeypatch.setattr(CIFAR10, "train_list", [])
+    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
+    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": sums["batches.meta"]})
+    dataset = open_dataset("cifar10", str(tmp_path))
+    assert len(dataset) == 4
+    assert np.array_equal(np.asarray(dataset[3]), images[3].transpose(1, 2, 0))
+
+
+def test_the_known_names_are_digits_and_torchvisions():
+    assert names()[0] == "digits"
+    assert {"MNIST", "FashionMNIST", "CIFAR10", "CelebA"} <= set(names())
+
+
+@pytest.mark.parametrize("name", ["nonsense", "cifar11", "", "wrap_dataset_for_transforms_v2"])
+def test_an_unknown_name_is_refused(tmp_path, name):
+    with refuses("data set"):
+        open_dataset(name, str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["mnist", "CIFAR10", "FakeData", "SVHN", "ImageNet", "CocoDetection", "EMNIST"])
+def test_data_that_are_not_there_are_refused_in_one_line(tmp_path, name):
+    with pytest.raises(InputError) as caught:
+        open_dataset(name, str(tmp_path / "nowhere"))
+    assert caught.value.name == f"data set {name}"
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_an_unknown_split_is_refused():
+    with refuses("split"):
+        open_dataset("digits", split="validation")
+
+
+def test_image_data_gives_shuffled_batches_of_images_in_zero_one(tmp_path):
+    data = ImageData("mnist", str(write_mnist(tmp_path, train=20)), batch_size=8)
+    torch.manual_seed(0)
+    batches = [batch[0] for batch in data.train_dataloader()]
+    assert [tuple(batch.shape) for batch in batches] == [(8, 1, 28, 28)] * 2  # the last 4 are left out
+    seen = {image.numpy().tobytes() for image in torch.cat(batches)}
+    all_images = [image.numpy().tobytes() for image in torch.tensor(blobs(20, seed=0))[:, None] / 255]
+    assert len(seen) == 16
+    assert seen < set(all_images)
+    assert [image.numpy().tobytes() for image in torch.cat(batches)] != all_images[:16]
+
+
+def test_image_data_limits_and_takes_floats_as_they_are():
+    assert torch.equal(ImageData("digits").images("test", 5)[:, 0], torch.tensor(open_dataset("digits")[:5]))
+
+
+def test_a_batch_size_under_one_is_refused():
+    with refuses("batch_size"):
+        ImageData(batch_size=0)

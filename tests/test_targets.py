@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from files import blobs, write_mnist, write_png
+from nets import near, refuses
+from PIL import Image
+
+from latentopt.errors import InputError
+from latentopt.jobs.targets import Fitted, Target, Targets, open_source
+
+GREY = Fitted((1, 4, 6), (1, 2, 3))
+
+
+def pixels(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def read(path: Path | str, fitted: Fitted = GREY) -> Target:
+    return Targets(open_source([str(path)]), fitted)[0]
+
+
+def image(target: Target) -> torch.Tensor:
+    assert target.image is not None, target.error
+    return target.image
+
+
+def of_bytes(array: np.ndarray) -> torch.Tensor:
+    return torch.tensor(array).float()[None] / 255
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff", ".pgm", ".gif", ".PNG"])
+def test_a_grey_image_file_is_read_exactly(tmp_path, suffix):
+    array = pixels(4, 6)
+    target = read(write_png(tmp_path / f"a{suffix}", array))
+    assert (target.index, target.name) == (0, f"a{suffix}")
+    assert torch.equal(image(target), of_bytes(array))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "I;16"])
+def test_grey_stored_in_another_mode_loses_nothing(tmp_path, mode):
+    array = pixels(4, 6)
+    stored = Image.fromarray(array)
+    stored = Image.fromarray(array.astype(np.uint16) * 257) if mode == "I;16" else stored.convert(mode)
+    stored.save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as again:
+        assert again.mode == mode
+    near(image(read(tmp_path / "a.png")), of_bytes(array), 1e-7)
+
+
+def test_a_black_and_white_file_is_zeros_and_ones(tmp_path):
+    array = pixels(4, 6) > 127
+    write_png(tmp_path / "a.png", array)
+    assert torch.equal(image(read(tmp_path / "a.png")), torch.tensor(array).float()[None])
+
+
+def test_sixteen_bits_keep_their_precision(tmp_path):
+    array = np.arange(24, dtype=np.uint16).reshape(4, 6) * 2700
+    near(image(read(write_png(tmp_path / "a.png", array))), torch.tensor(array / 65535).float()[None], 1e-7)
+
+
+def test_thirty_two_bits_are_refused_rather_than_cut_to_sixteen(tmp_path):
+    Image.fromarray(np.full((4, 6), 70000, np.int32)).save(tmp_path / "a.tiff")
+    assert "a.tiff" in read(tmp_path / "a.tiff").error
+
+
+def test_a_palette_with_colours_is_colour(tmp_path):
+    colours = np.zeros((4, 6, 3), np.uint8)
+    colours[:2, :, 0] = 255
+    Image.fromarray(colours).quantize(4).save(tmp_path / "a.png")
+    target = read(tmp_path / "a.png", Fitted((3, 4, 6), (3, 4, 6)))
+    assert torch.equal(image(target), torch.tensor(colours).permute(2, 0, 1) / 255)
+    assert "--convert" in read(tmp_path / "a.png").error
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparent_pixels_are_refused(tmp_path, mode):
+    see_through = Image.fromarray(pixels(4, 6)).convert(mode)
+    see_through.putpixel((5, 3), (9,) * (len(mode) - 1) + (254,))
+    see_through.save(tmp_path / "a.png")
+    target = read(tmp_path / "a.png")
+    assert target.image is None
+    assert "a.png" in target.error
+    assert "transparent" in target.error
+
+
+def test_a_folder_is_its_images_in_the_order_of_their_names(tmp_path):
+    for at, name in enumerate(["b.png", "a.png", "c.jpg", "10.png", "9.png"]):
+        write_png(tmp_path / name, pixels(4, 6, seed=at))
+    (tmp_path / "notes.txt").write_text("no image")
+    source = open_source([str(tmp_path)])
+    assert list(source.names) == ["10.png", "9.png", "a.png", "b.png", "c.jpg"]
+    assert torch.equal(image(Targets(source, GREY)[2]), of_bytes(pixels(4, 6, seed=1)))
+
+
+def test_files_and_folders_are_read_in_the_order_given_and_a_limit_takes_the_first(tmp_path):
+    paths = [write_png(tmp_path / name, pixels(4, 6)) for name in ("z.png", "f/a.png", "f/b.png")]
+    given = [str(paths[0]), str(tmp_path / "f")]
+    assert list(open_source(given).names) == ["z.png", "a.png", "b.png"]
+    assert list(open_source(given, limit=2).names) == ["z.png", "a.png"]
+
+
+def test_equal_file_names_are_told_apart_and_one_file_named_twice_is_refused(tmp_path):
+    one, two = (str(write_png(tmp_path / name, pixels(4, 6))) for name in ("f/a.png", "g/a.png"))
+    assert list(open_source([one, two]).names) == [one, two]
+    with refuses("targets"):
+        open_source([one, one])
+
+
+def test_a_named_data_set_is_read_by_split_and_limit(tmp_path):
+    source = open_source(["mnist"], str(write_mnist(tmp_path, train=12, test=5)), "train", limit=3)
+    assert list(source.names) == ["mnist-00", "mnist-01", "mnist-02"]
+    assert np.array_equal(source.read(2), blobs(12, seed=0)[2])
+
+
+def test_a_file_wins_over_a_data_set_of_the_same_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_png(tmp_path / "digits" / "a.png", pixels(4, 6))
+    assert list(open_source(["digits"]).names) == ["a.png"]
+
+
+def test_there_must_be_something_to_read(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for given, name in (
+        ([], "targets"),
+        (["nothing.png"], "targets"),
+        (["x" * 300], "data set"),
+        (["x" * 300 + ".png"], "targets"),
+        (["no such", "thing"], "targets"),
+    ):
+        with refuses(name):
+            open_source(given)
+    with refuses(str(tmp_path / "empty")):
+        open_source([str(tmp_path / "empty")])
+
+
+def test_a_bad_file_is_an_error_in_its_place_that_names_it(tmp_path):
+    write_png(tmp_path / "a.png", pixels(4, 6))
+    (tmp_path / "b.png").write_text("no image")
+    write_png(tmp_path / "c.png", pixels(8, 8))
+    (tmp_path / "d.png").write_bytes((tmp_path / "a.png").read_bytes()[:-30])
+    (tmp_path / "e.png").mkdir()
+    (tmp_path / "f.png").write_bytes(b"")
+    write_png(tmp_path / "g.png", pixels(4, 6))
+    targets = Targets(open_source([str(tmp_path)]), GREY)
+    read_all = [targets[index] for index in range(7)]
+    assert [target.name for target in read_all if target.image is not None] == ["a.png", "g.png"]
+    assert all(target.name in target.error for target in read_all[1:6])
+    assert not read_all[0].error
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"0")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("side", [10_000, 20_000])
+def test_an_image_of_absurd_size_is_an_error_in_its_place(tmp_path, side):
+    (tmp_path / "a.png").write_bytes(png_that_claims(side, side))
+    target = read(tmp_path / "a.png")
+    assert target.image is None
+    assert "a.png" in target.error
+
+
+def test_sizes_and_channels_change_only_where_asked(tmp_path):
+    colour = pixels(8, 12, 3)
+    path = write_png(tmp_path / "a.png", colour)
+    shapes = ((1, 4, 6), (1, 2, 3))
+    assert "--convert" in read(path, Fitted(*shapes)).error
+    assert "--convert" in read(path, Fitted(*shapes, resize=True)).error
+    assert "--resize" in read(path, Fitted(*shapes, convert=True)).error
+    assert image(read(path, Fitted(*shapes, resize=True, convert=True))).shape == (1, 4, 6)
+
+
+def test_resizing_averages(tmp_path):
+    blocks = np.kron(np.array([[0, 1, 0], [1, 0, 1]]), np.ones((8, 8))).astype(np.uint8) * 255
+    resized = image(read(write_png(tmp_path / "a.png", blocks), Fitted((1, 2, 3), (1, 2, 3), resize=True)))
+    near(resized[0], torch.tensor([[0.0, 1, 0], [1, 0, 1]]), 0.26)
+    assert abs(resized.mean().item() - 0.5) < 1e-3
+    same = write_png(tmp_path / "b.png", pixels(2, 3))
+    assert torch.equal(image(read(same, Fitted((1, 2, 3), (1, 2, 3), resize=True))), of_bytes(pixels(2, 3)))
+
+
+def test_converting_weighs_colours_by_bt_601_and_repeats_grey(tmp_path):
+    path = write_png(tmp_path / "a.png", np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8))
+    grey = image(read(path, Fitted((1, 1, 3), (1, 1, 3), convert=True)))
+    near(grey.flatten(), torch.tensor([0.299, 0.587, 0.114]), 1e-6)
+    path = write_png(tmp_path / "b.png", pixels(1, 3))
+    assert torch.equal(
+        image(read(path, Fitted((3, 1, 3), (3, 1, 3), convert=True))), of_bytes(pixels(1, 3)).expand(3, -1, -1)
+    )
+
+
+def test_measurements_are_taken_by_their_shape_and_all_are_of_one_kind(tmp_path):
+    write_png(tmp_path / "a.png", pixels(2, 3))
+    write_png(tmp_path / "b.png", pixels(4, 6))
+    targets = Targets(open_source([str(tmp_path)]), GREY)
+    assert [image(targets[index]).shape for index in range(2)] == [(1, 2, 3), (1, 4, 6)]
+    targets.kind = (1, 2, 3)
+    assert "b.png" in targets[1].error
+    assert not targets[0].error
+
+
+def test_the_first_good_image_is_found_and_none_is_an_error_that_names_the_first(tmp_path):
+    (tmp_path / "a.png").write_text("no image")
+    write_png(tmp_path / "b.png", pixels(4, 6))
+    assert Targets(open_source([str(tmp_path)]), GREY).first_good().name == "b.png"
+    write_png(tmp_path / "b.png", pixels(5, 5))
+    with pytest.raises(InputError, match=r"a\.png.*and 1 more"):
+        Targets(open_source([str(tmp_path)]), GREY).first_good()
+
+
+def test_the_fingerprint_tells_other_files_apart(tmp_path):
+    def fingerprint() -> str:
+        return open_source([str(tmp_path)]).fingerprint
+
+    path = write_png(tmp_path / "a.png", np.zeros((40, 40), np.uint8))
+    first = fingerprint()
+    assert fingerprint() == first
+    write_png(path, pixels(40, 40))
+    other_content = fingerprint()
+    path.rename(tmp_path / "b.png")
+    other_name = fingerprint()
+    write_png(tmp_path / "c.png", pixels(4, 6))
+    assert len({first, other_content, other_name, fingerprint()}) == 4

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from files import blobs, call, contents, parts, write_mnist
+from nets import refuses
+from PIL import Image
+from torch import nn
+
+import latentopt as lo
+from latentopt.jobs.train import measure, train
+from latentopt.zoo import cards
+from latentopt.zoo.architectures import MLP, ConvDiscriminator, ConvGenerator
+from latentopt.zoo.data import ImageData
+from latentopt.zoo.modules import GAN, VAE
+
+ARCHITECTURES = "latentopt.zoo.architectures"
+DECODER = {"class_path": f"{ARCHITECTURES}.MLP", "init_args": {"sizes": [4, 24, 784], "shape": [1, 28, 28]}}
+DECODER["init_args"]["sigmoid"] = True
+ENCODER = {"class_path": f"{ARCHITECTURES}.MLP", "init_args": {"sizes": [784, 24, 8]}}
+ENCODER_ARGUMENTS = {"sizes": [784, 24, 8], "shape": None, "sigmoid": False}
+GENERATOR = {"class_path": f"{ARCHITECTURES}.ConvGenerator", "init_args": {"latent": 5, "channels": [6, 4]}}
+DISCRIMINATOR = {"class_path": f"{ARCHITECTURES}.ConvDiscriminator", "init_args": {"channels": [4, 6]}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_are_measured():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("latentopt.jobs.train.MEASURED", 4)
+        yield
+
+
+@pytest.fixture(scope="module")
+def mnist(tmp_path_factory) -> Path:
+    return write_mnist(tmp_path_factory.mktemp("mnist"))
+
+
+def vae() -> VAE:
+    torch.manual_seed(0)
+    return VAE(cards.build(DECODER), cards.build(ENCODER), beta=0.3, lr=5e-3)
+
+
+def train_vae(mnist: Path, out: Path, batch_size: int = 64, **changes) -> Path:
+    settings = {"epochs": 1, "seed": 3, "device": "cpu", "latent_shape": [4], **changes}
+    architecture = {"decoder": DECODER, "encoder": ENCODER}
+    data = ImageData("mnist", str(mnist), batch_size)
+    return train("tiny", "a test", vae(), data, architecture, out=str(out), **settings)
+
+
+@pytest.fixture(scope="module")
+def trained(mnist, tmp_path_factory) -> Path:
+    return train_vae(mnist, tmp_path_factory.mktemp("models"), epochs=8, batch_size=16)
+
+
+def test_a_trained_vae_is_a_model_with_a_card(trained):
+    card, generator = cards.read_card(trained), lo.load(trained)
+    assert trained.name == card.name == "tiny"
+    assert (card.architecture, card.latent_shape, card.output_range) == (
+        {"generator": DECODER, "encoder": ENCODER},
+        [4],
+        [0.0, 1.0],
+    )
+    assert card.training.items() >= {"data": "mnist", "epochs": 8, "seed": 3}.items()
+    assert card.training["module"] == "latentopt.zoo.modules.VAE"
+    assert generator.output_shape() == (1, 28, 28)
+    tensors = cards.read_weights(trained, card)
+    assert {name.split(".")[0] for name in tensors} == {"generator", "encoder"}
+
+
+def test_samples_show_the_models_own_images(trained):
+    with Image.open(trained / "samples.png") as sheet:
+        assert sheet.size == (16 * (8 + 60), 4 * 60)  # 64 images of 56 pixels, framed by 2, 16 a row, 8 between
+        corner = sheet.getpixel((8 + 2, 2))
+    generator = lo.load(trained)
+    expected = round(255 * generator(generator.latents(64, seed=0))[0, 0, 0, 0].item())
+    assert corner == (expected,) * 3
+
+
+def test_training_lowers_the_error_on_images_it_has_not_seen(mnist, trained):
+    data = ImageData("mnist", str(mnist))
+    before = lo.Generator(vae().decoder, latent_shape=[4])
+    untrained, now = measure(before, data)["test_mse"], cards.read_card(trained).quality["test_mse"]
+    mean = torch.tensor(blobs(256, seed=0)).div(255).mean(0)
+    constant = (torch.tensor(blobs(64, seed=1)[:4]) / 255 - mean).square().mean().item()
+    assert now < 0.9 * constant < untrained
+
+
+def test_the_card_holds_the_quality_that_measuring_gives(mnist, trained):
+    again = measure(lo.load(trained), ImageData("mnist", str(mnist)))
+    assert again == cards.read_card(trained).quality
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_others(mnist, tmp_path):
+    folders = [train_vae(mnist, tmp_path / str(at), seed=seed) for at, seed in enumerate((3, 3, 4))]
+    first, again, other = (cards.read_card(folder).weights_sha256 for folder in folders)
+    assert first == again != other
+
+
+def recipe(mnist: Path, path: Path, **changes) -> Path:
+    content = {
+        "job": "train",
+        "name": "tiny",
+        "summary": "a test",
+        "latent_shape": [4],
+        "epochs": 1,
+        "device": "cpu",
+        "data": {
+            "class_path": "latentopt.zoo.data.ImageData",
+            "init_args": {"dataset": "mnist", "root": str(mnist), "batch_size": 64},
+        },
+        "module": {
+            "class_path": "latentopt.zoo.modules.VAE",
+            "init_args": {"decoder": DECODER, "encoder": ENCODER},
+        },
+    }
+    path.write_text(yaml.safe_dump({**content, **changes}))
+    return path
+
+
+def test_the_command_line_trains_and_its_seed_decides_the_first_weights_too(mnist, tmp_path, capsys):
+    path = recipe(mnist, tmp_path / "r.yaml")
+    said = call(capsys, "train", path, "--out", tmp_path / "a", "--seed", 5)
+    assert said.code == 0
+    assert said.out.splitlines()[-1].startswith(f"{tmp_path / 'a' / 'tiny'}: ")
+    assert call(capsys, "run", path, "--out", tmp_path / "b", "--seed", 5).code == 0
+    first, again = (cards.read_card(tmp_path / name / "tiny") for name in "ab")
+    assert first.architecture == {"generator": DECODER, "encoder": {**ENCODER, "init_args": ENCODER_ARGUMENTS}}
+    assert first.weights_sha256 == again.weights_sha256
+
+
+def test_an_existing_model_is_not_trained_over(mnist, trained):
+    before = contents(trained)
+    with refuses("out"):
+        train_vae(mnist, trained.parent)
+    assert contents(trained) == before
+
+
+@pytest.mark.parametrize(("name", "value"), [("epochs", 0), ("epochs", 1.5), ("device", "tpu"), ("latent_shape", [5])])
+def test_wrong_settings_are_refused_before_the_training(mnist, tmp_path, monkeypatch, name, value):
+    monkeypatch.setattr("latentopt.jobs.train._fit", lambda *_: pytest.fail("it trains"))
+    with refuses(name):
+        train_vae(mnist, tmp_path, **{name: value})
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_out_that_is_a_file_is_refused_before_the_training(mnist, tmp_path, monkeypatch):
+    monkeypatch.setattr("latentopt.jobs.train._fit", lambda *_: pytest.fail("it trains"))
+    (tmp_path / "out").touch()
+    with refuses("out"):
+        train_vae(mnist, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(["--data.root", "nowhere"], id="no data"),
+        pytest.param(["--data.batch_size", "257"], id="not one batch"),
+        pytest.param(["--data.dataset", "digits"], id="images of another size"),
+        pytest.param(["--latent_shape", "[7]"], id="another latent shape"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused_in_one_line_and_nothing_is_written(mnist, tmp_path, capsys, words):
+    path = recipe(mnist, tmp_path / "r.yaml")
+    said = call(capsys, "train", path, "--out", tmp_path / "out", *words)
+    assert said.code == 2
+    assert said.err.startswith("latentopt: error: ")
+    assert said.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def gan(mnist, tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    module = GAN(ConvGenerator(5, (6, 4)), ConvDiscriminator((4, 6)), latent=5, ema=0.5)
+    data = ImageData("mnist", str(mnist), batch_size=64)
+    architecture = {"generator": GENERATOR, "discriminator": DISCRIMINATOR}
+    out = str(tmp_path_factory.mktemp("models"))
+    return train("gan", "a test", module, data, architecture, [5], 0.3, epochs=1, out=out, device="cpu")
+
+
+def test_a_trained_gan_is_a_model_of_its_generator_alone(gan):
+    card, generator = cards.read_card(gan), lo.load(gan)
+    assert card.architecture == {"generator": GENERATOR}
+    assert (card.output_range, generator.start_scale) == ([-1.0, 1.0], 0.3)
+    assert generator.output_shape() == (1, 28, 28)
+    assert (gan / "samples.png").is_file()
+
+
+def test_a_gans_batch_norm_statistics_are_those_of_its_exported_weights(gan):
+    network = lo.load(gan).module
+    one, two = parts(network, nn.BatchNorm2d)
+    first, second, _ = parts(network, nn.ConvTranspose2d)
+    z = torch.randn(8192, 5, generator=torch.Generator().manual_seed(9))
+    with torch.no_grad():
+        wide = first(z[:, :, None, None])
+        narrow = second(one(wide).relu())
+    for norm, seen in ((one, wide), (two, narrow)):
+        spread = seen.std((0, 2, 3))
+        assert ((norm.running_mean - seen.mean((0, 2, 3))).abs() / spread).max() < 0.05
+        assert (norm.running_var.sqrt() / spread - 1).abs().max() < 0.05
+
+
+def test_a_gans_average_follows_its_generator():
+    module = GAN(MLP([2, 3]), MLP([3, 1]), latent=2, ema=0.9)
+    assert module.networks()["generator"] is module.average
+    assert not any(parameter.requires_grad for parameter in module.average.parameters())
+    assert module.average is not module.generator
