@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from latentopt.errors import InputError, LatentOptError
@@ -117,6 +118,7 @@ def _arguments(
         words = ["--config", json.dumps(fields), *words]
     try:
         plain = parser.parse_args(_completed(words, parser))
+        torch.manual_seed(plain.seed)  # networks that a recipe names draw their first weights here
         values = parser.instantiate(plain)
     except argparse.ArgumentError as error:
         cause = error.__context__

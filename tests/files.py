@@ -38,7 +38,8 @@ def call(capsys: pytest.CaptureFixture[str], *words: object) -> Said:
         code: object = main([str(word) for word in words])
     except SystemExit as stop:
         code = stop.code
-    return Said(code, *capsys.readouterr())
+    captured = capsys.readouterr()
+    return Said(code, captured.out, captured.err)
 
 
 def write_png(path: Path, pixels: np.ndarray) -> Path:
@@ -76,7 +77,7 @@ def own_images(count: int, seed: int = 0) -> Tensor:
 def write_model(folder: Path, **changes: Any) -> Path:
     """A model of 3 latents and images (1, 4, 4) with random weights; ``changes`` replace fields of its card."""
     spec = {"class_path": "latentopt.zoo.architectures.MLP", "init_args": {"sizes": [3, 6, 16], "shape": [1, 4, 4]}}
-    card = cards.Card("tiny", "for tests", {"generator": spec}, [3], [-1.0, 2.0], 0.5, weights_sha256="")
+    card = cards.Card("tiny", "for tests", {"generator": spec}, [3], (-1.0, 2.0), 0.5, weights_sha256="")
     module = refill(cards.build(spec), seed=0)
     cards.save_model(folder, card, {"generator": module.float()})
     change_card(folder, **changes)

@@ -91,7 +91,12 @@ def save_convergence(path: Path, curves: np.ndarray, label: str) -> None:
     low, median, high = np.quantile(curves, [0.25, 0.5, 0.75], axis=0)
     axes.fill_between(steps, low, high, color="tab:blue", alpha=0.25, label="middle half of the images")
     axes.plot(steps, median, color="tab:blue", label="median")
-    axes.set(yscale="log", xlabel="step", ylabel=label, title="best so far over all restarts")
+    axes.set(
+        yscale="log" if median.max() > 0 else "linear",
+        xlabel="step",
+        ylabel=label,
+        title="best so far over all restarts",
+    )
     axes.grid(alpha=0.3, which="both")
     axes.legend()
     figure.savefig(path, dpi=130)

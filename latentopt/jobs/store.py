@@ -52,7 +52,7 @@ class Store:
     def _check(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(str(self.folder), "a folder", "a file")
-        if not self.folder.exists() or not any(self.folder.iterdir()):
+        if not self.folder.exists() or all(self._is_beginning(path) for path in self.folder.iterdir()):
             return
         try:
             held = json.loads((self.folder / "job.json").read_text(encoding="utf-8"))
@@ -64,6 +64,10 @@ class Store:
             raise InputError(
                 "out", "a new folder, or this job's", f"{self.folder} of a job with other {', '.join(differing)}"
             )
+
+    def _is_beginning(self, path: Path) -> bool:
+        """What a job leaves that was killed before it could say which it is."""
+        return path.suffix == ".partial" or (path == self.shards and path.is_dir() and not any(path.iterdir()))
 
     def _job(self) -> dict[str, Any]:
         what = {key: value for key, value in self.recipe.items() if key not in WHERE_ONLY}
@@ -77,16 +81,16 @@ class Store:
         """
         try:
             self.shards.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.folder / "job.json", json.dumps(self._job(), indent=1).encode())
             content = yaml.safe_dump(self.recipe, sort_keys=False, width=100).encode()
             write_atomically(self.folder / RECIPE, content)
-            write_atomically(self.folder / "job.json", json.dumps(self._job(), indent=1).encode())
         except OSError as error:
             raise InputError("out", "a folder that can be written", f"{self.folder} ({error.strerror})") from error
 
     def add(self, shard: Shard) -> None:
         """Keep what a batch gave."""
-        meta = {"names": json.dumps(shard.names), "rows": json.dumps(shard.rows)}
-        content = save({name: t.cpu().contiguous() for name, t in shard.tensors.items()}, meta)
+        meta = json.dumps({"names": shard.names, "rows": shard.rows})
+        content = save({name: t.cpu().contiguous() for name, t in shard.tensors.items()}, {"meta": meta})
         write_atomically(self.shards / f"{int(shard.tensors['index'][0]):09d}.safetensors", content)
 
     def done(self) -> set[int]:
@@ -103,10 +107,10 @@ class Store:
                 with safe_open(path, "pt") as file:
                     keys = wanted or file.keys()
                     tensors = {key: file.get_tensor(key) for key in keys}
-                    meta = file.metadata()
-            except (SafetensorError, OSError) as error:
+                    meta = json.loads(file.metadata()["meta"])
+            except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
                 raise InputError(str(path), "a readable part of the job (delete it to redo it)", error) from error
-            yield Shard(json.loads(meta["names"]), json.loads(meta["rows"]), tensors)
+            yield Shard(meta["names"], meta["rows"], tensors)
 
     def finish(self, skipped: list[tuple[str, str]]) -> list[dict[str, Any]]:
         """Write the table of results, the latents and what was skipped; return the table's rows."""
@@ -115,9 +119,9 @@ class Store:
             ordered += zip(shard.tensors["index"].tolist(), shard.rows, shard.tensors["latents"], strict=True)
         ordered.sort(key=lambda entry: entry[0])
         rows = [row for _, row, _ in ordered]
-        meta = {"names": json.dumps([row["name"] for row in rows]), "job": json.dumps(self._job())}
+        meta = json.dumps({"names": [row["name"] for row in rows], "job": self._job()})
         latents = torch.stack([latent for _, _, latent in ordered])
-        write_atomically(self.folder / LATENTS, save({"latents": latents}, meta))
+        write_atomically(self.folder / LATENTS, save({"latents": latents}, {"meta": meta}))
         _write_csv(self.folder / RESULTS, list(rows[0]), [list(row.values()) for row in rows])
         (self.folder / SKIPPED).unlink(missing_ok=True)
         if skipped:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,20 +54,27 @@ def open_source(
     if not targets:
         raise InputError("targets", "image files, a folder, an array or a data set's name", "nothing")
     first = Path(targets[0])
-    if len(targets) == 1 and first.suffix in (".npy", ".npz") and first.is_file():
+    if len(targets) == 1 and first.suffix in (".npy", ".npz") and _is(Path.is_file, first):
         return _array(first, limit)
-    if len(targets) == 1 and not first.exists() and targets[0].isidentifier():
+    if len(targets) == 1 and targets[0].isidentifier() and not _is(Path.exists, first):
         return _dataset(targets[0], root, split, download, limit)
     return _files([file for target in targets for file in _listed(Path(target))][:limit])
 
 
+def _is(test: Callable[[Path], bool], path: Path) -> bool:
+    try:
+        return test(path)
+    except OSError:  # a name no file can have
+        return False
+
+
 def _listed(path: Path) -> list[Path]:
-    if path.is_dir():
+    if _is(Path.is_dir, path):
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
         if not files:
             raise InputError(str(path), f"a folder with images ({', '.join(IMAGE_SUFFIXES)})", "none in it")
         return files
-    if not path.is_file():
+    if not _is(Path.is_file, path):
         raise InputError("targets", "an existing file or folder, or the name of a data set", repr(str(path)))
     return [path]
 
@@ -79,15 +88,14 @@ def _files(paths: list[Path]) -> Source:
                 return _pixels(image)
         except UnidentifiedImageError:
             raise InputError(str(paths[index]), "an image", "a file in no known image format") from None
-        except (OSError, SyntaxError, ValueError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise InputError(str(paths[index]), "a readable image", str(error)) from error
 
     short = [path.name for path in paths]
     names = short if len(set(short)) == len(short) else [str(path) for path in paths]
     if len(set(names)) < len(names):
         raise InputError("targets", "each file once", "a file named twice")
-    sizes = [f"{path}:{path.stat().st_size}" for path in paths]
-    return Source(names, read, _digest("\n".join(sizes).encode()))
+    return Source(names, read, _digest(paths))
 
 
 def _pixels(image: Any) -> np.ndarray:
@@ -98,6 +106,8 @@ def _pixels(image: Any) -> np.ndarray:
         if alpha.min() < 255:
             raise InputError("image", "no transparent pixels", "some that are")
         image = image.convert(image.mode[:-1])
+    if image.mode == "I" and image.format != "PNG":  # PNG has no 32 bits
+        raise InputError("image", "8 or 16 bits a pixel", "32")
     array = np.asarray(image)
     return array.astype(np.uint16) if image.mode.startswith("I") else array
 
@@ -105,18 +115,18 @@ def _pixels(image: Any) -> np.ndarray:
 def _array(path: Path, limit: int | None) -> Source:
     try:
         array = np.load(path, mmap_mode="r" if path.suffix == ".npy" else None, allow_pickle=False)
-        if path.suffix == ".npz":
-            array = array[array.files[0] if len(array.files) == 1 else "images"]
+        if isinstance(array, np.lib.npyio.NpzFile):
+            with array as several:
+                array = several[several.files[0] if len(several.files) == 1 else "images"]
     except KeyError as error:
         raise InputError(str(path), "one array, or one named images", "several, none of that name") from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(str(path), "a NumPy file of numbers", str(error).splitlines()[0]) from error
     if array.ndim not in (3, 4) or not len(array):
         raise InputError(str(path), "images (N, H, W), (N, H, W, C) or (N, C, H, W)", f"shape {array.shape}")
     count = len(array[:limit])
     names = [f"{path.stem}-{index:06d}" for index in range(count)]
-    head = f"{path}:{array.shape}:{array.dtype}:{path.stat().st_size}"
-    return Source(names, lambda index: np.asarray(array[index]), _digest(head.encode()))
+    return Source(names, lambda index: np.asarray(array[index]), _digest([path]))
 
 
 def _dataset(name: str, root: str | None, split: str, download: bool, limit: int | None) -> Source:
@@ -127,8 +137,14 @@ def _dataset(name: str, root: str | None, split: str, download: bool, limit: int
     return Source(names, lambda index: np.asarray(dataset[index]), f"{name.lower()}:{split}:{len(dataset)}")
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
+def _digest(paths: Sequence[Path]) -> str:
+    """One checksum of the files' names and what they hold."""
+    whole = hashlib.sha256()
+    for path in paths:
+        whole.update(f"{path.name}\0".encode())
+        with path.open("rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
+    return whole.hexdigest()[:16]
 
 
 def to_tensor(array: np.ndarray, channels_last: bool) -> Tensor:

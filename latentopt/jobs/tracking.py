@@ -89,10 +89,10 @@ def _wandb() -> Any:
 
 def _start(folder: Path, mode: Mode, config: dict[str, Any], kind: str) -> Any:
     wandb = _wandb()
-    if mode == "online" and not wandb.api.api_key:
+    if mode == "online" and not wandb.login(prompt=False, verify=False):
         _warn("no W&B key is configured (wandb login); the run stays offline")
         mode = "offline"
-    settings = wandb.Settings(silent=True, console="off", x_disable_stats=True, init_timeout=20)
+    settings = wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True, init_timeout=20)
     options = {"project": "latentopt", "dir": str(folder), "config": config, "job_type": kind, "settings": settings}
     try:
         return wandb.init(mode=mode, **options)

@@ -58,19 +58,20 @@ def train(
     folder = Path(out) / name
     if folder.exists() and any(folder.iterdir()):
         raise InputError("out", "a folder without this model", f"{folder}")
+    if Path(out).exists() and not Path(out).is_dir():
+        raise InputError("out", "a folder", f"the file {out}")
+    networks, settings = module.networks(), {"output_range": module.output_range, "start_scale": start_scale}
+    generator = Generator(networks["generator"], latent_shape=latent_shape, **settings)
+    _check_data(data, generator)
     begun = time.perf_counter()
     _fit(module, data, epochs, seed, accelerator)
-    networks = {part: network.eval() for part, network in module.networks().items()}
-    low, high = module.output_range
-    generator = Generator(
-        networks["generator"], latent_shape=latent_shape, output_range=(low, high), start_scale=start_scale
-    )
+    generator.eval()
     card = cards.Card(
         name=name,
         summary=summary,
         architecture={part: architecture[argument] for part, argument in module.exported.items()},
         latent_shape=list(latent_shape),
-        output_range=[low, high],
+        output_range=module.output_range,
         start_scale=start_scale,
         weights_sha256="",
         training={
@@ -90,6 +91,14 @@ def train(
         samples = pictures.as_bytes(generator(generator.latents(64, seed=0)))
     pictures.save_png(folder / "samples.png", pictures.tile([samples], per_row=16, side=56))
     return folder
+
+
+def _check_data(data: ImageData, generator: Generator) -> None:
+    images, shape = data.images("train"), generator.output_shape()
+    if tuple(images.shape[1:]) != shape:
+        raise InputError("data", f"images of the generator's shape {shape}", tuple(images.shape[1:]))
+    if len(images) < data.batch_size:
+        raise InputError("batch_size", f"at most the {len(images)} images there are", data.batch_size)
 
 
 def _fit(module: lightning.LightningModule, data: ImageData, epochs: int, seed: int, accelerator: str) -> None:

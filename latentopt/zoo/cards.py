@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from argparse import ArgumentError
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ class Card:
     summary: str
     architecture: dict[str, dict[str, Any]]  # part to class_path and init_args; "generator" is always there
     latent_shape: list[int]
-    output_range: list[float]  # what the generator's module emits
+    output_range: tuple[float, float]  # what the generator's module emits
     start_scale: float
     weights_sha256: str
     licence: str = "MIT"
@@ -46,8 +48,9 @@ def find(model: str | Path) -> Path:
         InputError: neither.
     """
     for path in (folder("models") / model, Path(model)):
-        if (path / CARD).is_file():
-            return path
+        with suppress(OSError):  # a name no file can have
+            if (path / CARD).is_file():
+                return path
     expected = f"a model ({', '.join(names()) or 'none is shipped'}) or a folder with a {CARD}"
     raise InputError("model", expected, repr(str(model)))
 
@@ -59,12 +62,19 @@ def read_card(model: str | Path) -> Card:
         InputError: no such model, or a card that is not one.
     """
     path = find(model) / CARD
+    from jsonargparse import ArgumentParser
+
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Card(**content)
-    except (yaml.YAMLError, TypeError, UnicodeDecodeError) as error:
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_argument("--card", type=Card)
+        card = parser.instantiate(parser.parse_object({"card": content})).card
+    except (yaml.YAMLError, ArgumentError, TypeError, UnicodeDecodeError) as error:
         known = ", ".join(f.name for f in fields(Card))
-        raise InputError(str(path), f"a model card ({known})", str(error).splitlines()[0]) from error
+        raise InputError(str(path), f"a model card ({known})", _one_line(error)) from error
+    if "generator" not in card.architecture:
+        raise InputError(str(path), "an architecture with a generator", list(card.architecture))
+    return card
 
 
 def load(model: str | Path, device: str | torch.device | None = None) -> Generator:
@@ -86,7 +96,7 @@ def load(model: str | Path, device: str | torch.device | None = None) -> Generat
     generator = Generator(
         module,
         latent_shape=card.latent_shape,
-        output_range=(card.output_range[0], card.output_range[1]),
+        output_range=card.output_range,
         start_scale=card.start_scale,
     )
     return generator.eval().requires_grad_(False).to(device or "cpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,12 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     """
     try:
         content = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(str(path), "a gzipped idx file", str(error)) from error
-    if content[:3] != b"\x00\x00\x08":
-        raise InputError(str(path), "an idx file of bytes", f"one that starts with {content[:4]!r}")
-    shape = tuple(np.frombuffer(content, ">u4", content[3], 4))
+    dimensions = content[3] if len(content) > 3 else 0
+    if content[:3] != b"\x00\x00\x08" or len(content) < 4 + 4 * dimensions:
+        raise InputError(str(path), "an idx file of bytes", f"one that starts with {content[:16]!r}")
+    shape = tuple(np.frombuffer(content, ">u4", dimensions, 4))
     values = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape))
     if values.size != np.prod(shape):
         raise InputError(str(path), f"{np.prod(shape)} values", f"{values.size}")

@@ -1,0 +1,215 @@
+"""Whatever a user gets wrong is one line on stderr and exit code 2, with nothing done."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from files import QUICK, blobs, call, change_card, contents, own_images, table, write_model, write_png
+from PIL import Image
+
+from latentopt.zoo import cards
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """Files that are right, and files that are wrong."""
+    folder = tmp_path_factory.mktemp("made")
+    images = own_images(3).numpy()
+    np.save(folder / "good.npy", images)
+    for name, bad in (("nan", np.nan), ("inf", np.inf), ("above", 2.0)):
+        np.save(folder / f"{name}.npy", np.full((2, 28, 28), bad))
+    np.save(folder / "small.npy", images[:, :, ::4, ::4])
+    (folder / "text.png").write_text("no image")
+    write_png(folder / "colour.png", np.random.default_rng(0).integers(0, 256, (28, 28, 3), dtype=np.uint8))
+    write_png(folder / "wide.png", np.zeros((28, 40), np.uint8))
+    (folder / "empty").mkdir()
+    (folder / "other.txt").touch()
+    weights = write_model(folder / "truncated") / cards.WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-20])
+    spec = {"class_path": "latentopt.zoo.architectures.MLP", "init_args": {"sizes": [3, 9, 16], "shape": [1, 4, 4]}}
+    change_card(write_model(folder / "misfit"), architecture={"generator": spec})
+    change_card(write_model(folder / "shell"), architecture={"generator": {"class_path": "os.system"}})
+    write_model(folder / "tiny")
+    return folder
+
+
+def refused(said) -> str:
+    """What a refused command said, in one line."""
+    assert said.code == 2
+    assert said.out == ""
+    assert said.err.startswith("latentopt: error: ")
+    assert said.err.count("\n") == 1
+    assert said.err.endswith("\n")
+    assert "Traceback" not in said.err
+    return said.err
+
+
+DOWNSAMPLE = "--operator downsample --operator.factor 4"
+
+COMMANDS = {
+    "no such file": ("--targets no-such.png", "no-such.png"),
+    "one of the files is not there": ("--targets {}/good.npy {}/no-such.png", "no-such.png"),
+    "text named png": ("--targets {}/text.png", "text.png"),
+    "colour": ("--targets {}/colour.png", "--convert"),
+    "another size": ("--targets {}/wide.png", "--resize"),
+    "NaN": ("--targets {}/nan.npy", "finite"),
+    "infinity": ("--targets {}/inf.npy", "finite"),
+    "pixels over 1": ("--targets {}/above.npy", "[0, 1]"),
+    "empty folder": ("--targets {}/empty", "empty"),
+    "nothing to reconstruct": ("--targets", "targets"),
+    "unknown data set": ("--targets nonsense", "nonsense"),
+    "data set that is not there": ("--targets cifar10 --root {}/empty", "cifar10"),
+    "unknown model": ("--model no-such-model", "mnist-vae"),
+    "truncated weights": ("--model {}/truncated", "weights.safetensors"),
+    "weights for another architecture": ("--model {}/misfit", "weights.safetensors"),
+    "model that runs a command": ("--model {}/shell", "architecture"),
+    "model for images of another size": ("--model {}/tiny", "(1, 4, 4)"),
+    "unknown optimizer": ("--optimizer sgd", "adr-gd"),
+    "optimizer that is none": ("--optimizer os.system", "os.system"),
+    "step size": ("--optimizer adam --optimizer.lr -1", "Adam.lr"),
+    "unknown argument of an optimizer": ("--optimizer adam --optimizer.rate 1", "rate"),
+    "unknown operator": ("--operator smudge", "downsample"),
+    "operator from nowhere": ("--operator no_such_package.Blur", "no_such_package"),
+    "operator without its argument": ("--operator hole", "size"),
+    "operator that does not fit": ("--operator downsample --operator.factor 3", "28"),
+    "unknown loss": ("--loss l7", "huber"),
+    "images said to be measurements": (f"--measured true {DOWNSAMPLE}", "(1, 7, 7)"),
+    "measurements said to be images": (f"--measured false {DOWNSAMPLE} --targets {{}}/small.npy", "(1, 28, 28)"),
+    "unknown option": ("--colour red", "--colour"),
+    "shortened option": ("--step 3", "--step"),
+    "option without a value": ("--steps", "steps"),
+    "word too much": ("--steps 3 4", "4"),
+    "steps 0": ("--steps 0", "steps"),
+    "steps no number": ("--steps many", "steps"),
+    "steps no integer": ("--steps 2.5", "steps"),
+    "restarts 0": ("--restarts 0", "restarts"),
+    "batch size 0": ("--batch-size 0", "batch_size"),
+    "batch size -1": ("--batch_size -1", "batch_size"),
+    "limit 0": ("--limit 0", "limit"),
+    "limit no number": ("--limit all", "limit"),
+    "picture every 0": ("--picture-every 0", "picture_every"),
+    "seed no number": ("--seed x", "seed"),
+    "unknown device": ("--device tpu", "device"),
+    "unknown wandb mode": ("--wandb maybe", "wandb"),
+    "unknown split": ("--targets mnist --split validation", "split"),
+    "flag neither true nor false": ("--resize perhaps", "resize"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")  # of os.system
+@pytest.mark.parametrize(("words", "hint"), COMMANDS.values(), ids=COMMANDS.keys())
+def test_a_wrong_command_is_refused_in_one_line_with_nothing_written(made, tmp_path, monkeypatch, capsys, words, hint):
+    monkeypatch.chdir(tmp_path)
+    given = words.replace("{}", str(made)).split()
+    command = ["reconstruct", "--model", "mnist-vae", "--targets", made / "good.npy", *QUICK, "--out", "out", *given]
+    assert hint in refused(call(capsys, *command))
+    assert contents(tmp_path) == {}
+    assert not (tmp_path / "out").exists()
+
+
+RECIPES = {
+    "no YAML": ("a: [", "YAML"),
+    "bytes": (b"\xff\xfe\x00", "YAML"),
+    "list": ("- job\n- reconstruct\n", "list"),
+    "nothing": ("", "NoneType"),
+    "no job": ("model: mnist-vae\n", "job"),
+    "unknown job": ("job: dream\n", "dream"),
+    "job that is a list": ("job: [reconstruct]\n", "job"),
+    "unknown key": ("job: reconstruct\nmodel: mnist-vae\ntargets: [digits]\ncolour: red\n", "colour"),
+    "no model": ("job: reconstruct\ntargets: [digits]\n", "model"),
+    "no targets": ("job: reconstruct\nmodel: mnist-vae\n", "targets"),
+    "targets that are no list": ("job: reconstruct\nmodel: mnist-vae\ntargets: digits\n", "targets"),
+    "model that is a list": ("job: reconstruct\nmodel: [a]\ntargets: [digits]\n", "model"),
+    "steps that are words": ("job: reconstruct\nmodel: mnist-vae\ntargets: [digits]\nsteps: a few\n", "steps"),
+    "seed that is a date": ("job: reconstruct\nmodel: mnist-vae\ntargets: [digits]\nseed: 2024-01-01\n", "seed"),
+    "unknown optimizer": ("job: reconstruct\nmodel: mnist-vae\ntargets: [digits]\noptimizer: sgd\n", "adr-gd"),
+    "loss that is a number": ("job: reconstruct\nmodel: mnist-vae\ntargets: [digits]\nloss: 3\n", "loss"),
+    "train without a module": ("job: train\nname: a\nsummary: b\nlatent_shape: [3]\n", "module"),
+}
+
+
+@pytest.mark.parametrize(("text", "hint"), RECIPES.values(), ids=RECIPES.keys())
+def test_a_wrong_recipe_is_refused_in_one_line_with_nothing_written(tmp_path, capsys, text, hint):
+    content = text if isinstance(text, bytes) else text.encode()
+    (tmp_path / "r.yaml").write_bytes(content)
+    assert hint in refused(call(capsys, "run", tmp_path / "r.yaml", "--out", tmp_path / "out"))
+    assert contents(tmp_path) == {"r.yaml": content}
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("dream", "reconstruct"),
+        ("--colour", "--colour"),
+        ("run", "recipe"),
+        ("run --steps 3", "recipe"),
+        ("run no-such-recipe", "digits"),
+        ("run .", "digits"),
+        ("train", "recipe"),
+        ("train digits", "job"),
+        ("recipes", "list"),
+        ("recipes list all", "list"),
+        ("recipes show no-such-recipe", "digits"),
+        ("recipes copy digits", "copy"),
+        ("models", "list"),
+        ("models show no-such-model", "mnist-vae"),
+    ],
+)
+def test_a_wrong_word_is_refused_with_what_would_be_right(tmp_path, monkeypatch, capsys, words, hint):
+    monkeypatch.chdir(tmp_path)
+    assert hint in refused(call(capsys, *words.split()))
+    assert contents(tmp_path) == {}
+
+
+def job(made: Path, out: Path, *words: object) -> list[object]:
+    return ["reconstruct", "--model", "mnist-vae", "--targets", made / "good.npy", *QUICK, "--out", out, *words]
+
+
+@pytest.mark.parametrize("words", [["--seed", 1], ["--steps", 5], ["--limit", 1], ["--operator", "crop"]])
+def test_a_folder_that_holds_another_job_is_refused_and_untouched(made, tmp_path, capsys, words):
+    assert call(capsys, *job(made, tmp_path / "out")).code == 0
+    before = contents(tmp_path)
+    words = [*words, "--operator.size", 20] if "crop" in words else words
+    assert words[0].lstrip("-") in refused(call(capsys, *job(made, tmp_path / "out", *words)))
+    assert contents(tmp_path) == before
+
+
+def test_a_folder_that_holds_other_models_or_targets_is_refused(made, tmp_path, capsys):
+    np.save(tmp_path / "a.npy", own_images(3).numpy())
+    targets = ["--targets", tmp_path / "a.npy"]
+    assert call(capsys, *job(made, tmp_path / "out", *targets)).code == 0
+    np.save(tmp_path / "a.npy", own_images(2).numpy())
+    assert "targets_held" in refused(call(capsys, *job(made, tmp_path / "out", *targets)))
+
+
+def test_an_out_that_is_a_file_or_holds_other_files_is_refused_and_untouched(made, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "notes.txt").write_text("mine too")
+    before = contents(tmp_path)
+    for out in ("file", "file/deeper", "folder"):
+        assert str(tmp_path) in refused(call(capsys, *job(made, tmp_path / out)))
+    assert contents(tmp_path) == before
+
+
+def test_one_bad_image_among_many_is_skipped_and_the_others_are_done(tmp_path, capsys):
+    for at, image in enumerate(blobs(3, seed=0)):
+        write_png(tmp_path / "in" / f"{at}.png", image)
+    (tmp_path / "in" / "1.png").write_text("no image")
+    Image.new("RGB", (28, 28), "red").save(tmp_path / "in" / "3.png")
+    command = job(tmp_path, tmp_path / "out", "--targets", tmp_path / "in")
+    for _ in range(2):  # the second time nothing is left to do
+        said = call(capsys, *command)
+        assert said.code == 3
+        assert "2 done, 2 skipped" in said.out
+        told = [line for line in said.err.splitlines() if line.startswith("skipped")]
+        assert [line.split(":")[0] for line in told] == ["skipped 1.png", "skipped 3.png"]
+        assert [row["name"] for row in table(tmp_path / "out")] == ["0.png", "2.png"]
+        with (tmp_path / "out" / "skipped.csv").open(newline="") as file:
+            skipped = list(csv.DictReader(file))
+        assert [row["name"] for row in skipped] == ["1.png", "3.png"]
+        assert "known image format" in skipped[0]["reason"]
+        assert "--convert" in skipped[1]["reason"]

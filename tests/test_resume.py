@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from files import blobs, call, contents, table
+
+from latentopt.jobs.store import Store
+
+COUNT, STEPS = 24, 40
+
+
+def command(folder: Path, out: str) -> list[str]:
+    words = ["reconstruct", "--model", "mnist-vae", "--targets", str(folder / "a.npy"), "--out", str(folder / out)]
+    words += ["--steps", str(STEPS), "--restarts", "4", "--batch-size", "1"]
+    return [*words, "--wandb", "disabled", "--device", "cpu", "--picture-every", "20"]
+
+
+def done(out: Path) -> dict[str, int]:
+    """The parts of a job that are done, and when each was written."""
+    return {path.name: path.stat().st_mtime_ns for path in (out / "shards").glob("*.safetensors")}
+
+
+def killed(words: list[str], out: Path, parts: int) -> dict[str, int]:
+    """Start the job in a process of its own and kill it once so many parts are done."""
+    process = subprocess.Popen([sys.executable, "-m", "latentopt", *words], stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while len(done(out)) < parts and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
+    return done(out)
+
+
+def test_a_job_killed_twice_ends_as_one_that_was_not(tmp_path, capsys):
+    np.save(tmp_path / "a.npy", blobs(COUNT, seed=0))
+    words = command(tmp_path, "killed")
+    first = killed(words, tmp_path / "killed", 2)
+    second = killed(words, tmp_path / "killed", len(first) + 2)
+    assert 2 <= len(first) < len(second) < COUNT
+    assert not (tmp_path / "killed" / "results.csv").exists()
+    assert call(capsys, *words).code == 0
+    parts = done(tmp_path / "killed")
+    assert len(parts) == COUNT
+    assert first.items() <= second.items() <= parts.items()  # no target is done twice
+
+    assert call(capsys, *command(tmp_path, "whole")).code == 0
+    assert table(tmp_path / "killed") == table(tmp_path / "whole")
+    for name in ("latents.safetensors", "grid.png", "trajectory.gif", "convergence.png"):
+        same = (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert same, name
+
+
+@pytest.fixture
+def interrupted(tmp_path, monkeypatch, capsys) -> list[str]:
+    """The command of a job of 3 targets that was stopped by Ctrl-C in its second batch."""
+    np.save(tmp_path / "a.npy", blobs(3, seed=0))
+    words = [*command(tmp_path, "out"), "--steps", "6"]
+    add = Store.add
+
+    def stopped(store, shard):
+        if store.done():
+            raise KeyboardInterrupt
+        add(store, shard)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "add", stopped)
+        said = call(capsys, *words)
+    assert said.code == 130
+    assert said.err.splitlines()[-1] == "latentopt: stopped; the same command goes on from here"
+    assert len(done(tmp_path / "out")) == 1
+    return words
+
+
+def test_a_job_stopped_by_hand_says_so_and_goes_on(interrupted, tmp_path, capsys):
+    said = call(capsys, *interrupted)
+    assert said.code == 0
+    assert "3 done, 0 skipped" in said.out
+    assert len(table(tmp_path / "out")) == 3
+
+
+def test_the_steps_on_disk_go_on_where_the_job_was_stopped(interrupted, tmp_path, capsys):
+    call(capsys, *interrupted)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(3 * 6))
+    assert [line["cost/forwards"] for line in lines] == sorted(line["cost/forwards"] for line in lines)
+
+
+@pytest.mark.parametrize(
+    "changes", [["--batch-size", "2"], ["--picture-every", "3"], ["--wandb", "disabled", "--device", "auto"]]
+)
+def test_a_stopped_job_goes_on_though_where_and_how_it_runs_has_changed(interrupted, tmp_path, capsys, changes):
+    assert call(capsys, *interrupted, *changes).code == 0
+    assert [row["name"] for row in table(tmp_path / "out")] == ["a-000000", "a-000001", "a-000002"]
+
+
+def test_a_stopped_job_is_not_continued_by_another(interrupted, tmp_path, capsys):
+    before = contents(tmp_path)
+    said = call(capsys, *interrupted, "--seed", "1")
+    assert said.code == 2
+    assert "seed" in said.err
+    assert contents(tmp_path) == before

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import json
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from files import QUICK, blobs, call, table
+from nets import refuses
+
+from latentopt.jobs.reconstruct import Report, reconstruct
+from latentopt.jobs.tracking import Tracker, check_mode
+from latentopt.operators import Downsample
+
+# wandb.Image leaves the GIF that it was given open.
+pytestmark = pytest.mark.filterwarnings("ignore:.*trajectory.gif:pytest.PytestUnraisableExceptionWarning")
+
+STEPS, EVERY = 6, 3
+
+
+def offline_records(job: Path) -> list[Any]:
+    """Records of a job's offline run. W&B's own process writes the last of them soon after the run has finished."""
+    (path,) = (job / "wandb").glob("offline-run-*/*.wandb")
+    deadline = time.monotonic() + 20
+    while True:
+        records = list(parsed(path.read_bytes()))
+        if any(record.HasField("exit") for record in records) or time.monotonic() > deadline:
+            return records
+        time.sleep(0.05)
+
+
+def parsed(content: bytes) -> Iterator[Any]:
+    """A LevelDB log: blocks of 32 KiB with records in parts of 7 + length bytes."""
+    from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportAttributeAccessIssue]
+
+    at, parts = 7, b""
+    assert content[:4] == b":W&B"
+    while at + 7 <= len(content):
+        if 32768 - at % 32768 < 7:
+            at += 32768 - at % 32768
+            continue
+        length, kind = struct.unpack("<HB", content[at + 4 : at + 7])
+        parts += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            record = Record()
+            record.ParseFromString(parts)
+            yield record
+            parts = b""
+
+
+def values(items: Any) -> dict[str, Any]:
+    """Keys (the parts of a nested one joined by a dot) and values of a history, summary or configuration."""
+    return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory) -> tuple[Path, Report]:
+    folder = tmp_path_factory.mktemp("job")
+    np.save(folder / "images.npy", blobs(3, seed=0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("WANDB_MODE", raising=False)
+        report = reconstruct(
+            "mnist-vae",
+            [str(folder / "images.npy")],
+            Downsample(4),
+            steps=STEPS,
+            restarts=2,
+            batch_size=2,
+            picture_every=EVERY,
+            out=str(folder / "out"),
+            wandb="offline",
+            device="cpu",
+        )
+    return folder / "out", report
+
+
+@pytest.fixture(scope="module")
+def records(job) -> list[Any]:
+    return offline_records(job[0])
+
+
+@pytest.fixture(scope="module")
+def history(records) -> list[dict[str, Any]]:
+    return [values(record.history.item) for record in records if record.WhichOneof("record_type") == "history"]
+
+
+def test_the_run_lies_under_the_jobs_folder_and_is_reported(job):
+    folder, report = job
+    (run,) = (folder / "wandb").glob("offline-run-*")
+    assert run in report.files
+
+
+def test_every_step_of_every_batch_has_the_promised_figures(history):
+    steps = [row for row in history if "loss/total" in row]
+    assert [row["_step"] for row in steps] == list(range(2 * STEPS))
+    promised = {"loss/total", "loss/data", "loss/best", "opt/grad_norm", "cost/forwards"}
+    assert all(promised <= row.keys() for row in steps)
+    assert all(row["loss/best"] <= row["loss/total"] + 1e-9 for row in steps)
+    forwards = [row["cost/forwards"] for row in steps]
+    assert forwards == [2 * 2 * t for t in range(1, STEPS + 1)] + [24 + 2 * t for t in range(1, STEPS + 1)]
+
+
+def test_pictures_and_psnr_come_every_so_many_steps_and_at_the_end(history, job):
+    seen = [row["_step"] for row in history if "metric/psnr" in row]
+    assert {2, 5, 8, 11} <= set(seen)
+    pictures = [row["trajectory.path"] for row in history if "trajectory.path" in row]
+    assert len(pictures) == len(seen)
+    (run,) = (job[0] / "wandb").glob("offline-run-*")
+    assert all((run / "files" / path).is_file() for path in pictures)
+
+
+def test_the_figures_on_disk_are_the_same(history, job):
+    lines = [json.loads(line) for line in (job[0] / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 2 * STEPS
+    steps = [row for row in history if "loss/total" in row]
+    for line, row in zip(lines, steps, strict=True):
+        assert line.pop("step") == row["_step"]
+        assert line == {key: row[key] for key in line}
+        assert {key for key in row if "/" in key} == set(line)
+
+
+def test_the_whole_recipe_is_the_runs_configuration(records, job):
+    (run,) = (record.run for record in records if record.WhichOneof("record_type") == "run")
+    config = values(run.config.update)
+    recipe = yaml.safe_load((job[0] / "recipe.yaml").read_text())
+    assert {key: config[key] for key in recipe} == recipe
+    assert (run.project, run.job_type) == ("latentopt", "reconstruct")
+
+
+def test_the_table_of_results_holds_every_row(history, job):
+    (row,) = (row for row in history if "results.path" in row)
+    (run,) = (job[0] / "wandb").glob("offline-run-*")
+    logged = json.loads((run / "files" / row["results.path"]).read_text())
+    rows = [dict(zip(logged["columns"], map(str, data), strict=True)) for data in logged["data"]]
+    assert [{key: value for key, value in row.items() if key != "seconds"} for row in rows] == table(job[0])
+
+
+def test_the_best_values_are_the_summary(records, job):
+    defined = {record.metric.name: record.metric.summary for record in records if record.HasField("metric")}
+    assert all(defined[key].min for key in ("loss/total", "loss/data", "constraint"))
+    assert defined["metric/psnr"].max
+    summary: dict[str, Any] = {}
+    for record in records:
+        if record.WhichOneof("record_type") == "summary":
+            summary |= values(record.summary.update)
+    losses = [float(row["loss"]) for row in table(job[0])]
+    assert summary["best/mean_loss"] == pytest.approx(sum(losses) / 3)
+    assert {"best/mean_mse", "best/mean_psnr", "best/mean_ssim"} <= summary.keys()
+
+
+def test_results_latents_and_pictures_are_an_artifact(records, history):
+    artifacts = [record.artifact for record in records if record.HasField("artifact")]
+    artifacts += [record.request.log_artifact.artifact for record in records if record.HasField("request")]
+    (artifact,) = (artifact for artifact in artifacts if artifact.type == "results")
+    held = {entry.path for entry in artifact.manifest.contents}
+    wanted = {"results.csv", "latents.safetensors", "metrics.jsonl", "recipe.yaml"}
+    assert held == {*wanted, "grid.png", "trajectory.gif", "convergence.png"}
+    shown = {key for row in history for key in row}
+    assert {"pictures/grid.path", "pictures/trajectory.path", "pictures/convergence.path"} <= shown
+
+
+def test_the_papers_method_tells_of_its_gates_too(tmp_path, capsys):
+    np.save(tmp_path / "a.npy", blobs(2, seed=0))
+    words = ["--model", "mnist-vae", "--targets", tmp_path / "a.npy", "--out", tmp_path / "o", *QUICK]
+    assert call(capsys, "reconstruct", *words, "--optimizer", "adr-gd-paper").code == 0
+    lines = [json.loads(line) for line in (tmp_path / "o" / "metrics.jsonl").read_text().splitlines()]
+    assert all({"opt/beta", "opt/flips", "constraint", "loss/total"} <= line.keys() for line in lines)
+
+
+def test_disabled_tracks_on_disk_alone(tmp_path):
+    tracker = Tracker(tmp_path, "disabled", {}, "test")
+    for step in range(3):
+        tracker.log(step, {"loss/total": 1 / (step + 1)})
+    assert not (tmp_path / "metrics.jsonl").exists()  # whole batches only
+    tracker.flush()
+    tracker.flush()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines == [{"step": step, "loss/total": 1 / (step + 1)} for step in range(3)]
+    assert tracker.finish([{"a": 1}], {}, []) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_online_without_a_key_warns_stays_offline_and_never_asks(tmp_path, monkeypatch, capsys):
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asks"))
+    (tmp_path / "o").mkdir()
+    tracker = Tracker(tmp_path / "o", "online", {}, "test")
+    tracker.log(0, {"loss/total": 0.5})
+    written = tracker.finish([{"a": 1}], {}, [])
+    said = capsys.readouterr().err
+    assert "latentopt: warning: no W&B key is configured (wandb login); the run stays offline\n" in said
+    assert "deprecated" not in said
+    assert written[0].name.startswith("offline-run-")
+    logged = [values(r.history.item) for r in offline_records(tmp_path / "o") if r.HasField("history")]
+    assert logged[0]["loss/total"] == 0.5
+
+
+@pytest.mark.parametrize("mode", ["Online", "", "dryrun"])
+def test_an_unknown_mode_is_refused(mode):
+    with refuses("wandb"):
+        check_mode(mode)
