@@ -83,6 +83,8 @@ def _train(words: list[str], recipe: dict[str, Any] | None = None) -> int:
         if not words or words[0].startswith("-"):
             raise InputError("train", "a recipe's name or file first", " ".join(words) or "nothing")
         recipe, words = _recipe(words[0]), words[1:]
+        if recipe.get("job") != "train":
+            raise InputError("job", "train", repr(recipe.get("job")))
     arguments, plain = _arguments("train", train, words, recipe, skip=["architecture"])
     folder = train(**arguments, architecture=plain["module"]["init_args"])
     print(f"{folder}: {json.dumps(yaml.safe_load((folder / 'card.yaml').read_text())['quality'])}")
@@ -94,9 +96,10 @@ def _run(words: list[str]) -> int:
         raise InputError("run", "a recipe's name or file first", " ".join(words) or "nothing")
     recipe = _recipe(words[0])
     jobs: dict[str, Callable[[list[str], dict[str, Any]], int]] = {"reconstruct": _reconstruct, "train": _train}
-    if recipe.get("job") not in jobs:
-        raise InputError(f"{words[0]}: job", f"one of {', '.join(jobs)}", repr(recipe.get("job")))
-    return jobs[recipe["job"]](words[1:], recipe)
+    job = recipe.get("job")
+    if not isinstance(job, str) or job not in jobs:
+        raise InputError(f"{words[0]}: job", f"one of {', '.join(jobs)}", repr(job))
+    return jobs[job](words[1:], recipe)
 
 
 def _arguments(
@@ -105,7 +108,7 @@ def _arguments(
     """A job's arguments, from its recipe and the command line: as objects, and as plain data."""
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(prog=f"latentopt {job}", exit_on_error=False)
+    parser = ArgumentParser(prog=f"latentopt {job}", exit_on_error=False, allow_abbrev=False)
     parser.description = inspect.getdoc(function).splitlines()[0]  # pyright: ignore[reportOptionalMemberAccess]
     parser.add_argument("--config", action="config", help="YAML whose values the other options override")
     if "targets" in inspect.signature(function).parameters:
@@ -115,7 +118,9 @@ def _arguments(
     parser.add_function_arguments(function, as_positional=False, skip=hidden)
     if recipe is not None:
         fields = {key: _long_name(key, value) for key, value in recipe.items() if key != "job"}
-        words = ["--config", json.dumps(fields), *words]
+        if isinstance(fields.get("targets"), str):
+            fields["targets"] = [fields["targets"]]
+        words = ["--config", json.dumps(fields, default=str), *words]
     try:
         plain = parser.parse_args(_completed(words, parser))
         torch.manual_seed(plain.seed)  # networks that a recipe names draw their first weights here

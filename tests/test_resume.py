@@ -95,9 +95,7 @@ def test_the_steps_on_disk_go_on_where_the_job_was_stopped(interrupted, tmp_path
     assert [line["cost/forwards"] for line in lines] == sorted(line["cost/forwards"] for line in lines)
 
 
-@pytest.mark.parametrize(
-    "changes", [["--batch-size", "2"], ["--picture-every", "3"], ["--wandb", "disabled", "--device", "auto"]]
-)
+@pytest.mark.parametrize("changes", [["--batch-size", "2"], ["--wandb", "disabled", "--device", "auto"]])
 def test_a_stopped_job_goes_on_though_where_and_how_it_runs_has_changed(interrupted, tmp_path, capsys, changes):
     assert call(capsys, *interrupted, *changes).code == 0
     assert [row["name"] for row in table(tmp_path / "out")] == ["a-000000", "a-000001", "a-000002"]

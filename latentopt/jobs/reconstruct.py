@@ -96,10 +96,10 @@ def reconstruct(
     image_shape, shape = measurement_shapes(generator, operator)
     source = open_source(targets, root, split, download, limit)
     dataset = Targets(source, Fitted(image_shape, shape, resize, convert))
-    first = dataset.first_good().image
-    assert first is not None
-    dataset.kind = tuple(first.shape)
-    measured = first.shape != image_shape if measured is None else measured
+    if measured is None:
+        measured = dataset.first_good().shape != image_shape
+    dataset.kind = shape if measured else image_shape
+    dataset.first_good()
 
     identity = {"weights": cards.read_card(model).weights_sha256, "targets_held": source.fingerprint}
     store = Store(Path(out), recipe, identity)

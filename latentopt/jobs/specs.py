@@ -48,4 +48,5 @@ def short_names() -> dict[str, dict[str, Any]]:
 
 
 def _classes(base: type) -> dict[str, Any]:
-    return {kind.__name__.lower(): f"{kind.__module__}.{kind.__qualname__}" for kind in base.__subclasses__()}
+    ours = [kind for kind in base.__subclasses__() if kind.__module__ == base.__module__]
+    return {kind.__name__.lower(): f"{kind.__module__}.{kind.__qualname__}" for kind in ours}

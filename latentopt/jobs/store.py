@@ -19,7 +19,7 @@ from latentopt.errors import InputError
 from latentopt.result import write_atomically
 
 RECIPE, RESULTS, SKIPPED, LATENTS = "recipe.yaml", "results.csv", "skipped.csv", "latents.safetensors"
-WHERE_ONLY = ("out", "wandb", "device", "batch_size", "picture_every")
+WHERE_ONLY = ("out", "wandb", "device", "batch_size")
 """Settings that say where and how a job runs, not what it computes."""
 
 

@@ -109,15 +109,14 @@ def _pixels(image: Any) -> np.ndarray:
     if image.mode == "I" and image.format != "PNG":  # PNG has no 32 bits
         raise InputError("image", "8 or 16 bits a pixel", "32")
     array = np.asarray(image)
+    if array.ndim == 3:
+        return array.transpose(2, 0, 1)
     return array.astype(np.uint16) if image.mode.startswith("I") else array
 
 
 def _array(path: Path, limit: int | None) -> Source:
     try:
-        array = np.load(path, mmap_mode="r" if path.suffix == ".npy" else None, allow_pickle=False)
-        if isinstance(array, np.lib.npyio.NpzFile):
-            with array as several:
-                array = several[several.files[0] if len(several.files) == 1 else "images"]
+        array = _load(path)
     except KeyError as error:
         raise InputError(str(path), "one array, or one named images", "several, none of that name") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
@@ -137,13 +136,27 @@ def _dataset(name: str, root: str | None, split: str, download: bool, limit: int
     return Source(names, lambda index: np.asarray(dataset[index]), f"{name.lower()}:{split}:{len(dataset)}")
 
 
+def _load(path: Path) -> np.ndarray:
+    with path.open("rb") as file:
+        if file.read(6) == b"\x93NUMPY":
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        file.seek(0)
+        several = np.load(file, allow_pickle=False)
+        if isinstance(several, np.ndarray):
+            raise ValueError("pickled data")
+        return several[several.files[0] if len(several.files) == 1 else "images"]
+
+
 def _digest(paths: Sequence[Path]) -> str:
     """One checksum of the files' names and what they hold."""
     whole = hashlib.sha256()
     for path in paths:
         whole.update(f"{path.name}\0".encode())
-        with path.open("rb") as file:
-            whole.update(hashlib.file_digest(file, "sha256").digest())
+        try:
+            with path.open("rb") as file:
+                whole.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:  # `read` will report this file
+            whole.update(str(error).encode())
     return whole.hexdigest()[:16]
 
 
@@ -255,14 +268,14 @@ class Targets(Dataset[Target]):
             last = array.ndim == 3 and array.shape[-1] in (1, 3) and array.shape[0] not in (1, 3)
             image = self.fitted(to_tensor(array, channels_last=last))
             if self.kind is not None and image.shape != self.kind:
-                raise InputError("image", f"shape {self.kind} like the first", tuple(image.shape))
+                raise InputError("image", f"shape {self.kind}", tuple(image.shape))
             return Target(index, name, image)
         except InputError as error:
             said = str(error)
             return Target(index, name, None, said if said.startswith(name) else f"{name}: {said}")
 
-    def first_good(self) -> Target:
-        """The first image that can be read.
+    def first_good(self) -> Tensor:
+        """The first image (C, H, W) that can be read.
 
         Raises:
             InputError: there is none; it tells what is wrong with the first.
@@ -271,7 +284,7 @@ class Targets(Dataset[Target]):
         for index in range(len(self)):
             target = self[index]
             if target.image is not None:
-                return target
+                return target.image
             first = first or target
         reason = first.error if first else "none"
         others = f" (and {len(self) - 1} more)" if len(self) > 1 else ""

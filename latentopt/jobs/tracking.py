@@ -73,8 +73,10 @@ class Tracker:
         artifact = wandb.Artifact(f"results-{self.run.id}", type="results")
         for file in files:
             artifact.add_file(str(file))
-            if file.suffix in (".png", ".gif"):
+            if file.suffix == ".png":
                 self.run.log({f"pictures/{file.stem}": wandb.Image(str(file))})
+            elif file.suffix == ".gif":
+                self.run.log({f"pictures/{file.stem}": wandb.Video(str(file), format="gif")})
         self.run.log_artifact(artifact)
         folder = Path(self.run.dir).parent
         self.run.finish()

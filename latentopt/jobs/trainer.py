@@ -31,7 +31,7 @@ def quiet_trainer(accelerator: str, **options: Any) -> Iterator[lightning.Traine
     """A trainer on one device that logs nothing and says nothing but errors."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        for message in (".*does not have many workers.*", ".*isinstance.treespec, LeafSpec.*"):
+        for message in (".*many workers.*", ".*isinstance.treespec, LeafSpec.*", ".*predict returned None.*"):
             warnings.filterwarnings("ignore", message)
         trainer = lightning.Trainer(
             accelerator=accelerator, devices=1, logger=False, enable_model_summary=False, **options
