@@ -106,20 +106,9 @@ def _arguments(
     job: str, function: Callable[..., Any], words: list[str], recipe: dict[str, Any] | None, skip: Sequence[str] = ()
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """A job's arguments, from its recipe and the command line: as objects, and as plain data."""
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser(prog=f"latentopt {job}", exit_on_error=False, allow_abbrev=False)
-    parser.description = inspect.getdoc(function).splitlines()[0]  # pyright: ignore[reportOptionalMemberAccess]
-    parser.add_argument("--config", action="config", help="YAML whose values the other options override")
-    if "targets" in inspect.signature(function).parameters:
-        described = "image files and folders; or one .npy or .npz array; or a data set's name (digits, mnist, ...)"
-        parser.add_argument("--targets", nargs="+", type=str, required=True, help=described)
-    hidden: set[str | int] = {"targets", *skip}
-    parser.add_function_arguments(function, as_positional=False, skip=hidden)
+    parser = _parser(job, function, skip)
     if recipe is not None:
         fields = {key: _long_name(key, value) for key, value in recipe.items() if key != "job"}
-        if isinstance(fields.get("targets"), str):
-            fields["targets"] = [fields["targets"]]
         words = ["--config", json.dumps(fields, default=str), *words]
     try:
         plain = parser.parse_args(_completed(words, parser))
@@ -132,6 +121,20 @@ def _arguments(
         raise cause or LatentOptError(str(error)) from error
     names = [name for name in inspect.signature(function).parameters if name not in skip]
     return {name: values[name] for name in names}, plain.as_dict()
+
+
+def _parser(job: str, function: Callable[..., Any], skip: Sequence[str]) -> Any:
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog=f"latentopt {job}", exit_on_error=False, allow_abbrev=False)
+    parser.description = inspect.getdoc(function).splitlines()[0]  # pyright: ignore[reportOptionalMemberAccess]
+    parser.add_argument("--config", action="config", help="YAML whose values the other options override")
+    if "targets" in inspect.signature(function).parameters:
+        described = "image files and folders; or one .npy or .npz array; or a data set's name (digits, mnist, ...)"
+        parser.add_argument("--targets", nargs="+", type=str, required=True, help=described)
+    hidden: set[str | int] = {"targets", *skip}
+    parser.add_function_arguments(function, as_positional=False, skip=hidden)
+    return parser
 
 
 def _completed(words: list[str], parser: Any) -> list[str]:
@@ -181,6 +184,8 @@ def _recipe(name: str) -> dict[str, Any]:
         raise InputError(str(path), "YAML", _one_line(str(error))) from error
     if not isinstance(content, dict):
         raise InputError(str(path), "a recipe: keys and values", type(content).__name__)
+    if not isinstance(content.get("targets", []), list):
+        raise InputError(f"{path}: targets", "a list", repr(content["targets"]))
     return content
 
 

@@ -121,7 +121,7 @@ RECIPES = {
     "unknown key": ("job: reconstruct\nmodel: mnist-vae\ntargets: [digits]\ncolour: red\n", "colour"),
     "no model": ("job: reconstruct\ntargets: [digits]\n", "model"),
     "no targets": ("job: reconstruct\nmodel: mnist-vae\n", "targets"),
-    "targets that are no list": ("job: reconstruct\nmodel: mnist-vae\ntargets: {a: 1}\n", "targets"),
+    "targets that are no list": ("job: reconstruct\nmodel: mnist-vae\ntargets: digits\n", "targets"),
     "model that is a list": ("job: reconstruct\nmodel: [a]\ntargets: [digits]\n", "model"),
     "steps that are words": ("job: reconstruct\nmodel: mnist-vae\ntargets: [digits]\nsteps: a few\n", "steps"),
     "seed that is a date": ("job: reconstruct\nmodel: mnist-vae\ntargets: [digits]\nseed: 2024-01-01\n", "seed"),
