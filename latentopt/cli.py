@@ -55,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
-    if not words or words[0] in ("-h", "--help", "help"):
+    only_general = words[:1] != ["reconstruct"] and words[1:2] in (["-h"], ["--help"])
+    if not words or words[0] in ("-h", "--help", "help") or only_general:
         print(HELP, end="")
         return 0
     if words[0] == "--version":

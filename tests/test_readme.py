@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+import latentopt as lo
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_python_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks("python")
+    names: dict = {}
+    exec(code, names)
+    assert "[4, 1, 28, 28]" in capsys.readouterr().out
+    assert torch.equal(lo.Result.load("four.safetensors").x, names["result"].x)
+    assert names["result"].value.max() < 1e-3
+
+
+def test_the_files_and_pictures_that_the_readme_names_are_there():
+    text = README.read_text(encoding="utf-8")
+    named = re.findall(r"\]\((?!http)([^)#]+)\)", text) + re.findall(r"`(CONTRIBUTING\.md|constraints\.txt)`", text)
+    assert "docs/digits.png" in named
+    assert [name for name in named if not (README.parent / name).is_file()] == []
+
+
+def test_every_command_line_of_the_readme_parses():
+    """Each option that a README's command names is one that the job has."""
+    from latentopt.cli import _parser
+    from latentopt.jobs.reconstruct import reconstruct
+
+    known = {word for action in _parser("reconstruct", reconstruct, [])._actions for word in action.option_strings}
+    lines = [line for line in README.read_text(encoding="utf-8").splitlines() if "bin/latentopt " in line]
+    used = {word.replace("-", "_").replace("__", "--", 1) for line in lines for word in line.split() if word[:2] == "--"}
+    assert used
+    assert {word for word in used if "." not in word} <= known
