@@ -38,6 +38,6 @@ def test_every_command_line_of_the_readme_parses():
 
     known = {word for action in _parser("reconstruct", reconstruct, [])._actions for word in action.option_strings}
     lines = [line for line in README.read_text(encoding="utf-8").splitlines() if "bin/latentopt " in line]
-    used = {word.replace("-", "_").replace("__", "--", 1) for line in lines for word in line.split() if word[:2] == "--"}
+    used = {word for line in lines for word in line.split() if word.startswith("--") and "." not in word}
     assert used
-    assert {word for word in used if "." not in word} <= known
+    assert used <= known
