@@ -16,7 +16,7 @@ NAMED: dict[str, Callable[[], Optimizer]] = {
     "adr-gd": ADRGD,
     "adr-gd-paper": ADRGD.paper,
     "adam": Adam,
-    "gd": lambda: GD(lr=0.3, normalize=True, schedule="cosine"),  # no scale of the objective to tune for
+    "gd": lambda: GD(lr=1.0, normalize=True, schedule="cosine"),  # no scale of the objective to tune for
 }
 
 
