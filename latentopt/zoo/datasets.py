@@ -98,5 +98,5 @@ def _torchvision(name: str, root: Path, split: str, download: bool) -> _Images:
     try:
         return _Images(kind(str(root), **options))
     except (RuntimeError, OSError, ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"data set {name}", f"its files under {root}", reason) from error
