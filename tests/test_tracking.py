@@ -208,3 +208,13 @@ def test_online_without_a_key_warns_stays_offline_and_never_asks(tmp_path, monke
 def test_an_unknown_mode_is_refused(mode):
     with refuses("wandb"):
         check_mode(mode)
+
+
+def test_a_line_torn_by_a_kill_is_dropped_and_the_log_goes_on(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 0, "loss/total": 2.0}\n{"step": 1, "lo')
+    tracker = Tracker(tmp_path, "disabled", {}, "test")
+    assert tracker.last() == {"step": 0, "loss/total": 2.0}
+    tracker.log(1, {"loss/total": 1.0})
+    tracker.flush()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines == [{"step": 0, "loss/total": 2.0}, {"step": 1, "loss/total": 1.0}]

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from latentopt.errors import InputError
+from latentopt.result import write_atomically
 
 Mode = Literal["online", "offline", "disabled"]
 METRICS = "metrics.jsonl"
@@ -53,8 +54,11 @@ class Tracker:
     def last(self) -> dict[str, float]:
         """What was logged last by an earlier run of the same job; empty if there was none."""
         path = self.folder / METRICS
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        return json.loads(lines[-1]) if lines else {}
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:  # the job was killed within a line
+            write_atomically(path, whole.encode())
+        return json.loads(whole.splitlines()[-1]) if whole else {}
 
     def flush(self) -> None:
         """Append what was logged since the last call to the file."""
