@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from latentopt.errors import InputError
+from latentopt.samples import per_sample, sample_rms
 
 Network = Callable[[Tensor], Tensor]
 _RELU = {F.relu, torch.relu, Tensor.relu}
@@ -83,8 +84,9 @@ def soft_backward(tau: float) -> OnReLU:
     """
 
     def rule(site: int, h: Tensor) -> Tensor:
-        rms = h.detach().square().reshape(len(h), -1).mean(1).sqrt().clamp_min(torch.finfo(h.dtype).tiny)
-        gate = torch.sigmoid(h.detach() / (tau * rms.reshape(-1, *[1] * (h.ndim - 1))))
+        z = h.detach()
+        rms = sample_rms(z).clamp_min(torch.finfo(h.dtype).tiny)
+        gate = torch.sigmoid(z / (tau * per_sample(rms, h)))
         return _GatedBackward.apply(h, gate)
 
     return OnReLU(rule)

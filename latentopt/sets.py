@@ -13,6 +13,7 @@ from torch import Tensor
 
 from latentopt.draws import Draws
 from latentopt.errors import InputError
+from latentopt.samples import per_sample, sample_norm
 
 
 class FeasibleSet(ABC):
@@ -89,11 +90,11 @@ class LinfBall(FeasibleSet):
         _check_eps(self.eps)
 
     def project(self, x: Tensor) -> Tensor:
-        eps = _per_sample(self.eps, x)
+        eps = per_sample(self.eps, x)
         return torch.minimum(torch.maximum(x, self.center - eps), self.center + eps)
 
     def sample(self, like: Tensor, draws: Draws) -> Tensor:
-        return self.project(self.center + _per_sample(self.eps, like) * (2 * draws.uniform(like, "start") - 1))
+        return self.project(self.center + per_sample(self.eps, like) * (2 * draws.uniform(like, "start") - 1))
 
     def take(self, rows: Tensor) -> LinfBall:
         return LinfBall(_take(self.center, rows), _take(self.eps, rows))
@@ -111,16 +112,16 @@ class L2Ball(FeasibleSet):
 
     def project(self, x: Tensor) -> Tensor:
         offset = x - self.center
-        norm = _per_sample(offset.flatten(1).norm(dim=1), x)
-        return self.center + offset * (_per_sample(self.eps, x) / norm.clamp_min(torch.finfo(x.dtype).tiny)).clamp_max(
+        norm = per_sample(sample_norm(offset), x)
+        return self.center + offset * (per_sample(self.eps, x) / norm.clamp_min(torch.finfo(x.dtype).tiny)).clamp_max(
             1.0
         )
 
     def sample(self, like: Tensor, draws: Draws) -> Tensor:
         direction = draws.normal(like, "start")
-        direction = direction / _per_sample(direction.flatten(1).norm(dim=1), like)
+        direction = direction / per_sample(sample_norm(direction), like)
         reach = draws.uniform(like.flatten(1)[:, 0], "reach") ** (1 / like[0].numel())
-        return self.center + _per_sample(self.eps, like) * _per_sample(reach, like) * direction
+        return self.center + per_sample(self.eps, like) * per_sample(reach, like) * direction
 
     def take(self, rows: Tensor) -> L2Ball:
         return L2Ball(_take(self.center, rows), _take(self.eps, rows))
@@ -145,13 +146,13 @@ class BoxAndBall(FeasibleSet):
     def _project_l2(self, x: Tensor) -> Tensor:
         # KKT: the nearest point is clip((x + lam c) / (1 + lam)) with the smallest lam >= 0 that reaches the ball;
         # in w = 1 / (1 + lam) its distance to c grows with w, so bisection finds it.
-        center, eps = self.ball.center, _per_sample(self.ball.eps, x)
+        center, eps = self.ball.center, per_sample(self.ball.eps, x)
 
         def at(w: Tensor) -> Tensor:
             return self.box.project(center + w * (x - center))
 
         def distance(y: Tensor) -> Tensor:
-            return _per_sample((y - center).flatten(1).norm(dim=1), x)
+            return per_sample(sample_norm(y - center), x)
 
         low, high = torch.zeros_like(distance(x)), torch.ones_like(distance(x))
         inside = distance(at(high)) <= eps
@@ -175,9 +176,3 @@ def _check_eps(eps: float | Tensor) -> None:
 
 def _take(bound, rows: Tensor):
     return bound[rows] if isinstance(bound, Tensor) and bound.ndim and len(bound) > 1 else bound
-
-
-def _per_sample(value: float | Tensor, x: Tensor) -> Tensor:
-    """A number or (B,) tensor as (B, 1, ..., 1), to multiply ``x`` (B, *features)."""
-    value = torch.as_tensor(value, dtype=x.dtype, device=x.device)
-    return value if value.ndim == 0 else value.reshape(-1, *[1] * (x.ndim - 1))

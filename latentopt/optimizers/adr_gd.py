@@ -16,9 +16,10 @@ from torch import Tensor
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.gates import dual, preactivations, require_gates, row_norms, soft_backward
 from latentopt.optimizers.adam import Adam
-from latentopt.optimizers.base import Cost, Descent, Optimizer, State, Step, broadcast, sample_norm, unit
+from latentopt.optimizers.base import Cost, Descent, Optimizer, State, Step, unit
 from latentopt.optimizers.gd import GD
 from latentopt.problem import Evaluation, Problem
+from latentopt.samples import per_sample, sample_norm, sample_rms
 
 
 class Look(NamedTuple):
@@ -172,7 +173,7 @@ class FreeGates(Gates):
             stuck = (sample_norm(g) < self.delta) & (t - noisy[:, site] > self.T_p)
             noisy[:, site] = torch.where(stuck, t, noisy[:, site])
             if bool(stuck.any()):
-                e = e + self.r * broadcast(stuck.to(e.dtype), e) * problem.draws.normal(e, "eta", t, site)
+                e = e + self.r * per_sample(stuck.to(e.dtype), e) * problem.draws.normal(e, "eta", t, site)
             eta.append(e)
         met = constraint < self.delta_beta
         beta = torch.where(met, state.beta - self.gamma, state.beta + self.a_beta * constraint).clamp_min(0)
@@ -188,7 +189,7 @@ class FreeGates(Gates):
         gates = [torch.sigmoid(self.alpha * (e - 0.5)) for e in eta]
         norms = row_norms(problem.network, x, gates, directions, exact=not self.probes)
         # A neuron behind closed gates has no row: its distance would be infinite. Its layer sets the floor.
-        floors = [0.01 * broadcast(n.reshape(len(x), -1).square().mean(1).sqrt(), n).clamp_min(1e-12) for n in norms]
+        floors = [0.01 * per_sample(sample_rms(n), n).clamp_min(1e-12) for n in norms]
         return tuple(torch.maximum(n, f) for n, f in zip(norms, floors, strict=True)), len(directions) + 1
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from latentopt.errors import InputError
 from latentopt.problem import Evaluation, Problem
+from latentopt.samples import per_sample, sample_norm
 
 State = Any
 """A named tuple (nested as needed) of tensors with a leading batch dimension and of numbers that all samples share."""
@@ -75,16 +76,6 @@ def scheduled(schedule: Schedule, t: int, steps: int) -> float:
     return (1 + math.cos(math.pi * progress)) / 2 if schedule == "cosine" else 1.0
 
 
-def sample_norm(x: Tensor) -> Tensor:
-    """Euclidean norm of each sample: (B, *shape) to (B,)."""
-    return x.reshape(len(x), -1).norm(dim=1)
-
-
-def broadcast(value: Tensor, like: Tensor) -> Tensor:
-    """(B,) as (B, 1, ..., 1), to multiply ``like`` (B, *shape)."""
-    return value.reshape(-1, *[1] * (like.ndim - 1))
-
-
 def unit(x: Tensor) -> Tensor:
     """Each sample divided by its Euclidean norm; zero stays zero."""
-    return x / broadcast(sample_norm(x), x).clamp_min(torch.finfo(x.dtype).tiny)
+    return x / per_sample(sample_norm(x), x).clamp_min(torch.finfo(x.dtype).tiny)

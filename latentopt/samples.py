@@ -1,0 +1,22 @@
+"""Arithmetic by sample: tensors whose first dimension is the batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def per_sample(value: float | Tensor, like: Tensor) -> Tensor:
+    """A number, or one number a sample (B,), in a shape that multiplies ``like`` (B, *shape): () or (B, 1, ..., 1)."""
+    value = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+    return value if value.ndim == 0 else value.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def sample_norm(x: Tensor) -> Tensor:
+    """Euclidean norm of each sample: (B, *shape) to (B,)."""
+    return x.reshape(len(x), -1).norm(dim=1)
+
+
+def sample_rms(x: Tensor) -> Tensor:
+    """Root mean square of each sample: (B, *shape) to (B,)."""
+    return x.reshape(len(x), -1).square().mean(1).sqrt()
