@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -33,12 +34,23 @@ class Draws:
         """Uniform numbers in [0, 1) in the shape, dtype and device of ``like``: (rows, *features)."""
         return self._draw(torch.rand, like, key)
 
-    def _draw(self, kind, like: Tensor, key: tuple[int | str, ...]) -> Tensor:
+    def take(self, rows: Tensor) -> Draws:
+        """Those of the rows ``rows`` (mask or indices)."""
+        return Draws(self.seed, self.restart[rows])
+
+    @cached_property
+    def _restarts(self) -> tuple[list[int], Tensor]:
+        """The restarts among the rows, and each row's place among them."""
         restarts, row = self.restart.cpu().unique(return_inverse=True)
+        return restarts.tolist(), row
+
+    def _draw(self, kind, like: Tensor, key: tuple[int | str, ...]) -> Tensor:
+        restarts, row = self._restarts
         each = [
-            kind(like.shape[1:], generator=self._generator(key, restart), dtype=like.dtype)
-            for restart in restarts.tolist()
+            kind(like.shape[1:], generator=self._generator(key, restart), dtype=like.dtype) for restart in restarts
         ]
+        if len(each) == 1:
+            return each[0].to(like.device).expand(like.shape)
         return torch.stack(each)[row].to(like.device)
 
     def _generator(self, key: tuple[int | str, ...], restart: int) -> torch.Generator:

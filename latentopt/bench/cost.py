@@ -28,6 +28,8 @@ BASE, HAND = "pgd", "by hand"
 CLOCKS = ("cpu", "wall")
 BLOCK = FreeGates().distances.refresh
 """Steps of a block: as many as the norms last, so that every block pays for them once."""
+SOLVE = 200
+"""Steps of a solve that is timed whole, its set-up included."""
 NOTE = (
     "Random weights; the first output unit is maximised. The methods take turns, a block of steps each; a ratio is a "
     "block over the first method's block in the same turn, its median with the quartiles. Milliseconds are medians of "
@@ -87,12 +89,14 @@ class Turns:
     most: int
     block: float = 0.02  # CPU seconds that a block of the first method takes at least
 
-    def take(self, advance: dict[str, Callable[[int], object]], first: str) -> tuple[int, dict[str, list[Seconds]]]:
-        """Steps of a block, and of each method what its blocks took."""
+    def take(
+        self, advance: dict[str, Callable[[int], object]], first: str, least: int = BLOCK
+    ) -> tuple[int, dict[str, list[Seconds]]]:
+        """Steps of a block, at least ``least``, and of each method what its blocks took."""
         for each in advance.values():
             each(2)  # first calls are slower
         a_step = min(timed(partial(advance[first], 2)).cpu for _ in range(3)) / 2
-        steps = BLOCK * max(1, round(self.block / max(BLOCK * a_step, 1e-6)))
+        steps = least * max(1, round(self.block / max(least * a_step, 1e-6)))
         blocks = {name: partial(each, steps) for name, each in advance.items()}
         return steps, interleaved(blocks, self.seconds, min(3, self.most), self.most)
 
@@ -158,7 +162,7 @@ def measure_loop(case: Case, turns: Turns) -> list[Row]:
     def solved(steps: int) -> Tensor:
         return solve(problem, GD(lr=0.1), steps=steps, start=start).x
 
-    steps, taken = turns.take({HAND: by_hand, "solve": solved}, HAND)
+    steps, taken = turns.take({HAND: by_hand, "solve": solved}, HAND, 1 if turns.most == 1 else SOLVE)
     return [_row(case, name, steps, taken[name], taken[HAND]) for name in (HAND, "solve")]
 
 

@@ -51,7 +51,7 @@ class Method:
 
 
 PAPERS_ALPHA = 2000.0
-LENGTHS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
+LENGTHS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 TABLE_2: dict[str, dict[str, Any]] = {  # of arXiv 2406.00494
     "A": {"beta0": 1.0, "a_eta": 1.0, "a_beta": 0.01, "r": 0.1, "delta": 1e-4, "delta_beta": 0.001, "T_p": 25},
     "B": {"beta0": 1.0, "a_eta": 1.0, "a_beta": 0.005, "r": 0.2, "delta": 0.001, "delta_beta": 0.01, "T_p": 25},

@@ -205,9 +205,10 @@ class FreeGates(Gates):
         eta = list(moved.eta)
         if self.r and bool(moved.any_stuck):
             for index in moved.stuck.any(1).nonzero()[:, 0].tolist():
-                e = eta[index]
-                xi = problem.draws.normal(e, "eta", t, index)
-                eta[index] = self._within(e + self.r * per_sample(moved.stuck[index].to(e.dtype), e) * xi)
+                rows = moved.stuck[index].nonzero()[:, 0]
+                e = eta[index][rows]
+                xi = problem.draws.take(rows).normal(e, "eta", t, index)
+                eta[index] = eta[index].index_copy(0, rows, self._within(e + self.r * xi))
         return tuple(eta)
 
 
@@ -236,9 +237,10 @@ class _Switch(Function):
     def forward(
         ctx, z: Tensor, eta: Tensor, norm: Tensor, alpha: float, reduce: Reduce
     ) -> tuple[Tensor, Tensor, Tensor]:
+        # Passes over memory are what this costs: as few as can be, in place where they may.
         real, gated = z.chunk(2)
         slack = 0.5 - eta
-        gate = torch.sigmoid(-alpha * slack)
+        gate = (-alpha * slack).sigmoid_()
         output = torch.empty_like(z)
         torch.clamp(real, min=0, out=output[: len(real)])
         torch.mul(gate, gated, out=output[len(real) :])
@@ -246,23 +248,28 @@ class _Switch(Function):
         hinge = (real * slack).div_(norm).clamp_(min=0)
         active = hinge.sign()
         flips = active.reshape(len(real), -1).sum(1)
-        weight = 2 * active if reduce == "sum" else _greatest(hinge, slack)
-        ctx.save_for_backward(z, slack, norm, gate, weight)
-        ctx.alpha = alpha
+        if reduce == "max":
+            active = _greatest(hinge, slack)
+            hinge.mul_(active)
+        ctx.save_for_backward(z, slack, norm, gate, active)
+        ctx.alpha, ctx.terms = alpha, 2 if reduce == "sum" else 1
         ctx.mark_non_differentiable(flips)
-        return output, (hinge * weight).reshape(len(real), -1).sum(1), flips
+        return output, ctx.terms * hinge.reshape(len(real), -1).sum(1), flips
 
     @staticmethod
     def backward(ctx, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        z, slack, norm, gate, weight = ctx.saved_tensors
+        z, slack, norm, gate, active = ctx.saved_tensors
         real, gated = z.chunk(2)
         grad_real, grad_gated = grads[0].chunk(2)
-        weight = (weight * per_sample(grads[1], weight)).div_(norm)
+        weight = (active * per_sample(ctx.terms * grads[1], active)).div_(norm)
         grad_z = torch.empty_like(z)
         torch.mul(grad_gated, gate, out=grad_z[len(real) :])
-        torch.addcmul(aten.threshold_backward(grad_real, real, 0), weight, slack, out=grad_z[: len(real)])
-        grad_eta = aten.sigmoid_backward(grad_gated * gated, gate).mul_(ctx.alpha).addcmul_(weight, real, value=-1)
-        return grad_z, grad_eta, None, None, None
+        by_real = grad_z[: len(real)]
+        aten.threshold_backward.grad_input(grad_real, real, 0, grad_input=by_real)
+        by_real.addcmul_(weight, slack)
+        by_gate = grad_gated * gated
+        aten.sigmoid_backward.grad_input(by_gate, gate, grad_input=by_gate)
+        return grad_z, by_gate.mul_(ctx.alpha).addcmul_(weight, real, value=-1), None, None, None
 
 
 def _greatest(hinge: Tensor, slack: Tensor) -> Tensor:
