@@ -46,9 +46,7 @@ class Draws:
 
     def _draw(self, kind, like: Tensor, key: tuple[int | str, ...]) -> Tensor:
         restarts, row = self._restarts
-        each = [
-            kind(like.shape[1:], generator=self._generator(key, restart), dtype=like.dtype) for restart in restarts
-        ]
+        each = [kind(like.shape[1:], generator=self._generator(key, restart), dtype=like.dtype) for restart in restarts]
         if len(each) == 1:
             return each[0].to(like.device).expand(like.shape)
         return torch.stack(each)[row].to(like.device)

@@ -8,13 +8,13 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from nets import near, rand, randn, ready
+from nets import near, rand, randn, ready, refuses
 from scipy.optimize import minimize
 from torch import Tensor
 
 from latentopt import APGD, CMAES, LBFGS, FrankWolfe, Problem, solve
 from latentopt.optimizers.apgd import checkpoints
-from latentopt.sets import Box, FeasibleSet, L2Ball, LinfBall
+from latentopt.sets import Box, BoxAndBall, FeasibleSet, L2Ball, LinfBall
 
 N = 8
 
@@ -127,9 +127,10 @@ def test_cma_es_finds_an_optimum_on_the_border():
     near(result.value, torch.tensor([-5.0]).double(), 1e-6)
 
 
-def apgd_by_hand(gradient: Callable, x: Tensor, eps: float, center: Tensor, steps: int) -> tuple[list[Tensor], int]:
-    """Algorithm 1 of arXiv 2003.01690 for one sample in an l-infinity ball, minimising; also how often it halved."""
-    clip: Callable = lambda x: torch.minimum(torch.maximum(x, center - eps), center + eps)  # noqa: E731
+def apgd_by_hand(
+    gradient: Callable, project: Callable, steepest: Callable, eps: float, x: Tensor, steps: int
+) -> tuple[list[Tensor], int]:
+    """Algorithm 1 of arXiv 2003.01690 for one sample, minimising; also how often it halved."""
     eta, marks = 2 * eps, checkpoints(steps)
     best, best_x, last_x, values, halvings = torch.inf, x, x, [], 0
     mark_best, was_halved, path, lowered, since = torch.inf, False, [], 0, 0
@@ -149,8 +150,8 @@ def apgd_by_hand(gradient: Callable, x: Tensor, eps: float, center: Tensor, step
                 _, grad = gradient(x)
                 values[-1] = best
             was_halved, mark_best, lowered, since = halve, best, 0, t
-        z = clip(x - eta * grad.sign())
-        last_x, x = x, clip(z if t == 0 else x + 0.75 * (z - x) + 0.25 * (x - last_x))
+        z = project(x - eta * steepest(grad))
+        last_x, x = x, project(z if t == 0 else x + 0.75 * (z - x) + 0.25 * (x - last_x))
     return path, halvings
 
 
@@ -159,10 +160,13 @@ def value_and_gradient(problem: Problem, x: Tensor) -> tuple[float, Tensor]:
     return here.value.item(), grad[0]
 
 
-def test_apgd_is_its_algorithm_written_out():
+@pytest.mark.parametrize("kind", ["linf", "l2", "box and linf", "box and l2"])
+def test_apgd_is_its_algorithm_written_out(kind):
     centers, eps = randn(3, N, seed=8), 0.3
     middle = 0.2 * rand(3, N, seed=9)
-    problem = ready(quadratic(centers, LinfBall(middle, eps)), steps=60)
+    ball = (LinfBall if "linf" in kind else L2Ball)(middle, eps)
+    feasible = BoxAndBall(Box(-0.05, 0.25), ball) if "box" in kind else ball
+    problem = ready(quadratic(centers, feasible), steps=60)
     method, x = APGD(), middle
     state, ours = method.init(problem, x), []
     for _ in range(60):
@@ -170,8 +174,49 @@ def test_apgd_is_its_algorithm_written_out():
         x, state, *_ = method.step(problem, x, state)
     halvings = 0
     for sample in range(3):
-        alone = ready(quadratic(centers[[sample]]))
-        path, times = apgd_by_hand(partial(value_and_gradient, alone), middle[sample], eps, middle[sample], 60)
+        own = feasible.take(torch.tensor([sample]))
+        project: Callable = lambda x, own=own: own.project(x[None])[0]  # noqa: E731
+        steepest: Callable = lambda g: g.sign() if "linf" in kind else g / g.norm()  # noqa: E731
+        alone = partial(value_and_gradient, ready(quadratic(centers[[sample]])))
+        path, times = apgd_by_hand(alone, project, steepest, eps, middle[sample], 60)
         halvings += times
-        near(torch.stack(ours)[:, sample], torch.stack(path), 1e-9)
+        near(torch.stack(ours)[:, sample], torch.stack(path), 1e-7)
     assert halvings > 0
+
+
+@pytest.mark.parametrize(("function", "n"), [(rosenbrock, 4), (lambda x: x.square().sum(1), 10)])
+def test_cma_es_needs_about_as_many_evaluations_as_pycma(function, n):
+    """Of five seeds each, the medians of what it takes from (.5, ..., .5) to 1e-8."""
+    import cma
+
+    theirs, population = [], 4 + int(3 * np.log(n))
+    for seed in range(1, 6):
+        options = {"seed": seed, "verbose": -9, "ftarget": 1e-8, "popsize": population}
+        search = cma.CMAEvolutionStrategy(np.full(n, 0.5), 0.3, options)
+        search.optimize(lambda x: function(torch.tensor(x)[None]).item())
+        theirs.append(search.result.evaluations)
+    problem = Problem(lambda x: x, function, (n,), 1, like=torch.zeros(1).double())
+    start = torch.full((1, n), 0.5).double()
+    losses = [solve(problem, CMAES(0.3), steps=800, start=start, seed=seed).history["loss"] for seed in range(5)]
+    ours = [int((loss[:, 0] < 1e-8).nonzero()[0, 0]) * (population + 1) for loss in losses]
+    assert np.median(ours) < 1.3 * np.median(theirs)
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "settings"),
+    [
+        *[("LBFGS.memory", LBFGS, {"memory": wrong}) for wrong in (0, 1.5)],
+        *[("LBFGS.first", LBFGS, {"first": wrong}) for wrong in (0.0, -1.0)],
+        *[("LBFGS.c1", LBFGS, {"c1": wrong}) for wrong in (0.0, 0.5)],
+        *[("CMAES.sigma", CMAES, {"sigma": wrong}) for wrong in (0.0, -1.0)],
+        *[("CMAES.population", CMAES, {"population": wrong}) for wrong in (1, 2.5)],
+        ("CMAES.covariance", CMAES, {"covariance": "spherical"}),
+        *[("APGD.eta", APGD, {"eta": wrong}) for wrong in (0.0, -1.0)],
+        *[("APGD.alpha", APGD, {"alpha": wrong}) for wrong in (0.0, 1.5)],
+        *[("APGD.rho", APGD, {"rho": wrong}) for wrong in (-0.1, 1.1)],
+        *[("FrankWolfe.momentum", FrankWolfe, {"momentum": wrong}) for wrong in (-0.1, 1.0)],
+    ],
+)
+def test_wrong_hyperparameters_are_refused(name, method, settings):
+    with refuses(name):
+        method(**settings)
