@@ -5,7 +5,7 @@ from __future__ import annotations
 from latentopt import callbacks, gates, metrics, objectives, operators
 from latentopt.errors import InputError, LatentOptError
 from latentopt.jobs.track import Track
-from latentopt.networks import Generator
+from latentopt.networks import Classifier, Generator
 from latentopt.optimizers import (
     ADRGD,
     APGD,
@@ -42,6 +42,7 @@ __all__ = [
     "RGD",
     "Adagrad",
     "Adam",
+    "Classifier",
     "Distances",
     "FrankWolfe",
     "FreeGates",

@@ -61,6 +61,60 @@ class Generator(nn.Module):
         return output_shape(self, torch.zeros(1, *self.latent_shape).to(like(self)), "latent_shape")
 
 
+class Classifier(nn.Module):
+    """A pretrained classifier: inputs in their own units in, logits out.
+
+    Args:
+        module: maps normalised inputs (B, *shape) to logits (B, K), or (B, 1) of two classes.
+        mean: what the module expects to be subtracted, in the inputs' units: a number, or one for each channel.
+        std: what it then expects to be divided by, > 0.
+        input_range: (low, high) of valid inputs; pixels in [0, 1] by default. Perturbations are in its units too.
+        input_shape: shape of one input, where it is known.
+
+    Raises:
+        InputError: `input_range` is empty, `std` is not positive, or `mean` and `std` are of unequal lengths.
+
+    >>> Classifier(nn.Flatten(), mean=(0.5, 0.5), std=0.25)(torch.ones(1, 2, 1, 1))
+    tensor([[2., 2.]])
+    """
+
+    mean: Tensor  # () or (C,)
+    std: Tensor  # () or (C,)
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+        input_range: tuple[float, float] = (0.0, 1.0),
+        input_shape: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        low, high = input_range
+        if not low < high:
+            raise InputError("input_range", "(low, high) with low < high", input_range)
+        tensors = {name: torch.as_tensor(value).to(like(module)) for name, value in (("mean", mean), ("std", std))}
+        for name, tensor in tensors.items():
+            if tensor.ndim > 1 or not bool(tensor.isfinite().all()):
+                raise InputError(name, "a finite number, or one for each channel", tensor.tolist())
+        if not bool((tensors["std"] > 0).all()):
+            raise InputError("std", "numbers > 0", tensors["std"].tolist())
+        if len({tensor.shape for tensor in tensors.values() if tensor.ndim}) > 1:
+            raise InputError("std", f"as many numbers as mean has, {len(tensors['mean'])}", len(tensors["std"]))
+        for size in input_shape or ():
+            positive("input_shape", size, integer=True)
+        self.module, self.input_range = module, (low, high)
+        self.input_shape = None if input_shape is None else tuple(input_shape)
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, K) of inputs ``x`` (B, *shape) in `input_range`; with channels first, where there are some."""
+        mean, std = (t.reshape(-1, *[1] * (x.ndim - 2)) if t.ndim else t for t in (self.mean, self.std))
+        return self.module((x - mean) / std)
+
+
 def output_shape(network: Callable[[Tensor], Tensor], x: Tensor, name: str) -> tuple[int, ...]:
     """Shape of one output, found by a forward pass at ``x`` (1, *shape).
 

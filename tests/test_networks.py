@@ -5,7 +5,7 @@ import torch
 from nets import conv, mlp, near, randn, refuses
 from torch import nn
 
-from latentopt.networks import Generator, frozen, like, output_shape, require_eval
+from latentopt.networks import Classifier, Generator, frozen, like, output_shape, require_eval
 
 
 def images(bias: float = 0.0) -> nn.Module:
@@ -55,6 +55,32 @@ def test_latents_are_standard_normal_in_the_generators_dtype_and_repeat_with_the
     assert z.std().item() == pytest.approx(1, abs=0.02)
     assert torch.equal(generator.latents(500, seed=0), z)
     assert not torch.equal(generator.latents(500, seed=1), z)
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 3), (2, 3, 4)])
+def test_a_classifier_normalises_by_channel(shape):
+    x = randn(5, *shape)
+    logits = Classifier(nn.Flatten().double(), mean=(0.2, -0.5), std=(0.5, 2.0))(x)
+    near(logits[:, : logits.shape[1] // 2], (x[:, 0].reshape(5, -1) - 0.2) / 0.5, 1e-6)
+    near(logits[:, logits.shape[1] // 2 :], (x[:, 1].reshape(5, -1) + 0.5) / 2, 1e-6)
+    near(Classifier(nn.Flatten(), mean=1.0, std=4.0)(x), (x.reshape(5, -1) - 1) / 4, 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("input_range", {"input_range": (1.0, 0.0)}),
+        ("mean", {"mean": float("nan")}),
+        ("mean", {"mean": [[0.0]]}),
+        ("std", {"std": 0.0}),
+        ("std", {"std": (1.0, -1.0)}),
+        ("std", {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0)}),
+        ("input_shape", {"input_shape": (3, 0)}),
+    ],
+)
+def test_a_classifier_refuses_wrong_settings(name, settings):
+    with refuses(name):
+        Classifier(nn.Flatten(), **settings)
 
 
 def test_like_is_empty_in_the_dtype_of_the_first_floating_tensor():
