@@ -27,8 +27,11 @@ from latentopt.optimizers import (
 from latentopt.problem import Problem
 from latentopt.result import Result, Status
 from latentopt.solve import solve
+from latentopt.tasks.adversarial import Adversarial, AttackWarning
+from latentopt.tasks.attack import attack
 from latentopt.tasks.maximize import maximize
 from latentopt.tasks.reconstruct import Reconstruction
+from latentopt.tasks.stages import Portfolio, Stage
 from latentopt.version import __version__
 from latentopt.zoo.cards import load
 
@@ -42,6 +45,8 @@ __all__ = [
     "RGD",
     "Adagrad",
     "Adam",
+    "Adversarial",
+    "AttackWarning",
     "Classifier",
     "Distances",
     "FrankWolfe",
@@ -51,14 +56,17 @@ __all__ = [
     "LatentOptError",
     "Momentum",
     "PerturbedGD",
+    "Portfolio",
     "Problem",
     "RMSProp",
     "Reconstruction",
     "Result",
     "SoftGates",
+    "Stage",
     "Status",
     "Track",
     "__version__",
+    "attack",
     "callbacks",
     "gates",
     "load",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,13 +13,14 @@ from torch.nn import functional as F
 from latentopt import metrics
 from latentopt.errors import positive
 
+T = TypeVar("T")
 Objective = Callable[[Tensor], Tensor]
 """Maps the output (B, ...) to (B,), to be minimised. One that holds a tensor for each sample (a target) also has
 ``take(rows)``, which returns the objective of the samples ``rows`` (long)."""
 
 
-def take(function: Callable[[Tensor], Tensor], rows: Tensor) -> Callable[[Tensor], Tensor]:
-    """The objective or network of the samples ``rows``; the function itself where it is the same for every sample."""
+def take(function: T, rows: Tensor) -> T:
+    """The objective, network or success test of the samples ``rows``; itself where it is the same for every sample."""
     chosen = getattr(function, "take", None)
     return chosen(rows) if chosen else function
 

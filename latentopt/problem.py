@@ -37,7 +37,8 @@ class Problem:
         shape: shape of one input.
         batch: number of samples B.
         feasible: where inputs may be; also where random starts come from.
-        success: maps objective values (B,) and outputs to a mask (B,): these samples are solved. None: never.
+        success: maps objective values (B,) and outputs to a mask (B,): these samples are solved; with ``take(rows)`` if
+            it holds something for each sample. None: never.
         like: tensor whose dtype and device the inputs have; default float32 on the CPU.
     """
 
@@ -67,6 +68,7 @@ class Problem:
         problem = copy.copy(self)
         problem.network, problem.objective = take(self.network, sample), take(self.objective, sample)
         problem.feasible, problem.compiled = self.feasible.take(sample), None
+        problem.success = self.success and take(self.success, sample)
         problem.batch, problem.draws, problem.steps = len(sample), draws, steps
         return problem
 

@@ -177,8 +177,8 @@ class Run:
 
     def _judged(self, value: Tensor, output: Tensor) -> tuple[Rows, Tensor | None]:
         """The rows after a look at their `x`, and which of them (rows,) are solved or stalled, if that is asked."""
-        rows, done = improved(self.rows, value, output, self.problem.success), None
-        if self.problem.success:
+        rows, done = improved(self.rows, value, output, self.active.success), None
+        if self.active.success:
             done = rows.solved
         if self.patience:
             fell = rows.best < rows.bar
@@ -253,8 +253,9 @@ class Run:
         last = ((status == Status.BUDGET) | (status == Status.STOPPED)).nonzero()[:, 0]
         if len(last):  # the last iterates have not been looked at
             some: Rows = take(rows, last)
-            value, output = self.of(last).evaluate(some.x)
-            some = improved(some, value.where(value.isfinite(), torch.nan), output, self.problem.success)
+            problem = self.of(last)
+            value, output = problem.evaluate(some.x)
+            some = improved(some, value.where(value.isfinite(), torch.nan), output, problem.success)
             rows = Rows(*(whole.index_copy(0, last, part) for whole, part in zip(rows, some, strict=True)))
             forwards = forwards.index_add(0, last, torch.ones_like(last))
         best, batch = winner(rows, self.restarts), self.problem.batch

@@ -1,0 +1,117 @@
+"""Losses on a classifier's logits, and what an attack minimises and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from latentopt.errors import InputError
+
+LossName = Literal["ce", "margin", "dlr"]
+Loss = LossName | Callable[[Tensor, Tensor], Tensor]
+"""A name, or a function of logits (B, K) and labels (B,) to (B,), the larger the less a label is predicted."""
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy (B,) of logits (B, K) at labels (B,) long."""
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """How much the best other logit exceeds the label's (B,): > 0 where another class is predicted.
+
+    The loss of Carlini and Wagner (arXiv 1608.04644), without its floor.
+
+    >>> margin(torch.tensor([[3.0, 1.0, 0.0]]), torch.tensor([1]))
+    tensor([2.])
+    """
+    own = logits.gather(1, labels[:, None])[:, 0]
+    return logits.scatter(1, labels[:, None], -torch.inf).amax(1) - own
+
+
+def dlr(logits: Tensor, labels: Tensor) -> Tensor:
+    """Difference of logits ratio (B,) of Croce and Hein 2020 (arXiv 2003.01690, eq. 6); under 4 classes the margin.
+
+    The margin over the spread of the largest logits, so that no rescaling of the logits changes it.
+    """
+    if logits.shape[1] < 4:
+        return margin(logits, labels)
+    top = logits.topk(3, 1).values
+    return margin(logits, labels) / (top[:, 0] - top[:, 2] + _TINY)
+
+
+def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """The ratio by which ``labels`` lie above ``targets`` (B,) (arXiv 2003.01690, eq. 7); under 4 classes the margin.
+
+    Both (B,) long, the labels being what the samples are; to be minimised.
+    """
+    if logits.shape[1] < 4:
+        return margin(logits, targets)
+    top = logits.topk(4, 1).values
+    difference = (logits.gather(1, labels[:, None]) - logits.gather(1, targets[:, None]))[:, 0]
+    return difference / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + _TINY)
+
+
+_TINY = 1e-12
+LOSSES: dict[LossName, Callable[[Tensor, Tensor], Tensor]] = {"ce": cross_entropy, "margin": margin, "dlr": dlr}
+
+
+def loss_function(loss: Loss) -> Callable[[Tensor, Tensor], Tensor]:
+    """The function of a name, or the function itself.
+
+    Raises:
+        InputError: no such name.
+    """
+    if callable(loss):
+        return loss
+    if loss not in LOSSES:
+        raise InputError("loss", f"one of {', '.join(get_args(LossName))}, or a function", repr(loss))
+    return LOSSES[loss]
+
+
+@dataclass(frozen=True, eq=False)
+class Misclassify:
+    """What an attack minimises: minus the loss at the labels; with targets, the loss at the targets.
+
+    Args:
+        loss: as `Loss`; ``dlr`` becomes the targeted ratio where there are targets.
+        labels: (B,) long, what the samples are.
+        targets: (B,) long, what they are to be taken for; None: anything else.
+    """
+
+    loss: Loss
+    labels: Tensor
+    targets: Tensor | None = None
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        loss = loss_function(self.loss)
+        if self.targets is None:
+            return -loss(logits, self.labels)
+        if loss is dlr:
+            return targeted_dlr(logits, self.labels, self.targets)
+        return loss(logits, self.targets)
+
+    def take(self, rows: Tensor) -> Misclassify:
+        return Misclassify(self.loss, self.labels[rows], None if self.targets is None else self.targets[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Fooled:
+    """Success test: the predicted class is not the label; with ``aimed``, it is the class ``labels``.
+
+    Of equal logits the first is the predicted one.
+    """
+
+    labels: Tensor  # (B,) long
+    aimed: bool = False
+
+    def __call__(self, value: Tensor, logits: Tensor) -> Tensor:
+        return (logits.argmax(1) == self.labels) == self.aimed
+
+    def take(self, rows: Tensor) -> Fooled:
+        return Fooled(self.labels[rows], self.aimed)

@@ -1,0 +1,55 @@
+"""What an attack returns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentopt.sets import Norm
+
+
+class AttackWarning(UserWarning):
+    """Something about an attack or its model makes the result doubtful."""
+
+
+@dataclass(frozen=True, eq=False)
+class Adversarial:
+    """The best inputs found for B samples, whether they fool the classifier or not.
+
+    ``success``, ``logits``, ``margin`` and ``loss`` are of ``x`` as it is returned: one more forward over all samples.
+    """
+
+    x: Tensor  # (B, *shape) in the ball and in the range of inputs
+    success: Tensor  # (B,) bool
+    logits: Tensor  # (B, K)
+    margin: Tensor  # (B,) how far beyond the border, in logits: best other minus label, or target minus best other
+    loss: Tensor  # (B,) what was raised (or, towards a target, lowered); of a portfolio the cross-entropy
+    distance: Tensor  # (B,) of x from the clean input, in the norm
+    eps: Tensor  # (B,) greatest distance allowed
+    target: Tensor  # (B,) long, the class that was aimed at when x was found; -1: none
+    stage: Tensor  # (B,) long, number of the stage that found x; -1: the clean input
+    first_success: Tensor  # (B,) long, backwards it took; 0: the clean input succeeds; -1: none found
+    forwards: Tensor  # (B,) long
+    backwards: Tensor  # (B,) long
+    clean_logits: Tensor  # (B, K)
+    norm: Norm
+    warnings: tuple[str, ...]
+    meta: dict[str, Any]  # stages, seed, budget, versions, seconds
+
+    @property
+    def predicted(self) -> Tensor:
+        """Classes (B,) of ``x``."""
+        return self.logits.argmax(1)
+
+
+def joined(parts: Sequence[Adversarial]) -> Adversarial:
+    """The results of several batches as one."""
+    values = {f.name: [getattr(part, f.name) for part in parts] for f in fields(Adversarial)}
+    whole = {name: torch.cat(each) for name, each in values.items() if isinstance(each[0], Tensor)}
+    seconds = sum(part.meta["seconds"] for part in parts)
+    warned = tuple(dict.fromkeys(warning for part in parts for warning in part.warnings))
+    return Adversarial(**whole, norm=parts[0].norm, warnings=warned, meta={**parts[0].meta, "seconds": seconds})
