@@ -29,7 +29,9 @@ from latentopt.result import Result, Status
 from latentopt.solve import solve
 from latentopt.tasks.adversarial import Adversarial, AttackWarning
 from latentopt.tasks.attack import attack
+from latentopt.tasks.check_attack import check_attack
 from latentopt.tasks.maximize import maximize
+from latentopt.tasks.minimum_norm import minimum_norm
 from latentopt.tasks.reconstruct import Reconstruction
 from latentopt.tasks.stages import Portfolio, Stage
 from latentopt.version import __version__
@@ -68,10 +70,12 @@ __all__ = [
     "__version__",
     "attack",
     "callbacks",
+    "check_attack",
     "gates",
     "load",
     "maximize",
     "metrics",
+    "minimum_norm",
     "objectives",
     "operators",
     "solve",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -48,8 +48,8 @@ class Adversarial:
 
 def joined(parts: Sequence[Adversarial]) -> Adversarial:
     """The results of several batches as one."""
-    values = {f.name: [getattr(part, f.name) for part in parts] for f in fields(Adversarial)}
-    whole = {name: torch.cat(each) for name, each in values.items() if isinstance(each[0], Tensor)}
+    names = [f.name for f in fields(Adversarial) if isinstance(getattr(parts[0], f.name), Tensor)]
+    whole = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
     seconds = sum(part.meta["seconds"] for part in parts)
     warned = tuple(dict.fromkeys(warning for part in parts for warning in part.warnings))
-    return Adversarial(**whole, norm=parts[0].norm, warnings=warned, meta={**parts[0].meta, "seconds": seconds})
+    return replace(parts[0], **whole, warnings=warned, meta={**parts[0].meta, "seconds": seconds})  # pyright: ignore[reportArgumentType]

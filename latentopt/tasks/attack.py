@@ -6,7 +6,7 @@ import hashlib
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,7 @@ def attack(
     loss: Loss | None = None,
     steps: int | None = None,
     restarts: int | None = None,
-    start: Start | None = None,
+    start: Start | Tensor | None = None,
     seed: int = 0,
     evaluations: int | None = None,
     seconds: float | None = None,
@@ -73,7 +73,8 @@ def attack(
             is raised; or lowered at the target.
         steps: >= 1; default 100, of ``fgsm`` 1.
         restarts: independent starts of each sample, >= 1; default 1.
-        start: of the first restart: the ``clean`` input (the default), or ``random``; the others are random.
+        start: of the first restart: the ``clean`` input (the default), or ``random``; the others are random. Or inputs
+            (B, *shape), such as an earlier result's ``x``: every stage starts from their nearest points in the set.
         seed: of random starts, targets and the methods' own noise. Samples are treated alike: each gets what it would
             get alone.
         evaluations: forwards and backwards that a sample may take. Each stage of a portfolio gets what is left.
@@ -96,7 +97,9 @@ def attack(
     >>> found.success
     tensor([ True, False])
     """
-    stages = _stages(optimizer, {"loss": loss, "steps": steps, "restarts": restarts, "start": start}, targets)
+    warm = start if isinstance(start, Tensor) else None
+    settings = {"loss": loss, "steps": steps, "restarts": restarts, "start": None if warm is start else start}
+    stages = _stages(optimizer, settings, targets)
     if norm not in get_args(Norm):
         raise InputError("norm", f"one of {', '.join(get_args(Norm))}", repr(norm))
     if targeted and targets is not None:
@@ -107,6 +110,10 @@ def attack(
     require_eval(model)
     x, eps = _checked_inputs(model, x, eps, norm)
     y = _checked_labels(y, x)
+    if warm is not None:
+        if warm.shape != x.shape or not bool(warm.isfinite().all()):
+            raise InputError("start", f"finite inputs of shape {tuple(x.shape)}", f"shape {tuple(warm.shape)}")
+        warm = warm.to(x)
     parts = []
     with frozen(model):
         for rows in torch.arange(len(x), device=x.device).split(batch_size or len(x)):
@@ -155,9 +162,11 @@ class Search:
     ) -> None:
         self.evaluations, self.seconds = evaluations, seconds
         self.begun = time.perf_counter()
-        self.model, self.clean, self.eps, self.norm, self.seed = model, x, eps, norm, seed
+        self.model, self.clean, self.eps, self.seed = model, x, eps, seed
+        self.norm: Norm = norm
         self.range = getattr(model, "input_range", (0.0, 1.0))
         self.warnings: list[str] = []
+        self.start: Tensor | None = None  # (B, *shape), instead of the stages' own
         self.clean_logits = self._logits(x)
         classes = self.clean_logits.shape[1]
         if not bool(((y >= 0) & (y < classes)).all()):
@@ -182,13 +191,16 @@ class Search:
             budgets = self._left(rows)
             if not len(rows) or budgets is None:
                 return
+            problem = self._problem(rows, stage.loss, targets)
+            start = self.clean if stage.start == "clean" else None
+            start = start if self.start is None else self.start
             result = solve(
-                self._problem(rows, stage.loss, targets),
+                problem,
                 method(stage.optimizer),
                 steps=stage.steps,
                 restarts=stage.restarts,
                 seed=self.seed,
-                start=self.clean[rows] if stage.start == "clean" else None,
+                start=None if start is None else problem.feasible.project(start[rows]),
                 compile=compile,
                 callbacks=callbacks,
                 **budgets,
@@ -205,9 +217,9 @@ class Search:
         count = order.shape[1] if stage.targets == "all" else min(stage.targets, order.shape[1])
         yield from order[:, :count].T
 
-    def _left(self, rows: Tensor) -> dict[str, int | float] | None:
+    def _left(self, rows: Tensor) -> dict[str, Any] | None:
         """The budgets that are left, or None."""
-        budgets: dict[str, int | float] = {}
+        budgets: dict[str, Any] = {}
         if self.evaluations is not None and len(rows):
             spent = int((self.forwards + self.backwards)[rows].max())
             budgets["evaluations"] = self.evaluations - spent - 1  # the forward at the end
