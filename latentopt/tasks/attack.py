@@ -77,7 +77,8 @@ def attack(
             (B, *shape), such as an earlier result's ``x``: every stage starts from their nearest points in the set.
         seed: of random starts, targets and the methods' own noise. Samples are treated alike: each gets what it would
             get alone.
-        evaluations: forwards and backwards that a sample may take. Each stage of a portfolio gets what is left.
+        evaluations: forwards and backwards that a sample may take. Each stage of a portfolio gets what is left; one
+            that begins takes a step in any case.
         seconds: wall-clock time for each batch.
         batch_size: samples at a time; None: all.
         compile: as in `latentopt.solve`.
@@ -117,7 +118,10 @@ def attack(
     parts = []
     with frozen(model):
         for rows in torch.arange(len(x), device=x.device).split(batch_size or len(x)):
-            search = Search(model, x[rows], y[rows], eps[rows], norm, targeted, targets, seed, evaluations, seconds)
+            own = None if warm is None else warm[rows]
+            search = Search(
+                model, x[rows], y[rows], eps[rows], norm, targeted, targets, seed, evaluations, seconds, own
+            )
             for number, stage in enumerate(stages):
                 search.run(number, stage, compile, callbacks)
             parts.append(search.result(stages))
@@ -159,6 +163,7 @@ class Search:
         seed: int,
         evaluations: int | None = None,
         seconds: float | None = None,
+        start: Tensor | None = None,
     ) -> None:
         self.evaluations, self.seconds = evaluations, seconds
         self.begun = time.perf_counter()
@@ -166,7 +171,7 @@ class Search:
         self.norm: Norm = norm
         self.range = getattr(model, "input_range", (0.0, 1.0))
         self.warnings: list[str] = []
-        self.start: Tensor | None = None  # (B, *shape), instead of the stages' own
+        self.start = start  # (B, *shape), instead of the stages' own; None: theirs
         self.clean_logits = self._logits(x)
         classes = self.clean_logits.shape[1]
         if not bool(((y >= 0) & (y < classes)).all()):
@@ -188,12 +193,13 @@ class Search:
         """A stage, on the samples that are not broken yet."""
         for targets in self._targets(stage):
             rows = (~self._succeeds(self.logits)).nonzero()[:, 0]
-            budgets = self._left(rows)
+            budgets = self._left(rows, stage)
             if not len(rows) or budgets is None:
                 return
             problem = self._problem(rows, stage.loss, targets)
-            start = self.clean if stage.start == "clean" else None
-            start = start if self.start is None else self.start
+            start = self.start
+            if start is None and stage.start == "clean":
+                start = self.clean
             result = solve(
                 problem,
                 method(stage.optimizer),
@@ -217,15 +223,20 @@ class Search:
         count = order.shape[1] if stage.targets == "all" else min(stage.targets, order.shape[1])
         yield from order[:, :count].T
 
-    def _left(self, rows: Tensor) -> dict[str, Any] | None:
-        """The budgets that are left, or None."""
+    def _left(self, rows: Tensor, stage: Stage) -> dict[str, Any] | None:
+        """The budgets that are left, or None where they are not enough for a step of one gradient."""
         budgets: dict[str, Any] = {}
         if self.evaluations is not None and len(rows):
             spent = int((self.forwards + self.backwards)[rows].max())
-            budgets["evaluations"] = self.evaluations - spent - 1  # the forward at the end
+            left = self.evaluations - spent - 1  # the forward at the end
+            if left < 3 * stage.restarts + 1:
+                return None
+            budgets["evaluations"] = left
         if self.seconds is not None:
             budgets["seconds"] = self.seconds - (time.perf_counter() - self.begun)
-        return budgets if all(left > 0 for left in budgets.values()) else None
+            if budgets["seconds"] <= 0:
+                return None
+        return budgets
 
     def _problem(self, rows: Tensor, loss: Loss, targets: Tensor | None) -> Problem:
         clean, ball = self.clean[rows], LinfBall if self.norm == "linf" else L2Ball

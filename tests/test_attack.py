@@ -1,0 +1,401 @@
+"""Attacks against exact optima: linear classifiers in closed form, small ReLU networks by enumeration."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nets import Counted, mlp, near, rand, randn, refuses
+from scipy.optimize import linprog
+from torch import Tensor, nn
+
+import latentopt as lo
+from latentopt import Adversarial, AttackWarning, Portfolio, Stage, attack
+from latentopt.classification import margin
+from latentopt.optimizers import PGD
+from latentopt.sets import Norm
+
+N, K = 6, 4
+
+
+class Linear(nn.Module):
+    """Logits ``W x + b`` of flattened inputs."""
+
+    def __init__(self, classes: int = K, n: int = N, seed: int = 0) -> None:
+        super().__init__()
+        self.layer = nn.Linear(n, classes).double()
+        with torch.no_grad():
+            self.layer.weight.copy_(randn(classes, n, seed=seed))
+            self.layer.bias.copy_(0.1 * randn(classes, seed=seed + 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.flatten(1))
+
+
+def images(count: int = 12, seed: int = 2) -> Tensor:
+    return rand(count, N, seed=seed).clamp(0.02, 1)
+
+
+def classes_of(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return model(x).argmax(1)
+
+
+def greatest_sum(w: Tensor, x: Tensor, eps: float, norm: Norm) -> float:
+    """The greatest ``w . d`` with ``x + d`` in [0, 1] and ``d`` in the ball."""
+    if norm == "linf":
+        return torch.where(w > 0, w * (x + eps).clamp(max=1), w * (x - eps).clamp(min=0)).sum().item() - (w @ x).item()
+    low, high = 0.0, 1e9  # of the multiplier: d = clip(x + scale w) - x grows with the scale
+
+    def step(scale: float) -> Tensor:
+        return (x + scale * w).clamp(0, 1) - x
+
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if step(middle).norm() < eps else (low, middle)
+    return (w @ step(low)).item()
+
+
+def greatest_margin(model: Linear, x: Tensor, y: int, eps: float, norm: Norm) -> float:
+    W, b = model.layer.weight.detach(), model.layer.bias.detach()
+    margins = []
+    for other in set(range(len(W))) - {y}:
+        w = W[other] - W[y]
+        margins.append((w @ x + b[other] - b[y]).item() + greatest_sum(w, x, eps, norm))
+    return max(margins)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "pgd", "loss": "margin", "targets": "all", "steps": 60}])
+def test_on_a_linear_classifier_an_attack_succeeds_exactly_where_it_can(norm, settings):
+    model, x = Linear(), images(20)
+    y = classes_of(model, x)
+    for eps in (0.05, 0.2):
+        radius = eps if norm == "linf" else 2 * eps
+        found = attack(model, x, y, radius, norm=norm, **settings)
+        margins = [greatest_margin(model, *each, radius, norm) for each in zip(x, y.tolist(), strict=True)]
+        best = torch.tensor(margins, dtype=torch.float64)
+        assert torch.equal(found.success, best > 0)
+        assert (found.margin <= best + 1e-9).all()
+        lost = ~found.success
+        near(found.margin[lost], best[lost], 2e-3 if settings else 2e-2)
+
+
+def exact_margin(network: nn.Sequential, x: Tensor, y: int, eps: float) -> float:
+    """The greatest margin in the box around ``x``, over all activation regions of a one-hidden-layer network."""
+    W, b, V, c = (p.detach().numpy() for p in network.parameters())
+    low, high = (x - eps).clamp(min=0).numpy(), (x + eps).clamp(max=1).numpy()
+    best = -np.inf
+    for pattern in product([0.0, 1.0], repeat=len(W)):
+        gates = np.array(pattern)
+        signs = 1 - 2 * gates  # z <= 0 where closed, -z <= 0 where open
+        for other in set(range(len(V))) - {y}:
+            w = ((V[other] - V[y]) * gates) @ W
+            constant = ((V[other] - V[y]) * gates) @ b + c[other] - c[y]
+            bounds = list(zip(low, high, strict=True))
+            found = linprog(-w, A_ub=signs[:, None] * W, b_ub=-signs * b, bounds=bounds)
+            if found.status == 0:
+                best = max(best, -found.fun + constant)
+    return best
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_on_a_small_relu_network_the_portfolio_succeeds_exactly_where_it_can(seed):
+    network, x = mlp(2, 5, 3, seed=seed), rand(12, 2, seed=7)
+    y = classes_of(network, x)
+    margins = [exact_margin(network, a, b, 0.3) for a, b in zip(x, y.tolist(), strict=True)]
+    best = torch.tensor(margins, dtype=torch.float64)
+    found = attack(network, x, y, 0.3)
+    assert 2 < int((best > 0).sum()) < 10
+    assert torch.equal(found.success, best > 0)
+    near(found.margin[~found.success], best[~found.success], 1e-3)
+
+
+@pytest.mark.parametrize("optimizer", ["portfolio", "fgsm", "pgd", "apgd", "adr-gd", "adr-gd-paper", "adam"])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_with_radius_zero_an_attack_changes_nothing(optimizer, norm):
+    network, x = mlp(N, 8, K, seed=1), images()
+    y = classes_of(network, x).index_fill(0, torch.tensor([0, 5]), 0)
+    found = attack(network, x, y, 0.0, norm=norm, optimizer=optimizer)
+    assert torch.equal(found.x, x)
+    assert torch.equal(found.success, classes_of(network, x) != y)
+    assert torch.equal(found.distance, torch.zeros(12).double())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"optimizer": "adr-gd", "loss": "dlr", "restarts": 3},
+        {"optimizer": "apgd", "targets": 2, "start": "random"},
+        {"optimizer": "pgd", "targets": "random", "norm": "l2"},
+        {"optimizer": "adr-gd-paper", "steps": 12},
+    ],
+    ids=repr,
+)
+def test_a_batch_equals_its_samples_alone(settings):
+    network, x = mlp(N, 8, K, seed=1), images(6)
+    y, eps = classes_of(network, x), torch.linspace(0.05, 0.3, 6).double()
+    settings = {"steps": 20, **settings} if settings else {}
+    together = attack(network, x, y, eps, **settings)
+    in_batches = attack(network, x, y, eps, batch_size=4, **settings)
+    for sample in range(6):
+        alone = attack(network, x[[sample]], y[[sample]], eps[[sample]], **settings)
+        for found in (together, in_batches):
+            near(found.x[[sample]], alone.x, 1e-9)
+            for name in ("success", "target", "stage", "first_success", "forwards", "backwards"):
+                assert torch.equal(getattr(found, name)[[sample]], getattr(alone, name)), name
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.floats(0, 1), min_size=3, max_size=3), st.sampled_from(["linf", "l2"]), st.integers(0, 99))
+def test_every_sample_stays_in_its_own_ball_and_in_the_range(radii, norm, seed):
+    network, x = mlp(N, 8, K, seed=seed), images(3, seed)
+    eps = torch.tensor(radii).double()
+    found = attack(network, x, classes_of(network, x), eps, norm=norm, optimizer="pgd", steps=5, restarts=2, seed=seed)
+    change = found.x - x
+    distance = change.abs().amax(1) if norm == "linf" else change.norm(dim=1)
+    assert (distance <= eps + 1e-6).all()
+    near(found.distance, distance, 1e-12)
+    assert ((found.x >= 0) & (found.x <= 1)).all()
+
+
+def test_fgsm_is_one_sign_step_of_the_cross_entropy():
+    network, x = mlp(N, 8, K, seed=1), images()
+    y = classes_of(network, x)
+    leaf = x.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(nn.functional.cross_entropy(network(leaf), y, reduction="sum"), leaf)
+    expected = (x + 0.07 * grad.sign()).clamp(0, 1)
+    found = attack(network, x, y, 0.07, optimizer="fgsm")
+    taken = found.stage == 0  # where the step did not raise the margin the clean input is better
+    assert taken.sum() > 6
+    near(found.x[taken], expected[taken], 1e-12)
+    assert torch.equal(found.success, classes_of(network, expected) != y)
+
+
+def test_costs_are_what_passes_through_the_model_and_budgets_hold():
+    network = Counted(mlp(N, 8, K, seed=1))
+    x = images()
+    y = classes_of(network.module, x)
+    for budget in (None, 10, 57, 300):
+        network.forwards = network.backwards = 0
+        found = attack(network, x, y, 0.08, evaluations=budget)
+        assert (network.forwards, network.backwards) == (found.forwards.sum(), found.backwards.sum())
+        assert (found.forwards + found.backwards).max() <= (budget or 10**9)
+    assert found.success.any()
+    assert not found.success.all()
+
+
+def test_a_sample_that_is_broken_early_costs_less_and_says_when():
+    network, x = mlp(N, 8, K, seed=1), images()
+    y = classes_of(network, x)
+    y[0] = (y[0] + 1) % K  # wrong from the start
+    found = attack(network, x, y, 0.2, optimizer="pgd", steps=40)
+    assert found.first_success[0] == 0
+    assert found.stage[0] == -1
+    assert torch.equal(found.x[0], x[0])
+    assert torch.equal(found.first_success >= 0, found.success)
+    assert (found.backwards[found.success] < 40).all()
+    assert (found.backwards[~found.success] == 40).all()
+    assert torch.equal(found.first_success[found.success], found.backwards[found.success])
+
+
+def test_results_are_those_of_the_inputs_returned():
+    network, x = mlp(N, 8, K, seed=1), images()
+    y = classes_of(network, x)
+    found = attack(network, x, y, 0.1, loss="margin", optimizer="pgd")
+    with torch.no_grad():
+        near(found.logits, network(found.x), 1e-12)
+    near(found.margin, margin(found.logits, y), 1e-12)
+    near(found.loss, margin(found.logits, y), 1e-12)
+    assert torch.equal(found.predicted != y, found.success)
+
+
+def test_targets_are_reached_where_asked():
+    network, x = Linear(), images()
+    clean = classes_of(network, x)
+    goal = (clean + 1) % K
+    found = attack(network, x, goal, 0.6, targeted=True, optimizer="pgd", loss="margin")
+    assert found.success.any()
+    assert torch.equal(found.predicted == goal, found.success)
+    assert torch.equal(found.target, goal)
+    near(found.margin, -margin(found.logits, goal), 1e-12)
+
+    least = attack(network, x, clean, 0.6, targets="least-likely", optimizer="pgd", loss="ce")
+    with torch.no_grad():
+        assert torch.equal(least.target, network(x).argmin(1))
+    assert torch.equal(least.predicted == least.target, least.success)
+
+    several = attack(network, x, clean, 0.1, targets=2, optimizer="pgd", loss="margin", steps=20)
+    with torch.no_grad():
+        order = network(x).argsort(1, descending=True)
+    aimed = several.stage == 0
+    assert ((several.target[:, None] == order[:, 1:3]).any(1) | ~aimed).all()
+    assert torch.equal(several.predicted != clean, several.success)
+
+
+def test_random_targets_follow_the_seed_and_differ_from_the_class():
+    network, x = mlp(N, 8, K, seed=1), images(60)
+    y = classes_of(network, x)
+    drawn = [attack(network, x, y, 0.0, targets="random", optimizer="fgsm", seed=seed).target for seed in (0, 0, 1)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    assert (drawn[0] != y).all()
+    assert len(((drawn[0] - y) % K).unique()) == K - 1
+
+
+def test_a_loss_of_ones_own():
+    model, x = Linear(), images()
+    y = classes_of(model, x)
+    own = attack(model, x, y, 0.1, optimizer="pgd", loss=lambda z, y: margin(z, y))
+    named = attack(model, x, y, 0.1, optimizer="pgd", loss="margin")
+    assert torch.equal(own.x, named.x)
+
+
+def test_any_shape_and_any_strides():
+    model = Linear()
+    for shape in ((N,), (2, 3), (3, 2, 1)):
+        x = images().reshape(12, *shape)
+        assert attack(model, x, classes_of(model, x), 0.1, optimizer="pgd", steps=5).x.shape == x.shape
+    nhwc = images().reshape(12, 3, 2, 1).permute(0, 2, 3, 1)
+    found = attack(model, nhwc, classes_of(model, nhwc), 0.1)
+    near(found.x, attack(model, nhwc.contiguous(), classes_of(model, nhwc), 0.1).x, 1e-12)
+
+
+def test_the_radius_is_in_the_inputs_own_units_whatever_the_normalisation():
+    plain, x = Linear(), images()
+    y = classes_of(plain, x)
+    scaled = Linear()
+    with torch.no_grad():
+        scaled.layer.weight *= 0.25
+        scaled.layer.bias += 0.5 * plain.layer.weight.sum(1)
+    wrapped = lo.Classifier(scaled, mean=0.5, std=0.25)
+    near(attack(wrapped, x, y, 0.1).x, attack(plain, x, y, 0.1).x, 1e-9)
+    wide = lo.Classifier(plain, input_range=(-1.0, 3.0))
+    found = attack(wide, x, y, 0.8)
+    assert found.x.min() < 0
+    assert found.x.max() > 1
+
+
+def test_the_model_is_left_as_it_was():
+    network = mlp(N, 8, K, seed=1).requires_grad_(True)
+    network[0].weight.requires_grad_(False)
+    before = {name: p.clone() for name, p in network.named_parameters()}
+    x = images()
+    attack(network, x, classes_of(network, x), 0.2, optimizer="adr-gd-paper", steps=3)
+    assert not network[0].weight.requires_grad
+    assert network[2].weight.requires_grad
+    assert all(p.grad is None and torch.equal(p, before[name]) for name, p in network.named_parameters())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+
+
+def test_stages_see_only_what_is_left_and_are_numbered():
+    network, x = Counted(mlp(N, 8, K, seed=1)), images(30)
+    y = classes_of(network.module, x)
+    stages = (Stage(PGD(), steps=5), Stage("apgd", "dlr", steps=10), Stage(PGD(), "margin", steps=20, restarts=2))
+    found = attack(network, x, y, 0.08, optimizer=Portfolio(stages))
+    assert set(found.stage[found.success].tolist()) >= {0}
+    assert (found.backwards[~found.success] == 5 + 10 + 40).all()
+    first = attack(network, x, y, 0.08, optimizer=PGD(), steps=5)
+    assert torch.equal(found.stage[first.success], first.stage[first.success])
+
+
+def test_it_starts_from_what_it_is_given():
+    network, x = mlp(N, 8, K, seed=1), images()
+    y = classes_of(network, x)
+    first = attack(network, x, y, 0.3, optimizer="pgd")
+    again = attack(network, x, y, 0.3, optimizer="pgd", start=first.x)
+    broken = first.success
+    assert broken.any()
+    assert torch.equal(again.x[broken], first.x[broken])
+    assert (again.first_success[broken] <= 1).all()
+
+
+def warned(model: Callable[[Tensor], Tensor], x: Tensor, **more) -> Adversarial:
+    y = classes_of(model, x)
+    with pytest.warns(AttackWarning) as caught:
+        found = attack(model, x, y, 0.1, **{"optimizer": "pgd", "steps": 5, **more})
+    assert {str(each.message) for each in caught} == set(found.warnings)
+    return found
+
+
+def test_a_gradient_of_zero_is_said():
+    dead = nn.Sequential(nn.Linear(N, 5), nn.ReLU(), nn.Linear(5, K)).double()
+    with torch.no_grad():
+        dead[0].bias.fill_(-100)
+    assert "gradients" in warned(dead, images()).warnings[0]
+
+
+def test_outputs_that_are_probabilities_are_said():
+    assert "probabilities" in warned(nn.Sequential(Linear(), nn.Softmax(1)), images()).warnings[0]
+
+
+def test_a_randomised_model_is_said():
+    generator = torch.Generator().manual_seed(0)
+    model = Linear()
+    noisy = lambda x: model(x + 0.1 * torch.randn(x.shape, generator=generator, dtype=x.dtype))  # noqa: E731
+    assert "randomised" in warned(noisy, images()).warnings[0]
+
+
+def test_a_sound_model_warns_of_nothing():
+    network, x = mlp(N, 8, K, seed=1), images()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert attack(network, x, classes_of(network, x), 0.1).warnings == ()
+
+
+X, Y = images(), classes_of(Linear(), images())
+WRONG = {
+    "x integers": ("x", {"x": (X * 255).long()}),
+    "x array": ("x", {"x": X.numpy()}),
+    "x NaN": ("x", {"x": X.index_fill(0, torch.tensor([1]), float("nan"))}),
+    "x out of range": ("x", {"x": 2 * X}),
+    "x of no batch": ("x", {"x": X[0]}),
+    "x empty": ("x", {"x": X[:0], "y": Y[:0]}),
+    "y floating": ("y", {"y": Y.double()}),
+    "y too long": ("y", {"y": torch.zeros(13).long()}),
+    "y one-hot": ("y", {"y": torch.zeros(12, 4).long()}),
+    "y too great": ("y", {"y": Y.index_fill(0, torch.tensor([2]), 4)}),
+    "y negative": ("y", {"y": Y.index_fill(0, torch.tensor([2]), -1)}),
+    "eps negative": ("eps", {"eps": -0.1}),
+    "eps NaN": ("eps", {"eps": float("nan")}),
+    "eps above the range": ("eps", {"eps": 1.5}),
+    "eps l2 above the range": ("eps", {"eps": 3.0, "norm": "l2"}),
+    "eps of another length": ("eps", {"eps": torch.full((3,), 0.1)}),
+    "norm": ("norm", {"norm": "l1"}),
+    "loss": ("loss", {"loss": "hinge", "optimizer": "pgd"}),
+    "steps": ("steps", {"steps": 0, "optimizer": "pgd"}),
+    "restarts": ("restarts", {"restarts": 1.5, "optimizer": "pgd"}),
+    "start": ("start", {"start": "warm", "optimizer": "pgd"}),
+    "start of another shape": ("start", {"start": X[:3]}),
+    "targets": ("targets", {"targets": 0, "optimizer": "pgd"}),
+    "targets unknown": ("targets", {"targets": "most", "optimizer": "pgd"}),
+    "targets and targeted": ("targets", {"targets": "random", "targeted": True}),
+    "optimizer": ("optimizer", {"optimizer": "sgd"}),
+    "portfolio with steps": ("steps", {"steps": 10}),
+    "portfolio with targets": ("targets", {"targets": 3}),
+    "evaluations": ("evaluations", {"evaluations": 0}),
+    "seconds": ("seconds", {"seconds": -1.0}),
+    "batch_size": ("batch_size", {"batch_size": 0}),
+    "model of one logit": ("model", {"model": Linear(classes=1)}),
+    "model of images": ("model", {"model": lambda x: x[:, :, None]}),
+    "model of NaN": ("model", {"model": lambda x: Linear()(x) / 0}),
+    "model in training mode": ("network", {"model": nn.Sequential(nn.BatchNorm1d(N), nn.Linear(N, K)).double()}),
+}
+
+
+@pytest.mark.parametrize(("name", "changes"), WRONG.values(), ids=WRONG)
+def test_wrong_input_is_named_before_any_work(name, changes):
+    with refuses(name):
+        attack(**{"model": Linear(), "x": X, "y": Y, "eps": 0.1, **changes})
+
+
+def test_inputs_a_rounding_outside_their_range_are_clamped():
+    x = X.index_fill(0, torch.tensor([0]), 1 + 5e-7)
+    assert attack(Linear(), x, Y, 0.0).x.max() == 1
