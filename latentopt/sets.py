@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -225,9 +226,15 @@ class BoxAndBall(FeasibleSet):
             raise InputError("center", "a point of the box", "one outside")
 
     def project(self, x: Tensor) -> Tensor:
-        if isinstance(self.ball, LinfBall):  # an intersection of boxes: coordinate by coordinate
-            return self.box.project(self.ball.project(x))
+        if isinstance(self.ball, LinfBall):
+            return x.clamp(*self._bounds)
         return self._project_l2(x, self.ball)
+
+    @cached_property
+    def _bounds(self) -> tuple[Tensor, Tensor]:
+        """Of the box that a box and an l-infinity ball have in common."""
+        center, eps = self.ball.center, self.ball.radius(self.ball.center)
+        return self.box.project(center - eps), self.box.project(center + eps)
 
     def _project_l2(self, x: Tensor, ball: L2Ball) -> Tensor:
         # KKT: the nearest point is clip(c + w (x - c)), with w <= 1 as great as the ball allows.
