@@ -306,6 +306,18 @@ def test_stages_see_only_what_is_left_and_are_numbered():
     assert torch.equal(found.stage[first.success], first.stage[first.success])
 
 
+def test_a_portfolio_does_without_gates_where_a_network_has_none():
+    smooth = nn.Sequential(nn.Linear(N, 8), nn.Tanh(), nn.Linear(8, K)).double()
+    x = images()
+    y = classes_of(smooth, x)
+    network = Counted(smooth)
+    found = attack(network, x, y, 0.3)
+    assert (network.forwards, network.backwards) == (found.forwards.sum(), found.backwards.sum())
+    assert (found.backwards[~found.success] == found.backwards.max()).all()
+    with refuses("network"):
+        attack(smooth, x, y, 0.3, optimizer="adr-gd")
+
+
 def test_it_starts_from_what_it_is_given():
     network, x = mlp(N, 8, K, seed=1), images()
     y = classes_of(network, x)

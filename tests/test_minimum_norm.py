@@ -68,7 +68,7 @@ def test_its_cost_is_that_of_its_attacks_and_it_is_no_larger_than_the_radius_an_
 @pytest.mark.parametrize("name", ["rounds", "eps", "start"])
 def test_wrong_arguments_are_named(name):
     with refuses(name):
-        minimum_norm(Linear(), images(), torch.zeros(12).long(), **{name: 0})
+        minimum_norm(Linear(), images(), torch.zeros(12).long(), **{name: 0})  # pyright: ignore[reportArgumentType]
 
 
 def test_a_sound_model_passes_the_checks():

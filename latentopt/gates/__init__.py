@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from latentopt.gates.activations import Activation
 from latentopt.gates.dual import Dual, Switch, dual
-from latentopt.gates.mode import Network, OnGates, Site, preactivations, require_gates, sites
+from latentopt.gates.mode import Network, OnGates, Site, has_gates, preactivations, require_gates, sites
 from latentopt.gates.norms import Norms, row_norms
 from latentopt.gates.soft import soft_backward
 
@@ -24,6 +24,7 @@ __all__ = [
     "Site",
     "Switch",
     "dual",
+    "has_gates",
     "preactivations",
     "require_gates",
     "row_norms",

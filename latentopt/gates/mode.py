@@ -165,6 +165,17 @@ def preactivations(network: Network, x: Tensor, layers: Collection[int] | None =
     return switches
 
 
+@torch.no_grad()
+def has_gates(network: Network, x: Tensor) -> bool:
+    """Whether a network calls piecewise-linear activations, each on a whole batch, found by a pass over ``x``."""
+    try:
+        with OnGates(lambda site, h, activation, real: real(h), len(x)) as mode:
+            network(x)
+    except InputError:
+        return False
+    return mode.driven > 0
+
+
 def require_gates(mode: OnGates) -> None:
     """Raise `InputError` where a forward pass met no gate to drive, or not all of ``layers``."""
     if mode.sites and mode.driven < (1 if mode.layers is None else max(len(set(mode.layers)), 1)):
