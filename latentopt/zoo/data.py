@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import lightning
-import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
-from latentopt.errors import positive
-from latentopt.zoo.datasets import open_dataset
+from latentopt.errors import InputError, nonnegative, positive
+from latentopt.zoo.datasets import as_images, labelled, open_dataset
 
 
 class ImageData(lightning.LightningDataModule):
@@ -29,13 +29,76 @@ class ImageData(lightning.LightningDataModule):
 
     def images(self, split: str, limit: int | None = None) -> Tensor:
         """The first ``limit`` images of a split (N, C, H, W), float32 in [0, 1]."""
-        source = open_dataset(self.dataset, self.root, split, self.download)
-        array = source if isinstance(source, np.ndarray) else np.stack([np.asarray(image) for image in source])
-        images = torch.tensor(array[:limit])
-        images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
-        return images / 255 if images.dtype == torch.uint8 else images
+        return as_images(open_dataset(self.dataset, self.root, split, self.download), limit)
+
+    def training(self) -> tuple[Tensor, ...]:
+        """What batches are drawn from: tensors of N rows."""
+        return (self.images("train"),)
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        dataset = TensorDataset(self.images("train"))
+        dataset = TensorDataset(*self.training())
         batches = BatchSampler(RandomSampler(dataset), self.batch_size, drop_last=True)
         return DataLoader(dataset, sampler=batches, batch_size=None)  # one index of many rows: no copy per image
+
+
+class LabelledData(ImageData):
+    """Images with their classes: batches of (B, C, H, W) in [0, 1] and (B,) long.
+
+    Args:
+        dataset, root, download, batch_size: as in `ImageData`.
+        validation: how many images at the end of the training split are kept for validation.
+        flip: mirror each image of a batch, left and right, with probability 1/2.
+        shift: move each image of a batch by up to so many pixels down or up and right or left, over black.
+    """
+
+    def __init__(
+        self,
+        dataset: str = "mnist",
+        root: str | None = None,
+        batch_size: int = 128,
+        download: bool = False,
+        validation: int = 1000,
+        flip: bool = False,
+        shift: int = 0,
+    ) -> None:
+        super().__init__(dataset, root, batch_size, download)
+        for name, value in (("validation", validation), ("shift", shift)):
+            nonnegative(name, value, integer=True)
+        self.validation, self.flip, self.shift = validation, flip, shift
+
+    def labelled(self, split: str, limit: int | None = None) -> tuple[Tensor, Tensor]:
+        """The first ``limit`` images of a split (N, C, H, W), float32 in [0, 1], and their classes (N,)."""
+        return labelled(self.dataset, self.root, split, limit, self.download)
+
+    def training(self) -> tuple[Tensor, ...]:
+        images, labels = self.labelled("train")
+        kept = len(images) - self.validation
+        if kept < self.batch_size:
+            raise InputError("batch_size", f"at most the {kept} images that validation leaves", self.batch_size)
+        return images[:kept], labels[:kept]
+
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
+        images, labels = self.labelled("train")
+        kept = len(images) - self.validation
+        return DataLoader(TensorDataset(images[kept:], labels[kept:]), self.batch_size)
+
+    def on_after_batch_transfer(self, batch: list[Tensor], dataloader_idx: int) -> list[Tensor]:
+        if self.trainer is None or not self.trainer.training:
+            return batch
+        images, labels = batch
+        return [augmented(images, self.flip, self.shift), labels]
+
+
+def augmented(images: Tensor, flip: bool, shift: int) -> Tensor:
+    """Images (B, C, H, W), each mirrored or not and moved by random numbers of pixels, as `LabelledData` says."""
+    if flip:
+        mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
+        images = torch.where(mirrored, images.flip(-1), images)
+    if shift:
+        height, width = images.shape[-2:]
+        padded = F.pad(images, (shift,) * 4)
+        moves = torch.randint(2 * shift + 1, (len(images), 2)).tolist()
+        images = torch.stack(
+            [image[:, y : y + height, x : x + width] for image, (y, x) in zip(padded, moves, strict=True)]
+        )
+    return images

@@ -1,47 +1,98 @@
-"""Named image data sets: scikit-learn's digits, and every image data set of torchvision."""
+"""Named image data sets with their labels: scikit-learn's digits, and every image data set of torchvision."""
 
 from __future__ import annotations
 
 import gzip
+import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from latentopt.errors import InputError
 from latentopt.zoo.content import data_root
+
+Part = Literal["images", "labels"]
 
 
 def open_dataset(name: str, root: str | None = None, split: str = "test", download: bool = False) -> Any:
     """A data set by name: something with a length, whose items are arrays or PIL images.
 
     Args:
-        name: ``digits`` (8x8 handwriting that scikit-learn ships, (N, 8, 8) float32 in [0, 1]), or the name of a
-            torchvision data set, in any case (``mnist``, ``FashionMNIST``, ``CIFAR10``).
-        root: torchvision's ``root``. MNIST is also read from a folder that holds the four gzipped idx files. Default:
-            the environment variable LATENTOPT_DATA.
+        name: ``digits`` (8x8 handwriting that scikit-learn ships, (N, 8, 8) float32 in [0, 1], the same in both
+            splits), or the name of a torchvision data set, in any case (``mnist``, ``FashionMNIST``, ``CIFAR10``).
+        root: torchvision's ``root``. MNIST is also read from a folder that holds the four gzipped idx files, CIFAR10
+            from one that holds ``cifar10_train*.npz`` and ``cifar10_test*.npz`` (``images`` (N, 32, 32, 3) bytes and
+            ``labels``), whole or a part of it. Default: the environment variable LATENTOPT_DATA.
         split: ``train`` or ``test``.
         download: fetch what is not there, where torchvision can.
 
     Raises:
         InputError: unknown name or split, or the data are not there.
     """
+    return _opened("images", name, root, split, download)
+
+
+def labelled(
+    name: str, root: str | None = None, split: str = "test", limit: int | None = None, download: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The first ``limit`` images (N, C, H, W), float32 in [0, 1], and their classes (N,), long, from 0.
+
+    Args:
+        name, root, split, download: as in `open_dataset`.
+        limit: default all.
+
+    Raises:
+        InputError: as `open_dataset`; or the labels are not there, or are not one whole number >= 0 an image.
+
+    >>> images, labels = labelled("digits", limit=3)
+    >>> images.shape, labels
+    (torch.Size([3, 1, 8, 8]), tensor([0, 1, 2]))
+    """
+    images = as_images(_opened("images", name, root, split, download), limit)
+    source = _opened("labels", name, root, split, download)
+    labels = np.asarray([source[index] for index in range(len(source))][:limit])
+    if labels.shape != (len(images),) or labels.dtype.kind not in "iu" or labels.min(initial=0) < 0:
+        came = f"{labels.dtype} of shape {labels.shape} for {len(images)} images"
+        raise InputError(f"data set {name}", "one whole number >= 0 for each image, its class", came)
+    return images, torch.tensor(labels, dtype=torch.long)
+
+
+def as_images(source: Sequence[Any] | NDArray[Any], limit: int | None = None) -> Tensor:
+    """The first ``limit`` items of a data set as images (N, C, H, W), float32; bytes are divided by 255."""
+    array = source if isinstance(source, np.ndarray) else np.stack([np.asarray(image) for image in source])
+    images = torch.tensor(array[:limit])
+    images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
+    return images / 255 if images.dtype == torch.uint8 else images
+
+
+def _opened(part: Part, name: str, root: str | None, split: str, download: bool) -> Any:
+    """The images or the labels of a data set, as `open_dataset` describes them."""
     if split not in ("train", "test"):
         raise InputError("split", "train or test", repr(split))
-    if name.lower() == "digits":
-        from sklearn.datasets import load_digits
-
-        pixels, _ = load_digits(return_X_y=True)
-        return pixels.reshape(-1, 8, 8).astype(np.float32) / 16
     folder = Path(root) if root else data_root()
-    if name.lower() == "mnist":
-        for place in (folder, folder / "mnist"):
-            idx = place / f"{'t10k' if split == 'test' else 'train'}-images-idx3-ubyte.gz"
-            if idx.is_file():
-                return read_idx(idx)
-    return _torchvision(name, folder, split, download)
+    match name.lower():
+        case "digits":
+            from sklearn.datasets import load_digits
+
+            pixels, labels = load_digits(return_X_y=True)
+            return labels if part == "labels" else pixels.reshape(-1, 8, 8).astype(np.float32) / 16
+        case "mnist":
+            kind = "t10k" if split == "test" else "train"
+            images, labels = f"{kind}-images-idx3-ubyte.gz", f"{kind}-labels-idx1-ubyte.gz"
+            for place in (folder, folder / "mnist"):
+                if (place / images).is_file():
+                    return read_idx(place / (labels if part == "labels" else images))
+        case "cifar10":
+            for place in (folder, folder / "cifar10"):
+                for path in sorted(place.glob(f"cifar10_{split}*.npz")):
+                    return _read_npz(path, part)
+    return _torchvision(part, name, folder, split, download)
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
@@ -64,17 +115,25 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     return values.reshape(shape)
 
 
-class _Images:
-    """The images of a torchvision data set, without the labels."""
+def _read_npz(path: Path, part: Part) -> NDArray[Any]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return arrays[part]
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(str(path), "an npz file with images and labels", str(error).splitlines()[0]) from error
 
-    def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
+
+class _Items:
+    """One part of each item of a torchvision data set: the images (0) or the labels (1)."""
+
+    def __init__(self, dataset: Any, at: int) -> None:
+        self.dataset, self.at = dataset, at
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
-        return self.dataset[index][0]
+        return self.dataset[index][self.at]
 
 
 def names() -> list[str]:
@@ -84,7 +143,7 @@ def names() -> list[str]:
     return ["digits", *sorted(name for name in datasets.__all__ if name[0].isupper())]
 
 
-def _torchvision(name: str, root: Path, split: str, download: bool) -> _Images:
+def _torchvision(part: Part, name: str, root: Path, split: str, download: bool) -> _Items:
     from torchvision import datasets
 
     kinds = {known.lower(): getattr(datasets, known) for known in names()[1:]}
@@ -96,7 +155,7 @@ def _torchvision(name: str, root: Path, split: str, download: bool) -> _Images:
     if download and "download" in wanted:
         options["download"] = True
     try:
-        return _Images(kind(str(root), **options))
+        return _Items(kind(str(root), **options), 1 if part == "labels" else 0)
     except (RuntimeError, OSError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"data set {name}", f"its files under {root}", reason) from error
