@@ -70,6 +70,7 @@ class Classifier(nn.Module):
         std: what it then expects to be divided by, > 0.
         input_range: (low, high) of valid inputs; pixels in [0, 1] by default. Perturbations are in its units too.
         input_shape: shape of one input, where it is known.
+        classes: names of the K classes, where they are known.
 
     Raises:
         InputError: `input_range` is empty, `std` is not positive, or `mean` and `std` are of unequal lengths.
@@ -89,6 +90,7 @@ class Classifier(nn.Module):
         std: float | Sequence[float] = 1.0,
         input_range: tuple[float, float] = (0.0, 1.0),
         input_shape: Sequence[int] | None = None,
+        classes: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         low, high = input_range
@@ -106,6 +108,7 @@ class Classifier(nn.Module):
             positive("input_shape", size, integer=True)
         self.module, self.input_range = module, (low, high)
         self.input_shape = None if input_shape is None else tuple(input_shape)
+        self.classes = None if classes is None else tuple(classes)
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor, persistent=False)
 

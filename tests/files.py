@@ -16,7 +16,6 @@ from nets import refill
 from PIL import Image
 from torch import Tensor, nn
 
-import latentopt as lo
 from latentopt.cli import main
 from latentopt.zoo import cards
 
@@ -70,14 +69,15 @@ def write_mnist(folder: Path, train: int = 256, test: int = 64) -> Path:
 
 def own_images(count: int, seed: int = 0) -> Tensor:
     """Images of mnist-vae (count, 1, 28, 28)."""
-    generator = lo.load("mnist-vae")
+    generator = cards.load_generator("mnist-vae")
     return generator(generator.latents(count, seed))
 
 
 def write_model(folder: Path, **changes: Any) -> Path:
     """A model of 3 latents and images (1, 4, 4) with random weights; ``changes`` replace fields of its card."""
     spec = {"class_path": "latentopt.zoo.architectures.MLP", "init_args": {"sizes": [3, 6, 16], "shape": [1, 4, 4]}}
-    card = cards.Card("tiny", "for tests", {"generator": spec}, [3], (-1.0, 2.0), 0.5, weights_sha256="")
+    settings: dict[str, Any] = {"latent_shape": [3], "output_range": (-1.0, 2.0), "start_scale": 0.5}
+    card = cards.GeneratorCard(name="tiny", summary="for tests", architecture={"generator": spec}, **settings)
     module = refill(cards.build(spec), seed=0)
     cards.save_model(folder, card, {"generator": module.float()})
     change_card(folder, **changes)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,17 +17,20 @@ from latentopt.zoo import cards
 from latentopt.zoo.datasets import open_dataset
 
 SHAPES = {"mnist-vae": (20,), "mnist-dcgan": (64,)}
+GENERATORS = sorted(set(SHAPES) & set(cards.names()))
+CLASSIFIERS = ["mnist-cnn", "mnist-cnn-robust"]
 MOST = {"mnist-vae": 0.0060, "mnist-dcgan": 0.0150}  # mean squared error on images that the model has not seen
 
 
 def test_the_shipped_models_are_the_known_ones():
-    assert set(cards.names()) <= set(SHAPES)
-    assert "mnist-vae" in cards.names()
+    assert set(cards.names()) <= {*SHAPES, *CLASSIFIERS}
+    assert {"mnist-vae", *CLASSIFIERS} <= set(cards.names())
 
 
-@pytest.mark.parametrize("name", cards.names())
+@pytest.mark.parametrize("name", GENERATORS)
 def test_a_shipped_model_is_frozen_and_says_the_truth_about_itself(name):
-    generator, card = lo.load(name), cards.read_card(name)
+    generator, card = cards.load_generator(name), cards.read_card(name)
+    assert isinstance(card, cards.GeneratorCard)
     assert card.name == name
     assert card.licence == "MIT"
     assert not any(module.training for module in generator.modules())
@@ -43,9 +47,9 @@ def test_a_shipped_model_is_frozen_and_says_the_truth_about_itself(name):
     assert hashlib.sha256(weights.read_bytes()).hexdigest() == card.weights_sha256
 
 
-@pytest.mark.parametrize("name", cards.names())
+@pytest.mark.parametrize("name", GENERATORS)
 def test_a_shipped_models_samples_differ_and_its_gradient_reaches_the_latents(name):
-    generator = lo.load(name)
+    generator = cards.load_generator(name)
     z = generator.latents(8, seed=0).requires_grad_()
     images = generator(z)
     assert torch.pdist(images.detach().flatten(1)).min() > 1
@@ -55,7 +59,7 @@ def test_a_shipped_models_samples_differ_and_its_gradient_reaches_the_latents(na
 
 
 def test_most_of_mnist_vaes_own_images_are_found_again():
-    generator = lo.load("mnist-vae")
+    generator = cards.load_generator("mnist-vae")
     own = generator(generator.latents(16, seed=7))
     found = lo.solve(lo.Reconstruction(generator, own), lo.ADRGD(), steps=300, restarts=8).value
     assert (found < 1e-4).double().mean() >= 0.9
@@ -64,7 +68,7 @@ def test_most_of_mnist_vaes_own_images_are_found_again():
 @pytest.mark.slow
 @pytest.mark.skipif("mnist-dcgan" not in cards.names(), reason="mnist-dcgan is not shipped yet")
 def test_mnist_dcgans_own_images_are_found_again_as_often_as_its_card_says():
-    generator, card = lo.load("mnist-dcgan"), cards.read_card("mnist-dcgan")
+    generator, card = cards.load_generator("mnist-dcgan"), cards.read_card("mnist-dcgan")
     own = generator(generator.latents(64, seed=1234))
     found = lo.solve(lo.Reconstruction(generator, own), lo.ADRGD(), steps=300, restarts=8).value
     recovered = (found < 1e-4).double().mean().item()
@@ -76,7 +80,11 @@ def quality(name: str) -> None:
     if not (DATA / "mnist").is_dir():
         pytest.skip(f"needs MNIST under {DATA} (LATENTOPT_DATA)")
     images = torch.tensor(open_dataset("mnist", str(DATA))[:64])[:, None] / 255
-    error = lo.solve(lo.Reconstruction(lo.load(name), images), lo.ADRGD(), steps=300, restarts=4).value.mean().item()
+    error = (
+        lo.solve(lo.Reconstruction(cards.load_generator(name), images), lo.ADRGD(), steps=300, restarts=4)
+        .value.mean()
+        .item()
+    )
     assert error <= MOST[name]
     assert error == pytest.approx(cards.read_card(name).quality["test_mse"], rel=0.05)
 
@@ -96,9 +104,10 @@ def test_a_saved_model_loads_bit_equal(tmp_path):
     module = cards.build(spec)
     module.train()(torch.randn(9, 5))  # moves the running statistics
     module.eval()
-    card = cards.Card("a", "b", {"generator": spec}, [5], (-1.0, 1.0), 0.3, weights_sha256="")
+    settings: dict[str, Any] = {"latent_shape": [5], "output_range": (-1.0, 1.0), "start_scale": 0.3}
+    card = cards.GeneratorCard(name="a", summary="b", architecture={"generator": spec}, **settings)
     written = cards.save_model(tmp_path / "a", card, {"generator": module})
-    loaded = lo.load(tmp_path / "a")
+    loaded = cards.load_generator(tmp_path / "a")
     z = loaded.latents(7, seed=0)
     assert torch.equal(loaded(z), (module(z) + 1) / 2)
     assert cards.read_card(tmp_path / "a") == written
@@ -107,7 +116,7 @@ def test_a_saved_model_loads_bit_equal(tmp_path):
 
 def test_a_folder_is_loaded_by_its_path(tmp_path):
     path = write_model(tmp_path / "tiny")
-    assert lo.load(path).output_shape() == lo.load(str(path)).output_shape() == (1, 4, 4)
+    assert cards.load_generator(path).output_shape() == cards.load_generator(str(path)).output_shape() == (1, 4, 4)
 
 
 @pytest.mark.parametrize("model", ["no-such-model", "", "card.yaml", "../models", "x" * 300])

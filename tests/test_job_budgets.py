@@ -15,6 +15,7 @@ import latentopt as lo
 from latentopt.jobs.reconstruct import reconstruct
 from latentopt.jobs.store import Store
 from latentopt.operators import Downsample
+from latentopt.zoo import cards
 
 COUNT, STEPS, RESTARTS = 5, 12, 3
 
@@ -36,7 +37,7 @@ def costs(rows: list[dict[str, str]]) -> list[tuple[int, int]]:
 def test_no_target_costs_more_than_its_evaluations(tmp_path, evaluations, steps):
     rows = run(tmp_path, "o", evaluations=evaluations)
     assert costs(rows) == [(RESTARTS * (steps + 1) + 1, RESTARTS * steps)] * COUNT
-    problem = lo.Reconstruction(lo.load("mnist-vae"), own_images(COUNT), Downsample(4))
+    problem = lo.Reconstruction(cards.load_generator("mnist-vae"), own_images(COUNT), Downsample(4))
     result = lo.solve(problem, steps=STEPS, restarts=RESTARTS, evaluations=evaluations)
     ours = load_file(tmp_path / "o" / "latents.safetensors")["latents"]
     torch.testing.assert_close(ours, result.x, rtol=0, atol=1e-4)

@@ -18,6 +18,7 @@ from latentopt import metrics
 from latentopt.jobs.reconstruct import Report, reconstruct
 from latentopt.objectives import L1
 from latentopt.operators import Downsample, Hole
+from latentopt.zoo import cards
 
 COUNT, STEPS, RESTARTS = 6, 12, 3
 
@@ -73,7 +74,7 @@ def test_the_rows_are_what_the_saved_latents_give(done, targets):
 
 
 def test_the_search_is_the_one_that_solve_makes(done, targets):
-    problem = lo.Reconstruction(lo.load("mnist-vae"), torch.tensor(np.load(targets)), Downsample(4))
+    problem = lo.Reconstruction(cards.load_generator("mnist-vae"), torch.tensor(np.load(targets)), Downsample(4))
     near(latents(done[0]), lo.solve(problem, steps=STEPS, restarts=RESTARTS).x, 1e-4)
 
 

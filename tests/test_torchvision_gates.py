@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import latentopt as lo
 from latentopt.gates import dual, sites
+from latentopt.zoo import cards
 from latentopt.zoo.architectures import MLP, ConvDiscriminator, ConvGenerator
 
 CLASSIFIERS = [
@@ -108,7 +109,7 @@ def test_decoders_are_driven_untouched(network, shape, count):
 
 @pytest.mark.parametrize("name", ["mnist-vae", "mnist-dcgan"])
 def test_shipped_models_are_driven_untouched(name):
-    generator = lo.load(name)
+    generator = cards.load_generator(name)
     generator.to(torch.float64)
     z, before = randn(3, *generator.latent_shape), left(generator)
     found = sites(generator, z)

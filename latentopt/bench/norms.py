@@ -72,7 +72,7 @@ def cases(samples: int, seed: int) -> list[Case]:
     """The networks, each with random points of its own kind: images, a box, latents."""
     from latentopt.zoo import cards
 
-    vae = cards.load("mnist-vae")
+    vae = cards.load_generator("mnist-vae")
     random = Draws(seed, torch.zeros(1, dtype=torch.long))
     images = random.uniform(torch.empty(1, samples, 1, 28, 28), "images")[0]
     box = 2 * random.uniform(torch.empty(1, samples, 10), "box")[0] - 1

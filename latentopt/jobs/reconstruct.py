@@ -102,7 +102,7 @@ def reconstruct(
             positive(name, value, integer=name != "seconds")
     check_mode(wandb)
     accelerator = accelerator_of(device)
-    generator = cards.load(model)
+    generator = cards.load_generator(model)
     image_shape, shape = measurement_shapes(generator, operator)
     source = open_source(targets, root, split, download, limit)
     dataset = Targets(source, Fitted(image_shape, shape, resize, convert))

@@ -82,3 +82,35 @@ class ConvDiscriminator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x).squeeze(1)
+
+
+class ConvClassifier(nn.Module):
+    """Convolutions of stride 2, each halving the sides, then fully connected layers; ReLU between, affine at the end.
+
+    Args:
+        shape: (C, H, W) of one image.
+        channels: maps after each convolution (4 x 4, padding 1).
+        hidden: widths of the fully connected layers before the last.
+        classes: number of logits.
+
+    Maps ``(B, C, H, W)`` to logits ``(B, classes)``.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int] = (1, 28, 28),
+        channels: Sequence[int] = (16, 32),
+        hidden: Sequence[int] = (100,),
+        classes: int = 10,
+    ) -> None:
+        super().__init__()
+        colours, height, width = shape
+        layers: list[nn.Module] = []
+        for before, after in pairwise((colours, *channels)):
+            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
+            height, width = height // 2, width // 2
+        maps = (colours, *channels)[-1]
+        self.layers = nn.Sequential(*layers, MLP((maps * height * width, *hidden, classes)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)

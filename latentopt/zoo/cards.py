@@ -4,36 +4,71 @@ from __future__ import annotations
 
 import hashlib
 from argparse import ArgumentError
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import torch
 import yaml
 from torch import Tensor, nn
 
 from latentopt.errors import InputError
-from latentopt.networks import Generator
+from latentopt.networks import Classifier, Generator
+from latentopt.zoo import torchvision_models
 from latentopt.zoo.content import folder
+from latentopt.zoo.weights import fill, one_line, parse_safetensors
 
 WEIGHTS, CARD = "weights.safetensors", "card.yaml"
+N = TypeVar("N", bound=nn.Module)
+C = TypeVar("C", bound="Card")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Card:
-    """What a pretrained model is and how good it was measured to be."""
+    """What a pretrained model is and how good it was measured to be; a kind adds the settings of its wrapper."""
+
+    part: ClassVar[str]  # of the architecture that makes a model one of this kind
+    wrapper: ClassVar[Callable[..., Generator | Classifier]]
 
     name: str
     summary: str
-    architecture: dict[str, dict[str, Any]]  # part to class_path and init_args; "generator" is always there
-    latent_shape: list[int]
-    output_range: tuple[float, float]  # what the generator's module emits
-    start_scale: float
-    weights_sha256: str
+    architecture: dict[str, dict[str, Any]]  # part to class_path and init_args
+    weights_sha256: str = ""
     licence: str = "MIT"
     training: dict[str, Any] = field(default_factory=dict)  # recipe, data, seed, epochs, seconds, versions
     quality: dict[str, Any] = field(default_factory=dict)  # measured figures and the command that measures them
+
+    def wrapped(self, module: nn.Module) -> Generator | Classifier:
+        """The model around the module of its `part`."""
+        common = {f.name for f in fields(Card)}
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in common}
+        return type(self).wrapper(module, **own)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorCard(Card):
+    """The card of a `latentopt.Generator`."""
+
+    part, wrapper = "generator", Generator
+
+    latent_shape: list[int]
+    output_range: tuple[float, float]  # what the generator's module emits
+    start_scale: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierCard(Card):
+    """The card of a `latentopt.Classifier`."""
+
+    part, wrapper = "classifier", Classifier
+
+    input_shape: list[int]
+    mean: float | list[float]  # in units of the input, like std
+    std: float | list[float]
+    classes: list[str]
+    input_range: tuple[float, float] = (0.0, 1.0)
 
 
 def names() -> list[str]:
@@ -66,22 +101,33 @@ def read_card(model: str | Path) -> Card:
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        kind = _kind(content)
         parser = ArgumentParser(exit_on_error=False)
-        parser.add_argument("--card", type=Card)
-        card = parser.instantiate(parser.parse_object({"card": content})).card
+        parser.add_argument("--card", type=kind)
+        return parser.instantiate(parser.parse_object({"card": content})).card
     except (yaml.YAMLError, ArgumentError, TypeError, UnicodeDecodeError) as error:
-        known = ", ".join(f.name for f in fields(Card))
-        raise InputError(str(path), f"a model card ({known})", _one_line(error)) from error
-    if "generator" not in card.architecture:
-        raise InputError(str(path), "an architecture with a generator", list(card.architecture))
-    return card
+        raise InputError(str(path), "a model card", one_line(error)) from error
 
 
-def load(model: str | Path, device: str | torch.device | None = None) -> Generator:
-    """A pretrained generator, frozen and in eval mode.
+def _kind(content: Any) -> type[Card]:
+    """Whose card the content of a file is: the architecture says it.
+
+    Raises:
+        TypeError: it is nobody's.
+    """
+    architecture = content.get("architecture") if isinstance(content, dict) else None
+    for kind in (GeneratorCard, ClassifierCard):
+        if isinstance(architecture, dict) and kind.part in architecture:
+            return kind
+    raise TypeError(f"no architecture with a generator or a classifier, but {architecture}")
+
+
+def load(model: str | Path, device: str | torch.device | None = None) -> Generator | Classifier:
+    """A pretrained model, frozen and in eval mode.
 
     Args:
-        model: name of a shipped model, or a folder with ``card.yaml`` and ``weights.safetensors``.
+        model: name of a shipped model; a folder with ``card.yaml`` and ``weights.safetensors``; or a classifier of
+            torchvision with its official weights, ``torchvision/resnet18``, which are downloaded once.
         device: where to put it; default the CPU.
 
     Raises:
@@ -89,32 +135,66 @@ def load(model: str | Path, device: str | torch.device | None = None) -> Generat
 
     >>> load("mnist-vae").latent_shape
     (20,)
+    >>> load("mnist-cnn").input_shape
+    (1, 28, 28)
     """
+    if str(model).startswith(torchvision_models.PREFIX):
+        return load_classifier(model, device)
     card = read_card(model)
-    module = build(card.architecture["generator"])
-    _fill(module, read_weights(model, card), "generator", find(model) / WEIGHTS)
-    generator = Generator(
-        module,
-        latent_shape=card.latent_shape,
-        output_range=card.output_range,
-        start_scale=card.start_scale,
-    )
-    return generator.eval().requires_grad_(False).to(device or "cpu")
+    module = build(card.architecture[card.part])
+    prefix, tensors = f"{card.part}.", read_weights(model, card)
+    state = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+    fill(module, state, find(model) / WEIGHTS, f"the card's {card.part}")
+    return _ready(card.wrapped(module), device)
+
+
+def load_generator(model: str | Path, device: str | torch.device | None = None) -> Generator:
+    """`load`, of a generator.
+
+    Raises:
+        InputError: as `load`; or it is a classifier.
+    """
+    network = load(model, device)
+    if not isinstance(network, Generator):
+        raise InputError("model", "a generator", f"the classifier {str(model)!r}")
+    return network
+
+
+def load_classifier(
+    model: str | Path, device: str | torch.device | None = None, weights: str | Path | None = None
+) -> Classifier:
+    """`load`, of a classifier.
+
+    Args:
+        model, device: as in `load`.
+        weights: of a classifier of torchvision: a file with its state dict, ``.safetensors`` or what ``torch.save``
+            writes. Default: the official ones.
+
+    Raises:
+        InputError: as `load`; it is a generator; or the weights are not there, or not of this network.
+    """
+    prefix = torchvision_models.PREFIX
+    if str(model).startswith(prefix):
+        return _ready(torchvision_models.classifier(str(model).removeprefix(prefix), weights), device)
+    if weights is not None:
+        raise InputError("weights", "none, as the model has its own", str(weights))
+    network = load(model, device)
+    if not isinstance(network, Classifier):
+        raise InputError("model", "a classifier", f"the generator {str(model)!r}")
+    return network
+
+
+def _ready(network: N, device: str | torch.device | None) -> N:
+    return network.eval().requires_grad_(False).to(device or "cpu")
 
 
 def read_weights(model: str | Path, card: Card) -> dict[str, Tensor]:
     """All tensors of a model, after their checksum was compared with the card's."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load as load_tensors
-
     path = find(model) / WEIGHTS
     if not path.is_file():
         raise InputError(str(path), "the model's weights", "no file")
     content = path.read_bytes()
-    try:
-        tensors = load_tensors(content)
-    except SafetensorError as error:
-        raise InputError(str(path), "a safetensors file", f"a broken one ({error})") from error
+    tensors = parse_safetensors(path, content)
     digest = hashlib.sha256(content).hexdigest()
     if digest != card.weights_sha256:
         raise InputError(str(path), f"the card's sha256 {card.weights_sha256[:12]}...", f"{digest[:12]}...")
@@ -130,19 +210,10 @@ def build(spec: dict[str, Any]) -> nn.Module:
     try:
         return parser.instantiate(parser.parse_object({"module": spec})).module
     except Exception as error:
-        raise InputError("architecture", "the class_path and init_args of a module", _one_line(error)) from error
+        raise InputError("architecture", "the class_path and init_args of a module", one_line(error)) from error
 
 
-def _fill(module: nn.Module, tensors: dict[str, Tensor], part: str, path: Path) -> None:
-    prefix = f"{part}."
-    state = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise InputError(str(path), f"the tensors of the card's {part}", _one_line(error)) from error
-
-
-def save_model(path: Path, card: Card, networks: dict[str, nn.Module]) -> Card:
+def save_model(path: Path, card: C, networks: dict[str, nn.Module]) -> C:
     """Write the weights of the networks, each under its part's name, and the card, with their checksum."""
     from safetensors.torch import save
 
@@ -150,11 +221,6 @@ def save_model(path: Path, card: Card, networks: dict[str, nn.Module]) -> Card:
     content = save({name: t.contiguous() for name, t in tensors.items()})
     path.mkdir(parents=True, exist_ok=True)
     (path / WEIGHTS).write_bytes(content)
-    card = Card(**{**asdict(card), "weights_sha256": hashlib.sha256(content).hexdigest()})
+    card = replace(card, weights_sha256=hashlib.sha256(content).hexdigest())
     (path / CARD).write_text(yaml.safe_dump(asdict(card), sort_keys=False, width=100), encoding="utf-8")
     return card
-
-
-def _one_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[1:2] or lines)[:200]

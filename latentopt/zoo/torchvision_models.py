@@ -1,0 +1,51 @@
+"""The classifiers of torchvision by name, trained on ImageNet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from latentopt.errors import InputError
+from latentopt.networks import Classifier
+from latentopt.zoo.weights import fill, one_line, read_tensors
+
+PREFIX = "torchvision/"
+
+_AS_TRAINED: dict[str, dict[str, Any]] = {  # what their builders set with the official weights only
+    name: {"transform_input": True, "init_weights": False} for name in ("googlenet", "inception_v3")
+}
+
+
+def classifier(name: str, weights: str | Path | None = None) -> Classifier:
+    """A classifier of torchvision, for pixels in [0, 1]; it normalises them as its official weights want it.
+
+    Args:
+        name: as in ``torchvision.models.list_models(torchvision.models)``: ``resnet18``, ``squeezenet1_0``, ...
+        weights: a file with its state dict, ``.safetensors`` or what ``torch.save`` writes. Default: the official ones
+            (torchvision's ``DEFAULT``), which torch downloads once and keeps.
+
+    Raises:
+        InputError: no such network; weights that cannot be had, or are not those of this network.
+    """
+    from torchvision import models
+
+    if name not in models.list_models(models):
+        raise InputError("model", f"{PREFIX}NAME of torchvision.models, like {PREFIX}resnet18", repr(PREFIX + name))
+    official = models.get_model_weights(name)["DEFAULT"]
+    if weights is None:
+        try:
+            module = models.get_model(name, weights=official)
+        except (OSError, RuntimeError) as error:
+            expected = "the official ones from the network, or a file: load_classifier(..., weights=FILE)"
+            raise InputError("weights", expected, f"{one_line(error)} ({official.url})") from error
+    else:
+        module = models.get_model(name, weights=None, **_AS_TRAINED.get(name, {}))
+        fill(module, read_tensors(Path(weights)), Path(weights), name)
+    seen = official.transforms()
+    return Classifier(
+        module,
+        mean=seen.mean,
+        std=seen.std,
+        input_shape=(3, seen.crop_size[0], seen.crop_size[0]),
+        classes=official.meta["categories"],
+    )
