@@ -11,7 +11,8 @@ from PIL import Image
 from torch import nn
 
 import latentopt as lo
-from latentopt.jobs.train import measure, train
+from latentopt.jobs.quality import generator_quality
+from latentopt.jobs.train import train
 from latentopt.zoo import cards
 from latentopt.zoo.architectures import MLP, ConvDiscriminator, ConvGenerator
 from latentopt.zoo.data import ImageData
@@ -29,7 +30,7 @@ DISCRIMINATOR = {"class_path": f"{ARCHITECTURES}.ConvDiscriminator", "init_args"
 @pytest.fixture(scope="module", autouse=True)
 def few_are_measured():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("latentopt.jobs.train.MEASURED", 4)
+        patch.setattr("latentopt.jobs.quality.MEASURED", 4)
         yield
 
 
@@ -56,7 +57,8 @@ def trained(mnist, tmp_path_factory) -> Path:
 
 
 def test_a_trained_vae_is_a_model_with_a_card(trained):
-    card, generator = cards.read_card(trained), lo.load(trained)
+    card, generator = cards.read_card(trained), cards.load_generator(trained)
+    assert isinstance(card, cards.GeneratorCard)
     assert trained.name == card.name == "tiny"
     assert card.architecture == {"generator": DECODER, "encoder": ENCODER}
     assert (card.latent_shape, card.output_range) == ([4], (0.0, 1.0))
@@ -71,7 +73,7 @@ def test_samples_show_the_models_own_images(trained):
     with Image.open(trained / "samples.png") as sheet:
         assert sheet.size == (16 * (8 + 60), 4 * 60)  # 64 images of 56 pixels, framed by 2, 16 a row, 8 between
         corner = sheet.getpixel((8 + 2, 2))
-    generator = lo.load(trained)
+    generator = cards.load_generator(trained)
     expected = round(255 * generator(generator.latents(64, seed=0))[0, 0, 0, 0].item())
     assert corner == (expected,) * 3
 
@@ -79,14 +81,14 @@ def test_samples_show_the_models_own_images(trained):
 def test_training_lowers_the_error_on_images_it_has_not_seen(mnist, trained):
     data = ImageData("mnist", str(mnist))
     before = lo.Generator(vae().decoder, latent_shape=[4])
-    untrained, now = measure(before, data)["test_mse"], cards.read_card(trained).quality["test_mse"]
+    untrained, now = generator_quality(before, data)["test_mse"], cards.read_card(trained).quality["test_mse"]
     mean = torch.tensor(blobs(256, seed=0)).div(255).mean(0)
     constant = (torch.tensor(blobs(64, seed=1)[:4]) / 255 - mean).square().mean().item()
     assert now < 0.9 * constant < untrained
 
 
 def test_the_card_holds_the_quality_that_measuring_gives(mnist, trained):
-    again = measure(lo.load(trained), ImageData("mnist", str(mnist)))
+    again = generator_quality(cards.load_generator(trained), ImageData("mnist", str(mnist)))
     assert again == cards.read_card(trained).quality
 
 
@@ -179,7 +181,8 @@ def gan(mnist, tmp_path_factory) -> Path:
 
 
 def test_a_trained_gan_is_a_model_of_its_generator_alone(gan):
-    card, generator = cards.read_card(gan), lo.load(gan)
+    card, generator = cards.read_card(gan), cards.load_generator(gan)
+    assert isinstance(card, cards.GeneratorCard)
     assert card.architecture == {"generator": GENERATOR}
     assert (card.output_range, generator.start_scale) == ((-1.0, 1.0), 0.3)
     assert generator.output_shape() == (1, 28, 28)
@@ -187,7 +190,7 @@ def test_a_trained_gan_is_a_model_of_its_generator_alone(gan):
 
 
 def test_a_gans_batch_norm_statistics_are_those_of_its_exported_weights(gan):
-    network = lo.load(gan).module
+    network = cards.load_generator(gan).module
     one, two = parts(network, nn.BatchNorm2d)
     first, second, _ = parts(network, nn.ConvTranspose2d)
     z = torch.randn(8192, 5, generator=torch.Generator().manual_seed(9))

@@ -12,6 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def annealed_adam(module: lightning.LightningModule, lr: float) -> OptimizerLRScheduler:
+    """Adam on a module's parameters, its learning rate annealed from ``lr`` to 0 by a cosine over the training."""
+    adam = torch.optim.Adam(module.parameters(), lr)
+    steps = int(module.trainer.estimated_stepping_batches)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
+    return {"optimizer": adam, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
+
+
 class VAE(lightning.LightningModule):
     """Variational autoencoder (Kingma and Welling 2014) with Bernoulli likelihood and a standard normal prior.
 
@@ -40,10 +48,7 @@ class VAE(lightning.LightningModule):
         return data + self.beta * kl
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        adam = torch.optim.Adam(self.parameters(), self.lr)
-        steps = int(self.trainer.estimated_stepping_batches)
-        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
-        return {"optimizer": adam, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
+        return annealed_adam(self, self.lr)
 
     def networks(self) -> dict[str, nn.Module]:
         """The trained parts by the name they are exported under."""

@@ -1,0 +1,90 @@
+"""What the training job makes of a trained module: a model, the settings of its card, its measured quality."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from latentopt.errors import InputError
+from latentopt.jobs import pictures
+from latentopt.jobs.quality import classifier_quality, generator_quality
+from latentopt.networks import Classifier, Generator, output_shape
+from latentopt.zoo import cards
+from latentopt.zoo.classifiers import ClassifierTraining
+from latentopt.zoo.data import ImageData, LabelledData
+from latentopt.zoo.modules import GAN, VAE
+
+
+class GeneratorExport:
+    """The generator that a module trains; made before the training, so that what does not fit is found before it.
+
+    Raises:
+        InputError: the data are not images of the generator's shape, or are fewer than a batch.
+    """
+
+    card = cards.GeneratorCard
+
+    def __init__(self, module: VAE | GAN, data: ImageData, latent_shape: list[int] | None, start_scale: float) -> None:
+        if latent_shape is None:
+            raise InputError("latent_shape", "the shape of one latent", "none")
+        self.data, self.settings = (
+            data,
+            {
+                "latent_shape": list(latent_shape),
+                "output_range": module.output_range,
+                "start_scale": start_scale,
+            },
+        )
+        self.model = Generator(module.networks()["generator"], **self.settings)
+        images, shape = data.images("train"), self.model.output_shape()
+        if tuple(images.shape[1:]) != shape:
+            raise InputError("data", f"images of the generator's shape {shape}", tuple(images.shape[1:]))
+        if len(images) < data.batch_size:
+            raise InputError("batch_size", f"at most the {len(images)} images there are", data.batch_size)
+
+    def quality(self) -> dict[str, Any]:
+        return generator_quality(self.model, self.data)
+
+    def draw(self, path: Path) -> None:
+        """A sheet of 64 images of random latents."""
+        with torch.no_grad():
+            samples = pictures.as_bytes(self.model(self.model.latents(64, seed=0)))
+        pictures.save_png(path, pictures.tile([samples], per_row=16, side=56))
+
+
+class ClassifierExport:
+    """The classifier that a module trains; made before the training, so that what does not fit is found before it.
+
+    Raises:
+        InputError: the data have no labels, no test images of their own, other classes or another shape than the
+            classifier, or are fewer than a batch.
+    """
+
+    card = cards.ClassifierCard
+
+    def __init__(self, module: ClassifierTraining, data: ImageData) -> None:
+        if not isinstance(data, LabelledData):
+            raise InputError("data", "images with labels (latentopt.zoo.data.LabelledData)", type(data).__name__)
+        network = module.network
+        images, labels = data.training()
+        unseen, _ = data.labelled("test")
+        if len(unseen) >= len(images) and torch.equal(unseen[: len(images)], images):
+            raise InputError("data", "a data set whose test images are others than its training's", data.dataset)
+        (logits,) = output_shape(network, images[:1], "data")
+        classes = network.classes or ()
+        if not labels.max() < logits == len(classes):
+            expected = f"as many as the labels up to {labels.max()} and the {logits} logits want"
+            raise InputError("classes", expected, f"{len(classes)}")
+        self.data, self.eps = data, module.eps
+        self.settings = {
+            "input_shape": list(images.shape[1:]),
+            "mean": network.mean.tolist(),
+            "std": network.std.tolist(),
+            "classes": list(classes),
+        }
+        self.model = Classifier(network.module, **self.settings)
+
+    def quality(self) -> dict[str, Any]:
+        return classifier_quality(self.model, self.data, self.eps)
