@@ -60,10 +60,19 @@ def blobs(count: int, seed: int, side: int = 28) -> np.ndarray:
     return (255 * np.exp(-distance / (side / 2))).astype(np.uint8)
 
 
+def halves(images: np.ndarray) -> np.ndarray:
+    """Of grey images (count, height, width) whether the right half (1) is the brighter, or the left one (0)."""
+    middle = images.shape[-1] // 2
+    left, right = (part.sum((1, 2), dtype=np.int64) for part in (images[..., :middle], images[..., middle:]))
+    return (right > left).astype(np.uint8)
+
+
 def write_mnist(folder: Path, train: int = 256, test: int = 64) -> Path:
-    """A data set in the format and under the names of MNIST."""
+    """A data set in the format and under the names of MNIST; an image's class is the half, 0 or 1, of its spot."""
     for name, count, seed in (("train", train, 0), ("t10k", test, 1)):
-        (folder / f"{name}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(blobs(count, seed))))
+        images = blobs(count, seed)
+        for kind, array in (("images-idx3", images), ("labels-idx1", halves(images))):
+            (folder / f"{name}-{kind}-ubyte.gz").write_bytes(gzip.compress(idx(array)))
     return folder
 
 

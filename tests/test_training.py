@@ -11,11 +11,11 @@ from PIL import Image
 from torch import nn
 
 import latentopt as lo
-from latentopt.jobs.quality import generator_quality
+from latentopt.jobs.quality import classifier_quality, generator_quality
 from latentopt.jobs.train import train
 from latentopt.zoo import cards
 from latentopt.zoo.architectures import MLP, ConvDiscriminator, ConvGenerator
-from latentopt.zoo.data import ImageData
+from latentopt.zoo.data import ImageData, LabelledData
 from latentopt.zoo.modules import GAN, VAE
 
 ARCHITECTURES = "latentopt.zoo.architectures"
@@ -137,7 +137,16 @@ def test_an_existing_model_is_not_trained_over(mnist, trained):
     assert contents(trained) == before
 
 
-@pytest.mark.parametrize(("name", "value"), [("epochs", 0), ("epochs", 1.5), ("device", "tpu"), ("latent_shape", [5])])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0),
+        ("epochs", 1.5),
+        ("device", "tpu"),
+        ("latent_shape", [5]),
+        ("latent_shape", None),
+    ],
+)
 def test_wrong_settings_are_refused_before_the_training(mnist, tmp_path, monkeypatch, name, value):
     monkeypatch.setattr("latentopt.jobs.train._fit", lambda *_: pytest.fail("it trains"))
     with refuses(name):
@@ -208,3 +217,58 @@ def test_a_gans_average_follows_its_generator():
     assert module.networks()["generator"] is module.average
     assert not any(parameter.requires_grad for parameter in module.average.parameters())
     assert module.average is not module.generator
+
+
+CLASSIFIER = {
+    "class_path": f"{ARCHITECTURES}.ConvClassifier",
+    "init_args": {"shape": [1, 28, 28], "channels": [2], "hidden": [8], "classes": 2},
+}
+
+
+def classifier_recipe(mnist: Path, path: Path) -> Path:
+    settings = {"classes": ["left", "right"], "eps": 0.02, "lr": 0.01, "adversary": {"steps": 1, "step": 1.25}}
+    module = "latentopt.zoo.classifiers.ClassifierTraining"
+    data = {"dataset": "mnist", "root": str(mnist), "batch_size": 16, "validation": 64}
+    return recipe(
+        mnist,
+        path,
+        latent_shape=None,
+        epochs=3,
+        data={"class_path": "latentopt.zoo.data.LabelledData", "init_args": data},
+        module={"class_path": module, "init_args": {**settings, "classifier": CLASSIFIER}},
+    )
+
+
+def test_the_command_line_trains_a_classifier_and_measures_it(mnist, tmp_path, capsys):
+    path = classifier_recipe(mnist, tmp_path / "r.yaml")
+    assert call(capsys, "train", path, "--out", tmp_path / "out").code == 0
+    folder = tmp_path / "out" / "tiny"
+    card, classifier = cards.read_card(folder), cards.load_classifier(folder)
+    assert card.architecture == {"classifier": CLASSIFIER}
+    assert (classifier.input_shape, classifier.classes) == ((1, 28, 28), ("left", "right"))
+    assert sorted(file.name for file in folder.iterdir()) == ["card.yaml", "weights.safetensors"]
+    quality = classifier_quality(classifier, LabelledData("mnist", str(mnist)), 0.02)
+    assert card.quality == quality
+    assert quality["test_accuracy"] >= 0.9  # chance is a half
+    assert quality["robust_accuracy"] <= quality["test_accuracy"]
+    assert "all 64 test images" in quality["protocol"]
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        pytest.param(["--module.classes", "[left]"], "classes", id="too few classes"),
+        pytest.param(["--module.classes", "[a, b, c]"], "classes", id="more classes than logits"),
+        pytest.param(["--data.validation", "250"], "batch_size", id="not one batch"),
+        pytest.param(["--data.dataset", "digits"], "data", id="no test images of its own"),
+        pytest.param(["--data", "latentopt.zoo.data.ImageData"], "data", id="no labels"),
+        pytest.param(["--module.classifier.init_args.shape", "[1, 32, 32]"], "data", id="images of another size"),
+    ],
+)
+def test_data_that_do_not_fit_a_classifier_are_refused_and_nothing_is_written(mnist, tmp_path, capsys, words, named):
+    path = classifier_recipe(mnist, tmp_path / "r.yaml")
+    said = call(capsys, "train", path, "--out", tmp_path / "out", *words)
+    assert said.code == 2
+    assert said.err.startswith(f"latentopt: error: {named}: ")
+    assert said.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()

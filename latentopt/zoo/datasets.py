@@ -117,9 +117,9 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 
 def _read_npz(path: Path, part: Part) -> NDArray[Any]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return arrays[part]
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, TypeError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(str(path), "an npz file with images and labels", str(error).splitlines()[0]) from error
 
 
