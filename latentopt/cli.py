@@ -25,7 +25,7 @@ Optimise the input of frozen, pretrained piecewise-linear networks.
 commands:
   reconstruct                find the latents whose images explain your targets
   run RECIPE                 do the job that a recipe describes; any field can be overridden (--steps 100)
-  train RECIPE               train a generator and export it as a model
+  train RECIPE               train a generator or a classifier and export it as a model
   recipes list | show NAME | copy NAME FILE
   models  list | show NAME
   bench NAME                 run a benchmark and write its table: random-nets, cost or norms

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,7 +162,7 @@ def test_a_batch_size_under_one_is_refused():
 def test_labels_of_digits_and_mnist_are_read_with_their_images(tmp_path):
     images, labels = labelled("digits")
     assert images.shape == (1797, 1, 8, 8)
-    assert np.array_equal(labels, load_digits().target)
+    assert np.array_equal(labels, load_digits(return_X_y=True)[1])
     write_mnist(tmp_path, train=6, test=3)
     for split, expected in (("test", blobs(3, seed=1)), ("train", blobs(6, seed=0))):
         images, labels = labelled("mnist", str(tmp_path), split)
@@ -170,9 +171,10 @@ def test_labels_of_digits_and_mnist_are_read_with_their_images(tmp_path):
         assert np.array_equal(labels, halves(expected))
 
 
-def write_cifar10(folder: Path, images: np.ndarray, **arrays: np.ndarray) -> Path:
+def write_cifar10(folder: Path, images: np.ndarray, labels: list[Any] | None = None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    np.savez(folder / "cifar10_train_first4.npz", images=images, **arrays)
+    arrays: dict[str, Any] = {"images": images} | ({} if labels is None else {"labels": np.array(labels)})
+    np.savez(folder / "cifar10_train_first4.npz", **arrays)
     return folder
 
 
@@ -181,7 +183,7 @@ COLOURS = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uin
 
 @pytest.mark.parametrize("under", ["", "cifar10"])
 def test_cifar10_is_read_from_npz_files(tmp_path, under):
-    write_cifar10(tmp_path / under, COLOURS, labels=np.array([3, 0, 9, 1]))
+    write_cifar10(tmp_path / under, COLOURS, [3, 0, 9, 1])
     assert np.array_equal(open_dataset("CIFAR10", str(tmp_path), "train"), COLOURS)
     images, labels = labelled("cifar10", str(tmp_path), "train", limit=3)
     assert torch.equal(images, torch.tensor(COLOURS[:3]).permute(0, 3, 1, 2) / 255)
@@ -201,7 +203,7 @@ def test_a_broken_npz_file_and_one_without_labels_are_refused(tmp_path):
 
 @pytest.mark.parametrize("labels", [[0.5] * 4, [0, 1, 2], [[0], [1], [2], [3]], [0, 1, 2, -1], list("abcd")])
 def test_labels_that_are_no_classes_are_refused(tmp_path, labels):
-    write_cifar10(tmp_path, COLOURS, labels=np.array(labels))
+    write_cifar10(tmp_path, COLOURS, labels)
     with refuses("data set cifar10"):
         labelled("cifar10", str(tmp_path), "train")
 
@@ -225,10 +227,9 @@ def test_labelled_data_keeps_the_last_images_for_validation(tmp_path):
     (kept,) = data.val_dataloader()
     assert torch.equal(kept[0], images[17:])
     assert torch.equal(kept[1], labels[17:])
-    assert len(list(LabelledData("mnist", str(tmp_path), validation=0).val_dataloader())) == 0
 
 
-@pytest.mark.parametrize("settings", [{"validation": -1}, {"shift": 0.5}, {"batch_size": 0}])
+@pytest.mark.parametrize("settings", [{"validation": 0}, {"shift": 0.5}, {"batch_size": 0}])
 def test_wrong_settings_of_labelled_data_are_refused(settings):
     with refuses(next(iter(settings))):
         LabelledData(**settings)

@@ -29,14 +29,12 @@ class GeneratorExport:
     def __init__(self, module: VAE | GAN, data: ImageData, latent_shape: list[int] | None, start_scale: float) -> None:
         if latent_shape is None:
             raise InputError("latent_shape", "the shape of one latent", "none")
-        self.data, self.settings = (
-            data,
-            {
-                "latent_shape": list(latent_shape),
-                "output_range": module.output_range,
-                "start_scale": start_scale,
-            },
-        )
+        self.data = data
+        self.settings: dict[str, Any] = {
+            "latent_shape": list(latent_shape),
+            "output_range": module.output_range,
+            "start_scale": start_scale,
+        }
         self.model = Generator(module.networks()["generator"], **self.settings)
         images, shape = data.images("train"), self.model.output_shape()
         if tuple(images.shape[1:]) != shape:
@@ -67,7 +65,7 @@ class ClassifierExport:
     def __init__(self, module: ClassifierTraining, data: ImageData) -> None:
         if not isinstance(data, LabelledData):
             raise InputError("data", "images with labels (latentopt.zoo.data.LabelledData)", type(data).__name__)
-        network = module.network
+        self.data, self.eps, network = data, module.eps, module.network
         images, labels = data.training()
         unseen, _ = data.labelled("test")
         if len(unseen) >= len(images) and torch.equal(unseen[: len(images)], images):
@@ -77,8 +75,7 @@ class ClassifierExport:
         if not labels.max() < logits == len(classes):
             expected = f"as many as the labels up to {labels.max()} and the {logits} logits want"
             raise InputError("classes", expected, f"{len(classes)}")
-        self.data, self.eps = data, module.eps
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "input_shape": list(images.shape[1:]),
             "mean": network.mean.tolist(),
             "std": network.std.tolist(),

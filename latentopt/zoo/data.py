@@ -46,7 +46,7 @@ class LabelledData(ImageData):
 
     Args:
         dataset, root, download, batch_size: as in `ImageData`.
-        validation: how many images at the end of the training split are kept for validation.
+        validation: how many images at the end of the training split are kept for validation, >= 1.
         flip: mirror each image of a batch, left and right, with probability 1/2.
         shift: move each image of a batch by up to so many pixels down or up and right or left, over black.
     """
@@ -62,8 +62,8 @@ class LabelledData(ImageData):
         shift: int = 0,
     ) -> None:
         super().__init__(dataset, root, batch_size, download)
-        for name, value in (("validation", validation), ("shift", shift)):
-            nonnegative(name, value, integer=True)
+        positive("validation", validation, integer=True)
+        nonnegative("shift", shift, integer=True)
         self.validation, self.flip, self.shift = validation, flip, shift
 
     def labelled(self, split: str, limit: int | None = None) -> tuple[Tensor, Tensor]:
@@ -78,9 +78,8 @@ class LabelledData(ImageData):
         return images[:kept], labels[:kept]
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        images, labels = self.labelled("train")
-        kept = len(images) - self.validation
-        return DataLoader(TensorDataset(images[kept:], labels[kept:]), self.batch_size)
+        kept = (tensor[len(tensor) - self.validation :] for tensor in self.labelled("train"))
+        return DataLoader(TensorDataset(*kept), self.batch_size)
 
     def on_after_batch_transfer(self, batch: list[Tensor], dataloader_idx: int) -> list[Tensor]:
         if self.trainer is None or not self.trainer.training:
@@ -98,7 +97,6 @@ def augmented(images: Tensor, flip: bool, shift: int) -> Tensor:
         height, width = images.shape[-2:]
         padded = F.pad(images, (shift,) * 4)
         moves = torch.randint(2 * shift + 1, (len(images), 2)).tolist()
-        images = torch.stack(
-            [image[:, y : y + height, x : x + width] for image, (y, x) in zip(padded, moves, strict=True)]
-        )
+        pairs = zip(padded, moves, strict=True)
+        images = torch.stack([image[:, y : y + height, x : x + width] for image, (y, x) in pairs])
     return images
