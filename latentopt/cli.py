@@ -216,8 +216,8 @@ def _recipes(words: list[str]) -> int:
 
     match words:
         case ["list"]:
-            for path in sorted(folder("recipes").glob("*.yaml")):
-                print(f"{path.stem:20s} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
+            for path in sorted(folder("recipes").glob("*.yaml"), key=lambda path: path.stem):
+                print(f"{path.stem:22s} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
         case ["show", name]:
             print(_recipe_path(name).read_text(encoding="utf-8"), end="")
         case ["copy", name, file]:
