@@ -6,10 +6,11 @@ from nets import mlp, rand, randn, refuses
 from torch import nn
 
 import latentopt as lo
-from latentopt.jobs.quality import Margin, classifier_quality
+from latentopt.classification import cross_entropy
+from latentopt.jobs.quality import classifier_quality
 from latentopt.jobs.trainer import quiet_trainer
 from latentopt.zoo.architectures import ConvClassifier
-from latentopt.zoo.classifiers import Adversary, ClassifierTraining, MinusCrossEntropy
+from latentopt.zoo.classifiers import Adversary, ClassifierTraining
 from latentopt.zoo.data import LabelledData
 
 
@@ -58,8 +59,7 @@ def test_adversarial_images_lie_in_the_ball_and_the_box_and_are_no_better_than_r
     assert (found - x).abs().max() <= eps * (1 + 1e-12)
     assert found.min() >= 0
     assert found.max() <= 1
-    loss = MinusCrossEntropy(y)
-    assert (loss(network(found)) <= loss(network(random))).all()
+    assert (cross_entropy(network(found), y) >= cross_entropy(network(random), y)).all()
 
 
 def test_each_image_has_its_own_noise_and_the_network_is_left_as_it_was():
@@ -83,14 +83,6 @@ def test_wrong_settings_of_an_adversary_are_refused(settings):
 def test_a_radius_that_is_not_positive_is_refused():
     with refuses("eps"):
         ClassifierTraining(ConvClassifier(), ["a"] * 10, eps=0.0)
-
-
-def test_the_margin_is_the_logit_over_the_greatest_other():
-    logits = torch.tensor([[3.0, 1.0, 2.0], [3.0, 1.0, 2.0], [0.0, 0.0, -1.0]])
-    margin = Margin(torch.tensor([0, 2, 1]))
-    assert margin(logits).tolist() == [1.0, -1.0, 0.0]
-    rows = torch.tensor([1, 0])
-    assert margin.take(rows)(logits[rows]).tolist() == [-1.0, 1.0]
 
 
 class Halves(LabelledData):

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from latentopt.networks import Classifier, Generator
-from latentopt.optimizers import PGD
-from latentopt.problem import Problem
-from latentopt.sets import Box, BoxAndBall, LinfBall
 from latentopt.solve import solve
+from latentopt.tasks.attack import attack
 from latentopt.tasks.reconstruct import Reconstruction
 from latentopt.zoo.data import ImageData, LabelledData
 
@@ -44,25 +41,21 @@ def generator_quality(generator: Generator, data: ImageData) -> dict[str, Any]:
 def classifier_quality(classifier: Classifier, data: LabelledData, eps: float) -> dict[str, Any]:
     """Share of the test images that a classifier gets right: all as they are, and the first 200 under attack.
 
-    The attack is `PGD()` on the margin in the Linf ball of radius ``eps`` and the classifier's range, 50 steps, best of
-    2 starts, seed 0.
+    The attack is the portfolio of `latentopt.attack` in the Linf ball of radius ``eps``, seed 0.
     """
     images, labels = data.labelled("test")
     with torch.no_grad():
         predicted = torch.cat([classifier(batch).argmax(1) for batch in images.split(500)])
-    x, y = images[:ATTACKED], labels[:ATTACKED]
-    feasible = BoxAndBall(Box(*classifier.input_range), LinfBall(x, eps))
-    problem = Problem(classifier, Margin(y), x.shape[1:], len(x), feasible, lambda value, _: value < 0, like=x)
-    margin = solve(problem, PGD(), steps=50, restarts=2).value
-    clean, robust = _share(predicted == labels), _share(margin >= 0)
+    found = attack(classifier, images[:ATTACKED], labels[:ATTACKED], eps)
+    clean, robust = _share(predicted == labels), _share(~found.success)
     return {
         "test_accuracy": clean[0],
         "test_accuracy_standard_error": clean[1],
         "robust_accuracy": robust[0],
         "robust_accuracy_standard_error": robust[1],
         "robust_eps": eps,
-        "protocol": f"all {len(labels)} test images; the first {len(x)} under pgd on the margin in the Linf ball of "
-        "robust_eps, 50 steps, best of 2 starts, seed 0",
+        "protocol": f"all {len(labels)} test images; the first {len(found.x)} under latentopt.attack's portfolio in the "
+        "Linf ball of robust_eps, seed 0",
     }
 
 
@@ -70,17 +63,3 @@ def _share(right: Tensor) -> tuple[float, float]:
     """The share of True (N,), and its standard error."""
     p = right.double().mean().item()
     return round(p, 4), round((p * (1 - p) / len(right)) ** 0.5, 4)
-
-
-@dataclass(frozen=True, eq=False)
-class Margin:
-    """The logit (of (B, K)) of the class ``labels`` (B,) minus the greatest other one; < 0 where that is chosen."""
-
-    labels: Tensor
-
-    def __call__(self, output: Tensor) -> Tensor:
-        own = torch.zeros_like(output, dtype=torch.bool).scatter(1, self.labels[:, None], True)
-        return output[own] - output.masked_fill(own, -torch.inf).amax(1)
-
-    def take(self, rows: Tensor) -> Margin:
-        return Margin(self.labels[rows])

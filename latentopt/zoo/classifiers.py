@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from latentopt.classification import Misclassify
 from latentopt.errors import InputError, positive
 from latentopt.networks import Classifier, frozen
 from latentopt.optimizers import PGD
@@ -63,7 +64,7 @@ class Adversary:
         """
         feasible = BoxAndBall(Box(*classifier.input_range), LinfBall(x, eps))
         start = feasible.project(x + eps * (2 * torch.rand_like(x) - 1))  # solve's own starts are one for a whole batch
-        problem = Problem(classifier, MinusCrossEntropy(y), x.shape[1:], len(x), feasible, like=x)
+        problem = Problem(classifier, Misclassify("ce", y), x.shape[1:], len(x), feasible, like=x)
         method = PGD(lr=self.step, momentum=0.0, schedule="constant")
         with frozen(classifier):  # in eval mode: BatchNorm in training mode would let samples touch each other
             return solve(problem, method, steps=self.steps, start=start).x
@@ -123,16 +124,3 @@ class ClassifierTraining(lightning.LightningModule):
     def networks(self) -> dict[str, nn.Module]:
         """The trained parts by the name they are exported under."""
         return {"classifier": self.network.module}
-
-
-@dataclass(frozen=True, eq=False)
-class MinusCrossEntropy:
-    """Minus the cross-entropy of logits (B, K) with the classes ``labels`` (B,)."""
-
-    labels: Tensor
-
-    def __call__(self, output: Tensor) -> Tensor:
-        return -F.cross_entropy(output, self.labels, reduction="none")
-
-    def take(self, rows: Tensor) -> MinusCrossEntropy:
-        return MinusCrossEntropy(self.labels[rows])
