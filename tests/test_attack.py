@@ -273,8 +273,8 @@ def test_the_radius_is_in_the_inputs_own_units_whatever_the_normalisation():
     y = classes_of(plain, x)
     scaled = Linear()
     with torch.no_grad():
-        scaled.layer.weight *= 0.25
-        scaled.layer.bias += 0.5 * plain.layer.weight.sum(1)
+        scaled.layer.weight.mul_(0.25)
+        scaled.layer.bias.add_(0.5 * plain.layer.weight.sum(1))
     wrapped = lo.Classifier(scaled, mean=0.5, std=0.25)
     near(attack(wrapped, x, y, 0.1).x, attack(plain, x, y, 0.1).x, 1e-9)
     wide = lo.Classifier(plain, input_range=(-1.0, 3.0))

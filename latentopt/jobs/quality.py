@@ -54,8 +54,8 @@ def classifier_quality(classifier: Classifier, data: LabelledData, eps: float) -
         "robust_accuracy": robust[0],
         "robust_accuracy_standard_error": robust[1],
         "robust_eps": eps,
-        "protocol": f"all {len(labels)} test images; the first {len(found.x)} under latentopt.attack's portfolio in the "
-        "Linf ball of robust_eps, seed 0",
+        "protocol": f"all {len(labels)} test images; the first {len(found.x)} under latentopt.attack's portfolio in "
+        "the Linf ball of robust_eps, seed 0",
     }
 
 
