@@ -32,6 +32,7 @@ from latentopt.tasks.attack import attack
 from latentopt.tasks.check_attack import check_attack
 from latentopt.tasks.maximize import maximize
 from latentopt.tasks.minimum_norm import minimum_norm
+from latentopt.tasks.png import save_png
 from latentopt.tasks.reconstruct import Reconstruction
 from latentopt.tasks.stages import Portfolio, Stage
 from latentopt.version import __version__
@@ -78,5 +79,6 @@ __all__ = [
     "minimum_norm",
     "objectives",
     "operators",
+    "save_png",
     "solve",
 ]

@@ -24,6 +24,7 @@ Optimise the input of frozen, pretrained piecewise-linear networks.
 
 commands:
   reconstruct                find the latents whose images explain your targets
+  attack                     find small changes of images that a classifier gets wrong
   run RECIPE                 do the job that a recipe describes; any field can be overridden (--steps 100)
   train RECIPE               train a generator or a classifier and export it as a model
   recipes list | show NAME | copy NAME FILE
@@ -34,6 +35,7 @@ examples:
   latentopt run digits
   latentopt reconstruct --model mnist-vae --targets my/*.png --resize --out runs/mine
   latentopt reconstruct --model mnist-dcgan --targets images.npz --operator downsample --operator.factor 4
+  latentopt attack --model mnist-cnn-robust --data mnist --eps 0.2 --limit 100
   latentopt recipes copy digits mine.yaml && latentopt run mine.yaml --optimizer adam
   latentopt bench random-nets --model A --methods adam,adr-gd --part table
 
@@ -41,6 +43,9 @@ latentopt COMMAND --help lists a command's options; latentopt --version tells th
 Exit codes: 0 all done; 2 bad input, nothing done; 3 done, but some targets were skipped.
 """
 SKIPPED_SOME = 3
+NONE_OF_A_UNION = r"Does not validate against any .* Subtypes: \[(.*)\] Errors: - (.*?) - .* Given value: (.*)"
+Names = dict[str, dict[str, Any]]
+"""Of each field that takes an object, the short names and what they stand for."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
-    only_general = words[:1] != ["reconstruct"] and words[1:2] in (["-h"], ["--help"])
+    only_general = words[:1] not in (["reconstruct"], ["attack"]) and words[1:2] in (["-h"], ["--help"])
     if not words or words[0] in ("-h", "--help", "help") or only_general:
         print(HELP, end="")
         return 0
@@ -67,6 +72,7 @@ def _dispatch(words: list[str]) -> int:
     command, rest = words[0], words[1:]
     commands = {
         "reconstruct": _reconstruct,
+        "attack": _attack,
         "train": _train,
         "run": _run,
         "recipes": _recipes,
@@ -84,6 +90,16 @@ def _reconstruct(words: list[str], recipe: dict[str, Any] | None = None) -> int:
     report = reconstruct(**_arguments("reconstruct", reconstruct, words, recipe)[0])
     _print_report(report)
     return SKIPPED_SOME if report.skipped else 0
+
+
+def _attack(words: list[str], recipe: dict[str, Any] | None = None) -> int:
+    from latentopt.jobs.attack import attack
+
+    report = attack(**_arguments("attack", attack, words, recipe)[0])
+    for warning in report.warnings:
+        print(f"latentopt: warning: {_one_line(warning)}", file=sys.stderr)
+    _print_attack(report)
+    return 0
 
 
 def _train(words: list[str], recipe: dict[str, Any] | None = None) -> int:
@@ -105,7 +121,8 @@ def _run(words: list[str]) -> int:
     if not words or words[0].startswith("-"):
         raise InputError("run", "a recipe's name or file first", " ".join(words) or "nothing")
     recipe = _recipe(words[0])
-    jobs: dict[str, Callable[[list[str], dict[str, Any]], int]] = {"reconstruct": _reconstruct, "train": _train}
+    jobs: dict[str, Callable[[list[str], dict[str, Any]], int]]
+    jobs = {"reconstruct": _reconstruct, "attack": _attack, "train": _train}
     job = recipe.get("job")
     if not isinstance(job, str) or job not in jobs:
         raise InputError(f"{words[0]}: job", f"one of {', '.join(jobs)}", repr(job))
@@ -116,18 +133,20 @@ def _arguments(
     job: str, function: Callable[..., Any], words: list[str], recipe: dict[str, Any] | None, skip: Sequence[str] = ()
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """A job's arguments, from its recipe and the command line: as objects, and as plain data."""
-    parser = _parser(job, function, skip)
+    from latentopt.jobs.specs import short_names
+
+    parser, known = _parser(job, function, skip), short_names(job)
     if recipe is not None:
-        fields = {key: _long_name(key, value) for key, value in recipe.items() if key != "job"}
+        fields = {key: _long_name(known, key, value) for key, value in recipe.items() if key != "job"}
         words = ["--config", json.dumps(fields, default=str), *words]
     try:
-        plain = parser.parse_args(_completed(words, parser))
+        plain = parser.parse_args(_completed(words, parser, known))
         torch.manual_seed(plain.get("seed", 0))  # networks that a recipe names draw their first weights here
         values = parser.instantiate(plain)
-    except argparse.ArgumentError as error:
-        cause = error.__context__
+    except (argparse.ArgumentError, ValueError) as error:
+        cause: BaseException | None = error
         while cause is not None and not isinstance(cause, InputError):
-            cause = cause.__context__
+            cause = cause.__cause__ or cause.__context__
         raise cause or LatentOptError(str(error)) from error
     names = [name for name in inspect.signature(function).parameters if name not in skip]
     return {name: values[name] for name in names}, plain.as_dict()
@@ -139,15 +158,15 @@ def _parser(job: str, function: Callable[..., Any], skip: Sequence[str]) -> Any:
     parser = ArgumentParser(prog=f"latentopt {job}", exit_on_error=False, allow_abbrev=False)
     parser.description = inspect.getdoc(function).splitlines()[0]  # pyright: ignore[reportOptionalMemberAccess]
     parser.add_argument("--config", action="config", help="YAML whose values the other options override")
-    if "targets" in inspect.signature(function).parameters:
+    if job == "reconstruct":
         described = "image files and folders; or one .npy or .npz array; or a data set's name (digits, mnist, ...)"
         parser.add_argument("--targets", nargs="+", type=str, required=True, help=described)
-    hidden: set[str | int] = {"targets", *skip}
-    parser.add_function_arguments(function, as_positional=False, skip=hidden)
+        skip = [*skip, "targets"]
+    parser.add_function_arguments(function, as_positional=False, skip=set(skip))
     return parser
 
 
-def _completed(words: list[str], parser: Any) -> list[str]:
+def _completed(words: list[str], parser: Any, known: Names) -> list[str]:
     """Options with dashes and short names spelled out, and flags without a value set to true."""
     words = [part for word in words for part in _parts(word)]
     flags = {
@@ -156,7 +175,7 @@ def _completed(words: list[str], parser: Any) -> list[str]:
     completed: list[str] = []
     for word, following in zip(words, [*words[1:], "--"], strict=True):
         before = completed[-1] if completed else ""
-        completed.append(_spelled(before.removeprefix("--"), word) if before.startswith("--") else word)
+        completed.append(_spelled(known, before.removeprefix("--"), word) if before.startswith("--") else word)
         if word in flags and following.startswith("--"):
             completed.append("true")
     return completed
@@ -169,21 +188,19 @@ def _parts(word: str) -> list[str]:
     return ["--" + option[2:].replace("-", "_"), *value]
 
 
-def _spelled(option: str, word: str) -> str:
-    value = _long_name(option, word)
+def _spelled(known: Names, option: str, word: str) -> str:
+    value = _long_name(known, option, word)
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _long_name(field: str, value: Any) -> Any:
+def _long_name(known: Names, field: str, value: Any) -> Any:
     """What a short name stands for, where the field is one that takes an object."""
-    from latentopt.jobs.specs import short_names
-
-    known = short_names().get(field)
-    if known is None or not isinstance(value, str) or value.startswith("{") or "." in value or value in known.values():
+    names = known.get(field)
+    if names is None or not isinstance(value, str) or value.startswith("{") or "." in value or value in names.values():
         return value
-    if value.lower() not in known:
-        raise InputError(field, f"one of {', '.join(known)}, or a class path", repr(value))
-    return known[value.lower()]
+    if value.lower() not in names:
+        raise InputError(field, f"one of {', '.join(names)}, or a class path", repr(value))
+    return names[value.lower()]
 
 
 def _recipe(name: str) -> dict[str, Any]:
@@ -194,7 +211,7 @@ def _recipe(name: str) -> dict[str, Any]:
         raise InputError(str(path), "YAML", _one_line(str(error))) from error
     if not isinstance(content, dict):
         raise InputError(str(path), "a recipe: keys and values", type(content).__name__)
-    if not isinstance(content.get("targets", []), list):
+    if content.get("job") == "reconstruct" and not isinstance(content.get("targets", []), list):
         raise InputError(f"{path}: targets", "a list", repr(content["targets"]))
     return content
 
@@ -284,8 +301,35 @@ def _print_report(report: Any, most: int = 20) -> None:
         print(f"  {file}")
 
 
+def _print_attack(report: Any, most: int = 20) -> None:
+    """The table of results, the rates, the mean cost, and what was written."""
+    columns = {"index": "d", "label": "d", "clean": "d", "adversarial": "d", "success": "d", "target": "d"}
+    columns |= {"margin": ".3f", "loss": ".3f", "distance": ".4f", "forwards": "d", "backwards": "d"}
+    print("".join(f"{name:>12s}" for name in columns))
+    for row in report.rows[:most]:
+        print("".join(f"{row[name]:>12{form}}" for name, form in columns.items()))
+    if len(report.rows) > most:
+        print(f"... {len(report.rows) - most} more in results.csv")
+    shares = {"clean accuracy": report.rates.clean, "robust accuracy": report.rates.robust}
+    for name, share in {**({} if report.targeted else shares), "attack succeeds": report.rates.success}.items():
+        low, high = (f"{100 * end:.1f}" for end in share.interval)
+        print(f"{name:16s}{100 * share.rate:6.1f} %  [{low}, {high}]  ({share.part} of {share.whole})")
+    means = {name: sum(row[name] for row in report.rows) / len(report.rows) for name in columns}
+    print(f"mean margin {means['margin']:.3f}, forwards {means['forwards']:.1f}, backwards {means['backwards']:.1f}")
+    left_out = f", {report.left_out} of the target's class left out" if report.left_out else ""
+    print(f"{len(report.rows)} done{left_out}, {report.seconds:.1f} s")
+    for file in report.files:
+        print(f"  {file}")
+
+
 def _one_line(text: str) -> str:
     text = re.sub(r"^Parser key \"([^\"]*)\":", r"\1:", text)
     text = re.sub(r"<class '([\w.]+)'>", r"\1", text)
     text = re.sub(r"Expected an? (?:typing\.)?(.*)\. Got value: ", r"expected \1, got ", text)
-    return " ".join(text.split())
+    text = " ".join(text.split())
+    if found := re.search(NONE_OF_A_UNION, text):
+        kinds, first, value = found.groups()
+        kinds = re.sub(r"(?:typing|collections\.abc|torch)\.|, NoneType", "", kinds)
+        said = first if "class_path" in first else f"expected one of {kinds}, got {value}"
+        text = text[: found.start()] + said
+    return text

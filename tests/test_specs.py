@@ -41,7 +41,7 @@ def test_a_described_object_is_parsed_to_an_equal_one(kind, value):
 @pytest.mark.parametrize(("field", "kind"), [("optimizer", Optimizer), ("operator", Operator), ("loss", Loss)])
 def test_every_short_name_stands_for_an_object_of_its_field(field, kind):
     required = {"hole": {"size": 2}, "crop": {"size": 2}, "downsample": {"factor": 2}, "compose": {"operators": []}}
-    names = short_names()[field]
+    names = short_names("reconstruct")[field]
     assert names
     for name, stands_for in names.items():
         if name == "mask":  # takes a tensor, which no recipe can hold
@@ -55,7 +55,7 @@ def test_every_short_name_stands_for_an_object_of_its_field(field, kind):
 
 def test_the_short_names_of_optimizers_are_the_presets():
     for name, preset in NAMED.items():
-        assert parsed(Optimizer, short_names()["optimizer"][name]) == preset()
+        assert parsed(Optimizer, short_names("reconstruct")["optimizer"][name]) == preset()
 
 
 def test_plain_values_are_described_as_they_are():

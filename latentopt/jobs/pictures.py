@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_GAP, _WHITE = 2, 255
+_GAP, _WHITE, _LINE = 2, 255, 14
 
 
 def as_bytes(images: Tensor) -> Tensor:
@@ -39,6 +39,20 @@ def tile(columns: Sequence[Tensor], per_row: int = 2, side: int = 112) -> np.nda
         for at in range(0, len(samples), per_row)
     ]
     return torch.cat(rows, dim=1).permute(1, 2, 0).numpy()
+
+
+def captioned(images: Tensor, captions: Sequence[str], lines: int = 1, side: int = 112) -> Tensor:
+    """Images (B, C, H, W) bytes, enlarged as by `tile`, each above its caption of so many lines."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    shown, font = _enlarged(images, side), ImageFont.load_default(10)
+    size = (shown.shape[-1], _LINE * lines)
+    strips = []
+    for caption in captions:
+        strip = Image.new("RGB", size, "white")
+        ImageDraw.Draw(strip).text((size[0] / 2, 0), caption, "black", font, anchor="ma", align="center", spacing=3)
+        strips.append(torch.from_numpy(np.array(strip)).permute(2, 0, 1))
+    return torch.cat([shown, torch.stack(strips)], 2)
 
 
 def _enlarged(images: Tensor, side: int) -> Tensor:

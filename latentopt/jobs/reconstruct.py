@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
@@ -16,10 +15,10 @@ from latentopt.errors import positive
 from latentopt.jobs import pictures
 from latentopt.jobs.batch import Reconstructor, Settings
 from latentopt.jobs.specs import describe
-from latentopt.jobs.store import LATENTS, RECIPE, RESULTS, Store
+from latentopt.jobs.store import RECIPE, RESULTS, Store
 from latentopt.jobs.targets import Fitted, Targets, open_source
 from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode
-from latentopt.jobs.trainer import accelerator_of, quiet_trainer
+from latentopt.jobs.trainer import accelerator_of, predict
 from latentopt.objectives import MSE, Loss
 from latentopt.operators import Identity, Operator
 from latentopt.optimizers import ADRGD, Optimizer
@@ -122,26 +121,13 @@ def reconstruct(
     module = Reconstructor(generator, settings, tracker, -(-len(todo) // batch_size))
     if todo:
         loader = DataLoader(Subset(dataset, todo), batch_size, collate_fn=list)
-        options = {"callbacks": [_Writer(store)], "enable_progress_bar": False, "inference_mode": False}
-        with quiet_trainer(accelerator, **options) as trainer:
-            trainer.predict(module, loader, return_predictions=False)
+        predict(module, loader, store, accelerator)
     return _finish(store, module, "measurement" if measured else "image", begun)
-
-
-class _Writer(BasePredictionWriter):
-    def __init__(self, store: Store) -> None:
-        super().__init__("batch")
-        self.store = store
-
-    def write_on_batch_end(self, trainer, pl_module, prediction, *args: Any, **kwargs: Any) -> None:
-        if prediction is not None:
-            self.store.add(prediction)
-            pl_module.tracker.flush()
 
 
 def _finish(store: Store, module: Reconstructor, compared: Literal["image", "measurement"], begun: float) -> Report:
     rows = store.finish(module.skipped)
-    files = [store.folder / name for name in (RESULTS, LATENTS, METRICS, RECIPE)]
+    files = [store.folder / RESULTS, store.found, store.folder / METRICS, store.folder / RECIPE]
     files += _draw(store, type(module.settings.loss).__name__)
     finite = {key: [row[key] for row in rows] for key in ("mse", "psnr", "ssim", "loss")}
     best = {f"mean_{key}": sum(values) / len(values) for key, values in finite.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from latentopt.objectives import Loss
 from latentopt.operators import Operator
 from latentopt.optimizers import NAMED
+from latentopt.tasks.stages import ATTACKS
 
 
 def describe(value: Any) -> Any:
@@ -30,16 +32,28 @@ def describe(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: describe(item) for key, item in value.items()}
     if isinstance(value, Tensor):  # no recipe can hold it; enough to tell one from another
-        digest = hashlib.sha256(value.cpu().contiguous().numpy().tobytes()).hexdigest()
-        return f"tensor of shape {tuple(value.shape)}, sha256 {digest[:16]}"
+        return f"tensor of shape {tuple(value.shape)}, sha256 {digest([value])}"
+    if inspect.isroutine(value):
+        return f"{value.__module__}.{value.__qualname__}"
     kind = type(value)
     arguments = inspect.signature(kind).parameters
     init = {name: describe(getattr(value, name)) for name in arguments if hasattr(value, name)}
     return {"class_path": f"{kind.__module__}.{kind.__qualname__}", **({"init_args": init} if init else {})}
 
 
-def short_names() -> dict[str, dict[str, Any]]:
-    """For each field of a recipe that takes an object, its short names and what they stand for."""
+def digest(tensors: Iterable[Tensor]) -> str:
+    """A short checksum of what tensors hold."""
+    whole = hashlib.sha256()
+    for tensor in tensors:
+        whole.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return whole.hexdigest()[:16]
+
+
+def short_names(job: str) -> dict[str, dict[str, Any]]:
+    """For each field of a job's recipe that takes an object, its short names and what they stand for."""
+    if job == "attack":  # names that say how many steps there are stay names
+        attacks = {name: describe(preset()) for name, preset in ATTACKS.items()}
+        return {"optimizer": {"portfolio": "portfolio", **attacks, "fgsm": "fgsm"}}
     return {
         "optimizer": {name: describe(preset()) for name, preset in NAMED.items()},
         "operator": _classes(Operator),

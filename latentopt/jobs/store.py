@@ -18,7 +18,7 @@ from torch import Tensor
 from latentopt.errors import InputError
 from latentopt.result import write_atomically
 
-RECIPE, RESULTS, SKIPPED, LATENTS = "recipe.yaml", "results.csv", "skipped.csv", "latents.safetensors"
+RECIPE, RESULTS, SKIPPED = "recipe.yaml", "results.csv", "skipped.csv"
 WHERE_ONLY = ("out", "wandb", "device", "batch_size")
 """Settings that say where and how a job runs, not what it computes."""
 
@@ -29,7 +29,7 @@ class Shard:
 
     names: list[str]  # n
     rows: list[dict[str, Any]]  # n, the rows of the results table
-    tensors: dict[str, Tensor]  # "index" (n,) long, "latents" (n, *latent), "curve" (n, steps), and pictures
+    tensors: dict[str, Tensor]  # "index" (n,) long, what the job keeps (n, *shape), and what its pictures need
 
 
 class Store:
@@ -39,14 +39,16 @@ class Store:
         folder: new, empty, or holding the same job.
         recipe: all settings of the job.
         identity: what, beside the recipe, decides the results (checksums of weights and targets).
+        kept: name of the shards' tensor that the job is about; the file of all of them has it too.
 
     Raises:
         InputError: the folder holds another job's results, or something else.
     """
 
-    def __init__(self, folder: Path, recipe: dict[str, Any], identity: dict[str, str]) -> None:
+    def __init__(self, folder: Path, recipe: dict[str, Any], identity: dict[str, str], kept: str = "latents") -> None:
         self.folder, self.shards = folder, folder / "shards"
-        self.recipe, self.identity = recipe, identity
+        self.recipe, self.identity, self.kept = recipe, identity, kept
+        self.found = folder / f"{kept}.safetensors"
         self._check()
 
     def _check(self) -> None:
@@ -97,6 +99,10 @@ class Store:
         """Positions of the targets that are done."""
         return {int(i) for shard in self._each(("index",)) for i in shard.tensors["index"]}
 
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of the results so far."""
+        return [row for shard in self._each(("index",)) for row in shard.rows]
+
     def read(self) -> Iterator[Shard]:
         """The shards, in the order of the targets."""
         return self._each(None)
@@ -113,15 +119,16 @@ class Store:
             yield Shard(meta["names"], meta["rows"], tensors)
 
     def finish(self, skipped: list[tuple[str, str]]) -> list[dict[str, Any]]:
-        """Write the table of results, the latents and what was skipped; return the table's rows."""
-        ordered: list[tuple[int, dict[str, Any], Tensor]] = []
-        for shard in self._each(("index", "latents")):
-            ordered += zip(shard.tensors["index"].tolist(), shard.rows, shard.tensors["latents"], strict=True)
+        """Write the table of results, what is kept and what was skipped; return the table's rows."""
+        ordered: list[tuple[int, str, dict[str, Any], Tensor]] = []
+        for shard in self._each(("index", self.kept)):
+            index, kept = shard.tensors["index"].tolist(), shard.tensors[self.kept]
+            ordered += zip(index, shard.names, shard.rows, kept, strict=True)
         ordered.sort(key=lambda entry: entry[0])
-        rows = [row for _, row, _ in ordered]
-        meta = json.dumps({"names": [row["name"] for row in rows], "job": self._job()})
-        latents = torch.stack([latent for _, _, latent in ordered])
-        write_atomically(self.folder / LATENTS, save({"latents": latents}, {"meta": meta}))
+        rows = [row for _, _, row, _ in ordered]
+        meta = json.dumps({"names": [name for _, name, _, _ in ordered], "job": self._job()})
+        kept = torch.stack([tensor for _, _, _, tensor in ordered])
+        write_atomically(self.found, save({self.kept: kept}, {"meta": meta}))
         _write_csv(self.folder / RESULTS, list(rows[0]), [list(row.values()) for row in rows])
         (self.folder / SKIPPED).unlink(missing_ok=True)
         if skipped:

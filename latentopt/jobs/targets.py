@@ -160,15 +160,17 @@ def _digest(paths: Sequence[Path]) -> str:
     return whole.hexdigest()[:16]
 
 
-def to_tensor(array: np.ndarray, channels_last: bool) -> Tensor:
+def to_tensor(array: np.ndarray) -> Tensor:
     """An image as (C, H, W) float32 in [0, 1]: bytes divided by 255, 16-bit values by 65535, floats as they are.
+
+    The channels are last where only the last dimension is 1 or 3.
 
     Raises:
         InputError: not a number, not finite, outside [0, 1], or not an image's shape.
     """
     if array.ndim == 2:
         array = array[None]
-    elif array.ndim == 3 and channels_last:
+    elif array.ndim == 3 and array.shape[-1] in (1, 3) and array.shape[0] not in (1, 3):
         array = array.transpose(2, 0, 1)
     if array.ndim != 3 or 0 in array.shape:
         raise InputError("image", "shape (H, W), (H, W, C) or (C, H, W)", array.shape)
@@ -264,9 +266,7 @@ class Targets(Dataset[Target]):
     def __getitem__(self, index: int) -> Target:
         name = self.source.names[index]
         try:
-            array = self.source.read(index)
-            last = array.ndim == 3 and array.shape[-1] in (1, 3) and array.shape[0] not in (1, 3)
-            image = self.fitted(to_tensor(array, channels_last=last))
+            image = self.fitted(to_tensor(self.source.read(index)))
             if self.kind is not None and image.shape != self.kind:
                 raise InputError("image", f"shape {self.kind}", tuple(image.shape))
             return Target(index, name, image)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -42,9 +43,10 @@ class Tracker:
         if self.run:
             for key in ("loss/total", "loss/data", "constraint"):
                 self.run.define_metric(key, summary="min")
-            self.run.define_metric("metric/psnr", summary="max")
+            for key in ("metric/psnr", "metric/success"):
+                self.run.define_metric(key, summary="max")
 
-    def log(self, step: int, figures: dict[str, float], pictures: dict[str, np.ndarray] | None = None) -> None:
+    def log(self, step: int, figures: Mapping[str, float | str], pictures: dict[str, np.ndarray] | None = None) -> None:
         """Record the figures, and pictures (H, W, C) bytes, of one step; steps rise by one from call to call."""
         self.lines.append(json.dumps({"step": step, **figures}))
         if self.run:

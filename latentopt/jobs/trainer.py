@@ -10,8 +10,11 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.callbacks import BasePredictionWriter
+from torch.utils.data import DataLoader
 
 from latentopt.errors import InputError
+from latentopt.jobs.store import Store
 
 
 def accelerator_of(device: str) -> str:
@@ -40,3 +43,21 @@ def quiet_trainer(accelerator: str, **options: Any) -> Iterator[lightning.Traine
             yield trainer
         except SystemExit as error:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from error
+
+
+def predict(module: lightning.LightningModule, loader: DataLoader[Any], store: Store, accelerator: str) -> None:
+    """Run a module's ``predict_step`` on every batch; keep the shards it returns, and its ``tracker``'s figures."""
+    options = {"callbacks": [_Writer(store)], "enable_progress_bar": False, "inference_mode": False}
+    with quiet_trainer(accelerator, **options) as trainer:
+        trainer.predict(module, loader, return_predictions=False)
+
+
+class _Writer(BasePredictionWriter):
+    def __init__(self, store: Store) -> None:
+        super().__init__("batch")
+        self.store = store
+
+    def write_on_batch_end(self, trainer, pl_module, prediction, *args: Any, **kwargs: Any) -> None:
+        if prediction is not None:
+            self.store.add(prediction)
+            pl_module.tracker.flush()

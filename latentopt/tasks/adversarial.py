@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentopt.classification import Fooled
 from latentopt.sets import Norm
 
 
@@ -24,6 +25,8 @@ class Adversarial:
     """
 
     x: Tensor  # (B, *shape) in the ball and in the range of inputs
+    clean: Tensor  # (B, *shape) the inputs around which it was searched
+    labels: Tensor  # (B,) long, their classes; of an attack towards targets of its caller's, the predicted ones
     success: Tensor  # (B,) bool
     logits: Tensor  # (B, K)
     margin: Tensor  # (B,) how far beyond the border, in logits: best other minus label, or target minus best other
@@ -37,6 +40,7 @@ class Adversarial:
     backwards: Tensor  # (B,) long
     clean_logits: Tensor  # (B, K)
     norm: Norm
+    targeted: bool  # success: the class `target` is predicted; else: any but `labels`
     warnings: tuple[str, ...]
     meta: dict[str, Any]  # stages, seed, budget, versions, seconds
 
@@ -44,6 +48,11 @@ class Adversarial:
     def predicted(self) -> Tensor:
         """Classes (B,) of ``x``."""
         return self.logits.argmax(1)
+
+    @property
+    def fooled(self) -> Fooled:
+        """The test that decides success, of logits (B, K)."""
+        return Fooled(self.target, aimed=True) if self.targeted else Fooled(self.labels)
 
 
 def joined(parts: Sequence[Adversarial]) -> Adversarial:

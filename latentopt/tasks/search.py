@@ -187,7 +187,10 @@ class Search:
             first_success=torch.where(success, self.backwards, -1),
             forwards=self.forwards,
             backwards=self.backwards,
+            clean=self.clean,
             clean_logits=self.clean_logits,
+            labels=self.labels,
+            targeted=self.aim is not None,
             norm=self.terms.norm,
             warnings=tuple(dict.fromkeys(self.warnings)),
             meta={

@@ -1,0 +1,53 @@
+"""How often an attack succeeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+Z = 1.959964
+"""Quantile of the standard normal distribution for 95 %."""
+
+
+class Share(NamedTuple):
+    """``part`` of ``whole``."""
+
+    part: int
+    whole: int
+
+    @property
+    def rate(self) -> float:
+        """In [0, 1]; 0 of none."""
+        return self.part / max(self.whole, 1)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Of the rate, 95 % (Wilson 1927).
+
+        >>> [round(end, 3) for end in Share(8, 10).interval]
+        [0.49, 0.943]
+        """
+        if not self.whole:
+            return 0.0, 1.0
+        spread = Z**2 / self.whole
+        centre = (self.rate + spread / 2) / (1 + spread)
+        reach = (spread * (self.rate * (1 - self.rate) + spread / 4)) ** 0.5 / (1 + spread)
+        return max(0.0, centre - reach), min(1.0, centre + reach)
+
+
+class Rates(NamedTuple):
+    """What the rows of an attack come to."""
+
+    clean: Share  # images whose class is predicted
+    robust: Share  # images whose class is predicted after the attack too
+    success: Share  # of the images that did not succeed unattacked
+
+
+def rates(rows: Sequence[dict[str, Any]]) -> Rates:
+    """The rates of an attack's rows (`latentopt.jobs.attack.Report`)."""
+    attacked = [row for row in rows if row["first_success"] != 0]
+    return Rates(
+        Share(sum(row["clean"] == row["label"] for row in rows), len(rows)),
+        Share(sum(row["adversarial"] == row["label"] for row in rows), len(rows)),
+        Share(sum(row["success"] for row in attacked), len(attacked)),
+    )
