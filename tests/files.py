@@ -11,13 +11,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from nets import refill
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from latentopt.cli import main
-from latentopt.zoo import cards
+from latentopt.zoo import cards, datasets
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("LATENTOPT_DATA", ROOT / "../shared/data"))
@@ -90,6 +92,24 @@ def write_model(folder: Path, **changes: Any) -> Path:
     module = refill(cards.build(spec), seed=0)
     cards.save_model(folder, card, {"generator": module.float()})
     change_card(folder, **changes)
+    return folder
+
+
+def write_classifier(folder: Path, hidden: int = 0, scale: float = 10.0) -> Path:
+    """A model that tells scikit-learn's digits by least squares, on the pixels or on so many random ReLU features."""
+    images, labels = datasets.labelled("digits")
+    sizes = [64, hidden, 10] if hidden else [64, 10]
+    spec = {"class_path": "latentopt.zoo.architectures.MLP", "init_args": {"sizes": sizes}}
+    module = refill(cards.build(spec), seed=0, dtype=torch.float32)
+    *_, last = parts(module, nn.Linear)
+    with torch.no_grad():
+        features = torch.cat([module.layers[:-2](images), torch.ones(len(images), 1)], 1)  # pyright: ignore
+        solved = torch.linalg.lstsq(features.double(), scale * F.one_hot(labels, 10).double()).solution
+        last.weight.copy_(solved[:-1].T)
+        last.bias.copy_(solved[-1])
+    settings: dict[str, Any] = {"input_shape": [1, 8, 8], "mean": 0.0, "std": 1.0, "classes": list("0123456789")}
+    card = cards.ClassifierCard(name="tiny", summary="for tests", architecture={"classifier": spec}, **settings)
+    cards.save_model(folder, card, {"classifier": module})
     return folder
 
 

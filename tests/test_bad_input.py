@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from files import QUICK, blobs, call, change_card, contents, own_images, table, write_model, write_png
+from files import QUICK, blobs, call, change_card, contents, own_images, table, write_classifier, write_model, write_png
 from PIL import Image
 
 from latentopt.zoo import cards
@@ -115,6 +115,86 @@ def test_a_wrong_command_is_refused_in_one_line_with_nothing_written(made, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+ATTACKS = {
+    "no data": ("--data", "data"),
+    "unknown data set": ("--data nonsense", "nonsense"),
+    "data set that is not there": ("--data cifar10 --root {}/empty", "cifar10"),
+    "no such file": ("--data {}/no-such.npz", "no-such.npz"),
+    "images without labels": ("--data {}/images.npz", "labels"),
+    "as many labels as there are not": ("--data {}/few.npz", "few.npz"),
+    "labels between classes": ("--data {}/halves.npz", "float"),
+    "labels the model does not have": ("--data {}/twelve.npz", "10 classes"),
+    "images of another size": ("--data {}/large.npz", "(1, 8, 8)"),
+    "pixels over 1": ("--data {}/bright.npz", "[0, 1]"),
+    "a text for data": ("--data {}/other.txt", "other.txt"),
+    "unknown model": ("--model no-such-model", "mnist-cnn"),
+    "a generator": ("--model mnist-vae", "classifier"),
+    "a model in other units": ("--model {}/units", "[0, 1]"),
+    "weights besides the model's": ("--weights {}/other.txt", "weights"),
+    "eps below 0": ("--eps -0.1", "eps"),
+    "eps wider than the pixels": ("--eps 1.5", "eps"),
+    "eps no number": ("--eps much", "eps"),
+    "unknown norm": ("--norm l1", "norm"),
+    "unknown optimizer": ("--optimizer sgd", "adr-gd"),
+    "optimizer that is none": ("--optimizer os.system", "os.system"),
+    "step size": ("--optimizer adam --optimizer.lr -1", "Adam.lr"),
+    "unknown argument of an optimizer": ("--optimizer pgd --optimizer.rate 1", "rate"),
+    "steps of a portfolio": ("--optimizer portfolio --steps 3", "steps"),
+    "targets of a portfolio": ("--optimizer portfolio --targets all", "targets"),
+    "no stages": ('--optimizer {"class_path":"latentopt.Portfolio","init_args":{"stages":[]}}', "stages"),
+    "gates of a network without any": ("--optimizer adr-gd --model {}/linear", "activation"),
+    "unknown loss": ("--loss l7", "dlr"),
+    "loss from nowhere": ("--loss no_such_package.loss", "loss"),
+    "steps 0": ("--steps 0", "steps"),
+    "restarts 0": ("--restarts 0", "restarts"),
+    "unknown start": ("--start here", "start"),
+    "class there is not": ("--targeted 10", "targeted"),
+    "class before the first": ("--targeted -1", "targeted"),
+    "class that all images have": ("--targeted 0 --limit 1", "targeted"),
+    "unknown targets": ("--targets many", "targets"),
+    "targets 0": ("--targets 0", "targets"),
+    "two kinds of targets": ("--targeted 1 --targets random", "targets"),
+    "limit 0": ("--limit 0", "limit"),
+    "batch size 0": ("--batch-size 0", "batch_size"),
+    "evaluations 0": ("--evaluations 0", "evaluations"),
+    "seconds 0": ("--seconds 0", "seconds"),
+    "seed no number": ("--seed x", "seed"),
+    "unknown device": ("--device tpu", "device"),
+    "unknown wandb mode": ("--wandb maybe", "wandb"),
+    "unknown split": ("--data mnist --split validation", "split"),
+    "unknown option": ("--colour red", "--colour"),
+}
+
+
+@pytest.fixture(scope="module")
+def labelled(made) -> Path:
+    """More of them, for attacks."""
+    for name, hidden, changes in (("net", 12, {}), ("linear", 0, {}), ("units", 0, {"input_range": [0, 255]})):
+        change_card(write_classifier(made / name, hidden), **changes)
+    images, labels = np.zeros((4, 8, 8), np.uint8), np.arange(4)
+    np.savez(made / "images.npz", images=images)
+    np.savez(made / "few.npz", images=images, labels=labels[:3])
+    np.savez(made / "halves.npz", images=images, labels=labels / 2)
+    np.savez(made / "twelve.npz", images=images, labels=labels + 9)
+    np.savez(made / "large.npz", images=np.zeros((4, 9, 9), np.uint8), labels=labels)
+    np.savez(made / "bright.npz", images=np.full((4, 8, 8), 7.0), labels=labels)
+    return made
+
+
+@pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")  # of os.system
+@pytest.mark.parametrize(("words", "hint"), ATTACKS.values(), ids=ATTACKS.keys())
+def test_a_wrong_attack_is_refused_in_one_line_with_nothing_written(
+    labelled, tmp_path, monkeypatch, capsys, words, hint
+):
+    monkeypatch.chdir(tmp_path)
+    given = words.replace("{}", str(labelled)).split()
+    command = ["attack", "--model", labelled / "net", "--data", "digits", "--eps", "0.1", "--limit", 4, "--out", "out"]
+    method = ["--optimizer", "pgd", "--steps", 2] if "portfolio" not in words and "Portfolio" not in words else []
+    assert hint in refused(call(capsys, *command, "--device", "cpu", "--wandb", "disabled", *method, *given))
+    assert contents(tmp_path) == {}
+    assert not (tmp_path / "out").exists()
+
+
 RECIPES = {
     "no YAML": ("a: [", "YAML"),
     "bytes": (b"\xff\xfe\x00", "YAML"),
@@ -132,6 +212,8 @@ RECIPES = {
     "seed that is a date": ("job: reconstruct\nmodel: mnist-vae\ntargets: [digits]\nseed: 2024-01-01\n", "seed"),
     "unknown optimizer": ("job: reconstruct\nmodel: mnist-vae\ntargets: [digits]\noptimizer: sgd\n", "adr-gd"),
     "loss that is a number": ("job: reconstruct\nmodel: mnist-vae\ntargets: [digits]\nloss: 3\n", "loss"),
+    "attack without eps": ("job: attack\nmodel: mnist-cnn\ndata: digits\n", "eps"),
+    "attack on no data": ("job: attack\nmodel: mnist-cnn\neps: 0.1\n", "data"),
     "train without a module": ("job: train\nname: a\nsummary: b\nlatent_shape: [3]\n", "module"),
 }
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from files import QUICK, ROOT, blobs, call, contents, own_images, table, write_mnist, write_png
+from files import QUICK, ROOT, blobs, call, contents, own_images, table, write_classifier, write_mnist, write_png
 from nets import near
 from safetensors.torch import load_file
 
@@ -18,6 +18,10 @@ from latentopt.zoo import cards
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
 
 
+def recipes_of(job: str) -> list[str]:
+    return [name for name in RECIPES if f"\njob: {job}\n" in (ROOT / "recipes" / f"{name}.yaml").read_text()]
+
+
 def recipe_of(folder) -> dict:
     return yaml.safe_load((folder / "recipe.yaml").read_text())
 
@@ -26,13 +30,14 @@ def recipe_of(folder) -> dict:
 def test_help_names_every_command(capsys, words):
     said = call(capsys, *words)
     assert (said.code, said.err) == (0, "")
-    assert all(name in said.out for name in ("reconstruct", "run", "train", "recipes", "models"))
+    assert all(name in said.out for name in ("reconstruct", "attack", "run", "train", "recipes", "models"))
 
 
 @pytest.mark.parametrize(
     ("words", "options"),
     [
         (["reconstruct", "--help"], ("--targets", "--operator", "--optimizer", "--steps", "--wandb")),
+        (["attack", "--help"], ("--data", "--eps", "--norm", "--targeted", "--targets", "--optimizer", "--limit")),
         (["run", "digits", "--help"], ("--model", "--restarts", "--seed", "--out", "--device")),
         (["train", "train-mnist-vae", "-h"], ("--epochs", "--seed", "--out")),
     ],
@@ -96,13 +101,66 @@ def test_the_demo_recipe_runs_and_reports(capsys, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]  # nothing is written anywhere else
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if not name.startswith("train")])
+@pytest.mark.parametrize("name", recipes_of("reconstruct"))
 def test_every_shipped_recipe_of_a_reconstruction_runs(capsys, tmp_path, name):
     write_mnist(tmp_path, test=3)
     root = [] if name == "digits" else ["--root", tmp_path]
     said = call(capsys, "run", name, *QUICK, "--limit", "2", *root, "--out", tmp_path / "o")
     assert said.code == 0
     assert len(table(tmp_path / "o")) == 2
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory) -> str:
+    return str(write_classifier(tmp_path_factory.mktemp("classifier") / "m", hidden=20))
+
+
+def quick_attack(classifier: str, out) -> list[str]:
+    words = ["--model", classifier, "--data", "digits", "--eps", "0.02", "--limit", "3", "--out", str(out)]
+    return [*words, "--wandb", "disabled", "--device", "cpu"]
+
+
+@pytest.mark.parametrize("name", recipes_of("attack"))
+def test_every_shipped_recipe_of_an_attack_runs(capsys, tmp_path, classifier, name):
+    budget = ["--evaluations", "30"] if name == "portfolio" else ["--steps", "1" if name == "fgsm" else "4"]
+    said = call(capsys, "run", name, *quick_attack(classifier, tmp_path / "o"), *budget)
+    assert said.code == 0
+    assert len(table(tmp_path / "o")) == 3
+    recipe = yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text())
+    kept = {key: recipe_of(tmp_path / "o")[key] for key in ("norm", "loss", "targets", "start", "restarts", "seed")}
+    assert kept == {**dict.fromkeys(kept), **{key: recipe[key] for key in kept if key in recipe}}
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd", "adr-gd", "adr-gd-paper", "adr-gd-reference", "latentopt.GD"])
+def test_every_attack_is_taken_by_its_name(capsys, tmp_path, classifier, name):
+    words = ["--optimizer", name, *([] if name == "fgsm" else ["--steps", "2"])]
+    assert call(capsys, "attack", *quick_attack(classifier, tmp_path / "o"), *words).code == 0
+    assert {int(row["backwards"]) <= (1 if name == "fgsm" else 4) for row in table(tmp_path / "o")} == {True}
+    again = call(capsys, "run", tmp_path / "o" / "recipe.yaml", "--out", tmp_path / "again")
+    assert again.code == 0
+    assert table(tmp_path / "again") == table(tmp_path / "o")
+
+
+def test_options_override_a_recipe_of_an_attack(capsys, tmp_path, classifier):
+    words = ["--optimizer.lr", "0.5", "--loss=margin", "--norm", "l2", "--targets", "2", "--steps", "3"]
+    assert call(capsys, "run", "pgd", *quick_attack(classifier, tmp_path / "o"), *words).code == 0
+    recipe = recipe_of(tmp_path / "o")
+    assert recipe["optimizer"]["init_args"]["lr"] == 0.5
+    assert [recipe[key] for key in ("loss", "norm", "targets", "eps")] == ["margin", "l2", 2, 0.02]
+
+
+def test_a_users_own_portfolio_and_loss_by_class_path(capsys, tmp_path, monkeypatch, classifier):
+    (tmp_path / "my_own_attack.py").write_text(MY_ATTACK)
+    monkeypatch.syspath_prepend(tmp_path)
+    stages = [{"optimizer": "fgsm", "steps": 1}, {"optimizer": "adam", "loss": "my_own_attack.second", "steps": 3}]
+    portfolio = {"class_path": "latentopt.tasks.stages.Portfolio", "init_args": {"stages": stages}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"job": "attack", "optimizer": portfolio}))
+    said = call(capsys, "run", tmp_path / "mine.yaml", *quick_attack(classifier, tmp_path / "o"))
+    assert said.code == 0
+    held = recipe_of(tmp_path / "o")["optimizer"]["init_args"]["stages"]
+    assert [stage["init_args"]["optimizer"] for stage in held] == ["fgsm", "adam"]
+    assert held[1]["init_args"]["loss"] == "my_own_attack.second"
+    assert {int(row["backwards"]) for row in table(tmp_path / "o")} <= {0, 1, 2, 3, 4}
 
 
 def test_options_override_a_recipe(capsys, tmp_path):
@@ -148,6 +206,13 @@ def test_flags_need_no_value(capsys, tmp_path, flags):
     assert recipe_of(tmp_path / "o")["resize"] is True
     assert recipe_of(tmp_path / "o")["convert"] is True
 
+
+MY_ATTACK = """
+from torch import Tensor
+
+def second(logits: Tensor, labels: Tensor) -> Tensor:
+    return logits[:, 1]
+"""
 
 MINE = """
 import torch

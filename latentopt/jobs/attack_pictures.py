@@ -32,7 +32,7 @@ def save_grid(path: Path, rows: Sequence[dict[str, Any]], clean: Tensor, adversa
     images = [clean, 0.5 + scale * change, adversarial]
     columns = [captioned(as_bytes(image), texts, lines=3) for image, texts in zip(images, captions, strict=True)]
     titles = ["clean", f"change x {scale:.3g}, grey: 0", "adversarial"]
-    save_png(path, tile(columns, side=columns[0].shape[-2]), titles)
+    save_png(path, tile(columns), titles)
 
 
 def _aim(row: dict[str, Any]) -> str:

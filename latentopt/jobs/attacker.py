@@ -59,6 +59,7 @@ class Attacker(lightning.LightningModule):
         rows = _rows(found, index, labels, (time.perf_counter() - begun) / len(x))
         self.rows += rows
         self._log(found)
+        self._show()
         self.bar.update(len(rows))
         return Shard([str(i) for i in index.tolist()], rows, {"index": index, "adversarial": found.x})
 
@@ -72,7 +73,7 @@ class Attacker(lightning.LightningModule):
         self.tracker.log(self.logged, seen)
         self.logged += 1
         left = (~progress.loss.isnan()).reshape(-1, len(progress.best)).any(0)
-        self._show(self.batch - int(left.sum()), seen["loss/best"])
+        self._show(self.batch - int(left.sum()), f", loss {seen['loss/best']:.4g}")
 
     def _log(self, found: Adversarial) -> None:
         now = rates(self.rows)
@@ -87,10 +88,10 @@ class Attacker(lightning.LightningModule):
         self.tracker.log(self.logged, seen)
         self.logged += 1
 
-    def _show(self, broken: int, loss: float) -> None:
+    def _show(self, broken: int = 0, loss: str = "") -> None:
         done = rates(self.rows).success
         now = Share(done.part + broken, done.whole + self.batch)
-        self.bar.set_postfix_str(f"success {100 * now.rate:.1f} % of {now.whole}, loss {loss:.4g}", refresh=False)
+        self.bar.set_postfix_str(f"success {100 * now.rate:.1f} % of {now.whole}{loss}", refresh=False)
         self.bar.update(0)
 
     def on_predict_end(self) -> None:
