@@ -234,7 +234,7 @@ def _recipes(words: list[str]) -> int:
     match words:
         case ["list"]:
             for path in sorted(folder("recipes").glob("*.yaml"), key=lambda path: path.stem):
-                print(f"{path.stem:22s} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
+                print(f"{path.stem:24s} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
         case ["show", name]:
             print(_recipe_path(name).read_text(encoding="utf-8"), end="")
         case ["copy", name, file]:

@@ -16,12 +16,15 @@ def blocks(language: str) -> list[str]:
 
 def test_the_python_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    first, second = blocks("python")
+    first, attack, second = blocks("python")
     names: dict = {}
     exec(first, names)
     assert "[4, 1, 28, 28]" in capsys.readouterr().out
     assert torch.equal(lo.Result.load("four.safetensors").x, names["result"].x)
     assert names["result"].value.max() < 1e-3
+    exec(attack, names)
+    assert int(names["found"].success.sum()) >= 4
+    assert len(list((tmp_path / "adversarial").glob("*.png"))) == 8
     exec(second, names)
     assert names["result"].value.max() < 1e-3
     assert names["result"].forwards.max() + names["result"].backwards.max() <= 600
@@ -38,10 +41,13 @@ def test_the_files_and_pictures_that_the_readme_names_are_there():
 def test_every_command_line_of_the_readme_parses():
     """Each option that a README's command names is one that the job has."""
     from latentopt.cli import _parser
+    from latentopt.jobs.attack import attack
     from latentopt.jobs.reconstruct import reconstruct
 
-    known = {word for action in _parser("reconstruct", reconstruct, [])._actions for word in action.option_strings}
     lines = [line for line in README.read_text(encoding="utf-8").splitlines() if "bin/latentopt " in line]
-    used = {word for line in lines for word in line.split() if word.startswith("--") and "." not in word}
-    assert used
-    assert used <= known
+    for job in (reconstruct, attack):
+        known = {word for action in _parser(job.__name__, job, [])._actions for word in action.option_strings}
+        own = [line for line in lines if f"latentopt {job.__name__} " in line]
+        used = {word for line in own for word in line.split() if word.startswith("--") and "." not in word}
+        assert used
+        assert used <= known

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from files import QUICK, blobs, call, table
+from files import QUICK, blobs, call, table, write_classifier
 from nets import refuses
 
+from latentopt.jobs.attack import attack
 from latentopt.jobs.reconstruct import Report, reconstruct
 from latentopt.jobs.tracking import Tracker, check_mode
 from latentopt.operators import Downsample
+from latentopt.optimizers import PGD
 
 # wandb.Image leaves the GIF that it was given open.
 pytestmark = pytest.mark.filterwarnings("ignore:.*trajectory.gif:pytest.PytestUnraisableExceptionWarning")
@@ -57,6 +59,14 @@ def parsed(content: bytes) -> Iterator[Any]:
 def values(items: Any) -> dict[str, Any]:
     """Keys (the parts of a nested one joined by a dot) and values of a history, summary or configuration."""
     return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
+
+
+def held_by_artifact(records: list[Any]) -> set[str]:
+    """Names of the files in the artifact of results."""
+    artifacts = [record.artifact for record in records if record.HasField("artifact")]
+    artifacts += [record.request.log_artifact.artifact for record in records if record.HasField("request")]
+    (artifact,) = (artifact for artifact in artifacts if artifact.type == "results")
+    return {entry.path for entry in artifact.manifest.contents}
 
 
 @pytest.fixture(scope="module")
@@ -155,14 +165,37 @@ def test_the_best_values_are_the_summary(records, job):
 
 
 def test_results_latents_and_pictures_are_an_artifact(records, history):
-    artifacts = [record.artifact for record in records if record.HasField("artifact")]
-    artifacts += [record.request.log_artifact.artifact for record in records if record.HasField("request")]
-    (artifact,) = (artifact for artifact in artifacts if artifact.type == "results")
-    held = {entry.path for entry in artifact.manifest.contents}
     wanted = {"results.csv", "latents.safetensors", "metrics.jsonl", "recipe.yaml"}
-    assert held == {*wanted, "grid.png", "trajectory.gif", "convergence.png"}
+    assert held_by_artifact(records) == {*wanted, "grid.png", "trajectory.gif", "convergence.png"}
     shown = {key for row in history for key in row}
     assert {"pictures/grid.path", "pictures/trajectory.path", "pictures/convergence.path"} <= shown
+
+
+def test_an_attack_is_tracked_with_the_same_keys_and_its_rates(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    out, model = tmp_path / "o", str(write_classifier(tmp_path / "m", hidden=12))
+    settings = {"optimizer": PGD(), "targets": 2, "steps": 3, "limit": 6, "batch_size": 3, "device": "cpu"}
+    report = attack(model, "digits", 0.02, out=str(out), wandb="offline", **settings)
+    records = offline_records(out)
+    (run,) = (record.run for record in records if record.WhichOneof("record_type") == "run")
+    assert run.job_type == "attack"
+    assert values(run.config.update)["eps"] == 0.02
+    history = [values(record.history.item) for record in records if record.WhichOneof("record_type") == "history"]
+    tracked = [row for row in history if "cost/forwards" in row]
+    assert [row["_step"] for row in tracked] == list(range(len(tracked)))
+    steps = [row for row in tracked if "loss/total" in row]
+    assert all({"loss/data", "loss/best", "opt/grad_norm"} <= row.keys() for row in steps)
+    ends = [row for row in tracked if "metric/success" in row]
+    assert len(ends) == 2
+    assert ends[-1]["metric/success"] == report.rates.success.rate
+    costs = [row["cost/forwards"] for row in tracked]
+    assert costs == sorted(costs)
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [{"_step": line.pop("step"), **line} for line in lines] == [
+        {key: value for key, value in row.items() if "/" in key or key == "_step"} for row in tracked
+    ]
+    assert held_by_artifact(records) == {path.name for path in report.files if path.is_file()}
+    assert any("results.path" in row for row in history)
 
 
 def test_the_papers_method_tells_of_its_gates_too(tmp_path, capsys):

@@ -26,7 +26,7 @@ class Adversarial:
 
     x: Tensor  # (B, *shape) in the ball and in the range of inputs
     clean: Tensor  # (B, *shape) the inputs around which it was searched
-    labels: Tensor  # (B,) long, their classes; of an attack towards targets of its caller's, the predicted ones
+    labels: Tensor  # (B,) long, their classes; with ``targeted=True``, which does not say them, the predicted ones
     success: Tensor  # (B,) bool
     logits: Tensor  # (B, K)
     margin: Tensor  # (B,) how far beyond the border, in logits: best other minus label, or target minus best other
