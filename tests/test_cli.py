@@ -161,6 +161,11 @@ def test_a_users_own_portfolio_and_loss_by_class_path(capsys, tmp_path, monkeypa
     assert [stage["init_args"]["optimizer"] for stage in held] == ["fgsm", "adam"]
     assert held[1]["init_args"]["loss"] == "my_own_attack.second"
     assert {int(row["backwards"]) for row in table(tmp_path / "o")} <= {0, 1, 2, 3, 4}
+    words = ["--optimizer", "pgd", "--steps", "2", "--loss", "my_own_attack.third"]
+    assert call(capsys, "attack", *quick_attack(classifier, tmp_path / "p"), *words).code == 0
+    assert recipe_of(tmp_path / "p")["loss"] == "my_own_attack.third"
+    logits = cards.load_classifier(classifier)(load_file(tmp_path / "p" / "adversarial.safetensors")["adversarial"])
+    near(torch.tensor([float(row["loss"]) for row in table(tmp_path / "p")]), logits[:, 2], 1e-5)
 
 
 def test_options_override_a_recipe(capsys, tmp_path):
@@ -212,6 +217,9 @@ from torch import Tensor
 
 def second(logits: Tensor, labels: Tensor) -> Tensor:
     return logits[:, 1]
+
+def third(logits, labels):
+    return logits[:, 2]
 """
 
 MINE = """

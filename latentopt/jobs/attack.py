@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from latentopt.classification import Loss
+from latentopt.classification import LossName
 from latentopt.errors import InputError, positive
 from latentopt.jobs import attack_pictures
 from latentopt.jobs.attacker import Attacker, attacked
@@ -54,7 +55,7 @@ def attack(
     targeted: int | None = None,
     targets: Literal["random", "least-likely", "all"] | int | None = None,
     optimizer: Optimizer | Portfolio | str = "portfolio",
-    loss: Loss | None = None,
+    loss: LossName | Callable[..., Any] | None = None,
     steps: int | None = None,
     restarts: int | None = None,
     start: Start | None = None,
