@@ -146,7 +146,10 @@ def _check(classifier: Classifier, images: Tensor, labels: Tensor, targeted: int
         raise InputError("model", "a classifier of pixels in [0, 1]", f"one of inputs in {classifier.input_range}")
     if classifier.input_shape not in (None, tuple(images.shape[1:])):
         raise InputError("data", f"images of the model's shape {classifier.input_shape}", tuple(images.shape[1:]))
-    (classes,) = output_shape(classifier, images[:1], "data")
+    shape = output_shape(classifier, images[:1], "data")
+    if len(shape) != 1:
+        raise InputError("model", "a classifier: logits (B, K)", f"outputs (B, {', '.join(map(str, shape))})")
+    (classes,) = shape
     if int(labels.max()) >= classes:
         raise InputError("data", f"labels of the model's {classes} classes", int(labels.max()))
     if targeted is not None and not 0 <= targeted < classes:

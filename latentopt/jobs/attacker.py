@@ -45,7 +45,7 @@ class Attacker(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.classifier, self.settings, self.target = classifier, settings, target
-        self.tracker, self.rows = tracker, list(rows)
+        self.tracker, self.rows, self.rates = tracker, rows, rates(rows)
         self.bar = tqdm(total=count, unit="image", desc="attack", disable=not count, miniters=0)
         last = tracker.last()
         self.logged, self.forwards = int(last.get("step", -1)) + 1, int(last.get("cost/forwards", 0))
@@ -58,6 +58,7 @@ class Attacker(lightning.LightningModule):
         found = attacked(self.classifier, x, labels, self.target, self.settings, [self.watch])
         rows = _rows(found, index, labels, (time.perf_counter() - begun) / len(x))
         self.rows += rows
+        self.rates = rates(self.rows)
         self._log(found)
         self._show()
         self.bar.update(len(rows))
@@ -76,11 +77,10 @@ class Attacker(lightning.LightningModule):
         self._show(self.batch - int(left.sum()), f", loss {seen['loss/best']:.4g}")
 
     def _log(self, found: Adversarial) -> None:
-        now = rates(self.rows)
         self.forwards, self.stage, self.batch = self.forwards + self.stage, 0, 0
         seen: dict[str, float | str] = {
-            "metric/success": now.success.rate,
-            "metric/robust_accuracy": now.robust.rate,
+            "metric/success": self.rates.success.rate,
+            "metric/robust_accuracy": self.rates.robust.rate,
             "cost/forwards": float(self.forwards),
         }
         if found.warnings:
@@ -89,7 +89,7 @@ class Attacker(lightning.LightningModule):
         self.logged += 1
 
     def _show(self, broken: int = 0, loss: str = "") -> None:
-        done = rates(self.rows).success
+        done = self.rates.success
         now = Share(done.part + broken, done.whole + self.batch)
         self.bar.set_postfix_str(f"success {100 * now.rate:.1f} % of {now.whole}{loss}", refresh=False)
         self.bar.update(0)
