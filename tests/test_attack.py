@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import Counted, mlp, near, rand, randn, refuses
+from nets import Counted, linear, mlp, near, rand, randn, refuses
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
@@ -340,7 +340,7 @@ def warned(model: Callable[[Tensor], Tensor], x: Tensor, **more) -> Adversarial:
 def test_a_gradient_of_zero_is_said():
     dead = nn.Sequential(nn.Linear(N, 5), nn.ReLU(), nn.Linear(5, K)).double()
     with torch.no_grad():
-        dead[0].bias.fill_(-100)
+        linear(dead, 0).bias.fill_(-100)
     assert "gradients" in warned(dead, images()).warnings[0]
 
 
