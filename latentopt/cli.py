@@ -29,7 +29,7 @@ commands:
   train RECIPE               train a generator or a classifier and export it as a model
   recipes list | show NAME | copy NAME FILE
   models  list | show NAME
-  bench NAME                 run a benchmark and write its table: random-nets, cost or norms
+  bench NAME                 run a benchmark and write its table: random-nets, attack, cost or norms
 
 examples:
   latentopt run digits
@@ -268,11 +268,17 @@ def _models(words: list[str]) -> int:
 
 
 def _bench(words: list[str]) -> int:
+    from latentopt.bench.attack import attack
     from latentopt.bench.cost import cost
     from latentopt.bench.norms import norms
     from latentopt.bench.random_nets import random_nets
 
-    benchmarks: dict[str, Callable[..., Any]] = {"random-nets": random_nets, "cost": cost, "norms": norms}
+    benchmarks: dict[str, Callable[..., Any]] = {
+        "random-nets": random_nets,
+        "attack": attack,
+        "cost": cost,
+        "norms": norms,
+    }
     if not words or words[0] not in benchmarks:
         raise InputError("bench", f"one of {', '.join(benchmarks)} first", " ".join(words) or "nothing")
     benchmark = benchmarks[words[0]]

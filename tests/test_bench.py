@@ -219,6 +219,15 @@ def rows_in(folder) -> list[dict[str, str]]:
     ("words", "groups"),
     [
         (["norms"], {"network": {"MNIST conv net", "random net A", "mnist-vae"}}),
+        (
+            ["attack", "--methods", "pgd-dlr,adr-gd-paper,portfolio"],
+            {
+                "part": {"table", "curve", "references", "ablation"},
+                "method": {"pgd", "whole"},
+                "box": {"True", "False"},
+            },
+        ),
+        (["attack", "--methods", "adam", "--tune"], {"group": {"adam"}, "method": {"0.3", "1"}}),
         (["cost"], {"network": {"net A"}, "method": {"pgd", "by hand", "adr-gd paper"}}),
         (
             ["random-nets", "--methods", "adam,adr-gd"],
@@ -288,6 +297,13 @@ BAD = [
     (["bench", "cost", "--seconds", "0"], "seconds"),
     (["bench", "cost", "--threads", "0"], "threads"),
     (["bench", "norms", "--samples", "none"], "samples"),
+    (["bench", "attack", "--networks", "vgg"], "networks"),
+    (["bench", "attack", "--methods", "pgd,sgd"], "methods"),
+    (["bench", "attack", "--eps", "0.1,0"], "eps"),
+    (["bench", "attack", "--evaluations", "40,many"], "evaluations"),
+    (["bench", "attack", "--budget", "0"], "budget"),
+    (["bench", "attack", "--images", "0"], "images"),
+    (["bench", "attack", "--part", "figures"], "part"),
     (["bench", "norms", "--repeats", "0"], "repeats"),
 ]
 
@@ -301,7 +317,7 @@ def test_bad_input_is_one_line_before_any_work(capsys, tmp_path, monkeypatch, wo
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["random-nets", "cost", "norms"])
+@pytest.mark.parametrize("name", ["random-nets", "attack", "cost", "norms"])
 def test_a_benchmarks_help_names_its_options(capsys, name):
     said = call(capsys, "bench", name, "--help")
     assert said.code == 0

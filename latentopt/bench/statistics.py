@@ -60,3 +60,30 @@ def reached(values: Sequence[float], best: Sequence[float]) -> float:
     """The share of values that lie within `TIE` of the best known ones."""
     a, b = np.asarray(values, dtype=float), np.asarray(best, dtype=float)
     return float((a >= b - TIE * np.abs(b)).mean())
+
+
+def wilson(successes: int, count: int) -> tuple[float, float]:
+    """The 95 % interval of a rate of which ``successes`` of ``count`` trials are known (Wilson's score interval)."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, count).proportion_ci(0.95, "wilson")
+    return float(interval.low), float(interval.high)
+
+
+class Signs(NamedTuple):
+    """One method against another, success by success."""
+
+    wins: int  # only ours succeeds
+    losses: int  # only theirs does
+    p: float  # of the exact two-sided sign test
+
+
+def signs(ours: Sequence[bool], theirs: Sequence[bool]) -> Signs:
+    """Successes on the same images in the same order."""
+    from scipy.stats import binomtest
+
+    a, b = np.asarray(ours, dtype=bool), np.asarray(theirs, dtype=bool)
+    if a.shape != b.shape:
+        raise InputError("theirs", f"{len(a)} values", len(b))
+    wins, losses = int((a & ~b).sum()), int((b & ~a).sum())
+    return Signs(wins, losses, float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0)

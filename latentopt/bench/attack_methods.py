@@ -1,0 +1,219 @@
+"""The attacks of ours that are compared, each for a number of gradient evaluations an image, and ADR-GD's parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from latentopt.bench.attack_tuned import TUNED
+from latentopt.bench.attacked import Attack, Case, Found
+from latentopt.classification import Loss
+from latentopt.errors import InputError
+from latentopt.optimizers import (
+    ADRGD,
+    APGD,
+    GD,
+    LBFGS,
+    PGD,
+    Adagrad,
+    Adam,
+    Distances,
+    FrankWolfe,
+    Momentum,
+    Optimizer,
+    RMSProp,
+    SoftGates,
+)
+from latentopt.tasks.attack import attack
+from latentopt.tasks.portfolio import PORTFOLIO
+from latentopt.tasks.stages import FGSM, Portfolio, Stage
+
+CONTROL = "pgd"
+"""What every other method is compared with: the `PGD` preset on the cross-entropy, never tuned here."""
+TARGETS = 9
+LOOKS = 3
+"""Forwards of `attack` that are not of a step: at the clean image, at the last iterate and at what is returned."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """An attack with one size to choose, or none.
+
+    Args:
+        build: from the size and the case.
+        sizes: that tuning tries.
+        default: where nothing was tuned.
+        evaluations: gradient evaluations that it takes whatever is asked for; None: what is asked for.
+    """
+
+    build: Callable[[float, Case], Attack]
+    sizes: tuple[float, ...] = ()
+    default: float = 0.0
+    evaluations: int | None = None
+
+    def at(self, case: Case, size: float | None = None) -> Attack:
+        return self.build(self.default if size is None else size, case)
+
+
+def single(optimizer: Optimizer, loss: Loss = "ce", a_step: int = 1, targets: int | None = None) -> Attack:
+    """An optimiser on a loss, ``a_step`` backwards a step, aimed at so many classes, one after the other."""
+
+    def run(model: nn.Module, case: Case, evaluations: int) -> Found:
+        steps = max(1, evaluations // (a_step * (targets or 1)))
+        return staged([Stage(optimizer, loss, steps, targets=targets)], model, case)
+
+    return run
+
+
+def staged(stages: Sequence[Stage], model: nn.Module, case: Case, evaluations: int | None = None) -> Found:
+    """Stages by `latentopt.attack`."""
+    found = attack(
+        model,
+        case.x,
+        case.y,
+        case.eps,
+        optimizer=Portfolio(tuple(stages)),
+        seed=case.seed,
+        evaluations=evaluations,
+        batch_size=case.batch_size,
+    )
+    return Found(found.x, found.backwards)
+
+
+def restarted(model: nn.Module, case: Case, evaluations: int) -> Found:
+    """Five random starts on the cross-entropy, then five on the DLR loss."""
+    steps = max(1, evaluations // 10)
+    return staged([Stage(PGD(), loss, steps, 5, "random") for loss in ("ce", "dlr")], model, case)
+
+
+def portfolio(model: nn.Module, case: Case, evaluations: int) -> Found:
+    """The default of `latentopt.attack`, cut off where the budget ends."""
+    return staged(PORTFOLIO.stages, model, case, 2 * evaluations + LOOKS)
+
+
+def scaled_portfolio(model: nn.Module, case: Case, evaluations: int) -> Found:
+    """The same stages, each as much shorter or longer as the budget is."""
+    starts = [stage.restarts * (stage.targets or 1) for stage in PORTFOLIO.stages]  # pyright: ignore
+    whole = sum(stage.steps * n for stage, n in zip(PORTFOLIO.stages, starts, strict=True))
+    steps = [max(1, stage.steps * evaluations // whole) for stage in PORTFOLIO.stages]
+    steps[0] = max(1, evaluations - sum(a * b for a, b in zip(steps[1:], starts[1:], strict=True)))  # what is left
+    return staged([replace(stage, steps=n) for stage, n in zip(PORTFOLIO.stages, steps, strict=True)], model, case)
+
+
+def _length(case: Case) -> float:
+    """The Euclidean length of a step that changes every pixel by eps."""
+    return case.eps * case.x[0].numel() ** 0.5
+
+
+TABLE_2: dict[str, dict[str, Any]] = {  # of arXiv 2406.00494, untargeted attacks
+    "mnist": {"beta0": 2.0, "a_eta": 0.25, "a_beta": 0.001, "r": 0.1, "delta": 1e-4, "delta_beta": 0.1, "T_p": 5},
+    "cifar10": {"beta0": 0.5, "a_eta": 0.5, "a_beta": 0.001, "r": 0.2, "delta": 0.001, "delta_beta": 0.1, "T_p": 5},
+    "imagenet": {"beta0": 0.5, "a_eta": 0.5, "a_beta": 0.001, "r": 0.1, "delta": 0.01, "delta_beta": 0.05, "T_p": 5},
+}
+A_X = {"mnist": 1.0, "cifar10": 0.1, "imagenet": 0.1}
+"""The step size of the input in the same table."""
+RESYNC = 16
+PASSES = 2
+"""Backwards of a step of these forms: through the network and through the surrogate."""
+
+
+def paper(case: Case, **changes: Any) -> ADRGD:
+    """ADR-GD as printed, with the settings of Table 2."""
+    settings = TABLE_2.get(case.data, TABLE_2["mnist"])
+    return ADRGD.paper(a_x=A_X.get(case.data, 1.0), layers=case.layers, **{**settings, **changes})
+
+
+def reference(case: Case, **changes: Any) -> ADRGD:
+    """ADR-GD as the authors' code attacks images, its norms estimated by probes."""
+    table = TABLE_2.get(case.data, TABLE_2["mnist"])
+    theirs: dict[str, Any] = {name: table[name] for name in ("beta0", "a_eta", "a_beta", "delta")}
+    theirs |= {"r": table["a_eta"] * table["r"], "resync": RESYNC, "scale": "norm", "layers": case.layers}
+    theirs["distances"] = Distances("probes", own_gate=True, floor=1.0)
+    return ADRGD.reference(a_x=A_X.get(case.data, 1.0), **{**theirs, **changes})
+
+
+SHARES = (0.03, 0.1, 0.3, 1.0, 3.0)
+_SOFT = (0.03, 0.1, 0.3, 1.0)
+METHODS: dict[str, Method] = {
+    "fgsm": Method(lambda _, c: single(FGSM), evaluations=1),
+    "pgd-constant": Method(lambda _, c: single(PGD(lr=0.25, momentum=0.0, schedule="constant"))),
+    CONTROL: Method(lambda _, c: single(PGD())),
+    "pgd-margin": Method(lambda _, c: single(PGD(), "margin")),
+    "pgd-dlr": Method(lambda _, c: single(PGD(), "dlr")),
+    "apgd-ce": Method(lambda _, c: single(APGD())),
+    "apgd-dlr": Method(lambda _, c: single(APGD(), "dlr")),
+    "apgd-t": Method(lambda _, c: single(APGD(), "dlr", targets=TARGETS)),
+    "gd": Method(lambda s, c: single(GD(s * _length(c), normalize=True, schedule="cosine")), SHARES, 1.0),
+    "momentum": Method(lambda s, c: single(Momentum(s * _length(c))), SHARES, 0.3),
+    "adam": Method(lambda s, c: single(Adam(s * c.eps)), SHARES, 1.0),
+    "adagrad": Method(lambda s, c: single(Adagrad(s * c.eps)), SHARES, 1.0),
+    "rmsprop": Method(lambda s, c: single(RMSProp(s * c.eps)), SHARES, 0.3),
+    "frank-wolfe": Method(lambda s, c: single(FrankWolfe(s)), (0.0, 0.5, 0.9), 0.5),
+    "lbfgs": Method(lambda s, c: single(LBFGS(first=s)), SHARES, 0.3),
+    "adr-gd": Method(lambda s, c: single(ADRGD(SoftGates(s, layers=c.layers), PGD())), _SOFT, 0.25),
+    "adr-gd-margin": Method(lambda s, c: single(ADRGD(SoftGates(s, layers=c.layers), PGD()), "margin"), _SOFT, 0.25),
+    "adr-gd-paper": Method(lambda _, c: single(paper(c), a_step=PASSES)),
+    "adr-gd-reference": Method(lambda _, c: single(reference(c), a_step=PASSES)),
+    "restarts": Method(lambda _, c: restarted),
+    "portfolio": Method(lambda _, c: portfolio),
+    "portfolio-scaled": Method(lambda _, c: scaled_portfolio),
+}
+"""All methods, by the name they have in the tables. Sizes are shares of eps (of a step that changes every pixel by
+eps, of the methods whose steps have a Euclidean length; `FrankWolfe` a momentum, `SoftGates` a softness)."""
+
+
+def chosen(names: str) -> dict[str, Method]:
+    """The methods of a comma-separated list, or ``all``; the control is always among them.
+
+    Raises:
+        InputError: no such method.
+    """
+    wanted = list(METHODS) if names == "all" else [name.strip() for name in names.split(",")]
+    for name in wanted:
+        if name not in METHODS:
+            raise InputError("methods", f"all, or some of {', '.join(METHODS)}", repr(name))
+    return {name: METHODS[name] for name in METHODS if name in {CONTROL, *wanted}}
+
+
+def tuned(case: Case, name: str) -> float | None:
+    """The size that was best on other images (`latentopt bench attack --tune`); None where nothing was tuned."""
+    return TUNED.get(case.data, {}).get(name)
+
+
+def ablations(case: Case) -> dict[str, dict[str, Attack]]:
+    """ADR-GD with each of its parts left out or exchanged: of the authors' code, and of the printed form."""
+    a_x = A_X.get(case.data, 1.0)
+    forms: dict[str, tuple[Callable[..., ADRGD], Optimizer, dict[str, dict[str, Any]]]] = {
+        "adr-gd-reference": (
+            reference,
+            GD(lr=a_x, clip=1.0),
+            {
+                "whole": {},
+                "without logit normalisation": {"scale": "none"},
+                "without resynchronisation": {"resync": None},
+                "sum instead of max": {"reduce": "sum"},
+                "without norms": {"distances": Distances("none")},
+            },
+        ),
+        "adr-gd-paper": (
+            paper,
+            GD(lr=a_x, normalize=True),
+            {
+                "whole": {},
+                "with logit normalisation": {"scale": "norm"},
+                "with resynchronisation": {"resync": RESYNC},
+                "max instead of sum": {"reduce": "max"},
+                "without norms": {"distances": Distances("none")},
+            },
+        ),
+    }
+    return {
+        form: {
+            **{name: single(build(case, **changes), a_step=PASSES) for name, changes in parts.items()},
+            "without activation variables": single(plain),
+        }
+        for form, (build, plain, parts) in forms.items()
+    }
