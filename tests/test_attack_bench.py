@@ -28,7 +28,7 @@ def linear() -> Case:
     return Case("linear", LINEAR, x, torch.zeros(4, dtype=torch.long), 0.1, "random")
 
 
-def bare(count: int = 3) -> Case:
+def bare(count: int = 2) -> Case:
     (case,) = cases_of("bare", BARE, (0.01,), range(count), 0)
     return case
 
@@ -51,10 +51,10 @@ def test_an_attack_is_judged_by_the_images_it_returns():
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_takes_what_it_may_and_stays_in_its_set(name):
     case, method = bare(), METHODS[name]
-    judged = attacked(case, method.at(case), method.evaluations or 60)
+    judged = attacked(case, method.at(case), method.evaluations or 30)
     assert judged.told is not None
     assert judged.told.sum() == judged.backwards * len(case.x)
-    assert judged.told.max() <= (method.evaluations or 60)
+    assert judged.told.max() <= (method.evaluations or 30)
     assert judged.inside.all()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -45,7 +46,7 @@ def attack(
     Args:
         networks: all, or some of mnist-pgd, mnist-clean, cnn-a-adv, resnet2b, cifar-base, marabou-large, resnet20,
             squeezenet (from LATENTOPT_DATA), vgg19, wide-resnet (random weights), between commas.
-        eps: radii between commas, in units of pixels in [0, 1]; default each network's own.
+        eps: radii between commas, for pixels in [0, 1], such as .1 or 8/255; default each network's own.
         images: the first so many test images; default 100, 20 of ImageNet.
         evaluations: gradient evaluations of an image in the curve, between commas.
         budget: gradient evaluations of an image in the other parts.
@@ -64,7 +65,7 @@ def attack(
         raise InputError("part", f"one of {', '.join(get_args(Part))}", repr(part))
     settings["out"] = out or f"runs/bench/attack{'-tune' * tune}"
     bench = Bench("attack", settings)
-    radii = None if eps is None else _numbers("eps", eps, float)
+    radii = None if eps is None else _numbers("eps", eps, Fraction)
     for name, value in (("budget", budget), ("threads", threads), ("images", IMAGES if images is None else images)):
         positive(name, value, integer=True)
     nonnegative("seed", seed, integer=True)
@@ -89,15 +90,15 @@ def _count(data: str, images: int | None) -> int:
     return images or (FEW if data == "imagenet" else IMAGES)
 
 
-def _numbers(name: str, text: str, kind: type[int] | type[float]) -> tuple[Any, ...]:
-    """The numbers of a comma-separated list, > 0.
+def _numbers(name: str, text: str, kind: type[int] | type[Fraction]) -> tuple[Any, ...]:
+    """The numbers of a comma-separated list, > 0; whole ones, or fractions and decimals as float.
 
     Raises:
         InputError: one is not.
     """
     try:
-        numbers = tuple(kind(word) for word in text.split(","))
-    except ValueError as error:
+        numbers = tuple(kind(word) if kind is int else float(kind(word)) for word in text.split(","))
+    except (ValueError, ZeroDivisionError) as error:
         raise InputError(name, "numbers between commas", repr(text)) from error
     for number in numbers:
         positive(name, number, integer=kind is int)

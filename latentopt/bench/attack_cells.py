@@ -122,6 +122,7 @@ def _rows(cell: Cell) -> list[Row]:
             **common,
             "image": case.first + at,
             "label": int(case.y[at]),
+            "clean_error": bool(case.errors[at]),
             "success": bool(judged.success[at]),
             "inside": bool(judged.inside[at]),
             "margin": float(judged.margin[at]),

@@ -96,7 +96,7 @@ def portfolio(model: nn.Module, case: Case, evaluations: int) -> Found:
 
 def scaled_portfolio(model: nn.Module, case: Case, evaluations: int) -> Found:
     """The same stages, each as much shorter or longer as the budget is."""
-    starts = [stage.restarts * (stage.targets or 1) for stage in PORTFOLIO.stages]  # pyright: ignore
+    starts = [stage.restarts * int(stage.targets or 1) for stage in PORTFOLIO.stages]
     whole = sum(stage.steps * n for stage, n in zip(PORTFOLIO.stages, starts, strict=True))
     steps = [max(1, stage.steps * evaluations // whole) for stage in PORTFOLIO.stages]
     steps[0] = max(1, evaluations - sum(a * b for a, b in zip(steps[1:], starts[1:], strict=True)))  # what is left

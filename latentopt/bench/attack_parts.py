@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from latentopt.bench.attack_cells import Cell, curve, heading, table
 from latentopt.bench.attack_methods import CONTROL, METHODS, Method, ablations, tuned
-from latentopt.bench.attacked import Case, Judged, attacked, logits_of
-from latentopt.bench.references import Reference
+from latentopt.bench.attacked import Case, Judged, attacked
+from latentopt.bench.references import Reference, versions
 from latentopt.bench.report import Table
 
+LARGE = 10_000
+"""Images of more pixels are too many for what takes seconds on small ones."""
 UNBOXED = ", the paper's setting: pixels may leave [0, 1]"
 
 
@@ -29,8 +31,7 @@ class Runs:
 
     def __init__(self, case: Case) -> None:
         self.case, self.done = case, dict[tuple[str, int], Judged]()
-        errors = int((logits_of(case.model, case.x, case.batch_size).argmax(1) != case.y).sum())
-        self.note = f"{len(case.x)} images, of which {errors} are misclassified without an attack."
+        self.note = f"{len(case.x)} images, of which {int(case.errors.sum())} are misclassified without an attack."
         attacked(case, METHODS["adr-gd"].at(case), 1)  # first calls are slower
 
     def cell(self, part: str, name: str, method: Method, evaluations: int) -> Cell:
@@ -67,13 +68,15 @@ def others(runs: Runs, plan: Plan) -> Made:
     cells = [runs.cell("references", name, METHODS[name], plan.budget) for name in ours]
     missing = []
     for name, reference in plan.references.items():
+        if reference.long and runs.case.x[0].numel() > LARGE:
+            missing.append((name, "left out: takes minutes an image"))
+            continue
         try:
-            method = reference.method()
+            cells.append(runs.cell("references", name, reference.method(), plan.budget))
         except ImportError as error:
             missing.append((name, f"skipped: {error}"))
-        else:
-            cells.append(runs.cell("references", name, method, plan.budget))
-    yield table(f"{heading(runs.case)}: other packages", runs.note, cells, "portfolio", missing), cells
+    note = f"{runs.note} {versions()}"
+    yield table(f"{heading(runs.case)}: other packages", note, cells, "portfolio", missing), cells
 
 
 def without_parts(runs: Runs, plan: Plan) -> Made:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import torch
@@ -79,6 +79,11 @@ class Case:
     layers: tuple[int, ...] | None = None
     box: bool = True
     seed: int = 0
+
+    @cached_property
+    def errors(self) -> Tensor:
+        """What is misclassified without an attack (B,) bool."""
+        return logits_of(self.model, self.x, self.batch_size).argmax(1) != self.y
 
     @property
     def input_range(self) -> tuple[float, float]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
 import torch
@@ -126,3 +128,10 @@ REFERENCES: dict[str, Reference] = {
     "AutoAttack standard": Reference("pyautoattack", _autoattack, "portfolio", 1400, long=True),
 }
 """By the name they have in the tables. foolbox has no APGD."""
+
+
+def versions() -> str:
+    """The packages that are there, with their versions."""
+    names = dict.fromkeys(reference.package.split(".")[0] for reference in REFERENCES.values())
+    found = [f"{name} {metadata.version(name)}" for name in names if importlib.util.find_spec(name)]
+    return f"Packages: {', '.join(found) or 'none'}."
