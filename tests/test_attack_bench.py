@@ -37,15 +37,20 @@ def test_an_attack_is_judged_by_the_images_it_returns():
     case = linear()
     judged = attacked(case, lambda model, case, n: Found(case.x - case.eps), 1)
     assert judged.success.tolist() == [True, False, True, False]
-    assert judged.margin.tolist() == pytest.approx([0.2, -0.2, 0.5, -1.8], abs=1e-6)
+    assert judged.margin.tolist() == pytest.approx([0.2, -0.2, 0.1, -1.8], abs=1e-6)
     assert judged.inside.all()
     assert (judged.forwards, judged.backwards, judged.told) == (0, 0, None)
+    assert attacked(case, lambda model, case, n: Found(case.x + case.eps), 1).success.tolist() == [
+        False,
+        False,
+        True,
+        False,
+    ]
     outside = attacked(case, lambda model, case, n: Found(case.x - 1.1 * case.eps), 1)
-    assert not outside.success.any()
-    assert not outside.inside.any()
-    left = replace(case, x=torch.zeros_like(case.x))
-    assert not attacked(left, lambda model, case, n: Found(case.x - case.eps), 1).success.any()
-    assert attacked(left.unboxed(), lambda model, case, n: Found(case.x - case.eps), 1).success.all()
+    assert outside.success.tolist() == outside.inside.tolist() == case.errors.tolist() == [False, False, True, False]
+    left = replace(case, x=torch.zeros_like(case.x), y=torch.ones_like(case.y))
+    assert not attacked(left, lambda model, case, n: Found(case.x - case.eps), 1).inside.any()
+    assert attacked(left.unboxed(), lambda model, case, n: Found(case.x - case.eps), 1).inside.all()
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -67,7 +72,7 @@ def test_every_method_solves_what_is_linear(name):
 def test_parts_left_out_are_as_many_in_the_box_and_out_of_it():
     case = bare()
     for form, variants in ablations(case).items():
-        assert len(variants) == 6, form
+        assert len(variants) == 7, form
         for attack in variants.values():
             judged = attacked(case.unboxed(), attack, 4)
             assert judged.inside.all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -65,7 +65,7 @@ def attack(
         raise InputError("part", f"one of {', '.join(get_args(Part))}", repr(part))
     settings["out"] = out or f"runs/bench/attack{'-tune' * tune}"
     bench = Bench("attack", settings)
-    radii = None if eps is None else _numbers("eps", eps, Fraction)
+    radii = None if eps is None else _numbers("eps", eps, lambda word: float(Fraction(word)))
     for name, value in (("budget", budget), ("threads", threads), ("images", IMAGES if images is None else images)):
         positive(name, value, integer=True)
     nonnegative("seed", seed, integer=True)
@@ -90,14 +90,14 @@ def _count(data: str, images: int | None) -> int:
     return images or (FEW if data == "imagenet" else IMAGES)
 
 
-def _numbers(name: str, text: str, kind: type[int] | type[Fraction]) -> tuple[Any, ...]:
-    """The numbers of a comma-separated list, > 0; whole ones, or fractions and decimals as float.
+def _numbers(name: str, text: str, kind: Callable[[str], float]) -> tuple[Any, ...]:
+    """The numbers of a comma-separated list, > 0.
 
     Raises:
         InputError: one is not.
     """
     try:
-        numbers = tuple(kind(word) if kind is int else float(kind(word)) for word in text.split(","))
+        numbers = tuple(kind(word) for word in text.split(","))
     except (ValueError, ZeroDivisionError) as error:
         raise InputError(name, "numbers between commas", repr(text)) from error
     for number in numbers:

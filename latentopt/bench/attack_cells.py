@@ -18,12 +18,17 @@ if TYPE_CHECKING:
 class Cell:
     """One method with one budget on one case."""
 
-    part: str  # table, curve, ablation, references or tuning
-    group: str  # of the part: cells of a group and a case are compared
+    part: str  # table, curve, references, ablation or tuning
+    group: str  # the form of ADR-GD, or the method that is tuned; else the part
     name: str
     case: Case
     evaluations: int  # gradient evaluations that an image may take
     judged: Judged
+
+    @property
+    def label(self) -> str:
+        """In plots."""
+        return f"{self.group}: {self.name}" if self.part == "ablation" else self.name
 
     @property
     def rate(self) -> float:
@@ -137,16 +142,16 @@ def _rows(cell: Cell) -> list[Row]:
 
 def draw(cells: Sequence[Cell], figure: Figure) -> None:
     """Of each case success against gradient evaluations and against CPU seconds, a line for each method."""
-    boxed = [cell for cell in cells if cell.part != "ablation"] or list(cells)
-    cases = list(dict.fromkeys(heading(cell.case) for cell in boxed))
+    shown = [cell for cell in cells if cell.part != "ablation"] or list(cells)
+    cases = list(dict.fromkeys(heading(cell.case) for cell in shown))
     figure.set_size_inches(13, 4 * len(cases) + 1)
     panels = figure.subplots(len(cases), 2, squeeze=False, sharey="row")
     axes: tuple[tuple[str, Callable[[Cell], float]], ...] = (
-        ("gradient evaluations of an image, mean", lambda cell: cell.judged.backwards),
+        ("gradient evaluations that an image may take", lambda cell: cell.evaluations),
         ("CPU s of an image, mean", lambda cell: cell.judged.seconds / len(cell.case.x)),
     )
     for row, name in zip(panels, cases, strict=True):
-        mine = [cell for cell in boxed if heading(cell.case) == name]
+        mine = [cell for cell in shown if heading(cell.case) == name]
         for ax, (label, x) in zip(row, axes, strict=True):
             _lines(ax, mine, x)
             ax.set(xscale="log", xlabel=label, ylabel="success", title=name)
@@ -155,8 +160,8 @@ def draw(cells: Sequence[Cell], figure: Figure) -> None:
 
 
 def _lines(ax: Any, cells: Sequence[Cell], x: Callable[[Cell], float]) -> None:
-    for at, name in enumerate(dict.fromkeys(cell.name for cell in cells)):
-        unique = {cell.evaluations: cell for cell in cells if cell.name == name}
+    for at, name in enumerate(dict.fromkeys(cell.label for cell in cells)):
+        unique = {cell.evaluations: cell for cell in cells if cell.label == name}
         points = sorted((max(x(cell), 1e-6), cell.rate) for cell in unique.values())
         marker = "os^vD*"[at // 10 % 6]
         ax.plot(*zip(*points, strict=True), marker=marker, color=f"C{at % 10}", label=name, markersize=4, linewidth=1)

@@ -135,7 +135,7 @@ def reference(case: Case, **changes: Any) -> ADRGD:
     return ADRGD.reference(a_x=A_X.get(case.data, 1.0), **{**theirs, **changes})
 
 
-SHARES = (0.03, 0.1, 0.3, 1.0, 3.0)
+SHARES = (0.1, 0.3, 1.0, 3.0, 10.0)
 _SOFT = (0.03, 0.1, 0.3, 1.0)
 METHODS: dict[str, Method] = {
     "fgsm": Method(lambda _, c: single(FGSM), evaluations=1),
@@ -214,6 +214,7 @@ def ablations(case: Case) -> dict[str, dict[str, Attack]]:
         form: {
             **{name: single(build(case, **changes), a_step=PASSES) for name, changes in parts.items()},
             "without activation variables": single(plain),
+            CONTROL: single(PGD()),
         }
         for form, (build, plain, parts) in forms.items()
     }

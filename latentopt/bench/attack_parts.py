@@ -13,7 +13,7 @@ from latentopt.bench.report import Table
 
 LARGE = 10_000
 """Images of more pixels are too many for what takes seconds on small ones."""
-UNBOXED = ", the paper's setting: pixels may leave [0, 1]"
+UNBOXED = " (the paper's setting: pixels may leave [0, 1])"
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Runs:
         if (name, evaluations) not in self.done:
             attack = method.at(self.case, tuned(self.case, name))
             self.done[name, evaluations] = attacked(self.case, attack, evaluations)
-        return Cell(part, heading(self.case), name, self.case, evaluations, self.done[name, evaluations])
+        return Cell(part, part, name, self.case, evaluations, self.done[name, evaluations])
 
 
 Made = Iterator[tuple[Table, list[Cell]]]
@@ -83,12 +83,13 @@ def without_parts(runs: Runs, plan: Plan) -> Made:
     """Each form of ADR-GD without each of its parts, with and without the range of pixels."""
     for case, setting in ((runs.case, ""), (runs.case.unboxed(), UNBOXED)):
         for form, variants in ablations(case).items():
-            group = f"{heading(case)}: {form}{setting}, {plan.budget} gradient evaluations"
+            group = form + setting
             cells = [
                 Cell("ablation", group, name, case, plan.budget, attacked(case, attack, plan.budget))
                 for name, attack in variants.items()
             ]
-            yield table(group, runs.note, cells, "whole"), cells
+            title = f"{heading(case)}: {group}, {plan.budget} gradient evaluations"
+            yield table(title, runs.note, cells, "whole"), cells
 
 
 PARTS: dict[str, Callable[[Runs, Plan], Made]] = {

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
-from latentopt.bench.attack_cells import Cell, draw, heading, rows_of
+from latentopt.bench.attack_cells import Cell, heading, rows_of
 from latentopt.bench.attack_methods import Method
 from latentopt.bench.attacked import Case, attacked
 from latentopt.bench.report import Report, Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NOTE = (
     "Success and mean margin over all networks and radii of a data set; the best size of each method in bold: the one "
@@ -28,11 +33,11 @@ def tuning(cases: Sequence[Case], methods: Mapping[str, Method], budget: int) ->
     ]
     datasets = list(dict.fromkeys(case.data for case in cases))
     scores = {data: _scores([cell for cell in cells if cell.case.data == data]) for data in datasets}
-    constants = "\n".join(f'"{data}": {_best(scores[data])!r},' for data in datasets)
+    constants = "\n".join(f'"{data}": {json.dumps(_best(scores[data]))},' for data in datasets)
     tables = [_table(data, scores[data]) for data in datasets]
     named = ", ".join(heading(case) for case in cases)
     title = f"Sizes for attacks, {budget} gradient evaluations: {named}"
-    return Report(title, NOTE, tables, rows_of(cells), partial(draw, cells), f"```python\n{constants}\n```")
+    return Report(title, NOTE, tables, rows_of(cells), partial(_draw, scores), f"```python\n{constants}\n```")
 
 
 def _scores(cells: Sequence[Cell]) -> dict[tuple[str, float], Score]:
@@ -58,6 +63,18 @@ def _table(data: str, scores: Mapping[tuple[str, float], Score]) -> Table:
         for (name, size), (success, margin) in scores.items()
     ]
     return Table(data, "", ["method", "size", "success", "margin: mean"], rows)
+
+
+def _draw(scores: Mapping[str, Mapping[tuple[str, float], Score]], figure: Figure) -> None:
+    """Success by size: a panel for each data set, a line for each method."""
+    figure.set_size_inches(8, 4.5 * len(scores))
+    for ax, (data, own) in zip(figure.subplots(len(scores), 1, squeeze=False)[:, 0], scores.items(), strict=True):
+        for name in dict.fromkeys(name for name, _ in own):
+            points = [(size, success) for (method, size), (success, _) in own.items() if method == name]
+            ax.plot(*zip(*points, strict=True), "o-", label=name, markersize=3)
+        ax.set(xscale="symlog", xlabel="size", ylabel="success", title=data)
+        ax.grid(alpha=0.3)
+        ax.legend(fontsize=7)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -18,6 +18,7 @@ from latentopt.classification import cross_entropy, margin
 from latentopt.draws import Draws
 from latentopt.errors import InputError
 from latentopt.gates import sites
+from latentopt.rows import as_rows
 
 SLACK = 1e-6
 """By how much what an attack returns may lie outside its ball or the range of pixels, through rounding."""
@@ -29,7 +30,8 @@ RANDOM: dict[str, Pretrained] = {
 BARE = Pretrained(mnist_conv, None, "random", (0.1,))
 """What a smoke test attacks where there are no data: random weights, random images."""
 NETWORKS = {**CLASSIFIERS, **RANDOM}
-BATCH = {"mnist": 250, "cifar10": 100, "imagenet": 10}
+BATCH = {"mnist": 250, "cifar10": 100, "imagenet": 10, "random": 250}
+"""Images that an attack has at a time, by data set."""
 
 
 class Counted(nn.Module):
@@ -91,7 +93,7 @@ class Case:
 
     @property
     def batch_size(self) -> int:
-        return BATCH.get(self.data, 100)
+        return BATCH[self.data]
 
     def split(self) -> Iterator[Case]:
         """Parts of at most `batch_size` images."""
@@ -136,7 +138,8 @@ def attacked(case: Case, attack: Attack, evaluations: int) -> Judged:
         torch.manual_seed(case.seed)  # of outside packages
         took = timed(lambda: found.append(attack(model, case, evaluations)))
     forwards, backwards = model.forwards / len(case.x), model.backwards / len(case.x)
-    x, (low, high) = found[0].x.detach(), case.input_range
+    x = torch.where(as_rows(case.errors, case.x), case.x, found[0].x.detach())  # the clean image is a success already
+    low, high = case.input_range
     logits = logits_of(case.model, x, case.batch_size)
     distance = (x - case.x).flatten(1).abs().amax(1)
     pixels = x.flatten(1)
@@ -184,7 +187,7 @@ def cases_of(name: str, source: Pretrained, eps: tuple[float, ...] | None, image
     if not len(x):
         raise InputError("images", f"some that {source.images} has", f"those from {images.start} on")
     if source.weights is None:
-        y = logits_of(model, x, BATCH.get(source.images, 100)).argmax(1)
+        y = logits_of(model, x, BATCH[source.images]).argmax(1)
     layers = None
     if source.last:
         count = len(sites(model, x[:1]))
