@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from latentopt.bench.attack_tuned import TUNED
 from latentopt.bench.attacked import Attack, Case, Found
-from latentopt.classification import Loss
+from latentopt.classification import Loss, cross_entropy
 from latentopt.errors import InputError
 from latentopt.optimizers import (
     ADRGD,
@@ -186,35 +186,34 @@ def tuned(case: Case, name: str) -> float | None:
 def ablations(case: Case) -> dict[str, dict[str, Attack]]:
     """ADR-GD with each of its parts left out or exchanged: of the authors' code, and of the printed form."""
     a_x = A_X.get(case.data, 1.0)
-    forms: dict[str, tuple[Callable[..., ADRGD], Optimizer, dict[str, dict[str, Any]]]] = {
-        "adr-gd-reference": (
-            reference,
-            GD(lr=a_x, clip=1.0),
-            {
-                "whole": {},
-                "without logit normalisation": {"scale": "none"},
-                "without resynchronisation": {"resync": None},
-                "sum instead of max": {"reduce": "sum"},
-                "without norms": {"distances": Distances("none")},
-            },
-        ),
-        "adr-gd-paper": (
-            paper,
-            GD(lr=a_x, normalize=True),
-            {
-                "whole": {},
-                "with logit normalisation": {"scale": "norm"},
-                "with resynchronisation": {"resync": RESYNC},
-                "max instead of sum": {"reduce": "max"},
-                "without norms": {"distances": Distances("none")},
-            },
-        ),
+    common: dict[str, dict[str, Any]] = {"whole": {}, "without norms": {"distances": Distances("none")}}
+    theirs = {
+        **common,
+        "without logit normalisation": {"scale": "none"},
+        "without resynchronisation": {"resync": None},
+        "sum instead of max": {"reduce": "sum"},
     }
+    printed = {
+        **common,
+        "with logit normalisation": {"scale": "norm"},
+        "with resynchronisation": {"resync": RESYNC},
+        "max instead of sum": {"reduce": "max"},
+    }
+    control = single(PGD())
     return {
-        form: {
-            **{name: single(build(case, **changes), a_step=PASSES) for name, changes in parts.items()},
-            "without activation variables": single(plain),
-            CONTROL: single(PGD()),
-        }
-        for form, (build, plain, parts) in forms.items()
+        "adr-gd-reference": {
+            **{name: single(reference(case, **changes), a_step=PASSES) for name, changes in theirs.items()},
+            "without activation variables": single(GD(lr=a_x, clip=1.0), of_normalised),
+            CONTROL: control,
+        },
+        "adr-gd-paper": {
+            **{name: single(paper(case, **changes), a_step=PASSES) for name, changes in printed.items()},
+            "without activation variables": single(GD(lr=a_x, normalize=True)),
+            CONTROL: control,
+        },
     }
+
+
+def of_normalised(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy (B,) of logits (B, K) divided by their norm, as the authors' code has it."""
+    return cross_entropy(logits / logits.detach().norm(dim=1, keepdim=True), labels)

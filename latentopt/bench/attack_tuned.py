@@ -5,4 +5,27 @@ By data set; of each method its size (`latentopt.bench.attack_methods`).
 
 from __future__ import annotations
 
-TUNED: dict[str, dict[str, float]] = {}
+TUNED: dict[str, dict[str, float]] = {
+    "mnist": {
+        "gd": 3.0,
+        "momentum": 10.0,
+        "adam": 3.0,
+        "adagrad": 1.0,
+        "rmsprop": 3.0,
+        "frank-wolfe": 0.9,
+        "lbfgs": 10.0,
+        "adr-gd": 0.1,
+        "adr-gd-margin": 0.1,
+    },
+    "cifar10": {
+        "gd": 10.0,
+        "momentum": 10.0,
+        "adam": 1.0,
+        "adagrad": 3.0,
+        "rmsprop": 0.3,
+        "frank-wolfe": 0.9,
+        "lbfgs": 10.0,
+        "adr-gd": 1.0,
+        "adr-gd-margin": 0.1,
+    },
+}
