@@ -34,8 +34,6 @@ from latentopt.tasks.stages import FGSM, Portfolio, Stage
 CONTROL = "pgd"
 """What every other method is compared with: the `PGD` preset on the cross-entropy, never tuned here."""
 TARGETS = 9
-LOOKS = 3
-"""Forwards of `attack` that are not of a step: at the clean image, at the last iterate and at what is returned."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ def single(optimizer: Optimizer, loss: Loss = "ce", a_step: int = 1, targets: in
     return run
 
 
-def staged(stages: Sequence[Stage], model: nn.Module, case: Case, evaluations: int | None = None) -> Found:
+def staged(stages: Sequence[Stage], model: nn.Module, case: Case) -> Found:
     """Stages by `latentopt.attack`."""
     found = attack(
         model,
@@ -77,7 +75,6 @@ def staged(stages: Sequence[Stage], model: nn.Module, case: Case, evaluations: i
         case.eps,
         optimizer=Portfolio(tuple(stages)),
         seed=case.seed,
-        evaluations=evaluations,
         batch_size=case.batch_size,
     )
     return Found(found.x, found.backwards)
@@ -90,16 +87,19 @@ def restarted(model: nn.Module, case: Case, evaluations: int) -> Found:
 
 
 def portfolio(model: nn.Module, case: Case, evaluations: int) -> Found:
-    """The default of `latentopt.attack`, cut off where the budget ends."""
-    return staged(PORTFOLIO.stages, model, case, 2 * evaluations + LOOKS)
+    """The default of `latentopt.attack`, whole."""
+    return staged(PORTFOLIO.stages, model, case)
+
+
+STARTS = [stage.restarts * int(stage.targets or 1) for stage in PORTFOLIO.stages]
+WHOLE = sum(stage.steps * starts for stage, starts in zip(PORTFOLIO.stages, STARTS, strict=True))
+"""Gradient evaluations of an image that the portfolio does not break."""
 
 
 def scaled_portfolio(model: nn.Module, case: Case, evaluations: int) -> Found:
     """The same stages, each as much shorter or longer as the budget is."""
-    starts = [stage.restarts * int(stage.targets or 1) for stage in PORTFOLIO.stages]
-    whole = sum(stage.steps * n for stage, n in zip(PORTFOLIO.stages, starts, strict=True))
-    steps = [max(1, stage.steps * evaluations // whole) for stage in PORTFOLIO.stages]
-    steps[0] = max(1, evaluations - sum(a * b for a, b in zip(steps[1:], starts[1:], strict=True)))  # what is left
+    steps = [max(1, stage.steps * evaluations // WHOLE) for stage in PORTFOLIO.stages]
+    steps[0] = max(1, evaluations - sum(a * b for a, b in zip(steps[1:], STARTS[1:], strict=True)))  # what is left
     return staged([replace(stage, steps=n) for stage, n in zip(PORTFOLIO.stages, steps, strict=True)], model, case)
 
 
@@ -158,7 +158,7 @@ METHODS: dict[str, Method] = {
     "adr-gd-paper": Method(lambda _, c: single(paper(c), a_step=PASSES)),
     "adr-gd-reference": Method(lambda _, c: single(reference(c), a_step=PASSES)),
     "restarts": Method(lambda _, c: restarted),
-    "portfolio": Method(lambda _, c: portfolio),
+    "portfolio": Method(lambda _, c: portfolio, evaluations=WHOLE),
     "portfolio-scaled": Method(lambda _, c: scaled_portfolio),
 }
 """All methods, by the name they have in the tables. Sizes are shares of eps (of a step that changes every pixel by
