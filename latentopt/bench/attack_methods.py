@@ -187,7 +187,11 @@ def tuned(case: Case, name: str) -> float | None:
 def ablations(case: Case) -> dict[str, dict[str, Attack]]:
     """ADR-GD with each of its parts left out or exchanged: of the authors' code, and of the printed form."""
     a_x = TABLE_2[case.data]["a_x"]
-    common: dict[str, dict[str, Any]] = {"whole": {}, "without norms": {"distances": Distances("none")}}
+    common: dict[str, dict[str, Any]] = {
+        "whole": {},
+        "without norms": {"distances": Distances("none")},
+        "without noise": {"r": 0.0},
+    }
     theirs = {
         **common,
         "without logit normalisation": {"scale": "none"},
