@@ -163,8 +163,8 @@ def _rehearse(
     for name in ("evaluations", "seconds"):
         if settings[name] is not None:
             positive(name, settings[name], integer=name == "evaluations")
-    one_step = {"evaluations": 3, "seconds": None}  # the forwards before and after it, which solve takes in any case
-    attacked(classifier, image, label, target, {**settings, **one_step})
+    enough = 3 * (settings["restarts"] or 1) + 3  # with the looks before and after it
+    attacked(classifier, image, label, target, {**settings, "evaluations": enough, "seconds": None})
 
 
 def _draw(store: Store, rows: list[dict[str, Any]], images: Tensor, norm: Norm) -> list[Path]:
