@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from latentopt.bench.cells import Cell
 from latentopt.bench.methods import CONTROL, PAPERS_ALPHA, Method, ablations, alphas, tuned
 from latentopt.bench.runs import Nets, rate, run, steps_within
-from latentopt.optimizers import Optimizer
+from latentopt.optimizers import Distances, Optimizer
 
 PRINTED, PASSES, SECONDS = "one start", "equal passes", "equal CPU time"
 NOTES: dict[tuple[str, str], str] = defaultdict(
@@ -32,7 +32,7 @@ class Plan:
     starts: int  # where there are several
     seed: int
     control_steps: int = 200  # of each of the control's starts; its time is the budget of CPU time
-    probe: int = 20  # steps of the shorter run that finds what a step costs; a multiple of those that norms last
+    probe: int = Distances().refresh  # steps of the shorter run that finds what a step costs: norms are paid for once
 
     def shortened(self) -> Plan:
         """The plan of a smoke test."""

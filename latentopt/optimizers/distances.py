@@ -33,7 +33,7 @@ class Distances:
 
     kind: Kind = "probes"
     probes: int = 8
-    refresh: int = 20
+    refresh: int = 40
     own_gate: bool = False
     floor: float = 0.0
 
