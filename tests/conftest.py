@@ -1,6 +1,12 @@
-"""Property tests take few examples, the same ones in every run."""
+"""Property tests take few examples, the same ones in every run; all is done on one thread, as the tensors are small."""
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the programs that tests start
+
+import torch
 from hypothesis import settings
 
+torch.set_num_threads(1)
 settings.register_profile("latentopt", max_examples=25, deadline=None, database=None, derandomize=True)
 settings.load_profile("latentopt")

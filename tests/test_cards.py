@@ -129,7 +129,9 @@ def test_a_shipped_classifier_is_frozen_and_says_the_truth_about_itself(name):
     assert (ROOT / "models" / name / "weights.safetensors").stat().st_size < 2e6
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if "robust" in name else []) for name in CLASSIFIERS]
+)
 def test_a_shipped_classifier_is_as_good_as_its_card_says(name):
     if not (DATA / "mnist").is_dir():
         pytest.skip(f"needs MNIST under {DATA} (LATENTOPT_DATA)")

@@ -186,18 +186,18 @@ def test_apgd_is_its_algorithm_written_out(kind):
 
 @pytest.mark.parametrize(("function", "n"), [(rosenbrock, 4), (lambda x: x.square().sum(1), 10)])
 def test_cma_es_needs_about_as_many_evaluations_as_pycma(function, n):
-    """Of five seeds each, the medians of what it takes from (.5, ..., .5) to 1e-8."""
+    """Of three seeds each, the medians of what it takes from (.5, ..., .5) to 1e-8."""
     import cma
 
     theirs, population = [], 4 + int(3 * np.log(n))
-    for seed in range(1, 6):
+    for seed in (1, 2, 3):
         options = {"seed": seed, "verbose": -9, "ftarget": 1e-8, "popsize": population}
         search = cma.CMAEvolutionStrategy(np.full(n, 0.5), 0.3, options)
         search.optimize(lambda x: function(torch.tensor(x)[None]).item())
         theirs.append(search.result.evaluations)
     problem = Problem(lambda x: x, function, (n,), 1, like=torch.zeros(1).double())
     start = torch.full((1, n), 0.5).double()
-    losses = [solve(problem, CMAES(0.3), steps=800, start=start, seed=seed).history["loss"] for seed in range(5)]
+    losses = [solve(problem, CMAES(0.3), steps=500, start=start, seed=seed).history["loss"] for seed in range(3)]
     ours = [int((loss[:, 0] < 1e-8).nonzero()[0, 0]) * (population + 1) for loss in losses]
     assert np.median(ours) < 1.3 * np.median(theirs)
 
