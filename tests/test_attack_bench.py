@@ -9,10 +9,11 @@ from files import call
 from nets import refuses
 from torch import nn
 
-from latentopt.bench.attack_methods import CONTROL, METHODS, ablations, chosen
+from latentopt.bench.attack_methods import CONTROL, METHODS, ablations
 from latentopt.bench.attack_parts import Plan, Runs, others
 from latentopt.bench.attack_tuned import TUNED
 from latentopt.bench.attacked import BARE, NETWORKS, Case, Found, attacked, cases_of
+from latentopt.bench.choices import chosen
 from latentopt.bench.references import REFERENCES
 from latentopt.bench.statistics import signs, wilson
 
@@ -106,7 +107,7 @@ def test_intervals_and_signs_are_those_of_the_formulas():
 
 
 def test_names_are_those_of_methods_and_networks():
-    assert list(chosen("adam,fgsm")) == ["fgsm", CONTROL, "adam"]
+    assert list(chosen("methods", "adam,fgsm", METHODS, always=CONTROL)) == ["fgsm", CONTROL, "adam"]
     assert all(METHODS[name].sizes for sizes in TUNED.values() for name in sizes)
     assert {reference.ours for reference in REFERENCES.values()} <= set(METHODS)
     assert {"mnist-pgd", "squeezenet", "vgg19", "wide-resnet"} <= set(NETWORKS)

@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 from latentopt.bench.attack_cells import NOTE, Cell, draw, rows_of
-from latentopt.bench.attack_methods import chosen
+from latentopt.bench.attack_methods import CONTROL, METHODS
 from latentopt.bench.attack_parts import PARTS, Plan, Runs
 from latentopt.bench.attack_tuning import tuning
 from latentopt.bench.attacked import BARE, NETWORKS, Case, cases_of
-from latentopt.bench.attacked import chosen as chosen_networks
+from latentopt.bench.choices import chosen
 from latentopt.bench.references import REFERENCES
 from latentopt.bench.report import Bench, Report, Table, Written
 from latentopt.bench.timing import threads as pinned
@@ -69,8 +69,13 @@ def attack(
     for name, value in (("budget", budget), ("threads", threads), ("images", IMAGES if images is None else images)):
         positive(name, value, integer=True)
     nonnegative("seed", seed, integer=True)
-    plan = Plan(chosen(methods), REFERENCES, _numbers("evaluations", evaluations, int), budget)
-    sources = chosen_networks(networks)
+    plan = Plan(
+        chosen("methods", methods, METHODS, always=CONTROL),
+        REFERENCES,
+        _numbers("evaluations", evaluations, int),
+        budget,
+    )
+    sources = chosen("networks", networks, NETWORKS)
     bench.check_folder()
     if quick:
         plan = replace(plan, budgets=(4, 8), budget=8, references={n: r for n, r in REFERENCES.items() if not r.long})

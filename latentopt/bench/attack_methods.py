@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from latentopt.bench.attack_tuned import TUNED
 from latentopt.bench.attacked import Attack, Case, Found
 from latentopt.classification import Loss, cross_entropy
-from latentopt.errors import InputError
 from latentopt.optimizers import (
     ADRGD,
     APGD,
@@ -172,19 +171,6 @@ METHODS: dict[str, Method] = {
 }
 """All methods, by the name they have in the tables. Sizes are shares of eps (of a step that changes every pixel by
 eps, of the methods whose steps have a Euclidean length; `FrankWolfe` a momentum, `SoftGates` a softness)."""
-
-
-def chosen(names: str) -> dict[str, Method]:
-    """The methods of a comma-separated list, or ``all``; the control is always among them.
-
-    Raises:
-        InputError: no such method.
-    """
-    wanted = list(METHODS) if names == "all" else [name.strip() for name in names.split(",")]
-    for name in wanted:
-        if name not in METHODS:
-            raise InputError("methods", f"all, or some of {', '.join(METHODS)}", repr(name))
-    return {name: METHODS[name] for name in METHODS if name in {CONTROL, *wanted}}
 
 
 def tuned(case: Case, name: str) -> float | None:

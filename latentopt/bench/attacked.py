@@ -163,19 +163,6 @@ def logits_of(model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
     return torch.cat([model(part) for part in x.split(batch_size)])
 
 
-def chosen(names: str) -> dict[str, Pretrained]:
-    """The networks of a comma-separated list, or ``all``.
-
-    Raises:
-        InputError: no such network.
-    """
-    wanted = list(NETWORKS) if names == "all" else [name.strip() for name in names.split(",")]
-    for name in wanted:
-        if name not in NETWORKS:
-            raise InputError("networks", f"all, or some of {', '.join(NETWORKS)}", repr(name))
-    return {name: NETWORKS[name] for name in dict.fromkeys(wanted)}
-
-
 def cases_of(name: str, source: Pretrained, eps: tuple[float, ...] | None, images: range, seed: int) -> list[Case]:
     """A case for each radius, on the images of these numbers.
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from latentopt.bench import networks
 from latentopt.compiled import Compiled
 from latentopt.draws import Draws
-from latentopt.errors import InputError
 from latentopt.objectives import Unit
 from latentopt.problem import Problem
 from latentopt.sets import Box
@@ -74,16 +73,3 @@ CASES: dict[str, list[Case]] = {
     "vgg19": [Case("VGG19", networks.vgg19_cifar, (3, 32, 32), 16)],
     "wide-resnet": [Case("wide_resnet50_2, last block", networks.wide_resnet, (3, 224, 224), 2, last=3)],
 }
-
-
-def chosen(names: str) -> list[Case]:
-    """The cases of the networks in a comma-separated list, or of all.
-
-    Raises:
-        InputError: no such network.
-    """
-    wanted = list(CASES) if names == "all" else [name.strip() for name in names.split(",")]
-    for name in wanted:
-        if name not in CASES:
-            raise InputError("networks", f"all, or some of {', '.join(CASES)}", repr(name))
-    return [case for name in dict.fromkeys(wanted) for case in CASES[name]]

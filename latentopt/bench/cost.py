@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from latentopt.bench.cases import CASES, Case, chosen
+from latentopt.bench.cases import CASES, Case
+from latentopt.bench.choices import chosen
 from latentopt.bench.report import Bench, Report, Row, Table, Written
 from latentopt.bench.timing import Seconds, interleaved, timed
 from latentopt.bench.timing import threads as pinned
@@ -64,7 +66,7 @@ def cost(
     positive("seconds", seconds)
     for name, value in (("rounds", rounds), ("threads", threads)):
         positive(name, value, integer=True)
-    cases = CASES["a"][:2] if quick else chosen(networks)
+    cases = CASES["a"][:2] if quick else list(chain(*chosen("networks", networks, CASES).values()))
     bench.check_folder()
     turns = Turns(settings["seconds"], settings["rounds"])
     with pinned(threads):

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from latentopt.bench.tuned import TUNED
-from latentopt.errors import InputError
 from latentopt.optimizers import (
     ADRGD,
     APGD,
@@ -99,22 +98,6 @@ def methods(model: str) -> dict[str, Method]:
         ),
         "adr-gd-reference": Method(lambda _: reference(model)),
     }
-
-
-def chosen(model: str, names: str) -> dict[str, Method]:
-    """The methods of a comma-separated list, or ``all``; the control is always among them.
-
-    Raises:
-        InputError: no such method.
-    """
-    known = methods(model)
-    if names == "all":
-        return known
-    wanted = [name.strip() for name in names.split(",")]
-    for name in wanted:
-        if name not in known:
-            raise InputError("methods", f"all, or some of {', '.join(known)}", repr(name))
-    return {name: known[name] for name in dict.fromkeys([CONTROL, *wanted])}
 
 
 def tuned(model: str, restarts: bool, name: str) -> float | None:

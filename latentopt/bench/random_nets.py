@@ -8,7 +8,9 @@ from typing import Literal, get_args
 
 from latentopt.bench import plots
 from latentopt.bench.cells import NOTE, Cell, groups, rows_of, table
-from latentopt.bench.methods import Method, chosen
+from latentopt.bench.choices import chosen
+from latentopt.bench.methods import CONTROL, Method
+from latentopt.bench.methods import methods as known_methods
 from latentopt.bench.networks import WIDTHS
 from latentopt.bench.parts import NOTES, Plan, ablation_cells, alpha_cells, table_cells
 from latentopt.bench.report import Bench, Report, Written
@@ -73,7 +75,7 @@ def random_nets(
         nonnegative(name, value, integer=True)
     if tune and first_seed < FRESH:
         raise InputError("first_seed", f"one from {FRESH} on, for tuning", first_seed)
-    todo = chosen(model, methods)
+    todo = chosen("methods", methods, known_methods(model), always=CONTROL)
     bench.check_folder()
     plan = Plan(model, Nets(WIDTHS[model], tuple(range(first_seed, first_seed + seeds))), steps, starts, seed)
     if quick:
