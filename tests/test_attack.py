@@ -141,7 +141,7 @@ def test_with_radius_zero_an_attack_changes_nothing(optimizer, norm):
 )
 def test_a_batch_equals_its_samples_alone(settings):
     network, x = mlp(N, 8, K, seed=1), images(6)
-    y, eps = classes_of(network, x), torch.linspace(0.05, 0.3, 6).double()
+    y, eps = classes_of(network, x), torch.linspace(0.05, 0.6, 6).double()  # some break in the first stage, some never
     settings = {"steps": 20, **settings} if settings else {}
     together = attack(network, x, y, eps, **settings)
     in_batches = attack(network, x, y, eps, batch_size=4, **settings)
@@ -183,7 +183,7 @@ def test_costs_are_what_passes_through_the_model_and_budgets_hold():
     network = Counted(mlp(N, 8, K, seed=1))
     x = images()
     y = classes_of(network.module, x)
-    for budget in (None, 10, 57, 300):
+    for budget in (None, 10, 45, 46, 47, 48, 57, 300):
         network.forwards = network.backwards = 0
         found = attack(network, x, y, 0.08, evaluations=budget)
         assert (network.forwards, network.backwards) == (found.forwards.sum(), found.backwards.sum())

@@ -75,8 +75,10 @@ class Search:
         """A stage, on the samples that are not broken yet."""
         for targets in self._targets(stage):
             rows = (~self._succeeds(self.logits)).nonzero()[:, 0]
+            if not len(rows):
+                return
             budgets = self._left(rows, stage)
-            if not len(rows) or budgets is None:
+            if budgets is None:
                 return
             problem = self._problem(rows, stage.loss, targets)
             start = self.start
@@ -84,7 +86,7 @@ class Search:
                 start = self.clean
             result = solve(
                 problem,
-                self._method(stage),
+                self._method(stage, rows),
                 steps=stage.steps,
                 restarts=stage.restarts,
                 seed=self.terms.seed,
@@ -96,15 +98,18 @@ class Search:
             self._look_at_gradients(stage, result)
             self._keep(rows, number, targets, result)
 
-    def _method(self, stage: Stage) -> Optimizer:
+    def _asks_for_gates(self, stage: Stage) -> bool:
+        """Whether it is still to be found out if the model has the gates that a portfolio's stage would drive."""
+        return self.gated is None and self.terms.portfolio and isinstance(method(stage.optimizer), ADRGD)
+
+    def _method(self, stage: Stage, rows: Tensor) -> Optimizer:
         """The stage's optimiser; in a portfolio, where the model has no gates that it could drive, its descent."""
+        if self._asks_for_gates(stage):
+            self.gated = has_gates(self.model, self.clean[rows])
+            self.forwards = self.forwards.index_add(0, rows, torch.ones_like(rows))
         optimizer = method(stage.optimizer)
-        if not (self.terms.portfolio and isinstance(optimizer, ADRGD)):
-            return optimizer
-        if self.gated is None:
-            self.gated = has_gates(self.model, self.clean)
-            self.forwards = self.forwards + 1
-        return optimizer if self.gated else optimizer.descent
+        without = self.terms.portfolio and isinstance(optimizer, ADRGD) and not self.gated
+        return optimizer.descent if without else optimizer
 
     def _targets(self, stage: Stage) -> Iterator[Tensor | None]:
         """What is aimed at (B,), one after the other."""
@@ -118,9 +123,9 @@ class Search:
     def _left(self, rows: Tensor, stage: Stage) -> dict[str, Any] | None:
         """The budgets that are left, or None where they are not enough for a step of one gradient."""
         budgets: dict[str, Any] = {}
-        if self.terms.evaluations is not None and len(rows):
+        if self.terms.evaluations is not None:
             spent = int((self.forwards + self.backwards)[rows].max())
-            left = self.terms.evaluations - spent - 1  # the forward at the end
+            left = self.terms.evaluations - spent - 1 - self._asks_for_gates(stage)  # 1: the forward at the end
             if left < 3 * stage.restarts + 1:
                 return None
             budgets["evaluations"] = left
