@@ -36,3 +36,17 @@ def ssim(image: Tensor, reference: Tensor) -> Tensor:
     options = {"sigma": sigma, "data_range": 1.0, "reduction": "none", "return_full_image": True}
     _, full = structural_similarity_index_measure(image, reference, **options)
     return full[..., reach:-reach, reach:-reach].flatten(1).mean(1)
+
+
+def wilson(successes: int, count: int) -> tuple[float, float]:
+    """The 95 % interval of a rate of which ``successes`` of ``count`` trials are known (Wilson 1927); (0, 1) of none.
+
+    >>> [round(end, 3) for end in wilson(8, 10)]
+    [0.49, 0.943]
+    """
+    if not count:
+        return 0.0, 1.0
+    rate, spread = successes / count, 1.959964**2 / count  # the normal distribution's quantile for 95 %
+    centre = (rate + spread / 2) / (1 + spread)
+    reach = (spread * (rate * (1 - rate) + spread / 4)) ** 0.5 / (1 + spread)
+    return max(0.0, centre - reach), min(1.0, centre + reach)

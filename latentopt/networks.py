@@ -140,6 +140,11 @@ def like(module: nn.Module) -> Tensor:
     return torch.empty(0)
 
 
+def range_of(model: object) -> tuple[float, float]:
+    """The (low, high) of a classifier's valid inputs: its ``input_range``, [0, 1] where it says none."""
+    return getattr(model, "input_range", (0.0, 1.0))
+
+
 def require_eval(network: object) -> None:
     """Raise `InputError` where a network's BatchNorm would mix the samples of a batch."""
     if not isinstance(network, nn.Module):

@@ -284,6 +284,16 @@ class BoxAndBall(FeasibleSet):
         return self._farthest(-unit(grad), most, self.ball)
 
 
+def around(center: Tensor, eps: float | Tensor, norm: Norm, low: float, high: float) -> BoxAndBall:
+    """The points of the range [low, high] within ``eps`` of ``center`` (B, *features), which is in the range."""
+    return BoxAndBall(Box(low, high), (LinfBall if norm == "linf" else L2Ball)(center, eps))
+
+
+def length(change: Tensor, norm: Norm) -> Tensor:
+    """The norm (B,) of each sample of ``change`` (B, *features)."""
+    return change.reshape(len(change), -1).abs().amax(1) if norm == "linf" else sample_norm(change)
+
+
 def _check_eps(eps: float | Tensor) -> None:
     each = torch.as_tensor(eps)
     if not bool(((each >= 0) & each.isfinite()).all()):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from latentopt.bench.attacked import Case, Judged
 from latentopt.bench.report import Row, Table
-from latentopt.bench.statistics import signs, wilson
+from latentopt.bench.statistics import signs
+from latentopt.metrics import wilson
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

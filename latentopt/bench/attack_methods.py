@@ -90,6 +90,11 @@ def portfolio(model: nn.Module, case: Case, evaluations: int) -> Found:
     return staged(PORTFOLIO.stages, model, case)
 
 
+def ungated(model: nn.Module, case: Case, evaluations: int) -> Found:
+    """The portfolio with `PGD()` in the place of soft gates."""
+    return staged([replace(stage, optimizer=PGD()) for stage in PORTFOLIO.stages], model, case)
+
+
 STARTS = [stage.restarts * int(stage.targets or 1) for stage in PORTFOLIO.stages]
 WHOLE = sum(stage.steps * starts for stage, starts in zip(PORTFOLIO.stages, STARTS, strict=True))
 """Gradient evaluations of an image that the portfolio does not break."""
@@ -167,6 +172,7 @@ METHODS: dict[str, Method] = {
     "adr-gd-reference": Method(lambda _, c: single(reference(c), a_step=PASSES)),
     "restarts": Method(lambda _, c: restarted),
     "portfolio": Method(lambda _, c: portfolio, evaluations=WHOLE),
+    "portfolio-ungated": Method(lambda _, c: ungated, evaluations=WHOLE),
     "portfolio-scaled": Method(lambda _, c: scaled_portfolio),
 }
 """All methods, by the name they have in the tables. Sizes are shares of eps (of a step that changes every pixel by

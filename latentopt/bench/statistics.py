@@ -62,14 +62,6 @@ def reached(values: Sequence[float], best: Sequence[float]) -> float:
     return float((a >= b - TIE * np.abs(b)).mean())
 
 
-def wilson(successes: int, count: int) -> tuple[float, float]:
-    """The 95 % interval of a rate of which ``successes`` of ``count`` trials are known (Wilson's score interval)."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(successes, count).proportion_ci(0.95, "wilson")
-    return float(interval.low), float(interval.high)
-
-
 class Signs(NamedTuple):
     """One method against another, success by success."""
 

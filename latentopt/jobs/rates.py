@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-Z = 1.959964
-"""Quantile of the standard normal distribution for 95 %."""
+from latentopt.metrics import wilson
 
 
 class Share(NamedTuple):
@@ -27,12 +26,7 @@ class Share(NamedTuple):
         >>> [round(end, 3) for end in Share(8, 10).interval]
         [0.49, 0.943]
         """
-        if not self.whole:
-            return 0.0, 1.0
-        spread = Z**2 / self.whole
-        centre = (self.rate + spread / 2) / (1 + spread)
-        reach = (spread * (self.rate * (1 - self.rate) + spread / 4)) ** 0.5 / (1 + spread)
-        return max(0.0, centre - reach), min(1.0, centre + reach)
+        return wilson(self.part, self.whole)
 
 
 class Rates(NamedTuple):

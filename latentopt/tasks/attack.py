@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from latentopt.callbacks import Callback
 from latentopt.classification import Loss
 from latentopt.errors import InputError, positive
-from latentopt.networks import frozen, like, require_eval
+from latentopt.networks import frozen, like, range_of, require_eval
 from latentopt.optimizers import Optimizer
 from latentopt.sets import Norm
 from latentopt.tasks.adversarial import Adversarial, AttackWarning, joined
@@ -151,7 +151,7 @@ def _checked_inputs(
         raise InputError("x", f"shape {expected}", tuple(x.shape))
     if not bool(x.isfinite().all()):
         raise InputError("x", "finite values", "NaN or infinity")
-    low, high = getattr(model, "input_range", (0.0, 1.0))
+    low, high = range_of(model)
     least, most = x.min().item(), x.max().item()
     if least < low - SLACK or most > high + SLACK:
         raise InputError("x", f"values in the model's input_range [{low:g}, {high:g}]", f"[{least:.4g}, {most:.4g}]")
@@ -160,10 +160,16 @@ def _checked_inputs(
     radii = torch.as_tensor(eps, dtype=x.dtype, device=x.device)
     if radii.shape not in ((), (len(x),)):
         raise InputError("eps", f"a number, or one a sample, shape ({len(x)},)", f"shape {tuple(radii.shape)}")
-    widest = (high - low) * (1.0 if norm == "linf" else x[0].numel() ** 0.5)
+    widest = width(model, x, norm)
     if not bool(((radii >= 0) & (radii <= widest * (1 + SLACK)) & radii.isfinite()).all()):
         raise InputError("eps", f"from 0 to {widest:g}, the width of the inputs' range", eps)
     return x, radii.expand(len(x))
+
+
+def width(model: Callable[[Tensor], Tensor], x: Tensor, norm: Norm) -> float:
+    """The greatest distance of two inputs like ``x`` (B, *shape) in the model's range."""
+    low, high = range_of(model)
+    return (high - low) * (1.0 if norm == "linf" else x[0].numel() ** 0.5)
 
 
 def _checked_labels(y: Tensor, x: Tensor) -> Tensor:

@@ -16,10 +16,10 @@ from torch import Tensor
 from latentopt.classification import Fooled
 from latentopt.draws import Draws
 from latentopt.errors import InputError
-from latentopt.networks import frozen
-from latentopt.sets import Box, BoxAndBall, L2Ball, LinfBall
+from latentopt.networks import frozen, range_of
+from latentopt.sets import around
 from latentopt.tasks.adversarial import AttackWarning
-from latentopt.tasks.attack import attack
+from latentopt.tasks.attack import attack, width
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,7 @@ def check_attack(
     if not isinstance(eps, (int, float)) or not eps > 0:
         raise InputError("eps", "one number > 0", eps)
     settings = {"optimizer": "pgd", **settings}
-    low, high = getattr(model, "input_range", (0.0, 1.0))
-    widest = (high - low) * (1.0 if settings.get("norm", "linf") == "linf" else x[0].numel() ** 0.5)
+    widest = width(model, x, settings.get("norm", "linf"))
 
     def share(radius: float, **changes: Any) -> float:
         found = attack(model, x, y, radius, **{"steps": steps, **settings, **changes})
@@ -86,8 +85,7 @@ def _by_chance(
     model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, eps: float, settings: dict[str, Any], points: int = 10
 ) -> float:
     """Share of the samples for which one of some random points succeeds."""
-    ball = (LinfBall if settings.get("norm", "linf") == "linf" else L2Ball)(x, eps)
-    feasible = BoxAndBall(Box(*getattr(model, "input_range", (0.0, 1.0))), ball)
+    feasible = around(x, eps, settings.get("norm", "linf"), *range_of(model))
     fooled = Fooled(y, settings.get("targeted", False))
     found = torch.zeros_like(y, dtype=torch.bool)
     with frozen(model), torch.no_grad():

@@ -17,7 +17,7 @@ from latentopt.rows import as_rows
 from latentopt.samples import sample_norm
 from latentopt.sets import Norm
 from latentopt.tasks.adversarial import Adversarial
-from latentopt.tasks.attack import attack
+from latentopt.tasks.attack import attack, width
 
 
 def minimum_norm(
@@ -61,8 +61,7 @@ def minimum_norm(
     if settings["optimizer"] == "pgd":
         settings = {"loss": "margin", "steps": 50, **settings}
     best = attack(model, x, y, 0.0, **settings)  # whatever is wrong already
-    clean, (low, high) = best.x, getattr(model, "input_range", (0.0, 1.0))
-    widest = (high - low) * (1.0 if norm == "linf" else clean[0].numel() ** 0.5)
+    clean, widest = best.x, width(model, best.x, norm)
     found = torch.zeros_like(best.eps).masked_fill(~best.success, torch.inf)
     failed = torch.zeros_like(found)
     radius = _to_the_border(model, best, y.to(best.target), norm).clamp(max=widest).masked_fill(best.success, 0)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from latentopt.errors import InputError
-from latentopt.networks import frozen
-from latentopt.samples import sample_norm
+from latentopt.networks import frozen, range_of
+from latentopt.sets import length
 from latentopt.tasks.adversarial import Adversarial, AttackWarning
 from latentopt.tasks.attack import SLACK
 
@@ -51,7 +51,7 @@ def save_png(
     Warns:
         AttackWarning: some images that succeeded do so no longer, as files.
     """
-    low, high = getattr(model, "input_range", (0.0, 1.0))
+    low, high = range_of(model)
     paths = _paths(Path(folder), adversarial, names)
     rounded = _rounded(adversarial, low, high)
     try:
@@ -125,8 +125,7 @@ def _verified(
     x, clean, eps = adversarial.x, adversarial.clean, adversarial.eps
     files = torch.stack([_read(path) for path in paths]).to(x.device, torch.float64)
     files = (low + files * (high - low) / 255).to(x.dtype)
-    change = (files - clean).flatten(1)
-    distance = change.abs().amax(1) if adversarial.norm == "linf" else sample_norm(change)
+    distance = length(files - clean, adversarial.norm)
     with frozen(model):
         logits = torch.cat([model(part) for part in files.split(CHUNK)])
     succeeds = adversarial.fooled(logits, logits) & (distance <= eps + SLACK * (1 + eps))

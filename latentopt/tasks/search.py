@@ -15,12 +15,12 @@ from latentopt.callbacks import Callback
 from latentopt.classification import Fooled, Loss, Misclassify, loss_function, margin
 from latentopt.errors import InputError, LatentOptError
 from latentopt.gates import has_gates
+from latentopt.networks import range_of
 from latentopt.optimizers import ADRGD, Optimizer
 from latentopt.problem import Problem
 from latentopt.result import Result, versions
 from latentopt.rows import as_rows
-from latentopt.samples import sample_norm
-from latentopt.sets import Box, BoxAndBall, L2Ball, LinfBall, Norm
+from latentopt.sets import Norm, around, length
 from latentopt.solve import solve
 from latentopt.tasks.adversarial import Adversarial
 from latentopt.tasks.stages import Stage, Targets, method
@@ -52,7 +52,7 @@ class Search:
         self.model, self.clean, self.eps, self.terms = model, x, eps, terms
         self.start = start  # (B, *shape), instead of the stages' own; None: theirs
         self.gated: bool | None = None  # whether the model has gates, once that is known
-        self.range = getattr(model, "input_range", (0.0, 1.0))
+        self.range = range_of(model)
         self.warnings: list[str] = []
         self.forwards, self.backwards = torch.zeros_like(y), torch.zeros_like(y)
         self.clean_logits = self._logits(x)
@@ -108,8 +108,9 @@ class Search:
             self.gated = has_gates(self.model, self.clean[rows])
             self.forwards = self.forwards.index_add(0, rows, torch.ones_like(rows))
         optimizer = method(stage.optimizer)
-        without = self.terms.portfolio and isinstance(optimizer, ADRGD) and not self.gated
-        return optimizer.descent if without else optimizer
+        if isinstance(optimizer, ADRGD) and self.terms.portfolio and not self.gated:
+            return optimizer.descent
+        return optimizer
 
     def _targets(self, stage: Stage) -> Iterator[Tensor | None]:
         """What is aimed at (B,), one after the other."""
@@ -136,14 +137,14 @@ class Search:
         return budgets
 
     def _problem(self, rows: Tensor, loss: Loss, targets: Tensor | None) -> Problem:
-        clean, ball = self.clean[rows], LinfBall if self.terms.norm == "linf" else L2Ball
+        clean = self.clean[rows]
         aimed = None if targets is None else targets[rows]
         return Problem(
             self.model,
             Misclassify(loss, self.labels[rows], aimed),
             clean.shape[1:],
             len(rows),
-            BoxAndBall(Box(*self.range), ball(clean, self.eps[rows])),
+            around(clean, self.eps[rows], self.terms.norm, *self.range),
             self._fooled().take(rows),
             clean,
         )
@@ -235,8 +236,7 @@ class Search:
     def _distance(self) -> Tensor:
         """Of what was found from the clean inputs (B,); in the set, or there is a mistake here."""
         low, high = self.range
-        change = (self.x - self.clean).reshape(len(self.x), -1)
-        distance = change.abs().amax(1) if self.terms.norm == "linf" else sample_norm(change)
+        distance = length(self.x - self.clean, self.terms.norm)
         if bool((distance > self.eps + SLACK * (1 + self.eps)).any() or (self.x < low).any() or (self.x > high).any()):
             raise LatentOptError("an attack left its set; please report this")
         return distance
