@@ -64,7 +64,9 @@ def by_cost(runs: Runs, plan: Plan) -> Made:
 
 def others(runs: Runs, plan: Plan) -> Made:
     """Other packages, and beside them the methods of ours with the same settings."""
-    ours = dict.fromkeys([CONTROL, "portfolio", *(reference.ours for reference in plan.references.values())])
+    ours = dict.fromkeys(
+        [CONTROL, "portfolio", "portfolio-ungated", *(reference.ours for reference in plan.references.values())]
+    )
     cells = [runs.cell("references", name, METHODS[name], plan.budget) for name in ours]
     missing = []
     for name, reference in plan.references.items():
