@@ -6,6 +6,8 @@ import csv
 import gzip
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentopt.cli import main
+from latentopt.jobs.store import Shard, Store
 from latentopt.zoo import cards, datasets
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +44,21 @@ def call(capsys: pytest.CaptureFixture[str], *words: object) -> Said:
         code = stop.code
     captured = capsys.readouterr()
     return Said(code, captured.out, captured.err)
+
+
+@contextmanager
+def stopped_in_its_second_batch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Within, a job is interrupted when it is about to keep its second batch."""
+    add = Store.add
+
+    def stopped(store: Store, shard: Shard) -> None:
+        if store.done():
+            raise KeyboardInterrupt
+        add(store, shard)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "add", stopped)
+        yield
 
 
 def write_png(path: Path, pixels: np.ndarray) -> Path:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -11,40 +9,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import Counted, linear, mlp, near, rand, randn, refuses
+from labelled import CLASSES as K
+from labelled import INPUTS as N
+from labelled import Linear, classes_of, images
+from nets import Counted, mlp, near, rand, refuses
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
 import latentopt as lo
-from latentopt import Adversarial, AttackWarning, Portfolio, Stage, attack
+from latentopt import Portfolio, Stage, attack
 from latentopt.classification import margin
 from latentopt.optimizers import PGD
 from latentopt.sets import Norm
-
-N, K = 6, 4
-
-
-class Linear(nn.Module):
-    """Logits ``W x + b`` of flattened inputs."""
-
-    def __init__(self, classes: int = K, n: int = N, seed: int = 0) -> None:
-        super().__init__()
-        self.layer = nn.Linear(n, classes).double()
-        with torch.no_grad():
-            self.layer.weight.copy_(randn(classes, n, seed=seed))
-            self.layer.bias.copy_(0.1 * randn(classes, seed=seed + 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x.flatten(1))
-
-
-def images(count: int = 12, seed: int = 2) -> Tensor:
-    return rand(count, N, seed=seed).clamp(0.02, 1)
-
-
-def classes_of(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    with torch.no_grad():
-        return model(x).argmax(1)
 
 
 def greatest_sum(w: Tensor, x: Tensor, eps: float, norm: Norm) -> float:
@@ -329,85 +305,6 @@ def test_it_starts_from_what_it_is_given():
     assert (again.first_success[broken] <= 1).all()
 
 
-def warned(model: Callable[[Tensor], Tensor], x: Tensor, **more) -> Adversarial:
-    y = classes_of(model, x)
-    with pytest.warns(AttackWarning) as caught:
-        found = attack(model, x, y, 0.1, **{"optimizer": "pgd", "steps": 5, **more})
-    assert {str(each.message) for each in caught} == set(found.warnings)
-    return found
-
-
-def test_a_gradient_of_zero_is_said():
-    dead = nn.Sequential(nn.Linear(N, 5), nn.ReLU(), nn.Linear(5, K)).double()
-    with torch.no_grad():
-        linear(dead, 0).bias.fill_(-100)
-    assert "gradients" in warned(dead, images()).warnings[0]
-
-
-def test_outputs_that_are_probabilities_are_said():
-    assert "probabilities" in warned(nn.Sequential(Linear(), nn.Softmax(1)), images()).warnings[0]
-
-
-def test_a_randomised_model_is_said():
-    generator = torch.Generator().manual_seed(0)
-    model = Linear()
-    noisy = lambda x: model(x + 0.1 * torch.randn(x.shape, generator=generator, dtype=x.dtype))  # noqa: E731
-    assert "randomised" in warned(noisy, images()).warnings[0]
-
-
-def test_a_sound_model_warns_of_nothing():
-    network, x = mlp(N, 8, K, seed=1), images()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert attack(network, x, classes_of(network, x), 0.1).warnings == ()
-
-
-X, Y = images(), classes_of(Linear(), images())
-WRONG = {
-    "x integers": ("x", {"x": (X * 255).long()}),
-    "x array": ("x", {"x": X.numpy()}),
-    "x NaN": ("x", {"x": X.index_fill(0, torch.tensor([1]), float("nan"))}),
-    "x out of range": ("x", {"x": 2 * X}),
-    "x of no batch": ("x", {"x": X[0]}),
-    "x empty": ("x", {"x": X[:0], "y": Y[:0]}),
-    "y floating": ("y", {"y": Y.double()}),
-    "y too long": ("y", {"y": torch.zeros(13).long()}),
-    "y one-hot": ("y", {"y": torch.zeros(12, 4).long()}),
-    "y too great": ("y", {"y": Y.index_fill(0, torch.tensor([2]), 4)}),
-    "y negative": ("y", {"y": Y.index_fill(0, torch.tensor([2]), -1)}),
-    "eps negative": ("eps", {"eps": -0.1}),
-    "eps NaN": ("eps", {"eps": float("nan")}),
-    "eps above the range": ("eps", {"eps": 1.5}),
-    "eps l2 above the range": ("eps", {"eps": 3.0, "norm": "l2"}),
-    "eps of another length": ("eps", {"eps": torch.full((3,), 0.1)}),
-    "norm": ("norm", {"norm": "l1"}),
-    "loss": ("loss", {"loss": "hinge", "optimizer": "pgd"}),
-    "steps": ("steps", {"steps": 0, "optimizer": "pgd"}),
-    "restarts": ("restarts", {"restarts": 1.5, "optimizer": "pgd"}),
-    "start": ("start", {"start": "warm", "optimizer": "pgd"}),
-    "start of another shape": ("start", {"start": X[:3]}),
-    "targets": ("targets", {"targets": 0, "optimizer": "pgd"}),
-    "targets unknown": ("targets", {"targets": "most", "optimizer": "pgd"}),
-    "targets and targeted": ("targets", {"targets": "random", "targeted": True}),
-    "optimizer": ("optimizer", {"optimizer": "sgd"}),
-    "portfolio with steps": ("steps", {"steps": 10}),
-    "portfolio with targets": ("targets", {"targets": 3}),
-    "evaluations": ("evaluations", {"evaluations": 0}),
-    "seconds": ("seconds", {"seconds": -1.0}),
-    "batch_size": ("batch_size", {"batch_size": 0}),
-    "model of one logit": ("model", {"model": Linear(classes=1)}),
-    "model of images": ("model", {"model": lambda x: x[:, :, None]}),
-    "model of NaN": ("model", {"model": lambda x: Linear()(x) / 0}),
-    "model in training mode": ("network", {"model": nn.Sequential(nn.BatchNorm1d(N), nn.Linear(N, K)).double()}),
-}
-
-
-@pytest.mark.parametrize(("name", "changes"), WRONG.values(), ids=WRONG)
-def test_wrong_input_is_named_before_any_work(name, changes):
-    with refuses(name):
-        attack(**{"model": Linear(), "x": X, "y": Y, "eps": 0.1, **changes})
-
-
 def test_inputs_a_rounding_outside_their_range_are_clamped():
-    x = X.index_fill(0, torch.tensor([0]), 1 + 5e-7)
-    assert attack(Linear(), x, Y, 0.0).x.max() == 1
+    x = images().index_fill(0, torch.tensor([0]), 1 + 5e-7)
+    assert attack(Linear(), x, classes_of(Linear(), images()), 0.0).x.max() == 1

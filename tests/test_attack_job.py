@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from files import call, contents, table, write_classifier
+from files import call, contents, stopped_in_its_second_batch, table, write_classifier
 from nets import near
 from PIL import Image
 from safetensors.torch import load_file
@@ -17,7 +17,6 @@ import latentopt as lo
 from latentopt.classification import margin
 from latentopt.jobs.attack import Report, attack
 from latentopt.jobs.rates import Share, rates
-from latentopt.jobs.store import Store
 from latentopt.zoo import cards, datasets
 
 COUNT, EPS = 20, 0.03
@@ -126,17 +125,8 @@ def test_the_pictures_show_what_they_say(done):
 
 
 def test_a_job_stopped_in_its_second_batch_goes_on_and_ends_as_one_that_was_not(linear, tmp_path, monkeypatch, done):
-    add = Store.add
-
-    def stopped(store, shard):
-        if store.done():
-            raise KeyboardInterrupt
-        add(store, shard)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Store, "add", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            run(linear, tmp_path / "o", targets="all")
+    with stopped_in_its_second_batch(monkeypatch), pytest.raises(KeyboardInterrupt):
+        run(linear, tmp_path / "o", targets="all")
     assert len(list((tmp_path / "o" / "shards").iterdir())) == 1
     report = run(linear, tmp_path / "o", targets="all")
     assert table(tmp_path / "o") == table(done[0])

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from files import blobs, call, own_images, table
+from files import blobs, call, own_images, stopped_in_its_second_batch, table
 from safetensors.torch import load_file
 
 import latentopt as lo
 from latentopt.jobs.reconstruct import reconstruct
-from latentopt.jobs.store import Store
 from latentopt.operators import Downsample
 from latentopt.zoo import cards
 
@@ -62,15 +61,7 @@ def test_a_budget_is_part_of_what_a_job_is_and_a_stopped_job_goes_on_with_it(tmp
     words = ["reconstruct", "--model", "mnist-vae", "--targets", tmp_path / "a.npy", "--out", tmp_path / "out"]
     words += ["--steps", 9, "--restarts", 2, "--batch-size", 1, "--wandb", "disabled", "--device", "cpu"]
     budget = ["--evaluations", 20, "--patience", 50, "--seconds", 1000]
-    add = Store.add
-
-    def stopped(store, shard):
-        if store.done():
-            raise KeyboardInterrupt
-        add(store, shard)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Store, "add", stopped)
+    with stopped_in_its_second_batch(monkeypatch):
         assert call(capsys, *words, *budget).code == 130
     for changed in (["--evaluations", 21], ["--patience", 49], ["--seconds", 999]):
         said = call(capsys, *words, *budget, *changed)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from labelled import Linear, classes_of, images
 from nets import mlp, near, rand, refuses
-from test_attack import Linear, classes_of, images
 from torch import Tensor, nn
 
 from latentopt import AttackWarning, attack, check_attack, minimum_norm

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from files import blobs, call, contents, table
-
-from latentopt.jobs.store import Store
+from files import blobs, call, contents, stopped_in_its_second_batch, table
 
 COUNT, STEPS = 24, 40
 
@@ -65,15 +63,7 @@ def interrupted(tmp_path, monkeypatch, capsys) -> list[str]:
     """The command of a job of 3 targets that was stopped by Ctrl-C in its second batch."""
     np.save(tmp_path / "a.npy", blobs(3, seed=0))
     words = [*command(tmp_path, "out"), "--steps", "6"]
-    add = Store.add
-
-    def stopped(store, shard):
-        if store.done():
-            raise KeyboardInterrupt
-        add(store, shard)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Store, "add", stopped)
+    with stopped_in_its_second_batch(monkeypatch):
         said = call(capsys, *words)
     assert said.code == 130
     assert said.err.splitlines()[-1] == "latentopt: stopped; the same command goes on from here"
