@@ -40,6 +40,7 @@ class Problem:
         success: maps objective values (B,) and outputs to a mask (B,): these samples are solved; with ``take(rows)`` if
             it holds something for each sample. None: never.
         like: tensor whose dtype and device the inputs have; default float32 on the CPU.
+        penalty: function of the inputs (B, *shape) to (B,) that is added to the objective, a prior's say; None: none.
     """
 
     # What `solve` fills in for an optimiser:
@@ -56,11 +57,12 @@ class Problem:
         feasible: FeasibleSet | None = None,
         success: Success | None = None,
         like: Tensor | None = None,
+        penalty: Objective | None = None,
     ) -> None:
         positive("batch", batch, integer=True)
         self.network, self.objective, self.shape, self.batch = network, objective, tuple(shape), batch
         self.feasible = feasible or Free()
-        self.success = success
+        self.success, self.penalty = success, penalty
         self.like = torch.empty(0) if like is None else like.new_empty(0)
 
     def rows(self, sample: Tensor, draws: Draws, steps: int) -> Self:
@@ -69,6 +71,7 @@ class Problem:
         problem.network, problem.objective = take(self.network, sample), take(self.objective, sample)
         problem.feasible, problem.compiled = self.feasible.take(sample), None
         problem.success = self.success and take(self.success, sample)
+        problem.penalty = self.penalty and take(self.penalty, sample)
         problem.batch, problem.draws, problem.steps = len(sample), draws, steps
         return problem
 
@@ -82,23 +85,20 @@ class Problem:
         like = self.like.new_empty(self.batch, *self.shape)
         return self.feasible.project(self.feasible.sample(like, self.draws))
 
-    def loss(self, output: Tensor) -> Tensor:
-        """The objective (B,) of an output; differentiable.
+    def loss(self, output: Tensor, x: Tensor) -> Tensor:
+        """The objective (B,) of the output at ``x`` (B, *shape), the penalty included; differentiable.
 
         Raises:
             InputError: it is not one number a sample.
         """
-        loss = self.objective(output)
-        if getattr(loss, "shape", None) != output.shape[:1]:
-            came = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-            raise InputError("objective", f"one value a sample, shape ({len(output)},)", came)
-        return loss
+        loss = _each("objective", self.objective(output), len(output))
+        return loss if self.penalty is None else loss + _each("penalty", self.penalty(x), len(output))
 
     @torch.no_grad()
     def evaluate(self, x: Tensor) -> Evaluation:
         """One forward: the objective and the output at ``x`` (B, *shape)."""
         output = self.network(x)
-        return Evaluation(self.loss(output), output)
+        return Evaluation(self.loss(output, x), output)
 
     def gradient(self, x: Tensor) -> tuple[Evaluation, Tensor]:
         """One forward and one backward: the evaluation at ``x`` (B, *shape) and its gradient (B, *shape)."""
@@ -109,10 +109,18 @@ class Problem:
         x = x.detach().requires_grad_()
         with torch.enable_grad():
             output = self.network(x)
-            value = self.loss(output)
+            value = self.loss(output, x)
             (grad,) = torch.autograd.grad(value, x, torch.ones_like(value))
         return Evaluation(value.detach(), output.detach()), grad
 
     def call(self, owner: object, function: Callable[..., T], *args: Tensor | tuple[Tensor, ...]) -> T:
         """``function(*args)`` in compiled form where the problem is; see `latentopt.compiled.Compiled`."""
         return self.compiled(owner, function, *args) if self.compiled else function(*args)
+
+
+def _each(name: str, values: object, count: int) -> Tensor:
+    """The values, if they are one a sample."""
+    if not isinstance(values, Tensor) or values.shape != (count,):
+        came = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+        raise InputError(name, f"one value a sample, shape ({count},)", came)
+    return values

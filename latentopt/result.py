@@ -26,6 +26,7 @@ class Status(enum.IntEnum):
     NONFINITE = 2  # every restart met values that are not finite, again after it went back to its best
     STALLED = 3  # no restart was left, and at least one because its objective no longer fell
     STOPPED = 4  # a callback stopped the solve
+    DROPPED = 5  # of restarts: others of the sample were better (`keep`); never a sample's
 
 
 @dataclass(frozen=True, eq=False)

@@ -69,6 +69,7 @@ class Run:
     patience: int | None
     improvement: float
     compile: bool
+    keep: tuple[tuple[int, int], ...]
 
     def __post_init__(self) -> None:
         self.begun = time.perf_counter()
@@ -76,14 +77,15 @@ class Run:
         self.history = History(self.count)
         budgets = {name: _plain(getattr(self, name)) for name in ("evaluations", "seconds", "patience", "improvement")}
         settings = {name: _plain(getattr(self, name)) for name in ("steps", "restarts", "seed", "compile")}
+        settings["keep"] = [[int(t), int(count)] for t, count in self.keep]
         self.meta = {"optimizer": repr(self.optimizer), **settings, "budgets": budgets, "versions": versions()}
 
     def begin(self, start: Tensor | None) -> None:
-        """All rows at their starts; the first restart's is ``start`` (B, *shape), where there is one."""
+        """All rows at their starts; the first restarts' are ``start`` (k, B, *shape), where there are some."""
         indices = torch.arange(self.count, device=self.problem.like.device)
         x = self.of(indices).random_start()
         if start is not None:
-            x = torch.cat([start, x[len(start) :]])
+            x = torch.cat([start.flatten(0, 1), x[start.shape[0] * start.shape[1] :]])
         inf, zeros = x.new_full((self.count,), torch.inf), torch.zeros_like(indices)
         rows = Rows(x, x, inf, zeros.bool(), inf, inf, zeros)
         ended = Ended(torch.full_like(indices, IN), zeros, zeros)
@@ -174,6 +176,15 @@ class Run:
             self.rows, self.state = rows._replace(x=step.x), step.state
         else:
             self._look_closer(step)
+        for t, count in self.keep:
+            if t == self.t and len(self.indices):
+                self._keep(count)
+
+    def _keep(self, count: int) -> None:
+        """Of each sample's restarts that are in only the ``count`` best stay."""
+        best = self.parked.best.new_full((self.count,), torch.inf).index_copy(0, self.indices, self.rows.best)
+        place = best.reshape(self.restarts, -1).argsort(dim=0, stable=True).argsort(dim=0).flatten()[self.indices]
+        self._leave(torch.where(place < count, IN, Status.DROPPED))
 
     def _judged(self, value: Tensor, output: Tensor) -> tuple[Rows, Tensor | None]:
         """The rows after a look at their `x`, and which of them (rows,) are solved or stalled, if that is asked."""
@@ -278,7 +289,7 @@ class Run:
         """Of each sample: whether what is returned is solved; else how its restarts (restarts, B) ended."""
         success = self.problem.success
         solved = success(value, output).tolist() if success else [False] * len(value)
-        order = (Status.STOPPED, Status.BUDGET, Status.SOLVED, Status.STALLED, Status.NONFINITE)
+        order = (Status.STOPPED, Status.BUDGET, Status.SOLVED, Status.STALLED, Status.DROPPED, Status.NONFINITE)
         ends = [next(status for status in order if status in own) for own in ended.T.tolist()]
         # What was solved among other rows but, by rounding, is not alone has no more steps either.
         ends = [Status.BUDGET if status == Status.SOLVED else status for status in ends]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from latentopt.callbacks import Callback, Progress
@@ -34,6 +36,7 @@ def solve(
     seconds: float | None = None,
     patience: int | None = None,
     improvement: float = 1e-4,
+    keep: Sequence[tuple[int, int]] = (),
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 100,
     compile: bool = False,  # noqa: A002
@@ -55,7 +58,8 @@ def solve(
         restarts: independent starts of each sample, >= 1; the best is chosen by the objective.
         seed: of every random number. All samples share the starts and noise of a restart, so a batch gives what its
             samples give alone.
-        start: inputs (B, *shape), or a `Result`, for the first restart to start from; the others start at random.
+        start: inputs (B, *shape), or a `Result`, for the first restart to start from, or inputs (k, B, *shape) for the
+            first k restarts; the others start at random.
         evaluations: what each sample may cost, forwards and backwards of all its restarts together, those that close
             the solve included (one forward of each last iterate, one of what is returned). A sample takes its first
             step in any case, and another one only if it stays within the budget should that step be as dear as its
@@ -64,6 +68,8 @@ def solve(
         patience: a restart of a sample leaves when so many steps in a row, >= 1, have not lowered its best objective,
             ``b`` before them, to less than ``b - improvement * |b|``. None: never.
         improvement: see `patience`, >= 0.
+        keep: pairs (step, count), both >= 1 and the steps rising: after that step, of each sample's restarts that are
+            still in only the ``count`` best go on (successive halving, arXiv 1502.07943).
         checkpoint: file that holds the state of the solve, from which the same call goes on where it was stopped, and
             ends exactly as it would have. It stays when the solve ends: then the same call returns the same result.
         checkpoint_every: steps between two writes of it, >= 1.
@@ -80,16 +86,17 @@ def solve(
     counts = {"steps": steps, "restarts": restarts, "checkpoint_every": checkpoint_every}
     _check(counts, {"evaluations": evaluations, "seconds": seconds, "patience": patience})
     nonnegative("improvement", improvement)
+    keep = _halvings(keep)
     if not isinstance(seed, Integral):
         raise InputError("seed", "an integer", repr(seed))
     require_eval(problem.network)
-    first = None if start is None else _checked(problem, start.x if isinstance(start, Result) else start)
+    first = None if start is None else _checked(problem, restarts, start.x if isinstance(start, Result) else start)
     with ExitStack() as stack:
         for callback in callbacks:
             if close := getattr(callback, "close", None):
                 stack.callback(close)
         stack.enter_context(frozen(problem.network))
-        run = Run(problem, optimizer, steps, restarts, seed, evaluations, seconds, patience, improvement, compile)
+        run = Run(problem, optimizer, steps, restarts, seed, evaluations, seconds, patience, improvement, compile, keep)
         run.begin(first)
         file = Checkpoint(checkpoint, run, first) if checkpoint is not None else None
         if file:
@@ -116,13 +123,30 @@ def _check(counts: dict[str, int], budgets: dict[str, float | None]) -> None:
             positive(name, value, integer=name != "seconds")
 
 
-def _checked(problem: Problem, start: Tensor) -> Tensor:
-    """The start (B, *shape) in the dtype and on the device of the problem, in the feasible set to the last bit."""
+def _halvings(keep: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    pairs = tuple((pair[0], pair[1]) if len(pair) == 2 else pair for pair in keep)
+    for pair in pairs:
+        if len(pair) != 2:
+            raise InputError("keep", "pairs (step, count)", pair)
+        for number in pair:
+            positive("keep", number, integer=True)
+    if any(later[0] <= earlier[0] for earlier, later in pairwise(pairs)):
+        raise InputError("keep", "rising steps", pairs)
+    return pairs
+
+
+def _checked(problem: Problem, restarts: int, start: Tensor) -> Tensor:
+    """The starts (k, B, *shape) in the dtype and on the device of the problem, in the feasible set to the last bit."""
     expected = (problem.batch, *problem.shape)
-    if not isinstance(start, Tensor) or start.shape != expected:
-        raise InputError("start", f"a tensor of shape {expected}", getattr(start, "shape", type(start).__name__))
-    start = start.detach().to(problem.like)
-    inside = problem.feasible.project(start)
-    if not bool(((inside - start).abs() <= 1e-6).all()):
+    if not isinstance(start, Tensor) or expected not in (tuple(start.shape), tuple(start.shape[1:])):
+        came = tuple(start.shape) if isinstance(start, Tensor) else type(start).__name__
+        raise InputError("start", f"a tensor of shape {expected} or (k, {str(expected)[1:]}", came)
+    start = start.detach().to(problem.like).reshape(-1, *expected)
+    if not 1 <= len(start) <= restarts:
+        raise InputError("start", f"starts of 1 to {restarts} restarts", len(start))
+    rows = start.flatten(0, 1)
+    samples = torch.arange(problem.batch, device=rows.device).repeat(len(start))
+    inside = problem.feasible.take(samples).project(rows)
+    if not bool(((inside - rows).abs() <= 1e-6).all()):
         raise InputError("start", "a point of the feasible set", "one outside")
-    return inside
+    return inside.reshape(start.shape)

@@ -90,7 +90,7 @@ def test_the_steps_are_those_of_torch(name, schedule, factor):
     for t, x in enumerate(path(method, problem, start, 20 if schedule == "constant" else 10)[1:]):
         reference.zero_grad()
         reference.param_groups[0]["lr"] = 0.05 * factor(t)
-        problem.loss(network(theirs)).sum().backward()
+        problem.loss(network(theirs), theirs).sum().backward()
         reference.step()
         near(x, theirs.detach(), 1e-12)
 

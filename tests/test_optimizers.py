@@ -109,7 +109,7 @@ def test_a_step_reports_the_real_network_where_it_began_and_stays_in_the_set(met
     for _ in range(8):
         step = method.step(problem, x, state)
         near(step.here.output, network(x), 1e-5 if dtype == torch.float32 else 1e-12)
-        assert torch.equal(step.here.value, problem.loss(step.here.output))
+        assert torch.equal(step.here.value, problem.loss(step.here.output, x))
         assert torch.equal(feasible.project(step.x), step.x)
         assert torch.equal(step.x[~may_move], start[~may_move])
         assert step.x.dtype == dtype
@@ -193,7 +193,7 @@ def test_adam_is_that_of_torch(betas, schedule, factor):
         x, state, *_ = method.step(problem, x, state)
         reference.zero_grad()
         reference.param_groups[0]["lr"] = 0.05 * factor(t)
-        problem.loss(network(theirs)).sum().backward()
+        problem.loss(network(theirs), theirs).sum().backward()
         reference.step()
         near(x, theirs.detach(), 1e-12)
 

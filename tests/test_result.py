@@ -146,4 +146,5 @@ def test_the_numbers_of_statuses_are_those_of_files_that_exist():
         "NONFINITE": 2,
         "STALLED": 3,
         "STOPPED": 4,
+        "DROPPED": 5,
     }

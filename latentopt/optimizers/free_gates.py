@@ -161,7 +161,7 @@ class FreeGates(Gates):
         with torch.enable_grad():
             real, gated = dual(problem.network, x, switch, self.layers)
             constraint = torch.stack(constraints).sum(0)
-            total = problem.loss(self._scaled(gated, norms)) + beta * constraint  # eq. 9, minimised
+            total = problem.loss(self._scaled(gated, norms), x) + beta * constraint  # eq. 9, minimised
             grad, *grads = torch.autograd.grad(total.sum(), [x, *used])
         with torch.no_grad():
             real, constraint = real.detach(), constraint.detach()
@@ -169,7 +169,7 @@ class FreeGates(Gates):
             noisy = noisy or tuple(torch.zeros_like(n, dtype=torch.float32) for n in lengths)
             stuck = torch.stack([(n < self.delta) & (t - at > self.T_p) for n, at in zip(lengths, noisy, strict=True)])
             return _Moved(
-                here=Evaluation(problem.loss(real), real),
+                here=Evaluation(problem.loss(real, x), real),
                 grad=grad,
                 eta=tuple(self._moved(e, g, n) for e, g, n in zip(used, grads, lengths, strict=True)),
                 beta=self._beta(beta, constraint),

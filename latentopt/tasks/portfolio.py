@@ -15,5 +15,6 @@ PORTFOLIO = Portfolio(
         Stage(PGD(), "dlr", steps=30, start="random", targets=9),
     )
 )
-"""790 gradients of a sample that resists to the end (with ten classes or more). Chosen on images and radii of robust networks that the benchmark
-does not use; a network without piecewise-linear activations is attacked without the soft gates."""
+"""790 gradients of a sample that resists to the end (of ten classes or more). Chosen on images and radii of robust
+networks that the benchmark does not use; a network without piecewise-linear activations is attacked without the soft
+gates."""
