@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from latentopt import callbacks, gates, metrics, objectives, operators
 from latentopt.errors import InputError, LatentOptError
+from latentopt.generators import Generator
 from latentopt.jobs.track import Track
-from latentopt.networks import Classifier, Generator
+from latentopt.networks import Classifier
 from latentopt.optimizers import (
     ADRGD,
     APGD,

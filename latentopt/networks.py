@@ -1,4 +1,4 @@
-"""Wrappers that declare what a pretrained network expects and returns."""
+"""What a pretrained network expects and returns: classifiers, and what holds for every network."""
 
 from __future__ import annotations
 
@@ -9,56 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from latentopt.errors import InputError, positive
-
-
-class Generator(nn.Module):
-    """A pretrained generator: latents in, images in [0, 1] out.
-
-    Args:
-        module: any module from latents (B, *latent_shape) to images (B, C, H, W).
-        latent_shape: shape of one latent.
-        output_range: the (low, high) the module emits, mapped linearly to [0, 1].
-        start_scale: standard deviation of the normal random latents that a search starts from. Where the optimum
-            is hard to reach, smaller than the training's 1 is better (.2 on a DCGAN).
-
-    Raises:
-        InputError: `output_range` is empty, `start_scale` or a size is not positive. `output_shape`, which every task
-            calls, checks that `latent_shape` fits the module.
-    """
-
-    def __init__(
-        self,
-        module: nn.Module,
-        *,
-        latent_shape: Sequence[int],
-        output_range: tuple[float, float] = (0.0, 1.0),
-        start_scale: float = 1.0,
-    ) -> None:
-        super().__init__()
-        low, high = output_range
-        if not low < high:
-            raise InputError("output_range", "(low, high) with low < high", output_range)
-        positive("start_scale", start_scale)
-        for size in latent_shape:
-            positive("latent_shape", size, integer=True)
-        self.module = module
-        self.latent_shape, self.output_range, self.start_scale = tuple(latent_shape), (low, high), start_scale
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [0, 1] of latents ``z`` (B, *latent_shape)."""
-        if z.shape[1:] != self.latent_shape:
-            raise InputError("latents", f"shape (B, {', '.join(map(str, self.latent_shape))})", tuple(z.shape))
-        low, high = self.output_range
-        return (self.module(z) - low) / (high - low)
-
-    def latents(self, count: int, seed: int) -> Tensor:
-        """``count`` standard normal latents (count, *latent_shape), the generator's own distribution."""
-        z = torch.randn(count, *self.latent_shape, generator=torch.Generator().manual_seed(seed))
-        return z.to(like(self))
-
-    def output_shape(self) -> tuple[int, ...]:
-        """Shape of one image, found by a forward pass."""
-        return output_shape(self, torch.zeros(1, *self.latent_shape).to(like(self)), "latent_shape")
 
 
 class Classifier(nn.Module):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from latentopt.draws import Draws
-from latentopt.errors import InputError
+from latentopt.errors import InputError, positive
 from latentopt.samples import per_sample, sample_norm, unit
 
 Norm = Literal["linf", "l2"]
@@ -212,6 +212,37 @@ class L2Ball(FeasibleSet):
 
     def extreme(self, grad: Tensor) -> Tensor:
         return self.center - self.radius(grad) * unit(grad)
+
+
+@dataclass(frozen=True)
+class Sphere(FeasibleSet):
+    """The points at distance ``size`` > 0 from the origin, where high-dimensional normal latents lie; not convex."""
+
+    size: float
+
+    def __post_init__(self) -> None:
+        positive("Sphere.size", self.size)
+
+    def project(self, x: Tensor) -> Tensor:
+        direction = unit(x)
+        lost = per_sample(sample_norm(direction) == 0, x).bool()
+        return self.size * unit(torch.where(lost, torch.ones_like(x), direction))
+
+    def sample(self, like: Tensor, draws: Draws) -> Tensor:
+        return self.project(draws.normal(like, "start"))
+
+    def take(self, rows: Tensor) -> Sphere:
+        return self
+
+    @property
+    def norm(self) -> Norm:
+        return "l2"
+
+    def radius(self, like: Tensor) -> Tensor:
+        return torch.as_tensor(self.size, dtype=like.dtype, device=like.device)
+
+    def extreme(self, grad: Tensor) -> Tensor:
+        return -self.size * unit(grad)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,8 @@ import torch
 from nets import conv, mlp, near, randn, refuses
 from torch import nn
 
-from latentopt.networks import Classifier, Generator, frozen, like, output_shape, require_eval
+from latentopt.generators import Generator
+from latentopt.networks import Classifier, frozen, like, output_shape, require_eval
 
 
 def images(bias: float = 0.0) -> nn.Module:

@@ -12,12 +12,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from latentopt import metrics
+from latentopt.generators import Generator
 from latentopt.jobs import pictures
 from latentopt.jobs.store import Shard
 from latentopt.jobs.targets import Target
 from latentopt.jobs.track import figures
 from latentopt.jobs.tracking import Tracker
-from latentopt.networks import Generator
 from latentopt.objectives import Loss
 from latentopt.operators import Identity, Operator
 from latentopt.optimizers import Optimizer

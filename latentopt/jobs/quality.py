@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentopt.networks import Classifier, Generator
+from latentopt.generators import Generator
+from latentopt.networks import Classifier
 from latentopt.solve import solve
 from latentopt.tasks.attack import attack
 from latentopt.tasks.reconstruct import Reconstruction

@@ -7,12 +7,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from latentopt.errors import InputError, positive
-from latentopt.networks import Generator, frozen, like
+from latentopt.errors import InputError, nonnegative, positive
+from latentopt.generators import Generator
+from latentopt.networks import frozen, like
 from latentopt.objectives import MSE, Fit
-from latentopt.operators import Identity
+from latentopt.operators import Identity, Operator
+from latentopt.priors import Anywhere, Prior
 from latentopt.problem import Problem
-from latentopt.sets import Free
 
 
 class Reconstruction(Problem):
@@ -26,7 +27,10 @@ class Reconstruction(Problem):
         operator: what is known of an image (`latentopt.operators`).
         loss: distance of two measurements, (B, ...), (B, ...) to (B,) (`latentopt.objectives`).
         measured: the target is a measurement; None: decide by its shape, an image where both fit.
-        tolerance: a sample is solved once its loss is below this; None: never.
+        tolerance: a sample is solved once its loss, the prior's penalty included, is below this; None: never.
+        prior: what is known of latents (`latentopt.priors`).
+        noise: standard deviation of Gaussian noise that is added to the measurements of images, >= 0, in their units.
+        noise_seed: of that noise, which is drawn for each image by itself.
 
     Attributes:
         measurement: what is fitted (B, ...), where the generator is.
@@ -40,13 +44,17 @@ class Reconstruction(Problem):
         self,
         generator: Generator,
         target: Tensor,
-        operator: Callable[[Tensor], Tensor] | None = None,
+        operator: Operator | None = None,
         loss: Callable[[Tensor, Tensor], Tensor] | None = None,
         measured: bool | None = None,
         tolerance: float | None = None,
+        prior: Prior = Anywhere(),
+        noise: float = 0.0,
+        noise_seed: int = 0,
     ) -> None:
         if tolerance is not None:
             positive("tolerance", tolerance)
+        nonnegative("noise", noise)
         self.generator = generator
         self.operator = operator or Identity()
         target = _checked(target).to(like(generator))
@@ -57,16 +65,21 @@ class Reconstruction(Problem):
             expected = f"images (B, *{image_shape}) or measurements (B, *{shape})"
             raise InputError("target", expected, f"shape {tuple(target.shape)}")
         self.image = None if measured else target
+        if measured and noise:
+            raise InputError("noise", "0, as the targets are measurements already", noise)
         with torch.no_grad():
             self.measurement = target if measured else self.operator(target)
+            if noise:
+                self.measurement = self.operator.add_noise(self.measurement, noise, noise_seed)
         super().__init__(
             generator,
             Fit(loss or MSE(), self.operator, self.measurement),
             generator.latent_shape,
             len(target),
-            Free(generator.start_scale),
+            prior.feasible(generator),
             None if tolerance is None else lambda value, output: value < tolerance,
             target,
+            prior.penalty(),
         )
 
 

@@ -15,7 +15,8 @@ import yaml
 from torch import Tensor, nn
 
 from latentopt.errors import InputError
-from latentopt.networks import Classifier, Generator
+from latentopt.generators import Generator
+from latentopt.networks import Classifier
 from latentopt.zoo import torchvision_models
 from latentopt.zoo.content import folder
 from latentopt.zoo.weights import fill, one_line, parse_safetensors
@@ -30,6 +31,7 @@ class Card:
     """What a pretrained model is and how good it was measured to be; a kind adds the settings of its wrapper."""
 
     part: ClassVar[str]  # of the architecture that makes a model one of this kind
+    extras: ClassVar[tuple[str, ...]] = ()  # other parts that the wrapper takes
     wrapper: ClassVar[Callable[..., Generator | Classifier]]
 
     name: str
@@ -40,18 +42,18 @@ class Card:
     training: dict[str, Any] = field(default_factory=dict)  # recipe, data, seed, epochs, seconds, versions
     quality: dict[str, Any] = field(default_factory=dict)  # measured figures and the command that measures them
 
-    def wrapped(self, module: nn.Module) -> Generator | Classifier:
-        """The model around the module of its `part`."""
+    def wrapped(self, module: nn.Module, **extras: nn.Module) -> Generator | Classifier:
+        """The model around the module of its `part`, and its `extras`."""
         common = {f.name for f in fields(Card)}
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in common}
-        return type(self).wrapper(module, **own)
+        return type(self).wrapper(module, **own, **extras)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorCard(Card):
     """The card of a `latentopt.Generator`."""
 
-    part, wrapper = "generator", Generator
+    part, extras, wrapper = "generator", ("encoder",), Generator
 
     latent_shape: list[int]
     output_range: tuple[float, float]  # what the generator's module emits
@@ -141,11 +143,12 @@ def load(model: str | Path, device: str | torch.device | None = None) -> Generat
     if str(model).startswith(torchvision_models.PREFIX):
         return load_classifier(model, device)
     card = read_card(model)
-    module = build(card.architecture[card.part])
-    prefix, tensors = f"{card.part}.", read_weights(model, card)
-    state = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-    fill(module, state, find(model) / WEIGHTS, f"the card's {card.part}")
-    return _ready(card.wrapped(module), device)
+    tensors, parts = read_weights(model, card), dict[str, nn.Module]()
+    for part in (card.part, *(extra for extra in card.extras if extra in card.architecture)):
+        parts[part], prefix = build(card.architecture[part]), f"{part}."
+        state = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+        fill(parts[part], state, find(model) / WEIGHTS, f"the card's {part}")
+    return _ready(card.wrapped(parts.pop(card.part), **parts), device)
 
 
 def load_generator(model: str | Path, device: str | torch.device | None = None) -> Generator:

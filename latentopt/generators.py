@@ -1,0 +1,156 @@
+"""Generators: latents in, images in [0, 1] out; and their form for many evaluations."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from latentopt.errors import InputError, positive
+from latentopt.networks import like, output_shape
+
+
+class Generator(nn.Module):
+    """A pretrained generator: latents in, images in [0, 1] out.
+
+    Args:
+        module: any module from latents (B, *latent_shape) to images (B, C, H, W).
+        latent_shape: shape of one latent; or of several by name, which the module takes as keyword arguments: they
+            are optimised together, as one vector (`parts` separates them).
+        output_range: the (low, high) the module emits, mapped linearly to [0, 1].
+        start_scale: standard deviation of the normal random latents that a search starts from. Where the optimum
+            is hard to reach, smaller than the training's 1 is better (.2 on a DCGAN).
+        encoder: module from images (B, C, H, W) in [0, 1] to latents, (B, n), or (B, 2 n), their means first; None:
+            there is none.
+
+    Raises:
+        InputError: `output_range` is empty, `start_scale` or a size is not positive. `output_shape`, which every task
+            calls, checks that `latent_shape` fits the module.
+
+    >>> Generator(nn.Bilinear(2, 3, 1), latent_shape={"input1": (2,), "input2": (3,)}).latent_shape
+    (5,)
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        latent_shape: Sequence[int] | Mapping[str, Sequence[int]],
+        output_range: tuple[float, float] = (0.0, 1.0),
+        start_scale: float = 1.0,
+        encoder: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        low, high = output_range
+        if not low < high:
+            raise InputError("output_range", "(low, high) with low < high", output_range)
+        positive("start_scale", start_scale)
+        named, shape = dict[str, tuple[int, ...]](), tuple[int, ...]()
+        if isinstance(latent_shape, Mapping):
+            named = {name: tuple(sizes) for name, sizes in latent_shape.items()}
+            shape = (sum(map(prod, named.values())),)
+        else:
+            shape = tuple(latent_shape)
+        for size in [*shape, *(size for each in named.values() for size in each)]:
+            positive("latent_shape", size, integer=True)
+        self.module, self.encoder = module, encoder
+        self.latent_shape, self.output_range, self.start_scale = shape, (low, high), start_scale
+        self.part_shapes = named
+        self.conditions: dict[str, Tensor] = {}
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] of latents ``z`` (B, *latent_shape)."""
+        if z.shape[1:] != self.latent_shape:
+            raise InputError("latents", f"shape (B, {', '.join(map(str, self.latent_shape))})", tuple(z.shape))
+        given = {name: _as_many(name, value.to(z.device), len(z)) for name, value in self.conditions.items()}
+        image = self.module(**self.parts(z), **given) if self.part_shapes else self.module(z, **given)
+        low, high = self.output_range
+        return (image - low) / (high - low)
+
+    def parts(self, z: Tensor) -> dict[str, Tensor]:
+        """The latents (B, *shape) by name of ``z`` (B, n)."""
+        sizes = [prod(shape) for shape in self.part_shapes.values()]
+        flat = zip(self.part_shapes.items(), z.split(sizes, 1), strict=True)
+        return {name: part.reshape(len(z), *shape) for (name, shape), part in flat}
+
+    def given(self, **conditions: Tensor) -> Self:
+        """The same generator under conditions: keyword arguments of the module, one (B, ...) for each sample.
+
+        Every sample of a batch has its own class or attributes. One condition (1, ...) holds for all samples.
+        """
+        for name, value in conditions.items():
+            if not isinstance(value, Tensor) or not value.ndim or not len(value):
+                raise InputError(name, "a tensor (B, ...)", getattr(value, "shape", type(value).__name__))
+        conditioned = copy.copy(self)
+        conditioned.conditions = {**self.conditions, **conditions}
+        return conditioned
+
+    def take(self, rows: Tensor) -> Self:
+        """The generator of the samples ``rows`` (long)."""
+        own = {name: value[rows.to(value.device)] for name, value in self.conditions.items() if len(value) > 1}
+        return self.given(**own) if own else self
+
+    def latents(self, count: int, seed: int) -> Tensor:
+        """``count`` standard normal latents (count, *latent_shape), the generator's own distribution."""
+        z = torch.randn(count, *self.latent_shape, generator=torch.Generator().manual_seed(seed))
+        return z.to(like(self))
+
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of one image, found by a forward pass."""
+        first = self.given(**{name: value[:1] for name, value in self.conditions.items()})
+        return output_shape(first, torch.zeros(1, *self.latent_shape).to(like(self)), "latent_shape")
+
+    def fast(self) -> Self:
+        """A copy that computes the same up to rounding, sooner: for tasks that evaluate it many times.
+
+        BatchNorm is folded into the layer before it, within each `nn.Sequential`; convolutions in single precision run
+        with channels last. Sites of activations stay where they were. Where the copy does not reproduce the module, the
+        generator itself.
+        """
+        swift = copy.copy(self)
+        swift._modules = {**self._modules, "module": _folded(self.module)}  # the encoder is not evaluated often
+        z = swift.latents(2, seed=0)
+        first = {name: value[:1] for name, value in self.conditions.items()}
+        with torch.no_grad():
+            same = torch.allclose(swift.given(**first)(z), self.given(**first)(z), rtol=1e-4, atol=1e-5)
+        return swift if same else self
+
+
+def _as_many(name: str, condition: Tensor, count: int) -> Tensor:
+    """A condition for each of ``count`` rows, which are copies of its samples."""
+    copies, rest = divmod(count, len(condition))
+    if rest:
+        raise InputError(name, f"1 or {count} conditions, one a sample", len(condition))
+    return condition.repeat(copies, *[1] * (condition.ndim - 1))
+
+
+def _folded(module: nn.Module) -> nn.Module:
+    module = copy.deepcopy(module).eval().requires_grad_(False)
+    for sequence in [m for m in module.modules() if isinstance(m, nn.Sequential)]:
+        layers: list[nn.Module] = []
+        for layer in sequence:
+            merged = _merged(layers[-1], layer) if layers and isinstance(layer, _BatchNorm) else None
+            layers = [*layers[:-1], merged] if merged else [*layers, layer]
+        sequence._modules.clear()
+        for name, layer in enumerate(layers):
+            sequence.add_module(str(name), layer)
+    if all(p.dtype == torch.float32 for p in module.parameters()):
+        module = module.to(memory_format=torch.channels_last)
+    return module
+
+
+def _merged(layer: nn.Module, norm: _BatchNorm) -> nn.Module | None:
+    """The layer that does the work of both; None where there is none."""
+    if norm.running_mean is None or layer._forward_hooks or norm._forward_hooks:
+        return None
+    if isinstance(layer, nn.Linear):
+        return fuse_linear_bn_eval(layer, norm)
+    if isinstance(layer, nn.modules.conv._ConvNd):
+        return fuse_conv_bn_eval(layer, norm, transpose=layer.transposed)
+    return None
