@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,16 +10,40 @@ from hypothesis import strategies as st
 from nets import near, rand, randn, refuses
 from torch.nn import functional as F
 
-from latentopt.operators import Compose, Crop, Downsample, Hole, Identity, Mask, Operator
+from latentopt.operators import (
+    Bicubic,
+    Blur,
+    Compose,
+    Crop,
+    Downsample,
+    Gaussian,
+    Grey,
+    Hole,
+    Identity,
+    Mask,
+    MotionBlur,
+    Operator,
+    Physics,
+)
 
 OPERATORS: dict[str, Operator] = {
     "identity": Identity(),
     "mask": Mask((rand(20, 20) > 0.5).double()),
+    "mask of weights": Mask(rand(3, 20, 20)),
     "hole": Hole(7),
     "crop": Crop(9),
     "downsample": Downsample(4),
     "downsample by a fraction": Downsample(2.5),
+    "bicubic": Bicubic(4),
+    "bicubic by a fraction": Bicubic(2.5),
+    "grey": Grey(),
+    "blur": Blur(1.3),
+    "blur of a small radius": Blur(2, radius=1),
+    "motion blur": MotionBlur(5, 30),
+    "motion blur of even length": MotionBlur(4, -75.5),
+    "gaussian": Gaussian(30, seed=1),
     "compose": Compose([Hole(4), Downsample(5), Crop(2)]),
+    "compose of all kinds": Compose([Blur(1), Grey(), Bicubic(2), MotionBlur(3), Gaussian(50)]),
 }
 every_operator = pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS)
 
@@ -29,12 +56,20 @@ def test_operators_are_linear(operator, a, b, seed):
 
 
 @every_operator
+def test_operators_are_hashable_and_copied_and_pickled_exactly(operator):
+    hash(operator)
+    images = rand(1, 3, 20, 20)
+    for copied in (copy.deepcopy(operator), pickle.loads(pickle.dumps(operator))):
+        assert torch.equal(copied(images), operator(images))
+
+
+@every_operator
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_operators_keep_the_dtype_and_treat_each_image_by_itself(operator, dtype):
-    images = rand(3, 2, 20, 20, dtype=dtype)
+    images = rand(3, 3, 20, 20, dtype=dtype)
     measured = operator(images)
     assert measured.dtype == dtype
-    assert torch.equal(measured[1:2], operator(images[1:2]))
+    near(measured[1:2], operator(images[1:2]), 100 * torch.finfo(dtype).eps)
 
 
 def test_whole_downsampling_takes_the_mean_of_blocks():
@@ -112,9 +147,117 @@ def test_a_mask_that_does_not_broadcast_to_the_image_is_refused(mask, image):
         Mask(torch.ones(mask))(torch.zeros(2, *image))
 
 
-def test_a_mask_that_hides_everything_is_refused():
-    with refuses("mask"):
-        Mask(torch.zeros(4, 4))
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([0.0, 0.0], "all zeros"),
+        ([1.0, float("nan")], "finite"),
+        ([1.0, float("inf")], "finite"),
+        ([-0.5, 1.0], "-0.5"),
+    ],
+)
+def test_a_mask_that_hides_everything_or_is_not_of_weights_is_refused(values, words):
+    with refuses("mask", words):
+        Mask(torch.tensor(values))
+    with refuses("mask", "from 0 to 2"):
+        Mask(torch.tensor([0, 2]))
+
+
+def test_bicubic_downsampling_is_that_of_torch_and_keeps_constants():
+    images = rand(2, 3, 20, 30)
+    expected = F.interpolate(images, scale_factor=0.2, mode="bicubic", antialias=True)
+    assert torch.equal(Bicubic(5)(images), expected)
+    constant = torch.full((1, 1, 20, 30), 0.3, dtype=torch.float64)
+    near(Bicubic(2.5)(constant), constant[..., :8, :12], 1e-15)
+    near(Bicubic(1)(images), images, 1e-15)
+
+
+@pytest.mark.parametrize("factor", [0, 0.5, float("nan"), float("inf")])
+def test_a_bicubic_factor_that_does_not_fit_is_refused(factor):
+    with refuses("Bicubic.factor"):
+        Bicubic(factor)
+    with refuses("Bicubic.factor"):
+        Bicubic(3)(torch.zeros(1, 1, 6, 7))
+
+
+def test_grey_is_the_luma():
+    colours = torch.tensor([[1.0, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=torch.float64)[..., None, None]
+    expected = torch.tensor([1, 0.299, 0.587, 0.114], dtype=torch.float64).reshape(4, 1, 1, 1)
+    near(Grey()(colours.expand(4, 3, 2, 5)), expected.expand(4, 1, 2, 5), 1e-15)
+    for shape in [(1, 1, 4, 4), (1, 4, 4, 4), (3, 4, 4)]:
+        with refuses("image", "3 channels"):
+            Grey()(torch.zeros(shape))
+
+
+def test_compose_applies_nothing_of_an_image_with_the_wrong_channels():
+    with refuses("image"):
+        Compose([Grey(), Grey()])(torch.zeros(1, 3, 4, 4))
+
+
+def delta(size: int) -> torch.Tensor:
+    image = torch.zeros(1, 1, size, size, dtype=torch.float64)
+    image[..., size // 2, size // 2] = 1
+    return image
+
+
+def test_blur_is_a_normalised_gaussian_with_mirrored_borders():
+    offset = torch.arange(-5.0, 6, dtype=torch.float64)
+    square = offset[:, None].square() + offset.square()
+    density = (-square / (2 * 1.5**2)).exp()
+    near(Blur(1.5)(delta(21))[0, 0, 5:-5, 5:-5], density / density.sum(), 1e-15)
+    near(Blur(0.7, radius=2)(rand(2, 1, 1, 1).expand(2, 3, 6, 4)), rand(2, 1, 1, 1).expand(2, 3, 6, 4), 1e-15)
+    image, weights = rand(1, 1, 1, 4).expand(1, 1, 4, 4), Blur(1, radius=1).kernel()
+    mirrored = image[0, 0, 0][[1, 0, 1, 2, 3, 2]]
+    near(Blur(1, radius=1)(image)[0, 0, 0], mirrored.unfold(0, 3, 1) @ weights, 1e-15)
+
+
+@pytest.mark.parametrize("operator", [MotionBlur(5), MotionBlur(4, 30), MotionBlur(7, -100.5)])
+def test_motion_blur_of_a_delta_is_its_kernel(operator):
+    kernel = operator.kernel()
+    radius = len(kernel) // 2
+    expected = F.pad(kernel, (5 - radius,) * 4)
+    near(operator(delta(11))[0, 0], expected, 1e-15)
+    near(kernel.sum(), torch.tensor(1.0, dtype=torch.float64), 1e-15)
+    constant = torch.full((1, 2, 9, 9), 0.3, dtype=torch.float64)
+    near(operator(constant), constant, 1e-15)
+
+
+def test_motion_blur_follows_its_angle():
+    flat = torch.zeros(5, 5, dtype=torch.float64)
+    flat[2] = 0.2
+    near(MotionBlur(5).kernel(), flat, 1e-15)
+    near(MotionBlur(5, 90).kernel(), flat.T, 1e-15)
+    near(MotionBlur(5, 180).kernel(), flat, 1e-15)
+    near(MotionBlur(2).kernel()[1], torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64), 1e-15)
+    rising = MotionBlur(7, 45).kernel()  # counter-clockwise: from the lower left to the upper right
+    assert rising[2, 4] == rising[4, 2] > 0.1 > 1e-15 > rising[2, 2]
+    near(MotionBlur(1, 33).kernel(), torch.ones(1, 1, dtype=torch.float64), 1e-15)
+
+
+@pytest.mark.parametrize(
+    ("operator", "arguments", "name"),
+    [
+        *[(Blur, (sigma,), "Blur.sigma") for sigma in (0, -1, float("nan"), float("inf"))],
+        *[(Blur, (1, radius), "Blur.radius") for radius in (0, -1, 1.5)],
+        *[(MotionBlur, (length,), "MotionBlur.length") for length in (0, -1, 2.5)],
+        (MotionBlur, (3, float("nan")), "MotionBlur.angle"),
+    ],
+)
+def test_blurs_that_make_no_sense_are_refused(operator, arguments, name):
+    with refuses(name):
+        operator(*arguments)
+
+
+def test_a_blur_that_reaches_over_the_whole_image_is_refused():
+    with refuses("Blur.radius", "under 6 pixels"):
+        Blur(2)(torch.zeros(1, 1, 6, 9))
+    with refuses("MotionBlur.length", "under 4 pixels"):
+        MotionBlur(8)(torch.zeros(1, 1, 9, 4))
+
+
+def test_what_is_no_physics_is_refused():
+    with refuses("physics", "method A, got Linear"):
+        Physics(torch.nn.Linear(2, 2))
 
 
 def test_composition_applies_the_first_operator_first():

@@ -10,7 +10,20 @@ import yaml
 
 from latentopt.jobs.specs import describe, short_names
 from latentopt.objectives import L1, MSE, Huber, Loss
-from latentopt.operators import Compose, Crop, Downsample, Hole, Identity, Mask, Operator
+from latentopt.operators import (
+    Bicubic,
+    Blur,
+    Compose,
+    Crop,
+    Downsample,
+    Gaussian,
+    Grey,
+    Hole,
+    Identity,
+    Mask,
+    MotionBlur,
+    Operator,
+)
 from latentopt.optimizers import ADRGD, GD, NAMED, Adam, Distances, FreeGates, Optimizer, SoftGates
 
 
@@ -29,6 +42,8 @@ OBJECTS = [
     (Optimizer, ADRGD(gates=FreeGates(T_p=3, distances=Distances("exact")), descent=GD())),
     *[(Loss, loss) for loss in (MSE(), L1(), Huber(), Huber(0.5))],
     *[(Operator, operator) for operator in (Identity(), Hole(3), Crop(5), Downsample(2), Downsample(2.5))],
+    *[(Operator, operator) for operator in (Blur(1.5), Blur(2, 3), MotionBlur(5, 30.0), Gaussian(10, seed=3))],
+    *[(Operator, operator) for operator in (Grey(), Bicubic(2))],
     (Operator, Compose([Crop(20), Downsample(2.5), Compose([Identity()])])),
 ]
 
@@ -40,11 +55,13 @@ def test_a_described_object_is_parsed_to_an_equal_one(kind, value):
 
 @pytest.mark.parametrize(("field", "kind"), [("optimizer", Optimizer), ("operator", Operator), ("loss", Loss)])
 def test_every_short_name_stands_for_an_object_of_its_field(field, kind):
-    required = {"hole": {"size": 2}, "crop": {"size": 2}, "downsample": {"factor": 2}, "compose": {"operators": []}}
+    required = {"hole": {"size": 2}, "crop": {"size": 2}, "downsample": {"factor": 2}, "bicubic": {"factor": 2}}
+    required |= {"compose": {"operators": []}, "blur": {"sigma": 1.5}, "motionblur": {"length": 3}}
+    required |= {"gaussian": {"measurements": 5}}
     names = short_names("reconstruct")[field]
     assert names
     for name, stands_for in names.items():
-        if name == "mask":  # takes a tensor, which no recipe can hold
+        if name in ("mask", "physics"):  # take what no recipe can hold
             continue
         spec = stands_for if isinstance(stands_for, dict) else {"class_path": stands_for}
         value = parsed(kind, {**spec, **({"init_args": required[name]} if name in required else {})})

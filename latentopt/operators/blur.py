@@ -1,0 +1,93 @@
+"""Operators that blur and keep the image's size: the border is mirrored (its outermost pixel not repeated)."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from latentopt.errors import InputError, positive
+from latentopt.operators.base import Operator
+
+
+@dataclass(frozen=True)
+class Blur(Operator):
+    """Convolution with a Gaussian of standard deviation ``sigma`` pixels, one axis after the other, borders mirrored.
+
+    Args:
+        sigma: in pixels, > 0.
+        radius: the kernel has 2 radius + 1 pixels a side and sums to 1; ceil(3 sigma) where none is given. It must be
+            under the image's smaller side.
+    """
+
+    sigma: float
+    radius: int | None = None
+
+    def __post_init__(self) -> None:
+        positive("Blur.sigma", self.sigma)
+        if self.radius is not None:
+            positive("Blur.radius", self.radius, integer=True)
+
+    def kernel(self) -> Tensor:
+        """(2 radius + 1,), float64: the weights along one axis."""
+        radius = math.ceil(3 * self.sigma) if self.radius is None else self.radius
+        offset = torch.arange(-radius, radius + 1, dtype=torch.float64)
+        return (-(offset**2) / (2 * self.sigma**2)).softmax(0)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        kernel = self.kernel().to(image)
+        padded = _mirrored(image, len(kernel) // 2, "Blur.radius")
+        along_rows = F.conv2d(padded, kernel[None, None, None, :])
+        return F.conv2d(along_rows, kernel[None, None, :, None]).reshape(image.shape)
+
+
+@dataclass(frozen=True)
+class MotionBlur(Operator):
+    """The mean of the image along a line of ``length`` pixels through each pixel, borders mirrored.
+
+    The line is of ``length`` points one pixel apart, centred; a point between pixels counts for its four neighbours by
+    bilinear weights. So an odd length at 0 or 90 degrees is the plain mean of that many pixels.
+
+    Args:
+        length: in pixels, a whole number >= 1; 1 leaves the image as it is.
+        angle: in degrees, counter-clockwise from horizontal.
+
+    >>> MotionBlur(3).kernel()[1].tolist() == [1 / 3, 1 / 3, 1 / 3]
+    True
+    """
+
+    length: int
+    angle: float = 0.0
+
+    def __post_init__(self) -> None:
+        positive("MotionBlur.length", self.length, integer=True)
+        if not math.isfinite(self.angle):
+            raise InputError("MotionBlur.angle", "a finite number of degrees", self.angle)
+
+    def kernel(self) -> Tensor:
+        """(2 radius + 1, 2 radius + 1), float64, the radius being half of ``length``, rounded down; it sums to 1."""
+        radius = self.length // 2
+        along = torch.arange(self.length, dtype=torch.float64) - (self.length - 1) / 2
+        pixel = torch.arange(-radius, radius + 1, dtype=torch.float64)
+        angle = math.radians(self.angle)
+        row, column = (
+            (1 - (pixel - along[:, None] * slope).abs()).clamp_min(0) for slope in (-math.sin(angle), math.cos(angle))
+        )
+        return row.T @ column / self.length
+
+    def __call__(self, image: Tensor) -> Tensor:
+        kernel = self.kernel().to(image)
+        padded = _mirrored(image, len(kernel) // 2, "MotionBlur.length")
+        return F.conv2d(padded, kernel[None, None]).reshape(image.shape)
+
+
+def _mirrored(image: Tensor, radius: int, name: str) -> Tensor:
+    """(B C, 1, H + 2 radius, W + 2 radius): each channel by itself, its border mirrored."""
+    smaller = min(image.shape[-2:])
+    if radius >= smaller:
+        raise InputError(
+            name, f"a kernel that reaches under {smaller} pixels, the image's smaller side", f"{radius} pixels"
+        )
+    channels = image.reshape(-1, 1, *image.shape[-2:])
+    return F.pad(channels, (radius,) * 4, mode="reflect") if radius else channels

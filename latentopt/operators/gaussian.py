@@ -1,0 +1,98 @@
+"""Compressed sensing: few random projections of the whole image (Bora et al. 2017, arXiv:1703.03208)."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+
+import torch
+from torch import Tensor
+
+from latentopt.errors import InputError, nonnegative, positive
+from latentopt.operators.base import Operator
+
+DENSE = 2**26  # entries up to which a matrix is kept
+BLOCK = 2**22  # entries that are drawn at a time
+
+
+@dataclass(frozen=True)
+class Gaussian(Operator):
+    """``measurements`` random projections y = A x (B, m) of the image's n values, A's entries independent N(0, 1/m).
+
+    A is drawn on the CPU in float32 from ``seed``, m and n, so it is the same on every device and in every dtype. Up to
+    2**26 entries it is kept (of the two last used: 256 MiB each in float32); a larger one is never stored: each call,
+    and each gradient, draws its rows again, block by block, which takes seconds but gives the same values.
+
+    Args:
+        measurements: m, a whole number from 1 to n.
+        seed: a whole number from 0 to 2**63 - 1.
+
+    >>> import torch
+    >>> Gaussian(20)(torch.zeros(2, 3, 8, 8)).shape
+    torch.Size([2, 20])
+    """
+
+    measurements: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        positive("Gaussian.measurements", self.measurements, integer=True)
+        nonnegative("Gaussian.seed", self.seed, integer=True)
+        if self.seed >= 2**63:
+            raise InputError("Gaussian.seed", "at most 2**63 - 1", self.seed)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        n = prod(image.shape[1:])
+        if self.measurements > n:
+            raise InputError("Gaussian.measurements", f"at most {n}, the values of an image", self.measurements)
+        return _product(image.flatten(1), self.measurements, n, self.seed, False)
+
+
+@torch.library.custom_op("latentopt::gaussian", mutates_args=())
+def _product(x: Tensor, m: int, n: int, seed: int, transpose: bool) -> Tensor:
+    """A x (B, m) of x (B, n) or, ``transpose``, A^T x (B, n) of x (B, m). One operation to autograd and compilers."""
+    blocks = _blocks(m, n, seed, x.dtype, x.device)
+    if not transpose:
+        return torch.cat([x @ block.T for block in blocks], 1)
+    result, start = x.new_zeros(len(x), n), 0
+    for block in blocks:
+        result.addmm_(x[:, start : start + len(block)], block)
+        start += len(block)
+    return result
+
+
+@_product.register_fake
+def _(x: Tensor, m: int, n: int, seed: int, transpose: bool) -> Tensor:
+    return x.new_empty(len(x), n if transpose else m)
+
+
+def _save(ctx, inputs, output) -> None:
+    _, *ctx.matrix, ctx.transpose = inputs
+
+
+def _backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return _product(grad, *ctx.matrix, not ctx.transpose), None, None, None, None
+
+
+_product.register_autograd(_backward, setup_context=_save)
+
+
+def _blocks(m: int, n: int, seed: int, dtype: torch.dtype, device: torch.device) -> Iterable[Tensor]:
+    """The rows of A in blocks (rows, n), kept or drawn anew."""
+    return (_kept if m * n <= DENSE else _drawn)(m, n, seed, dtype, device)
+
+
+@lru_cache(maxsize=2)
+def _kept(m: int, n: int, seed: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+    with torch.inference_mode(False):  # else no later gradient could use them
+        return tuple(_drawn(m, n, seed, dtype, device))
+
+
+def _drawn(m: int, n: int, seed: int, dtype: torch.dtype, device: torch.device) -> Iterator[Tensor]:
+    size = max(1, BLOCK // n)
+    for start in range(0, m, size):
+        key = hashlib.blake2b(f"{seed}:{m}:{n}:{start}".encode(), digest_size=8)
+        generator = torch.Generator().manual_seed(int.from_bytes(key.digest(), "big"))
+        rows = torch.randn(min(size, m - start), n, generator=generator, dtype=torch.float32)
+        yield rows.div_(m**0.5).to(device=device, dtype=dtype)

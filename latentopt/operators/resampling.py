@@ -1,0 +1,70 @@
+"""Operators that make images smaller."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from latentopt.errors import InputError
+from latentopt.operators.base import Operator
+
+
+@dataclass(frozen=True)
+class Downsample(Operator):
+    """Average pooling: every pixel of the result is the mean of a block of ``factor`` x ``factor`` pixels.
+
+    The factor need not be whole (2.5: a pixel on a block's border counts for each block by the area it has there),
+    but it must divide height and width.
+
+    >>> import torch
+    >>> Downsample(2)(torch.arange(16.0).reshape(1, 1, 4, 4)).flatten().tolist()
+    [2.5, 4.5, 10.5, 12.5]
+    """
+
+    factor: float
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.factor < float("inf"):
+            raise InputError("Downsample.factor", "a number >= 1", self.factor)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        if self.factor == int(self.factor) and all(size % self.factor == 0 for size in image.shape[-2:]):
+            return F.avg_pool2d(image, int(self.factor))
+        rows, columns = (self._weights(size).to(image) for size in image.shape[-2:])
+        return rows @ image @ columns.T
+
+    def _weights(self, size: int) -> Tensor:
+        """(size / factor, size): the share that each pixel has in each block."""
+        blocks = round(size / self.factor)
+        if blocks < 1 or abs(blocks * self.factor - size) > 1e-6:
+            raise InputError("Downsample.factor", f"a divisor of the image's side {size}", self.factor)
+        start = torch.arange(blocks, dtype=torch.float64)[:, None] * self.factor
+        pixel = torch.arange(size, dtype=torch.float64)
+        overlap = torch.minimum(start + self.factor, pixel + 1) - torch.maximum(start, pixel)
+        return overlap.clamp_min(0) / self.factor
+
+
+@dataclass(frozen=True)
+class Bicubic(Operator):
+    """Bicubic downsampling with antialiasing: the kernel (a = -0.5) is widened by ``factor``, as Pillow does.
+
+    It is ``torch.nn.functional.interpolate(mode="bicubic", antialias=True)``, linear as its result is not clamped: it
+    can leave the image's range. Unlike averaging (`Downsample`), each pixel sees 4 x 4 blocks.
+
+    Args:
+        factor: a number >= 1 that divides height and width.
+    """
+
+    factor: float
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.factor < float("inf"):
+            raise InputError("Bicubic.factor", "a number >= 1", self.factor)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        sides = [round(size / self.factor) for size in image.shape[-2:]]
+        for size, side in zip(image.shape[-2:], sides, strict=True):
+            if side < 1 or abs(side * self.factor - size) > 1e-6:
+                raise InputError("Bicubic.factor", f"a divisor of the image's side {size}", self.factor)
+        return F.interpolate(image, sides, mode="bicubic", antialias=True)
