@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from latentopt.jobs.specs import describe, short_names
-from latentopt.objectives import L1, MSE, Huber, Loss
+from latentopt.objectives import L1, LPIPS, MSE, SSIM, Huber, Loss, WeightedSum
 from latentopt.operators import (
     Bicubic,
     Blur,
@@ -40,7 +40,8 @@ OBJECTS = [
     (Optimizer, GD(lr=2.0, normalize=True)),
     (Optimizer, ADRGD(gates=SoftGates(tau=0.7))),
     (Optimizer, ADRGD(gates=FreeGates(T_p=3, distances=Distances("exact")), descent=GD())),
-    *[(Loss, loss) for loss in (MSE(), L1(), Huber(), Huber(0.5))],
+    *[(Loss, loss) for loss in (MSE(), L1(), Huber(), Huber(0.5), SSIM(), LPIPS("vgg"))],
+    (Loss, WeightedSum([SSIM(), WeightedSum([L1()], [2.0])], [1.0, 0.5])),
     *[(Operator, operator) for operator in (Identity(), Hole(3), Crop(5), Downsample(2), Downsample(2.5))],
     *[(Operator, operator) for operator in (Blur(1.5), Blur(2, 3), MotionBlur(5, 30.0), Gaussian(10, seed=3))],
     *[(Operator, operator) for operator in (Grey(), Bicubic(2))],
@@ -58,10 +59,11 @@ def test_every_short_name_stands_for_an_object_of_its_field(field, kind):
     required = {"hole": {"size": 2}, "crop": {"size": 2}, "downsample": {"factor": 2}, "bicubic": {"factor": 2}}
     required |= {"compose": {"operators": []}, "blur": {"sigma": 1.5}, "motionblur": {"length": 3}}
     required |= {"gaussian": {"measurements": 5}}
+    required |= {"weightedsum": {"losses": [{"class_path": "latentopt.objectives.MSE"}], "weights": [1.0]}}
     names = short_names("reconstruct")[field]
     assert names
     for name, stands_for in names.items():
-        if name in ("mask", "physics"):  # take what no recipe can hold
+        if name in ("mask", "physics", "features"):  # take what no recipe can hold
             continue
         spec = stands_for if isinstance(stands_for, dict) else {"class_path": stands_for}
         value = parsed(kind, {**spec, **({"init_args": required[name]} if name in required else {})})
