@@ -53,10 +53,12 @@ def test_the_adjoint_is_the_one_of_the_inner_product(operator, height, width, ba
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_adjoint_follows_its_measurement_and_works_without_gradients(operator, dtype):
     y = operator(randn(2, 3, 8, 8)).to(dtype)
-    with torch.no_grad():
-        back = operator.adjoint(y, (3, 8, 8))
-    assert back.dtype == dtype
-    assert torch.equal(back, operator.adjoint(y, (3, 8, 8)))
+    expected = operator.adjoint(y, (3, 8, 8))
+    assert expected.dtype == dtype
+    for mode in (torch.no_grad(), torch.inference_mode()):
+        with mode:
+            assert torch.equal(operator.adjoint(y, (3, 8, 8)), expected)
+            assert torch.equal(operator.adjoint(y.clone(), (3, 8, 8)), expected)
 
 
 @every_operator

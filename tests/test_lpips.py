@@ -64,7 +64,11 @@ def test_it_is_the_distance_of_the_authors_package(net, suffix, tmp_path):
     assert ours.shape == (2,)
     assert ours.min() > 1e-4
     near(ours, theirs(net, features)(2 * image - 1, 2 * target - 1).flatten(), 1e-12)
-    near(loss(image[1:], target[1:]), ours[1:], 1e-12)
+
+
+def test_samples_are_by_themselves_and_equal_images_have_no_distance(alex):
+    loss, image, target = LPIPS("alex", alex), rand(2, 3, 64, 64), rand(2, 3, 64, 64, seed=1)
+    near(loss(image[1:], target[1:]), loss(image, target)[1:], 1e-12)
     near(loss(image, image), torch.zeros(2, dtype=torch.float64), 0)
 
 

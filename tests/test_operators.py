@@ -248,6 +248,14 @@ def test_blurs_that_make_no_sense_are_refused(operator, arguments, name):
         operator(*arguments)
 
 
+def test_a_tiny_blur_changes_nothing_and_a_huge_one_is_refused():
+    images = rand(1, 1, 4, 4)
+    assert torch.equal(Blur(1e-200)(images), images)
+    for operator, name in ((Blur(1e200), "Blur.radius"), (MotionBlur(10**9), "MotionBlur.length")):
+        with refuses(name):
+            operator(images)
+
+
 def test_a_blur_that_reaches_over_the_whole_image_is_refused():
     with refuses("Blur.radius", "under 6 pixels"):
         Blur(2)(torch.zeros(1, 1, 6, 9))

@@ -35,13 +35,14 @@ class Operator(ABC):
         >>> Crop(1).adjoint(torch.tensor([[[[7.0]]]]), (1, 1, 3)).flatten().tolist()
         [0.0, 7.0, 0.0]
         """
-        x = _start(measurement, image_shape)
-        with torch.enable_grad():
-            measured = self(x)
-        if measured.shape != measurement.shape:
-            raise InputError("measurement", f"shape {tuple(measured.shape)}", tuple(measurement.shape))
         keep = torch.is_grad_enabled() and measurement.requires_grad
-        return torch.autograd.grad(measured, x, measurement, create_graph=keep)[0]
+        with torch.inference_mode(False), torch.enable_grad():
+            x = _start(measurement, image_shape)
+            measured = self(x)
+            if measured.shape != measurement.shape:
+                raise InputError("measurement", f"shape {tuple(measured.shape)}", tuple(measurement.shape))
+            y = measurement.clone() if measurement.is_inference() else measurement
+            return torch.autograd.grad(measured, x, y, create_graph=keep)[0]
 
     def add_noise(self, measurement: Tensor, sigma: float, seed: int) -> Tensor:
         """The measurement (B, ...) plus Gaussian noise of standard deviation ``sigma``, in the measurement's units.

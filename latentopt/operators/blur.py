@@ -31,13 +31,15 @@ class Blur(Operator):
 
     def kernel(self) -> Tensor:
         """(2 radius + 1,), float64: the weights along one axis."""
-        radius = math.ceil(3 * self.sigma) if self.radius is None else self.radius
-        offset = torch.arange(-radius, radius + 1, dtype=torch.float64)
-        return (-(offset**2) / (2 * self.sigma**2)).softmax(0)
+        offset = torch.arange(-self._radius(), self._radius() + 1, dtype=torch.float64)
+        return (-((offset / self.sigma) ** 2) / 2).softmax(0)
+
+    def _radius(self) -> int:
+        return math.ceil(3 * self.sigma) if self.radius is None else self.radius
 
     def __call__(self, image: Tensor) -> Tensor:
+        padded = _mirrored(image, self._radius(), "Blur.radius")
         kernel = self.kernel().to(image)
-        padded = _mirrored(image, len(kernel) // 2, "Blur.radius")
         along_rows = F.conv2d(padded, kernel[None, None, None, :])
         return F.conv2d(along_rows, kernel[None, None, :, None]).reshape(image.shape)
 
@@ -77,9 +79,8 @@ class MotionBlur(Operator):
         return row.T @ column / self.length
 
     def __call__(self, image: Tensor) -> Tensor:
-        kernel = self.kernel().to(image)
-        padded = _mirrored(image, len(kernel) // 2, "MotionBlur.length")
-        return F.conv2d(padded, kernel[None, None]).reshape(image.shape)
+        padded = _mirrored(image, self.length // 2, "MotionBlur.length")
+        return F.conv2d(padded, self.kernel().to(image)[None, None]).reshape(image.shape)
 
 
 def _mirrored(image: Tensor, radius: int, name: str) -> Tensor:
