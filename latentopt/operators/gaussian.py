@@ -52,13 +52,14 @@ class Gaussian(Operator):
 @torch.library.custom_op("latentopt::gaussian", mutates_args=())
 def _product(x: Tensor, m: int, n: int, seed: int, transpose: bool) -> Tensor:
     """A x (B, m) of x (B, n) or, ``transpose``, A^T x (B, n) of x (B, m). One operation to autograd and compilers."""
-    blocks = _blocks(m, n, seed, x.dtype, x.device)
-    if not transpose:
-        return torch.cat([x @ block.T for block in blocks], 1)
-    result, start = x.new_zeros(len(x), n), 0
-    for block in blocks:
-        result.addmm_(x[:, start : start + len(block)], block)
-        start += len(block)
+    result, start = x.new_zeros(len(x), n if transpose else m), 0
+    for block in _blocks(m, n, seed, x.dtype, x.device):
+        rows = slice(start, start + len(block))
+        if transpose:
+            result.addmm_(x[:, rows], block)
+        else:
+            result[:, rows] = x @ block.T
+        start = rows.stop
     return result
 
 
