@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from latentopt import callbacks, gates, metrics, objectives, operators
+from latentopt import callbacks, gates, metrics, objectives, operators, priors
 from latentopt.errors import InputError, LatentOptError
 from latentopt.generators import Generator
 from latentopt.jobs.track import Track
@@ -31,6 +31,7 @@ from latentopt.solve import solve
 from latentopt.tasks.adversarial import Adversarial, AttackWarning
 from latentopt.tasks.attack import attack
 from latentopt.tasks.check_attack import check_attack
+from latentopt.tasks.inversion import reconstruct
 from latentopt.tasks.maximize import maximize
 from latentopt.tasks.minimum_norm import minimum_norm
 from latentopt.tasks.png import save_png
@@ -80,6 +81,8 @@ __all__ = [
     "minimum_norm",
     "objectives",
     "operators",
+    "priors",
+    "reconstruct",
     "save_png",
     "solve",
 ]

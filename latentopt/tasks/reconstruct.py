@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import Tensor
 
+from latentopt.draws import Draws
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.generators import Generator
 from latentopt.networks import frozen, like
@@ -44,7 +46,7 @@ class Reconstruction(Problem):
         self,
         generator: Generator,
         target: Tensor,
-        operator: Operator | None = None,
+        operator: Callable[[Tensor], Tensor] | None = None,
         loss: Callable[[Tensor, Tensor], Tensor] | None = None,
         measured: bool | None = None,
         tolerance: float | None = None,
@@ -65,11 +67,11 @@ class Reconstruction(Problem):
             expected = f"images (B, *{image_shape}) or measurements (B, *{shape})"
             raise InputError("target", expected, f"shape {tuple(target.shape)}")
         self.image = None if measured else target
-        if measured and noise:
-            raise InputError("noise", "0, as the targets are measurements already", noise)
+        if noise and (measured or not isinstance(self.operator, Operator)):
+            raise InputError("noise", "0 unless targets are images, and operator one of latentopt.operators", noise)
         with torch.no_grad():
             self.measurement = target if measured else self.operator(target)
-            if noise:
+            if noise and isinstance(self.operator, Operator):
                 self.measurement = self.operator.add_noise(self.measurement, noise, noise_seed)
         super().__init__(
             generator,
@@ -81,6 +83,19 @@ class Reconstruction(Problem):
             target,
             prior.penalty(),
         )
+
+    def samples(self, rows: Tensor) -> Self:
+        """The same of some targets ``rows`` (long)."""
+        part = self.rows(rows, Draws(0, torch.zeros_like(rows)), 0)
+        part.measurement = self.measurement[rows]
+        part.image = None if self.image is None else self.image[rows]
+        part.generator = self.generator.take(rows)
+        return part
+
+    def projected(self, starts: Tensor) -> Tensor:
+        """Starts (k, B, *latent_shape) in the feasible set."""
+        rows = torch.arange(self.batch, device=starts.device).repeat(len(starts))
+        return self.feasible.take(rows).project(starts.flatten(0, 1)).reshape(starts.shape)
 
 
 def measurement_shapes(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -93,9 +92,7 @@ class _Scattered(Guess):
     forwards: int
 
     def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor | None:
-        zero = problem.like.new_zeros(1, problem.batch, *problem.shape).expand(
-            restarts, *[-1] * (1 + len(problem.shape))
-        )
+        zero = problem.like.new_zeros(restarts, problem.batch, *problem.shape)
         return _around(zero, self.scale * wider, seed, first=False)
 
 
@@ -169,7 +166,8 @@ class Regression(Start):
 FEATURES = 512
 
 
-class Predictor(NamedTuple):
+@dataclass(frozen=True)
+class Predictor(Guess):
     """A fitted `Regression`."""
 
     measurements: Tensor  # (pool, features)
@@ -210,9 +208,7 @@ class Encoder(Start):
             error = (generator(encoded(generator, images)) - images).square().mean()
             chance = (images.roll(1, 0) - images).square().mean()
         if not error < 0.5 * chance:
-            raise InputError(
-                "encoder", "the encoder of this generator", "one that does not find the generator's own images"
-            )
+            raise InputError("encoder", "this generator's", "one that does not find the generator's own images")
         return _Encoded(self.noise, 2 * len(z))
 
 
@@ -273,7 +269,7 @@ def measured(generator: Generator, operator: Callable[[Tensor], Tensor], z: Tens
 
 
 def _around(centre: Tensor, noise: float, seed: int, first: bool) -> Tensor:
-    """Points around ``centre`` (k, B, *shape); all samples of a restart share its noise; with ``first``, the first has none."""
+    """Points around ``centre`` (k, B, *shape), the samples of a restart with the same noise; ``first``: the first none."""
     rows = torch.arange(len(centre), device=centre.device)
     drawn = noise * Draws(seed, rows).normal(centre[:, 0], "around")
     return centre + (drawn * per_sample((rows > 0).to(drawn), drawn) if first else drawn)[:, None]

@@ -1,0 +1,152 @@
+"""`latentopt.reconstruct`: good starts, many of them for a while, the best to the end, the unsolved once more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from latentopt.callbacks import Callback
+from latentopt.errors import InputError, positive
+from latentopt.generators import Generator
+from latentopt.optimizers import LBFGS, Optimizer
+from latentopt.priors import Anywhere, Prior
+from latentopt.result import Result, Status
+from latentopt.solve import solve
+from latentopt.tasks.reconstruct import Reconstruction
+from latentopt.tasks.starts import Guess, Regression, Start, start_named
+
+KEEP = ((20, 4), (60, 2))
+"""Which restarts go on by default: half of them or more are dropped as soon as they lie behind."""
+
+
+def reconstruct(
+    generator: Generator,
+    target: Tensor,
+    *,
+    operator: Callable[[Tensor], Tensor] | None = None,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+    prior: Prior = Anywhere(),
+    noise: float = 0.0,
+    measured: bool | None = None,
+    optimizer: Optimizer | str = LBFGS(memory=10),
+    start: Start | Guess | Tensor | Result | str = Regression(),
+    steps: int = 300,
+    restarts: int = 8,
+    keep: Sequence[tuple[int, int]] = KEEP,
+    tolerance: float | None = None,
+    rounds: int = 1,
+    seed: int = 0,
+    evaluations: int | None = None,
+    seconds: float | None = None,
+    patience: int | None = 60,
+    improvement: float = 0.01,
+    fast: bool = True,
+    callbacks: Sequence[Callback] = (),
+) -> Result:
+    """Latents whose images explain measurements: a generator inverted.
+
+    Args:
+        generator: a pretrained generator.
+        target, operator, loss, prior, noise, measured: as in `latentopt.Reconstruction`.
+        optimizer: a method, or its registered name.
+        start: ``regression`` (what kernel regression on samples of the generator predicts), ``nearest`` (of such
+            samples), ``encoder``, ``random``; an object of `latentopt.tasks.starts`; or latents, or a `Result`, as in
+            `latentopt.solve`.
+        steps, restarts, seed, evaluations, seconds, patience, improvement, callbacks: as in `latentopt.solve`, of each
+            round.
+        keep: as in `latentopt.solve`; pairs whose step is not under ``steps`` are left out.
+        tolerance: a target is solved once its loss is below this; None: never.
+        rounds: >= 1; targets that are not solved after one are tried once more, with other starts that lie twice as far
+            from each other, the first of them minus what was found: where a random network has another critical region
+            than the solution's, it lies there (Hand and Voroninski 2017, arXiv 1705.07576).
+        fast: evaluate `Generator.fast`, which computes the same up to rounding.
+
+    Returns:
+        A `Result` whose restarts are those of all rounds, in a row. Its forwards include the samples of the generator
+        that the start learnt from, shared out among the targets.
+
+    Raises:
+        InputError: as `latentopt.Reconstruction`, `latentopt.solve` and the start.
+    """
+    positive("rounds", rounds, integer=True)
+    if rounds > 1 and tolerance is None:
+        raise InputError("rounds", "1 without a tolerance, as nothing tells which targets are solved", rounds)
+    if isinstance(start, str):
+        start = start_named(start)
+    swift = generator.fast() if fast else generator
+    problem = Reconstruction(swift, target, operator, loss, measured, tolerance, prior, noise, seed)
+    guess = start.learn(swift, problem.operator, seed) if isinstance(start, Start) else start
+    settings = {
+        "steps": steps,
+        "restarts": restarts,
+        "evaluations": evaluations,
+        "seconds": seconds,
+        "patience": patience,
+        "improvement": improvement,
+        "keep": [pair for pair in keep if pair[0] < steps],
+        "callbacks": callbacks,
+    }
+    found = solve(problem, optimizer, seed=seed, start=_starts(guess, problem, restarts, seed), **settings)
+    if isinstance(start, Start) and isinstance(guess, Guess):
+        found = replace(found, forwards=found.forwards + -(-guess.forwards // problem.batch))
+    for number in range(1, rounds):
+        left = torch.tensor([status != Status.SOLVED for status in found.status], device=found.x.device).nonzero()[:, 0]
+        if not len(left):
+            break
+        part = problem.samples(left)
+        starts = _again(guess, part, -found.x[left], restarts, seed + number, 2.0**number)
+        again = solve(part, optimizer, seed=seed + number, start=starts, **settings)
+        found = joined(found, again, left)
+    return found
+
+
+def _starts(
+    guess: Guess | Tensor | Result, problem: Reconstruction, restarts: int, seed: int
+) -> Tensor | Result | None:
+    if not isinstance(guess, Guess):
+        return guess
+    starts = guess(problem, restarts, seed)
+    return None if starts is None else problem.projected(starts)
+
+
+def _again(
+    guess: Guess | Tensor | Result, problem: Reconstruction, mirrored: Tensor, restarts: int, seed: int, wider: float
+) -> Tensor:
+    """Starts of another round, the first ``mirrored`` (B, *shape)."""
+    others = guess(problem, restarts, seed, wider) if isinstance(guess, Guess) else None
+    starts = mirrored[None] if others is None else torch.cat([mirrored[None], others[: restarts - 1]])
+    return problem.projected(starts)
+
+
+def joined(first: Result, again: Result, rows: Tensor) -> Result:
+    """One result of both; ``again`` has further restarts of the samples ``rows`` of the first."""
+    restarts = first.meta["restarts"] * (first.history["loss"].shape[1] // first.meta["restarts"])
+    better = again.value < first.value[rows]
+    taken, at = rows[better], better.nonzero()[:, 0]
+    status = list(first.status)
+    for row, now in zip(rows.tolist(), again.status, strict=True):
+        status[row] = now
+    return replace(
+        first,
+        x=first.x.index_copy(0, taken, again.x[at]),
+        value=first.value.index_copy(0, taken, again.value[at]),
+        output=first.output.index_copy(0, taken, again.output[at]),
+        restart=first.restart.index_copy(0, taken, again.restart[at] + restarts),
+        status=tuple(status),
+        forwards=first.forwards.index_add(0, rows, again.forwards),
+        backwards=first.backwards.index_add(0, rows, again.backwards),
+        history={name: _side_by_side(first.history[name], again.history[name], rows) for name in first.history},
+        meta={**first.meta, "seconds": first.meta["seconds"] + again.meta["seconds"]},
+    )
+
+
+def _side_by_side(first: Tensor, again: Tensor, rows: Tensor) -> Tensor:
+    """(steps, restarts of both, B), NaN where there is nothing."""
+    steps = max(len(first), len(again))
+    whole = first.new_full((steps, first.shape[1] + again.shape[1], first.shape[2]), torch.nan)
+    whole[: len(first), : first.shape[1]] = first
+    whole[: len(again), first.shape[1] :, rows] = again
+    return whole
