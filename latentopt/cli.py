@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -40,9 +41,10 @@ examples:
   latentopt bench random-nets --model A --methods adam,adr-gd --part table
 
 latentopt COMMAND --help lists a command's options; latentopt --version tells the version.
-Exit codes: 0 all done; 2 bad input, nothing done; 3 done, but some targets were skipped.
+Exit codes: 0 all done; 1 stopped by the system (a full disk, say), the same command goes on; 2 bad input, nothing done;
+3 done, but some targets were skipped.
 """
-SKIPPED_SOME = 3
+FAILED, SKIPPED_SOME = 1, 3
 NONE_OF_A_UNION = r"Does not validate against any .* Subtypes: \[(.*)\] Errors: - (.*?) - .* Given value: (.*)"
 Names = dict[str, dict[str, Any]]
 """Of each field that takes an object, the short names and what they stand for."""
@@ -56,8 +58,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LatentOptError as error:
         print(f"latentopt: error: {_one_line(str(error))}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(
+            f"latentopt: error: {_one_line(str(error))}; what is done is kept, and the same command goes on",
+            file=sys.stderr,
+        )
+        return FAILED
     except KeyboardInterrupt:
-        print("\nlatentopt: stopped; the same command goes on from here", file=sys.stderr)
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # of a job's processes the first tells
+            print("\nlatentopt: stopped; the same command goes on from here", file=sys.stderr)
         return 130
 
 
@@ -88,6 +97,8 @@ def _reconstruct(words: list[str], recipe: dict[str, Any] | None = None) -> int:
     from latentopt.jobs.reconstruct import reconstruct
 
     report = reconstruct(**_arguments("reconstruct", reconstruct, words, recipe)[0])
+    if report.rank:
+        return 0
     _print_report(report)
     return SKIPPED_SOME if report.skipped else 0
 

@@ -111,8 +111,12 @@ def versions() -> dict[str, str]:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that whoever reads it, after any crash, finds the whole content or the former one."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:  # a full disk keeps nothing of it
+        partial.unlink(missing_ok=True)
+        raise

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -9,7 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from files import blobs, call, contents, stopped_in_its_second_batch, table
+from files import blobs, call, contents, lasting, stopped_in_its_second_batch, table
+
+from latentopt.jobs import report, store
+from latentopt.result import write_atomically
 
 COUNT, STEPS = 24, 40
 
@@ -53,9 +58,8 @@ def test_a_job_killed_twice_ends_as_one_that_was_not(tmp_path, capsys):
 
     assert call(capsys, *command(tmp_path, "whole")).code == 0
     assert table(tmp_path / "killed") == table(tmp_path / "whole")
-    for name in ("latents.safetensors", "grid.png", "trajectory.gif", "convergence.png"):
-        same = (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-        assert same, name
+    for name in ("latents.safetensors", "grid.png", "trajectory.gif", "convergence.png", "report.html"):
+        assert lasting(tmp_path / "killed" / name) == lasting(tmp_path / "whole" / name), name
 
 
 @pytest.fixture
@@ -97,3 +101,39 @@ def test_a_stopped_job_is_not_continued_by_another(interrupted, tmp_path, capsys
     assert said.code == 2
     assert "seed" in said.err
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("written", ["000000001.safetensors", "latents.safetensors", "results.csv", "report.html"])
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path, monkeypatch, capsys, written):
+    np.save(tmp_path / "a.npy", blobs(3, seed=0))
+    words = [*command(tmp_path, "out"), "--steps", "4"]
+
+    def full(path, content):
+        if path.name == written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write_atomically(path, content)
+
+    with monkeypatch.context() as patch:
+        for module in (store, report):
+            patch.setattr(module, "write_atomically", full)
+        said = call(capsys, *words)
+    assert said.code == 1
+    last = said.err.splitlines()[-1]
+    assert last.startswith("latentopt: error: [Errno 28] No space left on device")
+    assert written in last
+    held = done(tmp_path / "out")
+    assert len(held) == (1 if written.startswith("0") else 3)
+    assert call(capsys, *words).code == 0
+    assert held.items() <= done(tmp_path / "out").items()
+    assert call(capsys, *words, "--out", tmp_path / "whole").code == 0
+    assert table(tmp_path / "out") == table(tmp_path / "whole")
+
+
+def test_a_part_that_the_disk_has_no_room_for_leaves_nothing(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(tmp_path / "a", b"content")
+    assert list(tmp_path.iterdir()) == []

@@ -166,9 +166,9 @@ def test_the_best_values_are_the_summary(records, job):
 
 def test_results_latents_and_pictures_are_an_artifact(records, history):
     wanted = {"results.csv", "latents.safetensors", "metrics.jsonl", "recipe.yaml"}
-    assert held_by_artifact(records) == {*wanted, "grid.png", "trajectory.gif", "convergence.png"}
+    assert held_by_artifact(records) == {*wanted, "grid.png", "trajectory.gif", "convergence.png", "report.html"}
     shown = {key for row in history for key in row}
-    assert {"pictures/grid.path", "pictures/trajectory.path", "pictures/convergence.path"} <= shown
+    assert {"pictures/grid.path", "pictures/trajectory.path", "pictures/convergence.path", "report.path"} <= shown
 
 
 def test_an_attack_is_tracked_with_the_same_keys_and_its_rates(tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ from latentopt.jobs.rates import Rates, rates
 from latentopt.jobs.specs import describe, digest
 from latentopt.jobs.store import RECIPE, RESULTS, Store
 from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode
-from latentopt.jobs.trainer import accelerator_of, predict
+from latentopt.jobs.trainer import Where, predict, predictor
 from latentopt.networks import Classifier, output_shape
 from latentopt.optimizers import Optimizer
 from latentopt.sets import Norm
@@ -107,7 +107,8 @@ def attack(
     begun = time.perf_counter()
     positive("batch_size", batch_size, integer=True)
     check_mode(wandb)
-    accelerator = accelerator_of(device)
+    where = Where(device)
+    where.options()
     settings = {"eps": eps, "norm": norm, "targets": targets, "optimizer": optimizer, "loss": loss, "steps": steps}
     settings |= {"restarts": restarts, "start": start, "seed": seed, "evaluations": evaluations, "seconds": seconds}
     classifier = cards.load_classifier(model, weights=weights)
@@ -127,7 +128,8 @@ def attack(
     module = Attacker(classifier, settings, targeted, tracker, store.rows(), len(todo))
     if len(todo):
         loader = DataLoader(TensorDataset(todo, images[todo], labels[todo]), batch_size)
-        predict(module, loader, store, accelerator)
+        with predictor(where) as trainer:
+            predict(trainer, module, loader, store)
     rows = store.finish([])
     files = [store.folder / name for name in (RESULTS, store.found.name, METRICS, RECIPE)]
     files += _draw(store, rows, images, norm)

@@ -51,8 +51,8 @@ class Reconstructor(lightning.LightningModule):
 
     def __init__(self, generator: Generator, settings: Settings, tracker: Tracker, batches: int) -> None:
         super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # more processes than chunks
         self.generator, self.settings, self.tracker = generator, settings, tracker
-        self.skipped: list[tuple[str, str]] = []
         self.bar = tqdm(total=batches * settings.steps, unit="step", desc="reconstruct", disable=not batches)
         last = tracker.last()
         self.logged, self.forwards = int(last.get("step", -1)) + 1, int(last.get("cost/forwards", 0))
@@ -61,7 +61,6 @@ class Reconstructor(lightning.LightningModule):
         return batch  # the problem moves what it needs
 
     def predict_step(self, batch: list[Target], batch_idx: int = 0) -> Shard | None:
-        self.skipped += [(target.name, target.error) for target in batch if target.image is None]
         good = [target for target in batch if target.image is not None]
         if not good:
             return None
@@ -124,7 +123,7 @@ class _Watch:
             return psnr, None
         self.frames.append(pictures.as_bytes(best[: self.shown]))
         current = pictures.as_bytes(self.job.generator(progress.x[: self.shown]))
-        titled = {**_known(self.problem, self.shown), "current": current, "best": self.frames[-1]}
+        titled = {**known(self.problem, self.shown), "current": current, "best": self.frames[-1]}
         return psnr, {"trajectory": pictures.tile(list(titled.values()))}
 
     def tensors(self, result: Result) -> dict[str, Tensor]:
@@ -133,7 +132,7 @@ class _Watch:
         if self.shown:
             output = result.output[: self.shown]
             kept["frames"] = _stacked(self.frames, len(self.pictured))  # (n, frames, C, H, W) bytes
-            titled = {**_known(self.problem, self.shown), "reconstruction": pictures.as_bytes(output)}
+            titled = {**known(self.problem, self.shown), "reconstruction": pictures.as_bytes(output)}
             again = self.problem.operator(output)
             if not isinstance(self.problem.operator, Identity) and again.ndim == 4:
                 titled["re-measured"] = pictures.as_bytes(again)
@@ -152,7 +151,7 @@ def _stacked(moments: list[Tensor], count: int) -> Tensor:
     return torch.stack(moments + moments[-1:] * (count - len(moments)), 1)
 
 
-def _known(problem: Reconstruction, count: int) -> dict[str, Tensor]:
+def known(problem: Reconstruction, count: int) -> dict[str, Tensor]:
     """What is known of the first targets, as bytes by title."""
     measurement = problem.measurement[:count]
     if problem.image is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -82,6 +83,15 @@ def save_png(path: Path, picture: np.ndarray, titles: Sequence[str] = (), per_ro
     sheet.save(path)
 
 
+def png(picture: np.ndarray) -> bytes:
+    """A picture (height, width, 3) bytes, as the content of a PNG."""
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, "png")
+    return content.getvalue()
+
+
 def save_gif(path: Path, frames: Sequence[np.ndarray], milliseconds: int = 80) -> None:
     """Write an endless animation of pictures of one size; the last one stays for two seconds."""
     from PIL import Image
@@ -91,8 +101,15 @@ def save_gif(path: Path, frames: Sequence[np.ndarray], milliseconds: int = 80) -
     images[0].save(path, save_all=True, append_images=images[1:], duration=durations, loop=0)
 
 
-def save_convergence(path: Path, curves: np.ndarray, label: str) -> None:
-    """Plot the best loss so far by step: every image's curve (N, steps), their median, and the middle half."""
+def save_convergence(path: Path, curves: np.ndarray, label: str, all_of: int | None = None) -> None:
+    """Plot the best loss so far by step: every image's curve (N, steps), their median, and the middle half.
+
+    Args:
+        path: of the PNG.
+        curves: of at least one image; the first 64 are drawn one by one.
+        label: of the loss.
+        all_of: how many images there are, if the curves are of the first ones alone; the title says so.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -109,8 +126,32 @@ def save_convergence(path: Path, curves: np.ndarray, label: str) -> None:
         yscale="log" if median.max() > 0 else "linear",
         xlabel="step",
         ylabel=label,
-        title="best so far over all restarts",
+        title="best so far over all restarts" + _part(len(curves), all_of),
     )
     axes.grid(alpha=0.3, which="both")
     axes.legend()
     figure.savefig(path, dpi=130)
+
+
+def histogram(values: Sequence[float], label: str) -> bytes:
+    """The content of a PNG: how many of the values lie where, on a logarithmic axis where all are positive."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    finite = np.array([value for value in values if np.isfinite(value)])
+    low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
+    logarithmic = 0 < low < high
+    bins = np.geomspace(low, high, 31) if logarithmic else 30
+    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.hist(finite, bins=bins, color="tab:blue")
+    axes.set(xscale="log" if logarithmic else "linear", xlabel=label, ylabel="images")
+    axes.grid(alpha=0.3)
+    content = io.BytesIO()
+    figure.savefig(content, dpi=130, format="png")
+    return content.getvalue()
+
+
+def _part(shown: int, all_of: int | None) -> str:
+    return f", first {shown} of {all_of} images" if all_of and all_of > shown else ""

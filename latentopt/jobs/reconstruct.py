@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 from latentopt.errors import positive
-from latentopt.jobs import pictures
 from latentopt.jobs.batch import Reconstructor, Settings
+from latentopt.jobs.chunks import Chunks, chunks_of
+from latentopt.jobs.results import finish
 from latentopt.jobs.specs import describe
-from latentopt.jobs.store import RECIPE, RESULTS, Store
+from latentopt.jobs.store import Store
 from latentopt.jobs.targets import Fitted, Targets, open_source
-from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode
-from latentopt.jobs.trainer import accelerator_of, predict
+from latentopt.jobs.tracking import Mode, Tracker, check_mode
+from latentopt.jobs.trainer import Where, predict, predictor
 from latentopt.objectives import MSE, Loss
 from latentopt.operators import Identity, Operator
 from latentopt.optimizers import ADRGD, Optimizer
@@ -35,6 +34,7 @@ class Report:
     files: list[Path]  # what was written
     compared: Literal["image", "measurement"]  # what the metrics compare
     seconds: float
+    rank: int = 0  # of this process among those of the job; only the first, 0, writes
 
 
 def reconstruct(
@@ -61,6 +61,9 @@ def reconstruct(
     evaluations: int | None = None,
     seconds: float | None = None,
     patience: int | None = None,
+    devices: int | str = 1,
+    strategy: str = "auto",
+    num_nodes: int = 1,
 ) -> Report:
     """Reconstruct images through a pretrained generator.
 
@@ -90,6 +93,9 @@ def reconstruct(
         seconds: wall-clock time for each batch of targets; default any. Results then depend on the machine and the
             batch size.
         patience: a restart ends when so many steps have not lowered its loss; default never.
+        devices: how many, or which, of each machine; one process each. Results do not depend on it.
+        strategy: how Lightning starts the processes; auto or ddp.
+        num_nodes: machines; all need the folder for the results.
     """
     recipe = {"job": "reconstruct", **describe(locals())}
     begun = time.perf_counter()
@@ -100,59 +106,31 @@ def reconstruct(
         if value is not None:
             positive(name, value, integer=name != "seconds")
     check_mode(wandb)
-    accelerator = accelerator_of(device)
     generator = cards.load_generator(model)
     image_shape, shape = measurement_shapes(generator, operator)
-    source = open_source(targets, root, split, download, limit)
-    dataset = Targets(source, Fitted(image_shape, shape, resize, convert))
-    if measured is None:
-        measured = dataset.first_good().shape != image_shape
-    dataset.kind = shape if measured else image_shape
-    dataset.first_good()
+    with predictor(Where(device, devices, strategy, num_nodes)) as trainer:
+        source = open_source(targets, root, split, download, limit)
+        dataset = Targets(source, Fitted(image_shape, shape, resize, convert))
+        if measured is None:
+            measured = dataset.first_good().shape != image_shape
+        dataset.kind = shape if measured else image_shape
+        dataset.first_good()
 
-    identity = {"weights": cards.read_card(model).weights_sha256, "targets_held": source.fingerprint}
-    store = Store(Path(out), recipe, identity)
-    store.open()
-    todo = sorted(set(range(len(dataset))) - store.done())
-    tracker = Tracker(store.folder, wandb if todo else "disabled", recipe, "reconstruct")
-    settings = Settings(
-        operator, loss, optimizer, steps, restarts, seed, measured, picture_every, evaluations, seconds, patience
-    )
-    module = Reconstructor(generator, settings, tracker, -(-len(todo) // batch_size))
-    if todo:
-        loader = DataLoader(Subset(dataset, todo), batch_size, collate_fn=list)
-        predict(module, loader, store, accelerator)
-    return _finish(store, module, "measurement" if measured else "image", begun)
-
-
-def _finish(store: Store, module: Reconstructor, compared: Literal["image", "measurement"], begun: float) -> Report:
-    rows = store.finish(module.skipped)
-    files = [store.folder / RESULTS, store.found, store.folder / METRICS, store.folder / RECIPE]
-    files += _draw(store, type(module.settings.loss).__name__)
-    finite = {key: [row[key] for row in rows] for key in ("mse", "psnr", "ssim", "loss")}
-    best = {f"mean_{key}": sum(values) / len(values) for key, values in finite.items()}
-    files = [file for file in files if file.exists()]
-    files += module.tracker.finish(rows, best, files)
-    return Report(rows, module.skipped, files, compared, time.perf_counter() - begun)
-
-
-def _draw(store: Store, loss: str) -> list[Path]:
-    columns: dict[str, list[Tensor]] = {}
-    frames, curves = [], []
-    for shard in store.read():
-        curves.append(shard.tensors["curve"])
-        for key, value in shard.tensors.items():
-            if key.startswith("show/"):
-                columns.setdefault(key.removeprefix("show/"), []).append(value)
-        if "frames" in shard.tensors:
-            frames.append(shard.tensors["frames"])
-    folder, titled = store.folder, {key.split(" ", 1)[1]: torch.cat(columns[key]) for key in sorted(columns)}
-    paths = [folder / "grid.png", folder / "trajectory.gif", folder / "convergence.png"]
-    if titled:
-        pictures.save_png(paths[0], pictures.tile(list(titled.values())), list(titled))
-        still = [images for title, images in titled.items() if title.startswith(("target", "measurement"))]
-        moving = torch.cat(frames)
-        shots = [pictures.tile([*still, moving[:, at]]) for at in range(moving.shape[1])]
-        pictures.save_gif(paths[1], shots)
-    pictures.save_convergence(paths[2], torch.cat(curves).numpy(), loss)
-    return paths
+        identity = {"weights": cards.read_card(model).weights_sha256, "targets_held": source.fingerprint}
+        store, rank = Store(Path(out), recipe, identity), trainer.global_rank
+        if rank == 0:
+            store.open()
+        todo = set(range(len(dataset))) - store.done()
+        chunks = chunks_of(todo, batch_size, rank, trainer.world_size)
+        tracker = Tracker(store.folder, wandb if todo else "disabled", recipe, "reconstruct", rank)
+        settings = Settings(
+            operator, loss, optimizer, steps, restarts, seed, measured, picture_every, evaluations, seconds, patience
+        )
+        module = Reconstructor(generator, settings, tracker, 0 if rank else len(chunks))
+        if todo or trainer.world_size > 1:  # processes that are waited for
+            predict(trainer, module, DataLoader(Chunks(dataset, chunks), batch_size=None), store)
+    compared = "measurement" if measured else "image"
+    if rank:
+        return Report(store.rows(), [], [], compared, time.perf_counter() - begun, rank)
+    rows, skipped, files = finish(store, module, dataset)
+    return Report(rows, skipped, files, compared, time.perf_counter() - begun)

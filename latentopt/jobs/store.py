@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from latentopt.errors import InputError
 from latentopt.result import write_atomically
 
 RECIPE, RESULTS, SKIPPED = "recipe.yaml", "results.csv", "skipped.csv"
-WHERE_ONLY = ("out", "wandb", "device", "batch_size")
+WHERE_ONLY = ("out", "wandb", "device", "batch_size", "devices", "strategy", "num_nodes")
 """Settings that say where and how a job runs, not what it computes."""
 
 
@@ -103,9 +105,25 @@ class Store:
         """The rows of the results so far."""
         return [row for shard in self._each(("index",)) for row in shard.rows]
 
-    def read(self) -> Iterator[Shard]:
-        """The shards, in the order of the targets."""
-        return self._each(None)
+    def read(self, *keys: str) -> Iterator[Shard]:
+        """The shards, one at a time, in the order of their first targets, with all of their tensors or these alone."""
+        return self._each(keys or None)
+
+    def read_first(self, wanted: Sequence[int], *keys: str) -> dict[str, Tensor]:
+        """What the shards hold of some of the first targets, (n, ...) in their order.
+
+        Args:
+            wanted: positions, rising.
+            keys: of the tensors; default all.
+        """
+        found: dict[str, dict[int, Tensor]] = {}
+        read = self.read(*keys, *(["index"] if keys else []))
+        for shard in takewhile(lambda shard: shard.tensors["index"][0] <= wanted[-1], read):
+            index = shard.tensors.pop("index").tolist()
+            for key, values in shard.tensors.items():
+                found.setdefault(key, {}).update(zip(index, values, strict=False))  # only some targets have pictures
+        held = {key: [values[at] for at in wanted if at in values] for key, values in found.items()}
+        return {key: torch.stack(values) for key, values in held.items() if values}
 
     def _each(self, wanted: tuple[str, ...] | None) -> Iterator[Shard]:
         for path in sorted(self.shards.glob("*.safetensors")):
@@ -120,14 +138,15 @@ class Store:
 
     def finish(self, skipped: list[tuple[str, str]]) -> list[dict[str, Any]]:
         """Write the table of results, what is kept and what was skipped; return the table's rows."""
-        ordered: list[tuple[int, str, dict[str, Any], Tensor]] = []
+        found: dict[int, tuple[str, dict[str, Any], Tensor]] = {}
         for shard in self._each(("index", self.kept)):
             index, kept = shard.tensors["index"].tolist(), shard.tensors[self.kept]
-            ordered += zip(index, shard.names, shard.rows, kept, strict=True)
-        ordered.sort(key=lambda entry: entry[0])
-        rows = [row for _, _, row, _ in ordered]
-        meta = json.dumps({"names": [name for _, name, _, _ in ordered], "job": self._job()})
-        kept = torch.stack([tensor for _, _, _, tensor in ordered])
+            for at, *entry in zip(index, shard.names, shard.rows, kept, strict=True):
+                found.setdefault(at, tuple(entry))
+        ordered = [found[at] for at in sorted(found)]
+        rows = [row for _, row, _ in ordered]
+        meta = json.dumps({"names": [name for name, _, _ in ordered], "job": self._job()})
+        kept = torch.stack([tensor for _, _, tensor in ordered])
         write_atomically(self.found, save({self.kept: kept}, {"meta": meta}))
         _write_csv(self.folder / RESULTS, list(rows[0]), [list(row.values()) for row in rows])
         (self.folder / SKIPPED).unlink(missing_ok=True)
@@ -137,9 +156,8 @@ class Store:
 
 
 def _write_csv(path: Path, head: list[str], rows: list[list[Any]]) -> None:
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(head)
-        writer.writerows(rows)
-    partial.replace(path)
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(head)
+    writer.writerows(rows)
+    write_atomically(path, file.getvalue().encode())

@@ -34,12 +34,13 @@ class Tracker:
             with a warning, where no key is configured or no server answers.
         config: the resolved recipe.
         kind: W&B's job type.
+        rank: of this process among those of the job; only the first, 0, tracks.
     """
 
-    def __init__(self, folder: Path, mode: Mode, config: dict[str, Any], kind: str) -> None:
+    def __init__(self, folder: Path, mode: Mode, config: dict[str, Any], kind: str, rank: int = 0) -> None:
         check_mode(mode)
-        self.folder, self.lines = folder, []
-        self.run: Any = None if mode == "disabled" else _start(folder, mode, config, kind)
+        self.folder, self.lines, self.rank = folder, [], rank
+        self.run: Any = None if rank or mode == "disabled" else _start(folder, mode, config, kind)
         if self.run:
             for key in ("loss/total", "loss/data", "constraint"):
                 self.run.define_metric(key, summary="min")
@@ -48,6 +49,8 @@ class Tracker:
 
     def log(self, step: int, figures: Mapping[str, float | str], pictures: dict[str, np.ndarray] | None = None) -> None:
         """Record the figures, and pictures (H, W, C) bytes, of one step; steps rise by one from call to call."""
+        if self.rank:
+            return
         self.lines.append(json.dumps({"step": step, **figures}))
         if self.run:
             shown = {name: _wandb().Image(picture) for name, picture in (pictures or {}).items()}
@@ -55,6 +58,8 @@ class Tracker:
 
     def last(self) -> dict[str, float]:
         """What was logged last by an earlier run of the same job; empty if there was none."""
+        if self.rank:
+            return {}
         path = self.folder / METRICS
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         whole = text[: text.rfind("\n") + 1]
@@ -64,6 +69,8 @@ class Tracker:
 
     def flush(self) -> None:
         """Append what was logged since the last call to the file."""
+        if self.rank:
+            return
         with (self.folder / METRICS).open("a", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in self.lines)
         self.lines.clear()
@@ -83,6 +90,8 @@ class Tracker:
                 self.run.log({f"pictures/{file.stem}": wandb.Image(str(file))})
             elif file.suffix == ".gif":
                 self.run.log({f"pictures/{file.stem}": wandb.Video(str(file), format="gif")})
+            elif file.suffix == ".html":
+                self.run.log({file.stem: wandb.Html(str(file), inject=False)})
         self.run.log_artifact(artifact)
         folder = Path(self.run.dir).parent
         self.run.finish()

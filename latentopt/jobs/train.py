@@ -12,7 +12,7 @@ import torch
 from latentopt.errors import InputError, positive
 from latentopt.jobs.exports import ClassifierExport, GeneratorExport
 from latentopt.jobs.specs import describe
-from latentopt.jobs.trainer import accelerator_of, quiet_trainer
+from latentopt.jobs.trainer import Where, quiet_trainer
 from latentopt.result import versions
 from latentopt.zoo import cards
 from latentopt.zoo.classifiers import ClassifierTraining
@@ -49,7 +49,8 @@ def train(
         device: auto, cpu, cuda or mps.
     """
     positive("epochs", epochs, integer=True)
-    accelerator = accelerator_of(device)
+    where = Where(device)
+    where.options()
     folder = Path(out) / name
     if folder.exists() and any(folder.iterdir()):
         raise InputError("out", "a folder without this model", f"{folder}")
@@ -60,7 +61,7 @@ def train(
     else:
         export = GeneratorExport(module, data, latent_shape, start_scale)
     begun = time.perf_counter()
-    _fit(module, data, epochs, seed, accelerator)
+    _fit(module, data, epochs, seed, where)
     export.model.eval()
     card = export.card(
         name=name,
@@ -85,7 +86,7 @@ def train(
     return folder
 
 
-def _fit(module: lightning.LightningModule, data: ImageData, epochs: int, seed: int, accelerator: str) -> None:
+def _fit(module: lightning.LightningModule, data: ImageData, epochs: int, seed: int, where: Where) -> None:
     lightning.seed_everything(seed, verbose=False)
-    with quiet_trainer(accelerator, max_epochs=epochs, enable_checkpointing=False) as trainer:
+    with quiet_trainer(where, max_epochs=epochs, enable_checkpointing=False) as trainer:
         trainer.fit(module, data)

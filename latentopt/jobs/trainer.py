@@ -1,20 +1,63 @@
-"""How jobs use Lightning: on one device, without its notices."""
+"""How jobs use Lightning: where they run, and without its notices."""
 
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
-from latentopt.errors import InputError
+from latentopt.errors import InputError, positive
 from latentopt.jobs.store import Store
+
+_SILENCED = (
+    ".*many workers.*",
+    ".*infer the batch indices.*",
+    ".*isinstance.treespec, LeafSpec.*",
+    ".*predict returned None.*",
+    ".*across ranks is zero.*",
+    ".*process group has NOT been destroyed.*",
+)
+_PATIENCE = timedelta(days=30)
+"""How long processes that are done wait for the others; a batch may take hours."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a job runs: ``device`` as for `accelerator_of`, the rest as `lightning.Trainer` takes it."""
+
+    device: str = "auto"
+    devices: int | str = 1
+    strategy: str = "auto"
+    num_nodes: int = 1
+
+    def options(self) -> dict[str, Any]:
+        """Arguments of `lightning.Trainer`.
+
+        Raises:
+            InputError: a device that is not there, or no number of nodes.
+        """
+        positive("num_nodes", self.num_nodes, integer=True)
+        several = self.strategy == "auto" and (str(self.devices) not in ("1", "auto") or self.num_nodes > 1)
+        ours = DDPStrategy(timeout=_PATIENCE) if several or self.strategy == "ddp" else self.strategy
+        return {
+            "accelerator": accelerator_of(self.device),
+            "devices": self.devices,
+            "strategy": ours,
+            "num_nodes": self.num_nodes,
+        }
 
 
 def accelerator_of(device: str) -> str:
@@ -30,34 +73,70 @@ def accelerator_of(device: str) -> str:
 
 
 @contextmanager
-def quiet_trainer(accelerator: str, **options: Any) -> Iterator[lightning.Trainer]:
-    """A trainer on one device that logs nothing and says nothing but errors."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+def quiet_trainer(where: Where, **options: Any) -> Iterator[lightning.Trainer]:
+    """A trainer that logs nothing and says nothing but errors.
+
+    Raises:
+        InputError: Lightning does not run there; it tells why.
+    """
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    options |= {"logger": False, "enable_model_summary": False}
     with warnings.catch_warnings():
-        for message in (".*many workers.*", ".*isinstance.treespec, LeafSpec.*", ".*predict returned None.*"):
+        for message in _SILENCED:
             warnings.filterwarnings("ignore", message)
-        trainer = lightning.Trainer(
-            accelerator=accelerator, devices=1, logger=False, enable_model_summary=False, **options
-        )
+        try:
+            trainer = lightning.Trainer(**where.options(), **options)
+        except (MisconfigurationException, ValueError, TypeError) as error:
+            if isinstance(error, InputError):
+                raise
+            asked = f"devices={where.devices}, strategy={where.strategy}, num_nodes={where.num_nodes}"
+            raise InputError("devices", "what lightning.Trainer runs on", f"{asked} ({error})") from error
         try:
             yield trainer
         except SystemExit as error:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from error
+        except BaseException:
+            if trainer.strategy.launcher is not None:  # processes that would wait for this one
+                trainer.strategy.launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))
+            raise
 
 
-def predict(module: lightning.LightningModule, loader: DataLoader[Any], store: Store, accelerator: str) -> None:
-    """Run a module's ``predict_step`` on every batch; keep the shards it returns, and its ``tracker``'s figures."""
-    options = {"callbacks": [_Writer(store)], "enable_progress_bar": False, "inference_mode": False}
-    with quiet_trainer(accelerator, **options) as trainer:
-        trainer.predict(module, loader, return_predictions=False)
+@contextmanager
+def predictor(where: Where) -> Iterator[lightning.Trainer]:
+    """A `quiet_trainer` for `predict`."""
+    options = {"enable_progress_bar": False, "enable_checkpointing": False, "inference_mode": False}
+    options["use_distributed_sampler"] = False  # it would repeat targets to fill the last round
+    with quiet_trainer(where, **options) as trainer:
+        yield trainer
+
+
+def predict(
+    trainer: lightning.Trainer, module: lightning.LightningModule, loader: DataLoader[Any], store: Store
+) -> None:
+    """Run a module's ``predict_step`` on every batch; keep the shards it returns, and its ``tracker``'s figures.
+
+    Every process keeps its own; none returns before all are done.
+
+    Raises:
+        OSError: what a batch gave cannot be kept, or another process of the job was killed.
+    """
+    trainer.callbacks.append(_Writer(store))  # pyright: ignore[reportAttributeAccessIssue]
+    trainer.predict(module, loader, return_predictions=False)
+    try:
+        trainer.strategy.barrier()
+    except RuntimeError as error:
+        raise ChildProcessError("another process of the job is gone") from error
 
 
 class _Writer(BasePredictionWriter):
     def __init__(self, store: Store) -> None:
         super().__init__("batch")
-        self.store = store
+        self.store, self.parent = store, os.getppid()
 
     def write_on_batch_end(self, trainer, pl_module, prediction, *args: Any, **kwargs: Any) -> None:
+        if trainer.global_rank and os.getppid() != self.parent:  # another run may have this process's share by now
+            raise ChildProcessError("the process that started this one is gone")
         if prediction is not None:
             self.store.add(prediction)
             pl_module.tracker.flush()
