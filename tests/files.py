@@ -6,6 +6,7 @@ import csv
 import gzip
 import os
 import re
+import shutil
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ from latentopt.zoo import cards, datasets
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("LATENTOPT_DATA", ROOT / "../shared/data"))
 QUICK = ("--steps", "4", "--restarts", "2", "--wandb", "disabled", "--device", "cpu")
+
+VIDEO = {"trajectory.mp4"} if shutil.which("ffmpeg") else set()
 
 
 class Said(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from files import blobs, call, contents, own_images, table
+from files import VIDEO, blobs, call, contents, own_images, table
 from nets import near
 from PIL import Image
 from safetensors.torch import load_file
@@ -81,7 +81,7 @@ def test_the_search_is_the_one_that_solve_makes(done, targets):
 def test_everything_promised_is_written_and_opens(done):
     out, report = done
     names = {"results.csv", "latents.safetensors", "metrics.jsonl", "recipe.yaml"}
-    names |= {"grid.png", "trajectory.gif", "convergence.png", "report.html"}
+    names |= {"grid.png", "trajectory.gif", "convergence.png", "report.html", *VIDEO}
     assert {path.name for path in report.files} == names
     assert {path.name for path in out.iterdir()} == {*names, "job.json", "shards"}
     assert yaml.safe_load((out / "recipe.yaml").read_text())["steps"] == STEPS

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from files import QUICK, blobs, call, table, write_classifier
+from files import QUICK, VIDEO, blobs, call, table, write_classifier
 from nets import refuses
 
 from latentopt.jobs.attack import attack
@@ -166,7 +166,14 @@ def test_the_best_values_are_the_summary(records, job):
 
 def test_results_latents_and_pictures_are_an_artifact(records, history):
     wanted = {"results.csv", "latents.safetensors", "metrics.jsonl", "recipe.yaml"}
-    assert held_by_artifact(records) == {*wanted, "grid.png", "trajectory.gif", "convergence.png", "report.html"}
+    assert held_by_artifact(records) == {
+        *wanted,
+        "grid.png",
+        "trajectory.gif",
+        "convergence.png",
+        "report.html",
+        *VIDEO,
+    }
     shown = {key for row in history for key in row}
     assert {"pictures/grid.path", "pictures/trajectory.path", "pictures/convergence.path", "report.path"} <= shown
 

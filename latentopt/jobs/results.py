@@ -14,6 +14,7 @@ from latentopt.jobs.report import save_report
 from latentopt.jobs.store import RECIPE, RESULTS, Store
 from latentopt.jobs.targets import Targets
 from latentopt.jobs.tracking import METRICS
+from latentopt.jobs.video import save_mp4
 
 CURVES = 1000
 """The plot of convergence is of the first so many targets."""
@@ -44,15 +45,15 @@ def _skipped(targets: Targets, done: list[int]) -> Skipped:
 
 def _draw(store: Store, done: list[int], loss: str) -> list[Path]:
     folder = store.folder
-    paths = [folder / "grid.png", folder / "trajectory.gif", folder / "convergence.png"]
+    paths = [folder / "grid.png", folder / "trajectory.gif", folder / "trajectory.mp4", folder / "convergence.png"]
     if first := [at for at in done if at < SHOWN]:
-        _draw_first(store.read_first(first), paths[0], paths[1])
+        _draw_first(store.read_first(first), *paths[:3])
     curves = store.read_first(done[:CURVES], "curve")["curve"]
-    pictures.save_convergence(paths[2], curves.numpy(), loss, all_of=len(done))
+    pictures.save_convergence(paths[3], curves.numpy(), loss, all_of=len(done))
     return paths
 
 
-def _draw_first(held: dict[str, Tensor], grid: Path, trajectory: Path) -> None:
+def _draw_first(held: dict[str, Tensor], grid: Path, gif: Path, mp4: Path) -> None:
     shown = {key.removeprefix("show/"): images for key, images in sorted(held.items()) if key.startswith("show/")}
     titled = {key.split(" ", 1)[1]: images for key, images in shown.items()}
     if not titled:
@@ -60,4 +61,6 @@ def _draw_first(held: dict[str, Tensor], grid: Path, trajectory: Path) -> None:
     pictures.save_png(grid, pictures.tile(list(titled.values())), list(titled))
     still = [images for title, images in titled.items() if title.startswith(("target", "measurement"))]
     moving = held["frames"]
-    pictures.save_gif(trajectory, [pictures.tile([*still, moving[:, at]]) for at in range(moving.shape[1])])
+    shots = [pictures.tile([*still, moving[:, at]]) for at in range(moving.shape[1])]
+    pictures.save_gif(gif, shots)
+    save_mp4(mp4, shots)

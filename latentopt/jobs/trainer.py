@@ -134,6 +134,9 @@ class _Writer(BasePredictionWriter):
         super().__init__("batch")
         self.store, self.parent = store, os.getppid()
 
+    def on_exception(self, trainer, pl_module, exception: BaseException) -> None:
+        pl_module.bar.close()  # what is said of it begins a line
+
     def write_on_batch_end(self, trainer, pl_module, prediction, *args: Any, **kwargs: Any) -> None:
         if trainer.global_rank and os.getppid() != self.parent:  # another run may have this process's share by now
             raise ChildProcessError("the process that started this one is gone")
