@@ -152,7 +152,7 @@ def table(folder: Path) -> list[dict[str, str]]:
 
 def lasting(path: Path) -> bytes:
     """What a file holds, a report without its seconds."""
-    return re.sub(rb'<tr class="seconds">.*?</tr>', b"", path.read_bytes())
+    return re.sub(rb'<tr class="varies">.*?</tr>', b"", path.read_bytes())
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from latentopt.jobs.pictures import as_bytes, save_convergence, save_gif, save_png, tile
+from latentopt.jobs.pictures import as_bytes, histogram, save_convergence, save_gif, save_png, tile
 
 
 def flat(values: list[int], channels: int = 1, side: int = 4) -> torch.Tensor:
@@ -89,3 +91,21 @@ def test_a_convergence_plot_is_written(tmp_path, curves):
         assert image.size == (910, 546)  # 7 x 4.2 inches at 130 dots
         blue = (np.asarray(image.convert("RGB")).astype(int) - (31, 119, 180)).__abs__().sum(-1) < 60
     assert blue.sum() > (500 if len(curves) > 1 else 20)
+
+
+@pytest.mark.parametrize(
+    "values", [[0.001, 0.02, 0.3], [0.5], [0.0, 1.0], [float("nan"), float("inf"), 2.0], [float("nan")]]
+)
+def test_a_histogram_is_drawn_of_whatever_is_finite(values):
+    with Image.open(io.BytesIO(histogram(values, "error"))) as image:
+        assert image.size == (910, 416)
+        blue = (np.asarray(image.convert("RGB")).astype(int) - (31, 119, 180)).__abs__().sum(-1) < 60
+    assert bool(blue.any()) == any(np.isfinite(values))
+
+
+def test_a_convergence_plot_of_some_images_says_of_how_many(tmp_path):
+    curves = np.logspace(0, -5, 40)[None] * np.arange(1, 11)[:, None]
+    for name, all_of in (("part", 30), ("all", 10), ("unsaid", None)):
+        save_convergence(tmp_path / f"{name}.png", curves, "MSE", all_of)
+    contents = {path.stem: path.read_bytes() for path in tmp_path.iterdir()}
+    assert contents["all"] == contents["unsaid"] != contents["part"]

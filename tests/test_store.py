@@ -3,12 +3,14 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import time
 
 import pytest
 import torch
 import yaml
 from files import contents
 from nets import refuses
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from latentopt.errors import InputError
@@ -172,3 +174,35 @@ def test_a_broken_part_is_refused_by_its_name(tmp_path, kind):
     broken(kind, path.read_bytes(), path)
     with refuses(str(path)):
         held.done()
+
+
+def test_a_target_that_two_parts_hold_is_in_the_results_once(tmp_path):
+    held = begun(tmp_path / "o")
+    for part in (shard(1, 2), shard(0, 1)):
+        held.add(part)
+    assert [row["name"] for row in held.finish([])] == ["t0", "t1", "t2"]
+    assert len(load_file(tmp_path / "o" / "latents.safetensors")["latents"]) == 3
+
+
+def test_of_the_first_targets_only_what_is_asked_is_read_in_their_order(tmp_path, monkeypatch):
+    held = begun(tmp_path / "o")
+    parts = [shard(0, 5), shard(2, 3), shard(6, 7), shard(8)]
+    for part in parts:
+        held.add(part)
+    opened = []
+    monkeypatch.setattr(module, "safe_open", lambda path, kind: opened.append(path.stem) or safe_open(path, kind))
+    read = held.read_first([0, 2, 5], "latents")
+    assert {key: values.tolist() for key, values in read.items()} == {"latents": [[0, 0.5], [2, 2.5], [5, 5.5]]}
+    assert opened == ["000000000", "000000002", "000000006"]  # the last of them to see that there is no more
+    curves = held.read_first([2, 5], "curve")["curve"]
+    assert torch.equal(curves, torch.stack([parts[1].tensors["curve"][0], parts[0].tensors["curve"][1]]))
+
+
+def test_many_parts_are_looked_through_quickly(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "write_atomically", lambda path, content: path.write_bytes(content))
+    held = begun(tmp_path / "o")
+    for at in range(2000):
+        held.add(shard(at))
+    begin = time.perf_counter()
+    assert held.done() == set(range(2000))
+    assert time.perf_counter() - begin < 5  # 10,000 take 2 s alone on one slow core

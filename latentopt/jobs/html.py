@@ -42,7 +42,7 @@ def paragraph(text: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], marked: str = "") -> str:
-    """A table whose rows begin with their headings; the row headed ``marked`` is of the class of that name."""
+    """A table whose rows begin with their headings; the row headed ``marked`` is of the class ``varies``."""
     top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
     body = "".join(_row(row, marked) for row in rows)
     return f"<table>\n<thead><tr>{top}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n"
@@ -50,7 +50,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], marked: str = "") 
 
 def _row(row: Sequence[str], marked: str) -> str:
     cells = "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
-    kind = f' class="{escape(marked)}"' if marked and row[0] == marked else ""
+    kind = ' class="varies"' if marked and row[0] == marked else ""
     return f'<tr{kind}><th scope="row">{escape(row[0])}</th>{cells}</tr>\n'
 
 

@@ -141,12 +141,16 @@ def histogram(values: Sequence[float], label: str) -> bytes:
     finite = np.array([value for value in values if np.isfinite(value)])
     low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
     logarithmic = 0 < low < high
-    bins = np.geomspace(low, high, 31) if logarithmic else 30
+    bins = np.geomspace(low, high, 31).tolist() if logarithmic else 30
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.hist(finite, bins=bins, color="tab:blue")
     axes.set(xscale="log" if logarithmic else "linear", xlabel=label, ylabel="images")
+    if logarithmic:
+        ticks = np.geomspace(low, high, 6)
+        axes.minorticks_off()
+        axes.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
     axes.grid(alpha=0.3)
     content = io.BytesIO()
     figure.savefig(content, dpi=130, format="png")

@@ -22,10 +22,10 @@ from latentopt.tasks.reconstruct import Reconstruction
 REPORT = "report.html"
 EACH = 8
 """So many of the worst reconstructions are shown, and of the best."""
-SECONDS = "seconds"
+SECONDS = "seconds an image"
 """The one row of the summary that two runs of a job may have different."""
 _FIGURES = {"mse": "mean squared error", "psnr": "PSNR, dB", "ssim": "SSIM", "loss": "loss"}
-_COSTS = {"forwards": "forwards an image", "backwards": "backwards an image", SECONDS: SECONDS}
+_COSTS = {"forwards": "forwards an image", "backwards": "backwards an image", "seconds": SECONDS}
 
 
 def save_report(
@@ -74,7 +74,7 @@ def _summary(rows: list[dict[str, Any]], skipped: list[tuple[str, str]], measure
         error = values.std().item() / len(values) ** 0.5 if len(values) > 1 else math.nan
         lines.append([title, _number(values.mean().item()), _number(error)])
     what = "the measurements" if measured else "the images"
-    note = html.paragraph(f"Errors, PSNR and SSIM compare {what}; seconds are an image's share of its batch.")
+    note = html.paragraph(f"Errors, PSNR and SSIM compare {what}; an image's seconds are its share of its batch's.")
     return html.table(["", "mean", "standard error"], lines, marked=SECONDS) + note
 
 

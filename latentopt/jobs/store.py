@@ -121,9 +121,11 @@ class Store:
         for shard in takewhile(lambda shard: shard.tensors["index"][0] <= wanted[-1], read):
             index = shard.tensors.pop("index").tolist()
             for key, values in shard.tensors.items():
-                found.setdefault(key, {}).update(zip(index, values, strict=False))  # only some targets have pictures
-        held = {key: [values[at] for at in wanted if at in values] for key, values in found.items()}
-        return {key: torch.stack(values) for key, values in held.items() if values}
+                held = found.setdefault(key, {})
+                for at, value in zip(index, values, strict=False):  # only some targets have pictures
+                    held.setdefault(at, value)
+        chosen = {key: [values[at] for at in wanted if at in values] for key, values in found.items()}
+        return {key: torch.stack(values) for key, values in chosen.items() if values}
 
     def _each(self, wanted: tuple[str, ...] | None) -> Iterator[Shard]:
         for path in sorted(self.shards.glob("*.safetensors")):
@@ -141,8 +143,8 @@ class Store:
         found: dict[int, tuple[str, dict[str, Any], Tensor]] = {}
         for shard in self._each(("index", self.kept)):
             index, kept = shard.tensors["index"].tolist(), shard.tensors[self.kept]
-            for at, *entry in zip(index, shard.names, shard.rows, kept, strict=True):
-                found.setdefault(at, tuple(entry))
+            for at, entry in zip(index, zip(shard.names, shard.rows, kept, strict=True), strict=True):
+                found.setdefault(at, entry)  # batches of another size may have done it too
         ordered = [found[at] for at in sorted(found)]
         rows = [row for _, row, _ in ordered]
         meta = json.dumps({"names": [name for name, _, _ in ordered], "job": self._job()})

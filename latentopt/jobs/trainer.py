@@ -135,7 +135,8 @@ class _Writer(BasePredictionWriter):
         self.store, self.parent = store, os.getppid()
 
     def on_exception(self, trainer, pl_module, exception: BaseException) -> None:
-        pl_module.bar.close()  # what is said of it begins a line
+        bar: Any = pl_module.bar
+        bar.close()  # what is said of the exception begins a line
 
     def write_on_batch_end(self, trainer, pl_module, prediction, *args: Any, **kwargs: Any) -> None:
         if trainer.global_rank and os.getppid() != self.parent:  # another run may have this process's share by now
