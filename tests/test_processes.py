@@ -116,27 +116,34 @@ def kill(process: subprocess.Popen[bytes], which: str, out: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the processes in /proc")
-@pytest.mark.parametrize(("which", "again"), [("first", TWO), ("second", ()), ("all", ())])
-def test_a_job_whose_processes_were_killed_goes_on_with_any_number(tmp_path, whole, capsys, which, again):
-    write_images(tmp_path, MANY)
-    words = [*MODULE, *command(tmp_path, "killed", "--steps", "60", *TWO)]
+@pytest.mark.parametrize(
+    ("which", "again"),
+    [
+        ("first", TWO),
+        pytest.param("second", (), marks=pytest.mark.slow),
+        pytest.param("all", (), marks=pytest.mark.slow),
+    ],
+)
+def test_a_job_whose_processes_were_killed_goes_on_with_any_number(whole, capsys, which, again):
+    folder, killed = whole.parent, whole.parent / which
+    words = [*MODULE, *command(folder, which, "--steps", "60", *TWO)]
     process = subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
-        kill(process, which, tmp_path / "killed")
+        kill(process, which, killed)
     finally:
         process.kill()
         process.wait()
-    held = parts(tmp_path / "killed")
+    held = parts(killed)
     assert 0 < len(held) < 12
-    assert not (tmp_path / "killed" / "results.csv").exists()
-    words = command(tmp_path, "killed", "--steps", "60", *again)
+    assert not (killed / "results.csv").exists()
+    words = command(folder, which, "--steps", "60", *again)
     if again:
         assert subprocess.run([*MODULE, *words], capture_output=True, check=False).returncode == 0
     else:
         assert call(capsys, *words).code == 0
-    assert held.items() <= parts(tmp_path / "killed").items()  # nothing is done twice
-    assert len(parts(tmp_path / "killed")) == 12
-    assert same(tmp_path / "killed", whole)
+    assert held.items() <= parts(killed).items()  # nothing is done twice
+    assert len(parts(killed)) == 12
+    assert same(killed, whole)
 
 
 @pytest.mark.parametrize("option", [("--devices", "0"), ("--strategy", "nonsense"), ("--num-nodes", "0")])
