@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import lightning
@@ -21,9 +22,12 @@ from latentopt.jobs.tracking import Tracker
 from latentopt.objectives import Loss
 from latentopt.operators import Identity, Operator
 from latentopt.optimizers import Optimizer
+from latentopt.priors import Prior
 from latentopt.result import Result
-from latentopt.solve import Progress, solve
+from latentopt.solve import Progress
+from latentopt.tasks.inversion import invert
 from latentopt.tasks.reconstruct import Reconstruction
+from latentopt.tasks.starts import Guess, Start
 
 SHOWN = 16
 """Pictures show the first so many targets."""
@@ -35,15 +39,16 @@ class Settings:
 
     operator: Operator
     loss: Loss
-    optimizer: Optimizer
-    steps: int
-    restarts: int
-    seed: int
+    prior: Prior
+    noise: float
     measured: bool
+    optimizer: Optimizer
+    start: Start
+    tolerance: float | None
+    rounds: int
+    seed: int
     picture_every: int
-    evaluations: int | None
-    seconds: float | None
-    patience: int | None
+    loop: dict[str, Any]  # of `latentopt.solve`
 
 
 class Reconstructor(lightning.LightningModule):
@@ -52,8 +57,9 @@ class Reconstructor(lightning.LightningModule):
     def __init__(self, generator: Generator, settings: Settings, tracker: Tracker, batches: int) -> None:
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # more processes than chunks
-        self.generator, self.settings, self.tracker = generator, settings, tracker
-        self.bar = tqdm(total=batches * settings.steps, unit="step", desc="reconstruct", disable=not batches)
+        self.generator, self.settings, self.tracker = generator.fast(), settings, tracker
+        self.steps: int = settings.loop["steps"]
+        self.bar = tqdm(total=batches * self.steps, unit="step", desc="reconstruct", disable=not batches)
         last = tracker.last()
         self.logged, self.forwards = int(last.get("step", -1)) + 1, int(last.get("cost/forwards", 0))
 
@@ -66,23 +72,20 @@ class Reconstructor(lightning.LightningModule):
             return None
         s, begun = self.settings, time.perf_counter()
         images = torch.stack([target.image for target in good if target.image is not None])
-        problem = Reconstruction(self.generator, images, s.operator, s.loss, s.measured)
-        watch = _Watch(self, problem, good)
-        result = solve(
-            problem,
-            s.optimizer,
-            steps=s.steps,
-            restarts=s.restarts,
-            seed=s.seed,
-            evaluations=s.evaluations,
-            seconds=s.seconds,
-            patience=s.patience,
-            callbacks=[watch],
+        problem = Reconstruction(
+            self.generator, images, s.operator, s.loss, s.measured, s.tolerance, s.prior, s.noise, s.seed
         )
+        watch = _Watch(self, problem, good)
+        result = invert(problem, s.optimizer, self.guess, s.rounds, s.seed, [watch], **s.loop)
         self.forwards = watch.forwards
-        self.bar.update(s.steps - len(watch.curve))  # of steps that were not needed
+        self.bar.update(self.steps - len(watch.curve))  # of steps that were not needed
         seconds = (time.perf_counter() - begun) / len(good)
         return Shard([t.name for t in good], _rows(problem, result, good, seconds), watch.tensors(result))
+
+    @cached_property
+    def guess(self) -> Guess:
+        """What the start has learnt of the generator; its forwards are the job's, not a target's."""
+        return self.settings.start.learn(self.generator, self.settings.operator, self.settings.seed)
 
     def on_predict_end(self) -> None:
         self.bar.close()
@@ -101,7 +104,7 @@ class _Watch:
         self.frames: list[Tensor] = []
         self.curve: list[Tensor] = []
         self.before = self.forwards = job.forwards
-        self.pictured = _pictured(job.settings.steps, job.settings.picture_every)
+        self.pictured = _pictured(job.steps, job.settings.picture_every)
 
     def __call__(self, progress: Progress) -> None:
         self.forwards = self.before + progress.forwards
@@ -128,7 +131,7 @@ class _Watch:
 
     def tensors(self, result: Result) -> dict[str, Tensor]:
         """What a shard keeps, without its rows."""
-        kept = {"index": self.index, "latents": result.x, "curve": _stacked(self.curve, self.job.settings.steps)}
+        kept = {"index": self.index, "latents": result.x, "curve": _stacked(self.curve, self.job.steps)}
         if self.shown:
             output = result.output[: self.shown]
             kept["frames"] = _stacked(self.frames, len(self.pictured))  # (n, frames, C, H, W) bytes

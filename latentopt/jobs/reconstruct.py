@@ -20,8 +20,11 @@ from latentopt.jobs.tracking import Mode, Tracker, check_mode
 from latentopt.jobs.trainer import Where, predict, predictor
 from latentopt.objectives import MSE, Loss
 from latentopt.operators import Identity, Operator
-from latentopt.optimizers import ADRGD, Optimizer
+from latentopt.optimizers import LBFGS, Optimizer
+from latentopt.priors import Anywhere, Prior
+from latentopt.tasks.inversion import KEEP
 from latentopt.tasks.reconstruct import measurement_shapes
+from latentopt.tasks.starts import Regression, Start
 from latentopt.zoo import cards
 
 
@@ -42,10 +45,16 @@ def reconstruct(
     targets: list[str],
     operator: Operator = Identity(),
     loss: Loss = MSE(),
-    optimizer: Optimizer = ADRGD(),
+    optimizer: Optimizer = LBFGS(memory=10),
     steps: int = 300,
-    restarts: int = 4,
+    restarts: int = 8,
     seed: int = 0,
+    start: Start = Regression(),
+    keep: tuple[tuple[int, int], ...] = KEEP,
+    tolerance: float | None = None,
+    rounds: int = 1,
+    prior: Prior = Anywhere(),
+    noise: float = 0.0,
     measured: bool | None = None,
     resize: bool = False,
     convert: bool = False,
@@ -71,12 +80,18 @@ def reconstruct(
         model: name of a shipped model, or a folder with a card and weights.
         targets: image files and folders of images; or one .npy or .npz array; or a data set's name
             (digits, mnist, cifar10, ... any of torchvision's).
-        operator: what is known of an image, e.g. downsample, hole, crop.
-        loss: distance between what is known and what the reconstruction gives: mse, l1, huber.
-        optimizer: adr-gd, adam, lbfgs, ... (the README lists them), or a class path.
+        operator: what is known of an image, e.g. downsample, bicubic, blur, hole, crop, gaussian (compressed sensing).
+        loss: distance between what is known and what the reconstruction gives: mse, l1, huber, ssim, lpips.
+        optimizer: lbfgs, adr-gd, adam, ... (the README lists them), or a class path.
         steps: steps of each restart.
-        restarts: random starts of each target; the best is kept.
+        restarts: starts of each target; the best is kept.
         seed: of every random number.
+        start: regression (what kernel regression on samples of the generator predicts), nearest, encoder or random.
+        keep: pairs [step, count]: after that step only the count best restarts of each target go on.
+        tolerance: a target is solved once its loss is below this; default never.
+        rounds: targets that are not solved are tried so often, from what was found and from other starts.
+        prior: what is known of latents: anywhere (nothing), gaussian, sphere, box.
+        noise: standard deviation of noise that is added to the measurements of images.
         measured: the targets are measurements already (the operator's output); by default decided by their shape.
         resize: resize targets that have another size than the generator's images.
         convert: turn colour into grey or grey into colour where the generator needs it.
@@ -100,6 +115,7 @@ def reconstruct(
     recipe = {"job": "reconstruct", **describe(locals())}
     begun = time.perf_counter()
     counts = {"steps": steps, "restarts": restarts, "batch_size": batch_size, "picture_every": picture_every}
+    counts["rounds"] = rounds
     for name, value in counts.items():
         positive(name, value, integer=True)
     for name, value in (("evaluations", evaluations), ("seconds", seconds), ("patience", patience)):
@@ -123,8 +139,10 @@ def reconstruct(
         todo = set(range(len(dataset))) - store.done()
         chunks = chunks_of(todo, batch_size, rank, trainer.world_size)
         tracker = Tracker(store.folder, wandb if todo else "disabled", recipe, "reconstruct", rank)
+        loop = {"steps": steps, "restarts": restarts, "keep": keep}
+        loop |= {"evaluations": evaluations, "seconds": seconds, "patience": patience}
         settings = Settings(
-            operator, loss, optimizer, steps, restarts, seed, measured, picture_every, evaluations, seconds, patience
+            operator, loss, prior, noise, measured, optimizer, start, tolerance, rounds, seed, picture_every, loop
         )
         module = Reconstructor(generator, settings, tracker, 0 if rank else len(chunks))
         if todo or trainer.world_size > 1:  # processes that are waited for

@@ -13,7 +13,9 @@ from torch import Tensor
 from latentopt.objectives import Loss
 from latentopt.operators import Operator
 from latentopt.optimizers import NAMED
+from latentopt.priors import Prior
 from latentopt.tasks.stages import ATTACKS
+from latentopt.tasks.starts import Start
 
 
 def describe(value: Any) -> Any:
@@ -58,6 +60,8 @@ def short_names(job: str) -> dict[str, dict[str, Any]]:
         "optimizer": {name: describe(preset()) for name, preset in NAMED.items()},
         "operator": _classes(Operator),
         "loss": _classes(Loss),
+        "prior": _classes(Prior),
+        "start": _classes(Start),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,12 +57,12 @@ def reconstruct(
             samples), ``encoder``, ``random``; an object of `latentopt.tasks.starts`; or latents, or a `Result`, as in
             `latentopt.solve`.
         steps, restarts, seed, evaluations, seconds, patience, improvement, callbacks: as in `latentopt.solve`, of each
-            round.
+            round; the callbacks of the first one.
         keep: as in `latentopt.solve`; pairs whose step is not under ``steps`` are left out.
         tolerance: a target is solved once its loss is below this; None: never.
-        rounds: >= 1; targets that are not solved after one are tried once more, with other starts that lie twice as far
-            from each other, the first of them minus what was found: where a random network has another critical region
-            than the solution's, it lies there (Hand and Voroninski 2017, arXiv 1705.07576).
+        rounds: >= 1; targets that are not solved after one are tried once more: from what was found, from its negative
+            (where a random network has another critical region than the solution's, it lies there: Hand and
+            Voroninski 2017, arXiv 1705.07576), and from other starts, twice as far from each other.
         fast: evaluate `Generator.fast`, which computes the same up to rounding.
 
     Returns:
@@ -79,46 +80,44 @@ def reconstruct(
     swift = generator.fast() if fast else generator
     problem = Reconstruction(swift, target, operator, loss, measured, tolerance, prior, noise, seed)
     guess = start.learn(swift, problem.operator, seed) if isinstance(start, Start) else start
-    settings = {
-        "steps": steps,
-        "restarts": restarts,
-        "evaluations": evaluations,
-        "seconds": seconds,
-        "patience": patience,
-        "improvement": improvement,
-        "keep": [pair for pair in keep if pair[0] < steps],
-        "callbacks": callbacks,
-    }
-    found = solve(problem, optimizer, seed=seed, start=_starts(guess, problem, restarts, seed), **settings)
+    settings = {"steps": steps, "restarts": restarts, "keep": keep, "evaluations": evaluations, "seconds": seconds}
+    settings |= {"patience": patience, "improvement": improvement}
+    found = invert(problem, optimizer, guess, rounds, seed, callbacks, **settings)
     if isinstance(start, Start) and isinstance(guess, Guess):
         found = replace(found, forwards=found.forwards + -(-guess.forwards // problem.batch))
+    return found
+
+
+def invert(
+    problem: Reconstruction,
+    optimizer: Optimizer | str,
+    guess: Guess | Tensor | Result | None = None,
+    rounds: int = 1,
+    seed: int = 0,
+    callbacks: Sequence[Callback] = (),
+    **settings: Any,
+) -> Result:
+    """`reconstruct` of a problem, with what a start has learnt; ``settings`` are those of `latentopt.solve`."""
+    restarts = settings["restarts"]
+    settings["keep"] = [pair for pair in settings["keep"] if pair[0] < settings["steps"]]
+    if isinstance(guess, Guess):
+        starts = guess(problem, restarts, seed)
+        start = None if starts is None else problem.projected(starts)
+    else:
+        start = guess
+    found = solve(problem, optimizer, seed=seed, start=start, callbacks=callbacks, **settings)
     for number in range(1, rounds):
         left = torch.tensor([status != Status.SOLVED for status in found.status], device=found.x.device).nonzero()[:, 0]
         if not len(left):
             break
-        part = problem.samples(left)
-        starts = _again(guess, part, -found.x[left], restarts, seed + number, 2.0**number)
+        part, x = problem.samples(left), found.x[left]
+        starts = torch.stack([x, -x])
+        if isinstance(guess, Guess) and (others := guess(part, restarts, seed + number, 2.0**number)) is not None:
+            starts = torch.cat([starts, others])
+        starts = part.projected(starts[:restarts])
         again = solve(part, optimizer, seed=seed + number, start=starts, **settings)
         found = joined(found, again, left)
     return found
-
-
-def _starts(
-    guess: Guess | Tensor | Result, problem: Reconstruction, restarts: int, seed: int
-) -> Tensor | Result | None:
-    if not isinstance(guess, Guess):
-        return guess
-    starts = guess(problem, restarts, seed)
-    return None if starts is None else problem.projected(starts)
-
-
-def _again(
-    guess: Guess | Tensor | Result, problem: Reconstruction, mirrored: Tensor, restarts: int, seed: int, wider: float
-) -> Tensor:
-    """Starts of another round, the first ``mirrored`` (B, *shape)."""
-    others = guess(problem, restarts, seed, wider) if isinstance(guess, Guess) else None
-    starts = mirrored[None] if others is None else torch.cat([mirrored[None], others[: restarts - 1]])
-    return problem.projected(starts)
 
 
 def joined(first: Result, again: Result, rows: Tensor) -> Result:

@@ -269,7 +269,7 @@ def measured(generator: Generator, operator: Callable[[Tensor], Tensor], z: Tens
 
 
 def _around(centre: Tensor, noise: float, seed: int, first: bool) -> Tensor:
-    """Points around ``centre`` (k, B, *shape), the samples of a restart with the same noise; ``first``: the first none."""
+    """Points around ``centre`` (k, B, *shape), a restart's samples with one noise; ``first``: the first with none."""
     rows = torch.arange(len(centre), device=centre.device)
     drawn = noise * Draws(seed, rows).normal(centre[:, 0], "around")
     return centre + (drawn * per_sample((rows > 0).to(drawn), drawn) if first else drawn)[:, None]
