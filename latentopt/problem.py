@@ -94,6 +94,17 @@ class Problem:
         loss = _each("objective", self.objective(output), len(output))
         return loss if self.penalty is None else loss + _each("penalty", self.penalty(x), len(output))
 
+    def residual(self, output: Tensor, x: Tensor) -> Tensor:
+        """What `loss` is the sum of squares of (B, m), a penalty's after the objective's; differentiable.
+
+        Raises:
+            InputError: the objective or the penalty is no sum of squares: it has no method ``residual``.
+        """
+        residual = _squares("objective", self.objective, output)
+        if self.penalty is None:
+            return residual
+        return torch.cat([residual, _squares("penalty", self.penalty, x)], 1)
+
     @torch.no_grad()
     def evaluate(self, x: Tensor) -> Evaluation:
         """One forward: the objective and the output at ``x`` (B, *shape)."""
@@ -116,6 +127,18 @@ class Problem:
     def call(self, owner: object, function: Callable[..., T], *args: Tensor | tuple[Tensor, ...]) -> T:
         """``function(*args)`` in compiled form where the problem is; see `latentopt.compiled.Compiled`."""
         return self.compiled(owner, function, *args) if self.compiled else function(*args)
+
+
+def _squares(name: str, function: Objective, argument: Tensor) -> Tensor:
+    """The residuals (B, m) of a function that is a sum of squares."""
+    residual = getattr(function, "residual", None)
+    if residual is None:
+        came = getattr(function, "__name__", type(function).__name__)
+        raise InputError(name, "a sum of squares, such as MSE", came)
+    values = residual(argument)
+    if values.ndim != 2 or len(values) != len(argument):
+        raise InputError(name, f"residuals of shape ({len(argument)}, m)", f"shape {tuple(values.shape)}")
+    return values
 
 
 def _each(name: str, values: object, count: int) -> Tensor:

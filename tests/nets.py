@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from latentopt.draws import Draws
 from latentopt.errors import InputError
@@ -107,15 +108,26 @@ def plain_gradient(network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return torch.autograd.grad(network(x).square().sum() / 2, x)[0]
 
 
+def tangents(x: Tensor) -> int:
+    """How many tangents of samples forward-mode AD sends along with ``x`` (B, *shape)."""
+    tangent = forward_ad.unpack_dual(x).tangent if forward_ad._current_level >= 0 else None
+    if tangent is None:
+        return 0
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(tangent):
+        tangent = functorch.get_unwrapped(tangent)
+    return tangent.numel() // x[0].numel()
+
+
 class Counted(nn.Module):
-    """A network that counts the rows that pass through it, forwards and backwards."""
+    """A network that counts the rows that pass through it, forwards (a tangent is one more) and backwards."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module, self.forwards, self.backwards = module, 0, 0
 
     def forward(self, x: Tensor) -> Tensor:
-        self.forwards += len(x)
+        self.forwards += len(x) + tangents(x)
         output = self.module(x)
         if output.requires_grad:
             output.register_hook(self._backward)

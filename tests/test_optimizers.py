@@ -6,6 +6,7 @@ from math import cos, pi
 
 import pytest
 import torch
+from loops import same
 from nets import Counted, fitting, mlp, near, rand, randn, ready, refuses, tensors
 from torch import Tensor
 
@@ -22,6 +23,7 @@ from latentopt.optimizers import (
     Distances,
     FrankWolfe,
     FreeGates,
+    LevenbergMarquardt,
     Momentum,
     Optimizer,
     PerturbedGD,
@@ -45,6 +47,8 @@ METHODS: dict[str, Optimizer] = {
     "perturbed gd, noise often": PerturbedGD(lr=0.2, g_thres=0.9, t_thres=1),
     "perturbed gd raw": PerturbedGD(lr=0.1, g_thres=0.5, t_thres=0, normalize=False),
     "lbfgs, long first trial": LBFGS(memory=2, c1=0.4, first=5.0),
+    "lm undamped": LevenbergMarquardt(damping=0.0),
+    "lm without jacobian": LevenbergMarquardt(cg_above=0, cg_steps=2),
     "frank-wolfe classical": FrankWolfe(momentum=0.0),
     "cma-es diagonal": CMAES(population=3, covariance="diagonal"),
     "rgd raw": RGD(lr=0.1, normalize=False, schedule="constant"),
@@ -95,7 +99,7 @@ def test_a_step_is_pure(method, in_set, dtype):
         first, second = method.step(problem, x, state), method.step(problem, x, state)
         assert torch.equal(x, x_before)
         for a, b in [(state, state_before), (first, second)]:
-            assert all(torch.equal(u, v) for u, v in zip(tensors(a), tensors(b), strict=True))
+            assert all(same(u, v) for u, v in zip(tensors(a), tensors(b), strict=True))
         x, state = first.x, first.state
 
 
@@ -134,7 +138,7 @@ def test_a_batch_equals_its_samples_alone(method, in_set):
     for sample in range(4):
         alone = path(ready(problem, [sample]), start[[sample]])
         for a, b in zip(together, alone, strict=True):
-            near(a[[sample]], b, 1e-9)
+            near(a[[sample]].nan_to_num(), b.nan_to_num(), 1e-9)  # a gain is NaN where nothing was tried
 
 
 def rows_of(state: State, rows: Tensor) -> State:
@@ -163,12 +167,14 @@ def test_rows_may_leave_between_two_steps(method, in_set, dtype):
 @every_dtype
 def test_the_cost_is_what_passes_through_the_network(method, in_set, dtype):
     problem, x, network = posed(in_set(dtype), dtype)
+    count = 1 if isinstance(method, LevenbergMarquardt) else 4  # its cost is that of the dearest sample
+    problem, x = ready(problem, range(4)[-count:]), x[-count:]
     state, forwards, backwards = method.init(problem, x), 0, 0
     for _ in range(6):
         step = method.step(problem, x, state)
         x, state = step.x, step.state
         forwards, backwards = forwards + step.cost.forwards, backwards + step.cost.backwards
-        assert (network.forwards, network.backwards) == (4 * forwards, 4 * backwards)
+        assert (network.forwards, network.backwards) == (count * forwards, count * backwards)
 
 
 SCHEDULES: dict[str, Callable[[int], float]] = {  # over 10 steps

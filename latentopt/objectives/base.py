@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from torch import Tensor
+from latentopt.errors import InputError
 
 T = TypeVar("T")
 Objective = Callable[[Tensor], Tensor]
@@ -36,6 +37,17 @@ class Fit:
 
     def __call__(self, output: Tensor) -> Tensor:
         return self.loss(self.operator(output), self.measurement)
+
+    def residual(self, output: Tensor) -> Tensor:
+        """What the loss is the sum of squares of (B, m).
+
+        Raises:
+            InputError: it is none.
+        """
+        residual = getattr(self.loss, "residual", None)
+        if residual is None:
+            raise InputError("objective", "a sum of squares, such as MSE", type(self.loss).__name__)
+        return residual(self.operator(output), self.measurement)
 
     def take(self, rows: Tensor) -> "Fit":
         return Fit(self.loss, self.operator, self.measurement[rows])

@@ -18,6 +18,11 @@ class MSE(Loss):
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         return metrics.mse(prediction, target)
 
+    def residual(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """What it is the sum of squares of (B, m)."""
+        difference = (prediction - target).flatten(1)
+        return difference / difference.shape[1] ** 0.5
+
 
 @dataclass(frozen=True)
 class L1(Loss):

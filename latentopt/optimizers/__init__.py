@@ -16,6 +16,7 @@ from latentopt.optimizers.frank_wolfe import FrankWolfe
 from latentopt.optimizers.free_gates import FreeGates
 from latentopt.optimizers.gd import GD
 from latentopt.optimizers.lbfgs import LBFGS
+from latentopt.optimizers.levenberg_marquardt import LevenbergMarquardt
 from latentopt.optimizers.momentum import Momentum
 from latentopt.optimizers.perturbed_gd import PerturbedGD
 from latentopt.optimizers.pgd import PGD
@@ -37,6 +38,7 @@ __all__ = [
     "Distances",
     "FrankWolfe",
     "FreeGates",
+    "LevenbergMarquardt",
     "Momentum",
     "Optimizer",
     "PerturbedGD",
@@ -60,6 +62,7 @@ NAMED: dict[str, Callable[[], Optimizer]] = {
     "apgd": APGD,
     "frank-wolfe": FrankWolfe,
     "lbfgs": LBFGS,
+    "lm": LevenbergMarquardt,
     "cma-es": CMAES,
 }
 

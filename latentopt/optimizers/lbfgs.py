@@ -83,7 +83,7 @@ class LBFGS(Optimizer):
         self, problem: Problem, x: Tensor, value: Tensor, grad: Tensor, state: LBFGSState, first: Tensor
     ) -> LBFGSState:
         """The state of samples whose trial is accepted."""
-        face = _face(problem.feasible, x, grad)
+        face = face_at(problem.feasible, x, grad)
         within = grad.flatten(1) - face.outward(grad.flatten(1))
         s, y, later = (x - state.x).flatten(1), within - state.within, state.value.isfinite()
         reach = torch.where(later, 2 * s.norm(dim=1), first)
@@ -110,7 +110,7 @@ class LBFGS(Optimizer):
         return _choose(lost, downhill, state._replace(length=length))
 
 
-class _Face(NamedTuple):
+class Face(NamedTuple):
     """The part of a set's border that holds a sample."""
 
     free: Tensor  # (B, n) 1, or 0 where a bound holds the coordinate
@@ -126,7 +126,7 @@ class _Face(NamedTuple):
         return v - (v * normal).sum(2, keepdim=True) * normal
 
 
-def _face(feasible: FeasibleSet, x: Tensor, grad: Tensor) -> _Face:
+def face_at(feasible: FeasibleSet, x: Tensor, grad: Tensor) -> Face:
     """Found by a tiny step downhill, and what projection makes of it."""
     tiny = torch.finfo(x.dtype).eps ** (1 / 3) * _radius(feasible, x)  # so that rounding spoils no digit that counts
     stepped = x - per_sample(tiny / _not_zero(sample_norm(grad)), x) * grad
@@ -135,7 +135,7 @@ def _face(feasible: FeasibleSet, x: Tensor, grad: Tensor) -> _Face:
     normal = (stepped - back).flatten(1) * free
     size = normal.norm(dim=1)
     curved = (size > 1e-3 * tiny) & (feasible.norm == "l2")  # else it is rounding, or a coordinate close to its bound
-    return _Face(free, torch.where(curved[:, None], normal / _not_zero(size)[:, None], 0.0))
+    return Face(free, torch.where(curved[:, None], normal / _not_zero(size)[:, None], 0.0))
 
 
 def _held(feasible: FeasibleSet, x: Tensor, stepped: Tensor, back: Tensor) -> Tensor:

@@ -1,0 +1,236 @@
+"""Levenberg-Marquardt (Levenberg 1944, Marquardt 1963) for each sample by itself, damped after Nielsen 1999."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from latentopt.errors import InputError, nonnegative, positive
+from latentopt.optimizers.base import Cost, Optimizer, Step
+from latentopt.optimizers.lbfgs import face_at
+from latentopt.problem import Problem
+from latentopt.samples import sample_norm
+
+ROOM = 256
+"""Tangents of samples that pass through the network at once (but at least one sample's)."""
+RIDGE = 1e-8
+"""Added to the normal equations, in units of the mean of their diagonal."""
+LEAST, MOST = 1e-4, 1e16
+"""Damping after a first rejected trial, at least; and ever, at most."""
+
+
+class LMState(NamedTuple):
+    x: Tensor  # (B, *shape) the last accepted point
+    value: Tensor  # (B,) objective there; inf before the first
+    g: Tensor  # (B, n) J^T r there, half the gradient; like all below in float64
+    V: Tensor  # (B, k, n) the steps that are looked at: an orthonormal basis, zeros where it ends; or, k = n, a projector
+    N: Tensor  # (B, k, k) V J^T J V^T
+    bend: Tensor  # (B,) curvature that the border of a ball adds
+    predicted: Tensor  # (B,) fall of the trial under way
+    damping: Tensor  # (B,) in units of the mean of N's diagonal
+    growth: Tensor  # (B,) factor of the damping should the trial be rejected
+
+
+@dataclass(frozen=True)
+class LevenbergMarquardt(Optimizer):
+    """Damped Gauss-Newton steps on a sum of squares ``|r(x)|^2``, such as `MSE`, each sample with a damping of its own.
+
+    The iterate is a trial. It is accepted where it lowers the objective; then the residuals are linearised anew, and
+    the next trial is ``x + h`` with ``(J^T J + mu I) h = -J^T r``. Elsewhere, also where the objective or the Jacobian
+    is not finite, the next trial is a shorter step with more damping from the last accepted point, which costs one
+    forward. In a bounded set, trials are projected, and steps are those of the face on which the accepted point lies.
+
+    ``gain`` in the history is the fall of a trial in units of what the linearised residuals predict (NaN where nothing
+    was tried). Within one activation region of a network that is affine at its output, the objective is the quadratic
+    that the prediction is made of: the gain is 1, and an undamped step ends at the region's minimiser. So ``1 - gain``
+    says what crossing regions costs, and what is curved in the network (a smooth output layer) does.
+
+    A step with accepted trials counts a forward of the trial, one of the pass that is linearised, and one for each
+    tangent, n for inputs of n numbers. Above ``cg_above`` numbers, steps are sought in a Krylov space instead, that of
+    ``cg_steps`` conjugate gradients, each a forward, its tangent, and a backward. All samples count the dearest's cost.
+
+    Args:
+        damping: the first mu, >= 0, in units of the mean of the diagonal of J^T J.
+        cg_above: size of an input above which no full Jacobian is built, >= 0.
+        cg_steps: dimension of the Krylov space, >= 1.
+
+    Raises:
+        InputError: (from `step`) the objective or the penalty is no sum of squares, or the network has an operation
+            without a forward-mode derivative.
+    """
+
+    recovers = True
+
+    damping: float = 1e-2
+    cg_above: int = 128
+    cg_steps: int = 20
+
+    def __post_init__(self) -> None:
+        nonnegative("LevenbergMarquardt.damping", self.damping)
+        nonnegative("LevenbergMarquardt.cg_above", self.cg_above, integer=True)
+        positive("LevenbergMarquardt.cg_steps", self.cg_steps, integer=True)
+
+    def init(self, problem: Problem, x: Tensor) -> LMState:
+        zero = x.flatten(1).double()
+        zero = torch.zeros_like(zero)
+        n, each = zero.shape[1], zero.new_zeros(len(x))
+        k = n if n <= self.cg_above else min(n, self.cg_steps)
+        value = torch.full_like(each, torch.inf, dtype=torch.promote_types(x.dtype, torch.float32))
+        V, N = zero.new_zeros(len(x), k, n), zero.new_zeros(len(x), k, k)
+        return LMState(x, value, zero, V, N, each, each, each + self.damping, each + 2)
+
+    def step(self, problem: Problem, x: Tensor, state: LMState) -> Step:
+        here = problem.evaluate(x)
+        value = here.value.to(state.value)
+        rows, cost = (value.isfinite() & (value < state.value)).nonzero()[:, 0], Cost(1, 0)
+        gain = torch.where(state.value.isfinite(), (state.value - value).double() / state.predicted, torch.nan)
+        moved = state
+        if len(rows):
+            part = problem.rows(rows, problem.draws.take(rows), problem.steps)
+            g, V, N, bend, cost = self._linearised(part, x[rows], here.output[rows])
+            sound = g.isfinite().all(1) & N.isfinite().flatten(1).all(1)
+            rows = rows[sound]
+            fresh = {"x": x[rows], "value": value[rows]}
+            fresh |= {"g": g[sound], "V": V[sound], "N": N[sound], "bend": bend[sound]}
+            moved = state._replace(**{name: getattr(state, name).index_copy(0, rows, t) for name, t in fresh.items()})
+        accepted = torch.zeros_like(gain).index_fill(0, rows, 1.0)
+        damping, growth = _damped(gain, accepted > 0, state)
+        following, predicted = _trial(problem, moved._replace(damping=damping))
+        info = {"gain": gain.to(x), "damping": damping.to(x), "accepted": accepted.to(x)}
+        state = moved._replace(damping=damping, growth=growth, predicted=predicted)
+        return Step(following, state, here, cost, info)
+
+    def _linearised(
+        self, problem: Problem, x: Tensor, output: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Cost]:
+        """``g, V, N, bend`` at ``x``, as in the state, and what they and the trial cost."""
+        n = x[0].numel()
+        r = problem.residual(output, x)
+        if n <= self.cg_above:
+            g, N = _normal(problem, x, r)
+            project, bend = _face(problem, x, g)
+            V = project(torch.eye(n, dtype=g.dtype, device=g.device).expand(len(x), n, n))
+            return g, V, V @ N @ V, bend, Cost(2 + n, 0)
+        k = min(n, self.cg_steps)
+        return *_krylov(problem, x, k), Cost(2 + 2 * k, k)
+
+
+def _damped(gain: Tensor, accepted: Tensor, state: LMState) -> tuple[Tensor, Tensor]:
+    """The next damping and growth (B,): Nielsen's rule."""
+    fewer = state.damping * (1 - (2 * gain - 1) ** 3).clamp(1 / 10, 2).nan_to_num(2.0)
+    more = state.damping.clamp_min(LEAST) * state.growth
+    first = state.value.isinf()
+    damping = torch.where(accepted, fewer, more).clamp_max(MOST)
+    growth = torch.where(accepted, 2.0, (2 * state.growth).clamp_max(MOST))
+    return torch.where(first, state.damping, damping), torch.where(first, state.growth, growth)
+
+
+def _trial(problem: Problem, state: LMState) -> tuple[Tensor, Tensor]:
+    """The next iterate, and the fall (B,) that the linearised residuals predict there."""
+    x, g, V, N = state.x, state.g, state.V, state.N
+    eye = torch.eye(N.shape[1], dtype=N.dtype, device=N.device)
+    trace = N.diagonal(dim1=1, dim2=2).sum(1)
+    mean = trace / len(eye)
+    mu = state.damping * mean + state.bend
+    M = N + mu[:, None, None] * eye + mean[:, None, None] * (eye - V @ V.mT)
+    down = -(V @ g[:, :, None])
+    ridge = RIDGE * mean[:, None, None] * eye  # for a singular J, undamped; refined, y has no more of it
+    root, failed = torch.linalg.cholesky_ex(M + ridge)
+    y = torch.cholesky_solve(down, root)
+    y = y + torch.cholesky_solve(down - M @ y, root)
+    sound = (failed == 0) & y.isfinite().flatten(1).all(1)
+    downhill = down / trace.clamp_min(torch.finfo(N.dtype).tiny)[:, None, None]
+    y = torch.where(sound[:, None, None], y, downhill)
+    h = (V.mT @ y).reshape(x.shape)
+    following = problem.feasible.project((x + h).to(x))
+    h = (following - x).flatten(1).to(g)  # what projection leaves of it
+    y = V @ h[:, :, None]
+    return following, -2 * (g * h).sum(1) - (y.mT @ N @ y)[:, 0, 0]
+
+
+def _normal(problem: Problem, x: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+    """``J^T r`` (B, n) and ``J^T J`` (B, n, n), a few samples at a time."""
+    n, gs, Ns = x[0].numel(), [], []
+    for rows in torch.arange(len(x), device=x.device).split(max(1, ROOM // n)):
+        part = problem.rows(rows, problem.draws.take(rows), problem.steps)
+        units = torch.eye(n, dtype=x.dtype, device=x.device).reshape(n, 1, *x.shape[1:])
+        J = torch.func.vmap(_pushed(part, x[rows]))(units.expand(n, *x[rows].shape)).movedim(0, 1).double()  # (B, n, m)
+        gs.append((J @ r[rows, :, None].double())[:, :, 0])
+        Ns.append(J @ J.mT)
+    return torch.cat(gs), torch.cat(Ns)
+
+
+def _krylov(problem: Problem, x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``g, V, N, bend`` with the Krylov space of J^T J and g in the face, by Lanczos' method, fully orthogonalised."""
+    z = x.detach().requires_grad_()
+    with torch.enable_grad():
+        r = problem.residual(problem.network(z), z)
+    push = _pushed(problem, x)
+
+    def pulled(u: Tensor, last: bool) -> Tensor:
+        (back,) = torch.autograd.grad(r, z, u, retain_graph=not last)
+        return back.flatten(1).double()
+
+    g = pulled(r.detach(), k == 1)
+    project, bend = _face(problem, x, g)
+    V, W = g.new_zeros(len(x), k, g.shape[1]), []
+    v = project(g[:, None])[:, 0]
+    size = sample_norm(v)
+    for i in range(k):
+        before = size
+        for _ in range(2):
+            v = v - (V.mT @ (V @ v[:, :, None]))[:, :, 0]
+        size = sample_norm(v)
+        goes_on = size > 100 * torch.finfo(x.dtype).eps * before
+        V[:, i] = torch.where(goes_on[:, None], v / size[:, None], 0.0)
+        w = push(V[:, i].to(x).reshape(x.shape))
+        W.append(w.double())
+        if i < k - 1:
+            v = project(pulled(w, i == k - 2)[:, None])[:, 0]
+            size = sample_norm(v)
+    JV = torch.stack(W, 1)
+    return g, V, JV @ JV.mT, bend
+
+
+def _pushed(problem: Problem, x: Tensor) -> Callable[[Tensor], Tensor]:
+    """The function of a tangent (B, *shape) that gives how the residuals (B, m) change along it."""
+
+    def residual(z: Tensor) -> Tensor:
+        return problem.residual(problem.network(z), z)
+
+    _load_forward_mode()
+
+    def push(tangent: Tensor) -> Tensor:
+        try:
+            return torch.func.jvp(residual, (x,), (tangent,))[1]
+        except (NotImplementedError, RuntimeError) as error:
+            if not any(word in str(error) for word in ("forward AD", "jvp", "forward mode", "setup_context")):
+                raise
+            reason = str(error).splitlines()[0]
+            raise InputError("network", "operations that have a forward-mode derivative", reason) from error
+
+    return torch.no_grad()(push)
+
+
+@cache
+def _load_forward_mode() -> None:
+    """Loaded at its first use, torch's forward mode warns of something that is its own affair."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*torch.jit.script", FutureWarning)
+        torch.func.jvp(torch.sin, (torch.zeros(1),), (torch.zeros(1),))
+
+
+def _face(problem: Problem, x: Tensor, g: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """The projection of vectors (B, count, n) onto the face that holds ``x``, and the curvature (B,) of its border."""
+    face = face_at(problem.feasible, x, g.to(x).reshape(x.shape))
+    face = type(face)(*(part.double() for part in face))
+    held = (face.normal != 0).any(1)
+    radius = problem.feasible.radius(x).double().expand_as(x).flatten(1)[:, 0]  # of a ball, where one holds x
+    bend = -(g * face.normal).sum(1).clamp_max(0) / radius
+    return face.tangent, torch.where(held, bend, 0.0)
