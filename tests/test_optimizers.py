@@ -130,7 +130,7 @@ def test_a_batch_equals_its_samples_alone(method, in_set):
         for _ in range(5):
             step = method.step(problem, x, state)
             x, state = step.x, step.state
-            seen += [step.x, step.here.value, *step.info.values()]
+            seen += [step.x, step.here.value, *(step.info[name] for name in step.info if name != "gain")]  # that is 0 / 0 at a minimum
         return seen
 
     problem, start, _ = posed(in_set(torch.float64))
@@ -138,7 +138,7 @@ def test_a_batch_equals_its_samples_alone(method, in_set):
     for sample in range(4):
         alone = path(ready(problem, [sample]), start[[sample]])
         for a, b in zip(together, alone, strict=True):
-            near(a[[sample]].nan_to_num(), b.nan_to_num(), 1e-9)  # a gain is NaN where nothing was tried
+            near(a[[sample]], b, 1e-9)
 
 
 def rows_of(state: State, rows: Tensor) -> State:

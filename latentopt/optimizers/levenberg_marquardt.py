@@ -180,11 +180,11 @@ def _krylov(problem: Problem, x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor
     g = pulled(r.detach(), k == 1)
     project, bend = _face(problem, x, g)
     V, W = g.new_zeros(len(x), k, g.shape[1]), []
-    v = project(g[:, None])[:, 0]
-    size = sample_norm(v)
+    v = g
     for i in range(k):
-        before = size
-        for _ in range(2):
+        before = sample_norm(v)
+        for _ in range(2):  # the first leaves what rounding makes of a vector nearly out of the face
+            v = project(v[:, None])[:, 0]
             v = v - (V.mT @ (V @ v[:, :, None]))[:, :, 0]
         size = sample_norm(v)
         goes_on = size > 100 * torch.finfo(x.dtype).eps * before
@@ -192,8 +192,7 @@ def _krylov(problem: Problem, x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor
         w = push(V[:, i].to(x).reshape(x.shape))
         W.append(w.double())
         if i < k - 1:
-            v = project(pulled(w, i == k - 2)[:, None])[:, 0]
-            size = sample_norm(v)
+            v = pulled(w, i == k - 2)
     JV = torch.stack(W, 1)
     return g, V, JV @ JV.mT, bend
 
