@@ -16,6 +16,7 @@ from latentopt.errors import InputError
 from latentopt.gates import Switch, preactivations
 from latentopt.objectives import MSE, Fit
 from latentopt.operators import Identity
+from latentopt.optimizers import LevenbergMarquardt, Optimizer
 from latentopt.problem import Problem
 from latentopt.sets import FeasibleSet
 
@@ -135,6 +136,13 @@ class Counted(nn.Module):
 
     def _backward(self, grad: Tensor) -> None:
         self.backwards += len(grad)
+
+
+def pays(method: Optimizer, forwards: int, backwards: int, network: Counted) -> bool:
+    """Whether a method says what passed through its network: that, or more where it counts every step as its dearest."""
+    if isinstance(method, LevenbergMarquardt):
+        return forwards >= network.forwards and backwards >= network.backwards
+    return (forwards, backwards) == (network.forwards, network.backwards)
 
 
 def fitting(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from loops import METHODS, every_method, posed, same_results
-from nets import Counted, conv, fitting, linear, mlp, near, rand, randn, ready, refuses
+from nets import Counted, conv, fitting, linear, mlp, near, pays, rand, randn, ready, refuses
 from torch import Tensor, nn
 
 from latentopt import ADRGD, GD, Adam, Generator, InputError, Problem, Reconstruction, Result, SoftGates, Status, solve
@@ -39,12 +39,11 @@ def test_the_whole_cost_is_what_passes_through_the_network(method, tolerance):
     network = Counted(mlp(3, 8, 5, 2))
 
     def check(progress: Progress) -> None:
-        assert progress.forwards == network.forwards
+        assert pays(method, progress.forwards, progress.backwards, network)
 
     problem = posed(network=network, tolerance=tolerance)
     result = solve(problem, method, steps=15, restarts=4, callbacks=[check])
-    assert int(result.forwards.sum()) == network.forwards
-    assert int(result.backwards.sum()) == network.backwards
+    assert pays(method, int(result.forwards.sum()), int(result.backwards.sum()), network)
     assert bool(result.history["loss"].isnan().any()) is (tolerance is not None)
 
 

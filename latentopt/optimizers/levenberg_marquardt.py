@@ -43,17 +43,17 @@ class LevenbergMarquardt(Optimizer):
 
     The iterate is a trial. It is accepted where it lowers the objective; then the residuals are linearised anew, and
     the next trial is ``x + h`` with ``(J^T J + mu I) h = -J^T r``. Elsewhere, also where the objective or the Jacobian
-    is not finite, the next trial is a shorter step with more damping from the last accepted point, which costs one
-    forward. In a bounded set, trials are projected, and steps are those of the face on which the accepted point lies.
+    is not finite, the next trial is a shorter step with more damping from the last accepted point. In a bounded set, trials are projected, and steps are those of the face on which the accepted point lies.
 
     ``gain`` in the history is the fall of a trial in units of what the linearised residuals predict (NaN where nothing
     was tried). Within one activation region of a network that is affine at its output, the objective is the quadratic
     that the prediction is made of: the gain is 1, and an undamped step ends at the region's minimiser. So ``1 - gain``
     says what crossing regions costs, and what is curved in the network (a smooth output layer) does.
 
-    A step with accepted trials counts a forward of the trial, one of the pass that is linearised, and one for each
-    tangent, n for inputs of n numbers. Above ``cg_above`` numbers, steps are sought in a Krylov space instead, that of
-    ``cg_steps`` conjugate gradients, each a forward, its tangent, and a backward. All samples count the dearest's cost.
+    A step counts a forward of the trial, one of the pass that is linearised, and one for each of its tangents: n for
+    inputs of n numbers. Above ``cg_above`` numbers, steps are sought in a Krylov space instead, that of ``cg_steps``
+    conjugate gradients, each a forward, its tangent, and a backward. A rejected trial takes but its own forward, and
+    counts all the same: else what a sample has left of its budget would hang on the samples beside it.
 
     Args:
         damping: the first mu, >= 0, in units of the mean of the diagonal of J^T J.
@@ -67,7 +67,7 @@ class LevenbergMarquardt(Optimizer):
 
     recovers = True
 
-    damping: float = 1e-2
+    damping: float = 1e-3
     cg_above: int = 128
     cg_steps: int = 20
 
@@ -88,12 +88,12 @@ class LevenbergMarquardt(Optimizer):
     def step(self, problem: Problem, x: Tensor, state: LMState) -> Step:
         here = problem.evaluate(x)
         value = here.value.to(state.value)
-        rows, cost = (value.isfinite() & (value < state.value)).nonzero()[:, 0], Cost(1, 0)
+        rows = (value.isfinite() & (value < state.value)).nonzero()[:, 0]
         gain = torch.where(state.value.isfinite(), (state.value - value).double() / state.predicted, torch.nan)
         moved = state
         if len(rows):
             part = problem.rows(rows, problem.draws.take(rows), problem.steps)
-            g, V, N, bend, cost = self._linearised(part, x[rows], here.output[rows])
+            g, V, N, bend = self._linearised(part, x[rows], here.output[rows])
             sound = g.isfinite().all(1) & N.isfinite().flatten(1).all(1)
             rows = rows[sound]
             fresh = {"x": x[rows], "value": value[rows]}
@@ -104,21 +104,22 @@ class LevenbergMarquardt(Optimizer):
         following, predicted = _trial(problem, moved._replace(damping=damping))
         info = {"gain": gain.to(x), "damping": damping.to(x), "accepted": accepted.to(x)}
         state = moved._replace(damping=damping, growth=growth, predicted=predicted)
-        return Step(following, state, here, cost, info)
+        return Step(following, state, here, self._cost(x[0].numel()), info)
 
-    def _linearised(
-        self, problem: Problem, x: Tensor, output: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Cost]:
-        """``g, V, N, bend`` at ``x``, as in the state, and what they and the trial cost."""
+    def _cost(self, n: int) -> Cost:
+        k = min(n, self.cg_steps)
+        return Cost(2 + n, 0) if n <= self.cg_above else Cost(2 + 2 * k, k)
+
+    def _linearised(self, problem: Problem, x: Tensor, output: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """``g, V, N, bend`` at ``x``, as in the state."""
         n = x[0].numel()
         r = problem.residual(output, x)
         if n <= self.cg_above:
             g, N = _normal(problem, x, r)
             project, bend = _face(problem, x, g)
             V = project(torch.eye(n, dtype=g.dtype, device=g.device).expand(len(x), n, n))
-            return g, V, V @ N @ V, bend, Cost(2 + n, 0)
-        k = min(n, self.cg_steps)
-        return *_krylov(problem, x, k), Cost(2 + 2 * k, k)
+            return g, V, V @ N @ V, bend
+        return _krylov(problem, x, min(n, self.cg_steps))
 
 
 def _damped(gain: Tensor, accepted: Tensor, state: LMState) -> tuple[Tensor, Tensor]:
