@@ -139,7 +139,7 @@ class Counted(nn.Module):
 
 
 def pays(method: Optimizer, forwards: int, backwards: int, network: Counted) -> bool:
-    """Whether a method says what passed through its network: that, or more where it counts every step as its dearest."""
+    """Whether a method says what passed through its network; or more, where it counts every step as its dearest."""
     if isinstance(method, LevenbergMarquardt):
         return forwards >= network.forwards and backwards >= network.backwards
     return (forwards, backwards) == (network.forwards, network.backwards)

@@ -20,7 +20,7 @@ from latentopt.samples import sample_norm
 ROOM = 256
 """Tangents of samples that pass through the network at once (but at least one sample's)."""
 RIDGE = 1e-8
-"""Added to the normal equations, in units of the mean of their diagonal."""
+"""Added to the normal equations, in units of their largest eigenvalue."""
 LEAST, MOST = 1e-4, 1e16
 """Damping after a first rejected trial, at least; and ever, at most."""
 
@@ -29,11 +29,11 @@ class LMState(NamedTuple):
     x: Tensor  # (B, *shape) the last accepted point
     value: Tensor  # (B,) objective there; inf before the first
     g: Tensor  # (B, n) J^T r there, half the gradient; like all below in float64
-    V: Tensor  # (B, k, n) the steps that are looked at: an orthonormal basis, zeros where it ends; or, k = n, a projector
+    V: Tensor  # (B, k, n) of the steps: an orthonormal basis, zeros where it ends; or, k = n, a projector
     N: Tensor  # (B, k, k) V J^T J V^T
     bend: Tensor  # (B,) curvature that the border of a ball adds
     predicted: Tensor  # (B,) fall of the trial under way
-    damping: Tensor  # (B,) in units of the mean of N's diagonal
+    damping: Tensor  # (B,) in units of N's largest eigenvalue
     growth: Tensor  # (B,) factor of the damping should the trial be rejected
 
 
@@ -43,7 +43,8 @@ class LevenbergMarquardt(Optimizer):
 
     The iterate is a trial. It is accepted where it lowers the objective; then the residuals are linearised anew, and
     the next trial is ``x + h`` with ``(J^T J + mu I) h = -J^T r``. Elsewhere, also where the objective or the Jacobian
-    is not finite, the next trial is a shorter step with more damping from the last accepted point. In a bounded set, trials are projected, and steps are those of the face on which the accepted point lies.
+    is not finite, the next trial is a shorter step with more damping from the last accepted point. In a bounded set,
+    trials are projected, and steps are those of the face on which the accepted point lies.
 
     ``gain`` in the history is the fall of a trial in units of what the linearised residuals predict (NaN where nothing
     was tried). Within one activation region of a network that is affine at its output, the objective is the quadratic
@@ -56,7 +57,7 @@ class LevenbergMarquardt(Optimizer):
     counts all the same: else what a sample has left of its budget would hang on the samples beside it.
 
     Args:
-        damping: the first mu, >= 0, in units of the mean of the diagonal of J^T J.
+        damping: the first mu, >= 0, in units of the largest eigenvalue of J^T J.
         cg_above: size of an input above which no full Jacobian is built, >= 0.
         cg_steps: dimension of the Krylov space, >= 1.
 
@@ -136,17 +137,16 @@ def _trial(problem: Problem, state: LMState) -> tuple[Tensor, Tensor]:
     """The next iterate, and the fall (B,) that the linearised residuals predict there."""
     x, g, V, N = state.x, state.g, state.V, state.N
     eye = torch.eye(N.shape[1], dtype=N.dtype, device=N.device)
-    trace = N.diagonal(dim1=1, dim2=2).sum(1)
-    mean = trace / len(eye)
-    mu = state.damping * mean + state.bend
-    M = N + mu[:, None, None] * eye + mean[:, None, None] * (eye - V @ V.mT)
+    largest = torch.linalg.eigvalsh(N)[:, -1].clamp_min(0)
+    mu = state.damping * largest + state.bend
+    M = N + mu[:, None, None] * eye + largest[:, None, None] * (eye - V @ V.mT)
     down = -(V @ g[:, :, None])
-    ridge = RIDGE * mean[:, None, None] * eye  # for a singular J, undamped; refined, y has no more of it
+    ridge = RIDGE * largest[:, None, None] * eye  # for a singular J, undamped; refined, y has no more of it
     root, failed = torch.linalg.cholesky_ex(M + ridge)
     y = torch.cholesky_solve(down, root)
     y = y + torch.cholesky_solve(down - M @ y, root)
     sound = (failed == 0) & y.isfinite().flatten(1).all(1)
-    downhill = down / trace.clamp_min(torch.finfo(N.dtype).tiny)[:, None, None]
+    downhill = down / largest.clamp_min(torch.finfo(N.dtype).tiny)[:, None, None]
     y = torch.where(sound[:, None, None], y, downhill)
     h = (V.mT @ y).reshape(x.shape)
     following = problem.feasible.project((x + h).to(x))
