@@ -68,7 +68,7 @@ class LevenbergMarquardt(Optimizer):
 
     recovers = True
 
-    damping: float = 1e-3
+    damping: float = 1e-4
     cg_above: int = 128
     cg_steps: int = 20
 
