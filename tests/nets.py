@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor
 from torch.autograd import forward_ad
 
 from latentopt.draws import Draws
@@ -114,9 +115,8 @@ def tangents(x: Tensor) -> int:
     tangent = forward_ad.unpack_dual(x).tangent if forward_ad._current_level >= 0 else None
     if tangent is None:
         return 0
-    functorch = torch._C._functorch
-    while functorch.is_functorch_wrapped_tensor(tangent):
-        tangent = functorch.get_unwrapped(tangent)
+    while is_functorch_wrapped_tensor(tangent):
+        tangent = get_unwrapped(tangent)
     return tangent.numel() // x[0].numel()
 
 

@@ -19,8 +19,8 @@ from latentopt.samples import sample_norm
 
 ROOM = 256
 """Tangents of samples that pass through the network at once (but at least one sample's)."""
-RIDGE = 1e-8
-"""Added to the normal equations, in units of their largest eigenvalue."""
+SINGULAR = 1e-12
+"""A direction with no more curvature than this share of the greatest is left alone, undamped."""
 LEAST, MOST = 1e-4, 1e16
 """Damping after a first rejected trial, at least; and ever, at most."""
 
@@ -29,11 +29,11 @@ class LMState(NamedTuple):
     x: Tensor  # (B, *shape) the last accepted point
     value: Tensor  # (B,) objective there; inf before the first
     g: Tensor  # (B, n) J^T r there, half the gradient; like all below in float64
-    V: Tensor  # (B, k, n) of the steps: an orthonormal basis, zeros where it ends; or, k = n, a projector
-    N: Tensor  # (B, k, k) V J^T J V^T
+    V: Tensor  # (B, k, n) the directions of steps, eigenvectors of J^T J on the face; 0 where there are fewer
+    curvature: Tensor  # (B, k) their eigenvalues, rising
     bend: Tensor  # (B,) curvature that the border of a ball adds
     predicted: Tensor  # (B,) fall of the trial under way
-    damping: Tensor  # (B,) in units of N's largest eigenvalue
+    damping: Tensor  # (B,) in units of the greatest curvature
     growth: Tensor  # (B,) factor of the damping should the trial be rejected
 
 
@@ -83,8 +83,8 @@ class LevenbergMarquardt(Optimizer):
         n, each = zero.shape[1], zero.new_zeros(len(x))
         k = n if n <= self.cg_above else min(n, self.cg_steps)
         value = torch.full_like(each, torch.inf, dtype=torch.promote_types(x.dtype, torch.float32))
-        V, N = zero.new_zeros(len(x), k, n), zero.new_zeros(len(x), k, k)
-        return LMState(x, value, zero, V, N, each, each, each + self.damping, each + 2)
+        V = zero.new_zeros(len(x), k, n)
+        return LMState(x, value, zero, V, V[:, :, 0], each, each, each + self.damping, each + 2)
 
     def step(self, problem: Problem, x: Tensor, state: LMState) -> Step:
         here = problem.evaluate(x)
@@ -96,9 +96,10 @@ class LevenbergMarquardt(Optimizer):
             part = problem.rows(rows, problem.draws.take(rows), problem.steps)
             g, V, N, bend = self._linearised(part, x[rows], here.output[rows])
             sound = g.isfinite().all(1) & N.isfinite().flatten(1).all(1)
+            curvature, E = torch.linalg.eigh(N[sound])
             rows = rows[sound]
             fresh = {"x": x[rows], "value": value[rows]}
-            fresh |= {"g": g[sound], "V": V[sound], "N": N[sound], "bend": bend[sound]}
+            fresh |= {"g": g[sound], "V": E.mT @ V[sound], "curvature": curvature, "bend": bend[sound]}
             moved = state._replace(**{name: getattr(state, name).index_copy(0, rows, t) for name, t in fresh.items()})
         accepted = torch.zeros_like(gain).index_fill(0, rows, 1.0)
         damping, growth = _damped(gain, accepted > 0, state)
@@ -112,7 +113,10 @@ class LevenbergMarquardt(Optimizer):
         return Cost(2 + n, 0) if n <= self.cg_above else Cost(2 + 2 * k, k)
 
     def _linearised(self, problem: Problem, x: Tensor, output: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """``g, V, N, bend`` at ``x``, as in the state."""
+        """At ``x``: ``g``, a basis V (B, k, n) of the steps, ``N = V J^T J V^T`` (B, k, k), and ``bend``.
+
+        The basis is orthonormal, 0 where it ends; or, where k = n, the projector onto the face.
+        """
         n = x[0].numel()
         r = problem.residual(output, x)
         if n <= self.cg_above:
@@ -135,24 +139,16 @@ def _damped(gain: Tensor, accepted: Tensor, state: LMState) -> tuple[Tensor, Ten
 
 def _trial(problem: Problem, state: LMState) -> tuple[Tensor, Tensor]:
     """The next iterate, and the fall (B,) that the linearised residuals predict there."""
-    x, g, V, N = state.x, state.g, state.V, state.N
-    eye = torch.eye(N.shape[1], dtype=N.dtype, device=N.device)
-    largest = torch.linalg.eigvalsh(N)[:, -1].clamp_min(0)
-    mu = state.damping * largest + state.bend
-    M = N + mu[:, None, None] * eye + largest[:, None, None] * (eye - V @ V.mT)
-    down = -(V @ g[:, :, None])
-    ridge = RIDGE * largest[:, None, None] * eye  # for a singular J, undamped; refined, y has no more of it
-    root, failed = torch.linalg.cholesky_ex(M + ridge)
-    y = torch.cholesky_solve(down, root)
-    y = y + torch.cholesky_solve(down - M @ y, root)
-    sound = (failed == 0) & y.isfinite().flatten(1).all(1)
-    downhill = down / largest.clamp_min(torch.finfo(N.dtype).tiny)[:, None, None]
-    y = torch.where(sound[:, None, None], y, downhill)
-    h = (V.mT @ y).reshape(x.shape)
+    x, g, V, curvature = state.x, state.g, state.V, state.curvature
+    largest = curvature[:, -1:].clamp_min(0)
+    shifted = curvature + state.damping[:, None] * largest + state.bend[:, None]
+    along = -(V @ g[:, :, None])[:, :, 0]
+    y = torch.where(shifted > SINGULAR * largest, along / shifted, 0.0)
+    h = (V.mT @ y[:, :, None]).reshape(x.shape)
     following = problem.feasible.project((x + h).to(x))
     h = (following - x).flatten(1).to(g)  # what projection leaves of it
-    y = V @ h[:, :, None]
-    return following, -2 * (g * h).sum(1) - (y.mT @ N @ y)[:, 0, 0]
+    y = (V @ h[:, :, None])[:, :, 0]
+    return following, -2 * (g * h).sum(1) - (curvature * y.square()).sum(1)
 
 
 def _normal(problem: Problem, x: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,7 +164,7 @@ def _normal(problem: Problem, x: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _krylov(problem: Problem, x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """``g, V, N, bend`` with the Krylov space of J^T J and g in the face, by Lanczos' method, fully orthogonalised."""
+    """The same with the Krylov space of J^T J and g in the face, by Lanczos' method, fully orthogonalised."""
     z = x.detach().requires_grad_()
     with torch.enable_grad():
         r = problem.residual(problem.network(z), z)
