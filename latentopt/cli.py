@@ -283,12 +283,14 @@ def _bench(words: list[str]) -> int:
     from latentopt.bench.cost import cost
     from latentopt.bench.norms import norms
     from latentopt.bench.random_nets import random_nets
+    from latentopt.bench.reconstruct import reconstruct
 
     benchmarks: dict[str, Callable[..., Any]] = {
         "random-nets": random_nets,
         "attack": attack,
         "cost": cost,
         "norms": norms,
+        "reconstruct": reconstruct,
     }
     if not words or words[0] not in benchmarks:
         raise InputError("bench", f"one of {', '.join(benchmarks)} first", " ".join(words) or "nothing")

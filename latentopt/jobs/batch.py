@@ -108,6 +108,8 @@ class _Watch:
 
     def __call__(self, progress: Progress) -> None:
         self.forwards = self.before + progress.forwards
+        if progress.t > self.job.steps:  # a later round, of some targets
+            return
         self.curve.append(progress.best.float().cpu())
         seen = {**figures(progress), "cost/forwards": float(self.forwards)}
         grid = None

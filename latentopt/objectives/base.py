@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from torch import Tensor
+
 from latentopt.errors import InputError
 
 T = TypeVar("T")

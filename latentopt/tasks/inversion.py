@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from latentopt.callbacks import Callback
-from latentopt.errors import InputError, positive
+from latentopt.callbacks import Callback, Progress
+from latentopt.errors import positive
 from latentopt.generators import Generator
 from latentopt.optimizers import LBFGS, Optimizer
 from latentopt.priors import Anywhere, Prior
@@ -57,12 +57,13 @@ def reconstruct(
             samples), ``encoder``, ``random``; an object of `latentopt.tasks.starts`; or latents, or a `Result`, as in
             `latentopt.solve`.
         steps, restarts, seed, evaluations, seconds, patience, improvement, callbacks: as in `latentopt.solve`, of each
-            round; the callbacks of the first one.
+            round. From the second round on a callback sees ``t`` go on at ``steps`` a round, `best_x` and `best` of all
+            targets, and the rest of those that are tried again.
         keep: as in `latentopt.solve`; pairs whose step is not under ``steps`` are left out.
         tolerance: a target is solved once its loss is below this; None: never.
-        rounds: >= 1; targets that are not solved after one are tried once more: from what was found, from its negative
-            (where a random network has another critical region than the solution's, it lies there: Hand and
-            Voroninski 2017, arXiv 1705.07576), and from other starts, twice as far from each other.
+        rounds: >= 1; targets that are not solved after one (all, without a tolerance) are tried again: from what was
+            found, from its negative (where a random network has another critical region than the solution's, it lies
+            there: Hand and Voroninski 2017, arXiv 1705.07576), and from other starts, twice as far from each other.
         fast: evaluate `Generator.fast`, which computes the same up to rounding.
 
     Returns:
@@ -73,8 +74,6 @@ def reconstruct(
         InputError: as `latentopt.Reconstruction`, `latentopt.solve` and the start.
     """
     positive("rounds", rounds, integer=True)
-    if rounds > 1 and tolerance is None:
-        raise InputError("rounds", "1 without a tolerance, as nothing tells which targets are solved", rounds)
     if isinstance(start, str):
         start = start_named(start)
     swift = generator.fast() if fast else generator
@@ -106,7 +105,7 @@ def invert(
     else:
         start = guess
     found = solve(problem, optimizer, seed=seed, start=start, callbacks=callbacks, **settings)
-    for number in range(1, rounds):
+    for number in range(1, 1 if Status.STOPPED in found.status else rounds):
         left = torch.tensor([status != Status.SOLVED for status in found.status], device=found.x.device).nonzero()[:, 0]
         if not len(left):
             break
@@ -115,9 +114,37 @@ def invert(
         if isinstance(guess, Guess) and (others := guess(part, restarts, seed + number, 2.0**number)) is not None:
             starts = torch.cat([starts, others])
         starts = part.projected(starts[:restarts])
-        again = solve(part, optimizer, seed=seed + number, start=starts, **settings)
+        later = [_Later(callback, found, left, number * settings["steps"]) for callback in callbacks]
+        again = solve(part, optimizer, seed=seed + number, start=starts, callbacks=later, **settings)
         found = joined(found, again, left)
+        if Status.STOPPED in again.status:
+            break
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Later:
+    """A callback in a later round, after ``found``, of the targets ``rows``."""
+
+    callback: Callback
+    found: Result
+    rows: Tensor
+    t: int
+
+    def __call__(self, progress: Progress) -> bool | None:
+        best, best_x = self.found.value.clone(), self.found.x.clone()
+        better = progress.best < best[self.rows]
+        best[self.rows[better]], best_x[self.rows[better]] = progress.best[better], progress.best_x[better]
+        whole = replace(
+            progress,
+            t=self.t + progress.t,
+            best=best,
+            best_x=best_x,
+            forwards=progress.forwards + int(self.found.forwards.sum()),
+            backwards=progress.backwards + int(self.found.backwards.sum()),
+            seconds=progress.seconds + self.found.meta["seconds"],
+        )
+        return self.callback(whole)
 
 
 def joined(first: Result, again: Result, rows: Tensor) -> Result:

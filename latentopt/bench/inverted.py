@@ -1,0 +1,202 @@
+"""What `latentopt bench reconstruct` inverts, with what, and how any method is judged: by us, at its latents."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentopt import metrics
+from latentopt.bench.inverted_tuned import TUNED
+from latentopt.callbacks import Progress
+from latentopt.generators import Generator
+from latentopt.optimizers import ADRGD, CMAES, LBFGS, Adam, LevenbergMarquardt, Momentum, Optimizer, SoftGates
+from latentopt.tasks.inversion import KEEP, reconstruct
+from latentopt.tasks.starts import Random, Regression, Start
+
+RECOVERED = 1e-4
+"""A generator's own image is found again below this mean squared error."""
+RESTARTS = 8
+ROUNDS = 1000
+"""More than any method has time for: what has converged, and is not solved, begins anew."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A generator and targets.
+
+    Args:
+        name: of the generator.
+        generator: as a user has it.
+        targets: (B, C, H, W) in [0, 1].
+        own: they are the generator's own.
+        seed: of starts.
+    """
+
+    name: str
+    generator: Generator
+    targets: Tensor
+    own: bool
+    seed: int
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}, its own images" if self.own else f"{self.name}, real images"
+
+
+@dataclass(eq=False)
+class Watch:
+    """The clock of one method on one case, in CPU seconds: what is best so far, when. It starts with the first look.
+
+    As a callback of `latentopt.solve` it stops the solve in time.
+    """
+
+    case: Case
+    seconds: float
+    times: list[float] = field(default_factory=list)
+    values: list[Tensor] = field(default_factory=list)  # (B,) each, falling
+    x: Tensor | None = None
+    begun: float = field(default_factory=time.process_time)
+
+    def __call__(self, progress: Progress) -> bool:
+        return self.see(progress.best_x, progress.best)
+
+    def see(self, x: Tensor, value: Tensor) -> bool:
+        """Note latents and their mean squared errors; whether the time is over."""
+        now = time.process_time() - self.begun
+        if self.x is None or not self.values:
+            self.x, best = x.clone(), value.clone()
+        else:
+            better = value < self.values[-1]
+            self.x = torch.where(better.reshape(-1, *[1] * (x.ndim - 1)), x, self.x)
+            best = torch.where(better, value, self.values[-1])
+        self.times.append(now)
+        self.values.append(best.detach())
+        return now >= self.seconds or (self.case.own and bool((best < RECOVERED).all()))
+
+    @property
+    def over(self) -> bool:
+        return bool(self.times) and (
+            self.times[-1] >= self.seconds or (self.case.own and bool((self.values[-1] < RECOVERED).all()))
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What a method reached."""
+
+    times: list[float]  # CPU seconds
+    values: Tensor  # (times, B) best so far, of the method's own count
+    mse: Tensor  # (B,) at the latents in the end, through the generator as the user has it
+    psnr: Tensor
+    ssim: Tensor
+
+    def at(self, seconds: float) -> Tensor:
+        """Best so far (B,) at a time; infinite before the first look."""
+        seen = [row for t, row in zip(self.times, self.values, strict=True) if t <= seconds]
+        return seen[-1] if seen else torch.full_like(self.mse, torch.inf)
+
+    def recovered_by(self, share: float) -> float:
+        """The time at which this share of the targets was recovered; infinite if never."""
+        for t, row in zip(self.times, self.values, strict=True):
+            if (row < RECOVERED).float().mean().item() >= share:
+                return t
+        return float("inf")
+
+
+Runner = Callable[[Case, Watch], None]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to invert, with one size to choose, or none."""
+
+    build: Callable[[float], Runner]
+    sizes: tuple[float, ...] = ()
+    default: float = 0.0
+
+    def at(self, case: Case, size: float | None = None) -> Runner:
+        chosen = TUNED.get(case.name, {}).get(self.label, self.default) if size is None else size
+        return self.build(chosen)
+
+    label: str = ""
+
+
+def judge(case: Case, runner: Runner, seconds: float) -> Judged:
+    """Let a method work for so many CPU seconds."""
+    watch = Watch(case, seconds)
+    runner(case, watch)
+    assert watch.x is not None
+    with torch.no_grad():
+        image = case.generator(watch.x)
+    mse, psnr = metrics.mse(image, case.targets), metrics.psnr(image, case.targets)
+    return Judged(watch.times, torch.stack(watch.values), mse, psnr, metrics.ssim(image.clamp(0, 1), case.targets))
+
+
+def ours(
+    optimizer: Optimizer,
+    start: Start,
+    planned: bool,
+    restarts: int = RESTARTS,
+    keep: tuple[tuple[int, int], ...] = KEEP,
+) -> Runner:
+    """A method of ours; ``planned``: its step sizes fall, so that as many steps are planned as the time allows."""
+
+    def run(case: Case, watch: Watch) -> None:
+        if planned:
+            steps = max(10, int(watch.seconds / _seconds_a_step(case, optimizer, restarts)))
+            settings: dict[str, Any] = {"steps": steps, "keep": (), "patience": None}
+        else:
+            settings = {"steps": 400, "keep": keep}
+        reconstruct(
+            case.generator,
+            case.targets,
+            optimizer=optimizer,
+            start=start,
+            restarts=restarts,
+            tolerance=RECOVERED if case.own else None,
+            rounds=ROUNDS,
+            seed=case.seed,
+            callbacks=[watch],
+            **settings,
+        )
+
+    return run
+
+
+def _seconds_a_step(case: Case, optimizer: Optimizer, restarts: int) -> float:
+    """Measured on the targets themselves, beforehand, outside the method's time."""
+    settings: dict[str, Any] = {"start": Random(), "restarts": restarts, "patience": None, "keep": ()}
+    clock = Watch(case, float("inf"))
+    reconstruct(case.generator, case.targets, optimizer=optimizer, steps=6, callbacks=[clock], **settings)
+    return (clock.times[-1] - clock.times[1]) / (len(clock.times) - 2)
+
+
+LRS = (0.03, 0.1, 0.3, 1.0)
+RANDOM = Random()
+
+
+def _soft(lr: float) -> Optimizer:
+    return ADRGD(SoftGates(), Adam(lr))
+
+
+METHODS: dict[str, Method] = {
+    name: Method(build, sizes, default, name)
+    for name, build, sizes, default in (
+        ("reconstruct", lambda _: ours(LBFGS(memory=10), Regression(), False), (), 0.0),
+        ("lbfgs", lambda _: ours(LBFGS(memory=10), RANDOM, False), (), 0.0),
+        ("lm", lambda _: ours(LevenbergMarquardt(), Regression(), False), (), 0.0),
+        ("lm, random starts", lambda _: ours(LevenbergMarquardt(), RANDOM, False), (), 0.0),
+        ("adam", lambda s: ours(Adam(s), RANDOM, True), LRS, 0.1),
+        ("adam, regression", lambda s: ours(Adam(s), Regression(), True), LRS, 0.1),
+        ("adr-gd", lambda s: ours(_soft(s), RANDOM, True), LRS, 0.1),
+        ("adr-gd, regression", lambda s: ours(_soft(s), Regression(), True), LRS, 0.1),
+        ("adr-gd-paper", lambda s: ours(ADRGD.paper(a_x=s), RANDOM, True), LRS, 0.1),
+        ("momentum", lambda _: ours(Momentum(), RANDOM, True), (), 0.0),
+        ("cma-es", lambda _: ours(CMAES(), RANDOM, True, restarts=1), (), 0.0),
+    )
+}
