@@ -30,7 +30,8 @@ commands:
   train RECIPE               train a generator or a classifier and export it as a model
   recipes list | show NAME | copy NAME FILE
   models  list | show NAME
-  bench NAME                 run a benchmark and write its table: random-nets, attack, cost or norms
+  bench NAME                 run a benchmark and write its table: random-nets, attack, reconstruct,
+                             compressed-sensing, cost or norms
 
 examples:
   latentopt run digits
@@ -280,6 +281,7 @@ def _models(words: list[str]) -> int:
 
 def _bench(words: list[str]) -> int:
     from latentopt.bench.attack import attack
+    from latentopt.bench.compressed_sensing import compressed_sensing
     from latentopt.bench.cost import cost
     from latentopt.bench.norms import norms
     from latentopt.bench.random_nets import random_nets
@@ -290,6 +292,7 @@ def _bench(words: list[str]) -> int:
         "attack": attack,
         "cost": cost,
         "norms": norms,
+        "compressed-sensing": compressed_sensing,
         "reconstruct": reconstruct,
     }
     if not words or words[0] not in benchmarks:

@@ -12,7 +12,7 @@ from torch import Tensor
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.operators.base import Operator
 
-DENSE = 2**26  # entries up to which a matrix is kept
+DENSE = 2**27  # entries up to which a matrix is kept
 BLOCK = 2**22  # entries that are drawn at a time
 
 
@@ -21,7 +21,7 @@ class Gaussian(Operator):
     """``measurements`` random projections y = A x (B, m) of the image's n values, A's entries independent N(0, 1/m).
 
     A is drawn on the CPU in float32 from ``seed``, m and n, so it is the same on every device and in every dtype. Up to
-    2**26 entries it is kept (of the two last used: 256 MiB each in float32); a larger one is never stored: each call,
+    2**27 entries it is kept (of the two last used: 512 MiB each in float32); a larger one is never stored: each call,
     and each gradient, draws its rows again, block by block, which takes seconds but gives the same values.
 
     Args:

@@ -23,9 +23,9 @@ class Reconstruction(Problem):
 
     Args:
         generator: a pretrained generator.
-        target: images or measurements (B, ...) in [0, 1] (values up to 1e-6 outside are clamped). With the shape of
-            the generator's images they are images, and ``operator`` is applied to them; with the shape of the
-            operator's output they are measurements already.
+        target: images (B, C, H, W) in [0, 1] (values up to 1e-6 outside are clamped) or measurements (B, ...). With
+            the shape of the generator's images they are images, and ``operator`` is applied to them; with the shape of
+            the operator's output they are measurements already.
         operator: what is known of an image (`latentopt.operators`).
         loss: distance of two measurements, (B, ...), (B, ...) to (B,) (`latentopt.objectives`).
         measured: the target is a measurement; None: decide by its shape, an image where both fit.
@@ -39,7 +39,7 @@ class Reconstruction(Problem):
         image: the target (B, C, H, W) where it is an image, else None.
 
     Raises:
-        InputError: shapes do not fit, or values are not finite or outside [0, 1].
+        InputError: shapes do not fit, or values are not finite, or those of images outside [0, 1].
     """
 
     def __init__(
@@ -59,13 +59,17 @@ class Reconstruction(Problem):
         nonnegative("noise", noise)
         self.generator = generator
         self.operator = operator or Identity()
-        target = _checked(target).to(like(generator))
+        target = _finite(target).to(like(generator))
         image_shape, shape = measurement_shapes(generator, self.operator)
         if measured is None:
             measured = target.shape[1:] != image_shape
         if target.shape[1:] != (shape if measured else image_shape):
             expected = f"images (B, *{image_shape}) or measurements (B, *{shape})"
             raise InputError("target", expected, f"shape {tuple(target.shape)}")
+        if measured:
+            self._check_measurements(target, image_shape)
+        else:
+            target = _in_range(target)
         self.image = None if measured else target
         if noise and (measured or not isinstance(self.operator, Operator)):
             raise InputError("noise", "0 unless targets are images, and operator one of latentopt.operators", noise)
@@ -83,6 +87,14 @@ class Reconstruction(Problem):
             target,
             prior.penalty(),
         )
+
+    @torch.no_grad()
+    def _check_measurements(self, target: Tensor, image_shape: tuple[int, ...]) -> None:
+        """Raise `InputError` where an operator that averages pixels cannot have given them, noise and all."""
+        white = self.operator(torch.ones(1, *image_shape).to(target))
+        low, high = target.min().item(), target.max().item()
+        if bool(((white >= 0) & (white <= 1 + 1e-6)).all()) and not (low >= -1 and high <= 2):
+            raise InputError("target", "measurements of images in [0, 1]", f"[{low:.4g}, {high:.4g}]")
 
     def samples(self, rows: Tensor) -> Self:
         """The same of some targets ``rows`` (long)."""
@@ -107,7 +119,7 @@ def measurement_shapes(
         return image, tuple(operator(torch.zeros(1, *image).to(like(generator))).shape[1:])
 
 
-def _checked(target: Tensor) -> Tensor:
+def _finite(target: Tensor) -> Tensor:
     if not isinstance(target, Tensor) or not target.is_floating_point():
         came = f"{target.dtype} (divide bytes by 255)" if isinstance(target, Tensor) else type(target).__name__
         raise InputError("target", "a tensor of floating-point values in [0, 1]", came)
@@ -115,9 +127,13 @@ def _checked(target: Tensor) -> Tensor:
         raise InputError("target", "at least one sample", f"shape {tuple(target.shape)}")
     if not bool(target.isfinite().all()):
         raise InputError("target", "finite values", "NaN or infinity")
-    low, high = target.min().item(), target.max().item()
+    return target
+
+
+def _in_range(images: Tensor) -> Tensor:
+    low, high = images.min().item(), images.max().item()
     if low < -1e-6 or high > 1 + 1e-6:
         raise InputError(
             "target", "values in [0, 1], to which a generator's output_range is mapped", f"[{low:.4g}, {high:.4g}]"
         )
-    return target.clamp(0, 1)
+    return images.clamp(0, 1)
