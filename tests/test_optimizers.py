@@ -50,6 +50,7 @@ METHODS: dict[str, Optimizer] = {
     "lm undamped": LevenbergMarquardt(damping=0.0),
     "lm without jacobian": LevenbergMarquardt(cg_above=0, cg_steps=2),
     "frank-wolfe classical": FrankWolfe(momentum=0.0),
+    "basin-cma": CMAES(population=3, refine=2),
     "cma-es diagonal": CMAES(population=3, covariance="diagonal"),
     "rgd raw": RGD(lr=0.1, normalize=False, schedule="constant"),
     "adr-gd without phase": ADRGD(SoftGates(tau=0.5, phase=1.0), GD(lr=0.2)),

@@ -197,6 +197,7 @@ METHODS: dict[str, Method] = {
         ("adr-gd, regression", lambda s: ours(_soft(s), Regression(), True), LRS, 0.1),
         ("adr-gd-paper", lambda s: ours(ADRGD.paper(a_x=s), RANDOM, True), LRS, 0.1),
         ("momentum", lambda _: ours(Momentum(), RANDOM, True), (), 0.0),
+        ("basin-cma", lambda _: ours(CMAES(refine=30), RANDOM, True, restarts=1), (), 0.0),
         ("cma-es", lambda _: ours(CMAES(), RANDOM, True, restarts=1), (), 0.0),
     )
 }

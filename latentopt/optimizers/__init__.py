@@ -64,6 +64,7 @@ NAMED: dict[str, Callable[[], Optimizer]] = {
     "lbfgs": LBFGS,
     "lm": LevenbergMarquardt,
     "cma-es": CMAES,
+    "basin-cma": lambda: CMAES(refine=30),
 }
 
 

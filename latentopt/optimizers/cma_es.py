@@ -9,12 +9,15 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from latentopt.errors import InputError, positive
+from latentopt.errors import InputError, nonnegative, positive
 from latentopt.optimizers.base import Cost, Optimizer, Step
+from latentopt.optimizers.lbfgs import LBFGS
 from latentopt.problem import Evaluation, Problem
+from latentopt.samples import per_sample
 from latentopt.sets import BoxAndBall, FeasibleSet, Free, L2Ball
 
 Covariance = Literal["auto", "full", "diagonal"]
+_DESCENT = LBFGS(memory=10)
 LARGEST_FULL = 512
 """Dimension above which ``auto`` adapts the diagonal alone."""
 
@@ -58,6 +61,10 @@ class CMAES(Optimizer):
         population: candidates a step, >= 2; None: ``4 + floor(3 ln n)`` in n dimensions.
         covariance: "full", or "diagonal" (Ros and Hansen 2008), which learns faster what has no correlations and costs
             n instead of n^3 a step; "auto": full up to 512 dimensions.
+        refine: gradient steps, >= 0, that each candidate takes (`LBFGS`) before it is ranked: BasinCMA (Wampler and
+            Popovic 2009; for generators Huh et al. 2020, arXiv 2005.01703). A step then costs ``population + 1`` times
+            ``refine + 1`` forwards and ``refine`` backwards; the distribution learns which candidates lie in good
+            basins, from where they were drawn.
 
     Raises:
         InputError: (from `init`) the set is open, but not the whole space.
@@ -66,6 +73,7 @@ class CMAES(Optimizer):
     sigma: float = 0.5
     population: int | None = None
     covariance: Covariance = "auto"
+    refine: int = 0
 
     def __post_init__(self) -> None:
         positive("CMAES.sigma", self.sigma)
@@ -75,6 +83,8 @@ class CMAES(Optimizer):
                 raise InputError("CMAES.population", "an integer >= 2, or None", self.population)
         if self.covariance not in get_args(Covariance):
             raise InputError("CMAES.covariance", f"one of {', '.join(get_args(Covariance))}", self.covariance)
+
+        nonnegative("CMAES.refine", self.refine, integer=True)
 
     def init(self, problem: Problem, x: Tensor) -> CMAESState:
         mean = _encoded(problem.feasible, x).to(torch.promote_types(x.dtype, torch.float32))
@@ -94,15 +104,33 @@ class CMAES(Optimizer):
         tiled = problem.tiled(1 + count)
         candidates = _decoded(problem.feasible, v.transpose(0, 1).reshape(count, *x.shape), x)
         points = tiled.feasible.project(torch.cat([x[None], candidates.to(x)]).flatten(0, 1))
+        here, points = self._refined(tiled, points)
         value, output = tiled.evaluate(points)
+        here = Evaluation(value, output) if here is None else here
         values = value.unflatten(0, (1 + count, len(x)))
         values = values.where(values.isfinite(), torch.inf)
         best = points.unflatten(0, (1 + count, len(x)))[values.argmin(0), torch.arange(len(x), device=x.device)]
 
         order = values[1:].T.argsort(dim=1, stable=True)[:, :, None].expand_as(z)
         state = _adapted(state, rates, z.gather(1, order), y.gather(1, order), width)
-        here = Evaluation(value[: len(x)], output[: len(x)])
-        return Step(best, state, here, Cost(1 + count, 0), {"sigma": state.sigma})
+        cost = Cost((1 + count) * (1 + self.refine), (1 + count) * self.refine)
+        here = Evaluation(here.value[: len(x)], here.output[: len(x)])
+        return Step(best, state, here, cost, {"sigma": state.sigma})
+
+    def _refined(self, problem: Problem, points: Tensor) -> tuple[Evaluation | None, Tensor]:
+        """What was seen at the points (rows, *shape), and the best points of a short descent from each."""
+        first, x, state = None, points, _DESCENT.init(problem, points)
+        best = points.new_full((len(points),), torch.inf, dtype=torch.promote_types(points.dtype, torch.float32))
+        for _ in range(self.refine):
+            step = _DESCENT.step(problem, x, state)
+            first = first or step.here
+            better = step.here.value < best
+            points, best = (
+                torch.where(per_sample(better, x).bool(), x, points),
+                torch.where(better, step.here.value, best),
+            )
+            x, state = step.x, step.state
+        return first, points
 
     def _full(self, n: int) -> bool:
         return n <= LARGEST_FULL if self.covariance == "auto" else self.covariance == "full"
