@@ -32,6 +32,7 @@ from latentopt.solve import solve
 from latentopt.tasks.adversarial import Adversarial, AttackWarning
 from latentopt.tasks.attack import attack
 from latentopt.tasks.check_attack import check_attack
+from latentopt.tasks.diagnose import Diagnosis, diagnose
 from latentopt.tasks.inversion import reconstruct
 from latentopt.tasks.maximize import maximize
 from latentopt.tasks.minimum_norm import minimum_norm
@@ -54,6 +55,7 @@ __all__ = [
     "Adversarial",
     "AttackWarning",
     "Classifier",
+    "Diagnosis",
     "Distances",
     "FrankWolfe",
     "FreeGates",
@@ -76,6 +78,7 @@ __all__ = [
     "attack",
     "callbacks",
     "check_attack",
+    "diagnose",
     "gates",
     "load",
     "maximize",

@@ -25,6 +25,7 @@ Optimise the input of frozen, pretrained piecewise-linear networks.
 
 commands:
   reconstruct                find the latents whose images explain your targets
+  diagnose                   tell why images are not reconstructed: the optimiser's fault, or the generator's
   attack                     find small changes of images that a classifier gets wrong
   run RECIPE                 do the job that a recipe describes; any field can be overridden (--steps 100)
   train RECIPE               train a generator or a classifier and export it as a model
@@ -38,6 +39,7 @@ examples:
   latentopt reconstruct --model mnist-vae --targets my/*.png --resize --out runs/mine
   latentopt reconstruct --model mnist-dcgan --targets images.npz --operator downsample --operator.factor 4
   latentopt attack --model mnist-cnn-robust --data mnist --eps 0.2 --limit 100
+  latentopt diagnose --model mnist-vae --targets mnist --limit 16
   latentopt recipes copy digits mine.yaml && latentopt run mine.yaml --optimizer adam
   latentopt bench random-nets --model A --methods adam,adr-gd --part table
 
@@ -72,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
-    only_general = words[:1] not in (["reconstruct"], ["attack"]) and words[1:2] in (["-h"], ["--help"])
+    only_general = words[:1] not in (["reconstruct"], ["diagnose"], ["attack"]) and words[1:2] in (["-h"], ["--help"])
     if not words or words[0] in ("-h", "--help", "help") or only_general:
         print(HELP, end="")
         return 0
@@ -82,6 +84,7 @@ def _dispatch(words: list[str]) -> int:
     command, rest = words[0], words[1:]
     commands = {
         "reconstruct": _reconstruct,
+        "diagnose": _diagnose,
         "attack": _attack,
         "train": _train,
         "run": _run,
@@ -101,6 +104,17 @@ def _reconstruct(words: list[str], recipe: dict[str, Any] | None = None) -> int:
     if report.rank:
         return 0
     _print_report(report)
+    return SKIPPED_SOME if report.skipped else 0
+
+
+def _diagnose(words: list[str]) -> int:
+    from latentopt.jobs.diagnose import diagnose
+
+    report = diagnose(**_arguments("diagnose", diagnose, words, None)[0])
+    print(report.diagnosis)
+    _print_skipped(report.skipped)
+    for file in report.files:
+        print(f"  {file}")
     return SKIPPED_SOME if report.skipped else 0
 
 
@@ -170,9 +184,9 @@ def _parser(job: str, function: Callable[..., Any], skip: Sequence[str]) -> Any:
     parser = ArgumentParser(prog=f"latentopt {job}", exit_on_error=False, allow_abbrev=False)
     parser.description = inspect.getdoc(function).splitlines()[0]  # pyright: ignore[reportOptionalMemberAccess]
     parser.add_argument("--config", action="config", help="YAML whose values the other options override")
-    if job == "reconstruct":
+    if job in ("reconstruct", "diagnose"):
         described = "image files and folders; or one .npy or .npz array; or a data set's name (digits, mnist, ...)"
-        parser.add_argument("--targets", nargs="+", type=str, required=True, help=described)
+        parser.add_argument("--targets", nargs="+", type=str, required=job == "reconstruct", help=described)
         skip = [*skip, "targets"]
     parser.add_function_arguments(function, as_positional=False, skip=set(skip))
     return parser
@@ -316,11 +330,15 @@ def _print_report(report: Any, most: int = 20) -> None:
             print(f"... {len(report.rows) - most} more in results.csv")
         figures = "".join(f"{row[name]:>10{form}}" for name, form in columns.items())
         print(f"{row['name']:{width}s} {figures}{row['seconds']:>10.2f}")
-    for name, reason in report.skipped:
-        print(f"skipped {name}: {_one_line(reason)}", file=sys.stderr)
+    _print_skipped(report.skipped)
     print(f"{len(report.rows)} done, {len(report.skipped)} skipped, {report.seconds:.1f} s")
     for file in report.files:
         print(f"  {file}")
+
+
+def _print_skipped(skipped: list[tuple[str, str]]) -> None:
+    for name, reason in skipped:
+        print(f"skipped {name}: {_one_line(reason)}", file=sys.stderr)
 
 
 def _print_attack(report: Any, most: int = 20) -> None:

@@ -289,7 +289,7 @@ class Run:
         """Of each sample: whether what is returned is solved; else how its restarts (restarts, B) ended."""
         success = self.problem.success
         solved = success(value, output).tolist() if success else [False] * len(value)
-        order = (Status.STOPPED, Status.BUDGET, Status.SOLVED, Status.STALLED, Status.DROPPED, Status.NONFINITE)
+        order = (Status.STOPPED, Status.BUDGET, Status.SOLVED, Status.STALLED, Status.NONFINITE)
         ends = [next(status for status in order if status in own) for own in ended.T.tolist()]
         # What was solved among other rows but, by rounding, is not alone has no more steps either.
         ends = [Status.BUDGET if status == Status.SOLVED else status for status in ends]

@@ -86,7 +86,7 @@ def solve(
     counts = {"steps": steps, "restarts": restarts, "checkpoint_every": checkpoint_every}
     _check(counts, {"evaluations": evaluations, "seconds": seconds, "patience": patience})
     nonnegative("improvement", improvement)
-    keep = _halvings(keep)
+    keep = halvings(keep)
     if not isinstance(seed, Integral):
         raise InputError("seed", "an integer", repr(seed))
     require_eval(problem.network)
@@ -123,16 +123,18 @@ def _check(counts: dict[str, int], budgets: dict[str, float | None]) -> None:
             positive(name, value, integer=name != "seconds")
 
 
-def _halvings(keep: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    pairs = tuple((pair[0], pair[1]) if len(pair) == 2 else pair for pair in keep)
-    for pair in pairs:
-        if len(pair) != 2:
-            raise InputError("keep", "pairs (step, count)", pair)
+def halvings(keep: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """The pairs of `solve`'s ``keep``, checked."""
+    pairs = list[tuple[int, int]]()
+    for pair in keep if isinstance(keep, Sequence) else [keep]:
+        if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
+            raise InputError("keep", "pairs (step, count)", repr(pair))
         for number in pair:
             positive("keep", number, integer=True)
+        pairs.append((pair[0], pair[1]))
     if any(later[0] <= earlier[0] for earlier, later in pairwise(pairs)):
         raise InputError("keep", "rising steps", pairs)
-    return pairs
+    return tuple(pairs)
 
 
 def _checked(problem: Problem, restarts: int, start: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 import latentopt as lo
 from latentopt.jobs.reconstruct import reconstruct
 from latentopt.operators import Downsample
+from latentopt.optimizers import named
+from latentopt.tasks.starts import Random
 from latentopt.zoo import cards
 
 COUNT, STEPS, RESTARTS = 5, 12, 3
@@ -23,7 +25,8 @@ def run(folder: Path, out: str, **changes: Any) -> list[dict[str, str]]:
     path = folder / "own.npy"
     if not path.exists():
         np.save(path, own_images(COUNT).numpy())
-    settings = {"operator": Downsample(4), "steps": STEPS, "restarts": RESTARTS, "batch_size": 2, **changes}
+    settings = {"operator": Downsample(4), "steps": STEPS, "restarts": RESTARTS, "batch_size": 2}
+    settings |= {"optimizer": named("adr-gd"), "start": Random(), **changes}
     reconstruct("mnist-vae", [str(path)], out=str(folder / out), wandb="disabled", device="cpu", **settings)
     return table(folder / out)
 

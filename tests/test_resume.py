@@ -21,7 +21,7 @@ COUNT, STEPS = 24, 40
 
 def command(folder: Path, out: str) -> list[str]:
     words = ["reconstruct", "--model", "mnist-vae", "--targets", str(folder / "a.npy"), "--out", str(folder / out)]
-    words += ["--steps", str(STEPS), "--restarts", "4", "--batch-size", "1"]
+    words += ["--steps", str(STEPS), "--restarts", "4", "--batch-size", "1", "--start", "random"]
     return [*words, "--wandb", "disabled", "--device", "cpu", "--picture-every", "20"]
 
 

@@ -22,8 +22,9 @@ from latentopt.objectives import MSE, Loss
 from latentopt.operators import Identity, Operator
 from latentopt.optimizers import LBFGS, Optimizer
 from latentopt.priors import Anywhere, Prior
+from latentopt.solve import halvings
 from latentopt.tasks.inversion import KEEP
-from latentopt.tasks.reconstruct import measurement_shapes
+from latentopt.tasks.reconstruct import Reconstruction, measurement_shapes
 from latentopt.tasks.starts import Regression, Start
 from latentopt.zoo import cards
 
@@ -115,12 +116,13 @@ def reconstruct(
     recipe = {"job": "reconstruct", **describe(locals())}
     begun = time.perf_counter()
     counts = {"steps": steps, "restarts": restarts, "batch_size": batch_size, "picture_every": picture_every}
-    counts["rounds"] = rounds
     for name, value in counts.items():
         positive(name, value, integer=True)
     for name, value in (("evaluations", evaluations), ("seconds", seconds), ("patience", patience)):
         if value is not None:
             positive(name, value, integer=name != "seconds")
+    positive("rounds", rounds, integer=True)
+    halvings(keep)
     check_mode(wandb)
     generator = cards.load_generator(model)
     image_shape, shape = measurement_shapes(generator, operator)
@@ -130,7 +132,11 @@ def reconstruct(
         if measured is None:
             measured = dataset.first_good().shape != image_shape
         dataset.kind = shape if measured else image_shape
-        dataset.first_good()
+        first = dataset.first_good()[None]
+        Reconstruction(
+            generator, first, operator, loss, measured, tolerance, prior, noise, seed
+        )  # checks its arguments
+        start.check(generator, operator)
 
         identity = {"weights": cards.read_card(model).weights_sha256, "targets_held": source.fingerprint}
         store, rank = Store(Path(out), recipe, identity), trainer.global_rank

@@ -14,7 +14,7 @@ from latentopt.optimizers.base import Cost, Optimizer, Step
 from latentopt.optimizers.lbfgs import LBFGS
 from latentopt.problem import Evaluation, Problem
 from latentopt.samples import per_sample
-from latentopt.sets import BoxAndBall, FeasibleSet, Free, L2Ball
+from latentopt.sets import BoxAndBall, FeasibleSet, Free, L2Ball, Sphere
 
 Covariance = Literal["auto", "full", "diagonal"]
 _DESCENT = LBFGS(memory=10)
@@ -194,14 +194,14 @@ def rates_of(n: int, population: int | None, full: bool) -> Rates:
 
 def _unit(feasible: FeasibleSet, x: Tensor) -> float | Tensor:
     """The standard deviation of a coordinate of the search whose steps are as long as the set's radius."""
-    if isinstance(feasible, Free):
+    if isinstance(feasible, Free | Sphere):
         return feasible.radius(x) / x[0].numel() ** 0.5
     return 1.0 if feasible.norm == "linf" else x[0].numel() ** -0.5
 
 
 def _encoded(feasible: FeasibleSet, x: Tensor) -> Tensor:
     """The coordinates (B, n) in which a point (B, *shape) of the set is searched."""
-    if isinstance(feasible, Free):
+    if isinstance(feasible, Free | Sphere):
         return x.flatten(1)
     middle, half = _hull(feasible, x)
     return torch.asin(((x - middle) / half.clamp_min(torch.finfo(x.dtype).tiny)).clamp(-1, 1)).flatten(1)
@@ -209,7 +209,7 @@ def _encoded(feasible: FeasibleSet, x: Tensor) -> Tensor:
 
 def _decoded(feasible: FeasibleSet, v: Tensor, x: Tensor) -> Tensor:
     """The inputs, up to projection, of coordinates (population, B, *shape)."""
-    if isinstance(feasible, Free):
+    if isinstance(feasible, Free | Sphere):
         return v
     middle, half = _hull(feasible, x)
     return middle + half * v.sin()

@@ -15,9 +15,9 @@ from latentopt.generators import Generator
 from latentopt.optimizers import LBFGS, Optimizer
 from latentopt.priors import Anywhere, Prior
 from latentopt.result import Result, Status
-from latentopt.solve import solve
+from latentopt.solve import halvings, solve
 from latentopt.tasks.reconstruct import Reconstruction
-from latentopt.tasks.starts import Guess, Regression, Start, start_named
+from latentopt.tasks.starts import Guess, Regression, Start, learnt, start_named
 
 KEEP = ((20, 4), (60, 2))
 """Which restarts go on by default: half of them or more are dropped as soon as they lie behind."""
@@ -73,17 +73,21 @@ def reconstruct(
     Raises:
         InputError: as `latentopt.Reconstruction`, `latentopt.solve` and the start.
     """
-    positive("rounds", rounds, integer=True)
+    for name, value in {"steps": steps, "restarts": restarts, "rounds": rounds}.items():
+        positive(name, value, integer=True)
+    halvings(keep)
     if isinstance(start, str):
         start = start_named(start)
     swift = generator.fast() if fast else generator
     problem = Reconstruction(swift, target, operator, loss, measured, tolerance, prior, noise, seed)
-    guess = start.learn(swift, problem.operator, seed) if isinstance(start, Start) else start
+    guess = learnt(start, swift, problem.operator, seed) if isinstance(start, Start) else start
     settings = {"steps": steps, "restarts": restarts, "keep": keep, "evaluations": evaluations, "seconds": seconds}
     settings |= {"patience": patience, "improvement": improvement}
     found = invert(problem, optimizer, guess, rounds, seed, callbacks, **settings)
     if isinstance(start, Start) and isinstance(guess, Guess):
-        found = replace(found, forwards=found.forwards + -(-guess.forwards // problem.batch))
+        share, rest = divmod(guess.forwards, problem.batch)
+        shares = share + (torch.arange(problem.batch, device=found.forwards.device) < rest).long()
+        found = replace(found, forwards=found.forwards + shares)
     return found
 
 
@@ -98,22 +102,20 @@ def invert(
 ) -> Result:
     """`reconstruct` of a problem, with what a start has learnt; ``settings`` are those of `latentopt.solve`."""
     restarts = settings["restarts"]
-    settings["keep"] = [pair for pair in settings["keep"] if pair[0] < settings["steps"]]
-    if isinstance(guess, Guess):
-        starts = guess(problem, restarts, seed)
-        start = None if starts is None else problem.projected(starts)
-    else:
-        start = guess
+    settings["keep"] = [pair for pair in halvings(settings["keep"]) if pair[0] < settings["steps"]]
+    start = problem.projected(guess(problem, restarts, seed)) if isinstance(guess, Guess) else guess
     found = solve(problem, optimizer, seed=seed, start=start, callbacks=callbacks, **settings)
-    for number in range(1, 1 if Status.STOPPED in found.status else rounds):
-        left = torch.tensor([status != Status.SOLVED for status in found.status], device=found.x.device).nonzero()[:, 0]
+    for number in range(1, rounds):
+        ended = [status in (Status.SOLVED, Status.STOPPED) for status in found.status]
+        left = (~torch.tensor(ended, device=found.x.device)).nonzero()[:, 0]
         if not len(left):
             break
         part, x = problem.samples(left), found.x[left]
         starts = torch.stack([x, -x])
-        if isinstance(guess, Guess) and (others := guess(part, restarts, seed + number, 2.0**number)) is not None:
-            starts = torch.cat([starts, others])
-        starts = part.projected(starts[:restarts])
+        if isinstance(guess, Guess):
+            starts = torch.cat([starts, guess(part, restarts, seed + number, 2.0**number)])
+        settings["restarts"] = max(restarts, 2)  # the negative is tried in any case
+        starts = part.projected(starts[: settings["restarts"]])
         later = [_Later(callback, found, left, number * settings["steps"]) for callback in callbacks]
         again = solve(part, optimizer, seed=seed + number, start=starts, callbacks=later, **settings)
         found = joined(found, again, left)
@@ -149,7 +151,7 @@ class _Later:
 
 def joined(first: Result, again: Result, rows: Tensor) -> Result:
     """One result of both; ``again`` has further restarts of the samples ``rows`` of the first."""
-    restarts = first.meta["restarts"] * (first.history["loss"].shape[1] // first.meta["restarts"])
+    restarts = first.history["loss"].shape[1]
     better = again.value < first.value[rows]
     taken, at = rows[better], better.nonzero()[:, 0]
     status = list(first.status)

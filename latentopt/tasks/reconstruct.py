@@ -39,7 +39,8 @@ class Reconstruction(Problem):
         image: the target (B, C, H, W) where it is an image, else None.
 
     Raises:
-        InputError: shapes do not fit, or values are not finite, or those of images outside [0, 1].
+        InputError: shapes or the number of conditions do not fit, or values are not finite, or those of images outside
+            [0, 1].
     """
 
     def __init__(
@@ -70,6 +71,9 @@ class Reconstruction(Problem):
             self._check_measurements(target, image_shape)
         else:
             target = _in_range(target)
+        for name, value in generator.conditions.items():
+            if len(value) not in (1, len(target)):
+                raise InputError(name, f"1 or {len(target)} conditions, one a target", len(value))
         self.image = None if measured else target
         if noise and (measured or not isinstance(self.operator, Operator)):
             raise InputError("noise", "0 unless targets are images, and operator one of latentopt.operators", noise)

@@ -31,10 +31,10 @@ class Guess(ABC):
     """Of the generator, in all."""
 
     @abstractmethod
-    def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor | None:
-        """Starts (k, B, *latent_shape), k <= restarts, not projected; None: random ones.
+    def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor:
+        """Starts (k, B, *latent_shape), k <= restarts, not projected.
 
-        ``wider`` multiplies how far the starts of a sample lie from each other.
+        ``wider`` > 1, in a further round, multiplies how far the starts of a sample lie from each other.
         """
 
 
@@ -45,10 +45,13 @@ class Start(ABC):
     def learn(self, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> Guess:
         """What is needed to start any number of targets."""
 
+    def check(self, generator: Generator, operator: Callable[[Tensor], Tensor]) -> None:  # noqa: B027
+        """Raise `InputError` where the start cannot be used with these; the others can."""
+
 
 @dataclass(frozen=True)
 class Random(Start):
-    """Normal random latents.
+    """Normal random latents, those that `latentopt.solve` draws.
 
     Args:
         scale: their standard deviation, > 0; None: the generator's `start_scale`; ``probe``: of `SCALES`, the one from
@@ -77,8 +80,8 @@ def probed_scale(generator: Generator, operator: Callable[[Tensor], Tensor], see
     with torch.no_grad(), frozen(generator):
         target = operator(generator(generator.latents(16, seed + POOL_SEED)))
     losses, forwards = list[float](), len(target)
+    problem = Reconstruction(generator, target, operator, measured=True)
     for scale in SCALES:
-        problem = Reconstruction(generator, target, operator, measured=True)
         start = scale * generator.latents(16, seed + POOL_SEED + 1)
         found = solve(problem, LBFGS(memory=10), steps=40, start=start, seed=seed)
         losses.append(found.value.median().item())
@@ -91,7 +94,7 @@ class _Scattered(Guess):
     scale: float
     forwards: int
 
-    def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor | None:
+    def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor:
         zero = problem.like.new_zeros(restarts, problem.batch, *problem.shape)
         return _around(zero, self.scale * wider, seed, first=False)
 
@@ -120,9 +123,11 @@ class _Neighbours(Guess):
     measurements: Tensor  # (pool, m)
     forwards: int
 
-    def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor | None:
-        distance = torch.cdist(problem.measurement.flatten(1), self.measurements)
-        return self.latents[distance.topk(min(restarts, len(self.latents)), dim=1, largest=False).indices.T]
+    def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor:
+        count = min(restarts, len(self.latents))
+        passed = min(int(restarts * (wider - 1)), len(self.latents) - count)  # those that were tried before
+        nearest = distances(problem.measurement.flatten(1), self.measurements).topk(passed + count, 1, largest=False)
+        return self.latents[nearest.indices[:, passed:].T]
 
 
 @dataclass(frozen=True)
@@ -154,12 +159,12 @@ class Regression(Start):
         z = generator.latents(self.pool, seed + POOL_SEED)
         y = measured(generator, operator, z)
         chosen = torch.randperm(y.shape[1], generator=torch.Generator().manual_seed(seed))[:FEATURES].to(y.device)
-        y = y[:, chosen]
-        squares = torch.cdist(y, y).square()
+        y = _wide(y[:, chosen])  # so that a batch starts where its samples alone do
+        squares = distances(y, y).square()
         width = self.width * squares.median().clamp_min(torch.finfo(y.dtype).tiny)
         kernel = torch.exp(-squares / width)
         kernel.diagonal().add_(self.ridge)
-        weights = torch.cholesky_solve(z.flatten(1), torch.linalg.cholesky(kernel))
+        weights = torch.cholesky_solve(z.flatten(1).to(y), torch.linalg.cholesky(kernel))
         return Predictor(y, chosen, width, weights, self.noise, self.pool)
 
 
@@ -177,10 +182,10 @@ class Predictor(Guess):
     noise: float
     forwards: int
 
-    def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor | None:
-        seen = problem.measurement.flatten(1)[:, self.chosen]
-        kernel = torch.exp(-torch.cdist(seen, self.measurements).square() / self.width)
-        centre = (kernel @ self.weights).reshape(1, problem.batch, *problem.shape)
+    def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor:
+        seen = problem.measurement.flatten(1)[:, self.chosen].to(self.measurements)
+        kernel = torch.exp(-distances(seen, self.measurements).square() / self.width)
+        centre = (kernel @ self.weights).to(problem.like).reshape(1, problem.batch, *problem.shape)
         return _around(centre.expand(restarts, *centre.shape[1:]), self.noise * wider, seed, first=wider == 1.0)
 
 
@@ -198,9 +203,13 @@ class Encoder(Start):
         nonnegative("Encoder.noise", self.noise)
 
     def learn(self, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> Guess:
+        self.check(generator, operator)
+        return _Encoded(self.noise, 2 * CHECKED)
+
+    def check(self, generator: Generator, operator: Callable[[Tensor], Tensor]) -> None:
         if generator.encoder is None:
             raise InputError("start", "a generator with an encoder", "one without")
-        z = generator.latents(32, seed + POOL_SEED)
+        z = generator.latents(CHECKED, POOL_SEED)
         with torch.no_grad(), frozen(generator):
             images = generator(z)
             if operator(images).shape != images.shape:
@@ -209,7 +218,10 @@ class Encoder(Start):
             chance = (images.roll(1, 0) - images).square().mean()
         if not error < 0.5 * chance:
             raise InputError("encoder", "this generator's", "one that does not find the generator's own images")
-        return _Encoded(self.noise, 2 * len(z))
+
+
+CHECKED = 32
+"""Images of its own that a generator's encoder is tried on."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +229,7 @@ class _Encoded(Guess):
     noise: float
     forwards: int
 
-    def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor | None:
+    def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor:
         with torch.no_grad(), frozen(problem.generator):
             centre = encoded(problem.generator, problem.measurement)[None]
         return _around(centre.expand(restarts, *centre.shape[1:]), self.noise * wider, seed, first=wider == 1.0)
@@ -232,9 +244,12 @@ def encoded(generator: Generator, images: Tensor) -> Tensor:
     assert generator.encoder is not None
     shape, size = generator.latent_shape, generator.latents(1, 0).numel()
     try:
-        z = generator.encoder(images).flatten(1)
-    except RuntimeError as error:
+        z = generator.encoder(images)
+    except (RuntimeError, ValueError, IndexError) as error:
         raise InputError("encoder", "one that takes the generator's images", str(error).splitlines()[0]) from error
+    if not isinstance(z, Tensor) or len(z) != len(images):
+        raise InputError("encoder", "one that returns a tensor, a row an image", getattr(z, "shape", type(z).__name__))
+    z = z.flatten(1)
     if z.shape[1] not in (size, 2 * size):
         raise InputError("encoder", f"{size} latents, or {2 * size} with their variances", f"{z.shape[1]}")
     return z[:, :size].reshape(-1, *shape)
@@ -261,6 +276,50 @@ def start_named(start: Start | str) -> Start:
     return STARTS[start]()
 
 
+def learnt(start: Start, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> Guess:
+    """What a start learns of a generator; where each sample has its own condition, of each condition by itself."""
+    own = {name: values for name, values in generator.conditions.items() if len(values) > 1}
+    if not own:
+        return start.learn(generator, operator, seed)
+    first = dict[str, int]()
+    for row in range(max(map(len, own.values()))):
+        first.setdefault(_condition(generator, row), row)
+    parts = {key: generator.take(torch.tensor([row])) for key, row in first.items()}
+    guesses = {key: start.learn(part, operator, seed) for key, part in parts.items()}
+    return Conditional(guesses, sum(guess.forwards for guess in guesses.values()))
+
+
+@dataclass(frozen=True)
+class Conditional(Guess):
+    """A guess for each condition of a generator."""
+
+    guesses: dict[str, Guess]
+    forwards: int
+
+    def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor:
+        keys = [_condition(problem.generator, row) for row in range(problem.batch)]
+        found = dict[int, Tensor]()
+        for key in dict.fromkeys(keys):
+            rows = [row for row, its in enumerate(keys) if its == key]
+            part = self.guesses[key](problem.samples(torch.tensor(rows)), restarts, seed, wider)
+            found |= dict(zip(rows, part.unbind(1), strict=True))
+        return torch.stack([found[row] for row in range(problem.batch)], 1)
+
+
+def _condition(generator: Generator, row: int) -> str:
+    return repr([values[row if len(values) > 1 else 0].tolist() for values in generator.conditions.values()])
+
+
+def _wide(x: Tensor) -> Tensor:
+    """In double precision, where the device has it."""
+    return x if x.device.type == "mps" else x.double()
+
+
+def distances(x: Tensor, y: Tensor) -> Tensor:
+    """Between rows of ``x`` (B, m) and of ``y`` (n, m): (B, n), exactly those of a row alone."""
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+
+
 @torch.no_grad()
 def measured(generator: Generator, operator: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     """Measurements (len(z), m) of the images of latents."""
@@ -271,5 +330,5 @@ def measured(generator: Generator, operator: Callable[[Tensor], Tensor], z: Tens
 def _around(centre: Tensor, noise: float, seed: int, first: bool) -> Tensor:
     """Points around ``centre`` (k, B, *shape), a restart's samples with one noise; ``first``: the first with none."""
     rows = torch.arange(len(centre), device=centre.device)
-    drawn = noise * Draws(seed, rows).normal(centre[:, 0], "around")
+    drawn = noise * Draws(seed, rows).normal(centre[:, 0], "start")
     return centre + (drawn * per_sample((rows > 0).to(drawn), drawn) if first else drawn)[:, None]
