@@ -120,7 +120,7 @@ class Method:
     default: float = 0.0
 
     def at(self, case: Case, size: float | None = None) -> Runner:
-        chosen = TUNED.get(case.name, {}).get(self.label, self.default) if size is None else size
+        chosen = TUNED.get(case.name, {}).get(self.label.split(",")[0], self.default) if size is None else size
         return self.build(chosen)
 
     label: str = ""
