@@ -120,8 +120,9 @@ class Method:
     default: float = 0.0
 
     def at(self, case: Case, size: float | None = None) -> Runner:
-        chosen = TUNED.get(case.name, {}).get(self.label.split(",")[0], self.default) if size is None else size
-        return self.build(chosen)
+        if size is None:
+            size = TUNED.get(case.name, {}).get(self.label.removesuffix("-regression"), self.default)
+        return self.build(size)
 
     label: str = ""
 
@@ -147,11 +148,10 @@ def ours(
     """A method of ours; ``planned``: its step sizes fall, so that as many steps are planned as the time allows."""
 
     def run(case: Case, watch: Watch) -> None:
+        settings: dict[str, Any] = {"keep": keep}  # else as they are by default
         if planned:
             steps = max(10, int(watch.seconds / _seconds_a_step(case, optimizer, restarts)))
-            settings: dict[str, Any] = {"steps": steps, "keep": (), "patience": None}
-        else:
-            settings = {"steps": 400, "keep": keep}
+            settings = {"steps": steps, "keep": ()}
         reconstruct(
             case.generator,
             case.targets,
@@ -170,7 +170,7 @@ def ours(
 
 def _seconds_a_step(case: Case, optimizer: Optimizer, restarts: int) -> float:
     """Measured on the targets themselves, beforehand, outside the method's time."""
-    settings: dict[str, Any] = {"start": Random(), "restarts": restarts, "patience": None, "keep": ()}
+    settings: dict[str, Any] = {"start": Random(), "restarts": restarts, "keep": ()}
     clock = Watch(case, float("inf"))
     reconstruct(case.generator, case.targets, optimizer=optimizer, steps=6, callbacks=[clock], **settings)
     return (clock.times[-1] - clock.times[1]) / (len(clock.times) - 2)
@@ -190,11 +190,11 @@ METHODS: dict[str, Method] = {
         ("reconstruct", lambda _: ours(LBFGS(memory=10), Regression(), False), (), 0.0),
         ("lbfgs", lambda _: ours(LBFGS(memory=10), RANDOM, False), (), 0.0),
         ("lm", lambda _: ours(LevenbergMarquardt(), Regression(), False), (), 0.0),
-        ("lm, random starts", lambda _: ours(LevenbergMarquardt(), RANDOM, False), (), 0.0),
+        ("lm-random", lambda _: ours(LevenbergMarquardt(), RANDOM, False), (), 0.0),
         ("adam", lambda s: ours(Adam(s), RANDOM, True), LRS, 0.1),
-        ("adam, regression", lambda s: ours(Adam(s), Regression(), True), LRS, 0.1),
+        ("adam-regression", lambda s: ours(Adam(s), Regression(), True), LRS, 0.1),
         ("adr-gd", lambda s: ours(_soft(s), RANDOM, True), LRS, 0.1),
-        ("adr-gd, regression", lambda s: ours(_soft(s), Regression(), True), LRS, 0.1),
+        ("adr-gd-regression", lambda s: ours(_soft(s), Regression(), True), LRS, 0.1),
         ("adr-gd-paper", lambda s: ours(ADRGD.paper(a_x=s), RANDOM, True), LRS, 0.1),
         ("momentum", lambda _: ours(Momentum(), RANDOM, True), (), 0.0),
         ("basin-cma", lambda _: ours(CMAES(refine=30), RANDOM, True, restarts=1), (), 0.0),

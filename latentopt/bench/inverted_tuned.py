@@ -1,7 +1,6 @@
-"""Step sizes by generator, chosen on training images.
+"""Step sizes by generator, chosen on training images by ``latentopt bench reconstruct --tune --part real``.
 
-By ``latentopt bench reconstruct --tune --part real``, within 4 CPU seconds; the two or three best of Adam's again within
-12, where a longer search wants other ones.
+Within 4 CPU seconds; the two or three best of Adam's again within 12, as a longer search wants others.
 """
 
 TUNED: dict[str, dict[str, float]] = {

@@ -42,8 +42,8 @@ def reconstruct(
     seed: int = 0,
     evaluations: int | None = None,
     seconds: float | None = None,
-    patience: int | None = 60,
-    improvement: float = 0.01,
+    patience: int | None = None,
+    improvement: float = 1e-4,
     fast: bool = True,
     callbacks: Sequence[Callback] = (),
 ) -> Result:
