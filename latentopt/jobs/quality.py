@@ -22,8 +22,8 @@ ATTACKED = 200
 def generator_quality(generator: Generator, data: ImageData) -> dict[str, Any]:
     """How well a generator explains images it has not seen, and how often the search finds its own images again.
 
-    The first 64 test images and 64 images of its own, by `latentopt.reconstruct` as it is, seed 0; of its own, those not
-    found are tried again, twice.
+    The first 64 test images and 64 images of its own, by `latentopt.reconstruct` as it is, seed 0; of its own, those
+    not found are tried again, twice.
     """
     targets = data.images("test", MEASURED)
     held_out = reconstruct(generator, targets).value
