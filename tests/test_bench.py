@@ -228,6 +228,8 @@ def rows_in(folder) -> list[dict[str, str]]:
             },
         ),
         (["attack", "--methods", "adam", "--tune"], {"group": {"adam"}, "method": {"0.3", "1"}}),
+        (["reconstruct"], {"generator": {"mnist-vae"}, "method": {"reconstruct", "adam", "a hand-written Adam loop"}}),
+        (["compressed-sensing"], {"m": {"25"}, "method": {"reconstruct", "lasso"}, "image": {"0", "3"}}),
         (["cost"], {"network": {"net A"}, "method": {"pgd", "by hand", "adr-gd paper"}}),
         (
             ["random-nets", "--methods", "adam,adr-gd"],

@@ -121,6 +121,23 @@ def test_cma_es_learns_a_covariance():
     assert result.value.item() < 1e-9
 
 
+def test_basin_cma_finds_the_lowest_of_many_basins_where_neither_part_does():
+    """Rastrigin's function in four dimensions: a minimum at every point of a grid, the lowest at the centre."""
+    center = rand(4, seed=3)
+
+    def rastrigin(x):
+        v = 4 * (x - center)
+        return (v.square() - 10 * (2 * torch.pi * v).cos() + 10).sum(1)
+
+    problem = Problem(lambda x: x, rastrigin, (4,), 1, like=center)
+    seeds = range(5)
+    basin = [solve(problem, CMAES(sigma=1.0, refine=10), steps=25, seed=s) for s in seeds]
+    descent = [solve(problem, LBFGS(memory=10), steps=500, seed=s).value.item() for s in seeds]
+    assert sum(result.value.item() < 1e-6 for result in basin) >= 4
+    assert min(descent) > 1
+    assert {(int(r.forwards), int(r.backwards)) for r in basin} == {(25 * 9 * 11 + 2, 25 * 9 * 10)}
+
+
 def test_cma_es_finds_an_optimum_on_the_border():
     problem = Problem(lambda x: x, lambda x: x.sum(1), (5,), 1, Box(-1.0, 2.0), like=torch.zeros(1).double())
     result = solve(problem, CMAES(), steps=150)
@@ -210,6 +227,7 @@ def test_cma_es_needs_about_as_many_evaluations_as_pycma(function, n):
         *[("LBFGS.c1", LBFGS, {"c1": wrong}) for wrong in (0.0, 0.5)],
         *[("CMAES.sigma", CMAES, {"sigma": wrong}) for wrong in (0.0, -1.0)],
         *[("CMAES.population", CMAES, {"population": wrong}) for wrong in (1, 2.5)],
+        ("CMAES.refine", CMAES, {"refine": -1}),
         ("CMAES.covariance", CMAES, {"covariance": "spherical"}),
         *[("APGD.eta", APGD, {"eta": wrong}) for wrong in (0.0, -1.0)],
         *[("APGD.alpha", APGD, {"alpha": wrong}) for wrong in (0.0, 1.5)],

@@ -171,7 +171,7 @@ def compressed_sensing(
         threads: that torch computes with.
         out: folder for the results.
         overwrite: replace the results of an earlier run there.
-        quick: mnist-vae, 4 images, 25 measurements, to see that it works.
+        quick: mnist-vae, 4 images of its own, 25 measurements, to see that it works.
     """
     settings = dict(locals())
     for name, value in (("images", images), ("threads", threads)):
@@ -188,10 +188,13 @@ def compressed_sensing(
     cells = list[Cell]()
     with pinned(threads):
         for name, source in sources.items():
-            generator, training = source.build(), source.targets(0, TRAINING, held_out=False)
+            generator = source.build()
+            if quick:
+                held = training = generator(generator.latents(images, seed))
+            else:
+                held, training = source.targets(0, images, True), source.targets(0, TRAINING, False)
             fitted = reconstruct(generator, training, seed=seed).output
             error = (fitted - training).square().flatten(1).sum(1).mean().item()
-            held = source.targets(0, images, held_out=True)
             base = Case(name, generator, held, training, error, 1, seed)
             for m in counts or MEASUREMENTS[held.shape[1]]:
                 cells += [_ran(method, run, replace(base, m=m)) for method, run in runs.items()]

@@ -160,7 +160,7 @@ class Regression(Start):
         y = measured(generator, operator, z)
         chosen = torch.randperm(y.shape[1], generator=torch.Generator().manual_seed(seed))[:FEATURES].to(y.device)
         y = _wide(y[:, chosen])  # so that a batch starts where its samples alone do
-        squares = distances(y, y).square()
+        squares = torch.cdist(y, y, compute_mode="use_mm_for_euclid_dist").square()  # the same pool for every batch
         width = self.width * squares.median().clamp_min(torch.finfo(y.dtype).tiny)
         kernel = torch.exp(-squares / width)
         kernel.diagonal().add_(self.ridge)
