@@ -151,7 +151,7 @@ def ours(
         settings: dict[str, Any] = {"keep": keep}  # else as they are by default
         if planned:
             steps = max(10, int(watch.seconds / _seconds_a_step(case, optimizer, restarts)))
-            settings = {"steps": steps, "keep": ()}
+            settings = {"steps": steps, "keep": (), "patience": None}
         reconstruct(
             case.generator,
             case.targets,
@@ -170,7 +170,7 @@ def ours(
 
 def _seconds_a_step(case: Case, optimizer: Optimizer, restarts: int) -> float:
     """Measured on the targets themselves, beforehand, outside the method's time."""
-    settings: dict[str, Any] = {"start": Random(), "restarts": restarts, "keep": ()}
+    settings: dict[str, Any] = {"start": Random(), "restarts": restarts, "keep": (), "patience": None}
     clock = Watch(case, float("inf"))
     reconstruct(case.generator, case.targets, optimizer=optimizer, steps=6, callbacks=[clock], **settings)
     return (clock.times[-1] - clock.times[1]) / (len(clock.times) - 2)

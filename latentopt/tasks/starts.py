@@ -145,7 +145,7 @@ class Regression(Start):
     """
 
     pool: int = 2000
-    noise: float = 0.3
+    noise: float = 1.0
     width: float = 3.0
     ridge: float = 0.01
 
