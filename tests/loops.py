@@ -10,11 +10,12 @@ from nets import fitting, mlp, randn
 from torch import Tensor, nn
 
 from latentopt import ADRGD, GD, FreeGates, Problem, Result
-from latentopt.optimizers import NAMED, Distances, Optimizer, named
+from latentopt.optimizers import CMAES, NAMED, Distances, Optimizer, named
 from latentopt.sets import Box
 
 METHODS: dict[str, Optimizer] = {
     **{name: named(name) for name in NAMED},
+    "basin-cma": CMAES(refine=2),  # more steps of L-BFGS make rounding visible
     "adr-gd with noise": ADRGD(
         FreeGates(alpha=8.0, T_p=1, delta=10.0, distances=Distances(refresh=3)), GD(lr=0.1, normalize=True)
     ),

@@ -85,7 +85,7 @@ def test_parts_left_out_are_as_many_in_the_box_and_out_of_it():
 def test_a_package_that_is_missing_is_a_row_with_the_reason():
     gone = replace(REFERENCES["torchattacks PGD"], package="no_such_package")
     ((table, cells),) = others(Runs(linear()), Plan({}, {"theirs": gone}, [2], 2))
-    assert {cell.name for cell in cells} == {CONTROL, "portfolio", "pgd-constant"}
+    assert {cell.name for cell in cells} == {CONTROL, "portfolio", "portfolio-ungated", "pgd-constant"}
     assert table.rows[-1][:2] == ["theirs", "skipped: No module named 'no_such_package'"]
 
 

@@ -76,7 +76,7 @@ def test_a_reconstruction_in_single_precision_starts_alike_in_a_batch():
 def test_regression_predicts_the_latents_of_a_linear_generator():
     generator = imaging()
     z = generator.latents(50, 1)
-    guess = Regression(400).learn(generator, Identity(), 0)
+    guess = Regression(400, noise=0.3).learn(generator, Identity(), 0)
     found = guess(posed(generator, z), 3, 0)
     error = (found[0] - z).square().mean() / z.square().mean()
     assert error < 0.02

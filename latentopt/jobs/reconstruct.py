@@ -70,7 +70,7 @@ def reconstruct(
     picture_every: int = 10,
     evaluations: int | None = None,
     seconds: float | None = None,
-    patience: int | None = 30,
+    patience: int | None = None,
     devices: int | str = 1,
     strategy: str = "auto",
     num_nodes: int = 1,
@@ -108,7 +108,7 @@ def reconstruct(
         evaluations: forwards and backwards that each target may cost, all its restarts together; default any number.
         seconds: wall-clock time for each batch of targets; default any. Results then depend on the machine and the
             batch size.
-        patience: a restart ends when so many steps have not lowered its loss; null: never.
+        patience: a restart ends when so many steps have not lowered its loss; default never.
         devices: how many, or which, of each machine; one process each. Results do not depend on it.
         strategy: how Lightning starts the processes; auto or ddp.
         num_nodes: machines; all need the folder for the results.

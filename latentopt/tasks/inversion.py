@@ -42,7 +42,7 @@ def reconstruct(
     seed: int = 0,
     evaluations: int | None = None,
     seconds: float | None = None,
-    patience: int | None = 30,
+    patience: int | None = None,
     improvement: float = 1e-4,
     fast: bool = True,
     callbacks: Sequence[Callback] = (),
