@@ -63,7 +63,8 @@ def reconstruct(
         tolerance: a target is solved once its loss is below this; None: never.
         rounds: >= 1; targets that are not solved after one (all, without a tolerance) are tried again: from what was
             found, from its negative (where a random network has another critical region than the solution's, it lies
-            there: Hand and Voroninski 2017, arXiv 1705.07576), and from other starts, twice as far from each other.
+            there: Hand and Voroninski 2017, arXiv 1705.07576), from other starts, twice as far from each other, and, with
+            half of the restarts, at random.
         fast: evaluate `Generator.fast`, which computes the same up to rounding.
 
     Returns:
@@ -115,7 +116,7 @@ def invert(
         if isinstance(guess, Guess):
             starts = torch.cat([starts, guess(part, restarts, seed + number, 2.0**number)])
         settings["restarts"] = max(restarts, 2)  # the negative is tried in any case
-        starts = part.projected(starts[: settings["restarts"]])
+        starts = part.projected(starts[: max(2, settings["restarts"] // 2)])  # the others start at random
         later = [_Later(callback, found, left, number * settings["steps"]) for callback in callbacks]
         again = solve(part, optimizer, seed=seed + number, start=starts, callbacks=later, **settings)
         found = joined(found, again, left)
