@@ -63,8 +63,8 @@ def reconstruct(
         tolerance: a target is solved once its loss is below this; None: never.
         rounds: >= 1; targets that are not solved after one (all, without a tolerance) are tried again: from what was
             found, from its negative (where a random network has another critical region than the solution's, it lies
-            there: Hand and Voroninski 2017, arXiv 1705.07576), from other starts, twice as far from each other, and, with
-            half of the restarts, at random.
+            there: Hand and Voroninski 2017, arXiv 1705.07576), from other starts, twice as far from each other, and,
+            with half of the restarts, at random.
         fast: evaluate `Generator.fast`, which computes the same up to rounding.
 
     Returns:
