@@ -21,8 +21,8 @@ from latentopt.tasks.starts import Random, Regression, Start
 RECOVERED = 1e-4
 """A generator's own image is found again below this mean squared error."""
 RESTARTS = 8
-STALLED = 30
-"""Steps without a gain after which a restart leaves."""
+STEPS, STALLED = 1000, 30
+"""Of a round of a method whose step sizes do not fall: at most, and without a gain, after which a restart leaves."""
 ROUNDS = 1000
 """More than any method has time for: what has converged, and is not solved, begins anew."""
 
@@ -150,7 +150,7 @@ def ours(
     """A method of ours; ``planned``: its step sizes fall, so that as many steps are planned as the time allows."""
 
     def run(case: Case, watch: Watch) -> None:
-        settings: dict[str, Any] = {"keep": keep, "patience": STALLED}  # so that rounds follow each other
+        settings: dict[str, Any] = {"steps": STEPS, "keep": keep, "patience": STALLED}
         if planned:
             steps = max(10, int(watch.seconds / _seconds_a_step(case, optimizer, restarts)))
             settings = {"steps": steps, "keep": (), "patience": None}

@@ -47,7 +47,7 @@ def reconstruct(
     operator: Operator = Identity(),
     loss: Loss = MSE(),
     optimizer: Optimizer = LBFGS(memory=10),
-    steps: int = 300,
+    steps: int = 400,
     restarts: int = 8,
     seed: int = 0,
     start: Start = Regression(),

@@ -19,7 +19,7 @@ from latentopt.solve import halvings, solve
 from latentopt.tasks.reconstruct import Reconstruction
 from latentopt.tasks.starts import Guess, Regression, Start, learnt, start_named
 
-KEEP = ((20, 4), (60, 2))
+KEEP = ((20, 4), (60, 2), (150, 1))
 """Which restarts go on by default: half of them or more are dropped as soon as they lie behind."""
 
 
@@ -34,7 +34,7 @@ def reconstruct(
     measured: bool | None = None,
     optimizer: Optimizer | str = LBFGS(memory=10),
     start: Start | Guess | Tensor | Result | str = Regression(),
-    steps: int = 300,
+    steps: int = 400,
     restarts: int = 8,
     keep: Sequence[tuple[int, int]] = KEEP,
     tolerance: float | None = None,
