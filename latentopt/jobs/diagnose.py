@@ -42,7 +42,7 @@ def diagnose(
     operator: Operator = Identity(),
     optimizer: Optimizer = LBFGS(memory=10),
     start: Start = Regression(),
-    steps: int = 300,
+    steps: int = 400,
     restarts: int = 8,
     samples: int = 16,
     tolerance: float = 1e-4,
