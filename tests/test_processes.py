@@ -78,6 +78,7 @@ def test_two_processes_give_the_files_of_one(tmp_path, capsys):
     )
 
 
+@pytest.mark.slow
 def test_the_console_script_starts_a_process_that_finds_nothing_to_do(tmp_path, capsys):
     script = Path(sys.executable).with_name("latentopt")
     if not script.is_file():
