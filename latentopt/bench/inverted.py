@@ -70,7 +70,7 @@ class Watch:
     def see(self, x: Tensor, value: Tensor) -> bool:
         """Note latents and their mean squared errors; whether the time is over."""
         now = time.process_time() - self.begun
-        if self.x is None or not self.values:
+        if self.x is None:
             self.x, best = x.clone(), value.clone()
         else:
             better = value < self.values[-1]
@@ -79,12 +79,6 @@ class Watch:
         self.times.append(now)
         self.values.append(best.detach())
         return now >= self.seconds or (self.case.own and bool((best < RECOVERED).all()))
-
-    @property
-    def over(self) -> bool:
-        return bool(self.times) and (
-            self.times[-1] >= self.seconds or (self.case.own and bool((self.values[-1] < RECOVERED).all()))
-        )
 
 
 @dataclass(frozen=True, eq=False)
