@@ -40,13 +40,13 @@ def test_the_files_and_pictures_that_the_readme_names_are_there():
 
 def test_every_command_line_of_the_readme_parses():
     """Each option that a README's command names is one that the job has."""
-    from latentopt.cli import _parser
+    from latentopt.cli.arguments import parser_of
     from latentopt.jobs.attack import attack
     from latentopt.jobs.reconstruct import reconstruct
 
     lines = [line for line in README.read_text(encoding="utf-8").splitlines() if "bin/latentopt " in line]
     for job in (reconstruct, attack):
-        known = {word for action in _parser(job.__name__, job, [])._actions for word in action.option_strings}
+        known = {word for action in parser_of(job.__name__, job, [])._actions for word in action.option_strings}
         own = [line for line in lines if f"latentopt {job.__name__} " in line]
         used = {word for line in own for word in line.split() if word.startswith("--") and "." not in word}
         assert used

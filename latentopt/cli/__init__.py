@@ -1,0 +1,194 @@
+"""The command line: `latentopt COMMAND ...`. Bad input is one line on stderr and exit code 2, with nothing done."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import yaml
+
+from latentopt.cli.arguments import arguments_of
+from latentopt.cli.recipes import read_recipe, recipes
+from latentopt.cli.reports import print_attack, print_report, print_skipped
+from latentopt.cli.said import one_line
+from latentopt.errors import InputError, LatentOptError
+from latentopt.version import __version__
+
+HELP = """\
+usage: latentopt COMMAND ...
+
+Optimise the input of frozen, pretrained piecewise-linear networks.
+
+commands:
+  reconstruct                find the latents whose images explain your targets
+  diagnose                   tell why images are not reconstructed: the optimiser's fault, or the generator's
+  attack                     find small changes of images that a classifier gets wrong
+  run RECIPE                 do the job that a recipe describes; any field can be overridden (--steps 100)
+  train RECIPE               train a generator or a classifier and export it as a model
+  recipes list | show NAME | copy NAME FILE
+  models  list | show NAME
+  bench NAME                 run a benchmark and write its table: random-nets, attack, reconstruct,
+                             compressed-sensing, cost or norms
+
+examples:
+  latentopt run digits
+  latentopt reconstruct --model mnist-vae --targets my/*.png --resize --out runs/mine
+  latentopt reconstruct --model mnist-dcgan --targets images.npz --operator downsample --operator.factor 4
+  latentopt attack --model mnist-cnn-robust --data mnist --eps 0.2 --limit 100
+  latentopt diagnose --model mnist-vae --targets mnist --limit 16
+  latentopt recipes copy digits mine.yaml && latentopt run mine.yaml --optimizer adam
+  latentopt bench random-nets --model A --methods adam,adr-gd --part table
+
+latentopt COMMAND --help lists a command's options; latentopt --version tells the version.
+Exit codes: 0 all done; 1 stopped by the system (a full disk, say), the same command goes on; 2 bad input, nothing done;
+3 done, but some targets were skipped.
+"""
+FAILED, SKIPPED_SOME = 1, 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except LatentOptError as error:
+        print(f"latentopt: error: {one_line(str(error))}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # whoever read what is printed has gone: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        print(
+            f"latentopt: error: {one_line(str(error))}; what is done is kept, and the same command goes on",
+            file=sys.stderr,
+        )
+        return FAILED
+    except KeyboardInterrupt:
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # of a job's processes the first tells
+            print("\nlatentopt: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _dispatch(words: list[str]) -> int:
+    only_general = words[:1] not in (["reconstruct"], ["diagnose"], ["attack"]) and words[1:2] in (["-h"], ["--help"])
+    if not words or words[0] in ("-h", "--help", "help") or only_general:
+        print(HELP, end="")
+        return 0
+    if words[0] == "--version":
+        print(__version__)
+        return 0
+    command, rest = words[0], words[1:]
+    commands = {
+        "reconstruct": _reconstruct,
+        "diagnose": _diagnose,
+        "attack": _attack,
+        "train": _train,
+        "run": _run,
+        "recipes": recipes,
+        "models": _models,
+        "bench": _bench,
+    }
+    if command not in commands:
+        raise InputError("command", f"one of {', '.join(commands)}", repr(command))
+    return commands[command](rest)
+
+
+def _reconstruct(words: list[str], recipe: dict[str, Any] | None = None) -> int:
+    from latentopt.jobs.reconstruct import reconstruct
+
+    report = reconstruct(**arguments_of("reconstruct", reconstruct, words, recipe)[0])
+    if report.rank:
+        return 0
+    print_report(report)
+    return SKIPPED_SOME if report.skipped else 0
+
+
+def _diagnose(words: list[str]) -> int:
+    from latentopt.jobs.diagnose import diagnose
+
+    report = diagnose(**arguments_of("diagnose", diagnose, words, None)[0])
+    print(report.diagnosis)
+    print_skipped(report.skipped)
+    for file in report.files:
+        print(f"  {file}")
+    return SKIPPED_SOME if report.skipped else 0
+
+
+def _attack(words: list[str], recipe: dict[str, Any] | None = None) -> int:
+    from latentopt.jobs.attack import attack
+
+    report = attack(**arguments_of("attack", attack, words, recipe)[0])
+    for warning in report.warnings:
+        print(f"latentopt: warning: {one_line(warning)}", file=sys.stderr)
+    print_attack(report)
+    return 0
+
+
+def _train(words: list[str], recipe: dict[str, Any] | None = None) -> int:
+    from latentopt.jobs.train import train
+
+    if recipe is None:
+        if not words or words[0].startswith("-"):
+            raise InputError("train", "a recipe's name or file first", " ".join(words) or "nothing")
+        recipe, words = read_recipe(words[0]), words[1:]
+        if recipe.get("job") != "train":
+            raise InputError("job", "train", repr(recipe.get("job")))
+    arguments, plain = arguments_of("train", train, words, recipe, skip=["architecture"])
+    folder = train(**arguments, architecture=plain["module"]["init_args"])
+    print(f"{folder}: {json.dumps(yaml.safe_load((folder / 'card.yaml').read_text())['quality'])}")
+    return 0
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0].startswith("-"):
+        raise InputError("run", "a recipe's name or file first", " ".join(words) or "nothing")
+    recipe = read_recipe(words[0])
+    jobs: dict[str, Callable[[list[str], dict[str, Any]], int]]
+    jobs = {"reconstruct": _reconstruct, "attack": _attack, "train": _train}
+    job = recipe.get("job")
+    if not isinstance(job, str) or job not in jobs:
+        raise InputError(f"{words[0]}: job", f"one of {', '.join(jobs)}", repr(job))
+    return jobs[job](words[1:], recipe)
+
+
+def _models(words: list[str]) -> int:
+    from latentopt.zoo import cards
+
+    match words:
+        case ["list"]:
+            for name in cards.names():
+                print(f"{name:20s} {cards.read_card(name).summary}")
+        case ["show", name]:
+            print((cards.find(name) / cards.CARD).read_text(encoding="utf-8"), end="")
+        case _:
+            raise InputError("models", "list or show NAME", " ".join(words) or "nothing")
+    return 0
+
+
+def _bench(words: list[str]) -> int:
+    from latentopt.bench.attack import attack
+    from latentopt.bench.compressed_sensing import compressed_sensing
+    from latentopt.bench.cost import cost
+    from latentopt.bench.norms import norms
+    from latentopt.bench.random_nets import random_nets
+    from latentopt.bench.reconstruct import reconstruct
+
+    benchmarks: dict[str, Callable[..., Any]] = {
+        "random-nets": random_nets,
+        "attack": attack,
+        "cost": cost,
+        "norms": norms,
+        "compressed-sensing": compressed_sensing,
+        "reconstruct": reconstruct,
+    }
+    if not words or words[0] not in benchmarks:
+        raise InputError("bench", f"one of {', '.join(benchmarks)} first", " ".join(words) or "nothing")
+    benchmark = benchmarks[words[0]]
+    written = benchmark(**arguments_of(f"bench {words[0]}", benchmark, words[1:], None)[0])
+    print(written.markdown)
+    for file in written.files:
+        print(file)
+    return 0

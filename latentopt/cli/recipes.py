@@ -1,0 +1,61 @@
+"""Recipes: read by name or file, listed, shown and copied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from latentopt.cli.said import one_line
+from latentopt.errors import InputError
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    path = path_of(name)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(str(path), "YAML", one_line(str(error))) from error
+    if not isinstance(content, dict):
+        raise InputError(str(path), "a recipe: keys and values", type(content).__name__)
+    if content.get("job") == "reconstruct" and not isinstance(content.get("targets", []), list):
+        raise InputError(f"{path}: targets", "a list", repr(content["targets"]))
+    return content
+
+
+def path_of(name: str) -> Path:
+    from latentopt.zoo.content import folder
+
+    shipped = folder("recipes") / f"{name}.yaml"
+    if shipped.is_file():
+        return shipped
+    if not Path(name).is_file():
+        known = ", ".join(sorted(path.stem for path in folder("recipes").glob("*.yaml")))
+        raise InputError("recipe", f"a file, or one of {known}", repr(name))
+    return Path(name)
+
+
+def recipes(words: list[str]) -> int:
+    from latentopt.zoo.content import folder
+
+    match words:
+        case ["list"]:
+            for path in sorted(folder("recipes").glob("*.yaml"), key=lambda path: path.stem):
+                print(f"{path.stem:24s} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
+        case ["show", name]:
+            print(path_of(name).read_text(encoding="utf-8"), end="")
+        case ["copy", name, file]:
+            _copy(path_of(name), Path(file))
+        case _:
+            raise InputError("recipes", "list, show NAME or copy NAME FILE", " ".join(words) or "nothing")
+    return 0
+
+
+def _copy(source: Path, target: Path) -> None:
+    if target.exists():
+        raise InputError(str(target), "a new file", "an existing one")
+    if not target.parent.is_dir():
+        raise InputError(str(target.parent), "an existing folder", "none")
+    target.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    print(target)
