@@ -20,7 +20,7 @@ demo: setup  ## Reconstruct 16 handwritten digits through the shipped VAE, into 
 	$(BIN)/latentopt run digits
 
 test: setup  ## Run the tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist worksteal
 
 test-slow: setup  ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
