@@ -10,8 +10,10 @@ from torch import Tensor, nn
 import latentopt as lo
 from latentopt import Generator, Reconstruction
 from latentopt.operators import Downsample, Identity
-from latentopt.tasks import starts
-from latentopt.tasks.starts import POOL_SEED, SCALES, Encoder, Nearest, Random, Regression, Start, start_named
+from latentopt.tasks.starts import Encoder, Nearest, Random, Regression, Start, start_named
+from latentopt.tasks.starts.base import POOL_SEED
+from latentopt.tasks.starts.learn import STARTS
+from latentopt.tasks.starts.random import SCALES, probed_scale
 
 LATENTS = 3
 
@@ -181,11 +183,11 @@ class Flat(nn.Module):
 def test_the_probe_picks_the_scale_from_which_own_samples_are_best_fitted():
     network = Counted(Flat())
     generator = Generator(network, latent_shape=(4,), output_range=(-0.5, 0.5))
-    scale, forwards = starts.probed_scale(generator, Identity(), 0)
+    scale, forwards = probed_scale(generator, Identity(), 0)
     assert scale in (0.1, 0.2)
     assert forwards == network.forwards - 1  # the problem looks at the shape of an image
     assert Random("probe").learn(generator, Identity(), 0).forwards == forwards
-    assert starts.probed_scale(imaging(9), Identity(), 0)[0] in SCALES
+    assert probed_scale(imaging(9), Identity(), 0)[0] in SCALES
 
 
 @pytest.mark.parametrize("start", [Nearest(300), Regression(300)], ids=repr)
@@ -232,7 +234,7 @@ def test_wrong_starts_are_refused(name, make):
 
 
 def test_a_name_is_the_start_and_a_start_itself():
-    assert {name: start_named(name) for name in starts.STARTS} == {
+    assert {name: start_named(name) for name in STARTS} == {
         "random": Random(),
         "nearest": Nearest(),
         "regression": Regression(),

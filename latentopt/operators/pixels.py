@@ -1,8 +1,8 @@
 """Operators that keep, hide or mix single pixels."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from latentopt.errors import InputError, positive
@@ -17,8 +17,24 @@ class Identity(Operator):
         return image
 
 
+class _Hiding(Operator):
+    """An operator that multiplies each pixel by a weight; noise does not reach those whose weight is 0."""
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return image * self._weights(image)
+
+    def add_noise(self, measurement: Tensor, sigma: float, seed: int) -> Tensor:
+        """As `Operator.add_noise`, but exactly 0 at the pixels that are hidden."""
+        noisy = super().add_noise(measurement, sigma, seed)
+        return noisy.masked_fill(self._weights(measurement) == 0, 0)
+
+    @abstractmethod
+    def _weights(self, image: Tensor) -> Tensor:
+        """In [0, 1], to broadcast to ``image`` (B, C, H, W)."""
+
+
 @dataclass(frozen=True, eq=False)
-class Mask(Operator):
+class Mask(_Hiding):
     """The image times ``mask``, which broadcasts to (C, H, W).
 
     Its values are in [0, 1]: 1 keeps a pixel, 0 hides it, also from noise (`add_noise`); at least one is not 0.
@@ -35,14 +51,6 @@ class Mask(Operator):
         if low < 0 or high > 1:
             raise InputError("mask", "values in [0, 1]", f"values from {low:g} to {high:g}")
 
-    def __call__(self, image: Tensor) -> Tensor:
-        return image * self._weights(image)
-
-    def add_noise(self, measurement: Tensor, sigma: float, seed: int) -> Tensor:
-        """As `Operator.add_noise`, but exactly 0 at the pixels that the mask hides."""
-        noisy = super().add_noise(measurement, sigma, seed)
-        return noisy.masked_fill(self._weights(measurement) == 0, 0)
-
     def _weights(self, image: Tensor) -> Tensor:
         try:
             return self.mask.to(image).expand(image.shape[1:])
@@ -51,7 +59,7 @@ class Mask(Operator):
 
 
 @dataclass(frozen=True)
-class Hole(Operator):
+class Hole(_Hiding):
     """The image with a square of ``size`` pixels in its middle set to 0 (inpainting), also by `add_noise`."""
 
     size: int
@@ -59,22 +67,12 @@ class Hole(Operator):
     def __post_init__(self) -> None:
         positive("Hole.size", self.size, integer=True)
 
-    def __call__(self, image: Tensor) -> Tensor:
-        return image * self._weights(image)
-
-    def add_noise(self, measurement: Tensor, sigma: float, seed: int) -> Tensor:
-        """As `Operator.add_noise`, but exactly 0 in the hole."""
-        noisy = super().add_noise(measurement, sigma, seed)
-        return noisy.masked_fill(self._weights(measurement) == 0, 0)
-
     def _weights(self, image: Tensor) -> Tensor:
-        height, width = image.shape[-2:]
-        if self.size >= min(height, width):
-            raise InputError("Hole.size", f"under {min(height, width)}, the image's smaller side", self.size)
-        keep = torch.ones(height, width)
-        top, left = (height - self.size) // 2, (width - self.size) // 2
-        keep[top : top + self.size, left : left + self.size] = 0
-        return keep.to(image)
+        if self.size >= min(image.shape[-2:]):
+            raise InputError("Hole.size", f"under {min(image.shape[-2:])}, the image's smaller side", self.size)
+        keep = image.new_ones(image.shape[-2:])
+        keep[_centre(image, self.size)] = 0
+        return keep
 
 
 @dataclass(frozen=True)
@@ -87,11 +85,14 @@ class Crop(Operator):
         positive("Crop.size", self.size, integer=True)
 
     def __call__(self, image: Tensor) -> Tensor:
-        height, width = image.shape[-2:]
-        if self.size > min(height, width):
-            raise InputError("Crop.size", f"at most {min(height, width)}, the image's smaller side", self.size)
-        top, left = (height - self.size) // 2, (width - self.size) // 2
-        return image[..., top : top + self.size, left : left + self.size]
+        if self.size > min(image.shape[-2:]):
+            raise InputError("Crop.size", f"at most {min(image.shape[-2:])}, the image's smaller side", self.size)
+        return image[(..., *_centre(image, self.size))]
+
+
+def _centre(image: Tensor, size: int) -> tuple[slice, slice]:
+    top, left = ((side - size) // 2 for side in image.shape[-2:])
+    return slice(top, top + size), slice(left, left + size)
 
 
 @dataclass(frozen=True)

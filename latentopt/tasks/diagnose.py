@@ -15,7 +15,7 @@ from latentopt.metrics import wilson
 from latentopt.networks import frozen
 from latentopt.result import Result
 from latentopt.tasks.inversion import reconstruct
-from latentopt.tasks.starts import POOL_SEED
+from latentopt.tasks.starts.base import POOL_SEED
 
 FOUND = 0.5
 """Of the generator's own images; a share under this is the optimiser's fault."""

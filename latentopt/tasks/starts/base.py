@@ -1,0 +1,49 @@
+"""What finds starts, and what it has learnt."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from latentopt.draws import Draws
+from latentopt.generators import Generator
+from latentopt.samples import per_sample
+from latentopt.tasks.reconstruct import Reconstruction
+
+POOL_SEED = 1_000_003
+"""Added to the seed, so that a pool is not what a test drew as its targets."""
+
+
+class Guess(ABC):
+    """What a `Start` has learnt of a generator and an operator."""
+
+    forwards: int
+    """Of the generator, in all."""
+
+    @abstractmethod
+    def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor:
+        """Starts (k, B, *latent_shape), k <= restarts, not projected.
+
+        ``wider`` > 1, in a further round, multiplies how far the starts of a sample lie from each other.
+        """
+
+
+class Start(ABC):
+    """A way to find starts."""
+
+    @abstractmethod
+    def learn(self, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> Guess:
+        """What is needed to start any number of targets."""
+
+    def check(self, generator: Generator, operator: Callable[[Tensor], Tensor]) -> None:  # noqa: B027
+        """Raise `InputError` where the start cannot be used with these; the others can."""
+
+
+def around(centre: Tensor, noise: float, seed: int, first: bool) -> Tensor:
+    """Points around ``centre`` (k, B, *shape), a restart's samples with one noise; ``first``: the first with none."""
+    rows = torch.arange(len(centre), device=centre.device)
+    drawn = noise * Draws(seed, rows).normal(centre[:, 0], "start")
+    return centre + (drawn * per_sample((rows > 0).to(drawn), drawn) if first else drawn)[:, None]

@@ -1,0 +1,125 @@
+"""Starts from samples of the generator: those nearest to a measurement, or what regression on them says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latentopt.errors import nonnegative, positive
+from latentopt.generators import Generator
+from latentopt.networks import frozen
+from latentopt.tasks.reconstruct import Reconstruction
+from latentopt.tasks.starts.base import POOL_SEED, Guess, Start, around
+
+CHUNK = 250
+"""Latents in a forward of the pool."""
+
+
+@dataclass(frozen=True)
+class Nearest(Start):
+    """The samples of a pool that are nearest to the measurement, the nearest first.
+
+    Args:
+        pool: samples, >= 1.
+    """
+
+    pool: int = 2000
+
+    def __post_init__(self) -> None:
+        positive("Nearest.pool", self.pool, integer=True)
+
+    def learn(self, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> Guess:
+        z = generator.latents(self.pool, seed + POOL_SEED)
+        return _Neighbours(z, measured(generator, operator, z), self.pool)
+
+
+@dataclass(frozen=True)
+class _Neighbours(Guess):
+    latents: Tensor  # (pool, *latent_shape)
+    measurements: Tensor  # (pool, m)
+    forwards: int
+
+    def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor:
+        count = min(restarts, len(self.latents))
+        passed = min(int(restarts * (wider - 1)), len(self.latents) - count)  # those that were tried before
+        nearest = distances(problem.measurement.flatten(1), self.measurements).topk(passed + count, 1, largest=False)
+        return self.latents[nearest.indices[:, passed:].T]
+
+
+@dataclass(frozen=True)
+class Regression(Start):
+    """What kernel ridge regression on a pool of samples predicts from the measurement, and points around it.
+
+    The kernel is ``exp(-d^2 / (width median(d^2)))`` of the distance ``d`` between measurements, seen at `FEATURES` of
+    their values where they have more.
+
+    Args:
+        pool: samples, >= 2.
+        noise: standard deviation of the restarts but the first around the prediction, >= 0, in units of the latents.
+        width: > 0.
+        ridge: added to the diagonal of the kernel matrix, > 0.
+    """
+
+    pool: int = 2000
+    noise: float = 1.0
+    width: float = 3.0
+    ridge: float = 0.01
+
+    def __post_init__(self) -> None:
+        positive("Regression.pool", self.pool - 1, integer=True)
+        nonnegative("Regression.noise", self.noise)
+        positive("Regression.width", self.width)
+        positive("Regression.ridge", self.ridge)
+
+    def learn(self, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> Guess:
+        z = generator.latents(self.pool, seed + POOL_SEED)
+        y = measured(generator, operator, z)
+        chosen = torch.randperm(y.shape[1], generator=torch.Generator().manual_seed(seed))[:FEATURES].to(y.device)
+        y = _wide(y[:, chosen])  # so that a batch starts where its samples alone do
+        squares = torch.cdist(y, y, compute_mode="use_mm_for_euclid_dist").square()  # the same pool for every batch
+        width = self.width * squares.median().clamp_min(torch.finfo(y.dtype).tiny)
+        kernel = torch.exp(-squares / width)
+        kernel.diagonal().add_(self.ridge)
+        weights = torch.cholesky_solve(z.flatten(1).to(y), torch.linalg.cholesky(kernel))
+        return Predictor(y, chosen, width, weights, self.noise, self.pool)
+
+
+FEATURES = 512
+
+
+@dataclass(frozen=True)
+class Predictor(Guess):
+    """A fitted `Regression`."""
+
+    measurements: Tensor  # (pool, features)
+    chosen: Tensor  # (features,) long, which values of a measurement they are
+    width: Tensor  # () of the kernel
+    weights: Tensor  # (pool, n)
+    noise: float
+    forwards: int
+
+    def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor:
+        seen = problem.measurement.flatten(1)[:, self.chosen].to(self.measurements)
+        kernel = torch.exp(-distances(seen, self.measurements).square() / self.width)
+        centre = (kernel @ self.weights).to(problem.like).reshape(1, problem.batch, *problem.shape)
+        return around(centre.expand(restarts, *centre.shape[1:]), self.noise * wider, seed, first=wider == 1.0)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """In double precision, where the device has it."""
+    return x if x.device.type == "mps" else x.double()
+
+
+def distances(x: Tensor, y: Tensor) -> Tensor:
+    """Between rows of ``x`` (B, m) and of ``y`` (n, m): (B, n), exactly those of a row alone."""
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+@torch.no_grad()
+def measured(generator: Generator, operator: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """Measurements (len(z), m) of the images of latents."""
+    with frozen(generator):
+        return torch.cat([operator(generator(part)).flatten(1) for part in z.split(CHUNK)])
