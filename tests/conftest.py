@@ -1,8 +1,10 @@
 """Property tests take few examples, the same ones in every run; all is done on one thread, as the tensors are small."""
 
 import os
+import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the programs that tests start
+os.environ["LATENTOPT_CACHE"] = tempfile.mkdtemp()
 
 import torch
 from hypothesis import settings

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from nets import Counted, mlp, near, randn, refuses
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 import latentopt as lo
 from latentopt import Generator, Reconstruction
 from latentopt.operators import Downsample, Identity
-from latentopt.tasks.starts import Encoder, Nearest, Random, Regression, Start, start_named
+from latentopt.tasks.starts import Encoder, Nearest, Random, Regression, Start, kept_or_learnt, start_named
 from latentopt.tasks.starts.base import POOL_SEED
 from latentopt.tasks.starts.learn import STARTS
 from latentopt.tasks.starts.random import SCALES, probed_scale
@@ -73,6 +75,34 @@ def test_a_reconstruction_in_single_precision_starts_alike_in_a_batch():
     together, alone = (lo.Reconstruction(generator, part, Downsample(4)) for part in (targets, targets[1:2]))
     guess = Regression(500).learn(generator, Downsample(4), 0)
     near(guess(together, 2, 0)[:, 1:2], guess(alone, 2, 0), 1e-6)
+
+
+@pytest.mark.parametrize("start", [Nearest(50), Regression(60, noise=0.5)], ids=repr)
+def test_what_was_learnt_is_kept_and_found_by_all_that_decides_it(tmp_path, start):
+    generator, problem = imaging(9), posed(imaging(9), randn(4, LATENTS, seed=8))
+    learnt = kept_or_learnt(start, generator, Identity(), 3, tmp_path)
+    (file,) = tmp_path.iterdir()
+    again = kept_or_learnt(start, generator, Identity(), 3, tmp_path)
+    assert (learnt.forwards, again.forwards) == (start.pool, 0)
+    assert torch.equal(learnt(problem, 5, 1), again(problem, 5, 1))
+    file.write_bytes(file.read_bytes()[:-9])
+    assert kept_or_learnt(start, generator, Identity(), 3, tmp_path).forwards == start.pool
+    assert kept_or_learnt(start, generator, Identity(), 3, tmp_path).forwards == 0
+    others = [
+        (start, generator, Identity(), 4),
+        (start, generator, Downsample(2), 3),
+        (start, imaging(9, seed=1), Identity(), 3),
+        (replace(start, pool=40), generator, Identity(), 3),
+    ]
+    assert all(kept_or_learnt(*other, folder=tmp_path).forwards > 0 for other in others)
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_a_folder_that_cannot_be_written_keeps_nothing_and_stops_nobody(tmp_path):
+    (tmp_path / "file").touch()
+    assert kept_or_learnt(Nearest(9), imaging(9), Identity(), 0, tmp_path / "file" / "starts").forwards == 9
+    assert kept_or_learnt(Random(), imaging(9), Identity(), 0, tmp_path / "starts").forwards == 0
+    assert not (tmp_path / "starts").exists()
 
 
 def test_regression_predicts_the_latents_of_a_linear_generator():

@@ -27,7 +27,8 @@ from latentopt.result import Result
 from latentopt.solve import Progress
 from latentopt.tasks.inversion import invert
 from latentopt.tasks.reconstruct import Reconstruction
-from latentopt.tasks.starts import Guess, Start
+from latentopt.tasks.starts import Guess, Start, kept_or_learnt
+from latentopt.zoo.content import cache_root
 
 SHOWN = 16
 """Pictures show the first so many targets."""
@@ -85,7 +86,8 @@ class Reconstructor(lightning.LightningModule):
     @cached_property
     def guess(self) -> Guess:
         """What the start has learnt of the generator; its forwards are the job's, not a target's."""
-        return self.settings.start.learn(self.generator, self.settings.operator, self.settings.seed)
+        s, folder = self.settings, cache_root() / "starts"
+        return kept_or_learnt(s.start, self.generator, s.operator, s.seed, folder)
 
     def on_predict_end(self) -> None:
         self.bar.close()

@@ -14,6 +14,11 @@ def folder(kind: str) -> Path:
     return installed if installed.is_dir() else _PACKAGE.parent / kind
 
 
+def cache_root() -> Path:
+    """The folder of what can be computed again: the environment variable LATENTOPT_CACHE, default in ~/.cache."""
+    return Path(os.environ.get("LATENTOPT_CACHE") or Path.home() / ".cache" / "latentopt")
+
+
 def data_root() -> Path:
     """The folder of local data sets: the environment variable LATENTOPT_DATA, default ``../shared/data``."""
     return Path(os.environ.get("LATENTOPT_DATA", "../shared/data"))

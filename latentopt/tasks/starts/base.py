@@ -38,6 +38,10 @@ class Start(ABC):
     def learn(self, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> Guess:
         """What is needed to start any number of targets."""
 
+    def restored(self, tensors: dict[str, Tensor]) -> Guess | None:
+        """The guess whose tensors these are; None: they are not, or this start learns too little to keep it."""
+        return None
+
     def check(self, generator: Generator, operator: Callable[[Tensor], Tensor]) -> None:  # noqa: B027
         """Raise `InputError` where the start cannot be used with these; the others can."""
 

@@ -35,6 +35,9 @@ class Nearest(Start):
         z = generator.latents(self.pool, seed + POOL_SEED)
         return _Neighbours(z, measured(generator, operator, z), self.pool)
 
+    def restored(self, tensors: dict[str, Tensor]) -> Guess | None:
+        return _Neighbours(**tensors, forwards=0) if tensors.keys() == {"latents", "measurements"} else None
+
 
 @dataclass(frozen=True)
 class _Neighbours(Guess):
@@ -83,8 +86,12 @@ class Regression(Start):
         width = self.width * squares.median().clamp_min(torch.finfo(y.dtype).tiny)
         kernel = torch.exp(-squares / width)
         kernel.diagonal().add_(self.ridge)
-        weights = torch.cholesky_solve(z.flatten(1).to(y), torch.linalg.cholesky(kernel))
+        weights = torch.cholesky_solve(z.flatten(1).to(y), torch.linalg.cholesky(kernel)).contiguous()
         return Predictor(y, chosen, width, weights, self.noise, self.pool)
+
+    def restored(self, tensors: dict[str, Tensor]) -> Guess | None:
+        fitted = tensors.keys() == {"measurements", "chosen", "width", "weights"}
+        return Predictor(**tensors, noise=self.noise, forwards=0) if fitted else None
 
 
 FEATURES = 512
