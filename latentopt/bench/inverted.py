@@ -96,12 +96,10 @@ class Judged:
         seen = [row for t, row in zip(self.times, self.values, strict=True) if t <= seconds]
         return seen[-1] if seen else torch.full_like(self.mse, torch.inf)
 
-    def recovered_by(self, share: float) -> float:
-        """The time at which this share of the targets was recovered; infinite if never."""
-        for t, row in zip(self.times, self.values, strict=True):
-            if (row < RECOVERED).float().mean().item() >= share:
-                return t
-        return float("inf")
+    def recovered_at(self) -> float:
+        """The time at which all targets were recovered; infinite if never."""
+        all_of = (t for t, row in zip(self.times, self.values, strict=True) if (row < RECOVERED).all())
+        return next(all_of, float("inf"))
 
 
 Runner = Callable[[Case, Watch], None]
@@ -109,18 +107,22 @@ Runner = Callable[[Case, Watch], None]
 
 @dataclass(frozen=True)
 class Method:
-    """A way to invert, with one size to choose, or none."""
+    """A way to invert.
 
-    build: Callable[[float], Runner]
-    sizes: tuple[float, ...] = ()
-    default: float = 0.0
+    Args:
+        name: by which its size is found in `TUNED`.
+        build: from a step size and a number of restarts.
+        sizes: to choose among; none: nothing is chosen.
+        default: where nothing was chosen for a generator.
+    """
 
-    def at(self, case: Case, size: float | None = None) -> Runner:
-        if size is None:
-            size = TUNED.get(case.name, {}).get(self.label.removesuffix("-regression"), self.default)
-        return self.build(size)
+    name: str
+    build: Callable[[float, int], Runner]
+    sizes: tuple[tuple[float, int], ...] = ()
+    default: tuple[float, int] = (0.1, RESTARTS)
 
-    label: str = ""
+    def at(self, case: Case, size: tuple[float, int] | None = None) -> Runner:
+        return self.build(*(size or TUNED.get(case.name, {}).get(self.name, self.default)))
 
 
 def judge(case: Case, runner: Runner, seconds: float) -> Judged:
@@ -138,7 +140,7 @@ def ours(
     optimizer: Optimizer,
     start: Start,
     planned: bool,
-    restarts: int = RESTARTS,
+    restarts: int,
     keep: tuple[tuple[int, int], ...] = KEEP,
 ) -> Runner:
     """A method of ours; ``planned``: its step sizes fall, so that as many steps are planned as the time allows."""
@@ -172,7 +174,9 @@ def _seconds_a_step(case: Case, optimizer: Optimizer, restarts: int) -> float:
     return (clock.times[-1] - clock.times[1]) / (len(clock.times) - 2)
 
 
-LRS = (0.03, 0.1, 0.3, 1.0)
+SIZES = tuple((lr, restarts) for lr in (0.05, 0.1, 0.2, 0.4) for restarts in (1, 4))
+"""Step sizes, and how many starts share the time."""
+PAPER = tuple((a_x, RESTARTS) for a_x in (0.1, 0.3, 1.0, 3.0))
 RANDOM = Random()
 
 
@@ -181,19 +185,19 @@ def _soft(lr: float) -> Optimizer:
 
 
 METHODS: dict[str, Method] = {
-    name: Method(build, sizes, default, name)
-    for name, build, sizes, default in (
-        ("reconstruct", lambda _: ours(LBFGS(memory=10), Regression(), False), (), 0.0),
-        ("lbfgs", lambda _: ours(LBFGS(memory=10), RANDOM, False), (), 0.0),
-        ("lm", lambda _: ours(LevenbergMarquardt(), Regression(), False), (), 0.0),
-        ("lm-random", lambda _: ours(LevenbergMarquardt(), RANDOM, False), (), 0.0),
-        ("adam", lambda s: ours(Adam(s), RANDOM, True), LRS, 0.1),
-        ("adam-regression", lambda s: ours(Adam(s), Regression(), True), LRS, 0.1),
-        ("adr-gd", lambda s: ours(_soft(s), RANDOM, True), LRS, 0.1),
-        ("adr-gd-regression", lambda s: ours(_soft(s), Regression(), True), LRS, 0.1),
-        ("adr-gd-paper", lambda s: ours(ADRGD.paper(a_x=s), RANDOM, True), LRS, 0.1),
-        ("momentum", lambda _: ours(Momentum(), RANDOM, True), (), 0.0),
-        ("basin-cma", lambda _: ours(CMAES(refine=30), RANDOM, True, restarts=1), (), 0.0),
-        ("cma-es", lambda _: ours(CMAES(), RANDOM, True, restarts=1), (), 0.0),
+    method.name: method
+    for method in (
+        Method("reconstruct", lambda _, k: ours(LBFGS(memory=10), Regression(), False, k)),
+        Method("lbfgs", lambda _, k: ours(LBFGS(memory=10), RANDOM, False, k)),
+        Method("lm", lambda _, k: ours(LevenbergMarquardt(), Regression(), False, k)),
+        Method("lm-random", lambda _, k: ours(LevenbergMarquardt(), RANDOM, False, k)),
+        Method("adam", lambda lr, k: ours(Adam(lr), RANDOM, True, k), SIZES),
+        Method("adam-regression", lambda lr, k: ours(Adam(lr), Regression(), True, k), SIZES),
+        Method("adr-gd", lambda lr, k: ours(_soft(lr), RANDOM, True, k), SIZES),
+        Method("adr-gd-regression", lambda lr, k: ours(_soft(lr), Regression(), True, k), SIZES),
+        Method("adr-gd-paper", lambda a_x, k: ours(ADRGD.paper(a_x=a_x), RANDOM, True, k), PAPER),
+        Method("momentum", lambda _, k: ours(Momentum(), RANDOM, True, k)),
+        Method("basin-cma", lambda *_: ours(CMAES(refine=30), RANDOM, True, 1)),
+        Method("cma-es", lambda *_: ours(CMAES(), RANDOM, True, 1)),
     )
 }

@@ -62,8 +62,11 @@ def deepinv_csgm(lr: float, case: Case, watch: Watch) -> None:
 
 STEPS = 300
 """Of one start: its own default of 2,500 does not get through 16 targets in the time, its tolerance stops too early."""
-LRS = (0.01, 0.03, 0.1, 0.3)
+SIZES = tuple((lr, 1) for lr in (0.01, 0.03, 0.1, 0.2, 0.3))
 REFERENCES: dict[str, Method] = {
-    "a hand-written Adam loop": Method(lambda s: partial(hand_written, s), LRS, 0.1, "a hand-written Adam loop"),
-    "deepinv CSGM": Method(lambda s: partial(deepinv_csgm, s), LRS, 0.1, "deepinv CSGM"),
+    method.name: method
+    for method in (
+        Method("a hand-written Adam loop", lambda lr, _: partial(hand_written, lr), SIZES),
+        Method("deepinv CSGM", lambda lr, _: partial(deepinv_csgm, lr), SIZES),
+    )
 }

@@ -114,7 +114,7 @@ def _cases(name: str, source: Source, own: bool, images: int, seeds: range, tune
 def _cells(cases: Sequence[Case], methods: dict[str, Method], seconds: float, tune: bool):
     for name, method in methods.items():
         for size in method.sizes if tune else (None,):
-            label = name if size is None else f"{name} at {size:g}"
+            label = name if size is None else f"{name} at {size[0]:g}, {size[1]} starts"
             try:
                 yield Cell(label, cases, [judge(case, method.at(case, size), seconds) for case in cases])
             except ImportError as error:
@@ -147,7 +147,7 @@ def _line(cell: Cell, times: Sequence[float]) -> list[str]:
         shares = [
             sum((j.at(t) < RECOVERED).float().mean().item() for j in cell.judged) / len(cell.judged) for t in times
         ]
-        whole = [judged.recovered_by(1.0) for judged in cell.judged]
+        whole = [judged.recovered_at() for judged in cell.judged]
         to_all = ", ".join("-" if t == float("inf") else f"{t:.1f}" for t in whole)
         return [cell.name, *(f"{100 * share:.0f} %" for share in shares), to_all, error]
     (judged,) = cell.judged
