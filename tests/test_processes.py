@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from files import blobs, call, lasting, table, write_png
+from files import blobs, call, lasting, table, write_classifier, write_png
 
 from latentopt.cli import main
 from latentopt.jobs.chunks import chunks_of
@@ -76,6 +76,19 @@ def test_two_processes_give_the_files_of_one(tmp_path, capsys):
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == sorted(
         path.name for path in (tmp_path / "one").iterdir()
     )
+
+
+def test_two_processes_attack_as_one(tmp_path, capsys):
+    words = ["attack", "--model", str(write_classifier(tmp_path / "m")), "--data", "digits", "--eps", "0.03"]
+    words += ["--optimizer", "pgd", "--steps", "10", "--limit", "20", "--targeted", "3", "--batch-size", "8"]
+    words += ["--wandb", "disabled", "--device", "cpu", "--out"]
+    done = subprocess.run([*MODULE, *words, str(tmp_path / "two"), *TWO], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    one = call(capsys, *words, str(tmp_path / "one"))
+    assert done.stdout.count("done, ") == one.out.count("done, ") == 1
+    assert table(tmp_path / "one") == table(tmp_path / "two")
+    for name in ("adversarial.safetensors", "grid.png", "curve.png"):
+        assert lasting(tmp_path / "one" / name) == lasting(tmp_path / "two" / name)
 
 
 @pytest.mark.slow

@@ -121,6 +121,8 @@ def _attack(words: list[str], recipe: dict[str, Any] | None = None) -> int:
     from latentopt.jobs.attack import attack
 
     report = attack(**arguments_of("attack", attack, words, recipe)[0])
+    if report.rank:
+        return 0
     for warning in report.warnings:
         print(f"latentopt: warning: {one_line(warning)}", file=sys.stderr)
     print_attack(report)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from latentopt.classification import LossName
 from latentopt.errors import InputError, positive
 from latentopt.jobs import attack_pictures
 from latentopt.jobs.attacker import Attacker, attacked
+from latentopt.jobs.chunks import Chunks, chunks_of
 from latentopt.jobs.labelled import open_labelled
 from latentopt.jobs.rates import Rates, rates
 from latentopt.jobs.specs import describe, digest
@@ -45,6 +45,7 @@ class Report:
     warnings: list[str]
     files: list[Path]  # what was written
     seconds: float
+    rank: int = 0  # of this process among those of the job; only the first, 0, writes
 
 
 def attack(
@@ -71,6 +72,9 @@ def attack(
     device: str = "auto",
     evaluations: int | None = None,
     seconds: float | None = None,
+    devices: int | str = 1,
+    strategy: str = "auto",
+    num_nodes: int = 1,
 ) -> Report:
     """Attack a pretrained classifier with the images of a data set.
 
@@ -102,34 +106,41 @@ def attack(
         evaluations: forwards and backwards that each image may cost; default any number.
         seconds: wall-clock time for each batch of images; default any. Results then depend on the machine and the
             batch size.
+        devices: how many, or which, of each machine; one process each. Results do not depend on it.
+        strategy: how Lightning starts the processes; auto or ddp.
+        num_nodes: machines; all need the folder for the results.
     """
     recipe = {"job": "attack", **describe(locals())}
     begun = time.perf_counter()
     positive("batch_size", batch_size, integer=True)
     check_mode(wandb)
-    where = Where(device)
-    where.options()
     settings = {"eps": eps, "norm": norm, "targets": targets, "optimizer": optimizer, "loss": loss, "steps": steps}
     settings |= {"restarts": restarts, "start": start, "seed": seed, "evaluations": evaluations, "seconds": seconds}
     classifier = cards.load_classifier(model, weights=weights)
-    images, labels = open_labelled(data, root, split, limit, download)
-    _check(classifier, images, labels, targeted)
-    index = (labels != (-1 if targeted is None else targeted)).nonzero()[:, 0]
-    if not len(index):
-        raise InputError("targeted", "a class that some image does not have", targeted)
-    _rehearse(classifier, images[index[:1]], labels[index[:1]], targeted, settings)
+    with predictor(Where(device, devices, strategy, num_nodes)) as trainer:
+        images, labels = open_labelled(data, root, split, limit, download)
+        _check(classifier, images, labels, targeted)
+        index = (labels != (-1 if targeted is None else targeted)).nonzero()[:, 0]
+        if not len(index):
+            raise InputError("targeted", "a class that some image does not have", targeted)
+        _rehearse(classifier, images[index[:1]], labels[index[:1]], targeted, settings)
 
-    held = digest([*classifier.parameters(), *classifier.buffers()])
-    store = Store(Path(out), recipe, {"weights_held": held, "data_held": digest([images, labels])}, "adversarial")
-    store.open()
-    done = store.done()
-    todo = torch.tensor([i for i in index.tolist() if i not in done], dtype=torch.long)
-    tracker = Tracker(store.folder, wandb if len(todo) else "disabled", recipe, "attack")
-    module = Attacker(classifier, settings, targeted, tracker, store.rows(), len(todo))
-    if len(todo):
-        loader = DataLoader(TensorDataset(todo, images[todo], labels[todo]), batch_size)
-        with predictor(where) as trainer:
-            predict(trainer, module, loader, store)
+        held = digest([*classifier.parameters(), *classifier.buffers()])
+        identity = {"weights_held": held, "data_held": digest([images, labels])}
+        store, rank = Store(Path(out), recipe, identity, "adversarial"), trainer.global_rank
+        if rank == 0:
+            store.open()
+        todo = set(index.tolist()) - store.done()
+        chunks = chunks_of(todo, batch_size, rank, trainer.world_size)
+        tracker = Tracker(store.folder, wandb if todo else "disabled", recipe, "attack", rank)
+        module = Attacker(classifier, settings, targeted, tracker, store.rows(), 0 if rank else sum(map(len, chunks)))
+        if todo or trainer.world_size > 1:  # processes that are waited for
+            labelled = TensorDataset(torch.arange(len(images)), images, labels)
+            predict(trainer, module, DataLoader(Chunks(labelled, chunks), batch_size=None), store)
+    one_class, left_out = targeted is not None or targets in ("random", "least-likely"), len(images) - len(index)
+    if rank:
+        rows = store.rows()
+        return Report(rows, rates(rows), one_class, left_out, [], [], time.perf_counter() - begun, rank)
     rows = store.finish([])
     files = [store.folder / name for name in (RESULTS, store.found.name, METRICS, RECIPE)]
     files += _draw(store, rows, images, norm)
@@ -137,8 +148,7 @@ def attack(
     best = {"success": report.success.rate, "robust_accuracy": report.robust.rate, "clean_accuracy": report.clean.rate}
     files = [file for file in files if file.exists()]
     files += tracker.finish(rows, best, files)
-    one_class = targeted is not None or targets in ("random", "least-likely")
-    left_out, warned = len(images) - len(index), _warned(store)
+    warned = list(dict.fromkeys(note for shard in store.read("index") for note in shard.notes))
     return Report(rows, report, one_class, left_out, warned, files, time.perf_counter() - begun)
 
 
@@ -179,9 +189,3 @@ def _draw(store: Store, rows: list[dict[str, Any]], images: Tensor, norm: Norm) 
         paths.append(store.folder / "grid.png")
         attack_pictures.save_grid(paths[1], shown, clean, adversarial.to(clean), norm)
     return paths
-
-
-def _warned(store: Store) -> list[str]:
-    """What the attack warned of, in this run and in earlier ones of the same job."""
-    lines = map(json.loads, (store.folder / METRICS).read_text(encoding="utf-8").splitlines())
-    return list(dict.fromkeys(warning for line in lines for warning in line.get("warnings", "").splitlines()))

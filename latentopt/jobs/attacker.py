@@ -52,8 +52,8 @@ class Attacker(lightning.LightningModule):
         self.stage = 0  # forwards of the stage so far, which `forwards` does not count yet
         self.batch = 0  # images of the batch under way that did not succeed unattacked
 
-    def predict_step(self, batch: list[Tensor], batch_idx: int = 0) -> Shard:
-        index, x, labels = batch
+    def predict_step(self, batch: list[tuple[Tensor, Tensor, Tensor]], batch_idx: int = 0) -> Shard:
+        index, x, labels = map(torch.stack, zip(*batch, strict=True))
         begun = time.perf_counter()
         found = attacked(self.classifier, x, labels, self.target, self.settings, [self.watch])
         rows = _rows(found, index, labels, (time.perf_counter() - begun) / len(x))
@@ -62,7 +62,7 @@ class Attacker(lightning.LightningModule):
         self._log(found)
         self._show()
         self.bar.update(len(rows))
-        return Shard([str(i) for i in index.tolist()], rows, {"index": index, "adversarial": found.x})
+        return Shard([str(i) for i in index.tolist()], rows, {"index": index, "adversarial": found.x}, found.warnings)
 
     def watch(self, progress: Progress) -> None:
         """A callback of `attack`."""

@@ -32,6 +32,7 @@ class Shard:
     names: list[str]  # n
     rows: list[dict[str, Any]]  # n, the rows of the results table
     tensors: dict[str, Tensor]  # "index" (n,) long, what the job keeps (n, *shape), and what its pictures need
+    notes: Sequence[str] = ()  # what its user should know
 
 
 class Store:
@@ -93,7 +94,7 @@ class Store:
 
     def add(self, shard: Shard) -> None:
         """Keep what a batch gave."""
-        meta = json.dumps({"names": shard.names, "rows": shard.rows})
+        meta = json.dumps({"names": shard.names, "rows": shard.rows, "notes": list(shard.notes)})
         content = save({name: t.cpu().contiguous() for name, t in shard.tensors.items()}, {"meta": meta})
         write_atomically(self.shards / f"{int(shard.tensors['index'][0]):09d}.safetensors", content)
 
@@ -136,7 +137,7 @@ class Store:
                     meta = json.loads(file.metadata()["meta"])
             except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
                 raise InputError(str(path), "a readable part of the job (delete it to redo it)", error) from error
-            yield Shard(meta["names"], meta["rows"], tensors)
+            yield Shard(meta["names"], meta["rows"], tensors, meta.get("notes", ()))
 
     def finish(self, skipped: list[tuple[str, str]]) -> list[dict[str, Any]]:
         """Write the table of results, what is kept and what was skipped; return the table's rows."""
