@@ -90,7 +90,7 @@ class LBFGS(Optimizer):
         noise = 10 * torch.finfo(x.dtype).eps ** (2 / 3) * sample_norm(grad)  # of a face's normal
         tells = later & (_dot(s, y) > FLAT * s.norm(dim=1) * y.norm(dim=1)) & (y.norm(dim=1) > noise)
         s, y = (torch.where(tells[:, None, None], _append(old, new), old) for old, new in ((state.s, s), (state.y, y)))
-        down, scaled = two_loop(within, face.tangent(s), face.tangent(y))
+        down, scaled = inverse_hessian(within, face.tangent(s), face.tangent(y))
         length = torch.where(scaled, 1.0, reach / _not_zero(down.norm(dim=1)))
         return LBFGSState(x, value, grad, within, -down.reshape(x.shape), length, s, y)
 
@@ -147,23 +147,23 @@ def _held(feasible: FeasibleSet, x: Tensor, stepped: Tensor, back: Tensor) -> Te
     return held
 
 
-def two_loop(grad: Tensor, s: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The inverse Hessian times ``grad`` (B, n), by the two-loop recursion, and whether any pair set its scale (B,)."""
+def inverse_hessian(grad: Tensor, s: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The inverse Hessian times ``grad`` (B, n), and whether any of the pairs (B, memory, n) set its scale (B,).
+
+    The two loops over the pairs (Nocedal 1980) are two triangular systems in ``s_i . y_j`` (Byrd, Nocedal and Schnabel
+    1994), solved at once for all pairs; those that tell nothing are left out.
+    """
     sy = (s * y).sum(2)
     tells = sy > FLAT * s.norm(dim=2) * y.norm(dim=2)
-    rho = torch.where(tells, 1 / sy, 0.0)
-    scales = torch.where(tells, sy / y.square().sum(2), 0.0)
-    q, scale, alphas = grad, torch.ones_like(rho[:, 0]), []
-    for i in reversed(range(s.shape[1])):
-        alphas.append(rho[:, i] * (s[:, i] * q).sum(1))
-        q = q - alphas[-1][:, None] * y[:, i]
-    for i in range(s.shape[1]):
-        scale = torch.where(tells[:, i], scales[:, i], scale)  # the newest pair's
-    q = scale[:, None] * q
-    for i, alpha in enumerate(reversed(alphas)):
-        beta = rho[:, i] * (y[:, i] * q).sum(1)
-        q = q + (alpha - beta)[:, None] * s[:, i]
-    return q, tells.any(1)
+    s, y, sy = s * tells[..., None], y * tells[..., None], torch.where(tells, sy, 0.0)
+    newest = (tells * torch.arange(1, s.shape[1] + 1, device=s.device)).argmax(1, keepdim=True)
+    length = y.square().sum(2).gather(1, newest)[:, 0]
+    scale = torch.where(length > 0, sy.gather(1, newest)[:, 0] / _not_zero(length), 1.0)[:, None]
+    products = torch.triu(s @ y.mT) + torch.diag_embed((~tells).to(s))
+    alpha = torch.linalg.solve_triangular(products, s @ grad[..., None], upper=True)
+    q = scale * (grad - (y.mT @ alpha)[..., 0])
+    rest = sy[..., None] * alpha - y @ q[..., None]
+    return q + (s.mT @ torch.linalg.solve_triangular(products.mT, rest, upper=False))[..., 0], tells.any(1)
 
 
 def _radius(feasible: FeasibleSet, x: Tensor) -> Tensor:
