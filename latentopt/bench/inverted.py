@@ -187,8 +187,8 @@ def _soft(lr: float) -> Optimizer:
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method("reconstruct", lambda _, k: ours(LBFGS(memory=10), Regression(), False, k)),
-        Method("lbfgs", lambda _, k: ours(LBFGS(memory=10), RANDOM, False, k)),
+        Method("reconstruct", lambda _, k: ours(LBFGS(memory=64), Regression(), False, k)),
+        Method("lbfgs", lambda _, k: ours(LBFGS(memory=64), RANDOM, False, k)),
         Method("lm", lambda _, k: ours(LevenbergMarquardt(), Regression(), False, k)),
         Method("lm-random", lambda _, k: ours(LevenbergMarquardt(), RANDOM, False, k)),
         Method("adam", lambda lr, k: ours(Adam(lr), RANDOM, True, k), SIZES),

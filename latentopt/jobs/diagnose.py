@@ -40,7 +40,7 @@ def diagnose(
     model: str,
     targets: list[str] | None = None,
     operator: Operator = Identity(),
-    optimizer: Optimizer = LBFGS(memory=10),
+    optimizer: Optimizer = LBFGS(memory=64),
     start: Start = Regression(),
     steps: int = 400,
     restarts: int = 8,

@@ -46,7 +46,7 @@ def reconstruct(
     targets: list[str],
     operator: Operator = Identity(),
     loss: Loss = MSE(),
-    optimizer: Optimizer = LBFGS(memory=10),
+    optimizer: Optimizer = LBFGS(memory=64),
     steps: int = 400,
     restarts: int = 8,
     seed: int = 0,

@@ -32,7 +32,7 @@ def reconstruct(
     prior: Prior = Anywhere(),
     noise: float = 0.0,
     measured: bool | None = None,
-    optimizer: Optimizer | str = LBFGS(memory=10),
+    optimizer: Optimizer | str = LBFGS(memory=64),
     start: Start | Guess | Tensor | Result | str = Regression(),
     steps: int = 400,
     restarts: int = 8,
