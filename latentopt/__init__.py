@@ -10,6 +10,7 @@ from latentopt.networks import Classifier
 from latentopt.optimizers import (
     ADRGD,
     APGD,
+    CEM,
     CMAES,
     GD,
     LBFGS,
@@ -23,6 +24,7 @@ from latentopt.optimizers import (
     LevenbergMarquardt,
     Momentum,
     PerturbedGD,
+    RandomShooting,
     RMSProp,
     SoftGates,
 )
@@ -45,6 +47,7 @@ from latentopt.zoo.cards import load
 __all__ = [
     "ADRGD",
     "APGD",
+    "CEM",
     "CMAES",
     "GD",
     "LBFGS",
@@ -68,6 +71,7 @@ __all__ = [
     "Portfolio",
     "Problem",
     "RMSProp",
+    "RandomShooting",
     "Reconstruction",
     "Result",
     "SoftGates",

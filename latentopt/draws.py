@@ -21,10 +21,14 @@ class Draws:
     Args:
         seed: any integer.
         restart: (rows,) long, the restart each row belongs to.
+        copies: of all rows that are drawn for at once, copy by copy, each with numbers of its own (`spread`).
+        prefix: of every key.
     """
 
     seed: int
     restart: Tensor
+    copies: int = 1
+    prefix: tuple[int | str, ...] = ()
 
     def normal(self, like: Tensor, *key: int | str) -> Tensor:
         """Standard normal numbers in the shape, dtype and device of ``like``: (rows, *features)."""
@@ -38,6 +42,10 @@ class Draws:
         """Those of the rows ``rows`` (mask or indices)."""
         return Draws(self.seed, self.restart[rows])
 
+    def spread(self, copies: int, *prefix: int | str) -> Draws:
+        """Those of (copies * rows), copy by copy, no two copies alike; ``prefix`` tells them from others."""
+        return Draws(self.seed, self.restart, copies, prefix)
+
     @cached_property
     def _restarts(self) -> tuple[list[int], Tensor]:
         """The restarts among the rows, and each row's place among them."""
@@ -46,10 +54,10 @@ class Draws:
 
     def _draw(self, kind, like: Tensor, key: tuple[int | str, ...]) -> Tensor:
         restarts, row = self._restarts
-        each = [kind(like.shape[1:], generator=self._generator(key, restart), dtype=like.dtype) for restart in restarts]
-        if len(each) == 1:
-            return each[0].to(like.device).expand(like.shape)
-        return torch.stack(each)[row].to(like.device)
+        key, shape = self.prefix + key, (self.copies, *like.shape[1:])
+        each = [kind(shape, generator=self._generator(key, restart), dtype=like.dtype) for restart in restarts]
+        rows = torch.stack(each)[row] if len(each) > 1 else each[0].expand(len(row), *shape)
+        return rows.transpose(0, 1).to(like.device).reshape(like.shape)
 
     def _generator(self, key: tuple[int | str, ...], restart: int) -> torch.Generator:
         digest = hashlib.blake2b(repr((int(self.seed), restart, key)).encode(), digest_size=7).digest()

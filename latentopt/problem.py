@@ -12,6 +12,7 @@ from torch import Tensor
 from latentopt.compiled import Compiled
 from latentopt.draws import Draws
 from latentopt.errors import InputError, positive
+from latentopt.gates import require_gates, soft_backward
 from latentopt.objectives import Objective, take
 from latentopt.sets import FeasibleSet, Free
 
@@ -123,6 +124,15 @@ class Problem:
             value = self.loss(output, x)
             (grad,) = torch.autograd.grad(value, x, torch.ones_like(value))
         return Evaluation(value.detach(), output.detach()), grad
+
+    def soft_gradient(
+        self, x: Tensor, tau: float | Tensor, layers: Sequence[int] | None = None
+    ) -> tuple[Evaluation, Tensor]:
+        """`gradient`, the backward pass through soft gates (`latentopt.gates.soft_backward`); never compiled."""
+        with soft_backward(tau, len(x), layers) as mode:
+            found = self.plain_gradient(x)
+        require_gates(mode)
+        return found
 
     def call(self, owner: object, function: Callable[..., T], *args: Tensor | tuple[Tensor, ...]) -> T:
         """``function(*args)`` in compiled form where the problem is; see `latentopt.compiled.Compiled`."""

@@ -10,6 +10,7 @@ from latentopt.optimizers.adam import Adam
 from latentopt.optimizers.adr_gd import ADRGD
 from latentopt.optimizers.apgd import APGD
 from latentopt.optimizers.base import Optimizer
+from latentopt.optimizers.cem import CEM
 from latentopt.optimizers.cma_es import CMAES
 from latentopt.optimizers.distances import Distances
 from latentopt.optimizers.frank_wolfe import FrankWolfe
@@ -20,6 +21,7 @@ from latentopt.optimizers.levenberg_marquardt import LevenbergMarquardt
 from latentopt.optimizers.momentum import Momentum
 from latentopt.optimizers.perturbed_gd import PerturbedGD
 from latentopt.optimizers.pgd import PGD
+from latentopt.optimizers.random_shooting import RandomShooting
 from latentopt.optimizers.rgd import RGD
 from latentopt.optimizers.rmsprop import RMSProp
 from latentopt.optimizers.soft_gates import SoftGates
@@ -27,6 +29,7 @@ from latentopt.optimizers.soft_gates import SoftGates
 __all__ = [
     "ADRGD",
     "APGD",
+    "CEM",
     "CMAES",
     "GD",
     "LBFGS",
@@ -43,6 +46,7 @@ __all__ = [
     "Optimizer",
     "PerturbedGD",
     "RMSProp",
+    "RandomShooting",
     "SoftGates",
     "named",
 ]
@@ -64,6 +68,8 @@ NAMED: dict[str, Callable[[], Optimizer]] = {
     "lbfgs": LBFGS,
     "lm": LevenbergMarquardt,
     "cma-es": CMAES,
+    "cem": CEM,
+    "random-shooting": RandomShooting,
     "basin-cma": lambda: CMAES(refine=30),
 }
 

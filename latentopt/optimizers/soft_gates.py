@@ -9,10 +9,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from latentopt.errors import InputError, positive
-from latentopt.gates import require_gates, soft_backward
 from latentopt.optimizers.base import Cost
 from latentopt.optimizers.gates import Gates, Look, check_layers
-from latentopt.problem import Evaluation, Problem
+from latentopt.problem import Problem
 
 
 class SoftState(NamedTuple):
@@ -52,13 +51,7 @@ class SoftGates(Gates):
     def look(self, problem: Problem, x: Tensor, state: SoftState) -> Look:
         tau = self.tau * (1 - state.t / (self.phase * problem.steps))
         if tau > 1e-3 * self.tau:
-            here, grad = problem.call(self, lambda *args: self._soft(problem, *args), x, x.new_tensor(tau))
+            here, grad = problem.call(self, lambda *args: problem.soft_gradient(*args, self.layers), x, x.new_tensor(tau))
         else:
             here, grad = problem.gradient(x)
         return Look(here, grad, SoftState(state.t + 1), Cost(1, 1), {})
-
-    def _soft(self, problem: Problem, x: Tensor, tau: Tensor) -> tuple[Evaluation, Tensor]:
-        with soft_backward(tau, len(x), self.layers) as mode:
-            found = problem.plain_gradient(x)
-        require_gates(mode)
-        return found

@@ -1,0 +1,64 @@
+"""The cross-entropy method (Rubinstein 1999; de Boer et al. 2005, doi:10.1007/s10479-005-5724-z), sample by sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from latentopt.errors import InputError, positive
+from latentopt.optimizers.base import Optimizer, Step, check_fraction
+from latentopt.optimizers.sampled import look
+from latentopt.problem import Problem
+
+
+class CEMState(NamedTuple):
+    t: int  # steps done
+    mean: Tensor  # (B, *shape) of the candidates
+    std: Tensor  # (B, *shape) their standard deviation
+
+
+@dataclass(frozen=True)
+class CEM(Optimizer):
+    """Normal candidates, independent by coordinate; the best of them, the elite, set the next mean and deviation.
+
+    Needs no gradient. Each step evaluates the iterate, which is the best point so far, and the whole population in one
+    batch: it costs ``population + 1`` forwards. Candidates outside the set are projected onto it.
+
+    Args:
+        population: candidates a step, >= 2.
+        elite: share of them that sets the next distribution, in (0, 1]; at least two.
+        sigma: first standard deviation, > 0, in units of the set's radius.
+        smoothing: share of the last mean and deviation that is kept, in [0, 1).
+    """
+
+    population: int = 64
+    elite: float = 0.1
+    sigma: float = 0.5
+    smoothing: float = 0.1
+
+    def __post_init__(self) -> None:
+        positive("CEM.population", self.population, integer=True)
+        if self.population < 2:
+            raise InputError("CEM.population", "an integer >= 2", self.population)
+        if not 0 < self.elite <= 1:
+            raise InputError("CEM.elite", "a number in (0, 1]", self.elite)
+        positive("CEM.sigma", self.sigma)
+        check_fraction("CEM.smoothing", self.smoothing)
+
+    def init(self, problem: Problem, x: Tensor) -> CEMState:
+        width = self.sigma * problem.feasible.radius(x)
+        if problem.feasible.norm == "l2":  # the radius is then a norm, not a coordinate's
+            width = width / x[0].numel() ** 0.5
+        return CEMState(0, x, width.expand_as(x))
+
+    def step(self, problem: Problem, x: Tensor, state: CEMState) -> Step:
+        normal = problem.draws.normal(x[:, None].expand(-1, self.population, *x.shape[1:]), "cem", state.t)
+        seen = look(problem, x, state.mean + state.std * normal.transpose(0, 1))
+        count = max(2, round(self.elite * self.population))
+        order = seen.values.argsort(dim=0, stable=True)[:count]
+        elite = seen.candidates.gather(0, order.reshape(*order.shape, *[1] * (x.ndim - 1)).expand(count, *x.shape))
+        mean = elite.mean(0).lerp(state.mean, self.smoothing)
+        std = elite.std(0, correction=0).lerp(state.std, self.smoothing)
+        return Step(seen.best, CEMState(state.t + 1, mean, std), seen.here, seen.cost)

@@ -1,0 +1,45 @@
+"""Random shooting: the best of many random points of the feasible set. Needs no gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from latentopt.errors import positive
+from latentopt.optimizers.base import Optimizer, Step
+from latentopt.optimizers.sampled import look
+from latentopt.problem import Problem
+
+
+class RandomShootingState(NamedTuple):
+    t: int  # steps done
+
+
+@dataclass(frozen=True)
+class RandomShooting(Optimizer):
+    """Each step looks at new random points of the set, as the set draws them; the iterate is the best so far.
+
+    A step costs ``samples + 1`` forwards.
+
+    Args:
+        samples: random points a step, >= 1.
+    """
+
+    samples: int = 64
+
+    def __post_init__(self) -> None:
+        positive("RandomShooting.samples", self.samples, integer=True)
+
+    def init(self, problem: Problem, x: Tensor) -> RandomShootingState:
+        return RandomShootingState(0)
+
+    def step(self, problem: Problem, x: Tensor, state: RandomShootingState) -> Step:
+        like = x.repeat(self.samples, *[1] * (x.ndim - 1))
+        rows = torch.arange(len(x), device=x.device).repeat(self.samples)
+        drawn = problem.feasible.take(rows).sample(like, problem.draws.spread(self.samples, "shot", state.t))
+        candidates = drawn.reshape(self.samples, *x.shape)
+        seen = look(problem, x, candidates)
+        return Step(seen.best, RandomShootingState(state.t + 1), seen.here, seen.cost)
