@@ -1,0 +1,61 @@
+"""A lean loop for problems that take microseconds: `latentopt.solve` without what a single action does not need.
+
+The steps are the optimisers' own. `latentopt.solve` keeps histories, budgets and statuses, a quarter of a millisecond
+a step; here a step costs little more than the method. `tests/test_refine.py` holds both to the same results.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from latentopt.draws import Draws
+from latentopt.optimizers.base import Optimizer
+from latentopt.problem import Problem
+from latentopt.samples import per_sample
+
+
+class Found(NamedTuple):
+    """The best of all restarts and iterates."""
+
+    x: Tensor  # (B, *shape)
+    value: Tensor  # (B,) objective there
+    first: Tensor  # (B,) objective at the start
+    forwards: int  # of a sample, all restarts together
+    backwards: int
+
+
+def descend(problem: Problem, optimizer: Optimizer, start: Tensor, steps: int, restarts: int, seed: int) -> Found:
+    """Minimise from ``start`` (B, *shape), a point of the set, and from ``restarts - 1`` random points of it."""
+    batch = len(start)
+    if restarts == 1:
+        rows, x = problem, start
+        rows.draws, rows.steps = Draws(seed, torch.zeros(batch, dtype=torch.long)), steps
+    else:
+        index = torch.arange(restarts * batch)
+        rows = problem.rows(index % batch, Draws(seed, index // batch), steps)
+        x = torch.cat([start, rows.random_start()[batch:]])
+    state, forwards, backwards = optimizer.init(rows, x), 1, 0
+    best_x, best, first = x, x.new_full((len(x),), torch.inf), None
+    for _ in range(steps):
+        step = optimizer.step(rows, x, state)
+        best_x, best = _better(best_x, best, x, step.here.value)
+        first = step.here.value[:batch] if first is None else first
+        forwards, backwards = forwards + step.cost.forwards, backwards + step.cost.backwards
+        x, state = step.x, step.state
+    assert first is not None
+    best_x, best = _better(best_x, best, x, rows.evaluate(x).value)
+    if restarts > 1:
+        winner = best.reshape(restarts, batch).argmin(0) * batch + torch.arange(batch)
+        best_x, best = best_x[winner], best[winner]
+    return Found(best_x, best, first, restarts * forwards, restarts * backwards)
+
+
+def _better(best_x: Tensor, best: Tensor, x: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """The better of the best and what was seen at ``x``; what is not a number is never better."""
+    better = value < best
+    if len(better) == 1:
+        return (x, value) if better else (best_x, best)
+    return torch.where(per_sample(better, x).bool(), x, best_x), torch.where(better, value, best)
