@@ -92,5 +92,5 @@ class ADRGD(Optimizer):
     def step(self, problem: Problem, x: Tensor, state: ADRGDState) -> Step:
         look = self.gates.look(problem, x, state.gates)
         following, descent = self.descent.update(problem, x, look.grad, state.descent)
-        info = {"grad_norm": sample_norm(look.grad), **look.info}
+        info = {"grad_norm": sample_norm(look.grad), **look.info} if problem.tells else {}
         return Step(following, ADRGDState(look.state, descent), look.here, look.cost, info)

@@ -58,7 +58,7 @@ class Descent(Optimizer):
     def step(self, problem: Problem, x: Tensor, state: State) -> Step:
         here, grad = problem.gradient(x)
         following, state = self.update(problem, x, grad, state)
-        return Step(following, state, here, Cost(1, 1), {"grad_norm": sample_norm(grad)})
+        return Step(following, state, here, Cost(1, 1), {"grad_norm": sample_norm(grad)} if problem.tells else {})
 
 
 Schedule = Literal["constant", "linear", "quadratic", "cosine", "exponential"]

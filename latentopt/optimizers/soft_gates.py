@@ -51,7 +51,9 @@ class SoftGates(Gates):
     def look(self, problem: Problem, x: Tensor, state: SoftState) -> Look:
         tau = self.tau * (1 - state.t / (self.phase * problem.steps))
         if tau > 1e-3 * self.tau:
-            here, grad = problem.call(self, lambda *args: problem.soft_gradient(*args, self.layers), x, x.new_tensor(tau))
+            here, grad = problem.call(
+                self, lambda *args: problem.soft_gradient(*args, self.layers), x, x.new_tensor(tau)
+            )
         else:
             here, grad = problem.gradient(x)
         return Look(here, grad, SoftState(state.t + 1), Cost(1, 1), {})

@@ -37,6 +37,7 @@ def descend(problem: Problem, optimizer: Optimizer, start: Tensor, steps: int, r
         index = torch.arange(restarts * batch)
         rows = problem.rows(index % batch, Draws(seed, index // batch), steps)
         x = torch.cat([start, rows.random_start()[batch:]])
+    rows.tells = False
     state, forwards, backwards = optimizer.init(rows, x), 1, 0
     best_x, best, first = x, x.new_full((len(x),), torch.inf), None
     for _ in range(steps):

@@ -6,7 +6,7 @@ layer is computed once. Weights are read where the modules have them, so they ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,7 +37,7 @@ class Seen(NamedTuple):
     grad: Array | None  # (rows, A) of the value
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class ClosedForm:
     """Critics at fixed observations, functions of the action alone.
 
@@ -48,36 +48,16 @@ class ClosedForm:
 
     critics: list[Layers]
     critic: Reduce
-    last: tuple[Array, Seen] | None = field(default=None, init=False)
 
     @classmethod
-    def of(cls, chains: list[Chain], critic: Reduce, observations: Array, half: Array, middle: Array) -> ClosedForm:
+    def of(cls, chains: list[Chain], critic: Reduce, observations: Array, middle: Array, half: Array) -> ClosedForm:
         """Of actions ``middle + half u`` (A,) as functions of u."""
         used = chains[:1] if critic == "first" else chains
-        return cls([_layers(chain, observations, half, middle) for chain in used], critic)
+        return cls([_layers(chain, observations, middle, half) for chain in used], critic)
 
     def take(self, rows: Array) -> ClosedForm:
         """The critics at some of the observations."""
         return ClosedForm([layers._replace(base=layers.base[rows]) for layers in self.critics], self.critic)
-
-    def see_again(self, u: Array) -> Seen:
-        """`see` with the gradient, of B actions; only rows that are not as they were in the last call are looked at."""
-        seen = None
-        if self.last is not None and len(u) > 1:
-            moved = (u != self.last[0]).any(1).nonzero()[0]
-            if 2 * len(moved) < len(u):
-                seen = self._renewed(self.last[1], u, moved)
-        seen = seen or self.see(u, gradient=True)
-        self.last = u, seen
-        return seen
-
-    def _renewed(self, seen: Seen, u: Array, rows: Array) -> Seen:
-        if not len(rows):
-            return seen
-        value, values, grad = seen.value.copy(), seen.values.copy(), np.array(seen.grad)
-        part = self.take(rows).see(u[rows], gradient=True)
-        value[rows], values[:, rows], grad[rows] = part.value, part.values, part.grad
-        return Seen(value, values, grad)
 
     def see(self, u: Array, gradient: bool = False, tau: float | None = None) -> Seen:
         """Values, and the gradient if asked for, at actions ``u`` (copies * B, A), copy by copy.
@@ -85,101 +65,79 @@ class ClosedForm:
         ``tau``: the gradient passes through soft gates, as in `latentopt.gates.soft_backward`.
         """
         values = np.empty((len(self.critics), len(u)), u.dtype)
-        passed: list[list[Array]] = []
-        for index, layers in enumerate(self.critics):
-            passed.append(_forward(layers, u, values[index], gradient, tau))
-        if not gradient:
-            return Seen(self._value(values), values, None)
+        switches = [_forward(layers, u, out) for layers, out in zip(self.critics, values, strict=True)]
         if callable(self.critic):
-            return self._weighted(values, passed)
+            return self._weighted(values, switches, tau) if gradient else Seen(self._of(values), values, None)
+        value = values[0] if len(values) == 1 else values.min(0)
+        if not gradient:
+            return Seen(value, values, None)
         if len(values) == 1:
-            return Seen(values[0], values, _backward(self.critics[0], passed[0]))
+            return Seen(value, values, _backward(self.critics[0], switches[0], tau))
         least = values.argmin(0)
-        if len(u) == 1:
-            return Seen(values.min(0), values, _backward(self.critics[least[0]], passed[least[0]]))
         grad = np.empty_like(u)
-        for index, (layers, gates) in enumerate(zip(self.critics, passed, strict=True)):
+        for index, (layers, z) in enumerate(zip(self.critics, switches, strict=True)):
             rows = (least == index).nonzero()[0]
-            grad[rows] = _backward(layers, [gate[rows] for gate in gates])
-        return Seen(values.min(0), values, grad)
+            grad[rows] = _backward(layers, [each[rows] for each in z], tau)
+        return Seen(value, values, grad)
 
-    def _weighted(self, values: Array, passed: list[list[Array]]) -> Seen:
+    def _of(self, values: Array) -> Array:
+        return reduced(torch.from_numpy(values), self.critic).numpy()
+
+    def _weighted(self, values: Array, switches: list[list[Array]], tau: float | None) -> Seen:
         """Where a function of the critics counts: by its own gradient (n, rows)."""
         leaf = torch.from_numpy(values).requires_grad_()
         with torch.enable_grad():
             value = reduced(leaf, self.critic)
             (weights,) = torch.autograd.grad(value.sum(), leaf)
-        parts = zip(self.critics, passed, weights.numpy(), strict=True)
-        grad = sum(weight[:, None] * _backward(layers, gates) for layers, gates, weight in parts)
-        return Seen(value.detach().numpy(), values, np.asarray(grad))
-
-    def _value(self, values: Array) -> Array:
-        if callable(self.critic):
-            return reduced(torch.from_numpy(values), self.critic).numpy()
-        return values[0] if len(values) == 1 else values.min(0)
+        parts = zip(self.critics, switches, weights.numpy(), strict=True)
+        grads = [weight[:, None] * _backward(layers, z, tau) for layers, z, weight in parts]
+        return Seen(value.detach().numpy(), values, np.sum(grads, 0))
 
 
-def _layers(chain: Chain, observations: Array, half: Array, middle: Array) -> Layers:
+def _layers(chain: Chain, observations: Array, middle: Array, half: Array) -> Layers:
     weights = [(layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in chain]
     (first, bias), *hidden, (last, offset) = weights
     split = observations.shape[1]
-    base = observations @ first[:, :split].T + (bias + first[:, split:] @ middle)
-    action = np.ascontiguousarray((first[:, split:] * half).T)
-    return Layers(base, action, tuple(hidden), last.mean(0), float(offset.mean()))
+    base = np.dot(observations, first[:, :split].T)
+    base += bias + np.dot(first[:, split:], middle)
+    action = np.multiply(first[:, split:].T, half[:, None], order="C")
+    several = len(last) > 1
+    return Layers(
+        base, action, tuple(hidden), last.mean(0) if several else last[0], offset.mean() if several else offset[0]
+    )
 
 
-def _forward(layers: Layers, u: Array, out: Array, gradient: bool, tau: float | None) -> list[Array]:
-    """Writes the values (rows,); returns the gates of each hidden layer (rows, H), if they are asked for."""
-    h = np.dot(u, layers.action)
-    batch = len(layers.base)
-    if len(h) == batch:
-        h += layers.base
-    else:
-        copies = h.reshape(-1, *layers.base.shape)
-        copies += layers.base
-    gates: list[Array] = []
-    for weight, bias in (*layers.hidden, (None, None)):
-        if gradient:
-            gates.append(h > 0 if tau is None else _soft(h, tau))
-        _relu(h)
-        if weight is not None:
-            h = _product(h, weight.T)
-            h += bias
-    np.dot(h, layers.last, out=out)
+def _forward(layers: Layers, u: Array, out: Array) -> list[Array]:
+    """Writes the values (rows,); returns the pre-activations of each hidden layer (rows, H)."""
+    z = np.dot(u, layers.action)
+    copies = z.reshape(-1, *layers.base.shape)
+    copies += layers.base
+    switches = [z]
+    for weight, bias in layers.hidden:
+        z = np.dot(_relu(z), weight.T)
+        z += bias
+        switches.append(z)
+    np.dot(_relu(z), layers.last, out=out)
     out += layers.offset
-    return gates
+    return switches
 
 
-def _backward(layers: Layers, gates: list[Array]) -> Array:
+def _backward(layers: Layers, switches: list[Array], tau: float | None) -> Array:
     """The gradient (rows, A) of each row's value, through its gates."""
-    back = gates[-1] * layers.last
-    for (matrix, _), gate in zip(layers.hidden[::-1], gates[-2::-1], strict=True):
-        back = _product(back, matrix)
-        back *= gate
+    back = _gate(switches[-1], tau) * layers.last
+    for (weight, _), z in zip(layers.hidden[::-1], switches[-2::-1], strict=True):
+        back = np.dot(back, weight)
+        back *= _gate(z, tau)
     return np.dot(back, layers.action.T)
 
 
-def _product(x: Array, matrix: Array) -> Array:
-    """``x @ matrix``, by whichever library is faster at it."""
-    return np.dot(x[0], matrix)[None] if len(x) == 1 else np.dot(x, matrix)
+def _relu(z: Array) -> Array:
+    return torch.from_numpy(z).relu().numpy()  # of many numbers faster than NumPy's maximum
 
 
-def _relu(h: Array) -> None:
-    """In place; torch's is the faster one of many rows."""
-    if len(h) == 1:
-        np.maximum(h, 0, out=h)
-    else:
-        torch.from_numpy(h).relu_()
-
-
-def _soft(h: Array, tau: float) -> Array:
-    """The gates of `latentopt.gates.soft_backward`, ``sigmoid(h / (tau rms(h)))``, rows alone."""
-    rms = np.sqrt(np.einsum("rh,rh->r", h, h) / h.shape[1])
-    width = np.maximum(tau * rms, np.finfo(h.dtype).tiny)
-    gate = h / -width[:, None]
-    with np.errstate(over="ignore"):
-        np.exp(gate, out=gate)
-    gate += 1
-    return np.reciprocal(gate, out=gate)
-
-
+def _gate(z: Array, tau: float | None) -> Array:
+    """Open where ``z > 0``; or as in `latentopt.gates.soft_backward`, ``sigmoid(z / (tau rms(z)))``, rows alone."""
+    if tau is None:
+        return z > 0
+    rms = np.sqrt(np.einsum("rh,rh->r", z, z) / z.shape[1])
+    return torch.from_numpy(z / np.maximum(tau * rms, np.finfo(z.dtype).tiny)[:, None]).sigmoid_().numpy()

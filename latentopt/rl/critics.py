@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from latentopt import networks
 from latentopt.errors import InputError
 
 Values = Callable[[Tensor, Tensor], Tensor]
@@ -69,7 +70,9 @@ def critic_of(q: Any) -> Any:
     base = sys.modules.get("stable_baselines3.common.base_class")
     if base is None or not isinstance(q, base.BaseAlgorithm):
         if not callable(q):
-            raise InputError("q", "a function of observations and actions, or a stable-baselines3 model", type(q).__name__)
+            raise InputError(
+                "q", "a function of observations and actions, or a stable-baselines3 model", type(q).__name__
+            )
         return q
     space, kind = q.action_space, type(q).__name__
     if type(space).__name__ != "Box":
@@ -84,3 +87,8 @@ def is_sb3(q: object) -> bool:
     """Whether a critic is stable-baselines3's, which takes actions scaled to [-1, 1] whatever the action space."""
     policies = sys.modules.get("stable_baselines3.common.policies")
     return policies is not None and isinstance(q, policies.BaseModel) and hasattr(q, "q_networks")
+
+
+def like(q: object) -> Tensor:
+    """An empty tensor in the dtype of a critic; float32 of a plain function."""
+    return networks.like(q) if isinstance(q, nn.Module) else torch.empty(0)

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
 
 from latentopt.draws import Draws
 from latentopt.problem import Evaluation, Problem
 from latentopt.rl.closed_form import ClosedForm, Seen
 from latentopt.rl.critics import Reduce, Values, reduced
-from latentopt.sets import FeasibleSet
+from latentopt.rl.single import Single
+from latentopt.sets import Box
 
 
-class ActionValues(nn.Module):
+class ActionValues:
     """Scaled actions (copies * B, A), copy by copy, to what the n critics say of them (rows, n)."""
 
     def __init__(self, values: Values, observations: Tensor, middle: Tensor, half: Tensor) -> None:
-        super().__init__()
         self.values, self.observations, self.middle, self.half = values, observations, middle, half
 
-    def forward(self, u: Tensor) -> Tensor:
+    def __call__(self, u: Tensor) -> Tensor:
         copies = len(u) // len(self.observations)
         observations = self.observations.repeat(copies, *[1] * (self.observations.ndim - 1))
         return self.values(observations, self.middle + self.half * u).T
@@ -45,34 +46,66 @@ class Worst:
 class ActionProblem(Problem):
     """As `latentopt.Problem`, its values and gradients in closed form; methods that drive gates freely use autograd.
 
-    Rows whose action is that of the last look are not looked at again: an ascent that has reached a corner of its box
-    stays there.
+    Args:
+        form: the critics, at the observations.
+        network: the same as a network, for autograd.
+        feasible: where the actions may be.
+        like: actions (B, A).
     """
 
-    def __init__(self, form: ClosedForm, network: ActionValues, feasible: FeasibleSet, like: Tensor) -> None:
+    def __init__(self, form: ClosedForm, network: ActionValues, feasible: Box, like: Tensor) -> None:
         super().__init__(network, Worst(form.critic), like.shape[1:], len(like), feasible, like=like)
-        self.form = form
+        self.form, self.single, self.folded = form, None, None
+        self.last: tuple[NDArray[Any], Seen] | None = None
+
+    def fold(self) -> None:
+        """Of a single observation: from now on drop what is linear in the box; soft gates go on with all units."""
+        assert isinstance(self.feasible, Box)
+        low, high = (torch.as_tensor(bound).numpy()[0] for bound in (self.feasible.low, self.feasible.high))
+        self.single = Single.of(self.form)
+        self.folded = self.single.folded(low, high)
 
     def rows(self, sample: Tensor, draws: Draws, steps: int) -> Self:
         problem = super().rows(sample, draws, steps)
-        problem.form = self.form.take(sample.numpy())
+        problem.form, problem.single, problem.folded, problem.last = self.form.take(sample.numpy()), None, None, None
         return problem
 
-    @torch.no_grad()
     def evaluate(self, x: Tensor) -> Evaluation:
-        return _evaluation(self.form.see(x.numpy()))
+        return _evaluation((self.folded or self.form).see(x.numpy()))
 
-    @torch.no_grad()
     def gradient(self, x: Tensor) -> tuple[Evaluation, Tensor]:
-        return _both(self.form.see_again(x.numpy()))
+        u = x.numpy()
+        return _both(self.folded.see(u, True) if self.folded else self._see_again(u))
 
-    @torch.no_grad()
     def soft_gradient(
         self, x: Tensor, tau: float | Tensor, layers: Sequence[int] | None = None
     ) -> tuple[Evaluation, Tensor]:
         if layers is not None:
             return super().soft_gradient(x, tau, layers)
-        return _both(self.form.see(x.numpy(), gradient=True, tau=float(tau)))
+        return _both((self.single or self.form).see(x.numpy(), True, float(tau)))
+
+    def _see_again(self, u: NDArray[Any]) -> Seen:
+        """The gradient; rows whose action is that of the last look are not looked at again.
+
+        An ascent that has reached a corner of its box often stays there.
+        """
+        seen = None
+        if self.last is not None:
+            rows = (u != self.last[0]).any(1).nonzero()[0]
+            if 4 * len(rows) < 3 * len(u):
+                seen = self._renewed(self.last[1], u, rows)
+        seen = seen or self.form.see(u, gradient=True)
+        self.last = u, seen
+        return seen
+
+    def _renewed(self, seen: Seen, u: NDArray[Any], rows: NDArray[Any]) -> Seen:
+        if not len(rows):
+            return seen
+        assert seen.grad is not None
+        value, values, grad = seen.value.copy(), seen.values.copy(), seen.grad.copy()
+        part = self.form.take(rows).see(u[rows], gradient=True)
+        value[rows], values[:, rows], grad[rows] = part.value, part.values, part.grad
+        return Seen(value, values, grad)
 
 
 def _evaluation(seen: Seen) -> Evaluation:

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from latentopt.errors import InputError, positive
-from latentopt.objectives import Objective
+from latentopt.networks import frozen, require_eval
 from latentopt.optimizers import Optimizer
 from latentopt.problem import Problem
 from latentopt.rl.ascent import Found, descend
 from latentopt.rl.chains import Chain, chains
 from latentopt.rl.closed_form import ClosedForm
-from latentopt.rl.critics import Reduce, check_reduce, critic_of, is_sb3, stacked
+from latentopt.rl.critics import Reduce, check_reduce, critic_of, is_sb3, like, stacked
 from latentopt.rl.methods import method
 from latentopt.rl.problem import ActionProblem, ActionValues, Worst
 from latentopt.sets import Box
 from latentopt.solve import solve
 
+Array = NDArray[Any]
 SLACK = 1e-6
 """How far outside [low, high] an action may be, by rounding; it is then moved onto the bound."""
+
+WORTH_FOLDING = 5
+"""Looks at a single observation from which on it pays to drop what is linear in its box first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,64 +68,73 @@ class Refiner:
     def __post_init__(self) -> None:
         self.network = critic_of(self.q)
         space = getattr(self.q, "action_space", None)
-        if self.low is None or self.high is None:
-            if self.low is not None or self.high is not None or space is None:
-                raise InputError("low", "the bounds of the actions, low and high", f"{self.low} and {self.high}")
+        if self.low is None and self.high is None and space is not None:
             self.low, self.high = space.low, space.high
-        self.bounds = _tensor("low", self.low), _tensor("high", self.high)
-        if not bool(((self.bounds[0] < self.bounds[1]) & torch.isfinite(self.bounds[1] - self.bounds[0])).all()):
-            raise InputError("low", "finite bounds, low < high", f"{self.low} (and high {self.high})")
+        self.bounds = _bounds(self.low, self.high)
         positive("box", self.box)
         positive("steps", self.steps, integer=True)
         check_reduce(self.critic)
         chosen = method(self.optimizer)
-        self.method, self.starts = chosen.optimizer, self.restarts or chosen.restarts
+        self.method, self.starts = chosen.optimizer, chosen.restarts if self.restarts is None else self.restarts
         positive("restarts", self.starts, integer=True)
+        self.layers = chains(self.network)
 
     def __call__(self, observations: Any, actions: Any, seed: int = 0) -> Refined:
         """Refine one batch: ``observations`` (B, *obs), ``actions`` (B, A)."""
-        layers = chains(self.network)
-        dtype = layers[0][0].weight.dtype if layers else _dtype(self.network)
-        s, a = _checked(observations, actions, dtype)
+        s, a = _checked(observations, actions, self._dtype())
         low, high = self._bounds_of(a)
-        middle, half = (low + high) / 2, (high - low) / 2
         a = _inside(a, low, high)
+        middle, half = (low + high) / 2, (high - low) / 2
         u = (a - middle) / half
-        feasible = Box((u - self.box).clamp_min(-1), (u + self.box).clamp_max(1))
-        scaled = is_sb3(self.network)  # its critics know nothing of the range
-        inner = (torch.zeros_like(half), torch.ones_like(half)) if scaled else (middle, half)
-        network = ActionValues(self._values, s, *inner)
-        if layers and _fits(layers, s, a):
-            form = ClosedForm.of(layers, self.critic, s.numpy(), inner[1].numpy(), inner[0].numpy())
-            found = descend(ActionProblem(form, network, feasible, u), self.method, u, self.steps, self.starts, seed)
-            _require_finite(found.first)
-            least = 16 * torch.finfo(u.dtype).eps * (1 + found.first.abs())  # what rounding may pretend
+        feasible = _Around(np.maximum(u - self.box, -1), np.minimum(u + self.box, 1))
+        inner = (np.zeros_like(half), np.ones_like(half)) if is_sb3(self.network) else (middle, half)
+        network = ActionValues(self._values, torch.from_numpy(s), *map(torch.from_numpy, inner))
+        start, least = torch.from_numpy(u), 0.0
+        if self.layers and _fits(self.layers, s, a):
+            problem = ActionProblem(ClosedForm.of(self.layers, self.critic, s, *inner), network, feasible, start)
+            if len(u) == self.starts == 1 and not callable(self.critic) and self.steps >= WORTH_FOLDING:
+                problem.fold()
+            found = descend(problem, self.method, start, self.steps, self.starts, seed)
+            least = 16 * np.finfo(u.dtype).eps  # what rounding may pretend
         else:
-            found = self._solved(Problem(network, Worst(self.critic), u.shape[1:], len(u), feasible, like=u), u, seed)
-            least = torch.zeros_like(found.first)
-        better = found.first - found.value > least
-        reached = torch.maximum(torch.minimum(middle + half * found.x, high), low)
-        action = torch.where(better[:, None], reached, a)
-        cost = [torch.full((len(a),), count) for count in (found.forwards, found.backwards)]
-        return Refined(action, -found.first, -torch.where(better, found.value, found.first), *cost)
+            problem = Problem(network, Worst(self.critic), u.shape[1:], len(u), feasible, like=start)
+            found = self._solved(problem, start, seed)
+        return _refined(found, a, low, high, least)
+
+    def _dtype(self) -> np.dtype[Any]:
+        weight = self.layers[0][0].weight if self.layers else like(self.network)
+        return np.dtype(str(weight.dtype).removeprefix("torch."))
 
     def _values(self, observations: Tensor, actions: Tensor) -> Tensor:
         return stacked(self.network(observations, actions), len(actions))
 
-    def _bounds_of(self, actions: Tensor) -> tuple[Tensor, Tensor]:
-        for bound in self.bounds:
-            if bound.ndim > 1 or (bound.ndim == 1 and len(bound) != actions.shape[1]):
-                raise InputError("low", f"numbers, or one for each of the {actions.shape[1]} actions", tuple(bound.shape))
-        low, high = (bound.to(actions).expand(actions.shape[1]) for bound in self.bounds)
+    def _bounds_of(self, actions: Array) -> tuple[Array, Array]:
+        if any(bound.shape not in ((), actions.shape[1:]) for bound in self.bounds):
+            raise InputError(
+                "low", f"a number, or one for each of the {actions.shape[1]} actions", self.bounds[0].shape
+            )
+        low, high = (np.broadcast_to(bound.astype(actions.dtype), actions.shape[1:]) for bound in self.bounds)
         return low, high
 
     def _solved(self, problem: Problem, start: Tensor, seed: int) -> Found:
-        """By the loop that everything else goes through; the value of start and end by the critic as it is called."""
-        first = _critic_called(problem, start)
-        _require_finite(first)
-        result = solve(problem, self.method, steps=self.steps, restarts=self.starts, seed=seed, start=start)
-        cost = int(result.forwards.max()) + 1, int(result.backwards.max())
-        return Found(result.x, result.value, first, *cost)
+        """By the loop that everything else goes through."""
+        require_eval(self.network)
+        with frozen(self.network):
+            first = _critic_called(problem, start)
+            _require_finite(first.numpy())
+            result = solve(problem, self.method, steps=self.steps, restarts=self.starts, seed=seed, start=start)
+        return Found(result.x, result.value, first, int(result.forwards.max()) + 1, int(result.backwards.max()))
+
+
+class _Around(Box):
+    """A box with bounds (B, A) that are in order, as arrays."""
+
+    def __init__(self, low: Array, high: Array) -> None:
+        object.__setattr__(self, "low", torch.from_numpy(low))
+        object.__setattr__(self, "high", torch.from_numpy(high))
+
+    def project(self, x: Tensor) -> Tensor:
+        return torch.clamp(x, self.low, self.high)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 def refine_action(
@@ -172,6 +185,17 @@ def refine_action(
     return Refiner(q, low, high, box, optimizer, steps, critic, restarts)(observations, actions, seed)
 
 
+def _refined(found: Found, actions: Array, low: Array, high: Array, least: float) -> Refined:
+    """What was found, where it gains more than ``least`` times Q; else the actor's action."""
+    before, after, u = -found.first.numpy(), -found.value.numpy(), found.x.numpy()
+    _require_finite(before)
+    better = after - before > least * (1 + np.abs(before))
+    reached = np.clip((low + high) / 2 + (high - low) / 2 * u, low, high)
+    action, after = np.where(better[:, None], reached, actions), np.where(better, after, before)
+    cost = [torch.full((len(u),), count) for count in (found.forwards, found.backwards)]
+    return Refined(torch.from_numpy(action), torch.from_numpy(before), torch.from_numpy(after), *cost)
+
+
 def _critic_called(problem: Problem, u: Tensor) -> Tensor:
     """The objective (B,) at ``u``, found by the first call of the critic.
 
@@ -187,54 +211,62 @@ def _critic_called(problem: Problem, u: Tensor) -> Tensor:
         raise InputError("q", f"a critic of observations {sizes}", str(error).splitlines()[0]) from error
 
 
-def _fits(layers: list[Chain], observations: Tensor, actions: Tensor) -> bool:
+def _fits(layers: list[Chain], observations: Array, actions: Array) -> bool:
     """Whether the chains take such observations and actions.
 
     Raises:
         InputError: they take vectors of other sizes.
     """
-    if observations.ndim != 2:
+    if observations.ndim != 2 or len({layer.weight.dtype for chain in layers for layer in chain}) > 1:
         return False
     sizes, came = {chain[0].in_features for chain in layers}, observations.shape[1] + actions.shape[1]
     if sizes != {came}:
         expected = f"observations and actions of {' or '.join(map(str, sorted(sizes)))} numbers together, as q takes"
         raise InputError("observations", expected, f"{observations.shape[1]} + {actions.shape[1]}")
-    return len({layer.weight.dtype for chain in layers for layer in chain}) == 1
+    return True
 
 
-def _checked(observations: Any, actions: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    s, a = _tensor("observations", observations), _tensor("actions", actions)
-    if not a.is_floating_point() or a.ndim != 2:
-        came = f"shape {tuple(a.shape)} of {a.dtype}"
+def _bounds(low: Any, high: Any) -> tuple[Array, Array]:
+    if low is None or high is None:
+        raise InputError("low", "the bounds of the actions, low and high", f"{low} and {high}")
+    bounds = _array("low", low), _array("high", high)
+    if any(bound.ndim > 1 or bound.dtype.kind not in "fiu" for bound in bounds) or not (
+        np.isfinite(bounds).all() and (bounds[0] < bounds[1]).all()
+    ):
+        raise InputError("low", "finite bounds, low < high, numbers or one for each action", f"{low} (and high {high})")
+    return bounds
+
+
+def _checked(observations: Any, actions: Any, dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    s, a = _array("observations", observations), _array("actions", actions)
+    if a.dtype.kind != "f" or a.ndim != 2:
+        came = f"shape {a.shape} of {a.dtype}"
         raise InputError("actions", "continuous actions, floating point numbers of shape (B, A)", came)
-    if len(s) != len(a) or not len(a):
-        raise InputError("observations", f"one for each of the {len(a)} actions", f"shape {tuple(s.shape)}")
+    if s.ndim < 1 or len(s) != len(a) or not a.size:
+        raise InputError("observations", f"one for each of the {len(a)} actions", f"shape {s.shape}")
     for name, values in (("observations", s), ("actions", a)):
-        if not bool(values.isfinite().all()):
+        if not np.isfinite(values).all():
             raise InputError(name, "finite numbers", "NaN or infinity")
-    return s.to(dtype) if s.is_floating_point() else s, a.to(dtype)
+    return s.astype(dtype, copy=False) if s.dtype.kind == "f" else s, a.astype(dtype, copy=False)
 
 
-def _tensor(name: str, values: Any) -> Tensor:
+def _array(name: str, values: Any) -> Array:
     try:
-        return values.detach() if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+        array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     except (TypeError, ValueError) as error:
         raise InputError(name, "a tensor or an array of numbers", type(values).__name__) from error
+    if array.dtype.kind not in "fiub":
+        raise InputError(name, "a tensor or an array of numbers", f"{type(values).__name__} of {array.dtype}")
+    return array
 
 
-def _inside(actions: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    inside = torch.maximum(torch.minimum(actions, high), low)
-    if bool(((inside - actions).abs() > SLACK * (high - low)).any()):
+def _inside(actions: Array, low: Array, high: Array) -> Array:
+    inside = np.clip(actions, low, high)
+    if (np.abs(inside - actions) > SLACK * (high - low)).any():
         raise InputError("actions", f"within [{low.tolist()}, {high.tolist()}]", "some outside")
     return inside
 
 
-def _require_finite(value: Tensor) -> None:
-    if not bool(value.isfinite().all()):
+def _require_finite(value: Array) -> None:
+    if not np.isfinite(value).all():
         raise InputError("q", "finite values of the actor's actions", "NaN or infinity")
-
-
-def _dtype(network: Callable[..., Any] | Objective) -> torch.dtype:
-    from latentopt.networks import like
-
-    return like(network).dtype if isinstance(network, torch.nn.Module) else torch.float32
