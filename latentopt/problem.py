@@ -126,14 +126,16 @@ class Problem:
             (grad,) = torch.autograd.grad(value, x, torch.ones_like(value))
         return Evaluation(value.detach(), output.detach()), grad
 
-    def soft_gradient(
-        self, x: Tensor, tau: float | Tensor, layers: Sequence[int] | None = None
-    ) -> tuple[Evaluation, Tensor]:
-        """`gradient`, the backward pass through soft gates (`latentopt.gates.soft_backward`); never compiled."""
-        with soft_backward(tau, len(x), layers) as mode:
-            found = self.plain_gradient(x)
-        require_gates(mode)
-        return found
+    def soft_gradient(self, x: Tensor, tau: float, layers: Sequence[int] | None = None) -> tuple[Evaluation, Tensor]:
+        """`gradient`, the backward pass through soft gates (`latentopt.gates.soft_backward`)."""
+
+        def soft(x: Tensor, tau: Tensor) -> tuple[Evaluation, Tensor]:
+            with soft_backward(tau, len(x), layers) as mode:
+                found = self.plain_gradient(x)
+            require_gates(mode)
+            return found
+
+        return self.call(soft_backward, soft, x, x.new_tensor(tau))
 
     def call(self, owner: object, function: Callable[..., T], *args: Tensor | tuple[Tensor, ...]) -> T:
         """``function(*args)`` in compiled form where the problem is; see `latentopt.compiled.Compiled`."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from latentopt.errors import InputError, nonnegative, positive
@@ -43,13 +42,15 @@ class Adam(Descent):
             raise InputError("Adam.betas", "two numbers in [0, 1)", self.betas)
         check_schedule(self.schedule)
 
+    arithmetic = True
+
     def init(self, problem: Problem, x: Tensor) -> AdamState:
-        return AdamState(0, torch.zeros_like(x), torch.zeros_like(x))
+        return AdamState(0, 0 * x, 0 * x)
 
     def update(self, problem: Problem, x: Tensor, grad: Tensor, state: AdamState) -> tuple[Tensor, AdamState]:
         t = state.t + 1
-        mean = torch.lerp(grad, state.mean, self.betas[0])
-        square = torch.lerp(grad.square(), state.square, self.betas[1])
+        mean = self.betas[0] * state.mean + (1 - self.betas[0]) * grad
+        square = self.betas[1] * state.square + (1 - self.betas[1]) * (grad * grad)
         m, v = mean / (1 - self.betas[0] ** t), square / (1 - self.betas[1] ** t)
         lr = self.lr * scheduled(self.schedule, state.t, problem.steps)
-        return problem.feasible.project(x - lr * m / (v.sqrt() + self.eps)), AdamState(t, mean, square)
+        return problem.feasible.project(x - lr * m / (v**0.5 + self.eps)), AdamState(t, mean, square)

@@ -86,6 +86,10 @@ class ADRGD(Optimizer):
         )
         return cls(replace(theirs, **settings), GD(lr=a_x, clip=1.0))
 
+    @property
+    def arithmetic(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.gates.arithmetic and self.descent.arithmetic
+
     def init(self, problem: Problem, x: Tensor) -> ADRGDState:
         return ADRGDState(self.gates.init(problem, x), self.descent.init(problem, x))
 

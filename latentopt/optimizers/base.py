@@ -36,6 +36,8 @@ class Step(NamedTuple):
 class Optimizer(ABC):
     """A method. Frozen: hyperparameters only; all that changes is in the state."""
 
+    arithmetic = False  # no annotation, as below
+    """Whether its steps are arithmetic alone, so that NumPy's arrays do where the problem is one of arrays."""
     recovers = False  # no annotation: recipes take the annotated names for arguments
     """Whether it goes on by itself from an iterate where the objective is not finite, as a line search does."""
 

@@ -26,6 +26,8 @@ class Look(NamedTuple):
 class Gates(ABC):
     """How the gates move, and what they say of the descent. Frozen: hyperparameters only."""
 
+    arithmetic = False  # as of `latentopt.optimizers.Optimizer`
+
     @abstractmethod
     def init(self, problem: Problem, x: Tensor) -> State:
         """The gates' state at the start ``x`` (B, *shape)."""

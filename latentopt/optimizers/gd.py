@@ -39,6 +39,10 @@ class GD(Descent):
             positive("GD.clip", self.clip)
         check_schedule(self.schedule)
 
+    @property
+    def arithmetic(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return not self.normalize and self.clip is None
+
     def init(self, problem: Problem, x: Tensor) -> GDState:
         return GDState(0)
 

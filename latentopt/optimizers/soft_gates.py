@@ -45,15 +45,15 @@ class SoftGates(Gates):
             raise InputError("SoftGates.phase", "a number in (0, 1]", self.phase)
         check_layers("SoftGates.layers", self.layers)
 
+    arithmetic = True
+
     def init(self, problem: Problem, x: Tensor) -> SoftState:
         return SoftState(0)
 
     def look(self, problem: Problem, x: Tensor, state: SoftState) -> Look:
         tau = self.tau * (1 - state.t / (self.phase * problem.steps))
         if tau > 1e-3 * self.tau:
-            here, grad = problem.call(
-                self, lambda *args: problem.soft_gradient(*args, self.layers), x, x.new_tensor(tau)
-            )
+            here, grad = problem.soft_gradient(x, tau, self.layers)
         else:
             here, grad = problem.gradient(x)
         return Look(here, grad, SoftState(state.t + 1), Cost(1, 1), {})

@@ -6,23 +6,23 @@ a step; here a step costs little more than the method. `tests/test_refine.py` ho
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from latentopt.draws import Draws
 from latentopt.optimizers.base import Optimizer
 from latentopt.problem import Problem
-from latentopt.samples import per_sample
 
 
 class Found(NamedTuple):
     """The best of all restarts and iterates."""
 
-    x: Tensor  # (B, *shape)
-    value: Tensor  # (B,) objective there
-    first: Tensor  # (B,) objective at the start
+    x: Any  # (B, *shape), like the rest a tensor or an array
+    value: Any  # (B,) objective there
+    first: Any  # (B,) objective at the start
     forwards: int  # of a sample, all restarts together
     backwards: int
 
@@ -38,8 +38,10 @@ def descend(problem: Problem, optimizer: Optimizer, start: Tensor, steps: int, r
         rows = problem.rows(index % batch, Draws(seed, index // batch), steps)
         x = torch.cat([start, rows.random_start()[batch:]])
     rows.tells = False
+    if optimizer.arithmetic:
+        x = x.numpy()
     state, forwards, backwards = optimizer.init(rows, x), 1, 0
-    best_x, best, first = x, x.new_full((len(x),), torch.inf), None
+    best_x, best, first = x, None, None
     for _ in range(steps):
         step = optimizer.step(rows, x, state)
         best_x, best = _better(best_x, best, x, step.here.value)
@@ -54,9 +56,12 @@ def descend(problem: Problem, optimizer: Optimizer, start: Tensor, steps: int, r
     return Found(best_x, best, first, restarts * forwards, restarts * backwards)
 
 
-def _better(best_x: Tensor, best: Tensor, x: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """The better of the best and what was seen at ``x``; what is not a number is never better."""
+def _better(best_x: Any, best: Any, x: Any, value: Any) -> tuple[Any, Any]:
+    """The better of the best and what was seen at ``x``; what is not a number is never better. Tensors or arrays."""
+    if best is None:
+        return x, value
     better = value < best
     if len(better) == 1:
         return (x, value) if better else (best_x, best)
-    return torch.where(per_sample(better, x).bool(), x, best_x), torch.where(better, value, best)
+    where = torch.where if isinstance(x, Tensor) else np.where
+    return where(better.reshape(-1, *[1] * (x.ndim - 1)), x, best_x), where(better, value, best)  # pyright: ignore[reportCallIssue]

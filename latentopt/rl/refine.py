@@ -19,8 +19,7 @@ from latentopt.rl.chains import Chain, chains
 from latentopt.rl.closed_form import ClosedForm
 from latentopt.rl.critics import Reduce, check_reduce, critic_of, is_sb3, like, stacked
 from latentopt.rl.methods import method
-from latentopt.rl.problem import ActionProblem, ActionValues, Worst
-from latentopt.sets import Box
+from latentopt.rl.problem import ActionProblem, ActionValues, Around, Worst
 from latentopt.solve import solve
 
 Array = NDArray[Any]
@@ -86,7 +85,7 @@ class Refiner:
         a = _inside(a, low, high)
         middle, half = (low + high) / 2, (high - low) / 2
         u = (a - middle) / half
-        feasible = _Around(np.maximum(u - self.box, -1), np.minimum(u + self.box, 1))
+        feasible = Around(np.maximum(u - self.box, -1), np.minimum(u + self.box, 1))
         inner = (np.zeros_like(half), np.ones_like(half)) if is_sb3(self.network) else (middle, half)
         network = ActionValues(self._values, torch.from_numpy(s), *map(torch.from_numpy, inner))
         start, least = torch.from_numpy(u), 0.0
@@ -126,17 +125,6 @@ class Refiner:
         return Found(result.x, result.value, first, int(result.forwards.max()) + 1, int(result.backwards.max()))
 
 
-class _Around(Box):
-    """A box with bounds (B, A) that are in order, as arrays."""
-
-    def __init__(self, low: Array, high: Array) -> None:
-        object.__setattr__(self, "low", torch.from_numpy(low))
-        object.__setattr__(self, "high", torch.from_numpy(high))
-
-    def project(self, x: Tensor) -> Tensor:
-        return torch.clamp(x, self.low, self.high)  # pyright: ignore[reportArgumentType, reportCallIssue]
-
-
 def refine_action(
     q: Any,
     observations: Any,
@@ -166,7 +154,7 @@ def refine_action(
         high: greatest.
         box: how far an action may move, > 0, in units of half the range: .25 is an eighth of it to either side, 1 is
             +-1 in scaled actions.
-        optimizer: a method of `latentopt.optimizers`, or a name: those of `latentopt.rl.methods.ACTIONS` and all others.
+        optimizer: a method of `latentopt.optimizers`, or a name, of `latentopt.rl.methods.ACTIONS` or any other.
         steps: of the method, >= 1.
         critic: of several critics, which counts: ``min``, the least; ``first``; or a function of what they say, (n, B)
             to (B,), each observation by itself.
@@ -187,7 +175,7 @@ def refine_action(
 
 def _refined(found: Found, actions: Array, low: Array, high: Array, least: float) -> Refined:
     """What was found, where it gains more than ``least`` times Q; else the actor's action."""
-    before, after, u = -found.first.numpy(), -found.value.numpy(), found.x.numpy()
+    before, after, u = -np.asarray(found.first), -np.asarray(found.value), np.asarray(found.x)
     _require_finite(before)
     better = after - before > least * (1 + np.abs(before))
     reached = np.clip((low + high) / 2 + (high - low) / 2 * u, low, high)
