@@ -30,6 +30,7 @@ from latentopt.optimizers import (
 )
 from latentopt.problem import Problem
 from latentopt.result import Result, Status
+from latentopt.rl.refine import Refined, Refiner, refine_action
 from latentopt.solve import solve
 from latentopt.tasks.adversarial import Adversarial, AttackWarning
 from latentopt.tasks.attack import attack
@@ -73,6 +74,8 @@ __all__ = [
     "RMSProp",
     "RandomShooting",
     "Reconstruction",
+    "Refined",
+    "Refiner",
     "Result",
     "SoftGates",
     "Stage",
@@ -92,6 +95,7 @@ __all__ = [
     "operators",
     "priors",
     "reconstruct",
+    "refine_action",
     "save_png",
     "solve",
 ]

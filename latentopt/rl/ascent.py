@@ -51,7 +51,7 @@ def descend(problem: Problem, optimizer: Optimizer, start: Tensor, steps: int, r
     assert first is not None
     best_x, best = _better(best_x, best, x, rows.evaluate(x).value)
     if restarts > 1:
-        winner = best.reshape(restarts, batch).argmin(0) * batch + torch.arange(batch)
+        winner = np.asarray(best).reshape(restarts, batch).argmin(0) * batch + np.arange(batch)
         best_x, best = best_x[winner], best[winner]
     return Found(best_x, best, first, restarts * forwards, restarts * backwards)
 

@@ -218,9 +218,9 @@ def _bounds(low: Any, high: Any) -> tuple[Array, Array]:
     if low is None or high is None:
         raise InputError("low", "the bounds of the actions, low and high", f"{low} and {high}")
     bounds = _array("low", low), _array("high", high)
-    if any(bound.ndim > 1 or bound.dtype.kind not in "fiu" for bound in bounds) or not (
-        np.isfinite(bounds).all() and (bounds[0] < bounds[1]).all()
-    ):
+    shapes = {bound.shape for bound in bounds} - {()}
+    fits = len(shapes) <= 1 and all(len(shape) == 1 for shape in shapes)
+    if not (fits and all(np.isfinite(bound).all() for bound in bounds) and (bounds[0] < bounds[1]).all()):
         raise InputError("low", "finite bounds, low < high, numbers or one for each action", f"{low} (and high {high})")
     return bounds
 

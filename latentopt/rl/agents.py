@@ -1,0 +1,153 @@
+"""Pretrained agents in safetensors files: an actor, its critics, and the environment that they were trained for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from latentopt.errors import InputError
+from latentopt.zoo.weights import read_tensors
+
+if TYPE_CHECKING:
+    import gymnasium
+
+INSTALL = "pip install 'latentopt[rl]'"
+
+
+class Actor(nn.Module):
+    """Observations (B, S) to the action (B, A) in [-1, 1] that the agent takes without noise."""
+
+    def __init__(self, layers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.net = nn.Sequential(*layers, nn.Tanh())
+
+    def forward(self, observations: Tensor) -> Tensor:
+        return self.net(observations)
+
+
+class Critics(nn.Module):
+    """Observations (B, S) and actions (B, A) in [-1, 1] to the values (B, 1) of each critic."""
+
+    def __init__(self, networks: Sequence[Sequence[nn.Module]]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(nn.Sequential(*layers) for layers in networks)
+
+    def forward(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, ...]:
+        both = torch.cat([observations, actions], dim=1)
+        return tuple(network(both) for network in self.networks)
+
+
+class Agent:
+    """An actor and its critics, one or two; frozen, in eval mode.
+
+    Args:
+        actor: of S numbers to A.
+        critics: of both.
+        name: for messages.
+    """
+
+    def __init__(self, actor: Actor, critics: Critics, name: str) -> None:
+        self.actor, self.critics, self.name = actor.eval().requires_grad_(False), critics.eval(), name
+        self.critics.requires_grad_(False)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Numbers of an observation and of an action, (S, A)."""
+        first, last = self.actor.net[0], self.actor.net[-2]
+        assert isinstance(first, nn.Linear)
+        assert isinstance(last, nn.Linear)
+        return first.in_features, last.out_features
+
+    def check(self, environment: gymnasium.Env[Any, Any]) -> None:
+        """Raise `InputError` unless the environment's observations and actions are those of the agent."""
+        name = environment.spec.id if environment.spec else type(environment).__name__
+        spaces = environment.observation_space, environment.action_space
+        if type(spaces[1]).__name__ != "Box":
+            raise InputError(name, "an environment with continuous actions (Box)", f"{spaces[1]}")
+        came = tuple(space.shape for space in spaces)
+        expected = tuple((size,) for size in self.sizes)
+        if came != expected:
+            sizes = f"observations and actions of {self.sizes[0]} and {self.sizes[1]} numbers, those of {self.name}"
+            raise InputError(name, sizes, " and ".join(str(shape) for shape in came))
+
+
+def load_agent(path: str | Path) -> Agent:
+    """The agent in a safetensors file: the state dict of a stable-baselines3 policy (SAC, DDPG, TD3), or of modules
+    ``actor``, ``critic_1`` and ``critic_2`` with layers ``l1``, ``l2``, ...
+
+    Layers are linear with ReLUs between them; the actor's last is followed by tanh. A stochastic actor's mean is taken.
+
+    Raises:
+        InputError: no such file, or it holds no agent of that kind.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise InputError(str(path), "a .safetensors file", path.suffix or "no suffix")
+    tensors = read_tensors(path)
+    names = dict.fromkeys(name.rpartition(".")[0] for name in tensors)
+    networks: dict[str, list[str]] = {}
+    for name in names:
+        if found := re.fullmatch(r"(actor|critic(?:_\d|\.qf\d))\.(?!log_std)(.+)", name):
+            networks.setdefault(found[1], []).append(name)
+    actor = sorted(networks.pop("actor", []), key=_place)
+    if not actor or not networks:
+        raise InputError(str(path), "an actor and its critics", ", ".join(names) or "nothing")
+    critics = [_layers(path, tensors, sorted(networks[name], key=_place)) for name in sorted(networks)]
+    agent = Agent(Actor(_layers(path, tensors, actor)), Critics(critics), path.stem)
+    for layers in critics:
+        ends = layers[0].in_features, layers[-1].out_features
+        if ends != (sum(agent.sizes), 1):
+            raise InputError(str(path), f"critics of {sum(agent.sizes)} numbers to one", f"{ends[0]} to {ends[1]}")
+    return agent
+
+
+def _place(name: str) -> tuple[bool, str]:
+    """Where a layer stands in its network: a stochastic actor's mean (``actor.mu``) after all others."""
+    return name == "actor.mu", name
+
+
+def _layers(path: Path, tensors: dict[str, Tensor], names: Sequence[str]) -> list[Any]:
+    """Linear layers with ReLUs between them."""
+    layers: list[Any] = []
+    for name in names:
+        weight, bias = (tensors.get(f"{name}.{part}") for part in ("weight", "bias"))
+        before = layers[-1].out_features if layers else None
+        if weight is None or bias is None or weight.ndim != 2 or bias.shape != weight.shape[:1]:
+            raise InputError(str(path), f"weight and bias of a linear layer {name}", "none")
+        if before not in (None, weight.shape[1]):
+            raise InputError(str(path), f"{name} of {before} inputs", weight.shape[1])
+        layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0], dtype=weight.dtype)
+        with torch.no_grad():
+            layer.weight.copy_(weight)
+            layer.bias.copy_(bias)
+        layers += [*([nn.ReLU()] if layers else []), layer]
+    return layers
+
+
+def environment(name: str) -> gymnasium.Env[Any, Any]:
+    """A gymnasium environment by name.
+
+    Raises:
+        ImportError: gymnasium, or what this environment needs, is not installed.
+        InputError: there is none of this name.
+    """
+    try:
+        import gymnasium
+        from gymnasium.error import DependencyNotInstalled, Error
+    except ImportError as error:
+        raise ImportError(f"environments need gymnasium: {INSTALL}") from error
+    import warnings
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # agents of earlier versions keep theirs
+            return gymnasium.make(name)
+    except DependencyNotInstalled as error:
+        raise ImportError(f"{name} needs more: {INSTALL}") from error
+    except Error as error:
+        raise InputError("environment", "the name of a gymnasium environment", f"{name!r} ({error})") from error

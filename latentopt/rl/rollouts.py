@@ -1,0 +1,44 @@
+"""Episodes of an actor, and the observations that it meets in them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentopt.rl.agents import Agent
+
+if TYPE_CHECKING:
+    import gymnasium
+
+
+class Episode(NamedTuple):
+    """What an agent met in one episode."""
+
+    total: float  # sum of the rewards, without discount
+    observations: Tensor  # (steps, S) float32
+
+
+def episode(agent: Agent, environment: gymnasium.Env[Any, Any], seed: int) -> Episode:
+    """One episode of the agent without noise, its actions scaled to the environment's range."""
+    agent.check(environment)
+    space: Any = environment.action_space
+    half = (space.high - space.low) / 2
+    observation, _ = environment.reset(seed=seed)
+    total, met, over = 0.0, list[Tensor](), False
+    while not over:
+        met.append(torch.as_tensor(np.asarray(observation, np.float32)))
+        with torch.inference_mode():
+            action = agent.actor(met[-1][None])[0].numpy()
+        observation, reward, ended, cut, _ = environment.step(space.low + half * (action + 1))
+        total, over = total + float(reward), ended or cut
+    return Episode(total, torch.stack(met))
+
+
+def on_policy(agent: Agent, environment: gymnasium.Env[Any, Any], count: int, seed: int, episodes: int = 4) -> Tensor:
+    """Observations (count, S) that the agent meets, drawn from so many episodes of seeds from ``seed`` on."""
+    met = torch.cat([episode(agent, environment, seed + at).observations for at in range(episodes)])
+    drawn = torch.randperm(len(met), generator=torch.Generator().manual_seed(seed))[:count]
+    return met[drawn]
