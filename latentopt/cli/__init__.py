@@ -31,7 +31,7 @@ commands:
   recipes list | show NAME | copy NAME FILE
   models  list | show NAME
   bench NAME                 run a benchmark and write its table: random-nets, attack, reconstruct,
-                             compressed-sensing, cost or norms
+                             compressed-sensing, actions, cost or norms
 
 examples:
   latentopt run digits
@@ -171,6 +171,7 @@ def _models(words: list[str]) -> int:
 
 
 def _bench(words: list[str]) -> int:
+    from latentopt.bench.actions import actions
     from latentopt.bench.attack import attack
     from latentopt.bench.compressed_sensing import compressed_sensing
     from latentopt.bench.cost import cost
@@ -185,6 +186,7 @@ def _bench(words: list[str]) -> int:
         "norms": norms,
         "compressed-sensing": compressed_sensing,
         "reconstruct": reconstruct,
+        "actions": actions,
     }
     if not words or words[0] not in benchmarks:
         raise InputError("bench", f"one of {', '.join(benchmarks)} first", " ".join(words) or "nothing")

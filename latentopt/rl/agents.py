@@ -20,14 +20,29 @@ INSTALL = "pip install 'latentopt[rl]'"
 
 
 class Actor(nn.Module):
-    """Observations (B, S) to the action (B, A) in [-1, 1] that the agent takes without noise."""
+    """Observations (B, S) to the action (B, A) in [-1, 1] that the agent takes without noise.
 
-    def __init__(self, layers: Sequence[nn.Module]) -> None:
+    Args:
+        body: all layers but the last.
+        mean: the last, before the tanh.
+        log_std: of a stochastic actor the layer that says how far its actions deviate, before the tanh.
+    """
+
+    def __init__(self, body: Sequence[nn.Module], mean: nn.Linear, log_std: nn.Linear | None = None) -> None:
         super().__init__()
-        self.net = nn.Sequential(*layers, nn.Tanh())
+        self.body, self.mean, self.log_std = nn.Sequential(*body), mean, log_std
 
     def forward(self, observations: Tensor) -> Tensor:
-        return self.net(observations)
+        return self.mean(self.body(observations)).tanh()
+
+    def sample(self, observations: Tensor, generator: torch.Generator) -> Tensor:
+        """Actions as the agent takes them in training; those of `forward` where it is not stochastic."""
+        hidden = self.body(observations)
+        mean = self.mean(hidden)
+        if self.log_std is None:
+            return mean.tanh()
+        noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
+        return (mean + self.log_std(hidden).clamp(-20, 2).exp() * noise).tanh()
 
 
 class Critics(nn.Module):
@@ -58,10 +73,9 @@ class Agent:
     @property
     def sizes(self) -> tuple[int, int]:
         """Numbers of an observation and of an action, (S, A)."""
-        first, last = self.actor.net[0], self.actor.net[-2]
+        first = self.actor.body[0]
         assert isinstance(first, nn.Linear)
-        assert isinstance(last, nn.Linear)
-        return first.in_features, last.out_features
+        return first.in_features, self.actor.mean.out_features
 
     def check(self, environment: gymnasium.Env[Any, Any]) -> None:
         """Raise `InputError` unless the environment's observations and actions are those of the agent."""
@@ -98,7 +112,11 @@ def load_agent(path: str | Path) -> Agent:
     if not actor or not networks:
         raise InputError(str(path), "an actor and its critics", ", ".join(names) or "nothing")
     critics = [_layers(path, tensors, sorted(networks[name], key=_place)) for name in sorted(networks)]
-    agent = Agent(Actor(_layers(path, tensors, actor)), Critics(critics), path.stem)
+    *body, mean = _layers(path, tensors, actor)
+    if not body:
+        raise InputError(str(path), "an actor with a hidden layer", "one without")
+    log_std = _layers(path, tensors, ["actor.log_std"])[0] if "actor.log_std" in names else None
+    agent = Agent(Actor(body, mean, log_std), Critics(critics), path.stem)
     for layers in critics:
         ends = layers[0].in_features, layers[-1].out_features
         if ends != (sum(agent.sizes), 1):

@@ -21,9 +21,11 @@ class Episode(NamedTuple):
     observations: Tensor  # (steps, S) float32
 
 
-def episode(agent: Agent, environment: gymnasium.Env[Any, Any], seed: int) -> Episode:
-    """One episode of the agent without noise, its actions scaled to the environment's range."""
+def episode(agent: Agent, environment: gymnasium.Env[Any, Any], seed: int, sample: bool = False) -> Episode:
+    """One episode of the agent, its actions scaled to the environment's range; with ``sample`` those of a stochastic
+    actor are drawn, as in training."""
     agent.check(environment)
+    generator = torch.Generator().manual_seed(seed)
     space: Any = environment.action_space
     half = (space.high - space.low) / 2
     observation, _ = environment.reset(seed=seed)
@@ -31,14 +33,15 @@ def episode(agent: Agent, environment: gymnasium.Env[Any, Any], seed: int) -> Ep
     while not over:
         met.append(torch.as_tensor(np.asarray(observation, np.float32)))
         with torch.inference_mode():
-            action = agent.actor(met[-1][None])[0].numpy()
+            row = met[-1][None]
+            action = (agent.actor.sample(row, generator) if sample else agent.actor(row))[0].numpy()
         observation, reward, ended, cut, _ = environment.step(space.low + half * (action + 1))
         total, over = total + float(reward), ended or cut
     return Episode(total, torch.stack(met))
 
 
 def on_policy(agent: Agent, environment: gymnasium.Env[Any, Any], count: int, seed: int, episodes: int = 4) -> Tensor:
-    """Observations (count, S) that the agent meets, drawn from so many episodes of seeds from ``seed`` on."""
-    met = torch.cat([episode(agent, environment, seed + at).observations for at in range(episodes)])
+    """Observations (count, S) that the agent meets in training, from so many episodes of seeds from ``seed`` on."""
+    met = torch.cat([episode(agent, environment, seed + at, sample=True).observations for at in range(episodes)])
     drawn = torch.randperm(len(met), generator=torch.Generator().manual_seed(seed))[:count]
     return met[drawn]
