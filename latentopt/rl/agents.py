@@ -139,10 +139,8 @@ def _layers(path: Path, tensors: dict[str, Tensor], names: Sequence[str]) -> lis
             raise InputError(str(path), f"weight and bias of a linear layer {name}", "none")
         if before not in (None, weight.shape[1]):
             raise InputError(str(path), f"{name} of {before} inputs", weight.shape[1])
-        layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0], dtype=weight.dtype)
-        with torch.no_grad():
-            layer.weight.copy_(weight)
-            layer.bias.copy_(bias)
+        layer = nn.Linear(weight.shape[1], weight.shape[0])
+        layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
         layers += [*([nn.ReLU()] if layers else []), layer]
     return layers
 

@@ -30,8 +30,9 @@ class Found(NamedTuple):
 def descend(problem: Problem, optimizer: Optimizer, start: Tensor, steps: int, restarts: int, seed: int) -> Found:
     """Minimise from ``start`` (B, *shape), a point of the set, and from ``restarts - 1`` random points of it."""
     batch = len(start)
+    x: Any
     if restarts == 1:
-        rows, x = problem, start
+        rows, x = problem, start  # x: an array or a tensor
         rows.draws, rows.steps = Draws(seed, torch.zeros(batch, dtype=torch.long)), steps
     else:
         index = torch.arange(restarts * batch)

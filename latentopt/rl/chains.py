@@ -99,5 +99,6 @@ def _joins(node: Any, inputs: list[fx.Node]) -> bool:
     """Whether a node is the observation and the action, side by side."""
     if not isinstance(node, fx.Node) or node.target not in (torch.cat, torch.concat, torch.hstack):
         return False
-    dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
-    return list(node.args[0]) == inputs and (node.target is torch.hstack or dim in (1, -1))  # pyright: ignore[reportArgumentType]
+    parts, *rest = node.args or (None,)
+    dim = node.kwargs.get("dim", rest[0] if rest else 0)
+    return isinstance(parts, tuple | list) and list(parts) == inputs and (node.target is torch.hstack or dim in (1, -1))

@@ -15,7 +15,8 @@ from latentopt.networks import frozen, require_eval
 from latentopt.optimizers import Optimizer
 from latentopt.problem import Problem
 from latentopt.rl.ascent import Found, descend
-from latentopt.rl.chains import Chain, chains
+from latentopt.rl.chains import chains
+from latentopt.rl.checks import check_bounds, checked, fits, inside, require_finite
 from latentopt.rl.closed_form import ClosedForm
 from latentopt.rl.critics import Reduce, check_reduce, critic_of, is_sb3, like, stacked
 from latentopt.rl.methods import method
@@ -23,9 +24,6 @@ from latentopt.rl.problem import ActionProblem, ActionValues, Around, Worst
 from latentopt.solve import solve
 
 Array = NDArray[Any]
-SLACK = 1e-6
-"""How far outside [low, high] an action may be, by rounding; it is then moved onto the bound."""
-
 WORTH_FOLDING = 5
 """Looks at a single observation from which on it pays to drop what is linear in its box first."""
 
@@ -69,7 +67,7 @@ class Refiner:
         space = getattr(self.q, "action_space", None)
         if self.low is None and self.high is None and space is not None:
             self.low, self.high = space.low, space.high
-        self.bounds = _bounds(self.low, self.high)
+        self.bounds = check_bounds(self.low, self.high)
         positive("box", self.box)
         positive("steps", self.steps, integer=True)
         check_reduce(self.critic)
@@ -80,16 +78,16 @@ class Refiner:
 
     def __call__(self, observations: Any, actions: Any, seed: int = 0) -> Refined:
         """Refine one batch: ``observations`` (B, *obs), ``actions`` (B, A)."""
-        s, a = _checked(observations, actions, self._dtype())
+        s, a = checked(observations, actions, self._dtype())
         low, high = self._bounds_of(a)
-        a = _inside(a, low, high)
+        a = inside(a, low, high)
         middle, half = (low + high) / 2, (high - low) / 2
         u = (a - middle) / half
         feasible = Around(np.maximum(u - self.box, -1), np.minimum(u + self.box, 1))
         inner = (np.zeros_like(half), np.ones_like(half)) if is_sb3(self.network) else (middle, half)
         network = ActionValues(self._values, torch.from_numpy(s), *map(torch.from_numpy, inner))
         start, least = torch.from_numpy(u), 0.0
-        if self.layers and _fits(self.layers, s, a):
+        if self.layers and fits(self.layers, s, a):
             problem = ActionProblem(ClosedForm.of(self.layers, self.critic, s, *inner), network, feasible, start)
             if len(u) == self.starts == 1 and not callable(self.critic) and self.steps >= WORTH_FOLDING:
                 problem.fold()
@@ -120,7 +118,7 @@ class Refiner:
         require_eval(self.network)
         with frozen(self.network):
             first = _critic_called(problem, start)
-            _require_finite(first.numpy())
+            require_finite(first.numpy())
             result = solve(problem, self.method, steps=self.steps, restarts=self.starts, seed=seed, start=start)
         return Found(result.x, result.value, first, int(result.forwards.max()) + 1, int(result.backwards.max()))
 
@@ -176,7 +174,7 @@ def refine_action(
 def _refined(found: Found, actions: Array, low: Array, high: Array, least: float) -> Refined:
     """What was found, where it gains more than ``least`` times Q; else the actor's action."""
     before, after, u = -np.asarray(found.first), -np.asarray(found.value), np.asarray(found.x)
-    _require_finite(before)
+    require_finite(before)
     better = after - before > least * (1 + np.abs(before))
     reached = np.clip((low + high) / 2 + (high - low) / 2 * u, low, high)
     action, after = np.where(better[:, None], reached, actions), np.where(better, after, before)
@@ -197,64 +195,3 @@ def _critic_called(problem: Problem, u: Tensor) -> Tensor:
     except (RuntimeError, IndexError, TypeError) as error:
         sizes = f"{tuple(network.observations.shape[1:])} and actions {tuple(u.shape[1:])}"
         raise InputError("q", f"a critic of observations {sizes}", str(error).splitlines()[0]) from error
-
-
-def _fits(layers: list[Chain], observations: Array, actions: Array) -> bool:
-    """Whether the chains take such observations and actions.
-
-    Raises:
-        InputError: they take vectors of other sizes.
-    """
-    if observations.ndim != 2 or len({layer.weight.dtype for chain in layers for layer in chain}) > 1:
-        return False
-    sizes, came = {chain[0].in_features for chain in layers}, observations.shape[1] + actions.shape[1]
-    if sizes != {came}:
-        expected = f"observations and actions of {' or '.join(map(str, sorted(sizes)))} numbers together, as q takes"
-        raise InputError("observations", expected, f"{observations.shape[1]} + {actions.shape[1]}")
-    return True
-
-
-def _bounds(low: Any, high: Any) -> tuple[Array, Array]:
-    if low is None or high is None:
-        raise InputError("low", "the bounds of the actions, low and high", f"{low} and {high}")
-    bounds = _array("low", low), _array("high", high)
-    shapes = {bound.shape for bound in bounds} - {()}
-    fits = len(shapes) <= 1 and all(len(shape) == 1 for shape in shapes)
-    if not (fits and all(np.isfinite(bound).all() for bound in bounds) and (bounds[0] < bounds[1]).all()):
-        raise InputError("low", "finite bounds, low < high, numbers or one for each action", f"{low} (and high {high})")
-    return bounds
-
-
-def _checked(observations: Any, actions: Any, dtype: np.dtype[Any]) -> tuple[Array, Array]:
-    s, a = _array("observations", observations), _array("actions", actions)
-    if a.dtype.kind != "f" or a.ndim != 2:
-        came = f"shape {a.shape} of {a.dtype}"
-        raise InputError("actions", "continuous actions, floating point numbers of shape (B, A)", came)
-    if s.ndim < 1 or len(s) != len(a) or not a.size:
-        raise InputError("observations", f"one for each of the {len(a)} actions", f"shape {s.shape}")
-    for name, values in (("observations", s), ("actions", a)):
-        if not np.isfinite(values).all():
-            raise InputError(name, "finite numbers", "NaN or infinity")
-    return s.astype(dtype, copy=False) if s.dtype.kind == "f" else s, a.astype(dtype, copy=False)
-
-
-def _array(name: str, values: Any) -> Array:
-    try:
-        array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-    except (TypeError, ValueError) as error:
-        raise InputError(name, "a tensor or an array of numbers", type(values).__name__) from error
-    if array.dtype.kind not in "fiub":
-        raise InputError(name, "a tensor or an array of numbers", f"{type(values).__name__} of {array.dtype}")
-    return array
-
-
-def _inside(actions: Array, low: Array, high: Array) -> Array:
-    inside = np.clip(actions, low, high)
-    if (np.abs(inside - actions) > SLACK * (high - low)).any():
-        raise InputError("actions", f"within [{low.tolist()}, {high.tolist()}]", "some outside")
-    return inside
-
-
-def _require_finite(value: Array) -> None:
-    if not np.isfinite(value).all():
-        raise InputError("q", "finite values of the actor's actions", "NaN or infinity")

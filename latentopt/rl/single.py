@@ -77,8 +77,8 @@ class Single:
         switches = [z]
         for index, weights in enumerate(self.weights):
             h = np.maximum(z, 0)
-            folded = index == 0 and self.straight is not None
-            z = np.dot(point, self.straight) if folded else self.biases[index].copy()
+            straight = self.straight if index == 0 else None
+            z = self.biases[index].copy() if straight is None else np.dot(point, straight)
             for weight, before, after in zip(weights, self.cuts[index], self.cuts[index + 1], strict=True):
                 z[after] += np.dot(weight, h[before])
             switches.append(z)

@@ -1,0 +1,154 @@
+"""Agents from files, held to stable-baselines3's own modules and to the returns measured beforehand."""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from nets import near, randn, refuses
+from safetensors.torch import save_file
+from torch import Tensor
+
+from latentopt.rl.agents import environment, load_agent
+from latentopt.rl.chains import chains
+from latentopt.rl.refine import Refiner, refine_action
+from latentopt.rl.rollouts import episode, on_policy
+
+gym = pytest.importorskip("gymnasium")
+sb3 = pytest.importorskip("stable_baselines3")
+DATA = Path(os.environ.get("LATENTOPT_DATA", "../shared/data"))
+KINDS = {"sac": sb3.SAC, "td3": sb3.TD3, "ddpg": sb3.DDPG}
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def model_of(kind: str):
+    """A fresh model on Pendulum, whose actions are in [-2, 2]."""
+    return KINDS[kind]("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [16, 12]}, seed=0, device="cpu")
+
+
+def layered(sizes: tuple[int, ...], name: str) -> dict[str, Tensor]:
+    pairs = list(pairwise(sizes))
+    layers = {f"{name}.l{at + 1}.weight": randn(out, into, seed=at).float() for at, (into, out) in enumerate(pairs)}
+    return layers | {f"{name}.l{at + 1}.bias": randn(out, seed=at).float() for at, (_, out) in enumerate(pairs)}
+
+
+@every_kind
+def test_an_agent_is_the_model_that_its_tensors_are_of(kind, tmp_path):
+    model = model_of(kind)
+    tensors = {n: t.contiguous() for n, t in model.policy.state_dict().items() if "target" not in n}
+    save_file(tensors, tmp_path / "agent.safetensors")
+    agent = load_agent(tmp_path / "agent.safetensors")
+    s = randn(7, 3).float()
+    theirs, _ = model.predict(s.numpy(), deterministic=True)
+    near(2 * agent.actor(s), torch.from_numpy(theirs), 1e-5)
+    a = agent.actor(s)
+    for mine, critic in zip(agent.critics(s, a), model.critic(s, a), strict=True):
+        near(mine, critic, 1e-6)
+    assert agent.sizes == (3, 1)
+    agent.check(environment("Pendulum-v1"))
+    drawn = agent.actor.sample(s, torch.Generator().manual_seed(0))
+    assert torch.equal(drawn, a) == (kind != "sac")
+
+
+@every_kind
+def test_a_model_is_refined_in_the_units_of_its_environment(kind):
+    model, s = model_of(kind), randn(6, 3).float()
+    assert chains(model.critic)
+    a, _ = model.predict(s.numpy(), deterministic=True)
+    whole = refine_action(model, s.numpy(), a, box=0.5)
+    critic = refine_action(model.critic, s, a, -2.0, 2.0, box=0.5)
+    plain = lambda s, a: model.critic(s, a / 2)  # noqa: E731
+    general = refine_action(plain, s, a, -2.0, 2.0, box=0.5)
+    value = torch.stack(model.critic(s, whole.action / 2)).min(0).values[:, 0]
+    near(whole.after, value.detach(), 1e-5)
+    near(general.action, whole.action, 1e-3)
+    assert torch.equal(critic.action, whole.action)
+    assert (whole.action - torch.from_numpy(a)).abs().max() <= 1 + 1e-6
+    assert whole.gain.max() > 0
+
+
+def test_what_a_model_learns_is_seen_at_the_next_call():
+    model = model_of("td3")
+    s, a = np.zeros((1, 3), np.float32), np.zeros((1, 1), np.float32)
+    refiner = Refiner(model)
+    before = refiner(s, a).before
+    model.learning_starts = 10
+    model.learn(60)
+    after = refiner(s, a)
+    assert not torch.equal(before, after.before)
+    with torch.no_grad():
+        value = torch.stack(model.critic(torch.from_numpy(s), torch.from_numpy(a))).min(0).values[:, 0]
+    near(after.before, value, 1e-6)
+
+
+def test_discrete_actions_are_refused():
+    model = sb3.DQN("MlpPolicy", "CartPole-v1", device="cpu")
+    with refuses("q", "continuous actions"):
+        refine_action(model, randn(2, 4), torch.zeros(2, 1))
+    actor_only = sb3.PPO("MlpPolicy", "Pendulum-v1", device="cpu")
+    with refuses("q", "SAC, TD3, DDPG, TQC"):
+        refine_action(actor_only, randn(2, 3), torch.zeros(2, 1))
+
+
+def test_files_and_environments_that_do_not_fit_are_refused(tmp_path):
+    def saved(name: str, tensors: dict[str, Tensor]) -> Path:
+        save_file(tensors, tmp_path / f"{name}.safetensors")
+        return tmp_path / f"{name}.safetensors"
+
+    actor, critic = layered((3, 8, 1), "actor"), layered((4, 8, 1), "critic_1")
+    path = saved("good", actor | critic)
+    agent = load_agent(path)
+    agent.check(environment("Pendulum-v1"))
+    with refuses("MountainCarContinuous-v0", "3 and 1 numbers, those of good"):
+        agent.check(environment("MountainCarContinuous-v0"))
+    with refuses("CartPole-v1", "continuous actions"):
+        agent.check(environment("CartPole-v1"))
+    with refuses("environment", "gymnasium"):
+        environment("Pendulum-v99")
+    with refuses(str(tmp_path / "no.safetensors"), "a file"):
+        load_agent(tmp_path / "no.safetensors")
+    with refuses(str(tmp_path / "agent.zip"), ".safetensors"):
+        load_agent(tmp_path / "agent.zip")
+    for name, tensors, words in [
+        ("actor", actor, "an actor and its critics"),
+        ("wide", actor | layered((5, 8, 1), "critic_1"), "critics of 4 numbers to one"),
+        ("several", actor | layered((4, 8, 2), "critic_1"), "4 to 2"),
+        ("broken", actor | critic | {"critic_1.l2.weight": torch.zeros(1, 7)}, "of 8 inputs"),
+        ("conv", actor | critic | {"critic_1.l1.weight": torch.zeros(8, 4, 1)}, "a linear layer"),
+    ]:
+        path = saved(name, tensors)
+        with refuses(str(path), words):
+            load_agent(path)
+
+
+RETURNS = {
+    "rl_sb3/sac_HalfCheetah-v3": ("HalfCheetah-v4", 9464, 300),
+    "rl_sb3/sac_Walker2d-v3": ("Walker2d-v4", 3843, 300),
+    "rl_sb3/sac_Swimmer-v3": ("Swimmer-v4", 337, 10),
+    "rl_sb3/sac_Hopper-v3": ("Hopper-v4", 1100, 60),
+    "rl_sb3/ddpg_LunarLanderContinuous-v2": ("LunarLanderContinuous-v3", 266, 40),
+    "rl_td3/BipedalWalker-v2_ONE_actor_critics": ("BipedalWalker-v3", 312, 15),
+    "rl_td3/LunarLanderContinuous-v2_actor_critics": ("LunarLanderContinuous-v3", 254, 60),
+}
+
+
+@pytest.mark.parametrize("file", RETURNS)
+def test_an_agent_returns_what_was_measured(file):
+    name, expected, tolerance = RETURNS[file]
+    path = DATA / f"{file}.safetensors"
+    if not path.is_file():
+        pytest.skip("needs LATENTOPT_DATA")
+    try:
+        env = environment(name)
+    except ImportError as error:
+        pytest.skip(str(error))
+    agent = load_agent(path)
+    mean = np.mean([episode(agent, env, seed).total for seed in range(3)])
+    assert abs(mean - expected) <= tolerance
+    met, again = (on_policy(agent, environment(name), 20, seed=3, episodes=1) for _ in range(2))
+    assert met.shape == (20, agent.sizes[0])
+    assert torch.equal(met, again)
