@@ -65,7 +65,7 @@ def test_cem_finds_the_least_of_a_bowl():
             return Bowl(self.target[rows])
 
     problem = Problem(lambda x: x, Bowl(target), (3,), 2, Box(-1.0, 1.0))
-    near(solve(problem, CEM(smoothing=0.0), steps=30).x, target, 1e-2)
+    near(solve(problem, CEM(sigma=1.0), steps=40).x, target, 1e-2)
 
 
 def test_settings_that_make_no_sense_are_refused():
