@@ -29,7 +29,7 @@ class Method:
 STEPS = (0.03, 0.1, 0.3, 1.0)
 CONTROL = "gradient ascent"
 METHODS: dict[str, Method] = {
-    CONTROL: Method(lambda s, box: GD(lr=s * box), (0.1, 0.3, 1.0, 3.0, 10.0)),
+    CONTROL: Method(lambda s, box: GD(lr=s * box), (0.003, 0.01, 0.03, 0.1, 0.3)),
     "normalised ascent": Method(lambda s, box: GD(lr=s * box, normalize=True, schedule="linear"), STEPS),
     "pgd": Method(lambda s, box: PGD(lr=s), STEPS),
     "adam": Method(lambda s, box: Adam(lr=s * box), STEPS),
