@@ -1,0 +1,125 @@
+"""TD3 and DDPG that explore from refined actions (arXiv 2406.00494, eq. 12)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from latentopt.errors import InputError, positive
+from latentopt.optimizers import Optimizer
+from latentopt.rl.critics import Reduce
+from latentopt.rl.extra import missing
+from latentopt.rl.refine import Refiner
+
+try:
+    from gymnasium import spaces
+    from stable_baselines3 import DDPG, TD3
+    from stable_baselines3.common.noise import ActionNoise
+    from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+except ModuleNotFoundError as error:
+    raise missing(error) from error
+
+Self_ = TypeVar("Self_", bound="RefinesActions")
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """How often and how an agent's actions are refined while it learns.
+
+    Args:
+        epsilon: probability, in [0, 1], that an action is refined; drawn for each environment at each step.
+        optimizer: as for `refine_action`.
+        steps: of the optimizer.
+        box: how far an action may move, in units of half the range of actions.
+        critic: of several critics, which counts.
+        restarts: as for `refine_action`.
+    """
+
+    epsilon: float = 0.5
+    optimizer: Optimizer | str = "gd"
+    steps: int = 20
+    box: float = 0.25
+    critic: Reduce = "min"
+    restarts: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.epsilon, int | float) or isinstance(self.epsilon, bool) or not 0 <= self.epsilon <= 1:
+            raise InputError("epsilon", "a number in [0, 1]", repr(self.epsilon))
+        positive("steps", self.steps, integer=True)
+        positive("box", self.box)
+
+    @classmethod
+    def paper(cls, optimizer: str = "adr-gd-paper", epsilon: float = 0.5) -> Refinement:
+        """Table 2's settings for DDPG and TD3: 100 steps on the first critic, within 1 of the actor; ``gd`` beside it."""
+        return cls(epsilon, optimizer, steps=100, box=1.0, critic="first")
+
+    def refiner(self, critic: Any, low: Any = None, high: Any = None) -> Refiner:
+        """What refines the actions of one critic."""
+        return Refiner(critic, low, high, self.box, self.optimizer, self.steps, self.critic, self.restarts)
+
+
+class RefinesActions(OffPolicyAlgorithm):
+    """Refines the actor's action before exploration noise is added to it; put it before an algorithm with a critic.
+
+    Args:
+        policy, env, args, kwargs: as the algorithm takes them.
+        refinement: how; default `Refinement()`. `load` restores it, and ``load(..., refinement=...)`` replaces it.
+
+    The logger gets ``refine/gain``, the mean gain in Q of the actions that were refined. With ``epsilon=0`` the
+    algorithm is the plain one, step for step: which actions are refined has random numbers of its own.
+
+    Raises:
+        InputError: observations are not arrays (a Dict space), or the settings do not fit the critic.
+    """
+
+    def __init__(self, policy: Any, env: Any, *args: Any, refinement: Refinement | None = None, **kwargs: Any) -> None:
+        self.refinement = Refinement() if refinement is None else refinement
+        super().__init__(policy, env, *args, **kwargs)
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        if not isinstance(self.observation_space, spaces.Box):
+            kind = type(self.observation_space).__name__
+            raise InputError("env", "observations that are arrays (a Box space)", f"a {kind} space")
+        if not isinstance(self.refinement, Refinement):
+            raise InputError("refinement", "a Refinement", repr(self.refinement))
+        critic: Any = self.critic  # pyright: ignore[reportAttributeAccessIssue]
+        self.refiner = self.refinement.refiner(critic, -1.0, 1.0)
+        if not hasattr(self, "refine_rng"):
+            self.refine_rng = np.random.default_rng(self.seed)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "refiner"]
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        chosen = self.refine_rng.random(n_envs) < self.refinement.epsilon
+        if self.num_timesteps < learning_starts or not chosen.any():
+            return super()._sample_action(learning_starts, action_noise, n_envs)
+        _, scaled = super()._sample_action(learning_starts, None, n_envs)
+        scaled = scaled.copy()
+        scaled[chosen] = self._refined(chosen, scaled[chosen])
+        if action_noise is not None:
+            scaled = np.clip(scaled + action_noise(), -1, 1)
+        return self.policy.unscale_action(scaled), scaled
+
+    def _refined(self, chosen: NDArray[np.bool_], scaled: NDArray[Any]) -> NDArray[Any]:
+        """Better actions (n, A), scaled, for the environments that were chosen (n_envs,)."""
+        observations, _ = self.policy.obs_to_tensor(self._last_obs)  # pyright: ignore[reportArgumentType]
+        assert isinstance(observations, torch.Tensor)
+        found = self.refiner(observations[torch.from_numpy(chosen)], scaled, seed=int(self.refine_rng.integers(2**31)))
+        self.logger.record_mean("refine/gain", found.gain.mean().item())
+        return found.action.numpy()
+
+
+class RefinedTD3(RefinesActions, TD3):
+    """TD3 of stable-baselines3 with refined actions; see `RefinesActions`."""
+
+
+class RefinedDDPG(RefinesActions, DDPG):
+    """DDPG of stable-baselines3 with refined actions; see `RefinesActions`."""
