@@ -79,3 +79,14 @@ def signs(ours: Sequence[bool], theirs: Sequence[bool]) -> Signs:
         raise InputError("theirs", f"{len(a)} values", len(b))
     wins, losses = int((a & ~b).sum()), int((b & ~a).sum())
     return Signs(wins, losses, float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0)
+
+
+def bootstrap(values: Sequence[float], draws: int = 10_000, seed: int = 0) -> Mean:
+    """The mean of independent values with its 95 % percentile bootstrap interval (infinite for a single value)."""
+    array = np.asarray(values, dtype=float)
+    found = mean_of(values)
+    if len(array) == 1:
+        return found
+    drawn = np.random.default_rng(seed).integers(len(array), size=(draws, len(array)))
+    low, high = np.quantile(array[drawn].mean(1), [0.025, 0.975])
+    return Mean(found.mean, float(low), float(high), found.error)

@@ -1,0 +1,200 @@
+"""`latentopt bench train-rl`: what refined actions change where TD3 and DDPG learn (arXiv 2406.00494, section 6.2)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from latentopt.bench.choices import chosen
+from latentopt.bench.report import Bench, Report, Row, Table, Written
+from latentopt.bench.statistics import bootstrap, mean_of
+from latentopt.bench.timing import threads as pinned
+from latentopt.errors import InputError, positive
+from latentopt.result import versions, write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from latentopt.rl.training import Training
+
+REFINED: Mapping[str, Mapping[str, Any] | None] = {
+    "none": None,
+    "gradient-ascent": {"optimizer": "gd"},
+    "adr-gd": {"optimizer": "adr-gd"},
+    "gradient-ascent-paper": {"optimizer": "gd", "steps": 100, "box": 1.0, "critic": "first"},
+    "adr-gd-paper": {"optimizer": "adr-gd-paper", "steps": 100, "box": 1.0, "critic": "first"},
+}
+"""Settings of `Refinement` by name."""
+NOTE = (
+    "Return of the actor alone, without noise and refinement, mean of 5 episodes an evaluation. *End*: the mean of the "
+    "last fifth of a learning curve; *whole*: of all of it; each the mean over the seeds, and its difference to the plain "
+    "algorithm of the same seeds with its 95 % bootstrap interval. A refined action replaces the actor's, before noise, "
+    "with probability .5. CPU seconds are those of training, evaluations left out; seeds run in turns, all cells of one "
+    "seed one after the other. *Cost* is the median over the seeds of their ratio to the plain algorithm's."
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training, what its curve was, and the CPU seconds it took."""
+
+    algorithm: str
+    refinement: str
+    seed: int
+    points: list[dict[str, float]]
+
+    @property
+    def seconds(self) -> float:
+        return self.points[-1]["seconds"]
+
+    @property
+    def end(self) -> float:
+        means = [point["mean"] for point in self.points]
+        return float(np.mean(means[-max(1, len(means) // 5) :]))
+
+    @property
+    def whole(self) -> float:
+        return float(np.mean([point["mean"] for point in self.points[1:]]))
+
+    @property
+    def gain(self) -> float:
+        gains = [point["gain"] for point in self.points if point["gain"] == point["gain"]]
+        return float(np.mean(gains)) if gains else float("nan")
+
+
+def train_rl(
+    env: str = "Pendulum-v1",
+    algorithms: str = "td3,ddpg",
+    refinements: str = "none,gradient-ascent,adr-gd",
+    steps: int = 20_000,
+    seeds: int = 5,
+    hidden: str = "64,64",
+    threads: int = 1,
+    out: str = "runs/bench/train-rl",
+    overwrite: bool = False,
+    quick: bool = False,
+) -> Written:
+    """Train TD3 and DDPG with and without refined actions.
+
+    Runs that are done lie in ``out/trained`` and are not done again: a call that was stopped goes on, one with more
+    seeds adds them.
+
+    Args:
+        env: a gymnasium environment.
+        algorithms: td3, ddpg or both, between commas.
+        refinements: all, or some of none, gradient-ascent, adr-gd, gradient-ascent-paper, adr-gd-paper; none is always
+            among them.
+        steps: of the environment, a run.
+        seeds: so many, from 0 on.
+        hidden: widths of the hidden layers, between commas.
+        threads: that torch computes with.
+        out: folder for the results.
+        overwrite: replace the results of an earlier run there.
+        quick: 300 steps, 2 seeds, small networks, to see that it works.
+    """
+    settings = dict(locals())
+    for name, value in (("steps", steps), ("seeds", seeds), ("threads", threads)):
+        positive(name, value, integer=True)
+    bench = Bench("train-rl", settings)
+    kinds = chosen("algorithms", algorithms, {"td3": "td3", "ddpg": "ddpg"})
+    cells = chosen("refinements", refinements, REFINED, always="none")
+    widths = _widths(hidden)
+    bench.check_folder()
+    if quick:
+        steps, seeds, widths = min(steps, 300), min(seeds, 2), (16, 16)
+    from latentopt.rl.algorithms import Refinement
+    from latentopt.rl.training import Training
+
+    points = 3 if quick else 12
+    runs = list[Run]()
+    with pinned(threads):
+        for seed in range(seeds):
+            for kind in kinds:
+                for name, how in cells.items():
+                    refinement = None if how is None else Refinement(**how)
+                    training = Training(env, kind, refinement, steps, widths, every=max(1, steps // points))  # pyright: ignore[reportArgumentType]
+                    runs.append(_trained(bench.folder / "trained", name, training, seed))
+    tables = [_table(kind, [run for run in runs if run.algorithm == kind]) for kind in kinds]
+    title = f"Refined actions in training: {env}, {steps} steps, {seeds} seeds, hidden layers {','.join(map(str, widths))}"
+    rows = [row for run in runs for row in _rows(run)]
+    return bench.write(Report(title, NOTE, tables, rows, partial(_draw, runs)))
+
+
+def _widths(hidden: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in hidden.split(","))
+    except ValueError:
+        raise InputError("hidden", "widths between commas, such as 400,300", repr(hidden)) from None
+
+
+def _trained(folder: Path, refinement: str, training: Training, seed: int) -> Run:
+    """A run, from the disk where it has been done.
+
+    Raises:
+        InputError: what is there was done with other settings.
+    """
+    from latentopt.rl.training import as_rows, train_agent
+
+    path = folder / f"{training.algorithm}-{refinement}-{seed}.json"
+    now = json.loads(json.dumps({"training": asdict(training), "seed": seed, "versions": versions()}, default=str))
+    if path.is_file():
+        held = json.loads(path.read_text(encoding="utf-8"))
+        if {key: held.get(key) for key in now} != now:
+            raise InputError("out", "a new folder, or one of runs with these settings", str(path))
+    else:
+        _, points = train_agent(training, seed)
+        held = {**now, "points": as_rows(points)}
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(held).encode())
+    return Run(training.algorithm, refinement, seed, held["points"])
+
+
+def _table(kind: str, runs: Sequence[Run]) -> Table:
+    names = list(dict.fromkeys(run.refinement for run in runs))
+    by = {name: [run for run in runs if run.refinement == name] for name in names}
+    plain = by["none"]
+    columns = ["refinement", "end", "end - none", "whole", "whole - none", "gain in Q", "CPU s a run", "cost"]
+    rows = []
+    for name, own in by.items():
+        ratios = [run.seconds / base.seconds for run, base in zip(own, plain, strict=True)]
+        cells = []
+        for part in ("end", "whole"):
+            values, base = [getattr(run, part) for run in own], [getattr(run, part) for run in plain]
+            cells += [f"{mean_of(values).mean:.1f}", "" if name == "none" else _difference(values, base)]
+        gain = float(np.mean([run.gain for run in own]))
+        seconds = float(np.mean([run.seconds for run in own]))
+        gains = "" if name == "none" else f"{gain:.3f}"
+        rows.append([name, *cells, gains, f"{seconds:.1f}", f"{float(np.median(ratios)):.2f}"])
+    return Table(kind.upper(), "", columns, rows)
+
+
+def _difference(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    found = bootstrap(np.subtract(ours, theirs).tolist())
+    return f"{found.mean:+.1f} [{found.low:.1f}, {found.high:.1f}]"
+
+
+def _rows(run: Run) -> list[Row]:
+    return [
+        {"algorithm": run.algorithm, "refinement": run.refinement, "seed": run.seed, **point} for point in run.points
+    ]
+
+
+def _draw(runs: Sequence[Run], figure: Figure) -> None:
+    from latentopt.rl.curves import spread
+
+    kinds = list(dict.fromkeys(run.algorithm for run in runs))
+    figure.set_size_inches(6 * len(kinds), 4)
+    for ax, kind in zip(figure.subplots(1, len(kinds), squeeze=False).flat, kinds, strict=True):
+        for name in dict.fromkeys(run.refinement for run in runs):
+            own = [run for run in runs if (run.algorithm, run.refinement) == (kind, name)]
+            steps = [point["step"] for point in own[0].points]
+            spread(ax, steps, [[point["mean"] for point in run.points] for run in own], name)
+        ax.set(title=kind.upper(), xlabel="steps", ylabel="return of the actor")
+        ax.legend()
+        ax.grid(alpha=0.3)

@@ -1,0 +1,172 @@
+"""An agent trained with refined actions, and the learning curve of its actor."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentopt.errors import InputError, nonnegative, positive
+from latentopt.rl.agents import environment
+from latentopt.rl.algorithms import RefinedDDPG, RefinedTD3, Refinement, RefinesActions
+from latentopt.rl.episodes import episodes
+from latentopt.rl.extra import missing
+
+try:
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.monitor import Monitor
+    from stable_baselines3.common.noise import NormalActionNoise
+except ModuleNotFoundError as error:
+    raise missing(error) from error
+
+Algorithm = Literal["td3", "ddpg"]
+ALGORITHMS: dict[str, type[RefinesActions]] = {"td3": RefinedTD3, "ddpg": RefinedDDPG}
+
+
+class Point(NamedTuple):
+    """A learning curve at one step."""
+
+    step: int  # of the environment
+    mean: float  # return of the actor alone, over the episodes
+    low: float  # worst of them
+    high: float  # best
+    gain: float  # mean gain in Q of the actions refined since the point before; NaN if there were none
+    seconds: float  # CPU time of training so far, without evaluation
+
+
+@dataclass(frozen=True)
+class Training:
+    """What an agent learns from; of the algorithms' arguments those that are not stable-baselines3's defaults.
+
+    Args:
+        env: a gymnasium environment's name; observations are vectors, actions continuous.
+        algorithm: td3 or ddpg.
+        refinement: None: the plain algorithm.
+        steps: of the environment.
+        hidden: widths of the hidden layers of actor and critics.
+        lr: learning rate.
+        batch_size: of a gradient step.
+        learning_starts: steps of random actions at first.
+        noise: standard deviation of exploration's Gaussian noise, in scaled actions.
+        every: steps between two evaluations.
+        episodes: of an evaluation.
+    """
+
+    env: str
+    algorithm: Algorithm = "td3"
+    refinement: Refinement | None = None
+    steps: int = 20_000
+    hidden: Sequence[int] = (400, 300)
+    lr: float = 1e-3
+    batch_size: int = 256
+    learning_starts: int = 100
+    noise: float = 0.1
+    every: int = 1000
+    episodes: int = 5
+
+    def __post_init__(self) -> None:
+        if self.algorithm not in ALGORITHMS:
+            raise InputError("algorithm", f"one of {', '.join(ALGORITHMS)}", repr(self.algorithm))
+        for name in ("steps", "batch_size", "every", "episodes"):
+            positive(name, getattr(self, name), integer=True)
+        for width in self.hidden:
+            positive("hidden", width, integer=True)
+        positive("lr", self.lr)
+        nonnegative("learning_starts", self.learning_starts, integer=True)
+        nonnegative("noise", self.noise)
+
+    def model(self, seed: int) -> RefinesActions:
+        """The agent before it has learned anything."""
+        env = environment(self.env)
+        if type(env.action_space).__name__ != "Box":
+            raise InputError("env", "an environment with continuous actions (Box)", f"{self.env}: {env.action_space}")
+        size = np.ones(env.action_space.shape or ())
+        noise = NormalActionNoise(0 * size, self.noise * size) if self.noise else None
+        return ALGORITHMS[self.algorithm](
+            "MlpPolicy",
+            Monitor(env),
+            refinement=self.refinement or Refinement(epsilon=0.0),
+            learning_rate=self.lr,
+            batch_size=self.batch_size,
+            buffer_size=self.steps,
+            learning_starts=self.learning_starts,
+            action_noise=noise,
+            policy_kwargs={"net_arch": list(self.hidden)},
+            seed=seed,
+            device="cpu",
+        )
+
+
+def train_agent(
+    training: Training, seed: int, tell: Callable[[Point], None] = lambda point: None
+) -> tuple[RefinesActions, list[Point]]:
+    """Train one agent.
+
+    Args:
+        training: on what, and how.
+        seed: of weights, environment, noise and which actions are refined.
+        tell: called after each evaluation.
+
+    Returns:
+        The agent, and its curve: the first point is before training. Evaluations use the actor alone, without noise and
+        refinement, in episodes whose seeds are the same for every agent.
+    """
+    model = training.model(seed)
+    curve = Curve(training, tell)
+    model.learn(training.steps, callback=curve, log_interval=None)  # pyright: ignore[reportArgumentType]
+    return model, curve.points
+
+
+class Curve(BaseCallback):
+    """Evaluates an agent while it learns."""
+
+    EPISODES = 1_000_000
+    """Seed of the first episode of an evaluation, far from those of training."""
+
+    def __init__(self, training: Training, tell: Callable[[Point], None]) -> None:
+        super().__init__()
+        self.training, self.tell = training, tell
+        self.points, self.spent = list[Point](), 0.0
+
+    def _on_training_start(self) -> None:
+        self.seeds = [self.EPISODES + at for at in range(self.training.episodes)]
+        self.environments = [environment(self.training.env) for _ in self.seeds]
+        self.begun = time.process_time()
+        self._evaluate()
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps % self.training.every == 0:
+            self._evaluate()
+        return True
+
+    def _on_training_end(self) -> None:
+        if self.points[-1].step < self.num_timesteps:
+            self._evaluate()
+
+    def _evaluate(self) -> None:
+        now = time.process_time()
+        returns = episodes(self.environments, self.seeds, self._act).returns
+        gain = self.logger.name_to_value.pop("refine/gain", float("nan"))
+        self.logger.name_to_count.pop("refine/gain", None)
+        spent = now - self.begun - self.spent
+        low, high = float(returns.min()), float(returns.max())
+        self.points.append(Point(self.num_timesteps, float(returns.mean()), low, high, float(gain), spent))
+        self.tell(self.points[-1])
+        self.spent += time.process_time() - now
+
+    def _act(self, observations: NDArray[Any], running: NDArray[Any]) -> NDArray[Any]:
+        return self.model.predict(observations, deterministic=True)[0]  # pyright: ignore[reportArgumentType]
+
+
+def final(points: Sequence[Point], share: float = 0.2) -> float:
+    """The mean return over the last ``share`` of a curve, its last point at least."""
+    last = max(1, round(share * len(points)))
+    return float(np.mean([point.mean for point in points[-last:]]))
+
+
+def as_rows(points: Sequence[Point]) -> list[dict[str, Any]]:
+    return [point._asdict() for point in points]
