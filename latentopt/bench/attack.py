@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from latentopt.bench.attack_cells import NOTE, Cell, draw, rows_of
 from latentopt.bench.attack_methods import CONTROL, METHODS
 from latentopt.bench.attack_parts import PARTS, Plan, Runs
 from latentopt.bench.attack_tuning import tuning
 from latentopt.bench.attacked import BARE, NETWORKS, Case, cases_of
-from latentopt.bench.choices import chosen
+from latentopt.bench.choices import chosen, numbers
 from latentopt.bench.references import REFERENCES
 from latentopt.bench.report import Bench, Report, Table, Written
 from latentopt.bench.timing import threads as pinned
@@ -65,14 +65,14 @@ def attack(
         raise InputError("part", f"one of {', '.join(get_args(Part))}", repr(part))
     settings["out"] = out or f"runs/bench/attack{'-tune' * tune}"
     bench = Bench("attack", settings)
-    radii = None if eps is None else _numbers("eps", eps, lambda word: float(Fraction(word)))
+    radii = None if eps is None else numbers("eps", eps, lambda word: float(Fraction(word)))
     for name, value in (("budget", budget), ("threads", threads), ("images", IMAGES if images is None else images)):
         positive(name, value, integer=True)
     nonnegative("seed", seed, integer=True)
     plan = Plan(
         chosen("methods", methods, METHODS, always=CONTROL),
         REFERENCES,
-        _numbers("evaluations", evaluations, int),
+        numbers("evaluations", evaluations, int),
         budget,
     )
     sources = chosen("networks", networks, NETWORKS)
@@ -93,21 +93,6 @@ def attack(
 
 def _count(data: str, images: int | None) -> int:
     return images or (FEW if data == "imagenet" else IMAGES)
-
-
-def _numbers(name: str, text: str, kind: Callable[[str], float]) -> tuple[Any, ...]:
-    """The numbers of a comma-separated list, > 0.
-
-    Raises:
-        InputError: one is not.
-    """
-    try:
-        numbers = tuple(kind(word) for word in text.split(","))
-    except (ValueError, ZeroDivisionError) as error:
-        raise InputError(name, "numbers between commas", repr(text)) from error
-    for number in numbers:
-        positive(name, number, integer=kind is int)
-    return numbers
 
 
 def _quick_case(seed: int) -> Case:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from latentopt.errors import InputError
+from latentopt.errors import InputError, positive
 
 T = TypeVar("T")
 
@@ -21,3 +21,18 @@ def chosen(argument: str, names: str, known: Mapping[str, T], always: str | None
         if name not in known:
             raise InputError(argument, f"all, or some of {', '.join(known)}", repr(name))
     return {name: each for name, each in known.items() if name in {always, *wanted}}
+
+
+def numbers(argument: str, text: str, kind: Callable[[str], float] = float) -> tuple[Any, ...]:
+    """The numbers of a comma-separated list, > 0, each read by ``kind``.
+
+    Raises:
+        InputError: (of the argument) one is not.
+    """
+    try:
+        found = tuple(kind(word) for word in text.split(","))
+    except (ValueError, ZeroDivisionError) as error:
+        raise InputError(argument, "numbers between commas", repr(text)) from error
+    for number in found:
+        positive(argument, number, integer=kind is int)
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -11,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from latentopt.bench.choices import chosen
+from latentopt.bench.choices import chosen, numbers
+from latentopt.bench.kept import kept
 from latentopt.bench.report import Bench, Report, Row, Table, Written
 from latentopt.bench.statistics import bootstrap, mean_of
 from latentopt.bench.timing import threads as pinned
-from latentopt.errors import InputError, positive
-from latentopt.result import versions, write_atomically
+from latentopt.errors import positive
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,11 +31,12 @@ REFINED: Mapping[str, Mapping[str, Any] | None] = {
 }
 """Settings of `Refinement` by name."""
 NOTE = (
-    "Return of the actor alone, without noise and refinement, mean of 5 episodes an evaluation. *End*: the mean of the "
-    "last fifth of a learning curve; *whole*: of all of it; each the mean over the seeds, and its difference to the plain "
-    "algorithm of the same seeds with its 95 % bootstrap interval. A refined action replaces the actor's, before noise, "
-    "with probability .5. CPU seconds are those of training, evaluations left out; seeds run in turns, all cells of one "
-    "seed one after the other. *Cost* is the median over the seeds of their ratio to the plain algorithm's."
+    "Return of the actor alone, without noise and refinement, mean of 5 episodes an evaluation. *End*: the mean of "
+    "the last fifth of a learning curve; *whole*: of all of it; each the mean over the seeds, and its difference to "
+    "the plain algorithm of the same seeds with its 95 % bootstrap interval. A refined action replaces the actor's, "
+    "before noise, with probability .5. CPU seconds are those of training, evaluations left out; seeds run in turns, "
+    "all cells of one seed one after the other. *Cost*: the median over the seeds of their ratio to the plain "
+    "algorithm's."
 )
 
 
@@ -104,7 +104,7 @@ def train_rl(
     bench = Bench("train-rl", settings)
     kinds = chosen("algorithms", algorithms, {"td3": "td3", "ddpg": "ddpg"})
     cells = chosen("refinements", refinements, REFINED, always="none")
-    widths = _widths(hidden)
+    widths = numbers("hidden", hidden, int)
     bench.check_folder()
     if quick:
         steps, seeds, widths = min(steps, 300), min(seeds, 2), (16, 16)
@@ -121,38 +121,20 @@ def train_rl(
                     training = Training(env, kind, refinement, steps, widths, every=max(1, steps // points))  # pyright: ignore[reportArgumentType]
                     runs.append(_trained(bench.folder / "trained", name, training, seed))
     tables = [_table(kind, [run for run in runs if run.algorithm == kind]) for kind in kinds]
-    title = f"Refined actions in training: {env}, {steps} steps, {seeds} seeds, hidden layers {','.join(map(str, widths))}"
+    title = (
+        f"Refined actions in training: {env}, {steps} steps, {seeds} seeds, hidden layers {','.join(map(str, widths))}"
+    )
     rows = [row for run in runs for row in _rows(run)]
     return bench.write(Report(title, NOTE, tables, rows, partial(_draw, runs)))
 
 
-def _widths(hidden: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(word) for word in hidden.split(","))
-    except ValueError:
-        raise InputError("hidden", "widths between commas, such as 400,300", repr(hidden)) from None
-
-
 def _trained(folder: Path, refinement: str, training: Training, seed: int) -> Run:
-    """A run, from the disk where it has been done.
-
-    Raises:
-        InputError: what is there was done with other settings.
-    """
     from latentopt.rl.training import as_rows, train_agent
 
     path = folder / f"{training.algorithm}-{refinement}-{seed}.json"
-    now = json.loads(json.dumps({"training": asdict(training), "seed": seed, "versions": versions()}, default=str))
-    if path.is_file():
-        held = json.loads(path.read_text(encoding="utf-8"))
-        if {key: held.get(key) for key in now} != now:
-            raise InputError("out", "a new folder, or one of runs with these settings", str(path))
-    else:
-        _, points = train_agent(training, seed)
-        held = {**now, "points": as_rows(points)}
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(held).encode())
-    return Run(training.algorithm, refinement, seed, held["points"])
+    settings = {"training": asdict(training), "seed": seed}
+    found = kept(path, settings, lambda: {"points": as_rows(train_agent(training, seed)[1])})
+    return Run(training.algorithm, refinement, seed, found["points"])
 
 
 def _table(kind: str, runs: Sequence[Run]) -> Table:

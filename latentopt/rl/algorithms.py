@@ -54,7 +54,7 @@ class Refinement:
 
     @classmethod
     def paper(cls, optimizer: str = "adr-gd-paper", epsilon: float = 0.5) -> Refinement:
-        """Table 2's settings for DDPG and TD3: 100 steps on the first critic, within 1 of the actor; ``gd`` beside it."""
+        """Table 2's settings for DDPG and TD3: 100 steps on the first critic, within 1 of the actor."""
         return cls(epsilon, optimizer, steps=100, box=1.0, critic="first")
 
     def refiner(self, critic: Any, low: Any = None, high: Any = None) -> Refiner:

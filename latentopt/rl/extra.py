@@ -5,10 +5,10 @@ from __future__ import annotations
 from latentopt.errors import LatentOptError
 
 
-class MissingExtra(LatentOptError, ImportError):
+class MissingExtraError(LatentOptError, ImportError):
     """A package of the extra ``rl`` is not installed."""
 
 
-def missing(error: ModuleNotFoundError) -> MissingExtra:
+def missing(error: ModuleNotFoundError) -> MissingExtraError:
     """What to raise: which package is missing, and how to install it, in one line."""
-    return MissingExtra(f"{error.name} is not installed: pip install 'latentopt[rl]'")
+    return MissingExtraError(f"{error.name} is not installed: pip install 'latentopt[rl]'")
