@@ -14,8 +14,9 @@ sb3 = pytest.importorskip("stable_baselines3")
 from stable_baselines3.common.noise import NormalActionNoise  # noqa: E402
 from stable_baselines3.common.vec_env import DummyVecEnv  # noqa: E402
 
-from latentopt.rl.algorithms import RefinedDDPG, RefinedTD3, Refinement  # noqa: E402
+from latentopt.rl.algorithms import RefinedDDPG, RefinedTD3  # noqa: E402
 from latentopt.rl.policies import RefinedPolicy  # noqa: E402
+from latentopt.rl.refinement import Refinement  # noqa: E402
 
 TINY = {"policy_kwargs": {"net_arch": [8, 8]}, "batch_size": 16, "learning_starts": 20, "seed": 0, "device": "cpu"}
 PAIRS = [(RefinedTD3, sb3.TD3), (RefinedDDPG, sb3.DDPG)]

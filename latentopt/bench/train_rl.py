@@ -16,6 +16,7 @@ from latentopt.bench.report import Bench, Report, Row, Table, Written
 from latentopt.bench.statistics import bootstrap, mean_of
 from latentopt.bench.timing import threads as pinned
 from latentopt.errors import positive
+from latentopt.rl.curves import Point, final, mean_gain, spread, whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,25 +48,11 @@ class Run:
     algorithm: str
     refinement: str
     seed: int
-    points: list[dict[str, float]]
+    points: list[Point]
 
     @property
     def seconds(self) -> float:
-        return self.points[-1]["seconds"]
-
-    @property
-    def end(self) -> float:
-        means = [point["mean"] for point in self.points]
-        return float(np.mean(means[-max(1, len(means) // 5) :]))
-
-    @property
-    def whole(self) -> float:
-        return float(np.mean([point["mean"] for point in self.points[1:]]))
-
-    @property
-    def gain(self) -> float:
-        gains = [point["gain"] for point in self.points if point["gain"] == point["gain"]]
-        return float(np.mean(gains)) if gains else float("nan")
+        return self.points[-1].seconds
 
 
 def train_rl(
@@ -108,7 +95,7 @@ def train_rl(
     bench.check_folder()
     if quick:
         steps, seeds, widths = min(steps, 300), min(seeds, 2), (16, 16)
-    from latentopt.rl.algorithms import Refinement
+    from latentopt.rl.refinement import Refinement
     from latentopt.rl.training import Training
 
     points = 3 if quick else 12
@@ -129,12 +116,12 @@ def train_rl(
 
 
 def _trained(folder: Path, refinement: str, training: Training, seed: int) -> Run:
-    from latentopt.rl.training import as_rows, train_agent
+    from latentopt.rl.training import train_agent
 
     path = folder / f"{training.algorithm}-{refinement}-{seed}.json"
     settings = {"training": asdict(training), "seed": seed}
-    found = kept(path, settings, lambda: {"points": as_rows(train_agent(training, seed)[1])})
-    return Run(training.algorithm, refinement, seed, found["points"])
+    found = kept(path, settings, lambda: {"points": train_agent(training, seed)[1]})
+    return Run(training.algorithm, refinement, seed, [Point(*each) for each in found["points"]])
 
 
 def _table(kind: str, runs: Sequence[Run]) -> Table:
@@ -146,10 +133,10 @@ def _table(kind: str, runs: Sequence[Run]) -> Table:
     for name, own in by.items():
         ratios = [run.seconds / base.seconds for run, base in zip(own, plain, strict=True)]
         cells = []
-        for part in ("end", "whole"):
-            values, base = [getattr(run, part) for run in own], [getattr(run, part) for run in plain]
+        for part in (final, whole):
+            values, base = [part(run.points) for run in own], [part(run.points) for run in plain]
             cells += [f"{mean_of(values).mean:.1f}", "" if name == "none" else _difference(values, base)]
-        gain = float(np.mean([run.gain for run in own]))
+        gain = float(np.mean([mean_gain(run.points) for run in own]))
         seconds = float(np.mean([run.seconds for run in own]))
         gains = "" if name == "none" else f"{gain:.3f}"
         rows.append([name, *cells, gains, f"{seconds:.1f}", f"{float(np.median(ratios)):.2f}"])
@@ -163,20 +150,19 @@ def _difference(ours: Sequence[float], theirs: Sequence[float]) -> str:
 
 def _rows(run: Run) -> list[Row]:
     return [
-        {"algorithm": run.algorithm, "refinement": run.refinement, "seed": run.seed, **point} for point in run.points
+        {"algorithm": run.algorithm, "refinement": run.refinement, "seed": run.seed, **point._asdict()}
+        for point in run.points
     ]
 
 
 def _draw(runs: Sequence[Run], figure: Figure) -> None:
-    from latentopt.rl.curves import spread
-
     kinds = list(dict.fromkeys(run.algorithm for run in runs))
     figure.set_size_inches(6 * len(kinds), 4)
     for ax, kind in zip(figure.subplots(1, len(kinds), squeeze=False).flat, kinds, strict=True):
         for name in dict.fromkeys(run.refinement for run in runs):
             own = [run for run in runs if (run.algorithm, run.refinement) == (kind, name)]
-            steps = [point["step"] for point in own[0].points]
-            spread(ax, steps, [[point["mean"] for point in run.points] for run in own], name)
+            steps = [point.step for point in own[0].points]
+            spread(ax, steps, [[point.mean for point in run.points] for run in own], name)
         ax.set(title=kind.upper(), xlabel="steps", ylabel="return of the actor")
         ax.legend()
         ax.grid(alpha=0.3)

@@ -12,7 +12,7 @@ import yaml
 
 from latentopt.cli.arguments import arguments_of
 from latentopt.cli.recipes import read_recipe, recipes
-from latentopt.cli.reports import print_attack, print_report, print_skipped
+from latentopt.cli.reports import print_attack, print_refined, print_report, print_skipped, print_trained
 from latentopt.cli.said import one_line
 from latentopt.errors import InputError, LatentOptError
 from latentopt.version import __version__
@@ -26,6 +26,8 @@ commands:
   reconstruct                find the latents whose images explain your targets
   diagnose                   tell why images are not reconstructed: the optimiser's fault, or the generator's
   attack                     find small changes of images that a classifier gets wrong
+  refine                     play an agent's episodes with actions that its critic finds better, and without
+  train-rl RECIPE            train TD3 or DDPG agents that explore from refined actions
   run RECIPE                 do the job that a recipe describes; any field can be overridden (--steps 100)
   train RECIPE               train a generator or a classifier and export it as a model
   recipes list | show NAME | copy NAME FILE
@@ -54,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(words)
-    except LatentOptError as error:
+    except (LatentOptError, ImportError) as error:
         print(f"latentopt: error: {one_line(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # whoever read what is printed has gone: `| head`
@@ -73,7 +75,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
-    only_general = words[:1] not in (["reconstruct"], ["diagnose"], ["attack"]) and words[1:2] in (["-h"], ["--help"])
+    only_general = words[:1] not in (["reconstruct"], ["diagnose"], ["attack"], ["refine"]) and words[1:2] in (
+        ["-h"],
+        ["--help"],
+    )
     if not words or words[0] in ("-h", "--help", "help") or only_general:
         print(HELP, end="")
         return 0
@@ -85,7 +90,9 @@ def _dispatch(words: list[str]) -> int:
         "reconstruct": _reconstruct,
         "diagnose": _diagnose,
         "attack": _attack,
+        "refine": _refine,
         "train": _train,
+        "train-rl": _train_rl,
         "run": _run,
         "recipes": recipes,
         "models": _models,
@@ -129,15 +136,37 @@ def _attack(words: list[str], recipe: dict[str, Any] | None = None) -> int:
     return 0
 
 
+def _refine(words: list[str]) -> int:
+    from latentopt.jobs.refine import refine
+
+    print_refined(refine(**arguments_of("refine", refine, words, None)[0]))
+    return 0
+
+
+def _train_rl(words: list[str], recipe: dict[str, Any] | None = None) -> int:
+    from latentopt.jobs.train_rl import train_rl
+
+    if recipe is None:
+        recipe, words = _recipe_of("train-rl", words)
+    print_trained(train_rl(**arguments_of("train-rl", train_rl, words, recipe)[0]))
+    return 0
+
+
+def _recipe_of(job: str, words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The recipe of a job that a command line begins with, and the other words."""
+    if not words or words[0].startswith("-"):
+        raise InputError(job, "a recipe's name or file first", " ".join(words) or "nothing")
+    recipe = read_recipe(words[0])
+    if recipe.get("job") != job:
+        raise InputError("job", job, repr(recipe.get("job")))
+    return recipe, words[1:]
+
+
 def _train(words: list[str], recipe: dict[str, Any] | None = None) -> int:
     from latentopt.jobs.train import train
 
     if recipe is None:
-        if not words or words[0].startswith("-"):
-            raise InputError("train", "a recipe's name or file first", " ".join(words) or "nothing")
-        recipe, words = read_recipe(words[0]), words[1:]
-        if recipe.get("job") != "train":
-            raise InputError("job", "train", repr(recipe.get("job")))
+        recipe, words = _recipe_of("train", words)
     arguments, plain = arguments_of("train", train, words, recipe, skip=["architecture"])
     folder = train(**arguments, architecture=plain["module"]["init_args"])
     print(f"{folder}: {json.dumps(yaml.safe_load((folder / 'card.yaml').read_text())['quality'])}")
@@ -149,7 +178,7 @@ def _run(words: list[str]) -> int:
         raise InputError("run", "a recipe's name or file first", " ".join(words) or "nothing")
     recipe = read_recipe(words[0])
     jobs: dict[str, Callable[[list[str], dict[str, Any]], int]]
-    jobs = {"reconstruct": _reconstruct, "attack": _attack, "train": _train}
+    jobs = {"reconstruct": _reconstruct, "attack": _attack, "train": _train, "train-rl": _train_rl}
     job = recipe.get("job")
     if not isinstance(job, str) or job not in jobs:
         raise InputError(f"{words[0]}: job", f"one of {', '.join(jobs)}", repr(job))
@@ -178,6 +207,8 @@ def _bench(words: list[str]) -> int:
     from latentopt.bench.norms import norms
     from latentopt.bench.random_nets import random_nets
     from latentopt.bench.reconstruct import reconstruct
+    from latentopt.bench.returns import returns
+    from latentopt.bench.train_rl import train_rl
 
     benchmarks: dict[str, Callable[..., Any]] = {
         "random-nets": random_nets,
@@ -187,6 +218,8 @@ def _bench(words: list[str]) -> int:
         "compressed-sensing": compressed_sensing,
         "reconstruct": reconstruct,
         "actions": actions,
+        "returns": returns,
+        "train-rl": train_rl,
     }
     if not words or words[0] not in benchmarks:
         raise InputError("bench", f"one of {', '.join(benchmarks)} first", " ".join(words) or "nothing")

@@ -49,3 +49,34 @@ def print_attack(report: Any, most: int = 20) -> None:
     print(f"{len(report.rows)} done{left_out}, {report.seconds:.1f} s")
     for file in report.files:
         print(f"  {file}")
+
+
+def print_refined(report: Any) -> None:
+    """The table of episodes, the mean change, its cost, and what was written."""
+    columns = {"seed": "d", "plain": ".1f", "refined": ".1f", "difference": ".1f", "gain": ".3f", "steps": "d"}
+    columns["refined_steps"] = "d"
+    _print_rows(report.rows, columns)
+    gain = sum(row["gain"] for row in report.rows) / len(report.rows)
+    print(f"return {report.difference:+.1f} +- {report.error:.1f} in {len(report.rows)} episodes, ", end="")
+    print(f"Q {gain:+.3f} a step, {report.milliseconds:.2f} ms of CPU an action, {report.seconds:.1f} s")
+    _print_files(report)
+
+
+def print_trained(report: Any) -> None:
+    """The table of agents, and what was written."""
+    _print_rows(
+        report.rows, {"seed": "d", "end": ".1f", "whole": ".1f", "best": ".1f", "gain": ".3f", "seconds": ".1f"}
+    )
+    print(f"{len(report.rows)} agents, {report.seconds:.1f} s")
+    _print_files(report)
+
+
+def _print_rows(rows: list[dict[str, Any]], columns: dict[str, str]) -> None:
+    print("".join(f"{name:>14s}" for name in columns))
+    for row in rows:
+        print("".join(f"{row[name]:>14{form}}" for name, form in columns.items()))
+
+
+def _print_files(report: Any) -> None:
+    for file in report.files:
+        print(f"  {file}")

@@ -56,6 +56,8 @@ def short_names(job: str) -> dict[str, dict[str, Any]]:
     if job == "attack":  # names that say how many steps there are stay names
         attacks = {name: describe(preset()) for name, preset in ATTACKS.items()}
         return {"optimizer": {"portfolio": "portfolio", **attacks, "fgsm": "fgsm"}}
+    if job in ("refine", "train-rl"):  # where a name has step sizes of its own
+        return {}
     return {
         "optimizer": {name: describe(preset()) for name, preset in NAMED.items()},
         "operator": _classes(Operator),

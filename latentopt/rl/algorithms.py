@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from latentopt.errors import InputError, positive
-from latentopt.optimizers import Optimizer
-from latentopt.rl.critics import Reduce
+from latentopt.errors import InputError
 from latentopt.rl.extra import missing
-from latentopt.rl.refine import Refiner
+from latentopt.rl.refinement import Refinement
 
 try:
     from gymnasium import spaces
@@ -22,44 +19,6 @@ try:
     from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 except ModuleNotFoundError as error:
     raise missing(error) from error
-
-Self_ = TypeVar("Self_", bound="RefinesActions")
-
-
-@dataclass(frozen=True)
-class Refinement:
-    """How often and how an agent's actions are refined while it learns.
-
-    Args:
-        epsilon: probability, in [0, 1], that an action is refined; drawn for each environment at each step.
-        optimizer: as for `refine_action`.
-        steps: of the optimizer.
-        box: how far an action may move, in units of half the range of actions.
-        critic: of several critics, which counts.
-        restarts: as for `refine_action`.
-    """
-
-    epsilon: float = 0.5
-    optimizer: Optimizer | str = "gd"
-    steps: int = 20
-    box: float = 0.25
-    critic: Reduce = "min"
-    restarts: int | None = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.epsilon, int | float) or isinstance(self.epsilon, bool) or not 0 <= self.epsilon <= 1:
-            raise InputError("epsilon", "a number in [0, 1]", repr(self.epsilon))
-        positive("steps", self.steps, integer=True)
-        positive("box", self.box)
-
-    @classmethod
-    def paper(cls, optimizer: str = "adr-gd-paper", epsilon: float = 0.5) -> Refinement:
-        """Table 2's settings for DDPG and TD3: 100 steps on the first critic, within 1 of the actor."""
-        return cls(epsilon, optimizer, steps=100, box=1.0, critic="first")
-
-    def refiner(self, critic: Any, low: Any = None, high: Any = None) -> Refiner:
-        """What refines the actions of one critic."""
-        return Refiner(critic, low, high, self.box, self.optimizer, self.steps, self.critic, self.restarts)
 
 
 class RefinesActions(OffPolicyAlgorithm):

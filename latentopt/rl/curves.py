@@ -4,9 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+
+class Point(NamedTuple):
+    """A learning curve at one step."""
+
+    step: int  # of the environment
+    mean: float  # return of the actor alone, over the episodes
+    low: float  # worst of them
+    high: float  # best
+    gain: float  # mean gain in Q of the actions refined since the point before; NaN if there were none
+    seconds: float  # CPU time of training so far, without evaluation
+
+
+def final(points: Sequence[Point], share: float = 0.2) -> float:
+    """The mean return over the last ``share`` of a curve, its last point at least."""
+    last = max(1, int(share * len(points)))
+    return float(np.mean([point.mean for point in points[-last:]]))
+
+
+def whole(points: Sequence[Point]) -> float:
+    """The mean return over a curve, without its first point, where nothing has been learned."""
+    return float(np.mean([point.mean for point in points[1:]]))
+
+
+def mean_gain(points: Sequence[Point]) -> float:
+    """The mean over a curve of the gain in Q; NaN if nothing was refined."""
+    gains = [point.gain for point in points if not np.isnan(point.gain)]
+    return float(np.mean(gains)) if gains else float("nan")
 
 
 def spread(axes: Any, steps: Sequence[float], curves: Sequence[Sequence[float]], label: str) -> None:

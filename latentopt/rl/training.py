@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.rl.agents import environment
-from latentopt.rl.algorithms import RefinedDDPG, RefinedTD3, Refinement, RefinesActions
+from latentopt.rl.algorithms import RefinedDDPG, RefinedTD3, RefinesActions
+from latentopt.rl.curves import Point
 from latentopt.rl.episodes import episodes
 from latentopt.rl.extra import missing
+from latentopt.rl.refinement import Refinement
 
 try:
     from stable_baselines3.common.callbacks import BaseCallback
@@ -25,17 +27,6 @@ except ModuleNotFoundError as error:
 
 Algorithm = Literal["td3", "ddpg"]
 ALGORITHMS: dict[str, type[RefinesActions]] = {"td3": RefinedTD3, "ddpg": RefinedDDPG}
-
-
-class Point(NamedTuple):
-    """A learning curve at one step."""
-
-    step: int  # of the environment
-    mean: float  # return of the actor alone, over the episodes
-    low: float  # worst of them
-    high: float  # best
-    gain: float  # mean gain in Q of the actions refined since the point before; NaN if there were none
-    seconds: float  # CPU time of training so far, without evaluation
 
 
 @dataclass(frozen=True)
@@ -160,13 +151,3 @@ class Curve(BaseCallback):
 
     def _act(self, observations: NDArray[Any], running: NDArray[Any]) -> NDArray[Any]:
         return self.model.predict(observations, deterministic=True)[0]  # pyright: ignore[reportArgumentType]
-
-
-def final(points: Sequence[Point], share: float = 0.2) -> float:
-    """The mean return over the last ``share`` of a curve, its last point at least."""
-    last = max(1, round(share * len(points)))
-    return float(np.mean([point.mean for point in points[-last:]]))
-
-
-def as_rows(points: Sequence[Point]) -> list[dict[str, Any]]:
-    return [point._asdict() for point in points]

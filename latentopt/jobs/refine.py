@@ -1,0 +1,137 @@
+"""The job that plays an agent's episodes with and without refined actions."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from latentopt.errors import InputError, nonnegative, positive
+from latentopt.jobs.episode_pictures import film
+from latentopt.jobs.pictures import save_gif
+from latentopt.jobs.specs import describe
+from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store
+from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode
+from latentopt.optimizers import Optimizer
+from latentopt.rl.agents import environment
+from latentopt.rl.players import Played, Player, load_player, play
+from latentopt.rl.refine import Refiner
+
+
+@dataclass(frozen=True)
+class Report:
+    """What refinement changed."""
+
+    rows: list[dict[str, Any]]  # of the table of results, an episode each
+    difference: float  # mean of the returns, refined minus plain
+    error: float  # its standard error; NaN of a single episode
+    milliseconds: float  # CPU time of refining one action
+    files: list[Path]
+    seconds: float
+
+
+def refine(
+    agent: str,
+    env: str,
+    box: float = 0.25,
+    optimizer: Optimizer | str = "adam",
+    refine_steps: int = 20,
+    critic: Literal["min", "first"] = "min",
+    restarts: int | None = None,
+    episodes: int = 10,
+    seed: int = 0,
+    gif: bool = True,
+    out: str = "runs/refine",
+    wandb: Mode = "offline",
+) -> Report:
+    """Play an agent's episodes with every action refined, and with none, on the same seeds.
+
+    Args:
+        agent: a .safetensors file with actor and critics, or a .zip file that stable-baselines3 saved (TD3, DDPG, SAC,
+            TQC). A zip file can run any code when it is loaded: trust where it comes from.
+        env: a gymnasium environment's name.
+        box: how far an action may move, in units of half the range.
+        optimizer: gd, adam, adr-gd, cem, ... as for `refine_action`, or a class path.
+        refine_steps: of the optimizer.
+        critic: min or first of the critics.
+        restarts: of each action; default the method's.
+        episodes: so many, of seeds from `seed` on.
+        seed: of the first episode.
+        gif: film the first episode, plain and refined side by side.
+        out: folder for the results; of a job that is done the same command shows them again.
+        wandb: online, offline or disabled; everything is on disk in any case.
+    """
+    recipe = {"job": "refine", **describe(locals())}
+    begun = time.perf_counter()
+    positive("episodes", episodes, integer=True)
+    nonnegative("seed", seed, integer=True)
+    check_mode(wandb)
+    if not Path(agent).is_file():
+        raise InputError("agent", "a file", repr(agent))
+    environments = [environment(env) for _ in range(episodes)]
+    player = load_player(agent, environments[0])
+    refiner = Refiner(player.critic, -1.0, 1.0, box, optimizer, refine_steps, critic, restarts)
+    store = Store(Path(out), recipe, {"agent_held": _digest(Path(agent))}, "returns")
+    store.open()
+    fresh = not store.done()
+    tracker = Tracker(store.folder, wandb if fresh else "disabled", recipe, "refine")
+    if fresh:
+        seeds = [seed + at for at in range(episodes)]
+        plain, refined = (play(player, environments, seeds, how) for how in (None, refiner))
+        store.add(_shard(seeds, plain, refined))
+        for at, row in enumerate(store.rows()):
+            shown = {"metric/return": row["refined"], "metric/plain": row["plain"], "refine/gain": row["gain"]}
+            tracker.log(at, {"seed": row["seed"], **shown})
+        tracker.flush()
+    rows = store.finish([])
+    files = [store.folder / name for name in (RESULTS, METRICS, RECIPE)]
+    if gif and fresh:
+        files += _filmed(store.folder / "episode.gif", player, env, seed, refiner)
+    change = np.array([row["difference"] for row in rows])
+    error = float(change.std(ddof=1) / len(change) ** 0.5) if len(change) > 1 else float("nan")
+    best = {"difference": float(change.mean()), "error": error, "gain": float(np.mean([row["gain"] for row in rows]))}
+    files = [file for file in files if file.exists()]
+    files += tracker.finish(rows, best, files)
+    return Report(rows, best["difference"], error, rows[0]["milliseconds"], files, time.perf_counter() - begun)
+
+
+def _digest(path: Path) -> str:
+    from hashlib import sha256
+
+    return sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _shard(seeds: list[int], plain: Played, refined: Played) -> Shard:
+    each = 1e3 * refined.seconds / int(refined.steps.sum())
+    rows = [
+        {
+            "seed": seed,
+            "plain": float(plain.returns[at]),
+            "refined": float(refined.returns[at]),
+            "difference": float(refined.returns[at] - plain.returns[at]),
+            "gain": float(refined.gains[at]),
+            "steps": int(plain.steps[at]),
+            "refined_steps": int(refined.steps[at]),
+            "milliseconds": each,
+        }
+        for at, seed in enumerate(seeds)
+    ]
+    returns = torch.from_numpy(np.stack([plain.returns, refined.returns], 1))
+    return Shard([f"seed {seed}" for seed in seeds], rows, {"index": torch.arange(len(seeds)), "returns": returns})
+
+
+def _filmed(path: Path, player: Player, env: str, seed: int, refiner: Refiner) -> list[Path]:
+    """The GIF, where the environment can be rendered; else a line that says why not."""
+    try:
+        frames = film(player, env, seed, [None, refiner])
+    except Exception as error:  # whatever a renderer needs: a display, a driver, a package
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        print(f"latentopt: warning: {env} cannot be rendered here ({first}); no GIF", file=sys.stderr)
+        return []
+    save_gif(path, frames, milliseconds=40)
+    return [path]
