@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +19,11 @@ def sample_norm(x: Tensor) -> Tensor:
 
 
 def unit(x: Tensor) -> Tensor:
-    """Each sample divided by its Euclidean norm; zero stays zero."""
+    """Each sample divided by its Euclidean norm; zero stays zero. Also of NumPy's arrays (B, n)."""
+    if not isinstance(x, Tensor):
+        least = np.finfo(x.dtype).tiny
+        x = x / np.maximum(np.abs(x).max(1, keepdims=True), least)
+        return x / np.maximum((x * x).sum(1, keepdims=True) ** 0.5, least)
     tiny = torch.finfo(x.dtype).tiny
     x = x / per_sample(x.abs().reshape(len(x), -1).amax(1), x).clamp_min(tiny)  # small numbers' squares would be 0
     return x / per_sample(sample_norm(x), x).clamp_min(tiny)

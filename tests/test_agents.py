@@ -13,6 +13,7 @@ from nets import near, randn, refuses
 from safetensors.torch import save_file
 from torch import Tensor
 
+from latentopt.errors import InputError
 from latentopt.rl.agents import environment, load_agent
 from latentopt.rl.chains import chains
 from latentopt.rl.refine import Refiner, refine_action
@@ -144,7 +145,7 @@ def test_an_agent_returns_what_was_measured(file):
         pytest.skip("needs LATENTOPT_DATA")
     try:
         env = environment(name)
-    except ImportError as error:
+    except InputError as error:
         pytest.skip(str(error))
     agent = load_agent(path)
     mean = np.mean([episode(agent, env, seed).total for seed in range(3)])

@@ -46,7 +46,8 @@ class Opaque(nn.Module):
         self.twins = twins
 
     def forward(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.twins(observations, actions))  # a tracer cannot know how many
+        assert len(observations) == len(actions)  # which a tracer cannot know
+        return self.twins(observations, actions)
 
 
 def soft_min(values: Tensor) -> Tensor:
@@ -113,6 +114,8 @@ def test_folding_drops_units():
 
 METHODS: dict[str, Optimizer] = {
     **{name: method(name).optimizer for name in ACTIONS},
+    "raw gd": lo.GD(lr=0.2),
+    "clipped gd": lo.GD(lr=0.2, clip=0.1),
     **{name: named(name) for name in ("pgd", "momentum", "lbfgs", "cma-es")},
 }
 

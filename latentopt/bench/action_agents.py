@@ -42,8 +42,7 @@ def states(name: str, count: int, seed: int) -> States:
     """``count`` states of the agent's episodes of seeds from ``seed`` on.
 
     Raises:
-        InputError: LATENTOPT_DATA has no such agent.
-        ImportError: the environment is not installed.
+        InputError: LATENTOPT_DATA has no such agent, or its environment is not installed.
     """
     file, env = AGENTS[name]
     if not (data_root() / file).is_file():

@@ -110,7 +110,8 @@ def _cells(
     met: States, methods: Mapping[str, Method], critic: Critic, box: float, milliseconds: float, seed: int, tune: bool
 ) -> Iterator[Cell]:
     if not tune and CONTROL in methods:
-        yield _cell(met, "as printed: lr .2, 100 steps", GD(lr=0.2), 1, critic, box, PRINTED, seed)
+        reference = GD(lr=0.2, normalize=True)
+        yield _cell(met, "reference: lr .2, 100 steps", reference, 1, critic, box, PRINTED, seed)
     for name, method in methods.items():
         for size in (method.sizes or (None,)) if tune else (None,):
             optimizer = method.at(name, critic, box, size)

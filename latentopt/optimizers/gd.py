@@ -41,7 +41,7 @@ class GD(Descent):
 
     @property
     def arithmetic(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return not self.normalize and self.clip is None
+        return self.clip is None
 
     def init(self, problem: Problem, x: Tensor) -> GDState:
         return GDState(0)

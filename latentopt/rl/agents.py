@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,21 +150,18 @@ def environment(name: str) -> gymnasium.Env[Any, Any]:
     """A gymnasium environment by name.
 
     Raises:
-        ImportError: gymnasium, or what this environment needs, is not installed.
-        InputError: there is none of this name.
+        InputError: there is none of this name, or what it needs is not installed.
     """
     try:
         import gymnasium
         from gymnasium.error import DependencyNotInstalled, Error
     except ImportError as error:
-        raise ImportError(f"environments need gymnasium: {INSTALL}") from error
-    import warnings
-
+        raise InputError("environment", f"gymnasium ({INSTALL})", "none installed") from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # agents of earlier versions keep theirs
             return gymnasium.make(name)
     except DependencyNotInstalled as error:
-        raise ImportError(f"{name} needs more: {INSTALL}") from error
+        raise InputError(name, f"an environment that is installed ({INSTALL})", str(error).splitlines()[0]) from error
     except Error as error:
         raise InputError("environment", "the name of a gymnasium environment", f"{name!r} ({error})") from error

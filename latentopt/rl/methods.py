@@ -18,9 +18,9 @@ class Method:
 
 
 ACTIONS: dict[str, Callable[[], Method]] = {
-    "gd": lambda: Method(GD(lr=0.2)),
+    "gd": lambda: Method(GD(lr=0.3, normalize=True, schedule="linear")),
     "adam": lambda: Method(Adam(lr=0.1)),
-    "adr-gd": lambda: Method(ADRGD(SoftGates(), Adam(lr=0.1))),
+    "adr-gd": lambda: Method(ADRGD(SoftGates(tau=0.05), Adam(lr=0.1))),
     "adr-gd-paper": lambda: Method(
         ADRGD.paper(a_x=0.2, beta0=0.5, a_eta=0.1, a_beta=0.01, r=0.05, delta=1e-3, delta_beta=0.1, T_p=10)
     ),
