@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from latentopt import callbacks, gates, metrics, objectives, operators, priors
 from latentopt.errors import InputError, LatentOptError
 from latentopt.generators import Generator
@@ -30,7 +32,9 @@ from latentopt.optimizers import (
 )
 from latentopt.problem import Problem
 from latentopt.result import Result, Status
+from latentopt.rl.policies import RefinedPolicy
 from latentopt.rl.refine import Refined, Refiner, refine_action
+from latentopt.rl.refinement import Refinement
 from latentopt.solve import solve
 from latentopt.tasks.adversarial import Adversarial, AttackWarning
 from latentopt.tasks.attack import attack
@@ -44,6 +48,9 @@ from latentopt.tasks.reconstruct import Reconstruction
 from latentopt.tasks.stages import Portfolio, Stage
 from latentopt.version import __version__
 from latentopt.zoo.cards import load
+
+if TYPE_CHECKING:
+    from latentopt.rl.algorithms import RefinedDDPG, RefinedTD3
 
 __all__ = [
     "ADRGD",
@@ -75,6 +82,10 @@ __all__ = [
     "RandomShooting",
     "Reconstruction",
     "Refined",
+    "RefinedDDPG",
+    "RefinedPolicy",
+    "RefinedTD3",
+    "Refinement",
     "Refiner",
     "Result",
     "SoftGates",
@@ -99,3 +110,11 @@ __all__ = [
     "save_png",
     "solve",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("RefinedDDPG", "RefinedTD3"):  # they need stable-baselines3
+        from latentopt.rl import algorithms
+
+        return getattr(algorithms, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
