@@ -38,7 +38,7 @@ class Corridor(gymnasium.Env):
     action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
 
     def reset(self, *, seed=None, options=None):
-        self.left = seed
+        self.left = seed or 0
         return np.array([self.left], np.float32), {}
 
     def step(self, action):

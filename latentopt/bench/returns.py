@@ -142,8 +142,8 @@ def _cells(
 
         path = folder / f"{name}-{method}-{critic}-{box:g}-{seeds[0]}.json"
         found = kept(path, settings, played)
-        arrays = (np.array(found[key]) for key in ("returns", "steps", "gains"))
-        cells.append(Cell(name, method, critic, box, Played(*arrays, found["seconds"])))
+        total, count, gains = (np.array(found[key]) for key in ("returns", "steps", "gains"))
+        cells.append(Cell(name, method, critic, box, Played(total, count, gains, found["seconds"])))
     return cells
 
 

@@ -32,9 +32,9 @@ def episodes(environments: Sequence[gymnasium.Env[Any, Any]], seeds: Sequence[in
     returns, steps = np.zeros(len(met)), np.zeros(len(met), dtype=np.int64)
     running = np.arange(len(met))
     while len(running):
-        actions = act(np.stack([met[at] for at in running]), running)
+        actions = act(np.stack([met[at] for at in running.tolist()]), running)
         over = np.zeros(len(running), dtype=bool)
-        for row, (at, action) in enumerate(zip(running, actions, strict=True)):
+        for row, (at, action) in enumerate(zip(running.tolist(), actions, strict=True)):
             met[at], reward, ended, cut, _ = environments[at].step(action)
             returns[at] += float(reward)
             steps[at] += 1
