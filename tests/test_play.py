@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from files import DATA, call, contents
+from files import DATA, ROOT, call, contents
 from nets import refuses
 from safetensors.torch import save_file
 from torch import nn
@@ -17,6 +17,8 @@ from latentopt.bench.kept import kept  # noqa: E402
 from latentopt.bench.returns import returns  # noqa: E402
 from latentopt.bench.statistics import bootstrap  # noqa: E402
 from latentopt.bench.train_rl import train_rl as bench_train_rl  # noqa: E402
+from latentopt.cli.arguments import arguments_of  # noqa: E402
+from latentopt.cli.recipes import read_recipe  # noqa: E402
 from latentopt.jobs.refine import refine  # noqa: E402
 from latentopt.jobs.train_rl import train_rl  # noqa: E402
 from latentopt.rl.agents import environment  # noqa: E402
@@ -24,6 +26,7 @@ from latentopt.rl.curves import Point, final, mean_gain, whole  # noqa: E402
 from latentopt.rl.episodes import episodes  # noqa: E402
 from latentopt.rl.players import load_player, play  # noqa: E402
 from latentopt.rl.refine import Refiner  # noqa: E402
+from latentopt.rl.refinement import Refinement  # noqa: E402
 from latentopt.rl.training import Training, train_agent  # noqa: E402
 
 PENDULUM = "Pendulum-v1"
@@ -213,6 +216,16 @@ def test_refine_on_the_command_line(capsys, tmp_path, agent):
     assert not (tmp_path / "new").exists()
 
 
+def test_a_smooth_critic_has_no_gates_to_drive(tmp_path):
+    from latentopt.errors import InputError
+
+    model = sb3.TD3("MlpPolicy", PENDULUM, policy_kwargs={"net_arch": [8], "activation_fn": nn.Tanh}, device="cpu")
+    model.save(tmp_path / "smooth.zip")
+    with pytest.raises(InputError, match=r"ReLU|gates|piecewise"):
+        refine(str(tmp_path / "smooth.zip"), PENDULUM, optimizer="adr-gd", out=str(tmp_path / "out"), wandb="disabled")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_film_of_an_episode(tmp_path, agent):
     pytest.importorskip("pygame")
     from PIL import Image
@@ -273,3 +286,39 @@ def test_bench_returns(tmp_path):
         returns(boxes="a", out=str(tmp_path / "other"))
     with refuses("agents"):
         returns(agents="ant", out=str(tmp_path / "other"))
+
+
+def train_rl_recipes() -> list[str]:
+    return [path.stem for path in sorted((ROOT / "recipes").glob("*.yaml")) if "\njob: train-rl\n" in path.read_text()]
+
+
+@pytest.mark.parametrize("name", train_rl_recipes())
+def test_recipes_of_training(name):
+    arguments, _ = arguments_of("train-rl", train_rl, [], read_recipe(name))
+    assert arguments["out"] == f"runs/{name}"
+    assert arguments["algorithm"] in name
+    if name.startswith("pendulum"):
+        assert (arguments["steps"], arguments["seeds"]) == (20_000, 5)
+    else:
+        paper = Refinement.paper()
+        refinement = Refinement(*(arguments[key] for key in ("epsilon", "optimizer", "refine_steps", "box", "critic")))
+        assert refinement == paper
+
+
+def test_a_recipe_is_trained(capsys, tmp_path):
+    words = ["--steps", "30", "--seeds", "1", "--hidden", "[4,4]", "--every", "30", "--episodes", "1"]
+    out = tmp_path / "out"
+    said = call(capsys, "train-rl", "pendulum-ddpg-adr-gd", *words, "--out", out, "--wandb", "disabled")
+    assert (said.code, "1 agents" in said.out) == (0, True)
+    said = call(capsys, "train-rl", "digits")
+    assert (said.code, "train-rl" in said.err) == (2, True)
+
+
+def test_what_is_said_without_the_extra(monkeypatch):
+    import importlib
+    import sys
+
+    monkeypatch.setitem(sys.modules, "stable_baselines3", None)
+    monkeypatch.delitem(sys.modules, "latentopt.rl.algorithms")
+    with pytest.raises(ImportError, match=r"stable_baselines3.*pip install 'latentopt\[rl\]'"):
+        importlib.import_module("latentopt.rl.algorithms")

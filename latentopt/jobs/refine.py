@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.jobs.episode_pictures import film
@@ -76,13 +77,15 @@ def refine(
     environments = [environment(env) for _ in range(episodes)]
     player = load_player(agent, environments[0])
     refiner = Refiner(player.critic, -1.0, 1.0, box, optimizer, refine_steps, critic, restarts)
+    _rehearse(player, environments[0], seed, refiner)
     store = Store(Path(out), recipe, {"agent_held": _digest(Path(agent))}, "returns")
     store.open()
     fresh = not store.done()
     tracker = Tracker(store.folder, wandb if fresh else "disabled", recipe, "refine")
     if fresh:
         seeds = [seed + at for at in range(episodes)]
-        plain, refined = (play(player, environments, seeds, how) for how in (None, refiner))
+        with tqdm(unit="step", desc="refine") as bar:
+            plain, refined = (play(player, environments, seeds, how, bar.update) for how in (None, refiner))
         store.add(_shard(seeds, plain, refined))
         for at, row in enumerate(store.rows()):
             shown = {"metric/return": row["refined"], "metric/plain": row["plain"], "refine/gain": row["gain"]}
@@ -98,6 +101,12 @@ def refine(
     files = [file for file in files if file.exists()]
     files += tracker.finish(rows, best, files)
     return Report(rows, best["difference"], error, rows[0]["milliseconds"], files, time.perf_counter() - begun)
+
+
+def _rehearse(player: Player, environment: Any, seed: int, refiner: Refiner) -> None:
+    """One action, so that what is wrong with the settings is known before anything is written."""
+    observations = np.asarray(environment.reset(seed=seed)[0])[None]
+    refiner(observations, player.actor(observations))
 
 
 def _digest(path: Path) -> str:

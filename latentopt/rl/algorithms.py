@@ -40,12 +40,12 @@ class RefinesActions(OffPolicyAlgorithm):
         super().__init__(policy, env, *args, **kwargs)
 
     def _setup_model(self) -> None:
-        super()._setup_model()
         if not isinstance(self.observation_space, spaces.Box):
             kind = type(self.observation_space).__name__
             raise InputError("env", "observations that are arrays (a Box space)", f"a {kind} space")
         if not isinstance(self.refinement, Refinement):
             raise InputError("refinement", "a Refinement", repr(self.refinement))
+        super()._setup_model()
         critic: Any = self.critic  # pyright: ignore[reportAttributeAccessIssue]
         self.refiner = self.refinement.refiner(critic, -1.0, 1.0)
         if not hasattr(self, "refine_rng"):

@@ -91,7 +91,11 @@ class Played(NamedTuple):
 
 
 def play(
-    player: Player, environments: Sequence[gymnasium.Env[Any, Any]], seeds: Sequence[int], refiner: Refiner | None
+    player: Player,
+    environments: Sequence[gymnasium.Env[Any, Any]],
+    seeds: Sequence[int],
+    refiner: Refiner | None,
+    tell: Callable[[int], object] = lambda running: None,
 ) -> Played:
     """One episode of each environment, with every action refined, or none.
 
@@ -100,11 +104,13 @@ def play(
         environments: one for each seed.
         seeds: that they are reset with.
         refiner: of the player's critic, for actions in [-1, 1].
+        tell: called at every step with the number of episodes that still run.
     """
     gains, spent, step = np.zeros(len(seeds)), 0.0, 0
 
     def act(observations: Array, running: Array) -> Array:
         nonlocal spent, step
+        tell(len(running))
         scaled = player.actor(observations)
         if refiner is not None:
             begun = time.process_time()
