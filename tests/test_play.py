@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -322,3 +323,12 @@ def test_what_is_said_without_the_extra(monkeypatch):
     monkeypatch.delitem(sys.modules, "latentopt.rl.algorithms")
     with pytest.raises(ImportError, match=r"stable_baselines3.*pip install 'latentopt\[rl\]'"):
         importlib.import_module("latentopt.rl.algorithms")
+
+
+def test_the_python_of_the_page_on_agents_runs_as_it_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs/agents.md").read_text(encoding="utf-8"), re.DOTALL):
+        exec(block, names)
+    assert (names["gain"] >= 0).all()
+    assert names["agent"].refinement == Refinement(epsilon=0.5)
