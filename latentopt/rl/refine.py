@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from latentopt.errors import InputError, positive
 from latentopt.networks import frozen, require_eval
@@ -21,6 +21,7 @@ from latentopt.rl.closed_form import ClosedForm
 from latentopt.rl.critics import Reduce, check_reduce, critic_of, is_sb3, like, stacked
 from latentopt.rl.methods import method
 from latentopt.rl.problem import ActionProblem, ActionValues, Around, Worst
+from latentopt.sets import Box
 from latentopt.solve import solve
 
 Array = NDArray[Any]
@@ -83,20 +84,24 @@ class Refiner:
         a = inside(a, low, high)
         middle, half = (low + high) / 2, (high - low) / 2
         u = (a - middle) / half
-        feasible = Around(np.maximum(u - self.box, -1), np.minimum(u + self.box, 1))
+        box = np.maximum(u - self.box, -1), np.minimum(u + self.box, 1)
         inner = (np.zeros_like(half), np.ones_like(half)) if is_sb3(self.network) else (middle, half)
-        network = ActionValues(self._values, torch.from_numpy(s), *map(torch.from_numpy, inner))
-        start, least = torch.from_numpy(u), 0.0
-        if self.layers and fits(self.layers, s, a):
-            problem = ActionProblem(ClosedForm.of(self.layers, self.critic, s, *inner), network, feasible, start)
+        closed = bool(self.layers) and fits(self.layers, s, a)
+        device = "cpu" if closed else _device(self.network, actions)
+        tensors = (torch.from_numpy(each).to(device) for each in (s, *inner))
+        network, start, least = ActionValues(self._values, *tensors), torch.from_numpy(u).to(device), 0.0
+        if self.layers and closed:
+            form = ClosedForm.of(self.layers, self.critic, s, *inner)
+            problem = ActionProblem(form, network, Around(*box), start)
             if len(u) == self.starts == 1 and not callable(self.critic) and self.steps >= WORTH_FOLDING:
                 problem.fold()
             found = descend(problem, self.method, start, self.steps, self.starts, seed)
             least = 16 * np.finfo(u.dtype).eps  # what rounding may pretend
         else:
+            feasible = Box(*(torch.from_numpy(bound).to(device) for bound in box))
             problem = Problem(network, Worst(self.critic), u.shape[1:], len(u), feasible, like=start)
             found = self._solved(problem, start, seed)
-        return _refined(found, a, low, high, least)
+        return _refined(found, a, low, high, least, actions.device if isinstance(actions, Tensor) else "cpu")
 
     def _dtype(self) -> np.dtype[Any]:
         weight = self.layers[0][0].weight if self.layers else like(self.network)
@@ -117,10 +122,11 @@ class Refiner:
         """By the loop that everything else goes through."""
         require_eval(self.network)
         with frozen(self.network):
-            first = _critic_called(problem, start)
+            first = _critic_called(problem, start).cpu()
             require_finite(first.numpy())
             result = solve(problem, self.method, steps=self.steps, restarts=self.starts, seed=seed, start=start)
-        return Found(result.x, result.value, first, int(result.forwards.max()) + 1, int(result.backwards.max()))
+        cost = int(result.forwards.max()) + 1, int(result.backwards.max())
+        return Found(result.x.cpu(), result.value.cpu(), first, *cost)
 
 
 def refine_action(
@@ -171,7 +177,14 @@ def refine_action(
     return Refiner(q, low, high, box, optimizer, steps, critic, restarts)(observations, actions, seed)
 
 
-def _refined(found: Found, actions: Array, low: Array, high: Array, least: float) -> Refined:
+def _device(network: Any, actions: Any) -> torch.device | str:
+    """Where the critic computes: a module where it is, a function where its actions are."""
+    if isinstance(network, nn.Module):
+        return like(network).device
+    return actions.device if isinstance(actions, Tensor) else "cpu"
+
+
+def _refined(found: Found, actions: Array, low: Array, high: Array, least: float, device: Any) -> Refined:
     """What was found, where it gains more than ``least`` times Q; else the actor's action."""
     before, after, u = -np.asarray(found.first), -np.asarray(found.value), np.asarray(found.x)
     require_finite(before)
@@ -179,7 +192,8 @@ def _refined(found: Found, actions: Array, low: Array, high: Array, least: float
     reached = np.clip((low + high) / 2 + (high - low) / 2 * u, low, high)
     action, after = np.where(better[:, None], reached, actions), np.where(better, after, before)
     cost = [torch.full((len(u),), count) for count in (found.forwards, found.backwards)]
-    return Refined(torch.from_numpy(action), torch.from_numpy(before), torch.from_numpy(after), *cost)
+    values = [torch.from_numpy(each) for each in (action, before, after)]
+    return Refined(*(each.to(device) for each in (*values, *cost)))
 
 
 def _critic_called(problem: Problem, u: Tensor) -> Tensor:
