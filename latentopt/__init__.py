@@ -32,6 +32,7 @@ from latentopt.optimizers import (
 )
 from latentopt.problem import Problem
 from latentopt.result import Result, Status
+from latentopt.rl.attack_policy import attack_policy
 from latentopt.rl.policies import RefinedPolicy
 from latentopt.rl.refine import Refined, Refiner, refine_action
 from latentopt.rl.refinement import Refinement
@@ -94,6 +95,7 @@ __all__ = [
     "Track",
     "__version__",
     "attack",
+    "attack_policy",
     "callbacks",
     "check_attack",
     "diagnose",

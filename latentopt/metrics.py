@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 from torch import Tensor
 
 from latentopt.errors import InputError
@@ -50,3 +53,15 @@ def wilson(successes: int, count: int) -> tuple[float, float]:
     centre = (rate + spread / 2) / (1 + spread)
     reach = (spread * (rate * (1 - rate) + spread / 4)) ** 0.5 / (1 + spread)
     return max(0.0, centre - reach), min(1.0, centre + reach)
+
+
+def bootstrap(values: Sequence[float] | np.ndarray, draws: int = 10_000, seed: int = 0) -> tuple[float, float]:
+    """The 95 % percentile interval of the mean of independent values, over resamples of them (Efron 1979).
+
+    >>> bootstrap([2.0, 2.0, 2.0])
+    (2.0, 2.0)
+    """
+    array = np.asarray(values, dtype=float)
+    picks = np.random.default_rng(seed).integers(0, len(array), (draws, len(array)))
+    low, high = np.quantile(array[picks].mean(1), (0.025, 0.975))
+    return float(low), float(high)

@@ -21,12 +21,13 @@ SHAPES = {"mnist-vae": (20,), "mnist-dcgan": (64,)}
 GENERATORS = sorted(set(SHAPES) & set(cards.names()))
 LEAST = {"mnist-cnn": (0.985, 0.0), "mnist-cnn-robust": (0.97, 0.85)}  # share right, as they are and under attack
 CLASSIFIERS = list(LEAST)
+POLICIES = ["coinrun-cnn", "fruitbot-cnn"]
 MOST = {"mnist-vae": 0.0060, "mnist-dcgan": 0.0150}  # mean squared error on images that the model has not seen
 
 
 def test_the_shipped_models_are_the_known_ones():
-    assert set(cards.names()) <= {*SHAPES, *CLASSIFIERS}
-    assert {"mnist-vae", *CLASSIFIERS} <= set(cards.names())
+    assert set(cards.names()) <= {*SHAPES, *CLASSIFIERS, *POLICIES}
+    assert {"mnist-vae", *CLASSIFIERS, *POLICIES} <= set(cards.names())
 
 
 @pytest.mark.parametrize("name", GENERATORS)
@@ -47,6 +48,17 @@ def test_a_shipped_model_is_frozen_and_says_the_truth_about_itself(name):
     assert images[:, :, 0].mean() < 0.1
     weights = ROOT / "models" / name / "weights.safetensors"
     assert hashlib.sha256(weights.read_bytes()).hexdigest() == card.weights_sha256
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_shipped_policy_says_how_it_plays(name):
+    policy, card = cards.load_classifier(name), cards.read_card(name)
+    assert isinstance(card, cards.PolicyCard)
+    assert policy.input_shape == (3, 64, 64)
+    assert policy.classes is not None
+    assert policy(torch.rand(2, 3, 64, 64)).shape == (2, len(policy.classes))
+    spread = [card.quality[f"{way}_standard_error"] for way in ("return", "random_return")]
+    assert card.quality["return"] - card.quality["random_return"] > 4 * (spread[0] ** 2 + spread[1] ** 2) ** 0.5
 
 
 @pytest.mark.parametrize("name", GENERATORS)

@@ -15,7 +15,7 @@ from latentopt.bench.action_agents import AGENTS
 from latentopt.bench.choices import chosen, numbers
 from latentopt.bench.kept import kept
 from latentopt.bench.report import Bench, Report, Row, Table, Written
-from latentopt.bench.statistics import Mean, bootstrap, mean_of
+from latentopt.bench.statistics import Mean, bootstrapped, mean_of
 from latentopt.bench.timing import threads as pinned
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.zoo.content import data_root
@@ -149,7 +149,7 @@ def _cells(
 
 def difference(cell: Cell, plain: Cell) -> Mean:
     """What refinement changed in the return, seed by seed."""
-    return bootstrap((cell.played.returns - plain.played.returns).tolist())
+    return bootstrapped((cell.played.returns - plain.played.returns).tolist())
 
 
 def _table(cells: Sequence[Cell]) -> Table:

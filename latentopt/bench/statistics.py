@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from latentopt.errors import InputError
+from latentopt.metrics import bootstrap
 
 TIE = 1e-3
 """Two values are level, and a best known value reached, within this share of it."""
@@ -81,12 +82,7 @@ def signs(ours: Sequence[bool], theirs: Sequence[bool]) -> Signs:
     return Signs(wins, losses, float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0)
 
 
-def bootstrap(values: Sequence[float], draws: int = 10_000, seed: int = 0) -> Mean:
-    """The mean of independent values with its 95 % percentile bootstrap interval (infinite for a single value)."""
-    array = np.asarray(values, dtype=float)
+def bootstrapped(values: Sequence[float]) -> Mean:
+    """The mean of independent values with its 95 % bootstrap interval (infinite for a single value)."""
     found = mean_of(values)
-    if len(array) == 1:
-        return found
-    drawn = np.random.default_rng(seed).integers(len(array), size=(draws, len(array)))
-    low, high = np.quantile(array[drawn].mean(1), [0.025, 0.975])
-    return Mean(found.mean, float(low), float(high), found.error)
+    return found if len(values) == 1 else found._replace(**dict(zip(("low", "high"), bootstrap(values), strict=True)))

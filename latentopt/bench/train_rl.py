@@ -13,7 +13,7 @@ import numpy as np
 from latentopt.bench.choices import chosen, numbers
 from latentopt.bench.kept import kept
 from latentopt.bench.report import Bench, Report, Row, Table, Written
-from latentopt.bench.statistics import bootstrap, mean_of
+from latentopt.bench.statistics import bootstrapped, mean_of
 from latentopt.bench.timing import threads as pinned
 from latentopt.errors import positive
 from latentopt.rl.curves import Point, final, mean_gain, spread, whole
@@ -160,7 +160,7 @@ def _table(kind: str, runs: Sequence[Run]) -> Table:
 
 
 def _difference(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    found = bootstrap(np.subtract(ours, theirs).tolist())
+    found = bootstrapped(np.subtract(ours, theirs).tolist())
     return f"{found.mean:+.1f} [{found.low:.1f}, {found.high:.1f}]"
 
 

@@ -6,13 +6,22 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from latentopt.cli.arguments import arguments_of
 from latentopt.cli.recipes import read_recipe, recipes
-from latentopt.cli.reports import print_attack, print_refined, print_report, print_skipped, print_trained
+from latentopt.cli.reports import (
+    print_attack,
+    print_policy,
+    print_refined,
+    print_report,
+    print_skipped,
+    print_trained,
+)
 from latentopt.cli.said import one_line
 from latentopt.errors import InputError, LatentOptError
 from latentopt.version import __version__
@@ -26,14 +35,15 @@ commands:
   reconstruct                find the latents whose images explain your targets
   diagnose                   tell why images are not reconstructed: the optimiser's fault, or the generator's
   attack                     find small changes of images that a classifier gets wrong
+  attack-policy              find small changes of observations that change what a policy does, and play with them
   refine                     play an agent's episodes with actions that its critic finds better, and without
   train-rl RECIPE            train TD3 or DDPG agents that explore from refined actions
   run RECIPE                 do the job that a recipe describes; any field can be overridden (--steps 100)
-  train RECIPE               train a generator or a classifier and export it as a model
+  train RECIPE               train a generator, a classifier or a policy and export it as a model
   recipes list | show NAME | copy NAME FILE
   models  list | show NAME
-  bench NAME                 run a benchmark and write its table: random-nets, attack, reconstruct,
-                             compressed-sensing, actions, cost or norms
+  bench NAME                 run a benchmark and write its table: random-nets, attack, attack-policy, reconstruct,
+                             compressed-sensing, actions, returns, train-rl, cost or norms
 
 examples:
   latentopt run digits
@@ -49,6 +59,13 @@ Exit codes: 0 all done; 1 stopped by the system (a full disk, say), the same com
 3 done, but some targets were skipped.
 """
 FAILED, SKIPPED_SOME = 1, 3
+JOBS = ("reconstruct", "diagnose", "attack", "attack-policy", "refine")
+"""Commands with a help of their own."""
+BENCHMARKS = ("random-nets", "attack", "attack-policy", "reconstruct", "compressed-sensing")
+BENCHMARKS += ("actions", "returns", "train-rl", "cost", "norms")
+"""Each is a function of the same name in `latentopt.bench`, in a file of its own."""
+EXTRA = ("stable_baselines3", "gymnasium", "mujoco", "Box2D", "pygame")
+"""What the extra ``rl`` brings."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,8 +73,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(words)
-    except (LatentOptError, ImportError) as error:
+    except LatentOptError as error:
         print(f"latentopt: error: {one_line(str(error))}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").split(".")[0]
+        if missing not in EXTRA:
+            raise
+        print(f"latentopt: error: {missing} is missing: pip install 'latentopt[rl]'", file=sys.stderr)
         return 2
     except BrokenPipeError:  # whoever read what is printed has gone: `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -75,10 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
-    only_general = words[:1] not in (["reconstruct"], ["diagnose"], ["attack"], ["refine"]) and words[1:2] in (
-        ["-h"],
-        ["--help"],
-    )
+    only_general = words[:1] not in [[job] for job in JOBS] and words[1:2] in (["-h"], ["--help"])
     if not words or words[0] in ("-h", "--help", "help") or only_general:
         print(HELP, end="")
         return 0
@@ -90,6 +110,7 @@ def _dispatch(words: list[str]) -> int:
         "reconstruct": _reconstruct,
         "diagnose": _diagnose,
         "attack": _attack,
+        "attack-policy": _attack_policy,
         "refine": _refine,
         "train": _train,
         "train-rl": _train_rl,
@@ -147,28 +168,44 @@ def _train_rl(words: list[str], recipe: dict[str, Any] | None = None) -> int:
     from latentopt.jobs.train_rl import train_rl
 
     if recipe is None:
-        recipe, words = _recipe_of("train-rl", words)
+        recipe, words = _recipe_of(("train-rl",), words)
     print_trained(train_rl(**arguments_of("train-rl", train_rl, words, recipe)[0]))
     return 0
 
 
-def _recipe_of(job: str, words: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """The recipe of a job that a command line begins with, and the other words."""
+def _recipe_of(jobs: Sequence[str], words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The recipe, of one of these jobs, that a command line begins with, and the other words."""
     if not words or words[0].startswith("-"):
-        raise InputError(job, "a recipe's name or file first", " ".join(words) or "nothing")
+        raise InputError(jobs[0], "a recipe's name or file first", " ".join(words) or "nothing")
     recipe = read_recipe(words[0])
-    if recipe.get("job") != job:
-        raise InputError("job", job, repr(recipe.get("job")))
+    if recipe.get("job") not in jobs:
+        raise InputError("job", " or ".join(jobs), repr(recipe.get("job")))
     return recipe, words[1:]
+
+
+def _attack_policy(words: list[str], recipe: dict[str, Any] | None = None) -> int:
+    from latentopt.jobs.attack_policy import attack_policy
+
+    print_policy(attack_policy(**arguments_of("attack-policy", attack_policy, words, recipe)[0]))
+    return 0
 
 
 def _train(words: list[str], recipe: dict[str, Any] | None = None) -> int:
     from latentopt.jobs.train import train
 
     if recipe is None:
-        recipe, words = _recipe_of("train", words)
+        recipe, words = _recipe_of(("train", "train-policy"), words)
+    if recipe["job"] == "train-policy":
+        from latentopt.jobs.train_policy import train_policy
+
+        folder = train_policy(**arguments_of("train-policy", train_policy, words, recipe)[0])
+        return _measured(folder)
     arguments, plain = arguments_of("train", train, words, recipe, skip=["architecture"])
     folder = train(**arguments, architecture=plain["module"]["init_args"])
+    return _measured(folder)
+
+
+def _measured(folder: Path) -> int:
     print(f"{folder}: {json.dumps(yaml.safe_load((folder / 'card.yaml').read_text())['quality'])}")
     return 0
 
@@ -178,7 +215,8 @@ def _run(words: list[str]) -> int:
         raise InputError("run", "a recipe's name or file first", " ".join(words) or "nothing")
     recipe = read_recipe(words[0])
     jobs: dict[str, Callable[[list[str], dict[str, Any]], int]]
-    jobs = {"reconstruct": _reconstruct, "attack": _attack, "train": _train, "train-rl": _train_rl}
+    jobs = {"reconstruct": _reconstruct, "attack": _attack, "attack-policy": _attack_policy}
+    jobs |= {"train": _train, "train-policy": _train, "train-rl": _train_rl}
     job = recipe.get("job")
     if not isinstance(job, str) or job not in jobs:
         raise InputError(f"{words[0]}: job", f"one of {', '.join(jobs)}", repr(job))
@@ -200,30 +238,10 @@ def _models(words: list[str]) -> int:
 
 
 def _bench(words: list[str]) -> int:
-    from latentopt.bench.actions import actions
-    from latentopt.bench.attack import attack
-    from latentopt.bench.compressed_sensing import compressed_sensing
-    from latentopt.bench.cost import cost
-    from latentopt.bench.norms import norms
-    from latentopt.bench.random_nets import random_nets
-    from latentopt.bench.reconstruct import reconstruct
-    from latentopt.bench.returns import returns
-    from latentopt.bench.train_rl import train_rl
-
-    benchmarks: dict[str, Callable[..., Any]] = {
-        "random-nets": random_nets,
-        "attack": attack,
-        "cost": cost,
-        "norms": norms,
-        "compressed-sensing": compressed_sensing,
-        "reconstruct": reconstruct,
-        "actions": actions,
-        "returns": returns,
-        "train-rl": train_rl,
-    }
-    if not words or words[0] not in benchmarks:
-        raise InputError("bench", f"one of {', '.join(benchmarks)} first", " ".join(words) or "nothing")
-    benchmark = benchmarks[words[0]]
+    if not words or words[0] not in BENCHMARKS:
+        raise InputError("bench", f"one of {', '.join(BENCHMARKS)} first", " ".join(words) or "nothing")
+    name = words[0].replace("-", "_")
+    benchmark = getattr(import_module(f"latentopt.bench.{name}"), name)
     written = benchmark(**arguments_of(f"bench {words[0]}", benchmark, words[1:], None)[0])
     print(written.markdown)
     for file in written.files:

@@ -60,7 +60,7 @@ def _completed(words: list[str], parser: Any, known: Names) -> list[str]:
         f"--{action.dest}" for action in parser._actions if getattr(action, "_typehint", None) in (bool, bool | None)
     }
     completed: list[str] = []
-    for word, following in zip(words, [*words[1:], "--"], strict=True):
+    for word, following in zip(words, [*words[1:], "--"], strict=False):
         before = completed[-1] if completed else ""
         completed.append(_spelled(known, before.removeprefix("--"), word) if before.startswith("--") else word)
         if word in flags and following.startswith("--"):

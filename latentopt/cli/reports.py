@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from latentopt.cli.said import one_line
+from latentopt.metrics import bootstrap
 
 
 def print_report(report: Any, most: int = 20) -> None:
@@ -49,6 +50,21 @@ def print_attack(report: Any, most: int = 20) -> None:
     print(f"{len(report.rows)} done{left_out}, {report.seconds:.1f} s")
     for file in report.files:
         print(f"  {file}")
+
+
+def print_policy(report: Any, most: int = 20) -> None:
+    """The returns of each episode, their means, how often the action changed, and what was written."""
+    columns = {"episode": "d", "unattacked_return": ".2f", "attacked_return": ".2f", "changed": ".1%"}
+    print("".join(f"{name:>19s}" for name in columns))
+    for row in report.rows[:most]:
+        print("".join(f"{row[name]:>19{form}}" for name, form in columns.items()))
+    if len(report.rows) > most:
+        print(f"... {len(report.rows) - most} more in results.csv")
+    for name, values in report.returns.items():
+        low, high = bootstrap(values)
+        print(f"{name:12s}{values.mean():8.2f}  [{low:.2f}, {high:.2f}]")
+    print(f"the action changed in {report.changed:.1%} of the steps; {report.seconds:.1f} s")
+    _print_files(report)
 
 
 def print_refined(report: Any) -> None:

@@ -53,7 +53,7 @@ def digest(tensors: Iterable[Tensor]) -> str:
 
 def short_names(job: str) -> dict[str, dict[str, Any]]:
     """For each field of a job's recipe that takes an object, its short names and what they stand for."""
-    if job == "attack":  # names that say how many steps there are stay names
+    if job in ("attack", "attack-policy"):  # names that say how many steps there are stay names
         attacks = {name: describe(preset()) for name, preset in ATTACKS.items()}
         return {"optimizer": {"portfolio": "portfolio", **attacks, "fgsm": "fgsm"}}
     if job in ("refine", "train-rl"):  # where a name has step sizes of its own

@@ -151,14 +151,15 @@ class Store:
         meta = json.dumps({"names": [name for name, _, _ in ordered], "job": self._job()})
         kept = torch.stack([tensor for _, _, tensor in ordered])
         write_atomically(self.found, save({self.kept: kept}, {"meta": meta}))
-        _write_csv(self.folder / RESULTS, list(rows[0]), [list(row.values()) for row in rows])
+        write_csv(self.folder / RESULTS, list(rows[0]), [list(row.values()) for row in rows])
         (self.folder / SKIPPED).unlink(missing_ok=True)
         if skipped:
-            _write_csv(self.folder / SKIPPED, ["name", "reason"], [list(entry) for entry in skipped])
+            write_csv(self.folder / SKIPPED, ["name", "reason"], [list(entry) for entry in skipped])
         return rows
 
 
-def _write_csv(path: Path, head: list[str], rows: list[list[Any]]) -> None:
+def write_csv(path: Path, head: list[str], rows: list[list[Any]]) -> None:
+    """Write a table: the columns' names, then its rows."""
     file = io.StringIO(newline="")
     writer = csv.writer(file)
     writer.writerow(head)

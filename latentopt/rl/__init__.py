@@ -1,1 +1,1 @@
-"""Reinforcement learning: better actions from a critic."""
+"""Reinforcement learning: better actions from a critic, attacks on policies."""

@@ -91,7 +91,7 @@ def attack(
     """
     warm = start if isinstance(start, Tensor) else None
     settings = {"loss": loss, "steps": steps, "restarts": restarts, "start": None if warm is start else start}
-    stages = _stages(optimizer, settings, targets)
+    stages = stages_of(optimizer, settings, targets)
     if norm not in get_args(Norm):
         raise InputError("norm", f"one of {', '.join(get_args(Norm))}", repr(norm))
     if targeted and targets is not None:
@@ -121,9 +121,10 @@ def attack(
     return found
 
 
-def _stages(
-    optimizer: Optimizer | Portfolio | str, settings: dict[str, object], targets: Targets | None
+def stages_of(
+    optimizer: Optimizer | Portfolio | str, settings: dict[str, object], targets: Targets | None = None
 ) -> tuple[Stage, ...]:
+    """The stages of a portfolio, or the one that an optimiser and a stage's settings, None where not given, make."""
     given = {name: value for name, value in settings.items() if value is not None}
     portfolio = PORTFOLIO if isinstance(optimizer, str) and optimizer == "portfolio" else optimizer
     if isinstance(portfolio, Portfolio):

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from latentopt.errors import InputError
 from latentopt.networks import frozen, range_of
-from latentopt.sets import length
+from latentopt.rows import as_rows
+from latentopt.sets import Norm, length
 from latentopt.tasks.adversarial import Adversarial, AttackWarning
 from latentopt.tasks.attack import SLACK
 
@@ -53,7 +54,7 @@ def save_png(
     """
     low, high = range_of(model)
     paths = _paths(Path(folder), adversarial, names)
-    rounded = _rounded(adversarial, low, high)
+    rounded = to_bytes(adversarial.x, adversarial.clean, adversarial.eps, adversarial.norm, low, high)
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -77,14 +78,14 @@ def _paths(folder: Path, adversarial: Adversarial, names: Sequence[str] | None) 
     return paths
 
 
-def _rounded(adversarial: Adversarial, low: float, high: float) -> Tensor:
-    """Bytes (B, C, H, W), in the ball wherever whole numbers are."""
+def to_bytes(x: Tensor, clean: Tensor, eps: Tensor, norm: Norm, low: float = 0.0, high: float = 1.0) -> Tensor:
+    """Inputs ``x`` (B, *shape) in [low, high] as bytes, within ``eps`` (B,) of ``clean`` wherever whole numbers are."""
     scale = 255 / (high - low)
-    x, clean = ((t.detach().cpu().double() - low) * scale for t in (adversarial.x, adversarial.clean))
-    eps = adversarial.eps.detach().cpu().double() * scale
+    x, clean = ((t.detach().cpu().double() - low) * scale for t in (x, clean))
+    eps = eps.detach().cpu().double() * scale
     rounded = x.round()
-    if adversarial.norm == "linf":
-        reach = eps[:, None, None, None] + SLACK * scale
+    if norm == "linf":
+        reach = as_rows(eps, x) + SLACK * scale
         least, most = (clean - reach).ceil(), (clean + reach).floor()
         rounded = torch.where(least <= most, rounded.clamp(least, most), clean.round())
     else:

@@ -114,3 +114,41 @@ class ConvClassifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
+
+
+class NatureCNN(nn.Module):
+    """The network of Mnih et al. 2015 for images of games, narrower: 8 x 8 of stride 4, then 4 x 4 of stride 2.
+
+    Args:
+        shape: (C, H, W) of one image.
+        channels: maps after each of the two.
+        hidden: width of the fully connected layer after them.
+        outputs: number of outputs, e.g. of actions.
+
+    Maps ``(B, C, H, W)`` to ``(B, outputs)``.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int] = (3, 64, 64),
+        channels: tuple[int, int] = (16, 32),
+        hidden: int = 256,
+        outputs: int = 15,
+    ) -> None:
+        super().__init__()
+        colours, height, width = shape
+        height, width = (((side - 8) // 4 + 1 - 4) // 2 + 1 for side in (height, width))
+        narrow, wide = channels
+        self.layers = nn.Sequential(
+            nn.Conv2d(colours, narrow, 8, stride=4),
+            nn.ReLU(),
+            nn.Conv2d(narrow, wide, 4, stride=2),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(wide * height * width, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, outputs),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)

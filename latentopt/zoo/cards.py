@@ -73,6 +73,13 @@ class ClassifierCard(Card):
     input_range: tuple[float, float] = (0.0, 1.0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PolicyCard(ClassifierCard):
+    """The card of a policy of images: a `latentopt.Classifier` of observations, whose classes are actions."""
+
+    part = "policy"
+
+
 def names() -> list[str]:
     """Names of the shipped models."""
     return sorted(path.parent.name for path in folder("models").glob(f"*/{CARD}"))
@@ -118,10 +125,10 @@ def _kind(content: Any) -> type[Card]:
         TypeError: it is nobody's.
     """
     architecture = content.get("architecture") if isinstance(content, dict) else None
-    for kind in (GeneratorCard, ClassifierCard):
+    for kind in (GeneratorCard, ClassifierCard, PolicyCard):
         if isinstance(architecture, dict) and kind.part in architecture:
             return kind
-    raise TypeError(f"no architecture with a generator or a classifier, but {architecture}")
+    raise TypeError(f"no architecture with a generator, a classifier or a policy, but {architecture}")
 
 
 def load(model: str | Path, device: str | torch.device | None = None) -> Generator | Classifier:

@@ -1,0 +1,105 @@
+"""The job that trains a policy for a game of Procgen and exports it as a model with its measured returns."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from latentopt.errors import InputError, positive
+from latentopt.jobs.specs import describe
+from latentopt.jobs.tracking import Mode, Tracker, check_mode
+from latentopt.rl import train_policy as training
+from latentopt.rl.procgen import Game
+from latentopt.rl.procgen import Mode as Levels
+from latentopt.rl.shipped import ship
+
+LEARNING = (
+    *("game", "steps", "mode", "backgrounds", "repeat", "envs", "rollout", "epochs", "batch_size", "lr", "gamma"),
+    *("entropy", "channels", "hidden", "seed", "stop"),
+)
+"""What decides how a policy turns out."""
+
+
+def train_policy(
+    name: str,
+    summary: str,
+    game: Game,
+    steps: int = 1_000_000,
+    mode: Levels = "easy",
+    backgrounds: bool = False,
+    repeat: int = 2,
+    envs: int = 64,
+    rollout: int = 128,
+    epochs: int = 3,
+    batch_size: int = 1024,
+    lr: float = 5e-4,
+    gamma: float = 0.99,
+    entropy: float = 0.01,
+    channels: tuple[int, int] = (16, 32),
+    hidden: int = 256,
+    seed: int = 0,
+    stop: int | None = None,
+    episodes: int = 200,
+    out: str = "models",
+    log: str = "runs/train-policy",
+    wandb: Mode = "offline",
+) -> Path:
+    """Train a policy for a game of Procgen by PPO and write ``out/name/`` with its card and weights.
+
+    Args:
+        name: the model's name.
+        summary: one line for the card.
+        game: coinrun or fruitbot.
+        steps: actions in all environments together.
+        mode: easy or hard levels.
+        backgrounds: pictures behind the game.
+        repeat: frames that an action is repeated for.
+        envs: environments side by side.
+        rollout: steps of each environment in a round.
+        epochs: passes over a round.
+        batch_size: of a gradient step.
+        lr: of Adam, falling linearly to 0.
+        gamma: discount.
+        entropy: weight of the policy's entropy.
+        channels: maps of the two convolutions.
+        hidden: width of the layer after them.
+        seed: of every random number.
+        stop: end after so many steps, the learning rate having fallen as if there were ``steps``; default after all.
+        episodes: levels that the card's returns are measured on.
+        out: folder to which the model's own is added.
+        log: folder to which one of the model's name is added, with metrics.jsonl, agents on the way and W&B's run.
+        wandb: online, offline or disabled.
+    """
+    recipe = {"job": "train-policy", **describe(locals())}
+    learning = {key: recipe[key] for key in LEARNING}
+    for field, value in (("steps", steps), ("episodes", episodes)):
+        positive(field, value, integer=True)
+    check_mode(wandb)
+    folder, logs = Path(out) / name, Path(log) / name
+    for path in (folder, logs):
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise InputError("out" if path is folder else "log", "a folder without this model", f"{path}")
+    begun = time.perf_counter()
+    logs.mkdir(parents=True, exist_ok=True)
+    tracker, rounds = Tracker(logs, wandb, recipe, "train-policy"), 0
+    with tqdm(total=steps, unit="step") as bar:
+
+        def seen(done: int, figures: dict[str, float]) -> None:
+            nonlocal rounds
+            tracker.log(rounds, {"steps": float(done), **{key: float(value) for key, value in figures.items()}})
+            tracker.flush()
+            rounds += 1
+            bar.set_postfix_str(f"return {figures['episode/return']:.2f}", refresh=False)
+            bar.update(done - bar.n)
+
+        network = training.train_policy(**learning, checkpoints=logs, seen=seen)  # pyright: ignore[reportArgumentType]
+    said: dict[str, Any] = {"recipe": f"latentopt train train-{name}", **learning}
+    said |= {"seconds": round(time.perf_counter() - begun), "threads": torch.get_num_threads()}
+    card = ship(folder, name, summary, network, channels, hidden, said, episodes)
+    figures = [{"figure": key, "value": value} for key, value in card.quality.items() if key != "protocol"]
+    tracker.finish(figures, {"return": card.quality["return"]}, [])
+    return folder

@@ -1,0 +1,193 @@
+"""Attacks on policies: the change of an observation that changes what the agent does."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentopt.callbacks import Callback
+from latentopt.classification import LossName, margin
+from latentopt.errors import InputError
+from latentopt.networks import frozen, like
+from latentopt.optimizers import Optimizer
+from latentopt.rl.farthest import farthest
+from latentopt.rl.policy_network import BYTES, Kind, Observations, PolicyNetwork, as_tensor
+from latentopt.sets import Norm, length
+from latentopt.tasks.adversarial import AttackWarning
+from latentopt.tasks.attack import SLACK, attack, stages_of, width
+from latentopt.tasks.png import to_bytes
+from latentopt.tasks.stages import Portfolio
+
+
+@dataclass(frozen=True, eq=False)
+class AttackedObservations:
+    """What an attack made of B observations."""
+
+    observations: Any  # (B, *shape), of the type and dtype of those given
+    before: Tensor  # (B, K) logits, or (B, *action) means, of the clean ones
+    after: Tensor  # the same, of ``observations``
+    success: Tensor  # (B,) bool: another action; of means: any change
+    moved: Tensor  # (B,) by how much another logit exceeds the clean action's; of means: their Euclidean distance
+    distance: Tensor  # (B,) of the observations from the clean ones, in the norm; of bytes as shares of 255
+    forwards: Tensor  # (B,) long
+    backwards: Tensor  # (B,) long
+    discrete: bool
+
+    @property
+    def actions(self) -> tuple[Tensor, Tensor]:
+        """Actions before and after: (B,) long, or the means."""
+        return (self.before.argmax(1), self.after.argmax(1)) if self.discrete else (self.before, self.after)
+
+
+def attack_policy(
+    policy: Any,
+    observations: Observations,
+    eps: float | Tensor,
+    *,
+    norm: Norm = "linf",
+    kind: Kind | None = None,
+    input_range: tuple[float, float] | None = None,
+    optimizer: Optimizer | Portfolio | str = "pgd",
+    loss: LossName | None = None,
+    targets: Literal["random", "least-likely"] | None = None,
+    steps: int | None = None,
+    restarts: int | None = None,
+    seed: int = 0,
+    evaluations: int | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> AttackedObservations:
+    """Perturb observations so that a discrete policy leaves its action, or a continuous one moves the most.
+
+    Of a discrete policy this is `latentopt.attack` with the actions it takes as labels. A continuous one moves by the
+    distance of its mean from the clean one's; the search starts at random points, as that distance has no gradient at
+    the clean observation.
+
+    Args:
+        policy: an agent of stable-baselines3 (or its policy), or any module or function of observations that gives
+            logits (B, K) or means (B, *action). Never changed.
+        observations: (B, *shape), uint8 or floating-point; images with colours first or last, as the policy or its
+            environment has them.
+        eps: radius of the ball, >= 0; a number, or one an observation (B,). Of bytes as a share of 255; then the change
+            is of whole bytes, so 3.9/255 is no more than 3/255 under ``linf``.
+        norm: ``linf`` or ``l2``.
+        kind: ``discrete`` or ``continuous``, where the policy does not say it; of modules and functions discrete.
+        input_range: (low, high) of every value of an observation, in the units of ``eps``. None: [0, 1] of bytes; else
+            what the policy says; else anything.
+        optimizer: any registered name, ``portfolio``, an `Optimizer` or a `Portfolio`.
+        loss: of discrete policies: ``ce`` (the default), ``margin`` or ``dlr``.
+        targets: of discrete policies: the action to aim at, ``random`` or the ``least-likely`` one; None: whichever is
+            nearest, which may do as well in the end.
+        steps: >= 1; default 100, of ``fgsm`` 1.
+        restarts: independent starts, >= 1; default 1.
+        seed: of starts and of the methods' own noise. An observation gets what it would get alone.
+        evaluations: forwards and backwards that the search may cost an observation.
+        callbacks: as in `latentopt.solve`.
+
+    Returns:
+        Of each observation the best that was found, and what the policy does there. What is returned for bytes are
+        bytes, and all figures are of these.
+
+    Raises:
+        InputError: an argument is not as described, or the policy has neither logits nor means.
+
+    >>> policy = lambda x: torch.stack([x[:, 0], -x[:, 0]], 1)
+    >>> attack_policy(policy, torch.tensor([[0.2], [0.5]]), eps=0.3).success
+    tensor([ True, False])
+    """
+    x = as_tensor(observations)
+    bytes_ = torch.as_tensor(observations).dtype == torch.uint8
+    network = PolicyNetwork(policy, bytes_, kind, input_range)
+    if not network.fits(tuple(x.shape[1:])):
+        raise InputError("observations", f"shape (B, {', '.join(map(str, network.shape or ()))})", tuple(x.shape))
+    if norm not in get_args(Norm):
+        raise InputError("norm", f"one of {', '.join(get_args(Norm))}", repr(norm))
+    low, high = network.input_range
+    if bool((x < low - SLACK).any()) or bool((x > high + SLACK).any()):
+        raise InputError("observations", f"values in [{low:g}, {high:g}]", f"[{x.min():.4g}, {x.max():.4g}]")
+    x = x.to(like(network)).clamp(low, high)
+    radius = _radius(eps, x, width(network, x, norm), whole=bytes_ and norm == "linf")
+    settings = {"loss": loss, "steps": steps, "restarts": restarts}
+    common = {"seed": seed, "evaluations": evaluations, "callbacks": callbacks}
+    with frozen(network):
+        before = output_of(network, x)
+        if network.discrete:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", AttackWarning)
+                labels, aim = before.argmax(1), {"targets": targets, **common}
+                found = attack(network, x, labels, radius, norm=norm, optimizer=optimizer, **settings, **aim)
+        elif loss is not None or targets is not None:
+            name, value = ("targets", targets) if loss is None else ("loss", loss)
+            raise InputError(name, "None of a continuous policy, whose mean moves", repr(value))
+        else:
+            found = farthest(network, x, radius, norm, stages_of(optimizer, settings), **common)
+        attacked = found.x
+        if bytes_:
+            attacked = (to_bytes(attacked, x, radius, norm).to(x) / BYTES).to(x)
+        after = output_of(network, attacked)
+    return AttackedObservations(
+        observations=_as_given(attacked, observations),
+        before=before,
+        after=after,
+        success=_success(before, after, network.discrete),
+        moved=_moved(before, after, network.discrete),
+        distance=length(attacked - x, norm),
+        forwards=found.forwards + 2,  # before and after
+        backwards=found.backwards,
+        discrete=network.discrete,
+    )
+
+
+def _radius(eps: float | Tensor, x: Tensor, widest: float, whole: bool) -> Tensor:
+    """``eps`` for each observation (B,), of bytes a whole number of them."""
+    radius = torch.as_tensor(eps, dtype=x.dtype, device=x.device)
+    if radius.shape not in ((), (len(x),)):
+        raise InputError("eps", f"a number, or one an observation, shape ({len(x)},)", f"shape {tuple(radius.shape)}")
+    if not bool(((radius >= 0) & (radius <= widest * (1 + SLACK)) & radius.isfinite()).all()):
+        raise InputError("eps", f"from 0 to {widest:g}, the width of the observations' range", eps)
+    if whole:
+        radius = (radius * BYTES + SLACK * BYTES).floor() / BYTES
+    return radius.expand(len(x))
+
+
+@torch.no_grad()
+def output_of(network: PolicyNetwork, x: Tensor) -> Tensor:
+    """Logits (B, K) or means (B, *action).
+
+    Raises:
+        InputError: it gives something else.
+    """
+    try:
+        output = network(x)
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError("observations", "what the policy takes", f"{tuple(x.shape)} ({reason})") from error
+    if not isinstance(output, Tensor) or output.ndim < 2 or len(output) != len(x):
+        came = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise InputError("policy", f"logits or means (B, ...), B = {len(x)}", came)
+    if network.discrete and (output.ndim != 2 or output.shape[1] < 2):
+        raise InputError("policy", "logits (B, K) of K >= 2 actions (kind='continuous' for means)", tuple(output.shape))
+    if not bool(output.isfinite().all()):
+        raise InputError("policy", "finite logits or means", "NaN or infinity")
+    return output
+
+
+def _success(before: Tensor, after: Tensor, discrete: bool) -> Tensor:
+    return before.argmax(1) != after.argmax(1) if discrete else (before != after).flatten(1).any(1)
+
+
+def _moved(before: Tensor, after: Tensor, discrete: bool) -> Tensor:
+    return margin(after, before.argmax(1)) if discrete else (after - before).flatten(1).norm(dim=1)
+
+
+def _as_given(x: Tensor, observations: Observations) -> Any:
+    """``x`` in the type and dtype of the observations that were given."""
+    given = torch.as_tensor(observations)
+    same = (x * BYTES).round() if given.dtype == torch.uint8 else x
+    same = same.to(given.device, given.dtype)
+    return same.numpy() if isinstance(observations, np.ndarray) else same

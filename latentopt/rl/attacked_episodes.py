@@ -1,0 +1,155 @@
+"""Episodes of a policy that sees its observations as they are, or attacked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentopt.errors import InputError, positive
+from latentopt.networks import frozen, like
+from latentopt.rl.attack_policy import attack_policy, output_of
+from latentopt.rl.policy_network import PolicyNetwork, as_tensor
+
+Seen = Callable[[int, float], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Episodes:
+    """What became of E episodes, environment by environment."""
+
+    returns: np.ndarray  # (E,) sums of rewards
+    lengths: np.ndarray  # (E,) steps
+    changed: np.ndarray  # (E,) share of the steps where the attack changed the action (of a continuous one: at all)
+    moved: np.ndarray  # (E,) mean of `AttackedObservations.moved` over the steps; 0 without an attack
+    forwards: float  # of the attack a step, in the mean
+    backwards: float
+    frames: list[tuple[np.ndarray, np.ndarray]]  # of the first episode: observation (*shape) and what was seen of it
+
+
+@dataclass
+class _Running:
+    """An environment's episode under way, and those that it has ended: return, steps, changed, moved."""
+
+    left: int  # episodes to end
+    draws: np.random.Generator
+    ended: list[tuple[float, int, float, float]] = field(default_factory=list)
+    reward: float = 0.0
+    changed: list[bool] = field(default_factory=list)
+    moved: list[float] = field(default_factory=list)
+
+    def step(self, reward: float, done: bool, info: dict[str, Any]) -> None:
+        self.reward += reward
+        if not done:
+            return
+        whole = info.get("episode", {}).get("r", self.reward)  # a Monitor's, of rewards as they were
+        steps = len(self.changed)
+        self.ended.append((float(whole), steps, sum(self.changed) / steps, sum(self.moved) / steps))
+        self.left, self.reward, self.changed, self.moved = self.left - 1, 0.0, [], []
+
+
+def attacked_episodes(
+    policy: Any,
+    env: Any,
+    episodes: int,
+    eps: float | None = None,
+    *,
+    sample: bool = False,
+    horizon: int | None = None,
+    seed: int = 0,
+    record: bool = False,
+    seen: Seen = lambda done, mean: None,
+    **attack: Any,
+) -> Episodes:
+    """Play episodes, of which the policy sees each observation as `attack_policy` leaves it.
+
+    The episodes are shared out evenly among the environments, so that short ones do not count more often.
+
+    Args:
+        policy: as `attack_policy` takes it.
+        env: a VecEnv of stable-baselines3 with observations that the policy takes.
+        episodes: number of episodes E, >= 1.
+        eps: radius of the attack; None: no attack.
+        sample: draw discrete actions from the softmax of the logits instead of taking the likeliest one. The numbers
+            drawn depend on the seed, the environment and its step alone, so two attacks are compared on equal terms.
+        horizon: steps after which an episode is cut and counts as ended, for environments that are played once only;
+            None: never.
+        seed: of the attack and of those draws; the environment has its own.
+        record: keep what was seen in the first environment's first episode.
+        seen: called when an episode ends, with the number that have and the mean return so far.
+        attack: further arguments of `attack_policy`.
+
+    Raises:
+        InputError: an argument is not as described, or the policy does not fit the observations.
+    """
+    positive("episodes", episodes, integer=True)
+    if horizon is not None:
+        positive("horizon", horizon, integer=True)
+    if not hasattr(env, "num_envs") or not hasattr(env, "step_async"):
+        raise InputError("env", "a VecEnv of stable-baselines3", type(env).__name__)
+    observations = env.reset()
+    if not isinstance(observations, np.ndarray):
+        raise InputError("env", "one whose observations are arrays", type(observations).__name__)
+    options = {name: attack[name] for name in ("kind", "input_range") if name in attack}
+    network = PolicyNetwork(policy, observations.dtype == np.uint8, **options)
+    if sample and not network.discrete:
+        raise InputError("sample", "False of a continuous policy", sample)
+    count = env.num_envs
+    running = [_Running((episodes + count - 1 - at) // count, np.random.default_rng((seed, at))) for at in range(count)]
+    frames, cost, done_so_far = list[tuple[np.ndarray, np.ndarray]](), np.zeros(3), list[float]()
+    while live := [at for at, each in enumerate(running) if each.left]:
+        sight = _look(network, observations[live], eps, {"seed": seed, **attack})
+        cost += (len(live), sight.forwards, sight.backwards)
+        if record and not running[0].ended:
+            frames.append((observations[0].copy(), sight.observations[0]))
+        actions = network.actions(sight.output, env.action_space)
+        if sample:
+            actions = _drawn(sight.output, [running[at].draws.random() for at in live])
+        every = np.zeros((count, *actions.shape[1:]), actions.dtype)
+        every[live] = actions
+        observations, rewards, dones, infos = env.step(every)
+        for row, at in enumerate(live):
+            running[at].changed.append(bool(sight.changed[row]))
+            running[at].moved.append(float(sight.moved[row]))
+            cut = len(running[at].changed) == horizon
+            running[at].step(float(rewards[at]), bool(dones[at]) or cut, infos[at])
+            if dones[at] or cut:
+                done_so_far.append(running[at].ended[-1][0])
+                seen(len(done_so_far), sum(done_so_far) / len(done_so_far))
+    returns, lengths, changed, moved = (
+        np.array(column) for column in zip(*(each for one in running for each in one.ended), strict=True)
+    )
+    forwards, backwards = cost[1:] / cost[0]
+    return Episodes(returns, lengths, changed, moved, float(forwards), float(backwards), frames)
+
+
+class _Sight(NamedTuple):
+    """What the policies in the environments that are left see and decide."""
+
+    observations: np.ndarray  # (n, *shape)
+    output: Tensor  # (n, ...)
+    changed: Tensor  # (n,) bool
+    moved: Tensor  # (n,)
+    forwards: int  # of all together, of the attack
+    backwards: int
+
+
+def _look(network: PolicyNetwork, clean: np.ndarray, eps: float | None, attack: dict[str, Any]) -> _Sight:
+    if eps is None:
+        with frozen(network):
+            output = output_of(network, as_tensor(clean).to(like(network)))
+        none = torch.zeros(len(clean))
+        return _Sight(clean, output, none.bool(), none, 0, 0)
+    found = attack_policy(network.policy, clean, eps, **attack)
+    forwards, backwards = int(found.forwards.sum()), int(found.backwards.sum())
+    return _Sight(found.observations, found.after, found.success, found.moved, forwards, backwards)
+
+
+def _drawn(logits: Tensor, numbers: list[float]) -> np.ndarray:
+    """Actions (n,) from the softmax of logits (n, K), by numbers in [0, 1)."""
+    shares = logits.double().softmax(1).cumsum(1).cpu().numpy()
+    return np.minimum((shares <= np.array(numbers)[:, None]).sum(1), shares.shape[1] - 1)

@@ -1,0 +1,77 @@
+"""`latentopt attack-policy` on an agent that stable-baselines3 saved."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from latentopt.cli import main
+
+sb3 = pytest.importorskip("stable_baselines3", reason="needs stable-baselines3 (the extra rl)")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("agent") / "cartpole.zip"
+    sb3.PPO("MlpPolicy", "CartPole-v1", seed=0, device="cpu", policy_kwargs={"net_arch": [8]}).save(path)
+    return path
+
+
+def words(saved: Path, out: Path) -> list[str]:
+    agent = ["--model", str(saved), "--algorithm", "PPO", "--env", "CartPole-v1"]
+    return ["attack-policy", *agent, "--eps", "0.5", "--episodes", "3", "--steps", "5", "--out", str(out)]
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
+
+
+def test_episodes_are_played_attacked_and_not(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "o"
+    assert main([*words(saved, out), "--wandb", "disabled"]) == 0
+    said = capsys.readouterr().out
+    assert "the action changed in" in said
+    assert {path.name for path in out.iterdir()} == {"results.csv", "metrics.jsonl", "recipe.yaml", "returns.png"}
+    rows = table(out)
+    assert [int(row["episode"]) for row in rows] == [0, 1, 2]
+    for row in rows:
+        assert float(row["attacked_return"]) == int(row["attacked_steps"])  # CartPole pays 1 a step
+        assert 0 < float(row["changed"]) <= 1
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(6))
+    assert yaml.safe_load((out / "recipe.yaml").read_text())["eps"] == 0.5
+    assert main([*words(saved, out), "--wandb", "disabled"]) == 2  # results are there already
+
+
+def test_no_attack_changes_nothing(saved: Path, tmp_path: Path) -> None:
+    assert main([*words(saved, tmp_path / "o"), "--eps", "0", "--wandb", "disabled"]) == 0
+    for row in table(tmp_path / "o"):
+        assert row["attacked_return"] == row["unattacked_return"]
+        assert float(row["changed"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (["--eps", "-1"], "eps: expected from 0"),
+        (["--algorithm", "REINFORCE"], "algorithm: expected one of PPO"),
+        (["--env", "NoSuchGame-v0"], "env: expected the id of a gymnasium environment"),
+        (["--env", "Pendulum-v1"], "observations: expected shape (B, 4)"),
+        (["--model", "missing.zip"], "model: expected a file"),
+        (["--model", "mnist-cnn"], "model: expected a policy for a game of Procgen"),
+        (["--optimizer", "newton"], "optimizer: expected one of"),
+        (["--episodes", "0"], "episodes: expected"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: list[str], said: str
+) -> None:
+    assert main([*words(saved, tmp_path / "o"), "--wandb", "disabled", *changed]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"latentopt: error: {said}")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "o").exists()
