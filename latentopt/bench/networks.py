@@ -18,7 +18,7 @@ from latentopt.errors import InputError
 
 WIDTHS: dict[str, tuple[int, ...]] = {
     "A": (10, 64, 64, 1),
-    "B": (10, 500, 500, 500, 1),  # neither paper nor code tell it: docs/benchmarks.md has the evidence
+    "B": (10, 500, 500, 500, 1),  # neither paper nor code tell it: docs/benchmarks/random-networks.md has the evidence
     "C": (128, 500, 500, 500, 1),
     "D": (64, *[200] * 6, 1),
     "E": (100, 1000, 1000, 1000, 1),
