@@ -19,6 +19,7 @@ from latentopt.bench.statistics import signs
 from latentopt.bench.timing import threads as pinned
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.metrics import bootstrap, wilson
+from latentopt.rl.attack_policy import Aim
 from latentopt.rl.attacked_episodes import Episodes
 from latentopt.rl.played import Played
 from latentopt.rl.procgen import GAMES, INSTALL, installed
@@ -44,6 +45,7 @@ def attack_policy(
     evaluations: int = 40,
     horizon: int = 100,
     part: Part = "all",
+    targets: Aim | None = None,
     methods: str = "all",
     models: str = "",
     tune: bool = False,
@@ -63,6 +65,7 @@ def attack_policy(
         evaluations: forwards and backwards that an attack on one state may cost.
         horizon: actions after which an episode is cut; an agent that got nowhere may stand still for very long.
         part: states, episodes or all.
+        targets: the action that attacks aim at: random or least-likely; default whichever is nearest.
         methods: all, or some, between commas; the control, pgd, is always among them.
         models: folder of the policies' models, GAME-cnn each; default the shipped ones.
         tune: instead of the benchmark, find each method's size on states of levels from number 1,000,000 on.
@@ -95,7 +98,7 @@ def attack_policy(
         known, episodes, states, radii = dict(list(known.items())[:1]), 2, 8, radii[:1]
         wanted = {name: forms for name, forms in wanted.items() if name in (CONTROL, "adr-gd")}
     levels = range(first := TUNING_LEVELS if tune else TEST_LEVELS, first + episodes)
-    plan = Plan(radii, states, evaluations, seed, list(wanted))
+    plan = Plan(radii, states, evaluations, seed, list(wanted), targets)
     with pinned(threads):
         played = [played_by(f"{models}/{game}-cnn" if models else f"{game}-cnn", levels, horizon) for game in known]
         return bench.write(tuning(played, plan) if tune else benchmark(played, plan, part))

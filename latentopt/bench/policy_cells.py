@@ -10,7 +10,7 @@ import numpy as np
 from latentopt.bench.policy_methods import Form, chosen_form
 from latentopt.bench.policy_tuned import TUNED
 from latentopt.bench.timing import timed
-from latentopt.rl.attack_policy import AttackedObservations, attack_policy
+from latentopt.rl.attack_policy import Aim, AttackedObservations, attack_policy
 from latentopt.rl.attacked_episodes import Episodes
 from latentopt.rl.played import Played
 from latentopt.rl.shipped import game_of
@@ -38,6 +38,7 @@ class Plan:
     evaluations: int
     seed: int
     methods: Sequence[str]
+    targets: Aim | None = None
 
     def on_states(self, played: Played, states: np.ndarray, eps: float, method: str) -> Cell:
         """The method in its tuned size."""
@@ -46,7 +47,11 @@ class Plan:
     def cell(self, played: Played, states: np.ndarray, eps: float, size: str, form: Form) -> Cell:
         """A size of a method on states (S, 64, 64, 3)."""
         settings, found = form.settings(self.evaluations), list[AttackedObservations]()
-        took = timed(lambda: found.append(attack_policy(played.policy, states, eps, seed=self.seed, **settings)))
+        took = timed(
+            lambda: found.append(
+                attack_policy(played.policy, states, eps, targets=self.targets, seed=self.seed, **settings)
+            )
+        )
         (one,) = found
         forwards, backwards = (cost.double().mean().item() for cost in (one.forwards, one.backwards))
         return Cell(size, one.success.numpy(), one.moved.mean().item(), forwards, backwards, took.cpu)
@@ -54,7 +59,7 @@ class Plan:
     def on_episodes(self, played: Played, eps: float, method: str) -> Episodes:
         """The method in its tuned size."""
         _, form = chosen_form(method, TUNED.get(played.game, {}))
-        return played.episodes(eps, seed=self.seed, **form.settings(self.evaluations))
+        return played.episodes(eps, targets=self.targets, seed=self.seed, **form.settings(self.evaluations))
 
 
 def played_by(model: str, levels: range, horizon: int) -> Played:

@@ -19,6 +19,7 @@ from latentopt.jobs.store import RECIPE, RESULTS, write_csv
 from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode
 from latentopt.optimizers import Optimizer
 from latentopt.result import write_atomically
+from latentopt.rl.attack_policy import Aim
 from latentopt.rl.attack_policy import attack_policy as attacked
 from latentopt.rl.attacked_episodes import Episodes, attacked_episodes
 from latentopt.rl.procgen import GAMES, Procgen
@@ -51,6 +52,7 @@ def attack_policy(
     norm: Norm = "linf",
     optimizer: Optimizer | Portfolio | str = "pgd",
     loss: LossName | None = None,
+    targets: Aim | None = None,
     steps: int | None = None,
     restarts: int | None = None,
     evaluations: int | None = None,
@@ -71,6 +73,7 @@ def attack_policy(
         norm: linf or l2.
         optimizer: pgd, apgd, adr-gd, portfolio, ... or a class path.
         loss: of discrete actions: ce, margin or dlr; default ce.
+        targets: of discrete actions, the one that is aimed at: random or least-likely; default whichever is nearest.
         steps: steps of each restart; default 100.
         restarts: starts of each observation; default 1.
         evaluations: forwards and backwards that an observation may cost; default any number.
@@ -88,7 +91,7 @@ def attack_policy(
         raise InputError("out", "a new or empty folder", out)
     policy, games = _opened(model, env, algorithm, episodes, seed)
     attack = {"norm": norm, "optimizer": optimizer, "loss": loss, "steps": steps, "restarts": restarts}
-    attack |= {"evaluations": evaluations}
+    attack |= {"targets": targets, "evaluations": evaluations}
     try:
         attacked(
             policy, games.reset()[:1], eps, seed=seed, **attack

@@ -24,6 +24,8 @@ from latentopt.tasks.attack import SLACK, attack, stages_of, width
 from latentopt.tasks.png import to_bytes
 from latentopt.tasks.stages import Portfolio
 
+Aim = Literal["random", "least-likely"]
+
 
 @dataclass(frozen=True, eq=False)
 class AttackedObservations:
@@ -55,7 +57,7 @@ def attack_policy(
     input_range: tuple[float, float] | None = None,
     optimizer: Optimizer | Portfolio | str = "pgd",
     loss: LossName | None = None,
-    targets: Literal["random", "least-likely"] | None = None,
+    targets: Aim | None = None,
     steps: int | None = None,
     restarts: int | None = None,
     seed: int = 0,
