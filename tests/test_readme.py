@@ -16,7 +16,7 @@ def blocks(language: str) -> list[str]:
 
 def test_the_python_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    first, attack, second = blocks("python")
+    first, attack, actions, second = blocks("python")
     names: dict = {}
     exec(first, names)
     assert "[4, 1, 28, 28]" in capsys.readouterr().out
@@ -25,6 +25,8 @@ def test_the_python_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch, capsy
     exec(attack, names)
     assert int(names["found"].success.sum()) >= 4
     assert len(list((tmp_path / "adversarial").glob("*.png"))) == 8
+    exec(actions, names)
+    assert names["found"].gain.max() > 0.01
     exec(second, names)
     assert names["result"].value.max() < 1e-3
     assert names["result"].forwards.max() + names["result"].backwards.max() <= 600
@@ -42,12 +44,14 @@ def test_every_command_line_of_the_readme_parses():
     """Each option that a README's command names is one that the job has."""
     from latentopt.cli.arguments import parser_of
     from latentopt.jobs.attack import attack
+    from latentopt.jobs.attack_policy import attack_policy
     from latentopt.jobs.reconstruct import reconstruct
 
     lines = [line for line in README.read_text(encoding="utf-8").splitlines() if "bin/latentopt " in line]
-    for job in (reconstruct, attack):
-        known = {word for action in parser_of(job.__name__, job, [])._actions for word in action.option_strings}
-        own = [line for line in lines if f"latentopt {job.__name__} " in line]
+    for job in (reconstruct, attack, attack_policy):
+        name = job.__name__.replace("_", "-")
+        known = {word for action in parser_of(name, job, [])._actions for word in action.option_strings}
+        own = [line for line in lines if f"latentopt {name} " in line]
         used = {word for line in own for word in line.split() if word.startswith("--") and "." not in word}
         assert used
         assert used <= known
