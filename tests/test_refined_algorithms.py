@@ -51,7 +51,7 @@ def test_with_epsilon_0_it_is_the_plain_algorithm_step_for_step(ours, theirs):
 @pytest.mark.parametrize("envs", [1, 3])
 def test_an_exploitation_step_is_the_refined_action_of_the_present_critic(ours, envs):
     env = DummyVecEnv([lambda: gymnasium.make("Pendulum-v1")] * envs)
-    model = ours("MlpPolicy", env, refinement=Refinement(epsilon=1.0, optimizer="adam"), **TINY)
+    model = ours("MlpPolicy", env, refinement=Refinement(epsilon=1.0, optimizer="adam", steps=20), **TINY)
     model.learn(20 * envs)
     for _ in range(2):
         observations = np.random.default_rng(0).normal(size=(envs, 3)).astype(np.float32)

@@ -38,7 +38,7 @@ def train_rl(
     optimizer: Optimizer | str | None = None,
     epsilon: float = 0.5,
     box: float = 0.25,
-    refine_steps: int = 20,
+    refine_steps: int = 10,
     critic: Literal["min", "first"] = "min",
     steps: int = 20_000,
     seeds: int = 5,

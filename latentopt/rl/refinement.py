@@ -26,7 +26,7 @@ class Refinement:
 
     epsilon: float = 0.5
     optimizer: Optimizer | str = "gd"
-    steps: int = 20
+    steps: int = 10
     box: float = 0.25
     critic: Reduce = "min"
     restarts: int | None = None
