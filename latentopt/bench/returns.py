@@ -135,6 +135,7 @@ def _cells(
         if method != "none":
             refiner = Refiner(agent.critics, -1.0, 1.0, box, runs[method], steps, critic)  # pyright: ignore[reportArgumentType]
         settings = {"agent": name, "method": method, "critic": critic, "box": box, "steps": steps, "seeds": seeds}
+        settings["optimizer"] = repr(refiner and refiner.method)
 
         def played(refiner: Refiner | None = refiner) -> dict[str, Any]:
             found = play(player, environments, seeds, refiner)

@@ -17,6 +17,7 @@ from latentopt.bench.statistics import bootstrapped, mean_of
 from latentopt.bench.timing import threads as pinned
 from latentopt.errors import positive
 from latentopt.rl.curves import Point, final, mean_gain, spread, whole
+from latentopt.rl.methods import method
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -136,7 +137,8 @@ def _trained(folder: Path, refinement: str, training: Training, seed: int) -> Ru
     from latentopt.rl.training import train_agent
 
     path = folder / f"{training.algorithm}-{refinement}-{seed}.json"
-    settings = {"training": asdict(training), "seed": seed}
+    how = training.refinement and repr(method(training.refinement.optimizer))
+    settings = {"training": asdict(training), "optimizer": how, "seed": seed}
     found = kept(path, settings, lambda: {"points": train_agent(training, seed)[1]})
     return Run(training.algorithm, refinement, seed, [Point(*each) for each in found["points"]])
 
