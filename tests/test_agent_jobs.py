@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from agents import PENDULUM, SMALL, write_agent
+from files import ROOT, call, contents
+from nets import refuses
+from torch import nn
+
+gymnasium = pytest.importorskip("gymnasium")
+sb3 = pytest.importorskip("stable_baselines3")
+
+from latentopt.cli.arguments import arguments_of  # noqa: E402
+from latentopt.cli.recipes import read_recipe  # noqa: E402
+from latentopt.jobs.refine import refine  # noqa: E402
+from latentopt.jobs.train_rl import train_rl  # noqa: E402
+from latentopt.rl.refinement import Refinement  # noqa: E402
+
+JOB = {**SMALL, "env": PENDULUM, "steps": 60, "seeds": 2, "wandb": "disabled"}
+
+
+@pytest.fixture
+def agent(tmp_path):
+    return write_agent(tmp_path / "pendulum.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"env": "CartPole-v1"}, "env"),
+        ({"env": "NoSuch-v0"}, "environment"),
+        ({"steps": 0}, "steps"),
+        ({"optimizer": "gda"}, "optimizer"),
+        ({"optimizer": "gd", "epsilon": 2.0}, "epsilon"),
+        ({"hidden": [0]}, "hidden"),
+        ({"seeds": 0}, "seeds"),
+        ({"wandb": "on"}, "wandb"),
+        ({"algorithm": "ppo"}, "algorithm"),
+    ],
+)
+def test_a_training_that_cannot_begin_writes_nothing(settings, name, tmp_path):
+    with refuses(name):
+        train_rl(**{**JOB, **settings, "out": str(tmp_path / "out")})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_stopped_training_goes_on_and_never_overwrites(tmp_path, monkeypatch):
+    from latentopt.jobs import train_rl as module
+
+    out, trained = str(tmp_path / "out"), module._trained
+
+    def stopped(training, at, *rest):
+        if at == 1:
+            raise KeyboardInterrupt
+        return trained(training, at, *rest)
+
+    monkeypatch.setattr(module, "_trained", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train_rl(**JOB, optimizer="gd", out=out)
+    monkeypatch.setattr(module, "_trained", trained)
+    first = (tmp_path / "out" / "agents" / "seed-0.zip").stat().st_mtime_ns
+    report = train_rl(**JOB, optimizer="gd", out=out)
+    assert (tmp_path / "out" / "agents" / "seed-0.zip").stat().st_mtime_ns == first
+    assert [row["seed"] for row in report.rows] == [0, 1]
+    assert all(row["gain"] > 0 for row in report.rows)
+    held = contents(tmp_path / "out")
+    assert {"results.csv", "metrics.jsonl", "recipe.yaml", "curve.safetensors", "curves.png"} <= set(held)
+    lines = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 6
+    assert train_rl(**JOB, optimizer="gd", out=out).rows == report.rows
+    assert (tmp_path / "out" / "metrics.jsonl").read_text().splitlines() == lines
+    with refuses("out", "other"):
+        train_rl(**JOB, optimizer="adam", out=out)
+    whole_ = train_rl(**JOB, optimizer="gd", out=str(tmp_path / "other"))
+    drop = {"seconds"}
+    assert [{k: v for k, v in row.items() if k not in drop} for row in whole_.rows] == [
+        {k: v for k, v in row.items() if k not in drop} for row in report.rows
+    ]
+
+
+def test_refine_on_the_command_line(capsys, tmp_path, agent):
+    words = [
+        "refine",
+        "--agent",
+        agent,
+        "--env",
+        PENDULUM,
+        "--episodes",
+        "2",
+        "--refine-steps",
+        "2",
+        "--optimizer",
+        "gd",
+    ]
+    words += ["--out", tmp_path / "out", "--wandb", "disabled", "--gif", "false"]
+    said = call(capsys, *words)
+    assert said.code == 0
+    assert "return " in said.out
+    assert {"results.csv", "metrics.jsonl", "recipe.yaml"} <= set(contents(tmp_path / "out"))
+    again = call(capsys, *words)
+    assert again.out.splitlines()[:3] == said.out.splitlines()[:3]
+    other = call(capsys, *words, "--box", "1")
+    assert (other.code, "other box" in other.err) == (2, True)
+    wrong = call(capsys, "refine", "--agent", agent, "--env", "CartPole-v1", "--out", tmp_path / "new")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_smooth_critic_has_no_gates_to_drive(tmp_path):
+    from latentopt.errors import InputError
+
+    model = sb3.TD3("MlpPolicy", PENDULUM, policy_kwargs={"net_arch": [8], "activation_fn": nn.Tanh}, device="cpu")
+    model.save(tmp_path / "smooth.zip")
+    with pytest.raises(InputError, match=r"ReLU|gates|piecewise"):
+        refine(str(tmp_path / "smooth.zip"), PENDULUM, optimizer="adr-gd", out=str(tmp_path / "out"), wandb="disabled")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_film_of_an_episode(tmp_path, agent):
+    pytest.importorskip("pygame")
+    from PIL import Image
+
+    report = refine(str(agent), PENDULUM, episodes=1, refine_steps=1, out=str(tmp_path / "out"), wandb="disabled")
+    assert np.isnan(report.error)
+    with Image.open(tmp_path / "out" / "episode.gif") as film:
+        assert film.size == (500, 250)
+        assert 60 <= film.n_frames <= 120  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def train_rl_recipes() -> list[str]:
+    return [path.stem for path in sorted((ROOT / "recipes").glob("*.yaml")) if "\njob: train-rl\n" in path.read_text()]
+
+
+@pytest.mark.parametrize("name", train_rl_recipes())
+def test_recipes_of_training(name):
+    arguments, _ = arguments_of("train-rl", train_rl, [], read_recipe(name))
+    assert arguments["out"] == f"runs/{name}"
+    assert arguments["algorithm"] in name
+    if name.startswith("pendulum"):
+        assert (arguments["steps"], arguments["seeds"]) == (20_000, 5)
+    else:
+        paper = Refinement.paper()
+        refinement = Refinement(*(arguments[key] for key in ("epsilon", "optimizer", "refine_steps", "box", "critic")))
+        assert refinement == paper
+
+
+def test_a_recipe_is_trained(capsys, tmp_path):
+    words = ["--steps", "30", "--seeds", "1", "--hidden", "[4,4]", "--every", "30", "--episodes", "1"]
+    out = tmp_path / "out"
+    said = call(capsys, "train-rl", "pendulum-ddpg-adr-gd", *words, "--out", out, "--wandb", "disabled")
+    assert (said.code, "1 agents" in said.out) == (0, True)
+    said = call(capsys, "train-rl", "digits")
+    assert (said.code, "train-rl" in said.err) == (2, True)
+
+
+def test_the_python_of_the_page_on_agents_runs_as_it_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs/agents.md").read_text(encoding="utf-8"), re.DOTALL):
+        exec(block, names)
+    assert (names["gain"] >= 0).all()
+    assert names["agent"].refinement == Refinement(epsilon=0.5)
