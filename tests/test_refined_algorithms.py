@@ -135,7 +135,7 @@ def test_predict_is_refine_action(kind):
     model = model_of(kind)
     observations = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     plain, _ = model.predict(observations, deterministic=True)
-    policy = RefinedPolicy(model, optimizer="gd", steps=7)
+    policy = RefinedPolicy(model, box=0.25, optimizer="gd", steps=7)
     found = refine_action(model, observations, plain, optimizer="gd", steps=7)
     actions, state = policy.predict(observations, deterministic=True)
     assert state is None

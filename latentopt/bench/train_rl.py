@@ -101,15 +101,15 @@ def train_rl(
     every = max(1, steps // (3 if quick else 12))
     runs, spent = list[Run](), list[train_cost.Cost]()
     with pinned(threads):
+        for seed in range(seeds):
+            for kind in kinds:
+                for name, training in _trainings(env, kind, cells, steps, widths, every).items():
+                    runs.append(_trained(bench.folder / "trained", name, training, seed))
         for kind in kinds:
             cheap = (16, 16) if quick else (400, 300)
             spent += train_cost.costs(
                 kind, _trainings(env, kind, cells, 1000, cheap, every), 2 if quick else cost_rounds
             )
-        for seed in range(seeds):
-            for kind in kinds:
-                for name, training in _trainings(env, kind, cells, steps, widths, every).items():
-                    runs.append(_trained(bench.folder / "trained", name, training, seed))
     tables = [_table(kind, [run for run in runs if run.algorithm == kind]) for kind in kinds]
     tables.append(train_cost.table(spent, 2 if quick else cost_rounds, "[16, 16]" if quick else "[400, 300]"))
     title = (

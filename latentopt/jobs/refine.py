@@ -39,8 +39,8 @@ class Report:
 def refine(
     agent: str,
     env: str,
-    box: float = 0.25,
-    optimizer: Optimizer | str = "adam",
+    box: float = 0.05,
+    optimizer: Optimizer | str = "gd",
     refine_steps: int = 20,
     critic: Literal["min", "first"] = "min",
     restarts: int | None = None,

@@ -22,7 +22,8 @@ class RefinedPolicy:
     Args:
         model: of TD3, DDPG, SAC or TQC; or anything like one: ``predict``, ``critic``, ``action_space`` (a Box), and
             ``policy.obs_to_tensor``.
-        box, optimizer, steps, critic, restarts: as for `refine_action`.
+        box: as for `refine_action`; its default is what won where returns were measured (docs/agents.md).
+        optimizer, steps, critic, restarts: as for `refine_action`.
         seed: of the methods that draw random numbers; the same at every call.
 
     Raises:
@@ -32,8 +33,8 @@ class RefinedPolicy:
     def __init__(
         self,
         model: Any,
-        box: float = 0.25,
-        optimizer: Optimizer | str = "adam",
+        box: float = 0.05,
+        optimizer: Optimizer | str = "gd",
         steps: int = 20,
         critic: Reduce = "min",
         restarts: int | None = None,
