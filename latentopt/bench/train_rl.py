@@ -94,8 +94,9 @@ def train_rl(
     cells = chosen("refinements", refinements, REFINED, always="none")
     widths = numbers("hidden", hidden, int)
     bench.check_folder()
+    wide = (400, 300)
     if quick:
-        steps, seeds, widths = min(steps, 300), min(seeds, 2), (16, 16)
+        steps, seeds, widths, wide, cost_rounds = min(steps, 300), min(seeds, 2), (16, 16), (16, 16), 2
     from latentopt.bench import train_cost
 
     every = max(1, steps // (3 if quick else 12))
@@ -106,15 +107,10 @@ def train_rl(
                 for name, training in _trainings(env, kind, cells, steps, widths, every).items():
                     runs.append(_trained(bench.folder / "trained", name, training, seed))
         for kind in kinds:
-            cheap = (16, 16) if quick else (400, 300)
-            spent += train_cost.costs(
-                kind, _trainings(env, kind, cells, 1000, cheap, every), 2 if quick else cost_rounds
-            )
+            spent += train_cost.costs(kind, _trainings(env, kind, cells, 1000, wide, every), cost_rounds)
     tables = [_table(kind, [run for run in runs if run.algorithm == kind]) for kind in kinds]
-    tables.append(train_cost.table(spent, 2 if quick else cost_rounds, "[16, 16]" if quick else "[400, 300]"))
-    title = (
-        f"Refined actions in training: {env}, {steps} steps, {seeds} seeds, hidden layers {','.join(map(str, widths))}"
-    )
+    tables.append(train_cost.table(spent, cost_rounds, str(list(wide))))
+    title = f"Refined actions in training: {env}, {steps} steps, {seeds} seeds, hidden layers {list(widths)}"
     rows = [*(row for run in runs for row in _rows(run)), *train_cost.rows(spent)]
     return bench.write(Report(title, NOTE, tables, rows, partial(_draw, runs)))
 
