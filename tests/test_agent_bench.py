@@ -10,7 +10,7 @@ sb3 = pytest.importorskip("stable_baselines3")
 
 from latentopt.bench.kept import kept  # noqa: E402
 from latentopt.bench.returns import returns  # noqa: E402
-from latentopt.bench.statistics import bootstrap  # noqa: E402
+from latentopt.bench.statistics import bootstrapped  # noqa: E402
 from latentopt.bench.train_rl import train_rl as bench_train_rl  # noqa: E402
 
 
@@ -30,13 +30,13 @@ def test_what_is_kept_is_not_done_again(tmp_path):
 
 def test_the_bootstrap_interval():
     values = np.random.default_rng(1).normal(2.0, 1.0, 200)
-    found = bootstrap(values.tolist())
+    found = bootstrapped(values.tolist())
     assert found.mean == pytest.approx(values.mean())
     assert (found.low, found.high) == pytest.approx(
         (found.mean - 1.96 * found.error, found.mean + 1.96 * found.error), abs=0.02
     )
-    assert bootstrap([1.0]).low == -np.inf
-    assert bootstrap([2.0, 2.0]).low == 2
+    assert bootstrapped([1.0]).low == -np.inf
+    assert bootstrapped([2.0, 2.0]).low == 2
 
 
 def test_bench_train_rl(tmp_path):
