@@ -68,5 +68,8 @@ def short_names(job: str) -> dict[str, dict[str, Any]]:
 
 
 def _classes(base: type) -> dict[str, Any]:
-    ours = [kind for kind in base.__subclasses__() if kind.__module__ == base.__module__]
-    return {kind.__name__.lower(): f"{kind.__module__}.{kind.__qualname__}" for kind in ours}
+    """The package's own classes of a kind: what stands where ``base`` does."""
+    found, module = list(base.__subclasses__()), base.__module__
+    for kind in found:
+        found += kind.__subclasses__()
+    return {kind.__name__.lower(): f"{module}.{kind.__qualname__}" for kind in found if kind.__module__ == module}
