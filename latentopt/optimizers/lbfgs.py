@@ -28,7 +28,7 @@ class LBFGSState(NamedTuple):
     within: Tensor  # (B, n) gradient there without what pushes out of a ball: of the Lagrangian
     direction: Tensor  # (B, *shape) of the search from there
     length: Tensor  # (B,) of the trial under way, in units of the direction
-    s: Tensor  # (B, memory, n) steps between accepted points, the newest last; zero where there are none yet
+    s: Tensor  # (B, min(memory, n), n) steps between accepted points, the newest last; zero where there are none yet
     y: Tensor  # (B, memory, n) what they changed in `within`
 
 
@@ -44,7 +44,7 @@ class LBFGS(Optimizer):
     coordinates held by a bound do not enter, nor does the direction out of a ball.
 
     Args:
-        memory: steps remembered, >= 1.
+        memory: steps remembered, >= 1; never more than a sample has coordinates.
         c1: share of the fall that the slope promises which a trial must reach, in (0, 1/2).
         first: length of the first trial, > 0, in units of the set's Euclidean radius (of a random point's typical norm
             in the whole space).
@@ -63,7 +63,8 @@ class LBFGS(Optimizer):
             raise InputError("LBFGS.c1", "a number in (0, 1/2)", self.c1)
 
     def init(self, problem: Problem, x: Tensor) -> LBFGSState:
-        zero, pairs = torch.zeros_like(x), x.new_zeros(len(x), self.memory, x[0].numel())
+        zero, size = torch.zeros_like(x), x[0].numel()
+        pairs = x.new_zeros(len(x), min(self.memory, size), size)
         value = torch.full_like(x.flatten(1)[:, 0], torch.inf, dtype=torch.promote_types(x.dtype, torch.float32))
         return LBFGSState(x, value, zero, zero.flatten(1), zero, x.new_zeros(len(x)), pairs, pairs)
 
