@@ -36,6 +36,7 @@ TUNED: dict[str, dict[str, tuple[float, int]]] = {
         "adr-gd": (0.1, 4),
         "adr-gd-regression": (0.4, 4),
         "adr-gd-paper": (1.0, 8),
-        "deepinv CSGM": (0.3, 1),
+        "a hand-written Adam loop": (0.1, 1),
+        "deepinv CSGM": (0.03, 1),
     },
 }
