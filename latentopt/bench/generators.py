@@ -148,7 +148,9 @@ def _dcgan() -> Generator:
 
 
 def _road() -> Generator:
-    return _ready(_filled(RoadGAN(), "cgan_road/cGAN_imgSz64_nCh_3.safetensors", "gen."), (5,), (-1.0, 1.0))
+    """Its linear outputs leave [-1, 1], far from its training's latents by a lot; here they are cut as pictures are."""
+    module = _filled(RoadGAN(), "cgan_road/cGAN_imgSz64_nCh_3.safetensors", "gen.")
+    return _ready(nn.Sequential(module, nn.Hardtanh()), (5,), (-1.0, 1.0))
 
 
 def _ready(
