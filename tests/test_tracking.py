@@ -37,7 +37,7 @@ def offline_records(job: Path) -> list[Any]:
 
 
 def parsed(content: bytes) -> Iterator[Any]:
-    """A LevelDB log: blocks of 32 KiB with records in parts of 7 + length bytes."""
+    """The whole records of a LevelDB log: blocks of 32 KiB with records in parts of 7 + length bytes."""
     from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportAttributeAccessIssue]
 
     at, parts = 7, b""
@@ -47,6 +47,8 @@ def parsed(content: bytes) -> Iterator[Any]:
             at += 32768 - at % 32768
             continue
         length, kind = struct.unpack("<HB", content[at + 4 : at + 7])
+        if at + 7 + length > len(content):
+            return  # W&B is still writing it
         parts += content[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):  # whole, or the last part
