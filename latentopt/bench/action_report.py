@@ -13,8 +13,8 @@ from torch import Tensor
 from latentopt.bench.action_agents import States
 from latentopt.bench.action_exact import Exact
 from latentopt.bench.action_methods import CONTROL
-from latentopt.bench.report import Report, Row, Table
 from latentopt.bench.statistics import mean_of, paired
+from latentopt.reports import Report, Row, Table
 from latentopt.rl.refine import Refined
 
 if TYPE_CHECKING:

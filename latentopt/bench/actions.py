@@ -12,11 +12,12 @@ from latentopt.bench.action_exact import Exact, certified
 from latentopt.bench.action_methods import CONTROL, METHODS, Method
 from latentopt.bench.action_report import Cell, Critic, report
 from latentopt.bench.choices import chosen
-from latentopt.bench.report import Bench, Written
+from latentopt.bench.report import Bench
 from latentopt.bench.timing import threads as pinned
 from latentopt.bench.timing import timed
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.optimizers import GD, Optimizer
+from latentopt.reports import Written
 from latentopt.rl.refine import Refined, Refiner
 
 if TYPE_CHECKING:

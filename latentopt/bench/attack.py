@@ -15,9 +15,10 @@ from latentopt.bench.attack_tuning import tuning
 from latentopt.bench.attacked import BARE, NETWORKS, Case, cases_of
 from latentopt.bench.choices import chosen, numbers
 from latentopt.bench.references import REFERENCES
-from latentopt.bench.report import Bench, Report, Table, Written
+from latentopt.bench.report import Bench
 from latentopt.bench.timing import threads as pinned
 from latentopt.errors import InputError, nonnegative, positive
+from latentopt.reports import Report, Table, Written
 
 Part = Literal["table", "curve", "ablation", "references", "all"]
 IMAGES, FRESH = 100, 200

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from latentopt.bench.attacked import Case, Judged
-from latentopt.bench.report import Row, Table
 from latentopt.bench.statistics import signs
 from latentopt.metrics import wilson
+from latentopt.reports import Row, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ from latentopt.bench.attack_cells import Cell, curve, heading, table
 from latentopt.bench.attack_methods import CONTROL, METHODS, Method, ablations, tuned
 from latentopt.bench.attacked import Case, Judged, attacked
 from latentopt.bench.references import Reference, versions
-from latentopt.bench.report import Table
+from latentopt.reports import Table
 
 LARGE = 10_000
 """Images of more pixels are too many for what takes seconds on small ones."""

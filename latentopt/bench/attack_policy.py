@@ -14,11 +14,12 @@ from latentopt.bench.choices import chosen
 from latentopt.bench.policy_cells import Cell, Plan, played_by
 from latentopt.bench.policy_methods import CONTROL, METHODS
 from latentopt.bench.policy_tuning import tuning
-from latentopt.bench.report import Bench, Report, Row, Table, Written
+from latentopt.bench.report import Bench
 from latentopt.bench.statistics import signs
 from latentopt.bench.timing import threads as pinned
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.metrics import bootstrap, wilson
+from latentopt.reports import Report, Row, Table, Written
 from latentopt.rl.attack_policy import Aim
 from latentopt.rl.attacked_episodes import Episodes
 from latentopt.rl.played import Played

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from latentopt.bench.attack_cells import Cell, heading, rows_of
 from latentopt.bench.attack_methods import Method
 from latentopt.bench.attacked import Case, attacked
-from latentopt.bench.report import Report, Table
+from latentopt.reports import Report, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from latentopt.bench.report import Row, Table
 from latentopt.bench.runs import Ran
 from latentopt.bench.statistics import TIE, Pairs, mean_of, paired, reached
 from latentopt.optimizers import Optimizer
+from latentopt.reports import Row, Table
 
 
 @dataclass(frozen=True, eq=False)

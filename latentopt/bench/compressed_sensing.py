@@ -13,7 +13,7 @@ from torch import Tensor
 
 from latentopt.bench.choices import chosen
 from latentopt.bench.generators import GENERATORS
-from latentopt.bench.report import Bench, Report, Row, Table, Written
+from latentopt.bench.report import Bench
 from latentopt.bench.statistics import Mean, mean_of
 from latentopt.bench.timing import threads as pinned
 from latentopt.bench.timing import timed
@@ -23,6 +23,7 @@ from latentopt.metrics import mse
 from latentopt.operators import Gaussian
 from latentopt.optimizers import Adam
 from latentopt.priors import Gaussian as Normal
+from latentopt.reports import Report, Row, Table, Written
 from latentopt.tasks.inversion import reconstruct
 
 if TYPE_CHECKING:

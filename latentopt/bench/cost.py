@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from latentopt.bench.cases import CASES, Case
 from latentopt.bench.choices import chosen
-from latentopt.bench.report import Bench, Report, Row, Table, Written
+from latentopt.bench.report import Bench
 from latentopt.bench.timing import Seconds, interleaved, timed
 from latentopt.bench.timing import threads as pinned
 from latentopt.errors import positive
 from latentopt.gates import sites
 from latentopt.optimizers import ADRGD, GD, PGD, FreeGates, Optimizer, SoftGates
 from latentopt.problem import Problem
+from latentopt.reports import Report, Row, Table, Written
 from latentopt.solve import solve
 
 if TYPE_CHECKING:

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from latentopt.bench import networks
-from latentopt.bench.report import Bench, Report, Row, Table, Written
+from latentopt.bench.report import Bench
 from latentopt.bench.timing import threads as pinned
 from latentopt.bench.timing import timed
 from latentopt.draws import Draws
 from latentopt.errors import nonnegative, positive
 from latentopt.gates import row_norms
+from latentopt.reports import Report, Row, Table, Written
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

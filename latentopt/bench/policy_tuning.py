@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from latentopt.bench.policy_cells import Cell, Plan
 from latentopt.bench.policy_methods import METHODS
-from latentopt.bench.report import Report, Row, Table
+from latentopt.reports import Report, Row, Table
 from latentopt.rl.played import Played
 
 if TYPE_CHECKING:

@@ -13,10 +13,11 @@ from latentopt.bench.choices import chosen
 from latentopt.bench.generators import GENERATORS, Source
 from latentopt.bench.inverted import METHODS, RECOVERED, Case, Judged, Method, judge
 from latentopt.bench.inverted_references import REFERENCES
-from latentopt.bench.report import Bench, Report, Row, Table, Written
+from latentopt.bench.report import Bench
 from latentopt.bench.statistics import mean_of
 from latentopt.bench.timing import threads as pinned
 from latentopt.errors import InputError, nonnegative, positive
+from latentopt.reports import Report, Row, Table, Written
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -2,70 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from latentopt.errors import InputError
+from latentopt.reports import PLOT, ROWS, TABLE, Report, Written, csv_text, png_bytes
 from latentopt.result import versions, write_atomically
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-Row = dict[str, Any]
-TABLE, ROWS, PLOT, ENVIRONMENT = "table.md", "results.csv", "plot.png", "environment.json"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the report; cells are text already."""
-
-    title: str
-    note: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-    def markdown(self) -> str:
-        """The table, its columns padded so that it reads well as text too."""
-        cells = [list(self.columns), *(list(row) for row in self.rows)]
-        widths = [max(len(row[at]) for row in cells) for at in range(len(self.columns))]
-        lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in cells]
-        rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
-        return "\n".join([f"## {self.title}", "", *([self.note, ""] if self.note else []), lines[0], rule, *lines[1:]])
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a benchmark found."""
-
-    title: str
-    note: str  # Markdown; how to read the tables
-    tables: Sequence[Table]
-    rows: Sequence[Row]  # raw, one a measurement
-    draw: Callable[[Figure], None]  # the plot
-    appendix: str = ""  # Markdown
-
-    def markdown(self) -> str:
-        parts = [f"# {self.title}", self.note, *(table.markdown() for table in self.tables), self.appendix]
-        return "\n\n".join(part for part in parts if part) + "\n"
-
-
-@dataclass(frozen=True)
-class Written:
-    """A report on disk."""
-
-    markdown: str
-    files: list[Path]
+ENVIRONMENT = "environment.json"
 
 
 @dataclass(frozen=True)
@@ -99,8 +52,8 @@ class Bench:
         self.folder.mkdir(parents=True, exist_ok=True)
         content = {
             TABLE: report.markdown().encode(),
-            ROWS: _csv(report.rows).encode(),
-            PLOT: _png(report.draw),
+            ROWS: csv_text(report.rows).encode(),
+            PLOT: png_bytes(report.draw),
             ENVIRONMENT: json.dumps(self.environment(), indent=2).encode() + b"\n",
         }
         for name, data in content.items():
@@ -134,27 +87,6 @@ def _options(settings: dict[str, Any]) -> str:
             continue
         words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
     return " ".join(words)
-
-
-def _csv(rows: Sequence[Row]) -> str:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _png(draw: Callable[[Figure], None]) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(layout="constrained")
-    FigureCanvasAgg(figure)
-    draw(figure)
-    data = io.BytesIO()
-    figure.savefig(data, dpi=130, format="png")
-    return data.getvalue()
 
 
 def _load() -> tuple[float, ...]:

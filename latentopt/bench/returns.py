@@ -14,10 +14,11 @@ import numpy as np
 from latentopt.bench.action_agents import AGENTS
 from latentopt.bench.choices import chosen, numbers
 from latentopt.bench.kept import kept
-from latentopt.bench.report import Bench, Report, Row, Table, Written
+from latentopt.bench.report import Bench
 from latentopt.bench.statistics import Mean, bootstrapped, mean_of
 from latentopt.bench.timing import threads as pinned
 from latentopt.errors import InputError, nonnegative, positive
+from latentopt.reports import Report, Row, Table, Written
 from latentopt.zoo.content import data_root
 
 if TYPE_CHECKING:

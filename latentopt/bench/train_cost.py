@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
-from latentopt.bench.report import Row, Table
 from latentopt.bench.timing import interleaved
+from latentopt.reports import Row, Table
 from latentopt.rl.training import Training
 
 CHUNK = 100

@@ -12,10 +12,11 @@ import numpy as np
 
 from latentopt.bench.choices import chosen, numbers
 from latentopt.bench.kept import kept
-from latentopt.bench.report import Bench, Report, Row, Table, Written
+from latentopt.bench.report import Bench
 from latentopt.bench.statistics import bootstrapped, mean_of
 from latentopt.bench.timing import threads as pinned
 from latentopt.errors import positive
+from latentopt.reports import Report, Row, Table, Written
 from latentopt.rl.curves import Point, final, mean_gain, spread, whole
 from latentopt.rl.methods import method
 

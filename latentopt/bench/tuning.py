@@ -9,9 +9,9 @@ from latentopt.bench import plots
 from latentopt.bench.cells import Cell, rows_of
 from latentopt.bench.methods import Method
 from latentopt.bench.parts import Plan
-from latentopt.bench.report import Report, Table
 from latentopt.bench.runs import rate, steps_within
 from latentopt.bench.statistics import mean_of
+from latentopt.reports import Report, Table
 
 NOTE = "Means of the values, which are maximised, at equal counted cost; the best size of each method in bold."
 

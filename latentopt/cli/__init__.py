@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from latentopt.cli.reports import (
 )
 from latentopt.cli.said import one_line
 from latentopt.errors import InputError, LatentOptError
+from latentopt.reports import Written
 from latentopt.version import __version__
 
 HELP = """\
@@ -37,6 +39,7 @@ commands:
   attack                     find small changes of images that a classifier gets wrong
   attack-policy              find small changes of observations that change what a policy does, and play with them
   refine                     play an agent's episodes with actions that its critic finds better, and without
+  analyze NAME               why a network is easy or hard to optimise over: dynamics, capped, regions or certify
   train-rl RECIPE            train TD3 or DDPG agents that explore from refined actions
   run RECIPE                 do the job that a recipe describes; any field can be overridden (--steps 100)
   train RECIPE               train a generator, a classifier or a policy and export it as a model
@@ -64,6 +67,8 @@ JOBS = ("reconstruct", "diagnose", "attack", "attack-policy", "refine")
 BENCHMARKS = ("random-nets", "attack", "attack-policy", "reconstruct", "compressed-sensing")
 BENCHMARKS += ("actions", "returns", "train-rl", "cost", "norms")
 """Each is a function of the same name in `latentopt.bench`, in a file of its own."""
+ANALYSES = ("dynamics", "capped", "regions", "certify")
+"""Each is a function of the same name in `latentopt.jobs.analyze`, in a file of its own."""
 EXTRA = ("stable_baselines3", "gymnasium", "mujoco", "Box2D", "pygame")
 """What the extra ``rl`` brings."""
 
@@ -112,6 +117,7 @@ def _dispatch(words: list[str]) -> int:
         "attack": _attack,
         "attack-policy": _attack_policy,
         "refine": _refine,
+        "analyze": _analyze,
         "train": _train,
         "train-rl": _train_rl,
         "run": _run,
@@ -217,6 +223,7 @@ def _run(words: list[str]) -> int:
     jobs: dict[str, Callable[[list[str], dict[str, Any]], int]]
     jobs = {"reconstruct": _reconstruct, "attack": _attack, "attack-policy": _attack_policy}
     jobs |= {"train": _train, "train-policy": _train, "train-rl": _train_rl}
+    jobs |= {f"analyze-{name}": partial(_analysis, name) for name in ANALYSES}
     job = recipe.get("job")
     if not isinstance(job, str) or job not in jobs:
         raise InputError(f"{words[0]}: job", f"one of {', '.join(jobs)}", repr(job))
@@ -237,12 +244,28 @@ def _models(words: list[str]) -> int:
     return 0
 
 
+def _analyze(words: list[str]) -> int:
+    if not words or words[0] not in ANALYSES:
+        raise InputError("analyze", f"one of {', '.join(ANALYSES)} first", " ".join(words) or "nothing")
+    return _analysis(words[0], words[1:])
+
+
+def _analysis(name: str, words: list[str], recipe: dict[str, Any] | None = None) -> int:
+    return _written(f"analyze {name}", getattr(import_module(f"latentopt.jobs.analyze.{name}"), name), words, recipe)
+
+
 def _bench(words: list[str]) -> int:
     if not words or words[0] not in BENCHMARKS:
         raise InputError("bench", f"one of {', '.join(BENCHMARKS)} first", " ".join(words) or "nothing")
     name = words[0].replace("-", "_")
-    benchmark = getattr(import_module(f"latentopt.bench.{name}"), name)
-    written = benchmark(**arguments_of(f"bench {words[0]}", benchmark, words[1:], None)[0])
+    return _written(f"bench {words[0]}", getattr(import_module(f"latentopt.bench.{name}"), name), words[1:])
+
+
+def _written(
+    command: str, function: Callable[..., Written], words: list[str], recipe: dict[str, Any] | None = None
+) -> int:
+    """Run what writes a report; show it, and where it is."""
+    written = function(**arguments_of(command, function, words, recipe)[0])
     print(written.markdown)
     for file in written.files:
         print(file)

@@ -1,0 +1,1 @@
+"""The jobs of `latentopt analyze`: each is a function of the same name, in a file of its own."""

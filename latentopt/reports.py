@@ -1,0 +1,81 @@
+"""What benchmarks and analyses tell: tables and raw rows, as Markdown, CSV and pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Row = dict[str, Any]
+TABLE, ROWS, PLOT = "table.md", "results.csv", "plot.png"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the report; cells are text already."""
+
+    title: str
+    note: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def markdown(self) -> str:
+        """The table, its columns padded so that it reads well as text too."""
+        cells = [list(self.columns), *(list(row) for row in self.rows)]
+        widths = [max(len(row[at]) for row in cells) for at in range(len(self.columns))]
+        lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in cells]
+        rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
+        return "\n".join([f"## {self.title}", "", *([self.note, ""] if self.note else []), lines[0], rule, *lines[1:]])
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a benchmark or an analysis found."""
+
+    title: str
+    note: str  # Markdown; how to read the tables
+    tables: Sequence[Table]
+    rows: Sequence[Row]  # raw, one a measurement
+    draw: Callable[[Figure], None]  # the plot
+    appendix: str = ""  # Markdown
+
+    def markdown(self) -> str:
+        parts = [f"# {self.title}", self.note, *(table.markdown() for table in self.tables), self.appendix]
+        return "\n\n".join(part for part in parts if part) + "\n"
+
+
+@dataclass(frozen=True)
+class Written:
+    """A report on disk."""
+
+    markdown: str
+    files: list[Path]
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """Rows as CSV; the columns of all of them, in the order in which they come."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def png_bytes(draw: Callable[[Figure], None]) -> bytes:
+    """A figure, once ``draw`` has drawn on it, as PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(layout="constrained")
+    FigureCanvasAgg(figure)
+    draw(figure)
+    data = io.BytesIO()
+    figure.savefig(data, dpi=130, format="png")
+    return data.getvalue()
