@@ -29,6 +29,7 @@ from latentopt.optimizers import (
     RandomShooting,
     RMSProp,
     SoftGates,
+    Square,
 )
 from latentopt.problem import Problem
 from latentopt.result import Result, Status
@@ -90,6 +91,7 @@ __all__ = [
     "Refiner",
     "Result",
     "SoftGates",
+    "Square",
     "Stage",
     "Status",
     "Track",

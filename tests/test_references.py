@@ -7,6 +7,7 @@ import functools
 import pytest
 from files import DATA
 
+from latentopt import attack
 from latentopt.bench.attack_methods import METHODS
 from latentopt.bench.attacked import NETWORKS, Judged, attacked, cases_of
 from latentopt.bench.references import REFERENCES
@@ -50,3 +51,13 @@ def test_the_same_steps_give_the_same_success(theirs):
 def test_apgd_is_as_strong(theirs):
     ours, others = rates(theirs)
     assert ours >= others - 0.01
+
+
+@pytest.mark.parametrize("queries", [300, 1000])
+def test_square_is_as_strong(queries):
+    torchattacks = pytest.importorskip("torchattacks", exc_type=ImportError)
+    (case,) = cases_of("mnist-clean", NETWORKS["mnist-clean"], (0.1,), range(200), 0)
+    ours = attack(case.model, case.x, case.y, case.eps, optimizer="square", loss="margin", steps=queries).success
+    theirs = torchattacks.Square(case.model, eps=case.eps, n_queries=queries, loss="margin", resc_schedule=True)
+    fooled = case.model(theirs(case.x, case.y)).argmax(1) != case.y
+    assert abs(ours.float().mean() - fooled.float().mean()) <= 0.05  # other random numbers

@@ -1,4 +1,4 @@
-"""The methods that look at many points and need no gradient: cross-entropy and random shooting."""
+"""The methods that need no gradient: cross-entropy, random shooting, squares."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 import torch
 from nets import fitting, mlp, near, randn, ready, refuses
 
-from latentopt import CEM, Problem, RandomShooting, solve
+from latentopt import CEM, Problem, RandomShooting, Square, solve
 from latentopt.draws import Draws
-from latentopt.sets import Box
+from latentopt.sets import Box, LinfBall
 
 
 def test_copies_have_numbers_of_their_own_and_a_batch_shares_them():
@@ -68,6 +68,33 @@ def test_cem_finds_the_least_of_a_bowl():
     near(solve(problem, CEM(sigma=1.0), steps=40).x, target, 1e-2)
 
 
+def test_squares_are_stripes_first_and_then_shrink_as_published():
+    center = torch.zeros(1, 2, 20, 20)
+    problem = Problem(lambda x: x, lambda x: x.flatten(1).sum(1).neg(), (2, 20, 20), 1, LinfBall(center, 0.5), None)
+    problem, method = ready(problem, steps=100), Square()
+    step = method.step(problem, center, method.init(problem, center))
+    assert torch.equal(step.x.abs(), torch.full_like(center, 0.5))
+    assert torch.equal(step.x, step.x[:, :, :1].expand_as(step.x))
+    for t, share in ((1, 0.2), (2, 0.2), (3, 0.1), (6, 0.05), (81, 0.8 / 2**9)):
+        moved = method.step(problem, center, step.state._replace(t=t, best=center)).x[0] != 0
+        side = max(round((share * 400) ** 0.5), 1)
+        assert moved.sum((1, 2)).tolist() == [side**2, side**2]
+        for which in (moved[0].any(0), moved[0].any(1)):
+            places = which.nonzero()[:, 0]
+            assert len(places) == places[-1] - places[0] + 1 == side
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 6), (36,)])
+def test_squares_come_near_the_optimum_of_a_linear_function(shape):
+    weight = randn(36, seed=3)
+    ball = LinfBall(torch.zeros(1, *shape).double(), 0.5)
+    problem = Problem(lambda x: x.flatten(1) @ weight, lambda value: value, shape, 1, ball, None, weight)
+    result = solve(problem, Square(), steps=1500, start=torch.zeros(1, *shape).double())
+    near(result.value / (-0.5 * weight.abs().sum()), torch.ones(1).double(), 0.02)
+    assert result.forwards.item() == 1502
+    assert result.backwards.item() == 0
+
+
 def test_settings_that_make_no_sense_are_refused():
     with refuses("CEM.population"):
         CEM(population=1)
@@ -79,3 +106,6 @@ def test_settings_that_make_no_sense_are_refused():
         CEM(sigma=-1.0)
     with refuses("RandomShooting.samples"):
         RandomShooting(samples=0)
+    for p in (0.0, 1.1):
+        with refuses("Square.p"):
+            Square(p)

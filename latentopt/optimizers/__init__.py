@@ -25,6 +25,7 @@ from latentopt.optimizers.random_shooting import RandomShooting
 from latentopt.optimizers.rgd import RGD
 from latentopt.optimizers.rmsprop import RMSProp
 from latentopt.optimizers.soft_gates import SoftGates
+from latentopt.optimizers.square import Square
 
 __all__ = [
     "ADRGD",
@@ -48,6 +49,7 @@ __all__ = [
     "RMSProp",
     "RandomShooting",
     "SoftGates",
+    "Square",
     "named",
 ]
 
@@ -70,6 +72,7 @@ NAMED: dict[str, Callable[[], Optimizer]] = {
     "cma-es": CMAES,
     "cem": CEM,
     "random-shooting": RandomShooting,
+    "square": Square,
     "basin-cma": lambda: CMAES(refine=30),
 }
 

@@ -1,0 +1,87 @@
+"""Square Attack (Andriushchenko et al. 2020, arXiv 1912.00049): random search by square windows, without gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from latentopt.errors import InputError
+from latentopt.optimizers.base import Cost, Optimizer, Step
+from latentopt.problem import Problem
+from latentopt.samples import unit
+
+_HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+"""When the share of the changed pixels is halved, of 10,000 steps (the paper's supplement B)."""
+
+
+class SquareState(NamedTuple):
+    t: int  # steps done
+    best: Tensor  # (B, *shape) the best point so far
+    value: Tensor  # (B,) its objective; infinite before the first step
+
+
+@dataclass(frozen=True)
+class Square(Optimizer):
+    """Each step moves one window of the best point so far, every channel of it to a side drawn by chance.
+
+    In a set measured in Linf the window moves by twice the set's radius and is projected: nearly always to an edge, as
+    in the paper. In one measured in L2 by a vector of that length, ours, not the paper's. The first step tries
+    vertical stripes. A step costs one forward and no backward.
+
+    Args:
+        p: share of the pixels in a window at the start, in (0, 1]; it falls over the planned steps as in the paper. Of
+            inputs (C, H, W) a window is a square of each channel, of others a stretch of the flat input.
+    """
+
+    p: float = 0.8
+    recovers = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.p <= 1:
+            raise InputError("Square.p", "a number in (0, 1]", self.p)
+
+    def init(self, problem: Problem, x: Tensor) -> SquareState:
+        return SquareState(0, x, x.new_full((len(x),), torch.inf))
+
+    def step(self, problem: Problem, x: Tensor, state: SquareState) -> Step:
+        here = problem.evaluate(x)
+        better = (here.value < state.value).reshape(-1, *[1] * (x.ndim - 1))
+        best = torch.where(better, x, state.best)
+        value = torch.where(here.value < state.value, here.value, state.value)
+        sides = _stripes(problem, x) if state.t == 0 else self._window(problem, x, state.t)
+        reach = problem.feasible.radius(x)
+        move = (1 if state.t == 0 else 2) * reach * (sides if problem.feasible.norm == "linf" else unit(sides))
+        return Step(problem.feasible.project(best + move), SquareState(state.t + 1, best, value), here, Cost(1, 0))
+
+    def _window(self, problem: Problem, x: Tensor, t: int) -> Tensor:
+        """A window of -1 and 1, a sign for each channel, in zeros (B, *shape)."""
+        share = self.p / 2 ** sum(10_000 * t / problem.steps > at for at in _HALVED)
+        pictures = _as_pictures(x)
+        channels, height, width = pictures.shape[1:]
+        side = (share * height * width) ** 0.5 if height > 1 else share * width
+        tall, wide = (min(max(round(side), 1), most) for most in (height, width))
+        corner = problem.draws.uniform(x.new_empty(len(x), 2), "square", t)
+        top, left = (corner * corner.new_tensor([height - tall + 1, width - wide + 1])).long().T[:, :, None]
+        rows, columns = torch.arange(height, device=x.device), torch.arange(width, device=x.device)
+        across, down = (rows >= top) & (rows < top + tall), (columns >= left) & (columns < left + wide)
+        inside = across[:, None, :, None] & down[:, None, None, :]
+        signs = _signs(problem, x.new_empty(len(x), channels, 1, 1), t)
+        return (signs * inside).reshape(x.shape)
+
+
+def _stripes(problem: Problem, x: Tensor) -> Tensor:
+    """A sign for each column of each channel, (B, *shape)."""
+    pictures = _as_pictures(x)
+    return _signs(problem, pictures[:, :, :1], 0).expand_as(pictures).reshape(x.shape)
+
+
+def _signs(problem: Problem, like: Tensor, t: int) -> Tensor:
+    return 1 - 2 * (problem.draws.uniform(like, "side", t) < 0.5).to(like.dtype)
+
+
+def _as_pictures(x: Tensor) -> Tensor:
+    """(B, C, H, W); what is no picture is one row."""
+    return x if x.ndim == 4 else x.reshape(len(x), 1, 1, -1)

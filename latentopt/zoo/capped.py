@@ -1,0 +1,85 @@
+"""Capped ReLUs (Sooksatra, Hamerly, Rivas 2024, arXiv 2405.03777): ``max(0, min(z, beta))``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from latentopt.errors import InputError, nonnegative, positive
+from latentopt.gates import Activation, OnGates, require_gates
+
+
+class CappedReLU(nn.Module):
+    """``max(0, min(z, beta))``, for ``beta`` > 0.
+
+    >>> CappedReLU(2.0)(torch.tensor([-1.0, 1.0, 3.0]))
+    tensor([0., 1., 2.])
+    """
+
+    def __init__(self, beta: float) -> None:
+        super().__init__()
+        self.beta = _checked(beta)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return F.hardtanh(z, 0.0, self.beta)
+
+    def extra_repr(self) -> str:
+        return f"beta={self.beta:g}"
+
+
+class Capped(nn.Module):
+    """A network whose ReLUs, all or chosen ones, are capped, however it calls them; the network itself stays as it is.
+
+    Args:
+        module: maps (B, *shape) to (B, *out), each sample by itself.
+        beta: the cap, > 0.
+        layers: numbers of the sites that are capped (`latentopt.gates.sites`), all of them ReLUs; default every ReLU.
+
+    Raises:
+        InputError: the cap is not positive; or, when it is called, there is no such site or it is no ReLU.
+
+    >>> Capped(nn.Sequential(nn.Linear(1, 1), nn.ReLU()), beta=0.5)(torch.full((1, 1), 1e3)).max().item() <= 0.5
+    True
+    """
+
+    def __init__(self, module: nn.Module, beta: float, layers: Sequence[int] | None = None) -> None:
+        super().__init__()
+        for layer in layers or ():
+            nonnegative("layers", layer, integer=True)
+        self.module, self.beta = module, _checked(beta)
+        self.layers = None if layers is None else tuple(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        def rule(site: int, h: Tensor, activation: Activation, real: Callable[[Tensor], Tensor]) -> Tensor:
+            if activation.kind == "relu":
+                return F.hardtanh(h, 0.0, self.beta)
+            if self.layers is not None:
+                raise InputError("layers", "numbers of ReLUs", f"{site}, a {activation.kind}")
+            return real(h)
+
+        with _OnRows(rule, len(x), self.layers) as mode:
+            output = self.module(x)
+        require_gates(mode)
+        return output
+
+    def extra_repr(self) -> str:
+        return f"beta={self.beta:g}, layers={self.layers or 'all'}"
+
+
+class _OnRows(OnGates):
+    """Takes ReLUs of any number of rows: a dual pass around this one may have doubled the batch."""
+
+    def _is_site(self, name: str, h: Tensor, *others: object) -> bool:
+        if name == "relu" and not isinstance(h, nn.Parameter):
+            return True
+        return super()._is_site(name, h, *others)
+
+
+def _checked(beta: float) -> float:
+    positive("beta", beta)
+    if beta == float("inf"):
+        raise InputError("beta", "a finite cap", beta)
+    return float(beta)
