@@ -40,6 +40,7 @@ from latentopt.rl.refinement import Refinement
 from latentopt.solve import solve
 from latentopt.tasks.adversarial import Adversarial, AttackWarning
 from latentopt.tasks.attack import attack
+from latentopt.tasks.carlini_wagner import carlini_wagner
 from latentopt.tasks.check_attack import check_attack
 from latentopt.tasks.diagnose import Diagnosis, diagnose
 from latentopt.tasks.inversion import reconstruct
@@ -99,6 +100,7 @@ __all__ = [
     "attack",
     "attack_policy",
     "callbacks",
+    "carlini_wagner",
     "check_attack",
     "diagnose",
     "gates",
