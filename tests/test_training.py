@@ -148,14 +148,14 @@ def test_an_existing_model_is_not_trained_over(mnist, trained):
     ],
 )
 def test_wrong_settings_are_refused_before_the_training(mnist, tmp_path, monkeypatch, name, value):
-    monkeypatch.setattr("latentopt.jobs.train._fit", lambda *_: pytest.fail("it trains"))
+    monkeypatch.setattr("latentopt.jobs.train.fit", lambda *_, **__: pytest.fail("it trains"))
     with refuses(name):
         train_vae(mnist, tmp_path, **{name: value})
     assert not any(tmp_path.iterdir())
 
 
 def test_an_out_that_is_a_file_is_refused_before_the_training(mnist, tmp_path, monkeypatch):
-    monkeypatch.setattr("latentopt.jobs.train._fit", lambda *_: pytest.fail("it trains"))
+    monkeypatch.setattr("latentopt.jobs.train.fit", lambda *_, **__: pytest.fail("it trains"))
     (tmp_path / "out").touch()
     with refuses("out"):
         train_vae(mnist, tmp_path / "out")

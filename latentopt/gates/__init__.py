@@ -13,7 +13,7 @@ from latentopt.gates.activations import Activation
 from latentopt.gates.dual import Dual, Switch, dual
 from latentopt.gates.mode import Network, OnGates, Site, has_gates, preactivations, require_gates, sites
 from latentopt.gates.norms import Norms, row_norms
-from latentopt.gates.soft import soft_backward
+from latentopt.gates.soft import soft_backward, uncapped_backward
 
 __all__ = [
     "Activation",
@@ -30,4 +30,5 @@ __all__ = [
     "row_norms",
     "sites",
     "soft_backward",
+    "uncapped_backward",
 ]

@@ -1,4 +1,4 @@
-"""Soft gates in the backward pass."""
+"""Backward passes through other gates than the forward pass had: soft ones, or none at the caps."""
 
 from __future__ import annotations
 
@@ -25,6 +25,22 @@ def soft_backward(tau: float | Tensor, rows: int, layers: Collection[int] | None
         value = h.detach()
         width = per_sample((tau * sample_rms(value)).clamp_min(torch.finfo(h.dtype).tiny), value)
         gates = [torch.sigmoid(z / width) for z in activation.switches(value)]
+        return _GatedBackward.apply(h, real(value), activation.backward(gates))
+
+    return OnGates(rule, rows, layers)
+
+
+def uncapped_backward(rows: int, layers: Collection[int] | None = None) -> OnGates:
+    """Context: the activations forward; backward as if those with an upper kink (a cap) had none.
+
+    The straight-through estimate of attacks on defences without gradients (BPDA; Athalye et al. 2018,
+    arXiv 1802.00420). ReLUs are differentiated as they are; ``rows`` is the size of the batch.
+    """
+
+    def rule(site: int, h: Tensor, activation: Activation, real: Callable[[Tensor], Tensor]) -> Tensor:
+        value = h.detach()
+        lowest, *caps = activation.switches(value)
+        gates = [(lowest > 0).to(h), *(torch.zeros_like(z) for z in caps)]
         return _GatedBackward.apply(h, real(value), activation.backward(gates))
 
     return OnGates(rule, rows, layers)

@@ -61,7 +61,7 @@ def train(
     else:
         export = GeneratorExport(module, data, latent_shape, start_scale)
     begun = time.perf_counter()
-    _fit(module, data, epochs, seed, where)
+    fit(module, data, epochs, seed, where)
     export.model.eval()
     card = export.card(
         name=name,
@@ -86,7 +86,10 @@ def train(
     return folder
 
 
-def _fit(module: lightning.LightningModule, data: ImageData, epochs: int, seed: int, where: Where) -> None:
+def fit(
+    module: lightning.LightningModule, data: ImageData, epochs: int, seed: int, where: Where, bar: bool = True
+) -> None:
+    """Train a module on a data module; ``seed`` decides every random number from here on."""
     lightning.seed_everything(seed, verbose=False)
-    with quiet_trainer(where, max_epochs=epochs, enable_checkpointing=False) as trainer:
+    with quiet_trainer(where, max_epochs=epochs, enable_checkpointing=False, enable_progress_bar=bar) as trainer:
         trainer.fit(module, data)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import lightning
 import torch
 from torch import Tensor
@@ -70,15 +72,19 @@ class LabelledData(ImageData):
         """The first ``limit`` images of a split (N, C, H, W), float32 in [0, 1], and their classes (N,)."""
         return labelled(self.dataset, self.root, split, limit, self.download)
 
+    @cached_property
+    def _known(self) -> tuple[Tensor, Tensor]:
+        return self.labelled("train")
+
     def training(self) -> tuple[Tensor, ...]:
-        images, labels = self.labelled("train")
+        images, labels = self._known
         kept = len(images) - self.validation
         if kept < self.batch_size:
             raise InputError("batch_size", f"at most the {kept} images that validation leaves", self.batch_size)
         return images[:kept], labels[:kept]
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        kept = (tensor[len(tensor) - self.validation :] for tensor in self.labelled("train"))
+        kept = (tensor[len(tensor) - self.validation :] for tensor in self._known)
         return DataLoader(TensorDataset(*kept), self.batch_size)
 
     def on_after_batch_transfer(self, batch: list[Tensor], dataloader_idx: int) -> list[Tensor]:

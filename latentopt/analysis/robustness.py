@@ -1,0 +1,137 @@
+"""How robust a classifier is, and whether it only looks so: gradients that vanish, and gradients that are masked.
+
+After Carlini et al. 2019 (arXiv 1902.06705) and Athalye et al. 2018 (arXiv 1802.00420): a robust accuracy stands beside
+attacks that need no gradient, and beside those that see through flat pieces.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from latentopt.errors import positive
+from latentopt.gates import has_gates, uncapped_backward
+from latentopt.networks import frozen, range_of
+from latentopt.samples import sample_norm
+from latentopt.tasks.adversarial import AttackWarning
+from latentopt.tasks.attack import attack
+from latentopt.tasks.carlini_wagner import carlini_wagner
+
+OTHERS = ("pgd-straight-through", "adr-gd", "square")
+"""Attacks in Linf that do not believe the gradients."""
+
+
+@dataclass(frozen=True, eq=False)
+class Robustness:
+    """What N inputs are classified as under each attack."""
+
+    right: dict[str, Tensor]  # "clean" and each attack to (N,) bool: still the label
+    gradient: Tensor  # (N,) norm of the cross-entropy's gradient in the clean input
+    classes: int
+
+    @property
+    def accuracy(self) -> dict[str, float]:
+        """The share of the inputs that are still right."""
+        return {name: right.double().mean().item() for name, right in self.right.items()}
+
+    @property
+    def zero(self) -> float:
+        """Share of the inputs at which the gradient is exactly zero."""
+        return (self.gradient == 0).double().mean().item()
+
+    @property
+    def failure(self) -> str:
+        """What is wrong, if anything.
+
+        ``vanishing gradients``: hardly better than chance, and zero gradients at most inputs; ``not trained``: hardly
+        better than chance without them; ``masked gradients``: of what is right under PGD and APGD an attack that does
+        not believe the gradients breaks more than 5 % of all inputs.
+        """
+        if self.accuracy["clean"] < 2 / self.classes:
+            return "vanishing gradients" if self.zero > 0.5 else "not trained"
+        believed = self.right["pgd"] & self.right["apgd"]
+        hidden = [(believed & ~self.right[name]).double().mean().item() for name in OTHERS if name in self.right]
+        return "masked gradients" if max(hidden) > 0.05 else ""
+
+    @property
+    def worst(self) -> Tensor:
+        """Right (N,) under every attack in Linf."""
+        return torch.stack([right for name, right in self.right.items() if not name.endswith("l2")]).all(0)
+
+
+def robustness(
+    model: Callable[[Tensor], Tensor],
+    x: Tensor,
+    y: Tensor,
+    eps: float,
+    eps_l2: float | None = None,
+    *,
+    steps: int = 100,
+    queries: int = 1000,
+    seed: int = 0,
+) -> Robustness:
+    """Attack a classifier in ways that believe its gradients and in ways that do not.
+
+    In Linf: ``fgsm``; ``pgd`` and ``apgd``, from the clean input; the same PGD with the caps' gradients passed straight
+    through (BPDA); ``adr-gd``, whose gates see through a cap; ``square``, which needs no gradient. In L2: ``cw-l2`` and
+    ``adr-gd-l2``. A network without gates has no ``adr-gd`` and no straight-through PGD.
+
+    Args:
+        model: as in `latentopt.attack`.
+        x: inputs (N, *shape).
+        y: their classes (N,) long.
+        eps: radius in Linf, > 0.
+        eps_l2: radius in L2, > 0; default none of L2.
+        steps: of each attack, its gradients; Carlini and Wagner's takes as many in each of 4 rounds.
+        queries: forwards of ``square``.
+        seed: of the attacks' random numbers.
+
+    Raises:
+        InputError: as `latentopt.attack`.
+    """
+    positive("eps", eps)
+    positive("queries", queries, integer=True)
+    if eps_l2 is not None:
+        positive("eps_l2", eps_l2)
+    linf: dict[str, dict[str, Any]] = {"fgsm": {"optimizer": "fgsm"}}
+    linf |= {name: {"optimizer": name, "steps": steps} for name in ("pgd", "apgd", "adr-gd")}
+    linf["pgd-straight-through"] = {"optimizer": "pgd", "steps": steps}
+    linf["square"] = {"optimizer": "square", "steps": queries, "loss": "margin"}
+    gated = has_gates(model, x[:1])
+    attacked = {name: settings for name, settings in linf.items() if gated or name not in ("adr-gd", OTHERS[0])}
+    with warnings.catch_warnings(), frozen(model):
+        warnings.simplefilter("ignore", AttackWarning)  # the failure names what they say
+        clean = attack(model, x, y, 0.0, optimizer="fgsm")
+        right = {"clean": ~clean.success}
+        for name, settings in attacked.items():
+            seen = _StraightThrough(model) if name == OTHERS[0] else model
+            right[name] = ~attack(seen, x, y, eps, seed=seed, **settings).success
+        if eps_l2 is not None:
+            cw = carlini_wagner(model, x, y, c=1.0, rounds=4, steps=steps)
+            right["cw-l2"] = ~(cw.success & (cw.eps <= eps_l2))
+            if gated:
+                found = attack(model, x, y, eps_l2, norm="l2", optimizer="adr-gd", steps=steps, seed=seed)
+                right["adr-gd-l2"] = ~found.success
+        return Robustness(right, _gradient(model, clean.x, y), clean.logits.shape[1])
+
+
+class _StraightThrough(nn.Module):
+    def __init__(self, model: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.model, self.input_range = model, range_of(model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with uncapped_backward(len(x)):
+            return self.model(x)
+
+
+def _gradient(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+    x = x.detach().requires_grad_()
+    (grad,) = torch.autograd.grad(F.cross_entropy(model(x), y.to(x.device), reduction="sum"), x)
+    return sample_norm(grad)
