@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NOTE = """\
-Share of {count} test images of {data} that are still classified right, in %: mean and 95 % t interval over {seeds} seeds.
-*pgd*, *apgd*: by gradients of the cross-entropy. *straight through*: the same PGD, gradients passed through the caps.
-*adr-gd*: soft gates. *square*: no gradients. *worst*: right under all of them. *cw*, *adr-gd L2*: in an L2 ball. *zero*:
-inputs whose gradient is exactly 0. *masked gradients*: of what withstands PGD and APGD another attack in Linf breaks
-over 5 %."""
+Share of {count} test images of {data} that are still classified right, in %: mean and 95 % t interval over {seeds}
+seeds. *pgd*, *apgd*: by gradients of the cross-entropy. *straight through*: the same PGD, gradients passed through the
+caps. *adr-gd*: soft gates. *square*: no gradients. *worst*: right under all of them. *cw*, *adr-gd L2*: in an L2 ball.
+*zero*: inputs whose gradient is exactly 0. *masked gradients*: of what withstands PGD and APGD another attack in Linf
+breaks over 5 %."""
 COLUMNS = {
     "clean": "clean",
     "fgsm": "fgsm",
@@ -102,8 +102,8 @@ def _claims(rows: Sequence[Row], trainings: Sequence[str]) -> Table:
                 line += [gain.percent(), _verdict(gain)]
             lines.append(line)
     note = """\
-Does a cap add robustness? The smallest cap that costs at most 5 % of clean accuracy against no cap, seed by seed. A gain
-under PGD that is gone in the worst case was masking."""
+Does a cap add robustness? The smallest cap that costs at most 5 % of clean accuracy against no cap, seed by seed. A
+gain under PGD that is gone in the worst case was masking."""
     return Table("The claim", note, ["training", "capped", "beta", "gain, PGD", "", "gain, worst case", ""], lines)
 
 
