@@ -26,6 +26,7 @@ from latentopt.cli.reports import (
 from latentopt.cli.said import one_line
 from latentopt.errors import InputError, LatentOptError
 from latentopt.reports import Written
+from latentopt.rl.extra import missing
 from latentopt.version import __version__
 
 HELP = """\
@@ -82,10 +83,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"latentopt: error: {one_line(str(error))}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        missing = (error.name or "").split(".")[0]
-        if missing not in EXTRA:
+        if (error.name or "").split(".")[0] not in EXTRA:
             raise
-        print(f"latentopt: error: {missing} is missing: pip install 'latentopt[rl]'", file=sys.stderr)
+        print(f"latentopt: error: {missing(error)}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # whoever read what is printed has gone: `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -25,7 +25,7 @@ ACTIONS: dict[Game, dict[str, int]] = {
     "fruitbot": {"left": 1, "none": 4, "right": 7, "throw": 9},
 }
 """Of Procgen's 15 actions, by name, those that differ in the game, and their numbers in the library."""
-INSTALL = "pip install --no-deps procgen-mirror==0.10.7 gym3==0.3.3 cffi pycparser imageio"
+INSTALL = "pip install --no-deps procgen-mirror==0.10.7 gym3==0.3.3 cffi==2.1.1 pycparser==3.12 imageio==2.38.1"
 RESET = -1  # an action
 
 
