@@ -1,0 +1,20 @@
+"""How a perturbation grows under raw gradient ascent on ReLU networks, and how far it can be told (arXiv 2205.15130)."""
+
+from __future__ import annotations
+
+from latentopt.analysis.dynamics.compare import Dynamics, compare_dynamics
+from latentopt.analysis.dynamics.confidence import Amplification, amplification
+from latentopt.analysis.dynamics.hessian import Eigenpairs, hessian_vector, input_hessian_eigs
+from latentopt.analysis.dynamics.predict import growth, predict_perturbation
+
+__all__ = [
+    "Amplification",
+    "Dynamics",
+    "Eigenpairs",
+    "amplification",
+    "compare_dynamics",
+    "growth",
+    "hessian_vector",
+    "input_hessian_eigs",
+    "predict_perturbation",
+]

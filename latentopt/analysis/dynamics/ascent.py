@@ -1,0 +1,83 @@
+"""Raw gradient ascent on a classifier's loss: ``delta <- delta + a grad loss(x + delta)``, each sample by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from latentopt.analysis.dynamics.region import flips, look
+from latentopt.classification import Loss
+from latentopt.errors import InputError
+from latentopt.optimizers import GD, Optimizer, named
+from latentopt.samples import per_sample, sample_norm
+from latentopt.sets import FeasibleSet
+
+
+class Here(NamedTuple):
+    """The ascent after a step."""
+
+    delta: Tensor  # (B, *shape)
+    value: Tensor  # (B,) the loss there
+    gradient: Tensor  # (B, *shape) its gradient there
+    flips: Tensor  # (B,) long, gates that differ from those at the clean input
+
+
+def ascent(
+    network: Callable[[Tensor], Tensor],
+    x: Tensor,
+    labels: Tensor,
+    loss: Loss,
+    a: Tensor,
+    steps: int,
+    feasible: FeasibleSet | None = None,
+    first: int = 0,
+) -> Iterator[Here]:
+    """Where it is after 1, 2, ... steps; the perturbation is summed by itself, so that a small one keeps its digits.
+
+    Args:
+        network, x, labels, loss: checked.
+        a: (B,) step sizes.
+        feasible: a set that it must not leave.
+        first: the number of the first sample, for messages.
+
+    Raises:
+        InputError: an input or a loss that is not finite, or a step that the set would change.
+    """
+    start = look(network, x, labels, loss)
+    here, delta = start, torch.zeros_like(x)
+    for m in range(1, steps + 1):
+        delta = delta + per_sample(a, x) * here.gradient
+        _require("step", "a step size with which the ascent stays finite", delta.flatten(1).isfinite().all(1), m, first)
+        if feasible is not None:
+            _require_inside(feasible, x + delta, m, first)
+        here = look(network, x + delta, labels, loss)
+        _require("step", "a step size with which the loss stays finite", here.value.isfinite(), m, first)
+        yield Here(delta, here.value, here.gradient, flips(here.pattern, start.pattern, len(x)))
+
+
+def _require_inside(feasible: FeasibleSet, x: Tensor, m: int, first: int) -> None:
+    moved = sample_norm(feasible.project(x) - x)
+    slack = 10 * torch.finfo(x.dtype).eps * sample_norm(x)
+    expected = "a set that the ascent does not leave, as the formulas know no projection"
+    _require("feasible", expected, moved <= slack, m, first)
+
+
+def _require(name: str, expected: str, fine: Tensor, m: int, first: int) -> None:
+    broken = (~fine).nonzero()[:, 0].tolist()
+    if broken:
+        raise InputError(name, expected, f"sample {broken[0] + first}, which leaves it at step {m}")
+
+
+def require_raw(optimizer: Optimizer | str | None, a: Tensor) -> None:
+    """Raise `InputError` unless the method's step is ``x + a g``, with these step sizes (B,)."""
+    if optimizer is None:
+        return
+    method = named(optimizer)
+    expected = "raw gradient ascent, GD(lr=step) without normalize, clip or schedule: the formulas hold for no other"
+    if not isinstance(method, GD) or method.normalize or method.clip is not None or method.schedule != "constant":
+        raise InputError("optimizer", expected, repr(optimizer))
+    if not bool((a == method.lr).all()):
+        raise InputError("step", f"the lr of the optimiser, {method.lr}", a.tolist()[:8])
