@@ -1,8 +1,8 @@
-"""How a perturbation grows under raw gradient ascent on ReLU networks, and how far it can be told (arXiv 2205.15130)."""
+"""How raw gradient ascent moves the input of a ReLU network, and how well that is foretold (arXiv 2205.15130)."""
 
 from __future__ import annotations
 
-from latentopt.analysis.dynamics.compare import Dynamics, compare_dynamics
+from latentopt.analysis.dynamics.compare import Dynamics, compare_dynamics, joined
 from latentopt.analysis.dynamics.confidence import Amplification, amplification
 from latentopt.analysis.dynamics.hessian import Eigenpairs, hessian_vector, input_hessian_eigs
 from latentopt.analysis.dynamics.predict import growth, predict_perturbation
@@ -16,5 +16,6 @@ __all__ = [
     "growth",
     "hessian_vector",
     "input_hessian_eigs",
+    "joined",
     "predict_perturbation",
 ]

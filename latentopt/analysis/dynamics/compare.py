@@ -24,9 +24,9 @@ from latentopt.sets import FeasibleSet
 class Dynamics:
     """A real ascent of M steps beside what the formulas say; row m - 1 is step m."""
 
-    error: Mapping[Method, Tensor]  # (M, B) ||predicted - real|| / ||real||
-    held: Mapping[Method, Tensor]  # (M, B) the same against an ascent whose gates are held: what no flip explains
-    cosine: Mapping[Method, Tensor]  # (M, B) of predicted and real; 1 where both are 0
+    error: Mapping[str, Tensor]  # (M, B) ||predicted - real|| / ||real||
+    held: Mapping[str, Tensor]  # (M, B) the same against an ascent whose gates are held: what no flip explains
+    cosine: Mapping[str, Tensor]  # (M, B) of predicted and real; 1 where both are 0
     length: Tensor  # (M, B) ||real||
     value: Tensor  # (M, B) the loss there
     flips: Tensor  # (M, B) long, gates that differ from those at the clean input
@@ -82,13 +82,14 @@ def compare_dynamics(
             local = Local(network, x[rows], labels[rows], loss, a[rows])
             walk = ascent(network, x[rows], labels[rows], loss, a[rows], steps, inside, rows.start)
             parts.append(_compared(local, walk, methods, steps, x[rows]))
-    return _joined(parts)
+    return joined(parts)
 
 
 def _compared(local: Local, walk: Iterator[Here], methods: Sequence[Method], steps: int, x: Tensor) -> Dynamics:
     paths = [local.path(method, steps) for method in methods]
-    error, held, cosine = ({name: [] for name in methods} for _ in range(3))
-    kept = []
+    error, held, cosine = ({name: list[Tensor]() for name in methods} for _ in range(3))
+    kept: list[tuple[Tensor, Tensor, Tensor]] = []
+    real = torch.zeros_like(x)
     for here, gates_held, *predicted in zip(walk, local.path("region-exact", steps), *paths, strict=True):
         real = here.delta.flatten(1)
         for name, delta in zip(methods, predicted, strict=True):
@@ -98,9 +99,17 @@ def _compared(local: Local, walk: Iterator[Here], methods: Sequence[Method], ste
         kept.append((sample_norm(real), here.value, here.flips))
     length, value, flips = (torch.stack(each) for each in zip(*kept, strict=True))
     steps_of = torch.arange(1, steps + 1, device=x.device)[:, None]
-    first = torch.where(flips > 0, steps_of, steps + 1).amin(0)
-    stacked = [{name: torch.stack(each) for name, each in table.items()} for table in (error, held, cosine)]
-    return Dynamics(*stacked, length, value, flips, first, here.delta, local.eigen[0])
+    return Dynamics(
+        error={name: torch.stack(each) for name, each in error.items()},
+        held={name: torch.stack(each) for name, each in held.items()},
+        cosine={name: torch.stack(each) for name, each in cosine.items()},
+        length=length,
+        value=value,
+        flips=flips,
+        first_flip=torch.where(flips > 0, steps_of, steps + 1).amin(0),
+        delta=real.reshape(x.shape),
+        values=local.eigen[0],
+    )
 
 
 def _distance(delta: Tensor, real: Tensor) -> Tensor:
@@ -115,13 +124,13 @@ def _cosine(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(both, 1, (a * b).sum(1) / lengths)
 
 
-def _joined(parts: Sequence[Dynamics]) -> Dynamics:
-    """Of samples that were done apart; the batch is the last dimension of all but the perturbation and what follows."""
-    joined = {}
+def joined(parts: Sequence[Dynamics]) -> Dynamics:
+    """The dynamics of samples that were done apart, in their order."""
+    whole = {}
     for field in fields(Dynamics):
         each = [getattr(part, field.name) for part in parts]
         if isinstance(each[0], Mapping):
-            joined[field.name] = {name: torch.cat([one[name] for one in each], 1) for name in each[0]}
+            whole[field.name] = {name: torch.cat([one[name] for one in each], 1) for name in each[0]}
         else:
-            joined[field.name] = torch.cat(each, 1 if field.name in ("length", "value", "flips") else 0)
-    return Dynamics(**joined)
+            whole[field.name] = torch.cat(each, 1 if field.name in ("length", "value", "flips") else 0)
+    return Dynamics(**whole)

@@ -93,7 +93,8 @@ class Local:
     """
 
     def __init__(self, network: Callable[[Tensor], Tensor], x: Tensor, labels: Tensor, loss: Loss, a: Tensor) -> None:
-        self.around, self.labels, self.loss, self.a = region(network, x), labels, loss, a
+        self.around, self.labels, self.a = region(network, x), labels, a
+        self.loss: Loss = loss
 
     def modes(self, method: Method) -> Modes:
         """For ``first-order`` without the Hessian."""

@@ -1,0 +1,64 @@
+"""The pictures of `latentopt analyze dynamics`: errors and flips by step, gradients by confidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from latentopt.jobs.analyze.dynamics_report import Setting
+
+COLOURS = {"first-order": "tab:orange", "eigen": "tab:blue", "region-exact": "tab:green"}
+LEAST = 1e-17
+"""Errors of 0 are drawn here."""
+
+
+def draw_errors(found: Sequence[Setting], figure: Figure) -> None:
+    """A column for each setting: above the median error by step, below the flips."""
+    figure.set_size_inches(4.2 * len(found), 6.6)
+    axes = figure.subplots(
+        2, len(found), squeeze=False, sharex=True, sharey="row", gridspec_kw={"height_ratios": [2, 1]}
+    )
+    for one, (above, below) in zip(found, axes.T, strict=True):
+        m = np.arange(1, len(one.dynamics.flips) + 1)
+        for name, errors in one.dynamics.error.items():
+            held = one.dynamics.held[name]
+            for values, style in ((errors, "o-"), (held, ":")):
+                middle = np.nanmedian(values.cpu().numpy(), axis=1)
+                label = name if style == "o-" else None
+                above.plot(m, np.maximum(middle, LEAST), style, color=COLOURS[name], label=label, markersize=3)
+        above.set(yscale="log", title=one.name)
+        flips = one.dynamics.flips.cpu().numpy()
+        low, middle, high = np.quantile(flips, [0.1, 0.5, 0.9], axis=1)
+        below.fill_between(m, low, high, color="tab:grey", alpha=0.3)
+        below.plot(m, middle, "o-", color="black", markersize=3)
+        below.set(yscale="symlog", xlabel="step m", ylim=(0, None))
+        for ax in (above, below):
+            ax.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("median relative error (dotted: gates held)")
+    axes[1, 0].set_ylabel("flips: median, 10 to 90 %")
+    axes[0, 0].legend(fontsize=8)
+
+
+def draw_confidence(one: Setting, figure: Figure) -> None:
+    """Gradient norms by the clean image's confidence: left as they are, right the end point's over the clean one's."""
+    figure.set_size_inches(11, 4.8)
+    norms = {name: value.cpu().numpy() for name, value in one.norms.__dict__.items()}
+    left, right = figure.subplots(1, 2)
+    for name, mark, label in (("clean", "o", "clean image"), ("end", "^", "end point")):
+        left.plot(norms["doubt"], norms[f"parameters_{name}"], mark, markersize=3, alpha=0.6, label=label)
+    left.set(xscale="log", yscale="log", xlabel="1 - p_y of the clean image", ylabel="norm of the parameters' gradient")
+    ratios = {"real": ("input_end", "k^"), "eigen formula": ("input_eigen", "b."), "gates held": ("input_region", "g.")}
+    for label, (name, mark) in ratios.items():
+        right.plot(norms["doubt"], norms[name] / norms["input_clean"], mark, markersize=4, alpha=0.6, label=label)
+    right.set(xscale="log", yscale="log", xlabel="1 - p_y of the clean image")
+    right.set_ylabel("norm of the input's gradient, end point over clean")
+    right.set_ylim(0.3, 1e4)
+    for ax in (left, right):
+        ax.grid(alpha=0.3)
+        ax.legend(fontsize=8)
+    figure.suptitle(one.name)

@@ -1,0 +1,152 @@
+"""What `latentopt analyze dynamics` tells: its tables and rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from latentopt.analysis.dynamics import Amplification, Dynamics
+from latentopt.reports import Row, Table
+
+NOTE = """\
+delta <- delta + a g(x + delta), m times, against three formulas (arXiv 2205.15130): `first-order` a m g; `eigen`, the
+Hessian held; `region-exact`, the gates held. The error is ||predicted - real|| / ||real||. `gates held` is the error
+against the same ascent in a network whose gates stay as they are at the clean image: what is left of an error without
+a flip. A flip is a gate, or the place of a maximum, that differs from the clean image's."""
+FLIPS = ((0, 0), (1, 3), (4, 10), (11, 30), (31, 100), (101, None))
+DOUBTS = (0, 1e-8, 1e-6, 1e-4, 1e-2, 0.5, 1)
+Mask = NDArray[np.bool_]
+
+
+class Setting(NamedTuple):
+    """One choice of step sizes, and what came of it."""
+
+    name: str
+    a: Tensor  # (N,)
+    dynamics: Dynamics
+    norms: Amplification
+
+
+def tables(found: Sequence[Setting]) -> list[Table]:
+    return [_ends(found), _by_flips(found), _by_step(found), *(_by_doubt(one) for one in found[-1:])]
+
+
+def _ends(found: Sequence[Setting]) -> Table:
+    """A row for each setting and formula."""
+    rows = []
+    for one in found:
+        inside = _array(one.dynamics.inside[-1])
+        for name, errors in one.dynamics.error.items():
+            error, held = _array(errors[-1]), _array(one.dynamics.held[name][-1])
+            middles = [median(error), median(error, inside), median(error, ~inside), median(held)]
+            cosine = median(_array(one.dynamics.cosine[name][-1]))
+            rows.append((one.name, name, *map(short, middles), f"{cosine:.4f}", f"{inside.sum()} of {len(inside)}"))
+    columns = ("step sizes", "formula", "error", "no flip", "flips", "gates held", "cosine", "images without a flip")
+    return Table("Error after the last step", "Medians over the images.", columns, rows)
+
+
+def _by_flips(found: Sequence[Setting]) -> Table:
+    """A row for each setting and number of flips."""
+    rows = []
+    for one in found:
+        flips = _array(one.dynamics.flips[-1])
+        for low, high in FLIPS:
+            among = (flips >= low) & (flips <= (flips.max() if high is None else high))
+            if among.any():
+                cells = [short(median(_array(errors[-1]), among)) for errors in one.dynamics.error.values()]
+                held = [short(median(_array(one.dynamics.held["eigen"][-1]), among))]
+                label = f"{low} and more" if high is None else str(low) if low == high else f"{low} to {high}"
+                rows.append((one.name, label, str(among.sum()), *cells, *held))
+    columns = ("step sizes", "flips", "images", *found[0].dynamics.error, "eigen, gates held")
+    return Table("What flips explain", "Median error after the last step, by the number of flips there.", columns, rows)
+
+
+def _by_step(found: Sequence[Setting]) -> Table:
+    """A row for each setting and step."""
+    rows = []
+    for one in found:
+        for m, (flips, inside) in enumerate(zip(one.dynamics.flips, one.dynamics.inside, strict=True)):
+            both = [(_array(errors[m]), _array(inside)) for errors in one.dynamics.error.values()]
+            cells = [f"{short(median(error))} / {short(median(error, mask))}" for error, mask in both]
+            rows.append((one.name, str(m + 1), f"{median(_array(flips)):g}", str(int(inside.sum())), *cells))
+    note = "Median error of all images / of those without a flip so far."
+    columns = ("step sizes", "m", "median flips", "without a flip", *found[0].dynamics.error)
+    return Table("Error by step", note, columns, rows)
+
+
+def _by_doubt(one: Setting) -> Table:
+    """A row for each range of 1 - p_y."""
+    norms = {name: _array(value) for name, value in one.norms.__dict__.items()}
+    rows = []
+    for low, high in pairwise(DOUBTS):
+        among = (norms["doubt"] >= low) & (norms["doubt"] < high) if high < 1 else norms["doubt"] >= low
+        if among.any():
+            ratio = [
+                median(norms[name] / norms["input_clean"], among)
+                for name in ("input_end", "input_eigen", "input_region")
+            ]
+            weights = median(norms["parameters_end"] / norms["parameters_clean"], among)
+            shares = [norms[name][among].sum() / norms[name].sum() for name in ("parameters_clean", "parameters_end")]
+            size = short(median(one.a.cpu().numpy() * len(one.dynamics.flips) * norms["top"], among))
+            cells = [short(value) for value in (*ratio, weights)]
+            rows.append((f"{low:g} to {high:g}", str(among.sum()), size, *cells, *(f"{s:.2%}" for s in shares)))
+    columns = ("1 - p_y", "images", "a m l_1", "input", "eigen formula", "gates held", "parameters")
+    columns = (*columns, "share, clean", "share, end")
+    note = (
+        "Medians. Gradient norms at the end point, in units of the clean image's: in the input (real, by the eigen "
+        "formula, with the gates held), in the parameters. The shares are those of the sum over all images of the "
+        f"norms in the parameters. Step sizes: {one.name}."
+    )
+    return Table("Gradients by confidence", note, columns, rows)
+
+
+def rows_of(found: Sequence[Setting], labels: Tensor) -> list[Row]:
+    """A row for each setting and image."""
+    return [row for one in found for row in _rows(one, labels)]
+
+
+def _rows(one: Setting, labels: Tensor) -> list[Row]:
+    of = one.dynamics
+    columns: dict[str, Tensor] = {"label": labels, "step": one.a, "first_flip": of.first_flip, "flips": of.flips[-1]}
+    columns |= {"length": of.length[-1], "loss": of.value[-1]}
+    for kind, figures in (("error", of.error), ("held", of.held), ("cosine", of.cosine)):
+        columns |= {f"{kind}_{name}": values[-1] for name, values in figures.items()}
+    columns |= {name: value for name, value in one.norms.__dict__.items() if name != "flips"}
+    lists = [value.tolist() for value in columns.values()]
+    return [
+        {"setting": one.name, "image": at, **dict(zip(columns, values, strict=True))}
+        for at, values in enumerate(zip(*lists, strict=True))
+    ]
+
+
+def figures_of(one: Setting) -> list[dict[str, float | str]]:
+    """What is tracked of each step: medians over the images."""
+    found = []
+    for m in range(len(one.dynamics.flips)):
+        figures: dict[str, float | str] = {"setting": one.name, "m": float(m + 1)}
+        figures["flips"] = float(median(_array(one.dynamics.flips[m])))
+        figures["loss/total"] = float(median(_array(one.dynamics.value[m])))
+        figures |= {f"error/{name}": float(median(_array(e[m]))) for name, e in one.dynamics.error.items()}
+        found.append(figures)
+    return found
+
+
+def median(values: NDArray[Any], among: Mask | None = None) -> float:
+    """NaN of none; what is not a number is left out."""
+    chosen = values if among is None else values[among]
+    chosen = chosen[~np.isnan(chosen)]
+    return float(np.median(chosen)) if len(chosen) else float("nan")
+
+
+def short(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.3g}"
+
+
+def _array(values: Tensor) -> NDArray[Any]:
+    return values.detach().to("cpu", torch.float64 if values.is_floating_point() else None).numpy()
