@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from latentopt.analysis.dynamics import logits
+from latentopt.analysis.dynamics.derivatives import derivative
 from latentopt.classification import Loss
 from latentopt.errors import InputError, nonnegative
 from latentopt.networks import output_shape, require_eval
@@ -48,20 +49,26 @@ def _known(labels: Tensor, classes: int) -> Tensor:
 
 def _require_piecewise_linear(network: Callable[[Tensor], Tensor], x: Tensor) -> None:
     """The second derivative of a random combination of the logits, along a random direction, is 0 at every sample."""
+    expected = "a piecewise-linear network, straight inside each region"
+    try:
+        bend, slope = _bend(network, x)
+    except RuntimeError as error:  # an activation without a second derivative in torch
+        raise InputError("network", f"{expected}, that torch can differentiate twice", str(error)) from error
+    if bend > CURVED * slope:
+        came = f"one whose second derivative is {bend:.3g} (GELU, SiLU, tanh, a softmax?)"
+        raise InputError("network", expected, came)
+
+
+def _bend(network: Callable[[Tensor], Tensor], x: Tensor) -> tuple[float, float]:
+    """The greatest entries of that second derivative and of the first."""
     generator = torch.Generator().manual_seed(0)
     with torch.enable_grad():
         at = x.detach().requires_grad_()
         z = network(at)
         mix, v = (torch.randn(each.shape[1:], generator=generator).to(each) for each in (z, at))
-        if not z.requires_grad:
-            return
-        (slope,) = torch.autograd.grad((z * mix).sum(), at, create_graph=True, allow_unused=True)
-        if slope is None or not slope.requires_grad:
-            return
-        (bend,) = torch.autograd.grad((slope * v).sum(), at, allow_unused=True)
-    if bend is not None and bool(bend.abs().amax() > CURVED * slope.abs().amax()):
-        came = f"one whose second derivative is {bend.abs().amax().item():.3g} (GELU, SiLU, tanh, a softmax?)"
-        raise InputError("network", "a piecewise-linear network, straight inside each region", came)
+        slope = derivative((z * mix).sum(), at, graph=True)
+        bend = derivative((slope * v).sum(), at)
+    return bend.abs().max().item(), slope.abs().max().item()
 
 
 def step_sizes(step: float | Tensor, x: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch.func import functional_call
 from latentopt.analysis.dynamics import logits
 from latentopt.analysis.dynamics.ascent import ascent
 from latentopt.analysis.dynamics.checks import check, step_sizes
+from latentopt.analysis.dynamics.derivatives import derivative
 from latentopt.analysis.dynamics.predict import Local, grown_gradient
 from latentopt.analysis.dynamics.region import look, pieces
 from latentopt.classification import Loss
@@ -87,10 +88,6 @@ def _in_parameters(network: nn.Module, x: Tensor, labels: Tensor, loss: Loss) ->
     for one, label in zip(x.split(1), labels.split(1), strict=True):
         with torch.enable_grad():
             value = logits.value(loss, functional_call(network, copies, (one,)), label).sum()
-        if not copies or not value.requires_grad:
-            norms.append(x.new_zeros(()))
-            continue
-        found = torch.autograd.grad(value, list(copies.values()), allow_unused=True)
-        squares = [part.square().sum() for part in found if part is not None]
-        norms.append(torch.stack(squares).sum().sqrt() if squares else x.new_zeros(()))
-    return torch.stack(norms)
+        found = [derivative(value, each) for each in copies.values()]
+        norms.append(sample_norm(torch.cat([x.new_zeros(1), *(part.flatten() for part in found)])[None]))
+    return torch.cat(norms)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from latentopt.analysis.dynamics import logits
 from latentopt.analysis.dynamics.checks import check
+from latentopt.analysis.dynamics.derivatives import derivative
 from latentopt.analysis.dynamics.lanczos import lanczos, largest
 from latentopt.analysis.dynamics.region import LARGEST, Region, pieces, region
 from latentopt.classification import Loss
@@ -138,18 +140,8 @@ def hessian_vector(
 def _products(network: Callable[[Tensor], Tensor], x: Tensor, labels: Tensor, loss: Loss) -> Callable[[Tensor], Tensor]:
     with torch.enable_grad():
         at = x.detach().requires_grad_()
-        value = logits.value(loss, network(at), labels).sum()
-        if not value.requires_grad:
-            return torch.zeros_like
-        (gradient,) = torch.autograd.grad(value, at, create_graph=True)
-
-    def product(v: Tensor) -> Tensor:
-        if not gradient.requires_grad:
-            return torch.zeros_like(v)
-        (found,) = torch.autograd.grad(gradient, at, v, retain_graph=True, allow_unused=True)
-        return torch.zeros_like(v) if found is None else found
-
-    return product
+        gradient = derivative(logits.value(loss, network(at), labels).sum(), at, graph=True)
+    return partial(derivative, gradient, at)
 
 
 def _by_products(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from latentopt.analysis.dynamics.derivatives import derivative
 from latentopt.classification import Loss, loss_function
 
 
@@ -26,24 +27,17 @@ def gradient(loss: Loss, z: Tensor, labels: Tensor) -> Tensor:
         return p.scatter(1, labels[:, None], -p.sum(1, keepdim=True))
     with torch.enable_grad():
         z = z.detach().requires_grad_()
-        return _derivative(value(loss, z, labels), z, graph=False)
+        return derivative(value(loss, z, labels).sum(), z)
 
 
 def hessian(loss: Loss, z: Tensor, labels: Tensor) -> Tensor:
     """Of the loss in the logits (B, K, K), by differentiating twice."""
     with torch.enable_grad():
         z = z.detach().requires_grad_()
-        slope = _derivative(value(loss, z, labels), z, graph=True)
-        rows = [_derivative(slope[:, k], z, graph=True).detach() for k in range(z.shape[1])]
+        slope = derivative(value(loss, z, labels).sum(), z, graph=True)
+        rows = [derivative(slope[:, k].sum(), z) for k in range(z.shape[1])]
     whole = torch.stack(rows, 1)
     return (whole + whole.mT) / 2
-
-
-def _derivative(of: Tensor, z: Tensor, graph: bool) -> Tensor:
-    if not of.requires_grad:  # it does not depend on the logits
-        return torch.zeros_like(z)
-    (found,) = torch.autograd.grad(of.sum(), z, create_graph=graph, retain_graph=True, allow_unused=True)
-    return torch.zeros_like(z) if found is None else found
 
 
 def factor(z: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from latentopt.analysis.dynamics import logits
+from latentopt.analysis.dynamics.derivatives import derivative
 from latentopt.classification import Loss
 from latentopt.errors import InputError
 from latentopt.gates import Activation, OnGates
@@ -40,7 +41,7 @@ def region(network: Callable[[Tensor], Tensor], x: Tensor) -> Region:
     with torch.enable_grad():
         at = x.detach().requires_grad_()
         z = network(at)
-        rows = [_grad(z[:, k], at).flatten(1) for k in range(z.shape[1])]
+        rows = [derivative(z[:, k].sum(), at).flatten(1) for k in range(z.shape[1])]
     return Region(z.detach(), torch.stack(rows, 1))
 
 
@@ -50,7 +51,7 @@ def look(network: Callable[[Tensor], Tensor], x: Tensor, labels: Tensor, loss: L
         at = x.detach().requires_grad_()
         z, gates = with_pattern(network, at)
         values = logits.value(loss, z, labels)
-        return Look(values.detach(), _grad(values, at), gates)
+        return Look(values.detach(), derivative(values.sum(), at), gates)
 
 
 def with_pattern(network: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -91,11 +92,3 @@ def pieces(x: Tensor, classes: int) -> Iterator[slice]:
     most = LARGEST // each
     for first in range(0, len(x), most):
         yield slice(first, first + most)
-
-
-def _grad(of: Tensor, at: Tensor) -> Tensor:
-    """Of each sample's number ``of`` (B,) in its input."""
-    if not of.requires_grad:
-        return torch.zeros_like(at)
-    (found,) = torch.autograd.grad(of.sum(), at, retain_graph=True, allow_unused=True)
-    return torch.zeros_like(at) if found is None else found

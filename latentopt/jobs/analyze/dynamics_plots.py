@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 COLOURS = {"first-order": "tab:orange", "eigen": "tab:blue", "region-exact": "tab:green"}
 LEAST = 1e-17
-"""Errors of 0 are drawn here."""
+"""Smaller errors are drawn here."""
 
 
 def draw_errors(found: Sequence[Setting], figure: Figure) -> None:
@@ -26,22 +28,27 @@ def draw_errors(found: Sequence[Setting], figure: Figure) -> None:
     for one, (above, below) in zip(found, axes.T, strict=True):
         m = np.arange(1, len(one.dynamics.flips) + 1)
         for name, errors in one.dynamics.error.items():
-            held = one.dynamics.held[name]
-            for values, style in ((errors, "o-"), (held, ":")):
-                middle = np.nanmedian(values.cpu().numpy(), axis=1)
-                label = name if style == "o-" else None
-                above.plot(m, np.maximum(middle, LEAST), style, color=COLOURS[name], label=label, markersize=3)
+            _line(above, m, errors, COLOURS[name], "o-", name)
+            if name != "region-exact":  # 0
+                _line(above, m, one.dynamics.held[name], COLOURS[name], ":")
         above.set(yscale="log", title=one.name)
         flips = one.dynamics.flips.cpu().numpy()
         low, middle, high = np.quantile(flips, [0.1, 0.5, 0.9], axis=1)
         below.fill_between(m, low, high, color="tab:grey", alpha=0.3)
         below.plot(m, middle, "o-", color="black", markersize=3)
-        below.set(yscale="symlog", xlabel="step m", ylim=(0, None))
+        below.set(yscale="symlog", xlabel="step m")
         for ax in (above, below):
             ax.grid(alpha=0.3)
     axes[0, 0].set_ylabel("median relative error (dotted: gates held)")
     axes[1, 0].set_ylabel("flips: median, 10 to 90 %")
+    axes[1, 0].set_ylim(bottom=0)
     axes[0, 0].legend(fontsize=8)
+
+
+def _line(ax: Any, m: NDArray[Any], errors: Tensor, colour: str, style: str, label: str | None = None) -> None:
+    """The median over the images by step; below `LEAST` it is drawn there."""
+    middle = np.maximum(np.nanmedian(errors.cpu().numpy(), axis=1), LEAST)
+    ax.plot(m, middle, style, color=colour, label=label, markersize=3)
 
 
 def draw_confidence(one: Setting, figure: Figure) -> None:
@@ -57,7 +64,7 @@ def draw_confidence(one: Setting, figure: Figure) -> None:
         right.plot(norms["doubt"], norms[name] / norms["input_clean"], mark, markersize=4, alpha=0.6, label=label)
     right.set(xscale="log", yscale="log", xlabel="1 - p_y of the clean image")
     right.set_ylabel("norm of the input's gradient, end point over clean")
-    right.set_ylim(0.3, 1e4)
+    right.set_ylim(0.3, 10 * (norms["input_end"] / norms["input_clean"]).max())  # the formula goes on to infinity
     for ax in (left, right):
         ax.grid(alpha=0.3)
         ax.legend(fontsize=8)

@@ -1,0 +1,477 @@
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from labelled import Linear
+from nets import conv, mlp, near, rand, randn, refill, refuses
+from torch import Tensor, nn
+
+import latentopt as lo
+from latentopt.analysis.dynamics import (
+    amplification,
+    compare_dynamics,
+    growth,
+    hessian_vector,
+    input_hessian_eigs,
+    predict_perturbation,
+    region,
+)
+from latentopt.errors import InputError
+from latentopt.gates import preactivations
+from latentopt.sets import Box, LinfBall
+from latentopt.zoo import cards, datasets
+from latentopt.zoo.content import data_root
+
+METHODS = ("first-order", "eigen", "region-exact")
+Y = torch.tensor([0, 1, 2, 0])
+
+
+def net(seed: int = 0) -> nn.Sequential:
+    return mlp(6, 12, 8, 3, seed=seed)
+
+
+def inputs(seed: int = 1) -> Tensor:
+    return randn(4, 6, seed=seed)
+
+
+def images(seed: int = 1) -> Tensor:
+    return randn(4, 1, 5, 5, seed=seed)
+
+
+def hessians(network: nn.Module, x: Tensor, y: Tensor, loss) -> Tensor:
+    """By torch's own second derivatives, (B, D, D)."""
+    size = x[0].numel()
+    each = [
+        torch.autograd.functional.hessian(lambda v, i=i: loss(network(v[None]), y[i : i + 1]).sum(), x[i])
+        for i in range(len(x))
+    ]
+    return torch.stack([torch.as_tensor(one).reshape(size, size) for one in each])
+
+
+def ce(z: Tensor, y: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(z, y, reduction="none")
+
+
+def saddle(z: Tensor, y: Tensor) -> Tensor:
+    """Curved both ways."""
+    return (z.square() @ torch.tensor([1.0, -2.0, 0.5]).to(z)) + z[:, 0] * z[:, 1]
+
+
+@pytest.mark.parametrize(("network", "x"), [(net(), inputs()), (conv(), images())])
+@pytest.mark.parametrize(("loss", "plain"), [("ce", ce), (saddle, saddle)])
+def test_the_eigenpairs_are_those_of_torchs_own_hessian(network, x, loss, plain):
+    H = hessians(network, x, Y, plain)
+    pairs = input_hessian_eigs(network, x, Y, loss, method="exact")
+    V = pairs.vectors.flatten(2)
+    near(V @ V.mT, torch.eye(V.shape[1]).expand(4, -1, -1).double(), 1e-12)
+    near((V.mT * pairs.values[:, None]) @ V, H, 1e-12)
+    assert bool((pairs.values.diff(dim=1) <= 0).all())
+    assert pairs.values.shape[1] == (2 if loss == "ce" else 3)
+    few = input_hessian_eigs(network, x, Y, loss, method="exact", k=1)
+    near(few.values[:, 0].abs(), torch.linalg.eigvalsh(H).abs().amax(1), 1e-12)
+
+
+@pytest.mark.parametrize(("network", "x"), [(net(), inputs()), (conv(), images())])
+@pytest.mark.parametrize(("loss", "plain"), [("ce", ce), (saddle, saddle)])
+def test_a_hessian_vector_product_is_the_hessians_product(network, x, loss, plain):
+    v = randn(*x.shape, seed=5)
+    found = hessian_vector(network, x, Y, loss)(v)
+    exact = (hessians(network, x, Y, plain) @ v.flatten(1)[:, :, None])[:, :, 0]
+    assert ((found.flatten(1) - exact).norm(dim=1) / exact.norm(dim=1)).max() <= 1e-10
+
+
+@pytest.mark.parametrize("loss", ["ce", saddle])
+@pytest.mark.parametrize("k", [1, 2, None])
+def test_lanczos_finds_the_same_pairs(loss, k):
+    network, x = conv(), images()
+    exact = input_hessian_eigs(network, x, Y, loss, method="exact", k=k)
+    found = input_hessian_eigs(network, x, Y, loss, method="lanczos", k=k)
+    near(found.values, exact.values, 1e-10)
+    near((found.vectors * exact.vectors).flatten(2).sum(2).abs(), torch.ones_like(exact.values), 1e-7)
+    assert found.residual.max() <= 1e-9
+    image = torch.stack(
+        [hessian_vector(network, x, Y, loss)(found.vectors[:, i]) for i in range(found.values.shape[1])], 1
+    )
+    apart = (image - found.values[:, :, None, None, None] * found.vectors).flatten(2).norm(dim=2)
+    near(apart, found.residual, 1e-9)
+    alone = input_hessian_eigs(network, x[2:3], Y[2:3], loss, method="lanczos", k=k)
+    near(alone.values, found.values[2:3], 1e-12)
+
+
+def test_lanczos_finds_an_eigenvalue_that_occurs_more_than_once():
+    network = Linear(classes=5, n=5)
+    with torch.no_grad():
+        network.layer.weight.copy_(torch.linalg.qr(randn(5, 5)).Q)
+    loss = lambda z, y: z.square().sum(1)  # noqa: E731
+    found = input_hessian_eigs(network, randn(2, 5), torch.tensor([0, 4]), loss, k=4)
+    near(found.values, torch.full((2, 4), 2.0).double(), 1e-10)
+    V = found.vectors
+    near(V @ V.mT, torch.eye(4).expand(2, -1, -1).double(), 1e-10)
+
+
+def test_losses_without_curvature_have_a_hessian_of_zero():
+    for loss in ("margin", lambda z, y: z[:, 0]):
+        near(input_hessian_eigs(net(), inputs(), Y, loss).values, torch.zeros(4, 3).double(), 1e-12)
+        assert not hessian_vector(net(), inputs(), Y, loss)(inputs()).any()
+
+
+@pytest.mark.parametrize("gap", [0.0, 3.0, 30.0, 200.0, -40.0])
+def test_of_two_classes_the_eigenvalue_is_p_times_1_minus_p(gap):
+    """However confident: p (1 - p) ||w_1 - w_0||^2, and no digit is lost."""
+    network = Linear(classes=2)
+    x, y = torch.zeros(1, 6).double(), torch.tensor([0])
+    with torch.no_grad():
+        network.layer.bias.copy_(torch.tensor([gap, 0.0]))
+    w = network.layer.weight[0] - network.layer.weight[1]
+    exact = (torch.sigmoid(torch.tensor(gap)) * torch.sigmoid(torch.tensor(-gap).double())) * w.square().sum()
+    found = input_hessian_eigs(network, x, y)
+    assert float(found.values[0, 0]) == pytest.approx(float(exact), rel=1e-6 if gap in (0.0, 3.0) else 1e-12)
+    near((found.vectors[0, 0] @ w).abs(), w.norm(), 1e-12)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    a=st.floats(0, 4),
+    l=st.floats(-4, 4) | st.floats(-1e-12, 1e-12) | st.sampled_from([0.0, -1.0, -2.0, 5e-324]),
+    m=st.integers(0, 40),
+)
+@example(a=1.0, l=-2 + 1e-15, m=40)
+@example(a=1.0, l=-1.0, m=1)
+def test_the_growth_is_the_geometric_sum(a, l, m):  # noqa: E741
+    t = a * l  # rounded as there; then exact
+    exact = float(Fraction(a) * sum((1 + Fraction(t)) ** j for j in range(m)))
+    found = growth(torch.tensor(a).double(), m, torch.tensor(l).double())
+    assert float(found) == pytest.approx(exact, rel=1e-11, abs=1e-300)
+
+
+@pytest.mark.parametrize("scale", [1.0, -1.0])
+@pytest.mark.parametrize("m", [1, 2, 7, 60])
+def test_of_a_quadratic_loss_the_eigen_formula_is_exact_at_any_step(scale, m):
+    """``delta_m = a sum_(j < m) (I + a H)^j g``, of positive, negative and mixed curvature."""
+    network = Linear(classes=3)
+    x, a = randn(4, 6), 0.05
+    C = scale * torch.diag(torch.tensor([2.0, 1.0, -1.0]).double())
+    loss = lambda z, y: ((z - 1) @ C * (z - 1)).sum(1) / 2  # noqa: E731
+    W = network.layer.weight.detach()
+    g = (network(x) - 1).detach() @ C @ W
+    H = W.T @ C @ W
+    power, exact = torch.eye(6).double(), torch.zeros_like(g)
+    for _ in range(m):
+        exact, power = exact + a * g @ power, power @ (torch.eye(6) + a * H)
+    scale_of = exact.abs().max()
+    for method in ("eigen", "region-exact"):
+        near(predict_perturbation(network, x, Y, a, m, method, loss) / scale_of, exact / scale_of, 1e-12)
+    found = compare_dynamics(network, x, Y, a, m, loss)
+    assert max(float(found.error[name].max()) for name in ("eigen", "region-exact")) <= 1e-11
+
+
+@pytest.mark.parametrize("m", [1, 3, 200])
+def test_on_a_linear_network_one_region_is_everywhere(m):
+    found = compare_dynamics(Linear(classes=4), randn(4, 6), torch.tensor([0, 1, 2, 3]), 0.3, m)
+    assert float(found.error["region-exact"].max()) <= 1e-12
+    assert not found.flips.any()
+    assert bool((found.first_flip == m + 1).all())
+    assert bool(found.inside.all())
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 999), step=st.floats(1e-3, 0.5), steps=st.integers(1, 12))
+def test_the_region_exact_path_is_the_real_one_up_to_the_first_flip(seed, step, steps):
+    network, x = net(seed), inputs(seed + 1)
+    found = compare_dynamics(network, x, Y, step, steps)
+    m = torch.arange(1, steps + 1)[:, None]
+    assert float((found.error["region-exact"] * (m <= found.first_flip)).max()) <= 1e-10
+    for name in METHODS:
+        near(
+            predict_perturbation(network, x, Y, step, 1, name),
+            found.delta if steps == 1 else _first(network, x, step),
+            1e-12,
+        )
+        inside = found.inside
+        near(found.error[name][inside], found.held[name][inside], 1e-9)
+
+
+def _first(network: nn.Module, x: Tensor, step: float) -> Tensor:
+    x = x.clone().requires_grad_()
+    return step * torch.autograd.grad(ce(network(x), Y).sum(), x)[0]
+
+
+def test_the_real_ascent_is_the_plain_loop_and_its_flips_those_of_the_pre_activations():
+    network, x, a = net(), inputs(), 0.2
+    found = compare_dynamics(network, x, Y, a, 6)
+    at, before = x, [z > 0 for z in preactivations(network, x)]
+    for m in range(6):
+        at = at + _first(network, at, a)
+        now = [z > 0 for z in preactivations(network, at)]
+        count = sum((p != q).sum(1) for p, q in zip(before, now, strict=True))
+        assert torch.equal(found.flips[m], torch.as_tensor(count))
+        near(found.length[m], (at - x).norm(dim=1), 1e-12)
+        near(found.value[m], ce(network(at), Y), 1e-12)
+        predicted = predict_perturbation(network, x, Y, a, m + 1, "eigen")
+        near(found.error["eigen"][m], (predicted - (at - x)).norm(dim=1) / (at - x).norm(dim=1), 1e-12)
+        near(found.cosine["eigen"][m], torch.cosine_similarity(predicted, at - x), 1e-12)
+    near(found.delta, at - x, 1e-12)
+    assert found.flips.any()
+
+
+def test_a_maximum_that_moves_is_a_flip():
+    network = nn.Sequential(nn.MaxPool1d(2), nn.Flatten(), nn.Linear(1, 2, bias=False)).double()
+    with torch.no_grad():
+        nn.init.ones_(network[2].weight)[1] = -1.0  # pyright: ignore
+    x = torch.tensor([[[1.0, 0.999]], [[1.0, -5.0]]]).double()
+    found = compare_dynamics(network, x, torch.tensor([0, 0]), 0.01, 1)  # both maxima fall
+    assert found.flips.tolist() == [[1, 0]]
+    assert found.first_flip.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(("network", "x"), [(net(), inputs()), (conv(), images())])
+def test_a_batch_is_its_samples(network, x, monkeypatch):
+    a = torch.tensor([0.1, 0.2, 0.0, 0.3]).double()
+    whole = compare_dynamics(network, x, Y, a, 5)
+    grown = amplification(network, x, Y, a, 5)
+    monkeypatch.setattr(region, "LARGEST", 3 * x[0].numel())
+    cut, cut_grown = compare_dynamics(network, x, Y, a, 5), amplification(network, x, Y, a, 5)
+    pairs = [(cut.delta, whole.delta), (cut.error["region-exact"], whole.error["region-exact"])]
+    pairs += [(cut.cosine["eigen"], whole.cosine["eigen"]), (cut.values, whole.values)]
+    pairs += [(getattr(cut_grown, name), getattr(grown, name)) for name in ("parameters_end", "input_eigen")]
+    for one, other in pairs:
+        near(one, other, 1e-12)
+    assert torch.equal(cut.first_flip, whole.first_flip)
+    assert torch.equal(cut.flips, whole.flips)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_steps_and_a_step_of_zero_move_nothing(method):
+    assert not predict_perturbation(net(), inputs(), Y, 0.3, 0, method).any()
+    assert not predict_perturbation(net(), inputs(), Y, 0.0, 9, method).any()
+    found = compare_dynamics(net(), inputs(), Y, 0, 3)
+    assert not found.error[method].any()
+    assert bool((found.cosine[method] == 1).all())
+
+
+def test_known_eigenpairs_and_the_rest_of_the_gradient():
+    """With some pairs the rest of the gradient grows by a m; with none this is the first order."""
+    network, x, a, m = net(), inputs(), 0.4, 6
+    whole = input_hessian_eigs(network, x, Y)
+    near(predict_perturbation(network, x, Y, a, m, pairs=whole), predict_perturbation(network, x, Y, a, m), 1e-12)
+    products = input_hessian_eigs(network, x, Y, method="lanczos")
+    near(predict_perturbation(network, x, Y, a, m, pairs=products), predict_perturbation(network, x, Y, a, m), 1e-7)
+    one = input_hessian_eigs(network, x, Y, k=1)
+    g, v = _first(network, x, 1), one.vectors[:, 0]
+    share = (g * v).sum(1, keepdim=True)
+    exact = growth(torch.tensor(a), m, one.values) * share * v + a * m * (g - share * v)
+    near(predict_perturbation(network, x, Y, a, m, pairs=one), exact, 1e-12)
+
+
+def test_amplification_of_two_classes_has_a_closed_form():
+    """By the eigen formula ``(1 + a p (1 - p) w^2)^m (1 - p) w``; without gates the real one is in reach too."""
+    network, x, y, a, m = Linear(classes=2), randn(5, 6), torch.tensor([0, 1, 0, 1, 0]), 0.2, 7
+    found = amplification(network, x, y, a, m)
+    w = (network.layer.weight[0] - network.layer.weight[1]).norm().detach()
+    p = network(x).softmax(1).gather(1, y[:, None])[:, 0].detach()
+    near(found.doubt, 1 - p, 1e-14)
+    near(found.top, p * (1 - p) * w**2, 1e-12)
+    near(found.input_clean, (1 - p) * w, 1e-12)
+    near(found.input_eigen, (1 + a * p * (1 - p) * w**2) ** m * (1 - p) * w, 1e-12)
+    near(found.input_region, found.input_end, 1e-12)
+    near(found.parameters_clean, (1 - p) * (2 * (1 + x.square().sum(1))).sqrt(), 1e-12)
+    end = x + compare_dynamics(network, x, y, a, m).delta
+    q = network(end).softmax(1).gather(1, y[:, None])[:, 0].detach()
+    near(found.input_end, (1 - q) * w, 1e-12)
+    near(found.parameters_end, (1 - q) * (2 * (1 + end.square().sum(1))).sqrt(), 1e-12)
+
+
+def test_the_network_stays_as_it_was():
+    network = conv().train()
+    for parameter in list(network.parameters())[:2]:
+        parameter.requires_grad_(False)
+    before = [p.clone() for p in network.state_dict().values()]
+    amplification(network, images(), Y, 0.1, 2)
+    compare_dynamics(network, images(), Y, 0.1, 2)
+    assert all(module.training for module in network.modules())
+    assert [p.requires_grad for p in network.parameters()][:3] == [False, False, True]
+    assert all(p.grad is None for p in network.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(before, network.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("smooth", [nn.GELU(), nn.Tanh(), nn.SiLU(), nn.Softmax(1), nn.Hardswish(), nn.Hardsigmoid()])
+def test_networks_that_are_curved_are_refused(smooth):
+    network = refill(nn.Sequential(nn.Linear(6, 5), smooth, nn.ReLU(), nn.Linear(5, 3)), 0)
+    for call in (input_hessian_eigs, hessian_vector):
+        with refuses("network", "piecewise-linear"):
+            call(network, inputs(), Y)
+    for call in (predict_perturbation, compare_dynamics, amplification):
+        with refuses("network", "piecewise-linear"):
+            call(network, inputs(), Y, 0.1, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "words"),
+    [
+        ({"network": mlp(6, 4, 1)}, "network", "K >= 2"),
+        ({"network": nn.Sequential(nn.Linear(6, 3).double(), nn.Unflatten(1, (3, 1)))}, "network", "logits (B, K)"),
+        (
+            {"network": nn.Sequential(nn.BatchNorm1d(6, track_running_stats=False), nn.Linear(6, 3))},
+            "network",
+            "BatchNorm",
+        ),
+        ({"x": inputs().masked_fill(inputs() > 1, torch.nan)}, "x", "finite"),
+        ({"x": inputs().long()}, "x", "floats"),
+        ({"x": inputs()[:, :5]}, "x", "shape"),
+        ({"x": inputs().float()}, "x", "shape"),
+        ({"x": inputs()[:0]}, "x", "batch"),
+        ({"labels": torch.tensor([0, 1, 2, 3])}, "labels", "from 0 to 2"),
+        ({"labels": torch.tensor([0, 1, 2, -1])}, "labels", "from 0 to 2"),
+        ({"labels": Y[:3]}, "labels", "4 whole numbers"),
+        ({"labels": Y.double()}, "labels", "4 whole numbers"),
+        ({"loss": "cw"}, "loss", "one of"),
+        ({"loss": lambda z, y: z.sum()}, "loss", "one a sample"),
+        ({"loss": lambda z, y: z[:, 0] / 0}, "loss", "finite"),
+        ({"step": -0.1}, "step", ">= 0"),
+        ({"step": torch.tensor([0.1, -0.1, 0.1, 0.1])}, "step", ">= 0"),
+        ({"step": torch.tensor([0.1, 0.1])}, "step", "4 of them"),
+        ({"step": float("inf")}, "step", "finite"),
+        ({"steps": -1}, "steps", "integer"),
+        ({"steps": 1.5}, "steps", "integer"),
+    ],
+)
+def test_bad_input_is_refused(changes, name, words):
+    arguments = {"network": net(), "x": inputs(), "labels": Y, "step": 0.1, "steps": 3, "loss": "ce", **changes}
+    for call in (predict_perturbation, compare_dynamics, amplification):
+        with refuses(name, words):
+            call(**arguments)
+    rest = {key: value for key, value in arguments.items() if key not in ("step", "steps")}
+    if name not in ("step", "steps"):
+        for call in (input_hessian_eigs, hessian_vector):
+            with refuses(name, words):
+                call(**rest)
+
+
+def test_bad_settings_of_the_eigenpairs_and_the_formulas_are_refused(monkeypatch):
+    network, x = net(), inputs()
+    for changes, name in [
+        ({"k": 0}, "k"),
+        ({"k": 7}, "k"),
+        ({"method": "arnoldi"}, "method"),
+        ({"method": "lanczos", "tolerance": 0.0}, "tolerance"),
+        ({"method": "lanczos", "iterations": 0}, "iterations"),
+        ({"method": "lanczos", "k": 3, "iterations": 2}, "iterations"),
+    ]:
+        with refuses(name):
+            input_hessian_eigs(network, x, Y, **changes)
+    with refuses("method", "first-order"):
+        predict_perturbation(network, x, Y, 0.1, 2, "second-order")  # pyright: ignore
+    with refuses("methods", "some of"):
+        compare_dynamics(network, x, Y, 0.1, 2, methods=())
+    with refuses("pairs", "4 samples"):
+        predict_perturbation(network, x, Y, 0.1, 2, pairs=input_hessian_eigs(network, x[:2], Y[:2]))
+    with refuses("steps", "finite"):
+        predict_perturbation(network, 1e-3 * x, Y, 1e5, 200)
+    with refuses("network", "Module"):
+        amplification(lambda v: v, x, Y, 0.1, 2)  # pyright: ignore
+    monkeypatch.setattr(region, "LARGEST", 17)
+    with refuses("x", "lanczos"):
+        input_hessian_eigs(network, x, Y)
+    assert input_hessian_eigs(network, x, Y, method="lanczos", k=1).values.shape == (4, 1)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        "pgd",
+        "gd",
+        "adam",
+        "apgd",
+        lo.PGD(),
+        lo.GD(0.1, normalize=True),
+        lo.GD(0.1, clip=1.0),
+        lo.GD(0.1, schedule="cosine"),
+    ],
+)
+def test_only_raw_gradient_ascent_is_covered(optimizer):
+    with refuses("optimizer", "raw gradient ascent"):
+        compare_dynamics(net(), inputs(), Y, 0.1, 2, optimizer=optimizer)
+
+
+def test_raw_gradient_ascent_by_its_name_is_the_default():
+    one, other = (compare_dynamics(net(), inputs(), Y, 0.1, 2, optimizer=each) for each in (None, lo.GD(0.1)))
+    assert torch.equal(one.delta, other.delta)
+    with refuses("step", "0.2"):
+        compare_dynamics(net(), inputs(), Y, 0.1, 2, optimizer=lo.GD(0.2))
+
+
+def test_a_set_may_not_bind_and_the_message_says_where(monkeypatch):
+    network, x, a = net(), inputs(), 0.2
+    free = compare_dynamics(network, x, Y, a, 4)
+    high = free.delta.abs().flatten(1).amax(1)
+    assert torch.equal(compare_dynamics(network, x, Y, a, 4, feasible=LinfBall(x, 2 * high)).delta, free.delta)
+    assert torch.equal(compare_dynamics(network, x, Y, a, 4, feasible=Box(-99.0, 99.0)).delta, free.delta)
+    eps = 2 * high
+    eps[2] = 0.9 * high[2]
+    steps = [compare_dynamics(network, x, Y, a, m).delta[2].abs().max() > eps[2] for m in (1, 2, 3, 4)]
+    with refuses("feasible", f"sample 2, which leaves it at step {1 + [bool(out) for out in steps].index(True)}"):
+        compare_dynamics(network, x, Y, a, 4, feasible=LinfBall(x, eps))
+    monkeypatch.setattr(region, "LARGEST", 18)  # a sample at a time
+    with refuses("feasible", "sample 2,"):
+        compare_dynamics(network, x, Y, a, 4, feasible=LinfBall(x, eps))
+
+
+def test_an_ascent_that_goes_to_infinity_is_refused():
+    loss = lambda z, y: z.square().sum(1)  # noqa: E731
+    with refuses("step", "at step"):
+        compare_dynamics(net(), inputs(), Y, 1e30, 40, loss)
+
+
+def test_a_formula_that_overflows_where_the_ascent_does_not_is_an_infinite_error():
+    found = compare_dynamics(Linear(classes=2), 1e-3 * randn(2, 6), torch.tensor([0, 1]), 1e4, 100)
+    assert float(found.error["region-exact"].max()) <= 1e-10
+    assert bool(found.error["eigen"][-1].isinf().all())
+
+
+def test_single_precision_works():
+    network = conv(dtype=torch.float32)
+    found = compare_dynamics(network, images().float(), Y, 1e-3, 3)
+    assert found.delta.dtype == torch.float32
+    before = torch.arange(1, 4)[:, None] <= found.first_flip
+    assert float((found.error["region-exact"] * before).max()) <= 1e-4
+    pairs = input_hessian_eigs(network, images().float(), Y, method="lanczos")
+    near(pairs.values, input_hessian_eigs(network, images().float(), Y).values, 1e-4)
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[lo.Classifier, Tensor, Tensor]:
+    try:
+        x, y = datasets.labelled("mnist", limit=60)
+    except InputError:
+        pytest.skip(f"no mnist in {data_root()}")
+    return cards.load_classifier("mnist-cnn").double(), x.double(), y
+
+
+def test_the_formulas_on_mnist_cnn(digits):
+    """What the page of the documentation says: errors where no gate flips, and with the gates held."""
+    network, x, y = digits
+    x = x + 0.05 * rand(*x.shape[1:])  # else the black background's gates flip together
+    top, m = input_hessian_eigs(network, x, y, k=1).values[:, 0], 10
+    found = compare_dynamics(network, x, y, 0.02 / (m * top), m)
+    inside = found.inside[-1]
+    assert inside.sum() >= 30
+    assert found.error["eigen"][-1, inside].median() <= 1e-3  # the bar is .02
+    assert found.error["region-exact"][found.inside].max() <= 1e-10
+    assert found.held["eigen"][-1].median() <= 1e-3
+    far = compare_dynamics(network, x, y, 0.5 / (m * top), m)
+    assert far.held["eigen"][-1].median() <= 0.1
+    assert far.error["region-exact"][-1].median() > 0.01  # all flips' doing
+    assert far.flips[-1].double().median() > 5
+
+
+def test_hessian_vector_products_on_mnist_cnn(digits):
+    network, x, y = digits
+    pairs, v = input_hessian_eigs(network, x, y), randn(*x.shape)
+    V = pairs.vectors.flatten(2)
+    exact = ((V @ v.flatten(1)[:, :, None])[:, :, 0] * pairs.values)[:, None] @ V
+    found = hessian_vector(network, x, y)(v).flatten(1)
+    assert ((found - exact[:, 0]).norm(dim=1) / exact[:, 0].norm(dim=1)).max() <= 1e-10
