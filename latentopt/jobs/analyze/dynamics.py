@@ -56,8 +56,8 @@ def dynamics(
         steps: m, steps of the ascent.
         growth: instead of step, what a m l_1 is for each image, l_1 the largest eigenvalue of its Hessian; a list;
             default 0.02 and 0.5.
-        noise: uniform noise in [0, noise] that is added to the pixels, the same for all images. Where a background has
-            one value, its gates are all at the same distance from flipping, and flip together.
+        noise: uniform noise in [0, noise] that is added to the pixels. Where a background has one value, its gates are
+            all at the same distance from flipping, and flip together.
         seed: of the noise.
         weights: file with a state dict, of a classifier of torchvision; default the official weights.
         root: folder of a named data set; default the environment variable LATENTOPT_DATA.
@@ -82,7 +82,7 @@ def dynamics(
     where = _device(device)
     classifier = cards.load_classifier(model, weights=weights).to(where).double()
     images, labels = open_labelled(data, root, split, limit, download)
-    drawn = torch.rand(images.shape[1:], generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    drawn = torch.rand(images.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     x, labels = (images.double() + noise * drawn).to(where), labels.to(where)
     top = _top(classifier, x, labels, batch_size)  # what is wrong with the model or the data shows here
     folder.open()
