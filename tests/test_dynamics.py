@@ -215,6 +215,18 @@ def test_a_formula_that_overflows_where_the_ascent_does_not_is_an_infinite_error
     assert bool(found.error["eigen"][-1].isinf().all())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_sample_that_is_all_but_certain_keeps_its_digits(dtype):
+    """Its gradient is so small that the squares of its entries are 0."""
+    network = Linear(classes=2).to(dtype)
+    with torch.no_grad():
+        network.layer.bias.copy_(torch.tensor([75.0 if dtype == torch.float32 else 400.0, 0.0]))
+    found = compare_dynamics(network, torch.zeros(1, 6, dtype=dtype), torch.tensor([0]), 0.1, 5)
+    for name in METHODS:
+        assert float(found.error[name].max()) <= 10 * torch.finfo(dtype).eps
+        near(found.cosine[name], torch.ones(5, 1, dtype=dtype), 1e-6)
+
+
 def test_single_precision_works():
     network = conv(dtype=torch.float32)
     found = compare_dynamics(network, images().float(), Y, 1e-3, 3)

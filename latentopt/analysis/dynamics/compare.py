@@ -16,7 +16,7 @@ from latentopt.classification import Loss
 from latentopt.errors import InputError, positive
 from latentopt.networks import frozen
 from latentopt.optimizers import Optimizer
-from latentopt.samples import sample_norm
+from latentopt.samples import sample_norm, unit
 from latentopt.sets import FeasibleSet
 
 
@@ -114,14 +114,15 @@ def _compared(local: Local, walk: Iterator[Here], methods: Sequence[Method], ste
 
 def _distance(delta: Tensor, real: Tensor) -> Tensor:
     """As a share of the real one's length; 0 where both are 0."""
-    apart = sample_norm(delta - real)
-    return torch.where(apart == 0, 0, apart / sample_norm(real))
+    scale = real.abs().amax(1, keepdim=True)  # a confident sample's squares may be too small for a float
+    scale = scale.masked_fill(scale == 0, 1)
+    apart = sample_norm((delta - real) / scale)
+    return torch.where(apart == 0, 0, apart / sample_norm(real / scale))
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:
-    lengths = sample_norm(a) * sample_norm(b)
-    both = (sample_norm(a) == 0) & (sample_norm(b) == 0)
-    return torch.where(both, 1, (a * b).sum(1) / lengths)
+    both = ~(a.any(1) | b.any(1))
+    return torch.where(both, 1, (unit(a) * unit(b)).sum(1))
 
 
 def joined(parts: Sequence[Dynamics]) -> Dynamics:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from latentopt.analysis.dynamics import Amplification, amplification, compare_dynamics, input_hessian_eigs, joined
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.jobs.analyze.dynamics_plots import draw_confidence, draw_errors
-from latentopt.jobs.analyze.dynamics_report import NOTE, Setting, figures_of, rows_of, tables
+from latentopt.jobs.analyze.dynamics_report import NOTE, Setting, appendix, figures_of, rows_of, tables
 from latentopt.jobs.analyze.folder import Folder
 from latentopt.jobs.labelled import open_labelled
 from latentopt.jobs.tracking import Mode
@@ -94,7 +94,7 @@ def dynamics(
             folder.log(figures)
     rows = rows_of(found, labels)
     title = f"Perturbation dynamics of {model} on {len(x)} images of {data}: {steps} steps of raw gradient ascent"
-    report = Report(title, NOTE, tables(found), rows, partial(draw_errors, found))
+    report = Report(title, NOTE, tables(found), rows, partial(draw_errors, found), appendix(found))
     best = {key: value for key, value in figures_of(found[0])[-1].items() if isinstance(value, float)}
     return folder.write(report, best, {"confidence.png": partial(draw_confidence, found[-1])})
 

@@ -37,6 +37,18 @@ def tables(found: Sequence[Setting]) -> list[Table]:
     return [_ends(found), _by_flips(found), _by_step(found), *(_by_doubt(one) for one in found[-1:])]
 
 
+def appendix(found: Sequence[Setting]) -> str:
+    """How exact the region-exact formula is as long as it holds."""
+    lines = []
+    for one in found:
+        errors = one.dynamics.error["region-exact"]
+        m = torch.arange(1, len(errors) + 1, device=errors.device)[:, None]
+        before = errors[m <= one.dynamics.first_flip]
+        lines.append(f"- {one.name}: {before.max().item():.2g} ({len(before)} pairs of an image and a step)")
+    head = "The largest error of `region-exact` up to the first flip, and at it, as that step still starts inside:"
+    return "\n".join([head, "", *lines])
+
+
 def _ends(found: Sequence[Setting]) -> Table:
     """A row for each setting and formula."""
     rows = []
