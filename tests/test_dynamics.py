@@ -82,7 +82,9 @@ def test_of_a_quadratic_loss_the_eigen_formula_is_exact_at_any_step(scale, m):
 
 @pytest.mark.parametrize("m", [1, 3, 200])
 def test_on_a_linear_network_one_region_is_everywhere(m):
-    found = compare_dynamics(Linear(classes=4), randn(4, 6), torch.tensor([0, 1, 2, 3]), 0.3, m)
+    network, x, y = Linear(classes=4), randn(4, 6), torch.tensor([0, 1, 2, 3])
+    found = compare_dynamics(network, x, y, 0.3, m)
+    near(predict_perturbation(network, x, y, 0.3, m, "region-exact"), found.delta, 1e-11)
     assert float(found.error["region-exact"].max()) <= 1e-12
     assert not found.flips.any()
     assert bool((found.first_flip == m + 1).all())
@@ -122,9 +124,10 @@ def test_the_real_ascent_is_the_plain_loop_and_its_flips_those_of_the_pre_activa
         assert torch.equal(found.flips[m], torch.as_tensor(count))
         near(found.length[m], (at - x).norm(dim=1), 1e-12)
         near(found.value[m], ce(network(at), Y), 1e-12)
-        predicted = predict_perturbation(network, x, Y, a, m + 1, "eigen")
-        near(found.error["eigen"][m], (predicted - (at - x)).norm(dim=1) / (at - x).norm(dim=1), 1e-12)
-        near(found.cosine["eigen"][m], torch.cosine_similarity(predicted, at - x), 1e-12)
+        for name in METHODS:
+            predicted = predict_perturbation(network, x, Y, a, m + 1, name)
+            near(found.error[name][m], (predicted - (at - x)).norm(dim=1) / (at - x).norm(dim=1), 1e-12)
+            near(found.cosine[name][m], torch.cosine_similarity(predicted, at - x), 1e-12)
     near(found.delta, at - x, 1e-12)
     assert found.flips.any()
 

@@ -17,7 +17,8 @@ from latentopt.analysis.dynamics import logits
 from latentopt.analysis.dynamics.ascent import ascent
 from latentopt.analysis.dynamics.checks import check, step_sizes
 from latentopt.analysis.dynamics.derivatives import derivative
-from latentopt.analysis.dynamics.predict import Local, grown_gradient
+from latentopt.analysis.dynamics.modes import grown_gradient
+from latentopt.analysis.dynamics.predict import Local
 from latentopt.analysis.dynamics.region import look, pieces
 from latentopt.classification import Loss
 from latentopt.errors import InputError, positive

@@ -54,10 +54,10 @@ def input_hessian_eigs(
         x: (B, *shape), finite floats; float64 where every digit counts.
         labels: (B,) long.
         loss: ce, margin, dlr, or a function of logits and labels to (B,).
-        k: only the k of largest size. None: all that may differ from 0: min(K - 1, D) of cross-entropy, min(K, D) of
-            another loss, D the size of an input.
+        k: only the k of largest size, where exact finds as many. None: all that may differ from 0: min(K - 1, D) of
+            cross-entropy, min(K, D) of another loss, D the size of an input.
         method: exact: from the Jacobian, K backward passes, exact to rounding; or lanczos: Hessian-vector products,
-            two backward passes each. None: exact for ``ce``, lanczos for any other loss.
+            each about as dear as two backward passes. None: exact for ``ce``, lanczos for any other loss.
         iterations: most products of Lanczos. None: ``2 K + 2 k + 20``.
         tolerance: residual, as a share of the largest eigenvalue, at which Lanczos stops; in float32 1e-6 at least.
         seed: of Lanczos' first vector.
@@ -74,22 +74,36 @@ def input_hessian_eigs(
         raise InputError("method", "exact or lanczos", repr(method))
     with frozen(network):
         classes = check(network, x, labels, loss)
-        size = x[0].numel()
-        rank = min(classes - (loss == "ce"), size)
-        if k is not None:
-            positive("k", k, integer=True)
-            if k > size:
-                raise InputError("k", f"at most {size}, the size of an input", k)
+        rank = min(classes - (loss == "ce"), x[0].numel())
+        wanted = _wanted(k, rank, x[0].numel())
         if (method or ("exact" if loss == "ce" else "lanczos")) == "exact":
-            return _exact(network, x, labels, loss, min(k or rank, rank), classes)
+            return _exact(network, x, labels, loss, min(wanted, rank), classes)
+        most = _most(iterations, wanted, classes, x[0].numel())
         positive("tolerance", tolerance)
-        if iterations is not None:
-            positive("iterations", iterations, integer=True)
-        most = min(iterations or 2 * classes + 2 * (k or rank) + 20, size)
-        if most < (k or rank):
-            raise InputError("iterations", f"at least k, {k or rank}", iterations)
+        product = _products(network, x, labels, loss)
+        flat = lambda v: product(v.reshape(x.shape)).flatten(1)  # noqa: E731
         tolerance = max(tolerance, 10 * torch.finfo(x.dtype).eps)
-        return _by_products(network, x, labels, loss, k or rank, most, tolerance, seed)
+        values, vectors, residual = lanczos(flat, x.flatten(1), wanted, most, tolerance, seed)
+        return Eigenpairs(values, vectors.unflatten(2, x.shape[1:]), residual)
+
+
+def _wanted(k: int | None, rank: int, size: int) -> int:
+    """How many pairs are asked for."""
+    if k is None:
+        return rank
+    positive("k", k, integer=True)
+    if k > size:
+        raise InputError("k", f"at most {size}, the size of an input", k)
+    return k
+
+
+def _most(iterations: int | None, wanted: int, classes: int, size: int) -> int:
+    """The products that Lanczos may take."""
+    if iterations is not None:
+        positive("iterations", iterations, integer=True)
+        if iterations < wanted:
+            raise InputError("iterations", f"at least as many as eigenpairs, {wanted}", iterations)
+    return min(iterations or 2 * classes + 2 * wanted + 20, size)
 
 
 def _exact(
@@ -142,19 +156,3 @@ def _products(network: Callable[[Tensor], Tensor], x: Tensor, labels: Tensor, lo
         at = x.detach().requires_grad_()
         gradient = derivative(logits.value(loss, network(at), labels).sum(), at, graph=True)
     return partial(derivative, gradient, at)
-
-
-def _by_products(
-    network: Callable[[Tensor], Tensor],
-    x: Tensor,
-    labels: Tensor,
-    loss: Loss,
-    k: int,
-    iterations: int,
-    tolerance: float,
-    seed: int,
-) -> Eigenpairs:
-    product = _products(network, x, labels, loss)
-    flat = lambda v: product(v.reshape(x.shape)).flatten(1)  # noqa: E731
-    values, vectors, residual = lanczos(flat, x.flatten(1), k, iterations, tolerance, seed)
-    return Eigenpairs(values, vectors.unflatten(2, x.shape[1:]), residual)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch import Tensor
 from latentopt.analysis.dynamics import logits
 from latentopt.analysis.dynamics.checks import check, step_sizes
 from latentopt.analysis.dynamics.hessian import Eigenpairs, eigenpairs
+from latentopt.analysis.dynamics.modes import Modes, along, combined
 from latentopt.analysis.dynamics.region import Region, look, pieces, region
 from latentopt.classification import Loss
 from latentopt.errors import InputError, nonnegative
@@ -23,14 +24,6 @@ from latentopt.networks import frozen
 
 Method = Literal["first-order", "eigen", "region-exact"]
 METHODS: tuple[Method, ...] = get_args(Method)
-
-
-class Modes(NamedTuple):
-    """The gradient at the clean input, and the Hessian's eigenpairs there."""
-
-    gradient: Tensor  # (B, D)
-    values: Tensor  # (B, r)
-    vectors: Tensor  # (B, r, D)
 
 
 def predict_perturbation(
@@ -74,7 +67,7 @@ def predict_perturbation(
         classes = check(network, x, labels, loss)
         a = step_sizes(step, x)
         if method == "first-order" or (method == "eigen" and pairs is not None):
-            found = _along(known_modes(network, x, labels, loss, pairs), a, steps)
+            found = along(known_modes(network, x, labels, loss, pairs), a, steps)
         else:
             parts = (Local(network, x[rows], labels[rows], loss, a[rows]) for rows in pieces(x, classes))
             found = torch.cat([part.end(method, steps) for part in parts])
@@ -99,7 +92,7 @@ class Local:
     def modes(self, method: Method) -> Modes:
         """For ``first-order`` without the Hessian."""
         slope = logits.gradient(self.loss, self.around.z, self.labels)
-        gradient = _combined(slope, self.around.J)
+        gradient = combined(slope, self.around.J)
         if method == "first-order":
             return Modes(gradient, gradient[:, :0], gradient[:, None][:, :0])
         return Modes(gradient, *self.eigen)
@@ -111,16 +104,17 @@ class Local:
 
     def end(self, method: Method, steps: int) -> Tensor:
         """The perturbation (B, D) after so many steps."""
-        if method != "region":
-            return _along(self.modes(method), self.a, steps)
-        return _combined(self._coefficients(steps), self.around.J)
+        if method == "region-exact":
+            return combined(self._last(steps), self.around.J)
+        return along(self.modes(method), self.a, steps)
 
     def end_gradient(self, steps: int) -> Tensor:
         """The loss's gradient (B, D) after so many steps, if no gate flips."""
-        z = _moved(self.around, self._coefficients(steps))
-        return _combined(logits.gradient(self.loss, z, self.labels), self.around.J)
+        z = _moved(self.around, self._last(steps))
+        return combined(logits.gradient(self.loss, z, self.labels), self.around.J)
 
-    def _coefficients(self, steps: int) -> Tensor:
+    def _last(self, steps: int) -> Tensor:
+        """``c`` (B, K) after so many steps."""
         *_, last = (torch.zeros_like(self.around.z), *_coefficients(self.around, self.labels, self.loss, self.a, steps))
         return last
 
@@ -128,11 +122,11 @@ class Local:
         """The perturbations (B, D) after 1, 2, ... steps."""
         if method == "region-exact":
             for c in _coefficients(self.around, self.labels, self.loss, self.a, steps):
-                yield _combined(c, self.around.J)
+                yield combined(c, self.around.J)
             return
         modes = self.modes(method)
         for m in range(1, steps + 1):
-            yield _along(modes, self.a, m)
+            yield along(modes, self.a, m)
 
 
 def known_modes(
@@ -142,53 +136,11 @@ def known_modes(
     gradient = look(network, x, labels, loss).gradient.flatten(1)
     if pairs is None:
         return Modes(gradient, gradient[:, :0], gradient[:, None][:, :0])
-    if (
-        pairs.values.ndim != 2
-        or pairs.vectors.shape != (*pairs.values.shape, *x.shape[1:])
-        or len(pairs.values) != len(x)
-    ):
+    fits = pairs.values.ndim == 2 and pairs.vectors.shape == (*pairs.values.shape, *x.shape[1:])
+    if not fits or len(pairs.values) != len(x):
         came = f"values {tuple(pairs.values.shape)}, vectors {tuple(pairs.vectors.shape)}"
         raise InputError("pairs", f"those of these {len(x)} samples", came)
     return Modes(gradient, pairs.values, pairs.vectors.flatten(2))
-
-
-def growth(a: Tensor, m: int, l: Tensor) -> Tensor:  # noqa: E741
-    """``((1 + a l)^m - 1) / l``, ``a m`` at l = 0: a geometric sum, ``a sum_(j < m) (1 + a l)^j``.
-
-    Accurate near ``a l = 0`` and ``a l = -2``, where the difference would lose its digits; infinite on overflow.
-
-    Args:
-        a: step sizes >= 0.
-        m: >= 0.
-        l: eigenvalues of either sign.
-
-    >>> growth(torch.tensor(0.5), 2, torch.tensor([0.0, 2.0, -2.0]))
-    tensor([1.0000, 1.5000, 0.5000])
-    """
-    t = a * l
-    beyond = t < -1  # (1 + t)^m = (-1)^m (1 + s)^m with s = -2 - t > -1
-    power = torch.expm1(m * torch.log1p(torch.where(beyond, -2 - t, t))) if m else torch.zeros_like(t)
-    power = torch.where(beyond & (m % 2 == 1), -2 - power, power)
-    flat = t.abs() < torch.finfo(t.dtype).tiny
-    return a * torch.where(flat, m, power / t.masked_fill(flat, 1))
-
-
-def grown_gradient(modes: Modes, a: Tensor, m: int) -> Tensor:
-    """The gradient (B, D) after m steps by the eigen formula: ``sum_i (1 + a l_i)^m (v_i . g) v_i``, and the rest."""
-    share, rest = _split(modes)
-    return _combined((1 + a[:, None] * modes.values) ** m * share, modes.vectors) + rest
-
-
-def _along(modes: Modes, a: Tensor, m: int) -> Tensor:
-    """The eigen formula: each eigenvector by its growth, the rest of the gradient by ``a m``."""
-    share, rest = _split(modes)
-    return _combined(growth(a[:, None], m, modes.values) * share, modes.vectors) + (a * m)[:, None] * rest
-
-
-def _split(modes: Modes) -> tuple[Tensor, Tensor]:
-    """The gradient's shares ``v_i . g`` (B, r), and what is left of it (B, D)."""
-    share = (modes.vectors @ modes.gradient[:, :, None])[:, :, 0]
-    return share, modes.gradient - _combined(share, modes.vectors)
 
 
 def _coefficients(around: Region, labels: Tensor, loss: Loss, a: Tensor, steps: int) -> Iterator[Tensor]:
@@ -196,15 +148,10 @@ def _coefficients(around: Region, labels: Tensor, loss: Loss, a: Tensor, steps: 
     c = torch.zeros_like(around.z)
     G = around.J @ around.J.mT
     for _ in range(steps):
-        c = c + a[:, None] * logits.gradient(loss, around.z + _combined(c, G), labels)
+        c = c + a[:, None] * logits.gradient(loss, around.z + combined(c, G), labels)
         yield c
 
 
 def _moved(around: Region, c: Tensor) -> Tensor:
     """The logits (B, K) at ``delta = J^T c``."""
-    return around.z + _combined(c, around.J @ around.J.mT)
-
-
-def _combined(weights: Tensor, rows: Tensor) -> Tensor:
-    """``sum_i weights_i rows_i``: (B, r) and (B, r, D) to (B, D)."""
-    return (weights[:, None] @ rows)[:, 0]
+    return around.z + combined(c, around.J @ around.J.mT)

@@ -70,15 +70,7 @@ def dynamics(
         device: auto, cpu or cuda.
     """
     folder = Folder("analyze-dynamics", locals())
-    for name, count in (("steps", steps), ("batch_size", batch_size)):
-        positive(name, count, integer=True)
-    if step is not None and growth is not None:
-        raise InputError("growth", "none where there is a step", growth)
-    for each in growth or []:
-        positive("growth", each)
-    nonnegative("noise", noise)
-    if step is not None:
-        positive("step", step)
+    _check(step, steps, growth, noise, batch_size)
     where = _device(device)
     classifier = cards.load_classifier(model, weights=weights).to(where).double()
     images, labels = open_labelled(data, root, split, limit, download)
@@ -92,11 +84,23 @@ def dynamics(
         found.append(_setting(name, classifier, x, labels, a, steps, batch_size))
         for figures in figures_of(found[-1]):
             folder.log(figures)
-    rows = rows_of(found, labels)
     title = f"Perturbation dynamics of {model} on {len(x)} images of {data}: {steps} steps of raw gradient ascent"
-    report = Report(title, NOTE, tables(found), rows, partial(draw_errors, found), appendix(found))
+    draw = partial(draw_errors, found)
+    report = Report(title, NOTE, tables(found), rows_of(found, labels), draw, appendix(found))
     best = {key: value for key, value in figures_of(found[0])[-1].items() if isinstance(value, float)}
     return folder.write(report, best, {"confidence.png": partial(draw_confidence, found[-1])})
+
+
+def _check(step: float | None, steps: int, growth: list[float] | None, noise: float, batch_size: int) -> None:
+    for name, count in (("steps", steps), ("batch_size", batch_size)):
+        positive(name, count, integer=True)
+    if step is not None:
+        positive("step", step)
+        if growth is not None:
+            raise InputError("growth", "none where there is a step", growth)
+    for each in growth or []:
+        positive("growth", each)
+    nonnegative("noise", noise)
 
 
 def _device(device: str) -> str:
