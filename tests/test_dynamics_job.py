@@ -101,13 +101,13 @@ def test_bad_settings_are_refused_before_anything_is_written(model, tmp_path, ch
 
 def test_the_command_and_its_recipe(model, tmp_path, capsys):
     words = ["--model", model, "--data", "digits", "--limit", 3, "--steps", 2, "--wandb", "disabled", "--device", "cpu"]
-    said = call(capsys, "run", "dynamics", *words, "--growth", "[0.1]", "--out", tmp_path / "a")
+    said = call(capsys, "run", "analyze-dynamics", *words, "--growth", "[0.1]", "--out", tmp_path / "a")
     assert said.code == 0
     assert "a m l_1 = 0.1" in said.out
     said = call(capsys, "analyze", "dynamics", *words, "--growth", "[0.1]", "--out", tmp_path / "a")
     assert said.code == 2
     assert "out" in said.err
-    assert (folder("recipes") / "dynamics.yaml").read_text().startswith("# ")
+    assert (folder("recipes") / "analyze-dynamics.yaml").read_text().startswith("# ")
 
 
 def test_the_python_of_the_page_runs_as_it_stands(capsys):
