@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from latentopt.errors import InputError
 from latentopt.networks import Classifier
+from latentopt.zoo import cards
 from latentopt.zoo.content import data_root
 from latentopt.zoo.datasets import open_dataset, read_idx
 
@@ -109,6 +110,10 @@ def _squeezenet() -> nn.Module:
     return squeezenet1_0()
 
 
+def _shipped(name: str) -> nn.Module:
+    return cards.load_classifier(name).module
+
+
 @dataclass(frozen=True)
 class Pretrained:
     """A classifier, its images and the radii it is attacked with.
@@ -186,6 +191,7 @@ CLASSIFIERS: dict[str, Pretrained] = {
     "resnet20": Pretrained(
         partial(ResNet, 3), "cifar10_resnets/resnet20-12fca82f.safetensors", "cifar10", _CIFAR_EPS, *IMAGENET
     ),
+    "mnist-mlp-capped": Pretrained(partial(_shipped, "mnist-mlp-capped"), None, "mnist", (0.1,)),
     "squeezenet": Pretrained(
         _squeezenet,
         "imagenet_squeezenet1_0_dc/squeezenet1_0_deepcompression_torchvision_norm.safetensors",
