@@ -130,6 +130,7 @@ def test_a_shipped_classifier_is_frozen_and_says_the_truth_about_itself(name):
     assert (ROOT / "models" / name / "weights.safetensors").stat().st_size < 2e6
 
 
+@pytest.mark.filterwarnings("ignore:gradients:latentopt.AttackWarning")  # masked, where ReLUs are capped
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] if "robust" in name else []) for name in CLASSIFIERS]
 )
@@ -282,3 +283,8 @@ def test_an_architecture_may_be_any_module_by_class_path():
     linear = cards.build({"class_path": "torch.nn.Linear", "init_args": {"in_features": 2, "out_features": 3}})
     assert isinstance(linear, nn.Linear)
     assert linear.weight.shape == (3, 2)
+
+
+def test_to_look_at_a_card_builds_nothing():
+    architecture = cards.read_card("mnist-mlp-capped").architecture["classifier"]
+    assert architecture["init_args"]["module"]["class_path"] == "latentopt.zoo.architectures.MLP"

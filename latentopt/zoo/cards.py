@@ -110,10 +110,11 @@ def read_card(model: str | Path) -> Card:
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        kind = _kind(content)
+        kind, architecture = _kind(content), content["architecture"]
         parser = ArgumentParser(exit_on_error=False)
         parser.add_argument("--card", type=kind)
-        return parser.instantiate(parser.parse_object({"card": content})).card
+        plain = {**content, "architecture": dict.fromkeys(architecture, {})}  # to look at a card must build nothing
+        return replace(parser.instantiate(parser.parse_object({"card": plain})).card, architecture=architecture)
     except (yaml.YAMLError, ArgumentError, TypeError, UnicodeDecodeError) as error:
         raise InputError(str(path), "a model card", one_line(error)) from error
 
@@ -125,9 +126,10 @@ def _kind(content: Any) -> type[Card]:
         TypeError: it is nobody's.
     """
     architecture = content.get("architecture") if isinstance(content, dict) else None
-    for kind in (GeneratorCard, ClassifierCard, PolicyCard):
-        if isinstance(architecture, dict) and kind.part in architecture:
-            return kind
+    if isinstance(architecture, dict) and all(isinstance(spec, dict) for spec in architecture.values()):
+        for kind in (GeneratorCard, ClassifierCard, PolicyCard):
+            if kind.part in architecture:
+                return kind
     raise TypeError(f"no architecture with a generator, a classifier or a policy, but {architecture}")
 
 
