@@ -5,6 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from latentopt import callbacks, gates, metrics, objectives, operators, priors
+from latentopt.analysis.dynamics import (
+    amplification,
+    compare_dynamics,
+    hessian_vector,
+    input_hessian_eigs,
+    predict_perturbation,
+)
+from latentopt.analysis.robustness import robustness
 from latentopt.errors import InputError, LatentOptError
 from latentopt.generators import Generator
 from latentopt.jobs.track import Track
@@ -50,6 +58,7 @@ from latentopt.tasks.png import save_png
 from latentopt.tasks.reconstruct import Reconstruction
 from latentopt.tasks.stages import Portfolio, Stage
 from latentopt.version import __version__
+from latentopt.zoo.capped import Capped, CappedReLU
 from latentopt.zoo.cards import load
 
 if TYPE_CHECKING:
@@ -68,6 +77,8 @@ __all__ = [
     "Adam",
     "Adversarial",
     "AttackWarning",
+    "Capped",
+    "CappedReLU",
     "Classifier",
     "Diagnosis",
     "Distances",
@@ -97,22 +108,28 @@ __all__ = [
     "Status",
     "Track",
     "__version__",
+    "amplification",
     "attack",
     "attack_policy",
     "callbacks",
     "carlini_wagner",
     "check_attack",
+    "compare_dynamics",
     "diagnose",
     "gates",
+    "hessian_vector",
+    "input_hessian_eigs",
     "load",
     "maximize",
     "metrics",
     "minimum_norm",
     "objectives",
     "operators",
+    "predict_perturbation",
     "priors",
     "reconstruct",
     "refine_action",
+    "robustness",
     "save_png",
     "solve",
 ]

@@ -111,7 +111,7 @@ def test_the_command_and_its_recipe(model, tmp_path, capsys):
 
 
 def test_the_python_of_the_page_runs_as_it_stands(capsys):
-    text = (ROOT / "docs/dynamics.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/analysis/dynamics.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     names: dict[str, Any] = {}
     exec(block, names)

@@ -113,7 +113,7 @@ def read_card(model: str | Path) -> Card:
         kind, architecture = _kind(content), content["architecture"]
         parser = ArgumentParser(exit_on_error=False)
         parser.add_argument("--card", type=kind)
-        plain = {**content, "architecture": dict.fromkeys(architecture, {})}  # to look at a card must build nothing
+        plain = {**content, "architecture": {part: {} for part in architecture}}  # to look at a card must build nothing
         return replace(parser.instantiate(parser.parse_object({"card": plain})).card, architecture=architecture)
     except (yaml.YAMLError, ArgumentError, TypeError, UnicodeDecodeError) as error:
         raise InputError(str(path), "a model card", one_line(error)) from error
