@@ -1,0 +1,78 @@
+"""Activation patterns: which linear piece every unit is on; inputs with one pattern lie in one region."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import torch
+from torch import Tensor
+
+from latentopt.analysis.regions.checks import require_batch
+from latentopt.errors import InputError
+from latentopt.gates import Activation, Network, OnGates, require_gates
+from latentopt.networks import frozen
+
+
+@torch.no_grad()
+def pattern(network: Network, x: Tensor, layers: Collection[int] | None = None) -> Tensor:
+    """The piece that each unit is on at ``x`` (B, *shape): (B, U) int32, sites in the order of their calls.
+
+    A ReLU's piece is 0 where it is closed (z <= 0) and 1 where it is open; a unit with two kinks, such as a capped
+    ReLU, has pieces 0, 1, 2 from left to right. A unit of a max pooling has the place of its maximum, numbered in the
+    plane that is pooled; of equal values it is the first.
+
+    Args:
+        network: a module or function of (B, *shape). Never changed.
+        x: inputs, in its dtype.
+        layers: the sites whose units are looked at (`latentopt.gates.sites`), max pooling left out; None: all of both.
+
+    Raises:
+        InputError: ``x`` is not as described, the network has no units with pieces, or there are no such sites.
+
+    >>> pattern(torch.nn.ReLU(), torch.tensor([[-1.0, 2.0]]))
+    tensor([[0, 1]], dtype=torch.int32)
+    """
+    require_batch("x", x)
+    parts: list[Tensor] = []
+
+    def rule(site: int, h: Tensor, activation: Activation, real: Callable[[Tensor], Tensor]) -> Tensor:
+        piece = torch.stack([z > 0 for z in activation.switches(h)]).sum(0)
+        parts.append(piece.flatten(1).int())
+        return real(h)
+
+    def pool(h: Tensor, dims: int, real: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        maxima, places = real(h)
+        parts.append(places.flatten(1).int())
+        return maxima, places
+
+    with frozen(network), OnGates(rule, len(x), layers, pool if layers is None else None) as mode:
+        network(x)
+    if layers is not None or not parts:
+        require_gates(mode)
+    return torch.cat(parts, 1)
+
+
+def flips(patterns: Tensor) -> Tensor:
+    """How many units are on another piece than a step before: (T, B, U) to (T - 1, B).
+
+    Raises:
+        InputError: no patterns of at least one step.
+
+    >>> flips(torch.tensor([[[0, 0, 1]], [[0, 1, 0]], [[0, 1, 0]]]))
+    tensor([[2],
+            [0]])
+    """
+    if not isinstance(patterns, Tensor) or patterns.ndim != 3 or not len(patterns):
+        came = tuple(patterns.shape) if isinstance(patterns, Tensor) else type(patterns).__name__
+        raise InputError("patterns", "patterns (T, B, U) of T >= 1 iterates", came)
+    return (patterns[1:] != patterns[:-1]).sum(2)
+
+
+def region_keys(patterns: Tensor) -> Tensor:
+    """A number for each region: (..., U) to (...) int64, equal where the patterns are.
+
+    Random weights modulo 2^64: that two of n regions share a number has a probability of about n^2 / 2^65.
+    """
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randint(-(2**63), 2**63 - 1, patterns.shape[-1:], generator=generator, dtype=torch.int64)
+    return (patterns.long() * weights.to(patterns.device)).sum(-1)

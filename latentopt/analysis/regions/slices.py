@@ -1,0 +1,141 @@
+"""Two-dimensional slices of an input space: the objective and the regions on a grid of points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latentopt.analysis.regions.checks import require_batch, require_like
+from latentopt.analysis.regions.patterns import pattern, region_keys
+from latentopt.errors import InputError, positive
+from latentopt.gates import Network
+from latentopt.networks import frozen
+
+Extent = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """The plane ``origin + a u + b v`` of an input space; its points' coordinates are (a, b).
+
+    Args:
+        origin: (*shape).
+        u: (*shape); and ``v``, not parallel.
+        v: (*shape).
+
+    Raises:
+        InputError: the tensors' shapes differ, one is not finite, or u and v span no plane.
+    """
+
+    origin: Tensor
+    u: Tensor
+    v: Tensor
+
+    def __post_init__(self) -> None:
+        require_batch("origin", self.origin[None])
+        for name, tensor in (("u", self.u), ("v", self.v)):
+            require_like(name, tensor[None], self.origin[None])
+        u, v = self.u.flatten(), self.v.flatten()
+        sine = (1 - (u @ v) ** 2 / ((u @ u) * (v @ v))).clamp_min(0).sqrt()  # NaN where one is 0
+        if not bool(sine > 1e-4):
+            raise InputError("v", "a direction not parallel to u, both other than 0", f"sine of their angle {sine:.2g}")
+
+    def points(self, a: Tensor, b: Tensor) -> Tensor:
+        """The inputs (N, *shape) with the coordinates ``a`` and ``b``, each (N,)."""
+        ones = [1] * self.origin.ndim
+        return self.origin + a.reshape(-1, *ones) * self.u + b.reshape(-1, *ones) * self.v
+
+    def coordinates(self, x: Tensor) -> Tensor:
+        """Of inputs (N, *shape) the coordinates (N, 2) of their nearest points of the plane."""
+        basis = torch.stack([self.u.flatten(), self.v.flatten()])  # (2, n)
+        return (x - self.origin).flatten(1) @ basis.T @ torch.linalg.inv(basis @ basis.T)
+
+    def off(self, x: Tensor) -> Tensor:
+        """Of inputs (N, *shape) the Euclidean distances (N,) from the plane."""
+        return torch.linalg.vector_norm((x - self.points(*self.coordinates(x).T)).flatten(1), dim=1)
+
+
+def through(origin: Tensor, first: Tensor, second: Tensor) -> Slice:
+    """The slice through three inputs (*shape), its axes orthonormal: ``u`` points from ``origin`` to ``first``.
+
+    Raises:
+        InputError: as `Slice`: the three lie on one line.
+    """
+    u, v = first - origin, second - origin
+    u = u / torch.linalg.vector_norm(u)
+    v = v - (v * u).sum() * u
+    return Slice(origin, u, v / torch.linalg.vector_norm(v))
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """A grid of points of a slice; row i has the i-th coordinate b, column j the j-th coordinate a."""
+
+    slice: Slice
+    a: Tensor  # (R,)
+    b: Tensor  # (R,)
+    values: Tensor  # (R, R) of the objective
+    regions: Tensor  # (R, R) long, number of the region, from 0
+    count: int  # regions that the points lie in; smaller ones can lie between the points
+
+
+@torch.no_grad()
+def landscape(
+    network: Network,
+    objective: Callable[[Tensor], Tensor],
+    origin: Tensor,
+    u: Tensor,
+    v: Tensor,
+    extent: float | Extent = 1.0,
+    resolution: int = 200,
+    batch_size: int = 1024,
+) -> Landscape:
+    """The objective and the regions of a network on a slice of its inputs, the picture of arXiv 2406.00494's Figure 1.
+
+    Args:
+        network: any of which `latentopt.analysis.regions.pattern` tells patterns. Never changed.
+        objective: maps outputs (N, ...) to (N,).
+        origin: an input (*shape).
+        u: direction of the first coordinate, (*shape).
+        v: of the second.
+        extent: the coordinates go from -extent to extent; or (a low, a high, b low, b high). Units of u and v.
+        resolution: points along each coordinate, >= 2.
+        batch_size: points at a time.
+
+    Raises:
+        InputError: as `Slice` and `pattern`; or the objective does not return a number for each output.
+    """
+    plane = Slice(origin, u, v)
+    for name, size in (("resolution", resolution), ("batch_size", batch_size)):
+        positive(name, size, integer=True)
+    low_a, high_a, low_b, high_b = _extent(extent)
+    if resolution < 2:
+        raise InputError("resolution", "an integer >= 2", resolution)
+    a = torch.linspace(low_a, high_a, resolution, dtype=origin.dtype, device=origin.device)
+    b = torch.linspace(low_b, high_b, resolution, dtype=origin.dtype, device=origin.device)
+    down, along = torch.meshgrid(b, a, indexing="ij")
+    values, keys = list[Tensor](), list[Tensor]()
+    for part_a, part_b in zip(along.flatten().split(batch_size), down.flatten().split(batch_size), strict=True):
+        x = plane.points(part_a, part_b)
+        keys.append(region_keys(pattern(network, x)))
+        with frozen(network):
+            values.append(_valued(objective, network(x)))
+    regions = torch.cat(keys).unique(return_inverse=True)[1].reshape(resolution, resolution)
+    return Landscape(plane, a, b, torch.cat(values).reshape(resolution, resolution), regions, int(regions.max()) + 1)
+
+
+def _valued(objective: Callable[[Tensor], Tensor], output: Tensor) -> Tensor:
+    values = objective(output)
+    if values.shape != output.shape[:1]:
+        raise InputError("objective", f"a number for each output, shape ({len(output)},)", tuple(values.shape))
+    return values
+
+
+def _extent(extent: float | Extent) -> Extent:
+    low_a, high_a, low_b, high_b = (-extent, extent, -extent, extent) if isinstance(extent, int | float) else extent
+    if not (low_a < high_a and low_b < high_b and all(abs(e) < float("inf") for e in (low_a, high_a, low_b, high_b))):
+        raise InputError("extent", "a number > 0, or finite (a low, a high, b low, b high), rising", extent)
+    return low_a, high_a, low_b, high_b
