@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from latentopt.analysis.regions.patterns import flips, pattern, region_keys
+from latentopt.analysis.regions.patterns import flips, has_max_pooling, pattern, region_keys
 from latentopt.analysis.regions.pictures import draw_landscape
 from latentopt.analysis.regions.slices import Landscape, Slice, landscape, through
 from latentopt.analysis.regions.trajectories import Travel, travel
@@ -19,6 +19,7 @@ __all__ = [
     "boundary",
     "draw_landscape",
     "flips",
+    "has_max_pooling",
     "landscape",
     "pattern",
     "region_keys",

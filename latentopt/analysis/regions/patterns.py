@@ -52,6 +52,20 @@ def pattern(network: Network, x: Tensor, layers: Collection[int] | None = None) 
     return torch.cat(parts, 1)
 
 
+@torch.no_grad()
+def has_max_pooling(network: Network, x: Tensor) -> bool:
+    """Whether a network calls max pooling at ``x`` (B, *shape): patterns hold it, walks do not follow it."""
+    calls: list[int] = []
+
+    def pool(h: Tensor, dims: int, real: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        calls.append(dims)
+        return real(h)
+
+    with frozen(network), OnGates(lambda site, h, activation, real: real(h), len(x), None, pool):
+        network(x)
+    return bool(calls)
+
+
 def flips(patterns: Tensor) -> Tensor:
     """How many units are on another piece than a step before: (T, B, U) to (T - 1, B).
 

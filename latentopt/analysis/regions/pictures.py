@@ -25,7 +25,7 @@ def draw_landscape(
     paths: Mapping[str, Tensor] | None = None,
     title: str = "",
     objective: str = "objective",
-    ax: Any = None,
+    level: float | None = None,
 ) -> None:
     """Draw a landscape on a figure: shades are the objective's, a tint tells regions apart, thin lines are borders.
 
@@ -35,15 +35,13 @@ def draw_landscape(
         paths: by name, trajectories (T, *shape); what leaves the slice is drawn at its nearest point there.
         title: above the picture.
         objective: what the colour bar calls the values.
-        ax: axes of the figure; None: new ones.
+        level: of the objective, drawn as a thick line, such as a decision boundary; None: none.
     """
-    if ax is None:
-        figure.set_size_inches(7.2, 6.2)
-        ax = figure.subplots()
+    figure.set_size_inches(7.2, 6.2)
+    ax = figure.subplots()
     box = [float(edge) for edge in (found.a[0], found.a[-1], found.b[0], found.b[-1])]
     _regions(ax, found, box)
-    levels = _levels(figure, ax, found, objective)
-    del levels
+    _levels(figure, ax, found, objective, level)
     for (name, path), color in zip((paths or {}).items(), COLORS * len(paths or {}), strict=False):
         _path(ax, name, found.slice.coordinates(path).cpu().numpy(), color)
     ax.set(xlim=box[:2], ylim=box[2:], xlabel="a, along u", ylabel="b, along v", title=title)
@@ -69,18 +67,19 @@ def _regions(ax: Any, found: Landscape, box: list[float]) -> None:
     ax.imshow(inked, extent=box, origin="lower", interpolation="antialiased", zorder=1.2)
 
 
-def _levels(figure: Figure, ax: Any, found: Landscape, objective: str) -> Any:
-    values = found.values.cpu().numpy()
-    a, b = found.a.cpu().numpy(), found.b.cpu().numpy()
+def _levels(figure: Figure, ax: Any, found: Landscape, objective: str, level: float | None) -> None:
+    values, a, b = (tensor.cpu().numpy() for tensor in (found.values, found.a, found.b))
     box = (a[0], a[-1], b[0], b[-1])
     shown = ax.imshow(values, cmap="YlGnBu_r", extent=box, origin="lower", interpolation="bilinear", zorder=1.0)
     figure.colorbar(shown, ax=ax, shrink=0.8, pad=0.02, label=objective)
-    return ax.contour(a, b, values, levels=12, colors="white", linewidths=0.7, alpha=0.8, zorder=1.3)
+    ax.contour(a, b, values, levels=12, colors="white", linewidths=0.7, alpha=0.8, zorder=1.3)
+    if level is not None and values.min() < level < values.max():
+        ax.contour(a, b, values, levels=[level], colors="black", linewidths=2.0, zorder=2)
 
 
 def _path(ax: Any, name: str, path: np.ndarray, color: str) -> None:
     """A line through the iterates, a ring where it starts and a star where it ends."""
     ax.plot(*path.T, color="white", linewidth=3.4, zorder=3)
     ax.plot(*path.T, color=color, linewidth=1.7, marker="o", markersize=2.6, markeredgewidth=0, label=name, zorder=4)
-    ax.plot(*path[0], "o", color="white", markeredgecolor="black", markersize=8, zorder=5)
-    ax.plot(*path[-1], "*", color=color, markeredgecolor="white", markersize=17, zorder=6)
+    ax.plot(*path[0], "o", color="white", markeredgecolor="black", markersize=8, zorder=5, clip_on=False)
+    ax.plot(*path[-1], "*", color=color, markeredgecolor="white", markersize=17, zorder=6, clip_on=False)

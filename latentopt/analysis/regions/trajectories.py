@@ -24,9 +24,7 @@ class Travel:
     complete: Tensor | None  # (T - 1, B) bool, whether a step's walk reached its end
 
 
-def travel(
-    network: Network, x: Tensor, crossings: bool = True, limit: int = 10_000, batch_size: int = 64
-) -> Travel:
+def travel(network: Network, x: Tensor, crossings: bool = True, limit: int = 10_000, batch_size: int = 64) -> Travel:
     """What the units do along a trajectory (`latentopt.callbacks.Trajectory.stacked` keeps one).
 
     Args:

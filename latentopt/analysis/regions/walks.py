@@ -177,12 +177,14 @@ def _affine(network: Network, x: Tensor, direction: Tensor, gates: Tensor) -> tu
         require_gates(mode)
         return torch.cat(collected, 1)
 
-    z, slope = torch.func.jvp(fixed, (x,), (direction,))
+    z, slope = torch.func.jvp(fixed, (x,), (direction,))[:2]
     return z, slope
 
 
 def _refused(h: Tensor, dims: int, real: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    raise InputError("network", "one without max pooling, whose boundaries are not followed", f"one over {dims}-d planes")
+    raise InputError(
+        "network", "one without max pooling, whose boundaries are not followed", f"one over {dims}-d planes"
+    )
 
 
 def _opened(network: Network, x: Tensor, direction: Tensor) -> Tensor:
