@@ -47,7 +47,9 @@ def draw_landscape(
     ax.set(xlim=box[:2], ylim=box[2:], xlabel="a, along u", ylabel="b, along v", title=title)
     ax.set_aspect("equal", adjustable="box")
     if paths:
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=3, frameon=False, fontsize=9)
+        ax.plot([], [], "o", color="white", markeredgecolor="black", markersize=7, label="start")
+        ax.plot([], [], "*", color="#777777", markersize=11, label="end")
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=4, frameon=False, fontsize=9)
 
 
 def _regions(ax: Any, found: Landscape, box: list[float]) -> None:
@@ -58,13 +60,22 @@ def _regions(ax: Any, found: Landscape, box: list[float]) -> None:
     ax.imshow(tints, cmap="Greys", vmin=-1.5, vmax=4.5, alpha=0.35, extent=box, origin="lower", zorder=1.1)
     if found.count > MOST:
         return
-    border = np.zeros(regions.shape)
-    border[:, 1:] += regions[:, 1:] != regions[:, :-1]
-    border[1:] += regions[1:] != regions[:-1]
-    inked = np.zeros((*regions.shape, 4))
-    inked[..., :3] = 0.25
-    inked[..., 3] = 0.55 * (border > 0)
-    ax.imshow(inked, extent=box, origin="lower", interpolation="antialiased", zorder=1.2)
+    a, b = found.a.cpu().numpy(), found.b.cpu().numpy()
+    ax.add_collection(_borders(regions, a, b))
+
+
+def _borders(regions: np.ndarray, a: np.ndarray, b: np.ndarray) -> Any:
+    """Lines between the points of a grid that lie in different regions: as thin at any resolution."""
+    from matplotlib.collections import LineCollection
+
+    half_a, half_b = (a[1] - a[0]) / 2, (b[1] - b[0]) / 2
+    row, column = np.nonzero(regions[:, 1:] != regions[:, :-1])
+    x, y = a[column] + half_a, b[row]
+    upright = np.stack([np.stack([x, y - half_b], 1), np.stack([x, y + half_b], 1)], 1)
+    row, column = np.nonzero(regions[1:] != regions[:-1])
+    x, y = a[column], b[row] + half_b
+    level = np.stack([np.stack([x - half_a, y], 1), np.stack([x + half_a, y], 1)], 1)
+    return LineCollection([*upright, *level], colors="#2b2b2b", linewidths=0.6, alpha=0.75, zorder=1.2)
 
 
 def _levels(figure: Figure, ax: Any, found: Landscape, objective: str, level: float | None) -> None:
@@ -72,7 +83,7 @@ def _levels(figure: Figure, ax: Any, found: Landscape, objective: str, level: fl
     box = (a[0], a[-1], b[0], b[-1])
     shown = ax.imshow(values, cmap="YlGnBu_r", extent=box, origin="lower", interpolation="bilinear", zorder=1.0)
     figure.colorbar(shown, ax=ax, shrink=0.8, pad=0.02, label=objective)
-    ax.contour(a, b, values, levels=12, colors="white", linewidths=0.7, alpha=0.8, zorder=1.3)
+    ax.contour(a, b, values, levels=12, colors="white", linewidths=0.7, linestyles="solid", alpha=0.8, zorder=1.3)
     if level is not None and values.min() < level < values.max():
         ax.contour(a, b, values, levels=[level], colors="black", linewidths=2.0, zorder=2)
 

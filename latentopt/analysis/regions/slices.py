@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
@@ -91,6 +91,7 @@ def landscape(
     v: Tensor,
     extent: float | Extent = 1.0,
     resolution: int = 200,
+    layers: Collection[int] | None = None,
     batch_size: int = 1024,
 ) -> Landscape:
     """The objective and the regions of a network on a slice of its inputs, the picture of arXiv 2406.00494's Figure 1.
@@ -103,6 +104,8 @@ def landscape(
         v: of the second.
         extent: the coordinates go from -extent to extent; or (a low, a high, b low, b high). Units of u and v.
         resolution: points along each coordinate, >= 2.
+        layers: sites whose units make the regions, as in `pattern`; None: all. In a large network every point of the
+            grid lies in a region of its own, but few of its last layer's units change.
         batch_size: points at a time.
 
     Raises:
@@ -120,7 +123,7 @@ def landscape(
     values, keys = list[Tensor](), list[Tensor]()
     for part_a, part_b in zip(along.flatten().split(batch_size), down.flatten().split(batch_size), strict=True):
         x = plane.points(part_a, part_b)
-        keys.append(region_keys(pattern(network, x)))
+        keys.append(region_keys(pattern(network, x, layers)))
         with frozen(network):
             values.append(_valued(objective, network(x)))
     regions = torch.cat(keys).unique(return_inverse=True)[1].reshape(resolution, resolution)

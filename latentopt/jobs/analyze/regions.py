@@ -108,9 +108,9 @@ def regions(
     drawn: dict[str, Callable[[Figure], None]] = {
         "landscape.png": partial(
             draw_landscape,
-            found=_landscape(case, seen, resolution, model == RANDOM),
+            found=_landscape(case, seen, resolution, None if model == RANDOM else [found[-1].site]),
             paths=seen,
-            title=case.title.split(":")[0],
+            title=case.picture,
             objective=case.says,
             level=case.level,
         ),
@@ -138,10 +138,10 @@ def _ran(case: Case, name: str, x: Tensor, values: Tensor, follows: bool, limit:
     return Ran(name, x, values, moved, first)
 
 
-def _landscape(case: Case, paths: dict[str, Tensor], resolution: int, whole: bool) -> Landscape:
-    """Of a network of two inputs all of the box; else the plane through the start and two ends."""
+def _landscape(case: Case, paths: dict[str, Tensor], resolution: int, layers: list[int] | None) -> Landscape:
+    """Of a network of two inputs all of the box; else the plane through the start and two ends, by its last units."""
     start = case.start[0]
-    if whole:
+    if layers is None:
         u, v = torch.eye(2, dtype=start.dtype)
         return landscape(case.network, case.shown, start, u, v, 1.0, resolution)
     ends = [path[-1] for path in paths.values()][:2]
@@ -154,14 +154,15 @@ def _landscape(case: Case, paths: dict[str, Tensor], resolution: int, whole: boo
     middle, reach = (low + high) / 2, 0.65 * float((high - low).max())
     (a, b) = middle.tolist()
     extent = (a - reach, a + reach, b - reach, b + reach)
-    return landscape(case.network, case.shown, plane.origin, plane.u, plane.v, extent, resolution, 256)
+    return landscape(case.network, case.shown, plane.origin, plane.u, plane.v, extent, resolution, layers, 256)
 
 
 def figure_two(seed: int = 0, steps: int = 100, step: float = STEP) -> Callable[[Figure], None]:
     """The one-dimensional example: gradient ascent and ADR-GD, with steps of one length."""
     network, plain = example(), GD(lr=step, normalize=True)
     start, paths = torch.tensor([[START]], dtype=torch.float64), dict[str, Tensor]()
-    for name, optimizer in (("GD", plain), ("ADR-GD", ADRGD(descent=plain))):
+    methods = {"GD": plain, "ADRGD.paper()": ADRGD.paper(a_x=step), "ADRGD.reference()": ADRGD.reference(a_x=step)}
+    for name, optimizer in {**methods, "ADRGD(), GD's step": ADRGD(descent=plain)}.items():
         kept = Trajectory()
         maximize(
             network,

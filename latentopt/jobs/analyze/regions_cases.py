@@ -28,6 +28,7 @@ class Case:
     """A problem of B samples, in double precision."""
 
     title: str
+    picture: str  # title of the landscape
     network: Network
     problem: Problem
     start: Tensor  # (B, *shape)
@@ -50,8 +51,9 @@ def random_2d(widths: str, seed: int) -> Case:
     network, start = random_net(sizes, seed, torch.float64), torch.zeros(1, 2, dtype=torch.float64)
     problem = Problem(network, Unit(0), (2,), 1, Box(-1.0, 1.0), like=start)
     inputs = torch.rand(1000, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2 - 1
-    title = f"Random network {widths}, seed {seed}: its output, maximised over [-1, 1]^2 from 0"
-    return Case(title, network, problem, start, inputs, lambda output: output[:, 0], "output, maximised", None)
+    name = f"Random network {widths}, seed {seed}"
+    title = f"{name}: its output, maximised over [-1, 1]^2 from 0"
+    return Case(title, name, network, problem, start, inputs, lambda output: output[:, 0], "output, maximised", None)
 
 
 def classified(name: str, classifier: Classifier, images: Tensor, labels: Tensor, eps: float) -> Case:
@@ -70,7 +72,8 @@ def classified(name: str, classifier: Classifier, images: Tensor, labels: Tensor
         return margin(logits, labels[:1].expand(len(logits)))
 
     says = "best other logit - the label's (thick: 0, the decision boundary)"
-    return Case(title, classifier, problem, images, images, beyond, says, 0.0)
+    picture = f"{name}, first image; borders of the last hidden layer"
+    return Case(title, picture, classifier, problem, images, images, beyond, says, 0.0)
 
 
 def optimizer_of(name: str, step: float | None) -> Optimizer:
