@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from latentopt.errors import InputError, nonnegative, positive
+from latentopt.errors import nonnegative, positive
 from latentopt.optimizers.base import Cost, Optimizer, Step
 from latentopt.optimizers.lbfgs import face_at
 from latentopt.problem import Problem
 from latentopt.samples import sample_norm
+from latentopt.tangents import jvp
 
 ROOM = 256
 """Tangents of samples that pass through the network at once (but at least one sample's)."""
@@ -200,26 +199,7 @@ def _pushed(problem: Problem, x: Tensor) -> Callable[[Tensor], Tensor]:
     def residual(z: Tensor) -> Tensor:
         return problem.residual(problem.network(z), z)
 
-    _load_forward_mode()
-
-    def push(tangent: Tensor) -> Tensor:
-        try:
-            return torch.func.jvp(residual, (x,), (tangent,))[1]
-        except (NotImplementedError, RuntimeError) as error:
-            if not any(word in str(error) for word in ("forward AD", "jvp", "forward mode", "setup_context")):
-                raise
-            reason = str(error).splitlines()[0]
-            raise InputError("network", "operations that have a forward-mode derivative", reason) from error
-
-    return torch.no_grad()(push)
-
-
-@cache
-def _load_forward_mode() -> None:
-    """Loaded at its first use, torch's forward mode warns of something that is its own affair."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*torch.jit.script", FutureWarning)
-        torch.func.jvp(torch.sin, (torch.zeros(1),), (torch.zeros(1),))
+    return torch.no_grad()(lambda tangent: jvp(residual, x, tangent)[1])
 
 
 def _face(problem: Problem, x: Tensor, g: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:

@@ -20,6 +20,7 @@ from latentopt.errors import InputError, positive
 from latentopt.gates import Activation, Network, OnGates, require_gates
 from latentopt.networks import frozen
 from latentopt.samples import per_sample, sample_norm
+from latentopt.tangents import jvp
 
 
 class Place(NamedTuple):
@@ -177,8 +178,7 @@ def _affine(network: Network, x: Tensor, direction: Tensor, gates: Tensor) -> tu
         require_gates(mode)
         return torch.cat(collected, 1)
 
-    z, slope = torch.func.jvp(fixed, (x,), (direction,))[:2]
-    return z, slope
+    return jvp(fixed, x, direction)
 
 
 def _refused(h: Tensor, dims: int, real: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -203,7 +203,8 @@ def _opened(network: Network, x: Tensor, direction: Tensor) -> Tensor:
         network(x)
     require_gates(mode)
     gates = torch.cat(collected, 1)
-    (_, here), (_, there) = (_affine(network, at, direction, gates) for at in (x, x + direction))
+    # A third of the way: at both ends of a segment through the origin, odd functions such as tanh have one slope.
+    (_, here), (_, there) = (_affine(network, at, direction, gates) for at in (x, x + direction / 3))
     error = (here - there).abs().amax(1)
     if bool((error > torch.finfo(x.dtype).eps ** 0.5 * here.abs().amax(1)).any()):
         came = f"slopes that differ by {float(error.max()):.2g} within a region"
