@@ -64,7 +64,8 @@ def through(origin: Tensor, first: Tensor, second: Tensor) -> Slice:
     Raises:
         InputError: as `Slice`: the three lie on one line.
     """
-    u, v = first - origin, second - origin
+    skew = Slice(origin, first - origin, second - origin)
+    u, v = skew.u, skew.v
     u = u / torch.linalg.vector_norm(u)
     v = v - (v * u).sum() * u
     return Slice(origin, u, v / torch.linalg.vector_norm(v))

@@ -46,11 +46,22 @@ def travel(network: Network, x: Tensor, crossings: bool = True, limit: int = 10_
     if x.ndim < 3 or not len(x):
         raise InputError("x", "iterates (T, B, *shape), T >= 1", tuple(x.shape))
     positive("batch_size", batch_size, integer=True)
-    parts = x.flatten(0, 1).split(batch_size)
-    patterns = torch.cat([pattern(network, part) for part in parts]).unflatten(0, x.shape[:2])
-    regions = torch.tensor([len(keys.unique()) for keys in region_keys(patterns).T])
     walked = _walked(network, x, limit, batch_size) if crossings else (None, None)
-    return Travel(flips(patterns), regions, *walked)
+    return Travel(*_flipped(network, x, batch_size), *walked)
+
+
+def _flipped(network: Network, x: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
+    """Flips (T - 1, B) and regions (B,), with the patterns of two iterates at a time in memory."""
+    counts, keys, before = list[Tensor](), list[Tensor](), None
+    for iterate in x:
+        now = torch.cat([pattern(network, part) for part in iterate.split(batch_size)])
+        keys.append(region_keys(now))
+        if before is not None:
+            counts.append(flips(torch.stack([before, now])))
+        before = now
+    regions = [len(of_sample.unique()) for of_sample in torch.stack(keys, 1)]
+    none = torch.zeros(0, x.shape[1], dtype=torch.long, device=x.device)
+    return torch.cat([none, *counts]), torch.tensor(regions, device=x.device)
 
 
 def _walked(network: Network, x: Tensor, limit: int, batch_size: int) -> tuple[Tensor, Tensor]:

@@ -111,14 +111,16 @@ def walk(network: Network, x: Tensor, end: Tensor, limit: int = 10_000) -> Walk:
     with frozen(network):
         gates, places = _opened(network, x, direction), _places(network, x[:1])
         t, rows = torch.zeros_like(sample_norm(x)), torch.arange(len(x), device=x.device)
-        while len(rows) and len(events) < limit:
+        while len(rows):
             here = torch.lerp(x[rows], end[rows], per_sample(t[rows], x))
             ahead, switch = _exit(network, here, direction[rows], gates[rows])
             t[rows] += ahead
             rows, switch = _before_the_end(t, gates, rows, switch)
+            if len(events) == limit:
+                break
             gates[rows, switch] = ~gates[rows, switch]
             events.append(_event(t, rows, switch))
-    return _walked(events, len(rows) > 0, rows, t, places)
+    return _walked(events, rows, places)
 
 
 def _before_the_end(t: Tensor, gates: Tensor, rows: Tensor, switch: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,13 +137,13 @@ def _event(t: Tensor, rows: Tensor, switch: Tensor) -> tuple[Tensor, Tensor]:
     return at, which
 
 
-def _walked(events: list[tuple[Tensor, Tensor]], cut: bool, rows: Tensor, t: Tensor, places: Place) -> Walk:
+def _walked(events: list[tuple[Tensor, Tensor]], cut: Tensor, places: Place) -> Walk:
+    """The walk of these events; the rows ``cut`` (long) have more."""
     times, switches = (torch.stack(list(column), 1) for column in zip(*events, strict=True))
     crossed = times.isfinite()
     most = int(crossed.sum(1).max())
-    complete = torch.ones_like(t, dtype=torch.bool)
-    if cut:
-        complete[rows] = False
+    complete = torch.ones_like(crossed[:, 0])
+    complete[cut] = False
     site, unit = (torch.where(crossed, of[switches], -1)[:, :most] for of in places)
     return Walk(crossed.sum(1), complete, times[:, :most], site, unit)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from latentopt.analysis.regions import (
-    Landscape,
+    Slice,
     boundary,
     draw_landscape,
     has_max_pooling,
@@ -28,7 +30,7 @@ from latentopt.jobs.analyze.regions_cases import RANDOM, STEP, Case, classified,
 from latentopt.jobs.analyze.regions_report import NOTE, Ran, draw_steps, rows_of, tables
 from latentopt.jobs.labelled import open_labelled
 from latentopt.jobs.tracking import Mode
-from latentopt.optimizers import ADRGD, GD
+from latentopt.optimizers import ADRGD, GD, Optimizer
 from latentopt.problem import Problem
 from latentopt.reports import Report, Written
 from latentopt.solve import solve
@@ -85,42 +87,59 @@ def regions(
     for name, value in (("steps", steps), ("resolution", resolution), ("max_crossings", max_crossings)):
         positive(name, value, integer=True)
     nonnegative("seed", seed, integer=True)
+    if resolution < 2:
+        raise InputError("resolution", "an integer >= 2", resolution)
     if model == RANDOM:
-        case, step = random_2d(widths, seed), step or STEP
+        case, step = random_2d(widths, seed), STEP if step is None else step
     else:
-        if data is None:
-            raise InputError("data", "a data set's name or an .npz file, of a classifier", data)
-        classifier = cards.load_classifier(model, weights=weights).double()
-        images, labels = open_labelled(data, root, split, limit, download)
-        case = classified(model, classifier, images.double(), labels, eps)
-    methods = {name.strip(): optimizer_of(name.strip(), step) for name in optimizers.split(",")}
-    found = units(case.network, case.inputs)  # what is wrong with the model shows here
+        part = {"root": root, "split": split, "limit": limit, "download": download}
+        case = _classified(model, weights, data, part, eps)
+    methods = _methods(optimizers, step)
+    found, walks = units(case.network, case.inputs), _walks(case, steps, seed, max_crossings)
     folder.open()
-    follows = not has_max_pooling(case.network, case.start[:1])
-    ran = []
-    for name, optimizer in tqdm(methods.items(), unit="optimiser"):
-        x, values = trajectory(case.problem, optimizer, case.start, steps, seed)
-        ran.append(_ran(case, name, x, values, follows, max_crossings))
+    ran = [_ran(case, name, optimizer, walks) for name, optimizer in tqdm(methods.items(), unit="optimiser")]
     for at in range(steps):
         folder.log({f"flips/{one.name}": one.travel.flips[at].double().mean().item() for one in ran})
     report = Report(case.title, NOTE, tables(ran, found), rows_of(ran), partial(draw_steps, ran))
-    seen = {one.name: one.x[:, 0] for one in ran}
-    drawn: dict[str, Callable[[Figure], None]] = {
-        "landscape.png": partial(
-            draw_landscape,
-            found=_landscape(case, seen, resolution, None if model == RANDOM else [found[-1].site]),
-            paths=seen,
-            title=case.picture,
-            objective=case.says,
-            level=case.level,
-        ),
-        "figure2.png": figure_two(seed),
-    }
     best = {f"flips_{one.name}": one.travel.flips.double().mean().item() for one in ran}
-    return folder.write(report, best, drawn)
+    drawn = picture(case, ran, resolution, None if model == RANDOM else [found[-1].site])
+    return folder.write(report, best, {"landscape.png": drawn, "figure2.png": figure_two(seed)})
 
 
-def trajectory(problem: Problem, optimizer, start: Tensor, steps: int, seed: int) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class Walks:
+    """How far optimisers are followed."""
+
+    steps: int
+    seed: int
+    limit: int | None  # crossings of one move; None: they are not counted, as the network has max pooling
+
+
+def _walks(case: Case, steps: int, seed: int, limit: int) -> Walks:
+    """Settings of the walks; what is wrong with the network shows here, before anything is written."""
+    start = case.start[:1]
+    if has_max_pooling(case.network, start):
+        return Walks(steps, seed, None)
+    boundary(case.network, start, torch.ones_like(start))
+    return Walks(steps, seed, limit)
+
+
+def _classified(name: str, weights: str | None, data: str | None, part: dict[str, Any], eps: float) -> Case:
+    if data is None:
+        raise InputError("data", "a data set's name or an .npz file, of a classifier", data)
+    classifier = cards.load_classifier(name, weights=weights).double()
+    images, labels = open_labelled(data, **part)
+    return classified(name, classifier, images.double(), labels, eps)
+
+
+def _methods(names: str, step: float | None) -> dict[str, Optimizer]:
+    chosen = [name.strip() for name in names.split(",")]
+    if len(set(chosen)) < len(chosen):
+        raise InputError("optimizers", "names, each once", names)
+    return {name: optimizer_of(name, step) for name in chosen}
+
+
+def trajectory(problem: Problem, optimizer: Optimizer, start: Tensor, steps: int, seed: int) -> tuple[Tensor, Tensor]:
     """The iterates (steps + 1, B, *shape) of an optimiser, and their objectives (steps + 1, B)."""
     kept, values = Trajectory(), list[Tensor]()
     watch = [kept, lambda progress: values.append(progress.loss.cpu())]
@@ -128,33 +147,45 @@ def trajectory(problem: Problem, optimizer, start: Tensor, steps: int, seed: int
     return kept.stacked(), torch.stack(values)
 
 
-def _ran(case: Case, name: str, x: Tensor, values: Tensor, follows: bool, limit: int) -> Ran:
-    moved = travel(case.network, x, follows, limit)
-    first = torch.full((x.shape[1],), torch.nan, dtype=x.dtype)
-    toward = x[1] - x[0]
-    goes = toward.flatten(1).any(1)
-    if follows and bool(goes.any()):
-        first[goes] = boundary(case.network, x[0][goes], toward[goes]).distance
-    return Ran(name, x, values, moved, first)
+def _ran(case: Case, name: str, optimizer: Optimizer, walks: Walks) -> Ran:
+    x, values = trajectory(case.problem, optimizer, case.start, walks.steps, walks.seed)
+    first, toward = torch.full((x.shape[1],), torch.nan, dtype=x.dtype), x[1] - x[0]
+    moves = toward.flatten(1).any(1)
+    if walks.limit is None:
+        return Ran(name, x, values, travel(case.network, x, crossings=False), first)
+    if bool(moves.any()):
+        first[moves] = boundary(case.network, x[0][moves], toward[moves]).distance
+    return Ran(name, x, values, travel(case.network, x, limit=walks.limit), first)
 
 
-def _landscape(case: Case, paths: dict[str, Tensor], resolution: int, layers: list[int] | None) -> Landscape:
-    """Of a network of two inputs all of the box; else the plane through the start and two ends, by its last units."""
-    start = case.start[0]
+def picture(case: Case, ran: Sequence[Ran], resolution: int, layers: list[int] | None) -> Callable[[Figure], None]:
+    """The first sample's landscape: of a network of two inputs all of the box; else a plane, by its last units."""
+    start, paths = case.start[0], {one.name: one.x[:, 0] for one in ran}
     if layers is None:
-        u, v = torch.eye(2, dtype=start.dtype)
-        return landscape(case.network, case.shown, start, u, v, 1.0, resolution)
-    ends = [path[-1] for path in paths.values()][:2]
-    if len(ends) == 1:
-        noise = torch.randn(start.shape, generator=torch.Generator().manual_seed(0), dtype=start.dtype)
-        ends.append(start + noise)
-    plane = through(start, *ends)
-    at = torch.cat([plane.coordinates(path) for path in paths.values()])
-    low, high = at.amin(0), at.amax(0)
-    middle, reach = (low + high) / 2, 0.65 * float((high - low).max())
-    (a, b) = middle.tolist()
-    extent = (a - reach, a + reach, b - reach, b + reach)
-    return landscape(case.network, case.shown, plane.origin, plane.u, plane.v, extent, resolution, layers, 256)
+        plane, extent = Slice(start, *torch.eye(2, dtype=start.dtype)), 1.0
+    else:
+        plane = _plane(start, [path[-1] for path in paths.values()])
+        at = torch.cat([plane.coordinates(path) for path in paths.values()])
+        low, high = at.amin(0), at.amax(0)
+        reach = 0.65 * float((high - low).max())
+        a, b = ((low + high) / 2).tolist()
+        extent = (a - reach, a + reach, b - reach, b + reach)
+    axes = (plane.origin, plane.u, plane.v)
+    found = landscape(case.network, case.shown, *axes, extent, resolution, layers, batch_size=256)
+    words = {"title": case.picture, "objective": case.says, "level": case.level}
+    return partial(draw_landscape, found=found, paths=paths, **words)
+
+
+def _plane(start: Tensor, ends: list[Tensor]) -> Slice:
+    """The plane through the start and the first two ends that span one; random points help out where none do."""
+    generator = torch.Generator().manual_seed(0)
+    more = [start + torch.randn(start.shape, generator=generator, dtype=start.dtype) for _ in range(2)]
+    for pair in combinations([*ends, *more], 2):
+        try:
+            return through(start, *pair)
+        except InputError:
+            continue
+    raise AssertionError("two random points and a third span a plane")
 
 
 def figure_two(seed: int = 0, steps: int = 100, step: float = STEP) -> Callable[[Figure], None]:
@@ -162,18 +193,9 @@ def figure_two(seed: int = 0, steps: int = 100, step: float = STEP) -> Callable[
     network, plain = example(), GD(lr=step, normalize=True)
     start, paths = torch.tensor([[START]], dtype=torch.float64), dict[str, Tensor]()
     methods = {"GD": plain, "ADRGD.paper()": ADRGD.paper(a_x=step), "ADRGD.reference()": ADRGD.reference(a_x=step)}
+    settings = {"low": -1, "high": 1, "steps": steps, "start": start, "seed": seed}
     for name, optimizer in {**methods, "ADRGD(), GD's step": ADRGD(descent=plain)}.items():
         kept = Trajectory()
-        maximize(
-            network,
-            low=-1,
-            high=1,
-            shape=(1,),
-            optimizer=optimizer,
-            steps=steps,
-            seed=seed,
-            start=start,
-            callbacks=[kept],
-        )
+        maximize(network, shape=(1,), optimizer=optimizer, callbacks=[kept], **settings)
         paths[name] = kept.stacked()[:, 0]
     return partial(draw_line, network=network, paths=paths, kinks=torch.tensor(KINKS), low=-1.0, high=1.0)
