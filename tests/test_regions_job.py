@@ -41,7 +41,7 @@ def test_a_random_network_has_its_pictures_and_rows(tmp_path):
     assert [int(row["flips"]) for row in rows] == found.flips[:, 0].tolist()
     assert [int(row["crossings"]) for row in rows] == found.crossings[:, 0].tolist()
     near(values[:, 0], -case.network(x[:, 0])[:, 0], 1e-12)
-    near((x[1] - x[0]).norm(), torch.tensor(0.05).double(), 1e-8)
+    near((x[1] - x[0]).norm(), torch.tensor(0.05, dtype=torch.float64), 1e-12)
 
 
 def test_a_classifier_is_attacked_within_eps(tmp_path):
@@ -56,7 +56,7 @@ def test_a_classifier_is_attacked_within_eps(tmp_path):
     x, values = trajectory(case.problem, optimizer_of("pgd", None), case.start, 5, 0)
     assert (x - images.double()).abs().max() <= 0.3 + 1e-12
     assert values[-1].mean() < values[0].mean()
-    near(torch.tensor([float(row["objective"]) for row in rows[-3:]]).double(), values[-1], 1e-9)
+    near(torch.tensor([float(row["objective"]) for row in rows[-3:]], dtype=torch.float64), values[-1], 1e-9)
 
 
 @pytest.mark.parametrize(
