@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -105,7 +106,7 @@ def test_gradient_ascent_is_held_where_soft_gates_look_past(seed):
     ends = {}
     for name, optimizer in (("gd", plain), ("adr-gd", ADRGD(descent=plain))):
         kept = Trajectory()
-        shared = {"low": -1, "high": 1, "shape": (1,), "steps": 100, "start": start, "seed": seed}
+        shared: dict[str, Any] = {"low": -1, "high": 1, "shape": (1,), "steps": 100, "start": start, "seed": seed}
         lo.maximize(example(), optimizer=optimizer, callbacks=[kept], **shared)
         ends[name] = kept.stacked()[:, 0]
     assert abs(ends["gd"][-1].item() - KINKS[0]) < 0.051

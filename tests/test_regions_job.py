@@ -8,12 +8,14 @@ import pytest
 import torch
 import yaml
 from files import ROOT, call, table, write_classifier
-from nets import near, refuses
+from nets import near, refill, refuses
 from PIL import Image
+from torch import nn
 
 from latentopt.analysis.regions import travel
 from latentopt.jobs.analyze.regions import regions, trajectory
 from latentopt.jobs.analyze.regions_cases import classified, optimizer_of, random_2d
+from latentopt.networks import Classifier
 from latentopt.reports import Written
 from latentopt.zoo import cards, datasets
 from latentopt.zoo.content import folder
@@ -57,6 +59,25 @@ def test_a_classifier_is_attacked_within_eps(tmp_path):
     assert (x - images.double()).abs().max() <= 0.3 + 1e-12
     assert values[-1].mean() < values[0].mean()
     near(torch.tensor([float(row["objective"]) for row in rows[-3:]], dtype=torch.float64), values[-1], 1e-9)
+
+
+def test_where_there_is_max_pooling_only_flips_are_told(tmp_path, monkeypatch):
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 10))
+    classifier = Classifier(refill(module, 0, torch.float32))
+    monkeypatch.setattr(cards, "load_classifier", lambda name, weights: classifier)
+    written = run(tmp_path / "out", model="pooled", data="digits", limit=2)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    (first,) = [line for line in written.markdown.splitlines() if line.startswith("| gd ")]
+    assert [cell.strip() for cell in first.split("|")][-3:-1] == ["-", "-"]
+    assert "crossings" not in table(tmp_path / "out")[0]
+
+
+def test_a_smooth_classifier_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 10))
+    monkeypatch.setattr(cards, "load_classifier", lambda name, weights: Classifier(refill(module, 0, torch.float32)))
+    with refuses("network", "piecewise-linear"):
+        run(tmp_path / "out", model="smooth", data="digits", limit=2)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

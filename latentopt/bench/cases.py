@@ -15,6 +15,7 @@ from latentopt.draws import Draws
 from latentopt.objectives import Unit
 from latentopt.problem import Problem
 from latentopt.sets import Box
+from latentopt.zoo.random_nets import WIDTHS, random_net
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Case:
 
 
 def _mlps(model: str) -> list[Case]:
-    build, shape = partial(networks.random_net, networks.WIDTHS[model], 0), (networks.WIDTHS[model][0],)
+    build, shape = partial(random_net, WIDTHS[model], 0), (WIDTHS[model][0],)
     return [
         Case(f"net {model}{', compiled' * compiled}", build, shape, batch, exact=not compiled, compiled=compiled)
         for compiled in (False, True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NOTE = (
     "A flip is a unit on another piece than at the iterate before; a crossing is a boundary on the straight way "
     "between the two, exactly counted: a unit that switches and switches back is two crossings and no flip. "
-    "Distances are Euclidean. All in double precision."
+    "Distances are Euclidean. A - is not known: boundaries of max pooling are not followed. All in double precision."
 )
 
 
@@ -50,7 +50,8 @@ def _trajectories(ran: Sequence[Ran]) -> Table:
         figures += [one.travel.flips.double().mean()]
         cells = [one.name, *(f"{float(figure):.4g}" for figure in figures)]
         cells += [f"{one.travel.regions.double().mean():.4g} of {len(one.x)}", total + " or more" * cut]
-        rows.append([*cells, f"{one.first.nanmean():.3g}"])
+        nearest = one.first.nanmean()
+        rows.append([*cells, "-" if bool(nearest.isnan()) else f"{nearest:.3g}"])
     return Table("Trajectories", "Means over the samples; the nearest boundary is along the first move.", columns, rows)
 
 
