@@ -120,7 +120,7 @@ def test_the_command_and_its_recipes(tmp_path, capsys):
 
 
 def test_the_python_of_the_page_runs_as_it_stands(tmp_path, monkeypatch, capsys):
-    text = (ROOT / "docs/regions.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/analysis/regions.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     exec(block, {})
