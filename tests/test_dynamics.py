@@ -4,10 +4,11 @@ from fractions import Fraction
 
 import pytest
 import torch
+from ascents import METHODS, Y, images, inputs, net
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from labelled import Linear
-from nets import conv, mlp, near, rand, randn
+from nets import conv, near, rand, randn
 from torch import Tensor, nn
 
 import latentopt as lo
@@ -23,21 +24,6 @@ from latentopt.errors import InputError
 from latentopt.gates import preactivations
 from latentopt.zoo import cards, datasets
 from latentopt.zoo.content import data_root
-
-METHODS = ("first-order", "eigen", "region-exact")
-Y = torch.tensor([0, 1, 2, 0])
-
-
-def net(seed: int = 0) -> nn.Sequential:
-    return mlp(6, 12, 8, 3, seed=seed)
-
-
-def inputs(seed: int = 1) -> Tensor:
-    return randn(4, 6, seed=seed)
-
-
-def images(seed: int = 1) -> Tensor:
-    return randn(4, 1, 5, 5, seed=seed)
 
 
 def ce(z: Tensor, y: Tensor) -> Tensor:

@@ -120,4 +120,4 @@ def test_the_python_of_the_page_runs_as_it_stands(capsys):
     assert names["pairs"].values.shape == (4, 9)
     named = re.findall(r"\]\(([^)#]+)\)", text)
     assert named
-    assert all((ROOT / "docs" / name).is_file() for name in named)
+    assert all((ROOT / "docs/analysis" / name).is_file() for name in named)

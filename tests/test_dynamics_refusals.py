@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from nets import mlp, randn, refill, refuses
-from torch import Tensor, nn
+from ascents import Y, inputs, net
+from nets import mlp, refill, refuses
+from torch import nn
 
 import latentopt as lo
 from latentopt.analysis.dynamics import (
@@ -15,21 +16,6 @@ from latentopt.analysis.dynamics import (
     region,
 )
 from latentopt.sets import Box, LinfBall
-
-METHODS = ("first-order", "eigen", "region-exact")
-Y = torch.tensor([0, 1, 2, 0])
-
-
-def net(seed: int = 0) -> nn.Sequential:
-    return mlp(6, 12, 8, 3, seed=seed)
-
-
-def inputs(seed: int = 1) -> Tensor:
-    return randn(4, 6, seed=seed)
-
-
-def images(seed: int = 1) -> Tensor:
-    return randn(4, 1, 5, 5, seed=seed)
 
 
 @pytest.mark.parametrize("smooth", [nn.GELU(), nn.Tanh(), nn.SiLU(), nn.Softmax(1), nn.Hardswish(), nn.Hardsigmoid()])

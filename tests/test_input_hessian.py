@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from ascents import Y, images, inputs, net
 from labelled import Linear
-from nets import conv, mlp, near, randn
+from nets import conv, near, randn
 from torch import Tensor, nn
 
 import latentopt as lo
@@ -16,21 +17,6 @@ from latentopt.analysis.dynamics import (
 from latentopt.errors import InputError
 from latentopt.zoo import cards, datasets
 from latentopt.zoo.content import data_root
-
-METHODS = ("first-order", "eigen", "region-exact")
-Y = torch.tensor([0, 1, 2, 0])
-
-
-def net(seed: int = 0) -> nn.Sequential:
-    return mlp(6, 12, 8, 3, seed=seed)
-
-
-def inputs(seed: int = 1) -> Tensor:
-    return randn(4, 6, seed=seed)
-
-
-def images(seed: int = 1) -> Tensor:
-    return randn(4, 1, 5, 5, seed=seed)
 
 
 def hessians(network: nn.Module, x: Tensor, y: Tensor, loss) -> Tensor:

@@ -128,4 +128,4 @@ def test_the_python_of_the_page_runs_as_it_stands(tmp_path, monkeypatch, capsys)
     assert (tmp_path / "landscape.png").is_file()
     named = re.findall(r"\]\((?!http)([^)#]+)\)", text)
     assert named
-    assert all((ROOT / "docs" / name).is_file() for name in named)
+    assert all((ROOT / "docs/analysis" / name).is_file() for name in named)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from latentopt.analysis.dynamics.region import flips, look
+from latentopt.analysis.dynamics.region import look
 from latentopt.classification import Loss
 from latentopt.errors import InputError
 from latentopt.optimizers import GD, Optimizer, named
@@ -55,7 +55,7 @@ def ascent(
             _require_inside(feasible, x + delta, m, first)
         here = look(network, x + delta, labels, loss)
         _require("step", "a step size with which the loss stays finite", here.value.isfinite(), m, first)
-        yield Here(delta, here.value, here.gradient, flips(here.pattern, start.pattern, len(x)))
+        yield Here(delta, here.value, here.gradient, (here.pattern != start.pattern).sum(1))
 
 
 def _require_inside(feasible: FeasibleSet, x: Tensor, m: int, first: int) -> None:

@@ -33,10 +33,24 @@ def pattern(network: Network, x: Tensor, layers: Collection[int] | None = None) 
     tensor([[0, 1]], dtype=torch.int32)
     """
     require_batch("x", x)
-    parts: list[Tensor] = []
+    with frozen(network):
+        _, pieces = with_pattern(network, x, layers)
+    if not pieces.shape[1]:
+        came = "a network without (are its activations smooth?)"
+        raise InputError("network", "at least one piecewise-linear activation or max pooling", came)
+    return pieces
+
+
+def with_pattern(network: Network, x: Tensor, layers: Collection[int] | None = None) -> tuple[Tensor, Tensor]:
+    """The output at ``x`` (B, *shape), differentiable, and the `pattern` (B, U); U may be 0.
+
+    Raises:
+        InputError: there are no such sites.
+    """
+    parts = [torch.empty(len(x), 0, dtype=torch.int32, device=x.device)]
 
     def rule(site: int, h: Tensor, activation: Activation, real: Callable[[Tensor], Tensor]) -> Tensor:
-        piece = torch.stack([z > 0 for z in activation.switches(h)]).sum(0)
+        piece = torch.stack([z > 0 for z in activation.switches(h.detach())]).sum(0)
         parts.append(piece.flatten(1).int())
         return real(h)
 
@@ -45,11 +59,11 @@ def pattern(network: Network, x: Tensor, layers: Collection[int] | None = None) 
         parts.append(places.flatten(1).int())
         return maxima, places
 
-    with frozen(network), OnGates(rule, len(x), layers, pool if layers is None else None) as mode:
-        network(x)
-    if layers is not None or not parts:
+    with OnGates(rule, len(x), layers, pool if layers is None else None) as mode:
+        output = network(x)
+    if layers is not None:
         require_gates(mode)
-    return torch.cat(parts, 1)
+    return output, torch.cat(parts, 1)
 
 
 @torch.no_grad()
