@@ -15,7 +15,8 @@ from latentopt.bench import cost as cost_module
 from latentopt.bench import norms as norms_module
 from latentopt.bench.cases import CASES, Case
 from latentopt.bench.methods import CONTROL, ablations, alphas, methods, paper
-from latentopt.bench.networks import WIDTHS, RandomNets, mnist_conv, random_layers, random_net, vgg19_cifar
+from latentopt.bench.networks import RandomNets, mnist_conv, vgg19_cifar
+from latentopt.zoo.random_nets import WIDTHS, random_layers, random_net
 from latentopt.bench.random_nets import random_nets
 from latentopt.bench.runs import Nets, rate, run, steps_within
 from latentopt.bench.statistics import mean_of, paired, reached

@@ -11,7 +11,8 @@ from nets import near, ready
 from torch import Tensor
 
 import latentopt as lo
-from latentopt.bench.networks import WIDTHS, RandomNets, random_layers, random_net
+from latentopt.bench.networks import RandomNets
+from latentopt.zoo.random_nets import WIDTHS, random_layers, random_net
 from latentopt.objectives import Unit
 from latentopt.sets import Box
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from latentopt.bench import networks
+from latentopt.zoo.random_nets import WIDTHS, random_net
 from latentopt.compiled import Compiled
 from latentopt.draws import Draws
 from latentopt.objectives import Unit
@@ -58,7 +59,7 @@ class Case:
 
 
 def _mlps(model: str) -> list[Case]:
-    build, shape = partial(networks.random_net, networks.WIDTHS[model], 0), (networks.WIDTHS[model][0],)
+    build, shape = partial(random_net, WIDTHS[model], 0), (WIDTHS[model][0],)
     return [
         Case(f"net {model}{', compiled' * compiled}", build, shape, batch, exact=not compiled, compiled=compiled)
         for compiled in (False, True)

@@ -17,6 +17,7 @@ from latentopt.draws import Draws
 from latentopt.errors import nonnegative, positive
 from latentopt.gates import row_norms
 from latentopt.reports import Report, Row, Table, Written
+from latentopt.zoo.random_nets import WIDTHS, random_net
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,7 +81,7 @@ def cases(samples: int, seed: int) -> list[Case]:
     latents = random.normal(torch.empty(1, samples, *vae.latent_shape), "latents")[0]
     return [
         Case("MNIST conv net", networks.mnist_conv(), images),
-        Case("random net A", networks.random_net(networks.WIDTHS["A"], 0), box),
+        Case("random net A", random_net(WIDTHS["A"], 0), box),
         Case("mnist-vae", vae.module, latents),
     ]
 

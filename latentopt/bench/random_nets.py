@@ -11,7 +11,6 @@ from latentopt.bench.cells import NOTE, Cell, groups, rows_of, table
 from latentopt.bench.choices import chosen
 from latentopt.bench.methods import CONTROL, Method
 from latentopt.bench.methods import methods as known_methods
-from latentopt.bench.networks import WIDTHS
 from latentopt.bench.parts import NOTES, Plan, ablation_cells, alpha_cells, table_cells
 from latentopt.bench.report import Bench
 from latentopt.bench.runs import Nets
@@ -19,6 +18,7 @@ from latentopt.bench.timing import threads as pinned
 from latentopt.bench.tuning import tuning
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.reports import Report, Written
+from latentopt.zoo.random_nets import WIDTHS
 
 Model = Literal["A", "B", "C", "D", "E"]
 Part = Literal["table", "ablation", "alpha", "all"]

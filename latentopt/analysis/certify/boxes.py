@@ -1,0 +1,82 @@
+"""The boxes that are still open, in rounds: the ones with the greatest bounds first."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Boxes(NamedTuple):
+    """Boxes, each with what its bound left behind."""
+
+    low: Tensor  # (K, n)
+    high: Tensor  # (K, n)
+    bound: Tensor  # (K,) no point of the box has more
+    side: Tensor  # (K,) long, the input to split
+    alphas: Tensor  # (K, units) in half precision: any values will do
+
+    def __len__(self) -> int:
+        return len(self.bound)
+
+    def rows(self, rows: Tensor | slice) -> Boxes:
+        return Boxes(*(part[rows] for part in self))
+
+    def halves(self) -> tuple[Tensor, Tensor]:
+        """Least and greatest points (2 K, n) of the lower halves, then of the upper ones."""
+        side = self.side[:, None]
+        middle = (self.low.gather(1, side) + self.high.gather(1, side)) / 2
+        return (
+            torch.cat([self.low, self.low.scatter(1, side, middle)]),
+            torch.cat([self.high.scatter(1, side, middle), self.high]),
+        )
+
+
+def joined(parts: list[Boxes]) -> Boxes:
+    return Boxes(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+class Pool:
+    """Open boxes; at most about ``most``, where memory is bounded by taking those that are nearest to closing first.
+
+    Args:
+        boxes: the first ones.
+        most: the number from which on the least bounds go first.
+        share: of the pool, how much makes a round.
+    """
+
+    def __init__(self, boxes: Boxes, most: int = 400_000, share: float = 0.25) -> None:
+        self.kept, self.round, self.fresh = boxes, boxes.rows(slice(0)), list[Boxes]()
+        self.most, self.share = most, share
+
+    def take(self, count: int) -> Boxes:
+        """At most ``count`` boxes, removed from the pool; none if it is empty."""
+        if not len(self.round):
+            self._begin(count)
+        taken, self.round = self.round.rows(slice(count)), self.round.rows(slice(count, None))
+        return taken
+
+    def put(self, boxes: Boxes) -> None:
+        if len(boxes):
+            self.fresh.append(boxes)
+
+    def prune(self, floor: float) -> None:
+        """Drop the boxes whose bound is not above ``floor``."""
+        self.kept, self.round = (boxes.rows(boxes.bound > floor) for boxes in (self.kept, self.round))
+        self.fresh = [boxes.rows(boxes.bound > floor) for boxes in self.fresh]
+
+    def bound(self) -> float:
+        """The greatest bound; minus infinity where no box is open."""
+        bounds = [float(part.bound.max()) for part in (self.kept, self.round, *self.fresh) if len(part)]
+        return max(bounds, default=-torch.inf)
+
+    def __len__(self) -> int:
+        return len(self.kept) + len(self.round) + sum(map(len, self.fresh))
+
+    def _begin(self, count: int) -> None:
+        """A new round of all that is open."""
+        boxes, self.fresh = joined([self.kept, *self.fresh]), []
+        order = boxes.bound.argsort(descending=len(boxes) <= self.most)
+        size = max(count, int(self.share * len(boxes)))
+        self.round, self.kept = boxes.rows(order[:size]), boxes.rows(order[size:])
