@@ -16,8 +16,8 @@ from latentopt.bench.action_agents import AGENTS, States, states
 from latentopt.bench.action_exact import certified
 from latentopt.bench.action_methods import CONTROL, METHODS
 from latentopt.bench.actions import actions
-from latentopt.rl.at_state import AtState
 from latentopt.cli import main
+from latentopt.rl.at_state import AtState
 from latentopt.rl.refine import refine_action
 
 pytest.importorskip("gymnasium")

@@ -16,7 +16,6 @@ from latentopt.bench import norms as norms_module
 from latentopt.bench.cases import CASES, Case
 from latentopt.bench.methods import CONTROL, ablations, alphas, methods, paper
 from latentopt.bench.networks import RandomNets, mnist_conv, vgg19_cifar
-from latentopt.zoo.random_nets import WIDTHS, random_layers, random_net
 from latentopt.bench.random_nets import random_nets
 from latentopt.bench.runs import Nets, rate, run, steps_within
 from latentopt.bench.statistics import mean_of, paired, reached
@@ -27,6 +26,7 @@ from latentopt.optimizers import ADRGD, PGD, Adam, Optimizer
 from latentopt.problem import Problem
 from latentopt.sets import Box
 from latentopt.solve import solve
+from latentopt.zoo.random_nets import WIDTHS, random_layers, random_net
 
 FILES = {"table.md", "results.csv", "plot.png", "environment.json"}
 SMALL = (3, 7, 5, 1)

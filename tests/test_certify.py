@@ -9,18 +9,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import conv, mlp, near, rand, randn, refill, refuses
+from nets import mlp, rand
 from scipy.optimize import linprog
-from torch import Tensor, nn
+from torch import nn
 
 from latentopt.analysis.certify import Status, certify
 from latentopt.analysis.certify.chain import Chain
 from latentopt.analysis.certify.read import read_chain
 from latentopt.analysis.certify.relaxed import Relaxed
-from latentopt.classification import Misclassify
 from latentopt.objectives import Unit
 from latentopt.problem import Problem
-from latentopt.sets import Box, Free, L2Ball, LinfBall, around
+from latentopt.sets import Box
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,9 @@ from torch import Tensor
 
 import latentopt as lo
 from latentopt.bench.networks import RandomNets
-from latentopt.zoo.random_nets import WIDTHS, random_layers, random_net
 from latentopt.objectives import Unit
 from latentopt.sets import Box
+from latentopt.zoo.random_nets import WIDTHS, random_layers, random_net
 
 SHAPE = (10, 16, 16, 1)
 ALPHA, LR, LR_SIGMA, LR_C, LOWER_C, NOISE, STUCK, WAIT = 2000.0, 0.5, 1.0, 0.01, 0.01, 0.1, 1e-4, 25

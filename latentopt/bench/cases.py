@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from latentopt.bench import networks
-from latentopt.zoo.random_nets import WIDTHS, random_net
 from latentopt.compiled import Compiled
 from latentopt.draws import Draws
 from latentopt.objectives import Unit
 from latentopt.problem import Problem
 from latentopt.sets import Box
+from latentopt.zoo.random_nets import WIDTHS, random_net
 
 
 @dataclass(frozen=True)

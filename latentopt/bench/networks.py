@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from latentopt.errors import InputError
 from latentopt.zoo.random_nets import random_layers
 
+
 class RandomNets(nn.Module):
     """The random networks of many seeds, one a sample: row ``i`` passes through network ``i mod S``.
 

@@ -13,7 +13,8 @@ from latentopt.analysis.certify.certificate import Certificate, Status
 from latentopt.analysis.certify.chain import Chain
 from latentopt.analysis.certify.milp import milp_search
 from latentopt.analysis.certify.question import Question, question
-from latentopt.analysis.certify.split import Found, Seen, Terms, split_search
+from latentopt.analysis.certify.split import split_search
+from latentopt.analysis.certify.terms import Found, Seen, Terms
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.optimizers import PGD
 from latentopt.problem import Problem

@@ -15,7 +15,9 @@ class Boxes(NamedTuple):
     high: Tensor  # (K, n)
     bound: Tensor  # (K,) no point of the box has more
     side: Tensor  # (K,) long, the input to split
-    alphas: Tensor  # (K, units) in half precision: any values will do
+    depth: Tensor  # (K,) long, how often it was split
+    units: Tensor  # (K,) how many units' gates are open questions
+    alphas: Tensor  # (K, all units) in half precision: any values will do
 
     def __len__(self) -> int:
         return len(self.bound)
@@ -46,7 +48,7 @@ class Pool:
         share: of the pool, how much makes a round.
     """
 
-    def __init__(self, boxes: Boxes, most: int = 400_000, share: float = 0.25) -> None:
+    def __init__(self, boxes: Boxes, most: int = 400_000, share: float = 0.5) -> None:
         self.kept, self.round, self.fresh = boxes, boxes.rows(slice(0)), list[Boxes]()
         self.most, self.share = most, share
 

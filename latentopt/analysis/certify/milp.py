@@ -15,7 +15,7 @@ from torch import Tensor
 
 from latentopt.analysis.certify.chain import Chain
 from latentopt.analysis.certify.relaxed import Relaxed
-from latentopt.analysis.certify.split import Found, Terms
+from latentopt.analysis.certify.terms import Found, Terms
 
 FEASIBLE = 1e-6
 """HiGHS's tolerance, by which its bound is raised, relative to its size."""
@@ -39,12 +39,13 @@ def milp_search(chain: Chain, low: Tensor, high: Tensor, best: Found, terms: Ter
     row, offset = (part[0].cpu().numpy() for part in chain.layers[-1])
     cost = np.zeros(len(least))
     cost[-2 * len(row) : -len(row)] = -row
+    gap = terms.tolerance / 2 * abs(value) / max(abs(value) + abs(float(offset)), 1e-12)  # of what has no offset
     solved = milp(
         cost,
         integrality=integral,
         bounds=Bounds(least, greatest),  # pyright: ignore[reportArgumentType]
         constraints=_constraints(chain, spans),
-        options={"time_limit": max(terms.until - time.process_time(), 0.1), "mip_rel_gap": terms.tolerance / 2},
+        options={"time_limit": max(terms.until - time.process_time(), 0.1), "mip_rel_gap": gap},
     )
     if solved.x is not None:
         point = torch.as_tensor(solved.x[: chain.inputs]).to(low).clamp(low, high)
@@ -52,7 +53,7 @@ def milp_search(chain: Chain, low: Tensor, high: Tensor, best: Found, terms: Ter
             value, x = float(chain(point[None])), point
     dual = solved.mip_dual_bound
     if dual is not None and np.isfinite(dual):
-        top = min(top, float(offset - dual) + FEASIBLE * (1 + abs(float(dual))))
+        top = min(top, float(offset - dual) + FEASIBLE * (1 + abs(float(offset - dual))))
     return Found(value, max(top, value), x, int(solved.mip_node_count or 0))
 
 
@@ -75,7 +76,8 @@ def _constraints(chain: Chain, spans: list[Any]) -> Any:
     for (weight, bias), (l, u) in zip(chain.layers[:-1], spans, strict=True):  # noqa: E741
         n, b = len(bias), bias.cpu().numpy()
         behind = csr_array((n, total - start - 2 * n))
-        z = hstack([csr_array((n, before)), csr_array(weight.cpu().numpy()), csr_array((n, start - before - weight.shape[1]))])
+        gap = csr_array((n, start - before - weight.shape[1]))
+        z = hstack([csr_array((n, before)), csr_array(weight.cpu().numpy()), gap])
         h, none = eye_array(n), csr_array((n, n))
         rows += [
             hstack([-z, h, none, behind]),  # h >= z

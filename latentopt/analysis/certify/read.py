@@ -77,24 +77,24 @@ def _call(network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def _probed(network: Callable[[Tensor], Tensor], shape: Sequence[int], widths: list[int]) -> Chain:
-    rows = max(widths) + 1
-    layers: list[Affine] = []
-    spread: Callable[[Affine], Affine] = lambda layer: layer  # what the last activation does, in terms of ReLUs
+    rows, layers = max(widths) + 1, list[Affine]()
+    behind: Callable[[Affine], Affine] | None = None  # the layer behind the last activation, in terms of its ReLUs
 
     def seen(h: Tensor, width: int) -> Affine:
         """The layer in front of ``h`` (rows, ...), behind a basis of so many units."""
         h = h.reshape(rows, -1)
-        return Affine((h[1 : width + 1] - h[0]).T.contiguous(), h[0].clone())
+        layer = Affine((h[1 : width + 1] - h[0]).T.contiguous(), h[0].clone())
+        return behind(layer) if behind else layer
 
     def rule(site: int, h: Tensor, activation: Activation, real: Callable[[Tensor], Tensor]) -> Tensor:
-        nonlocal spread
-        before, spread = _switched(spread(seen(h, widths[site])), activation, h.shape[1:])
+        nonlocal behind
+        before, behind = _switched(seen(h, widths[site]), activation, h.shape[1:])
         layers.append(before)
         return _basis(rows, h.shape[1:], h)
 
     with OnGates(rule, rows, pool=_no_pool):
         output = _call(network, _basis(rows, shape, torch.empty(0, dtype=torch.float64)))
-    return Chain((*layers, spread(seen(output, widths[-1]))))
+    return Chain((*layers, seen(output, widths[-1])))
 
 
 def _basis(rows: int, shape: Sequence[int], like: Tensor) -> Tensor:
@@ -104,9 +104,7 @@ def _basis(rows: int, shape: Sequence[int], like: Tensor) -> Tensor:
     return basis.reshape(rows, *shape)
 
 
-def _switched(
-    layer: Affine, activation: Activation, shape: Sequence[int]
-) -> tuple[Affine, Callable[[Affine], Affine]]:
+def _switched(layer: Affine, activation: Activation, shape: Sequence[int]) -> tuple[Affine, Callable[[Affine], Affine]]:
     """The layer in front of an activation's ReLUs, and how the layer behind it is one of these ReLUs.
 
     The activation is ``slope h + offset + sum_k jump_k relu(h - kink_k)``, with ``h = relu(h) - relu(-h)``.

@@ -35,7 +35,8 @@ class Plane(NamedTuple):
     slope: Tensor  # (K, n)
     x: Tensor  # (K, n) the corner where it is
     alphas: list[Tensor]  # (K, units) of each hidden layer, float32
-    worth: Tensor  # (K, n) how much of the bound's slack goes with each side of the box
+    worth: Tensor  # (K, n) how much of the bound's slack goes with each side of the box; float32
+    opened: Tensor  # (K,) units whose bounds matter and have both signs
 
 
 class _Net(NamedTuple):
@@ -64,7 +65,7 @@ class Relaxed:
         every: bound every unit, the last layer's that only lower the output too, of which none is needed.
     """
 
-    def __init__(self, chain: Chain, reach: Tensor, steps: int = 2, rate: float = 1.0, every: bool = False) -> None:
+    def __init__(self, chain: Chain, reach: Tensor, steps: int = 2, rate: float = 1.5, every: bool = False) -> None:
         *hidden, (row, offset) = chain.layers
         count = row.shape[1] if every else max(int((row > 0).sum()), 1)
         order = torch.arange(count, device=row.device) if every else (row[0] < 0).long().argsort(stable=True)
@@ -73,6 +74,7 @@ class Relaxed:
         self.net = _Net(hidden, [layer.weight.T.contiguous() for layer in hidden], row[0, order], offset)
         self.rough = self.net.to(torch.float32)
         self.size = [weight.abs() for weight, _ in hidden]
+        self.rough_size = [size.float() for size in self.size]
         self.rounding = _rounding(chain, reach)
         self.table = _Table(hidden, self._bounded(1)) if len(hidden) > 1 and _fits(hidden) else None
 
@@ -82,14 +84,16 @@ class Relaxed:
         return [len(layer.bias) for layer in self.net.hidden]
 
     def upper(self, low: Tensor, high: Tensor, alphas: list[Tensor] | None = None) -> Plane:
-        """Planes above the chain over the boxes ``low``, ``high`` (K, n); the descent begins at ``alphas`` (float32)."""
+        """Planes above the chain over the boxes ``low``, ``high`` (K, n); the descent begins at ``alphas``."""
         middle, reach = (low + high) / 2, (high - low) / 2
         lines, guess, _ = self._lines(middle, reach)
-        alphas = self._descended(middle.float(), reach.float(), [_rough(line) for line in lines], alphas or guess)
-        exact = [alpha.to(low.dtype) for alpha in alphas]
-        bound, slope, signs = _plane(self.net, middle, reach, lines, exact)
+        rough = [Lines(*(part.float() for part in line)) for line in lines]
+        alphas = self._descended(middle.float(), reach.float(), rough, alphas or guess)
+        bound, slope, signs = _plane(self.net, middle, reach, lines, [alpha.to(low.dtype) for alpha in alphas])
         x = torch.addcmul(middle, slope.sign(), reach)
-        return Plane(bound + self.rounding[-1], slope, x, alphas, self._worth(lines, signs, slope))
+        opened = torch.cat([(line.live - line.on)[:, : self._bounded(at)] for at, line in enumerate(rough)], 1).sum(1)
+        worth = self._worth(rough, [sign.float() for sign in signs], slope.float())
+        return Plane(bound + self.rounding[-1], slope, x, alphas, worth, opened)
 
     def intervals(self, low: Tensor, high: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Least and greatest pre-activations (K, n) of the units of each hidden layer over boxes (K, n)."""
@@ -147,7 +151,7 @@ class Relaxed:
                 grads.append(v.clamp_max(0).mul_(z))
                 raised = (v > 0).to(z.dtype)
                 h = torch.lerp(alpha, line.up, raised).mul_(z).addcmul_(raised, line.lift)
-            size = sum(grad.square().sum(1) for grad in grads).clamp_min(1e-24).rsqrt()[:, None]
+            size = torch.cat(grads, 1).square().sum(1, keepdim=True).clamp_min(1e-24).rsqrt()
             pace = size * (self.rate * (step / (self.steps + 1) - 1))
             alphas = [_fit(a.addcmul(g, pace), line) for a, g, line in zip(alphas, grads, lines, strict=True)]
         return alphas
@@ -155,7 +159,7 @@ class Relaxed:
     def _worth(self, lines, signs, slope: Tensor) -> Tensor:
         """The slack that each input's width brings into the lines, layer by layer, and the plane's own slope."""
         spread = 0.0
-        for size, line, v in zip(self.size[::-1], lines[::-1], signs[::-1], strict=True):
+        for size, line, v in zip(self.rough_size[::-1], lines[::-1], signs[::-1], strict=True):
             slack = (v * line.lift).abs_().div_(line.width)
             spread = torch.add(slack, line.up * spread, alpha=0.5) @ size
         return spread + slope.abs()
@@ -171,8 +175,9 @@ class _Table:
 
     def __init__(self, hidden: list[Affine], count: int) -> None:
         (first, _), (second, self.bias) = hidden[0], Affine(hidden[1].weight[:count], hidden[1].bias[:count])
-        self.plus, self.minus = second.clamp_min(0).T.contiguous(), second.clamp_max(0).T.contiguous()
-        parts = (self.plus + self.minus, self.plus, self.minus)
+        plus, minus = second.clamp_min(0).T, second.clamp_max(0).T
+        self.middle = torch.cat([torch.cat([plus, minus], 1), torch.cat([minus, plus], 1)])  # (2 n1, 2 count)
+        parts = (plus + minus, plus, minus)
         tables = ((first[:, :, None] * part[:, None]).flatten(1).float() for part in parts)
         self.both, self.rising, self.falling = tables  # (n1, inputs * count)
         terms = 4 * (first.shape[0] + first.shape[1] + 8)
@@ -181,12 +186,11 @@ class _Table:
     def interval(self, z: Tensor, reach: Tensor, line: Lines, alpha: Tensor) -> tuple[Tensor, Tensor]:
         """Least and greatest pre-activations (K, count); z (K, n1) the first layer's in the middle of the boxes."""
         above, below, slant = torch.addcmul(line.lift, line.up, z), alpha * z, (line.up - alpha).float()
-        high = torch.addmm(self.bias, above, self.plus).addmm_(below, self.minus)
-        low = torch.addmm(self.bias, below, self.plus).addmm_(above, self.minus)
+        high, low = (torch.cat([above, below], 1) @ self.middle).chunk(2, 1)
         common, rounding, rough = alpha @ self.both, reach @ self.rounding, reach.float()
-        high += _room(torch.addmm(common, slant, self.rising), rough) + rounding
-        low -= _room(common.addmm_(slant, self.falling), rough) + rounding
-        return low, high
+        rise = _room(torch.addmm(common, slant, self.rising), rough) + rounding
+        fall = _room(common.addmm_(slant, self.falling), rough) + rounding
+        return low + self.bias - fall, high + self.bias + rise
 
 
 def _room(slopes: Tensor, reach: Tensor) -> Tensor:
@@ -206,10 +210,6 @@ def _plane(
         v = (raised * line.up).addcmul_(v.clamp_max(0), alpha)
         bound, v = torch.addmv(bound, v, bias), v @ weight
     return bound + (v * middle).sum(1) + (v.abs() * reach).sum(1), v, signs
-
-
-def _rough(line: Lines) -> Lines:
-    return Lines(*(part.float() for part in line))
 
 
 def _between(low: Tensor, high: Tensor) -> Lines:

@@ -1,60 +1,30 @@
-"""Branch and bound that splits the inputs: many boxes at a time, the greatest bounds first."""
+"""Branch and bound that splits the inputs: many boxes at a time, the greatest bounds first.
+
+Boxes that were split often and have few open units left go to HiGHS, which splits on units: along the edge of a
+plateau, where the maximum is not one point, halving inputs would never end.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from latentopt.analysis.certify.boxes import Boxes, Pool
 from latentopt.analysis.certify.chain import Chain
+from latentopt.analysis.certify.milp import milp_search
 from latentopt.analysis.certify.relaxed import Plane, Relaxed
+from latentopt.analysis.certify.terms import Found, Seen, Terms
 
 WORK = 1 << 22
 """Numbers in the largest tensor of a batch of boxes."""
-ROUNDING = 1e-7
-"""What is told apart of values, relative to them."""
-Seen = Callable[[float, float, int], None]
-"""Called with the value, the bound and the boxes so far, once in a while."""
-
-
-class Found(NamedTuple):
-    """What is known of the maximum over a box."""
-
-    value: float  # the greatest known
-    bound: float  # no point has more
-    x: Tensor  # (n,) the point that has the value
-    boxes: int  # bounds computed
-
-
-class Terms(NamedTuple):
-    """When a search is done."""
-
-    until: float  # of `time.process_time`
-    tolerance: float  # greatest gap, relative to the value
-    goal: float | None = None  # only whether the maximum exceeds it is asked
-
-    def floor(self, value: float) -> float:
-        """Boxes whose bound is not above it are of no interest."""
-        return value + self.tolerance * abs(value) if self.goal is None else self.goal
-
-    def ceiling(self, value: float) -> float:
-        """The bound up to which the maximum counts as found: the floor, but for rounding."""
-        return self.floor(value) + ROUNDING * (1 + abs(value))
-
-    def done(self, value: float) -> bool:
-        """Whether time is up, or the goal exceeded."""
-        return time.process_time() >= self.until or (self.goal is not None and value > self.goal)
+DEPTH, UNITS = 4, 12
+"""HiGHS gets boxes that were split so often, and once more for each input, and have no more units open."""
 
 
 @torch.no_grad()
-def split_search(
-    chain: Chain, low: Tensor, high: Tensor, best: Found, terms: Terms, seen: Seen | None = None
-) -> Found:
+def split_search(chain: Chain, low: Tensor, high: Tensor, best: Found, terms: Terms, seen: Seen | None = None) -> Found:
     """The maximum of a chain with one output over a box.
 
     Args:
@@ -66,39 +36,72 @@ def split_search(
         seen: told how it goes, after each round.
     """
     _keep_memory()
-    relaxed, count, done = Relaxed(chain, torch.maximum(low.abs(), high.abs())), _batch(chain), 1
-    (value, x), floor = (best.value, best.x), _floor(best.value, relaxed, terms)
-    pool = Pool(_opened(relaxed.upper(low[None], high[None]), low[None], high[None], floor))
-    while len(pool) and not terms.done(value):
-        begins, boxes = len(pool.round) == 0, pool.take(count)
-        plane, lows, highs = _halved(relaxed, boxes)
-        done += len(lows)
-        values = chain(plane.x)[:, 0]
-        if float(values.max()) > value:
-            value, x = float(values.max()), plane.x[values.argmax()]
-            floor = _floor(value, relaxed, terms)
-            pool.prune(floor)
-        pool.put(_opened(plane, lows, highs, floor))
+    search = _Search(chain, low, high, best, terms)
+    while len(search.pool) and not terms.done(search.best.value):
+        begins = len(search.pool.round) == 0
+        search.advance()
         if begins and seen:
-            seen(value, max(pool.bound(), floor), done)
-    return Found(value, max(pool.bound(), floor), x, done)
+            seen(search.best.value, search.bound, search.best.boxes)
+    return search.best._replace(bound=search.bound)
 
 
-def _floor(value: float, relaxed: Relaxed, terms: Terms) -> float:
-    """Not below what rounding lets a bound reach."""
-    floor = terms.floor(value)
-    return floor if terms.goal is not None else max(floor, value + 4 * relaxed.rounding[-1])
+class _Search:
+    """Boxes that are open, and the best point."""
+
+    def __init__(self, chain: Chain, low: Tensor, high: Tensor, best: Found, terms: Terms) -> None:
+        self.chain, self.terms, self.best, self.closed = chain, terms, best._replace(boxes=1), -torch.inf
+        self.relaxed, self.count = Relaxed(chain, torch.maximum(low.abs(), high.abs())), _batch(chain)
+        self.deep = DEPTH + chain.inputs
+        plane, depth = self.relaxed.upper(low[None], high[None]), torch.zeros(1, dtype=torch.long, device=low.device)
+        self.pool = Pool(_opened(plane, low[None], high[None], depth, self.floor))
+
+    @property
+    def floor(self) -> float:
+        """Boxes are closed below it: not below what rounding lets a bound reach."""
+        floor = self.terms.floor(self.best.value)
+        return floor if self.terms.goal is not None else max(floor, self.best.value + 4 * self.relaxed.rounding[-1])
+
+    @property
+    def bound(self) -> float:
+        return max(self.pool.bound(), self.floor, self.closed)
+
+    def advance(self) -> None:
+        """Halve a batch of boxes."""
+        boxes = self.pool.take(self.count)
+        plane, low, high = self._halved(boxes)
+        self.best = self.best._replace(boxes=self.best.boxes + len(low))
+        values = self.chain(plane.x)[:, 0]
+        if float(values.max()) > self.best.value:
+            self._better(float(values.max()), plane.x[values.argmax()])
+        opened = _opened(plane, low, high, (boxes.depth + 1).repeat(2), self.floor)
+        leaves = (opened.depth >= self.deep) & (opened.units <= UNITS)
+        self.pool.put(opened.rows(~leaves))
+        for leaf in leaves.nonzero()[:, 0]:
+            self._solve(opened.rows(leaf[None]))
+
+    def _halved(self, boxes: Boxes) -> tuple[Plane, Tensor, Tensor]:
+        """The planes over the halves of boxes, and the halves."""
+        low, high = boxes.halves()
+        alphas = [part.float().repeat(2, 1) for part in boxes.alphas.split(self.relaxed.sizes, 1)]
+        plane = self.relaxed.upper(low, high, alphas)
+        return plane._replace(bound=torch.minimum(plane.bound, boxes.bound.repeat(2))), low, high
+
+    def _better(self, value: float, x: Tensor) -> None:
+        self.best = self.best._replace(value=value, x=x)
+        self.pool.prune(self.floor)
+
+    def _solve(self, leaf: Boxes) -> None:
+        """Close a box by HiGHS, if there is time."""
+        if self.terms.done(self.best.value):
+            return self.pool.put(leaf)
+        found = milp_search(self.chain, leaf.low[0], leaf.high[0], self.best, self.terms)
+        if found.value > self.best.value:
+            self._better(found.value, found.x)
+        self.closed = max(self.closed, min(found.bound, float(leaf.bound)))
+        return None
 
 
-def _halved(relaxed: Relaxed, boxes: Boxes) -> tuple[Plane, Tensor, Tensor]:
-    """The planes over the halves of boxes, and the halves."""
-    low, high = boxes.halves()
-    alphas = [part.float().repeat(2, 1) for part in boxes.alphas.split(relaxed.sizes, 1)]
-    plane = relaxed.upper(low, high, alphas)
-    return plane._replace(bound=torch.minimum(plane.bound, boxes.bound.repeat(2))), low, high
-
-
-def _opened(plane: Plane, low: Tensor, high: Tensor, floor: float) -> Boxes:
+def _opened(plane: Plane, low: Tensor, high: Tensor, depth: Tensor, floor: float) -> Boxes:
     """The boxes whose bound is above the floor, cut to where their planes are."""
     rows = (plane.bound > floor).nonzero()[:, 0]
     bound, slope, low, high = plane.bound[rows], plane.slope[rows], low[rows], high[rows]
@@ -107,7 +110,7 @@ def _opened(plane: Plane, low: Tensor, high: Tensor, floor: float) -> Boxes:
     cut_high = torch.where(slope < 0, torch.minimum(high, low + room), high)
     side = (plane.worth[rows] * (cut_high - cut_low)).argmax(1)
     alphas = torch.cat([alpha[rows] for alpha in plane.alphas], 1).half()
-    return Boxes(cut_low, cut_high, bound, side, alphas)
+    return Boxes(cut_low, cut_high, bound, side, depth[rows], plane.opened[rows], alphas)
 
 
 def _batch(chain: Chain) -> int:

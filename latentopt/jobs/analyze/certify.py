@@ -83,9 +83,7 @@ def certify(
     for case in tqdm(cases, unit="maximum", disable=None):
         results = {name: _optimised(case, name, evaluations, seed) for name in methods}
         best = min(results.values(), key=lambda result: float(result.value[0]), default=None)
-        found = certified(
-            case.problem, start=best, seconds=seconds, tolerance=tolerance, method=method, seed=seed
-        )
+        found = certified(case.problem, start=best, seconds=seconds, tolerance=tolerance, method=method, seed=seed)
         rows.append(_row(case, found, results))
         folder.log({f"certify/{key}": value for key, value in rows[-1].items() if isinstance(value, float)})
     report = Report(f"Certified maxima: {model}", NOTE, _tables(rows, methods), rows, partial(_draw, rows, methods))
@@ -132,10 +130,10 @@ def _priced(rows: Sequence[Row], methods: Sequence[str]) -> Table:
     """Of each optimiser, how far it is from the bounds."""
     lines = list[list[str]]()
     for name in methods:
-        gaps, best = [100 * row[f"gap_{name}"] for row in rows], 0
-        best = sum(row[f"value_{name}"] >= row["value"] - 1e-4 * abs(row["value"]) for row in rows)
-        mean = sum(row[f"value_{name}"] for row in rows) / len(rows)
-        lines.append([name, f"{mean:.4f}", f"{sum(gaps) / len(gaps):.3f}", f"{max(gaps):.3f}", f"{best} of {len(rows)}"])
+        values, gaps = [row[f"value_{name}"] for row in rows], [100 * row[f"gap_{name}"] for row in rows]
+        best = sum(value >= row["value"] - 1e-4 * abs(row["value"]) for value, row in zip(values, rows, strict=True))
+        shares = [f"{sum(gaps) / len(gaps):.3f}", f"{max(gaps):.3f}"]
+        lines.append([name, f"{sum(values) / len(values):.4f}", *shares, f"{best} of {len(rows)}"])
     note = "At equal evaluations. `best`: how often it ends within .01 % of the best value known."
     return Table("Optimisers", note, ["", "mean value", "mean gap <= %", "worst gap <= %", "best"], lines)
 

@@ -120,11 +120,12 @@ def critic_cases(agent: str, env: str | None, box: float, limit: int, seed: int)
     observations = on_policy(loaded, environment(env), limit, seed)
     with torch.no_grad():
         actions = loaded.actor(observations)
-    critic = loaded.critics.networks[0]
-    return [
-        Case(f"state {at}", Problem(AtState(critic, observation), Unit(), action.shape, 1, _near(action, box), like=action))
-        for at, (observation, action) in enumerate(zip(observations, actions, strict=True))
-    ]
+    cases = list[Case]()
+    for observation, action in zip(observations, actions, strict=True):
+        network = AtState(loaded.critics.networks[0], observation)
+        problem = Problem(network, Unit(), action.shape, 1, _near(action, box), like=action)
+        cases.append(Case(f"state {len(cases)}", problem))
+    return cases
 
 
 def _near(action: Tensor, box: float) -> Box:
