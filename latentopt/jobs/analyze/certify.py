@@ -10,7 +10,8 @@ from tqdm import tqdm
 
 from latentopt.analysis.certify import Certificate, Method, Status
 from latentopt.analysis.certify import certify as certified
-from latentopt.errors import positive
+from latentopt.classification import Misclassify
+from latentopt.errors import nonnegative, positive
 from latentopt.jobs.analyze.certify_cases import RANDOM, Case, classifier_cases, critic_cases, random_cases
 from latentopt.jobs.analyze.folder import Folder
 from latentopt.jobs.tracking import Mode
@@ -54,7 +55,7 @@ def certify(
         seeds: of the random networks, such as "0-3,7".
         data: of a classifier: a data set's name, or an .npz file with images and labels.
         eps: of a classifier: how far each pixel may change.
-        env: of an agent: the environment that it was trained for.
+        env: of an agent: the environment whose states it meets; default states from a normal distribution.
         box: of an agent: how far an action may move, in units of half the range.
         limit: images of a classifier, or states of an agent.
         optimizers: names, between commas; each starts 32 times.
@@ -69,6 +70,8 @@ def certify(
     folder = Folder("analyze-certify", locals())
     for name, value in (("limit", limit), ("evaluations", evaluations)):
         positive(name, value, integer=True)
+    positive("seconds", seconds)
+    nonnegative("tolerance", tolerance)
     methods = [name.strip() for name in optimizers.split(",") if name.strip()]
     for name in methods:
         named(name)
@@ -103,18 +106,25 @@ def _row(case: Case, found: Certificate, results: Mapping[str, Result]) -> Row:
     gaps = {f"gap_{name}": max(found.bound - value, 0.0) / size for name, value in values.items()}
     told = {"value": found.value, "bound": found.bound, "gap": found.gap / size, "status": found.status.name}
     cost = {"method": found.method, "boxes": found.boxes, "seconds": found.seconds}
+    told |= {"verdict": _verdict(found)} if isinstance(case.problem.objective, Misclassify) else {}
     return {"case": case.name, **told, **cost, **{f"value_{name}": value for name, value in values.items()}, **gaps}
 
 
+def _verdict(margin: Certificate) -> str:
+    """What the greatest margin of the other classes says of a classifier at an input."""
+    return "robust" if margin.bound <= 0 else "not robust" if margin.value > 0 else "unknown"
+
+
 def _tables(rows: Sequence[Row], methods: Sequence[str]) -> list[Table]:
-    columns = ["", "value", "bound", "gap %", "status", "method", "boxes", "CPU s"]
+    words = [name for name in ("status", "verdict", "method") if name in rows[0]]
+    columns = ["", "value", "bound", "gap %", *words, "boxes", "CPU s"]
     lines = [
         [
             row["case"],
             f"{row['value']:.4f}",
             f"{row['bound']:.4f}",
             f"{100 * row['gap']:.3f}",
-            *(row["status"], row["method"]),
+            *(row[name] for name in words),
             f"{row['boxes']:,}",
             f"{row['seconds']:.1f}",
         ]

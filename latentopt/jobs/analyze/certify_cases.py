@@ -105,7 +105,7 @@ def digits_classifier(seed: int) -> nn.Module:
 
 
 def critic_cases(agent: str, env: str | None, box: float, limit: int, seed: int) -> list[Case]:
-    """An agent's first critic around its own actions, for states that it meets.
+    """An agent's first critic around its own actions, for states that it meets; without ``env`` normal ones.
 
     Raises:
         InputError: no such file or environment.
@@ -113,11 +113,12 @@ def critic_cases(agent: str, env: str | None, box: float, limit: int, seed: int)
     from latentopt.rl.agents import environment, load_agent
     from latentopt.rl.rollouts import on_policy
 
-    if env is None:
-        raise InputError("env", "the environment of the agent", "None")
     positive("box", box)
     loaded = load_agent(Path(agent))
-    observations = on_policy(loaded, environment(env), limit, seed)
+    if env is None:
+        observations = torch.randn(limit, loaded.sizes[0], generator=torch.Generator().manual_seed(seed))
+    else:
+        observations = on_policy(loaded, environment(env), limit, seed)
     with torch.no_grad():
         actions = loaded.actor(observations)
     cases = list[Case]()
