@@ -39,18 +39,22 @@ def joined(parts: list[Boxes]) -> Boxes:
     return Boxes(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
+MEMORY = 1 << 28
+"""Bytes that open boxes may take, or about that: as much again where they are sorted."""
+
+
 class Pool:
-    """Open boxes; at most about ``most``, where memory is bounded by taking those that are nearest to closing first.
+    """Open boxes; where they are too many for memory, those that are nearest to closing go first.
 
     Args:
-        boxes: the first ones.
-        most: the number from which on the least bounds go first.
+        boxes: the first ones, one or none.
+        width: bytes of a box.
         share: of the pool, how much makes a round.
     """
 
-    def __init__(self, boxes: Boxes, most: int = 400_000, share: float = 0.5) -> None:
+    def __init__(self, boxes: Boxes, width: int, share: float = 0.5) -> None:
         self.kept, self.round, self.fresh = boxes, boxes.rows(slice(0)), list[Boxes]()
-        self.most, self.share = most, share
+        self.most, self.share = MEMORY // width, share
 
     def take(self, count: int) -> Boxes:
         """At most ``count`` boxes, removed from the pool; none if it is empty."""

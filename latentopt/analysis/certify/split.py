@@ -53,7 +53,8 @@ class _Search:
         self.relaxed, self.count = Relaxed(chain, torch.maximum(low.abs(), high.abs())), _batch(chain)
         self.deep = DEPTH + chain.inputs
         plane, depth = self.relaxed.upper(low[None], high[None]), torch.zeros(1, dtype=torch.long, device=low.device)
-        self.pool = Pool(_opened(plane, low[None], high[None], depth, self.floor))
+        width = 16 * chain.inputs + 2 * chain.units + 32
+        self.pool = Pool(_opened(plane, low[None], high[None], depth, self.floor), width)
 
     @property
     def floor(self) -> float:

@@ -142,19 +142,26 @@ def _priced(rows: Sequence[Row], methods: Sequence[str]) -> Table:
     for name in methods:
         values, gaps = [row[f"value_{name}"] for row in rows], [100 * row[f"gap_{name}"] for row in rows]
         best = sum(value >= row["value"] - 1e-4 * abs(row["value"]) for value, row in zip(values, rows, strict=True))
-        shares = [f"{sum(gaps) / len(gaps):.3f}", f"{max(gaps):.3f}"]
+        below = [
+            100 * (row["value"] - value) / (abs(row["value"]) or 1) for value, row in zip(values, rows, strict=True)
+        ]
+        shares = [f"{sum(part) / len(rows):.3f}" for part in (below, gaps)] + [f"{max(gaps):.3f}"]
         lines.append([name, f"{sum(values) / len(values):.4f}", *shares, f"{best} of {len(rows)}"])
     note = "At equal evaluations. `best`: how often it ends within .01 % of the best value known."
-    return Table("Optimisers", note, ["", "mean value", "mean gap <= %", "worst gap <= %", "best"], lines)
+    return Table(
+        "Optimisers", note, ["", "mean value", "below best known %", "mean gap <= %", "worst gap <= %", "best"], lines
+    )
 
 
 def _draw(rows: Sequence[Row], methods: Sequence[str], figure: Figure) -> None:
-    """Every optimiser's gap to the bound, and what is left between the best value and the bound."""
+    """Every optimiser's gap to the bound, side by side, and what is left between the best value and the bound."""
     axes = figure.subplots()
     at = range(len(rows))
-    for name in methods:
-        axes.plot(at, [100 * row[f"gap_{name}"] for row in rows], "o", alpha=0.7, label=name)
-    axes.plot(at, [100 * row["gap"] for row in rows], "k_", markersize=14, label="best value known")
+    for number, name in enumerate(methods):
+        aside = 0.6 * ((number + 0.5) / len(methods) - 0.5)
+        axes.plot([x + aside for x in at], [100 * row[f"gap_{name}"] for row in rows], "o", label=name)
+    gaps = [100 * row["gap"] for row in rows]
+    axes.hlines(gaps, [x - 0.4 for x in at], [x + 0.4 for x in at], "black", linewidth=1, label="best value known")
     axes.set_yscale("symlog", linthresh=0.1)
     axes.set_xticks(list(at), [row["case"] for row in rows], rotation=90 if len(rows) > 6 else 0)
     axes.set_ylabel("gap to the bound, %")
