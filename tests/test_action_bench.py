@@ -13,11 +13,11 @@ from nets import randn, refuses
 from safetensors.torch import save_file
 
 from latentopt.bench.action_agents import AGENTS, States, states
-from latentopt.bench.action_exact import at, certified
+from latentopt.bench.action_exact import certified
 from latentopt.bench.action_methods import CONTROL, METHODS
 from latentopt.bench.actions import actions
-from latentopt.bench.exact_actions import forward
 from latentopt.cli import main
+from latentopt.rl.at_state import AtState
 from latentopt.rl.refine import refine_action
 
 pytest.importorskip("gymnasium")
@@ -86,12 +86,12 @@ def test_no_method_beats_the_exact_maximum(pendulum):
     assert (found.gain >= torch.tensor(exact.gains) - 0.01).all()
 
 
-def test_the_layers_at_an_observation_are_the_critic(pendulum):
+def test_a_critic_at_an_observation_is_the_critic(pendulum):
     states = met(pendulum)
     actions = 2 * torch.rand(5, 1) - 1
-    values = forward(at(states, states.observations[2].double()), actions.double())
-    theirs = states.agent.critics(states.observations[[2] * 5], actions)[0][:, 0]
-    torch.testing.assert_close(values.float(), theirs, rtol=1e-4, atol=1e-4)
+    values = AtState(states.agent.critics.networks[0], states.observations[2])(actions)
+    theirs = states.agent.critics(states.observations[[2] * 5], actions)[0]
+    torch.testing.assert_close(values, theirs)
 
 
 def test_what_is_not_there_is_said(pendulum, tmp_path):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
-from torch import Tensor, nn
+import torch
 
+from latentopt.analysis.certify import certify as certify_maximum
 from latentopt.bench.action_agents import States
-from latentopt.bench.exact_actions import Affine, forward, maximum
 from latentopt.bench.timing import timed
+from latentopt.objectives import Unit
+from latentopt.problem import Problem
+from latentopt.rl.at_state import AtState
+from latentopt.sets import Box
 
 
 class Exact(NamedTuple):
@@ -23,27 +28,23 @@ class Exact(NamedTuple):
 
 
 def certified(met: States, box: float, count: int, seconds: float, tolerance: float = 1e-3) -> Exact:
-    """The gains of the first ``count`` states; each in so many CPU seconds."""
+    """The gains of the first ``count`` states; each in so many CPU seconds, or until the gap is below ``tolerance``."""
     gains, bounds, closed = list[float](), list[float](), 0
+    critic = copy.deepcopy(met.agent.critics.networks[0]).double()
 
     def run() -> None:
         nonlocal closed
         for observation, action in zip(met.observations[:count].double(), met.actions[:count].double(), strict=True):
-            layers = at(met, observation)
-            before = float(forward(layers, action[None]))
-            low, high = (action - box).clamp_min(-1), (action + box).clamp_max(1)
-            found = maximum(layers, low, high, seconds, tolerance)
+            q = AtState(critic, observation)
+            with torch.no_grad():
+                before = float(q(action[None]))
+            around = Box((action - box).clamp_min(-1)[None], (action + box).clamp_max(1)[None])
+            problem = Problem(q, Unit(), action.shape, 1, around, like=action)
+            relative = tolerance / max(abs(before), tolerance) / 2
+            found = certify_maximum(problem, seconds=seconds, tolerance=relative, method="split")
             gains.append(max(found.value - before, 0.0))
             bounds.append(max(found.bound - before, 0.0))
             closed += found.gap <= tolerance
 
     taken = timed(run)
     return Exact(met.name, box, gains, bounds, closed, taken.cpu)
-
-
-def at(met: States, observation: Tensor) -> list[Affine]:
-    """The first critic's layers (float64) at an observation (S,), functions of the action alone."""
-    linear = [layer for layer in met.agent.critics.networks[0].modules() if isinstance(layer, nn.Linear)]
-    layers = [(layer.weight.detach().double(), layer.bias.detach().double()) for layer in linear]
-    (weight, bias), size = layers[0], len(observation)
-    return [(weight[:, size:], weight[:, :size] @ observation + bias), *layers[1:]]

@@ -1,0 +1,45 @@
+"""What `certify` says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from torch import Tensor
+
+
+class Status(Enum):
+    """Why a search ended, in words."""
+
+    OPTIMAL = "the gap is within the tolerance"
+    TIME = "out of time: the gap is wider than the tolerance"
+    ABOVE = "a point above the goal is found"
+    BELOW = "no point is above the goal"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """The maximum over the inputs allowed lies between ``value`` and ``bound``."""
+
+    value: float  # of the best point found
+    bound: float  # no point has more
+    x: Tensor  # (*shape) the best point
+    status: Status
+    method: str  # split or milp
+    boxes: int  # boxes bounded, or nodes of the program
+    seconds: float  # of CPU
+
+    @property
+    def gap(self) -> float:
+        """``bound - value``."""
+        return self.bound - self.value
+
+    @property
+    def relative_gap(self) -> float:
+        """The gap as a share of the value's size; infinite where the value is 0 and the gap is not."""
+        if self.gap == 0:
+            return 0.0
+        return self.gap / abs(self.value) if self.value else float("inf")

@@ -1,0 +1,244 @@
+"""Upper bounds of a chain over many boxes at once: every ReLU between two lines, the lower ones' slopes optimised.
+
+CROWN (arXiv 1811.00866): of ``z`` in [l, u] across zero, ``alpha z <= relu(z) <= u (z - l) / (u - l)``, for any alpha
+in [0, 1]; alpha-CROWN (arXiv 2011.13824) descends on the alphas. Everything is float64, and bounds are raised by more
+than what rounding can take.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from latentopt.analysis.certify.chain import Affine, Chain
+
+TABLE = 1 << 23
+"""Most numbers in the tables of the second layer's lines."""
+
+
+class Lines(NamedTuple):
+    """The lines of a hidden layer's ReLUs over K boxes."""
+
+    up: Tensor  # (K, n) slope of the upper line, u / (u - l); 1 or 0 where the sign of z is known
+    lift: Tensor  # (K, n) its value at zero
+    width: Tensor  # (K, n) u - l, where z takes both signs
+    on: Tensor  # (K, n) 1 where z >= 0: the least alpha that is of use
+    live: Tensor  # (K, n) 1 where z may be > 0: the greatest
+
+
+class Plane(NamedTuple):
+    """An affine function above the chain over each box."""
+
+    bound: Tensor  # (K,) its maximum over the box
+    slope: Tensor  # (K, n)
+    x: Tensor  # (K, n) the corner where it is
+    alphas: list[Tensor]  # (K, units) of each hidden layer, float32
+    worth: Tensor  # (K, n) how much of the bound's slack goes with each side of the box; float32
+    opened: Tensor  # (K,) units whose bounds matter and have both signs
+
+
+class _Net(NamedTuple):
+    """The chain's layers in one precision."""
+
+    hidden: list[Affine]
+    back: list[Tensor]  # (in, out) of each, transposed
+    row: Tensor  # (n,) of the output
+    offset: Tensor  # (1,)
+
+    def to(self, dtype: torch.dtype) -> _Net:
+        hidden = [Affine(weight.to(dtype), bias.to(dtype)) for weight, bias in self.hidden]
+        return _Net(hidden, [part.to(dtype) for part in self.back], self.row.to(dtype), self.offset.to(dtype))
+
+
+class Relaxed:
+    """Bounds of a chain with one output.
+
+    The descent on the alphas runs in float32, for any alphas will do; the bounds in float64.
+
+    Args:
+        chain: float64; at least one hidden layer.
+        reach: greatest absolute value of each input (n,), for rounding.
+        steps: of descent on the alphas at each bound.
+        rate: first step, in the norm of all alphas; the last one goes to zero.
+        every: bound every unit, the last layer's that only lower the output too, of which none is needed.
+    """
+
+    def __init__(self, chain: Chain, reach: Tensor, steps: int = 2, rate: float = 1.5, every: bool = False) -> None:
+        *hidden, (row, offset) = chain.layers
+        count = row.shape[1] if every else max(int((row > 0).sum()), 1)
+        order = torch.arange(count, device=row.device) if every else (row[0] < 0).long().argsort(stable=True)
+        hidden[-1] = Affine(hidden[-1].weight[order].contiguous(), hidden[-1].bias[order])
+        self.raising, self.steps, self.rate = count, steps, rate  # units that raise the output come first
+        self.net = _Net(hidden, [layer.weight.T.contiguous() for layer in hidden], row[0, order], offset)
+        self.rough = self.net.to(torch.float32)
+        self.size = [weight.abs() for weight, _ in hidden]
+        self.rough_size = [size.float() for size in self.size]
+        self.rounding = _rounding(chain, reach)
+        self.table = _Table(hidden, self._bounded(1)) if len(hidden) > 1 and _fits(hidden) else None
+
+    @property
+    def sizes(self) -> list[int]:
+        """Units of each hidden layer."""
+        return [len(layer.bias) for layer in self.net.hidden]
+
+    def upper(self, low: Tensor, high: Tensor, alphas: list[Tensor] | None = None) -> Plane:
+        """Planes above the chain over the boxes ``low``, ``high`` (K, n); the descent begins at ``alphas``."""
+        middle, reach = (low + high) / 2, (high - low) / 2
+        lines, guess, _ = self._lines(middle, reach)
+        rough = [Lines(*(part.float() for part in line)) for line in lines]
+        alphas = self._descended(middle.float(), reach.float(), rough, alphas or guess)
+        bound, slope, signs = _plane(self.net, middle, reach, lines, [alpha.to(low.dtype) for alpha in alphas])
+        x = torch.addcmul(middle, slope.sign(), reach)
+        opened = torch.cat([(line.live - line.on)[:, : self._bounded(at)] for at, line in enumerate(rough)], 1).sum(1)
+        worth = self._worth(rough, [sign.float() for sign in signs], slope.float())
+        return Plane(bound + self.rounding[-1], slope, x, alphas, worth, opened)
+
+    def intervals(self, low: Tensor, high: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Least and greatest pre-activations (K, n) of the units of each hidden layer over boxes (K, n)."""
+        return self._lines((low + high) / 2, (high - low) / 2)[2]
+
+    def _bounded(self, layer: int) -> int:
+        """How many units of a hidden layer, the first ones, need bounds."""
+        return self.raising if layer == len(self.net.hidden) - 1 else len(self.net.hidden[layer].bias)
+
+    def _lines(self, middle: Tensor, reach: Tensor) -> tuple[list[Lines], list[Tensor], list[tuple[Tensor, Tensor]]]:
+        """The lines of every hidden layer, first alphas, and the intervals of the pre-activations."""
+        z = torch.addmm(self.net.hidden[0].bias, middle, self.net.back[0])
+        room = reach @ self.size[0].T + self.rounding[0]
+        spans = [(z - room, z + room)]
+        lines, alphas = [_between(*spans[0])], [(z > 0).float()]
+        for at in range(1, len(self.net.hidden)):
+            count = self._bounded(at)
+            low, high = self._interval(at, count, middle, reach, lines, alphas, z)
+            spans.append((low - self.rounding[at], high + self.rounding[at]))
+            line = _between(*spans[-1])
+            rest = len(self.net.hidden[at].bias) - count
+            lines.append(_padded(line, rest) if rest else line)
+            z = torch.addmm(self.net.hidden[at].bias, z.relu(), self.net.back[at])
+            alphas.append((z > 0).float())
+        return lines, alphas, spans
+
+    def _interval(self, at: int, count: int, middle, reach, lines, alphas, z) -> tuple[Tensor, Tensor]:
+        """Least and greatest pre-activations (K, count) of a layer behind the first."""
+        if at == 1 and self.table is not None:
+            return self.table.interval(z, reach, lines[0], alphas[0])
+        weight, bias = self.net.hidden[at].weight[:count], self.net.hidden[at].bias[:count]
+        return (
+            -self._greatest(at, -weight, -bias, middle, reach, lines, alphas),
+            self._greatest(at, weight, bias, middle, reach, lines, alphas),
+        )
+
+    def _greatest(self, at: int, rows: Tensor, bias: Tensor, middle, reach, lines, alphas) -> Tensor:
+        """Upper bounds (K, m) of ``rows @ h + bias``, h the outputs of the hidden layer in front of layer ``at``."""
+        v, offset = rows.expand(len(middle), -1, -1), bias.expand(len(middle), -1)
+        for (weight, bias), line, alpha in zip(self.net.hidden[at - 1 :: -1], lines[::-1], alphas[::-1], strict=True):
+            raised = v.clamp_min(0)
+            offset = offset + (raised @ line.lift[:, :, None])[..., 0]
+            v = raised * line.up[:, None] + v.clamp_max(0) * alpha[:, None]
+            offset, v = offset + v @ bias, v @ weight
+        return offset + (v @ middle[:, :, None])[..., 0] + (v.abs() @ reach[:, :, None])[..., 0]
+
+    def _descended(self, middle: Tensor, reach: Tensor, lines: list[Lines], alphas: list[Tensor]) -> list[Tensor]:
+        """The alphas after the steps, each against the gradient: the relaxed network's pass at the plane's corner."""
+        alphas = [_fit(alpha, line) for alpha, line in zip(alphas, lines, strict=True)]
+        for step in range(self.steps):
+            _, slope, signs = _plane(self.rough, middle, reach, lines, alphas)
+            grads, h = [], torch.addcmul(middle, slope.sign(), reach)
+            for (_, bias), back, line, alpha, v in zip(*self.rough[:2], lines, alphas, signs, strict=True):
+                z = torch.addmm(bias, h, back)
+                grads.append(v.clamp_max(0).mul_(z))
+                raised = (v > 0).to(z.dtype)
+                h = torch.lerp(alpha, line.up, raised).mul_(z).addcmul_(raised, line.lift)
+            size = torch.cat(grads, 1).square().sum(1, keepdim=True).clamp_min(1e-24).rsqrt()
+            pace = size * (self.rate * (step / (self.steps + 1) - 1))
+            alphas = [_fit(a.addcmul(g, pace), line) for a, g, line in zip(alphas, grads, lines, strict=True)]
+        return alphas
+
+    def _worth(self, lines, signs, slope: Tensor) -> Tensor:
+        """The slack that each input's width brings into the lines, layer by layer, and the plane's own slope."""
+        spread = 0.0
+        for size, line, v in zip(self.rough_size[::-1], lines[::-1], signs[::-1], strict=True):
+            slack = (v * line.lift).abs_().div_(line.width)
+            spread = torch.add(slack, line.up * spread, alpha=0.5) @ size
+        return spread + slope.abs()
+
+
+class _Table:
+    """Lines of the second layer's pre-activations by three products of matrices.
+
+    The slope of unit i in input d is ``sum_j D_j W2_ij W1_jd``, D_j the slope of unit j's line: the tables hold all the
+    ``W2_ij W1_jd``, of the upper lines where W2_ij is positive, and of the lower ones. The slopes are float32, and what
+    rounding takes from them is added: n times the precision of the sum of the terms' sizes, with room to spare.
+    """
+
+    def __init__(self, hidden: list[Affine], count: int) -> None:
+        (first, _), (second, self.bias) = hidden[0], Affine(hidden[1].weight[:count], hidden[1].bias[:count])
+        plus, minus = second.clamp_min(0).T, second.clamp_max(0).T
+        self.middle = torch.cat([torch.cat([plus, minus], 1), torch.cat([minus, plus], 1)])  # (2 n1, 2 count)
+        parts = (plus + minus, plus, minus)
+        tables = ((first[:, :, None] * part[:, None]).flatten(1).float() for part in parts)
+        self.both, self.rising, self.falling = tables  # (n1, inputs * count)
+        terms = 4 * (first.shape[0] + first.shape[1] + 8)
+        self.rounding = terms * torch.finfo(torch.float32).eps * first.abs().T @ second.abs().T  # (inputs, count)
+
+    def interval(self, z: Tensor, reach: Tensor, line: Lines, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        """Least and greatest pre-activations (K, count); z (K, n1) the first layer's in the middle of the boxes."""
+        above, below, slant = torch.addcmul(line.lift, line.up, z), alpha * z, (line.up - alpha).float()
+        high, low = (torch.cat([above, below], 1) @ self.middle).chunk(2, 1)
+        common, rounding, rough = alpha @ self.both, reach @ self.rounding, reach.float()
+        rise = _room(torch.addmm(common, slant, self.rising), rough) + rounding
+        fall = _room(common.addmm_(slant, self.falling), rough) + rounding
+        return low + self.bias - fall, high + self.bias + rise
+
+
+def _room(slopes: Tensor, reach: Tensor) -> Tensor:
+    """How far affine functions of slopes (K, inputs * count) go up from the middle of boxes: (K, count)."""
+    return slopes.abs_().view(*reach.shape, -1).mul_(reach[:, :, None]).sum(1)
+
+
+def _plane(
+    net: _Net, middle: Tensor, reach: Tensor, lines: list[Lines], alphas: list[Tensor]
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """The bound (K,), its slope (K, n), and what multiplies each layer's ReLUs."""
+    v, bound, signs = net.row.expand(len(middle), -1), net.offset, []
+    for (weight, bias), line, alpha in zip(net.hidden[::-1], lines[::-1], alphas[::-1], strict=True):
+        signs.insert(0, v)
+        raised = v.clamp_min(0)
+        bound = bound + (raised * line.lift).sum(1)
+        v = (raised * line.up).addcmul_(v.clamp_max(0), alpha)
+        bound, v = torch.addmv(bound, v, bias), v @ weight
+    return bound + (v * middle).sum(1) + (v.abs() * reach).sum(1), v, signs
+
+
+def _between(low: Tensor, high: Tensor) -> Lines:
+    """The lines of ReLUs whose pre-activations lie in [low, high]."""
+    up, down = high.clamp_min(0), low.clamp_max(0)
+    width = (up - down).clamp_min_(torch.finfo(low.dtype).tiny)
+    slope = up / width
+    return Lines(slope, down.neg_().mul_(slope), width, (low >= 0).to(low.dtype), (high > 0).to(low.dtype))
+
+
+def _padded(line: Lines, rest: int) -> Lines:
+    """The lines with those of units that only lower the output, of which any alpha in [0, 1] will do."""
+    ends = zip(line, (0.0, 0.0, 1.0, 0.0, 1.0), strict=True)
+    return Lines(*(torch.cat([part, part.new_full((len(part), rest), end)], 1) for part, end in ends))
+
+
+def _fit(alpha: Tensor, line: Lines) -> Tensor:
+    return torch.minimum(torch.maximum(alpha, line.on), line.live)
+
+
+def _fits(hidden: list[Affine]) -> bool:
+    (first, _), (second, _) = hidden[:2]
+    return first.shape[1] * second.numel() * 3 <= TABLE
+
+
+def _rounding(chain: Chain, reach: Tensor) -> list[float]:
+    """More than rounding can change a layer's bounds: n eps times the size of all that is added up."""
+    size, rounding = reach, []
+    for weight, bias in chain.layers:
+        size = weight.abs() @ size + bias.abs()
+        rounding.append(16 * chain.units * torch.finfo(size.dtype).eps * float(size.max()))
+    return rounding

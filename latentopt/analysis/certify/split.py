@@ -1,0 +1,129 @@
+"""Branch and bound that splits the inputs: many boxes at a time, the greatest bounds first.
+
+Boxes that were split often and have few open units left go to HiGHS, which splits on units: along the edge of a
+plateau, where the maximum is not one point, halving inputs would never end.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from latentopt.analysis.certify.boxes import Boxes, Pool
+from latentopt.analysis.certify.chain import Chain
+from latentopt.analysis.certify.milp import milp_search
+from latentopt.analysis.certify.relaxed import Plane, Relaxed
+from latentopt.analysis.certify.terms import Found, Seen, Terms
+
+WORK = 1 << 22
+"""Numbers in the largest tensor of a batch of boxes."""
+DEPTH, UNITS = 4, 12
+"""HiGHS gets boxes that were split so often, and once more for each input, and have no more units open."""
+
+
+@torch.no_grad()
+def split_search(chain: Chain, low: Tensor, high: Tensor, best: Found, terms: Terms, seen: Seen | None = None) -> Found:
+    """The maximum of a chain with one output over a box.
+
+    Args:
+        chain: float64.
+        low: (n,) finite.
+        high: (n,)
+        best: the value and its point (n,) to begin with; the value may be greater than the chain's there.
+        terms: when it is done; time is looked at after each batch of boxes.
+        seen: told how it goes, after each round.
+    """
+    _keep_memory()
+    search = _Search(chain, low, high, best, terms)
+    while len(search.pool) and not terms.done(search.best.value):
+        begins = len(search.pool.round) == 0
+        search.advance()
+        if begins and seen:
+            seen(search.best.value, search.bound, search.best.boxes)
+    return search.best._replace(bound=search.bound)
+
+
+class _Search:
+    """Boxes that are open, and the best point."""
+
+    def __init__(self, chain: Chain, low: Tensor, high: Tensor, best: Found, terms: Terms) -> None:
+        self.chain, self.terms, self.best, self.closed = chain, terms, best._replace(boxes=1), -torch.inf
+        self.relaxed, self.count = Relaxed(chain, torch.maximum(low.abs(), high.abs())), _batch(chain)
+        self.deep = DEPTH + chain.inputs
+        plane, depth = self.relaxed.upper(low[None], high[None]), torch.zeros(1, dtype=torch.long, device=low.device)
+        width = 16 * chain.inputs + 2 * chain.units + 32
+        self.pool = Pool(_opened(plane, low[None], high[None], depth, self.floor), width)
+
+    @property
+    def floor(self) -> float:
+        """Boxes are closed below it: not below what rounding lets a bound reach."""
+        floor = self.terms.floor(self.best.value)
+        return floor if self.terms.goal is not None else max(floor, self.best.value + 4 * self.relaxed.rounding[-1])
+
+    @property
+    def bound(self) -> float:
+        return max(self.pool.bound(), self.floor, self.closed)
+
+    def advance(self) -> None:
+        """Halve a batch of boxes."""
+        boxes = self.pool.take(self.count)
+        plane, low, high = self._halved(boxes)
+        self.best = self.best._replace(boxes=self.best.boxes + len(low))
+        values = self.chain(plane.x)[:, 0]
+        if float(values.max()) > self.best.value:
+            self._better(float(values.max()), plane.x[values.argmax()])
+        opened = _opened(plane, low, high, (boxes.depth + 1).repeat(2), self.floor)
+        leaves = (opened.depth >= self.deep) & (opened.units <= UNITS)
+        self.pool.put(opened.rows(~leaves))
+        for leaf in leaves.nonzero()[:, 0]:
+            self._solve(opened.rows(leaf[None]))
+
+    def _halved(self, boxes: Boxes) -> tuple[Plane, Tensor, Tensor]:
+        """The planes over the halves of boxes, and the halves."""
+        low, high = boxes.halves()
+        alphas = [part.float().repeat(2, 1) for part in boxes.alphas.split(self.relaxed.sizes, 1)]
+        plane = self.relaxed.upper(low, high, alphas)
+        return plane._replace(bound=torch.minimum(plane.bound, boxes.bound.repeat(2))), low, high
+
+    def _better(self, value: float, x: Tensor) -> None:
+        self.best = self.best._replace(value=value, x=x)
+        self.pool.prune(self.floor)
+
+    def _solve(self, leaf: Boxes) -> None:
+        """Close a box by HiGHS, if there is time."""
+        if self.terms.done(self.best.value):
+            return self.pool.put(leaf)
+        found = milp_search(self.chain, leaf.low[0], leaf.high[0], self.best, self.terms)
+        if found.value > self.best.value:
+            self._better(found.value, found.x)
+        self.closed = max(self.closed, min(found.bound, float(leaf.bound)))
+        return None
+
+
+def _opened(plane: Plane, low: Tensor, high: Tensor, depth: Tensor, floor: float) -> Boxes:
+    """The boxes whose bound is above the floor, cut to where their planes are."""
+    rows = (plane.bound > floor).nonzero()[:, 0]
+    bound, slope, low, high = plane.bound[rows], plane.slope[rows], low[rows], high[rows]
+    room = (bound - floor)[:, None] / slope.abs().clamp_min(torch.finfo(low.dtype).tiny)
+    cut_low = torch.where(slope > 0, torch.maximum(low, high - room), low)
+    cut_high = torch.where(slope < 0, torch.minimum(high, low + room), high)
+    side = (plane.worth[rows] * (cut_high - cut_low)).argmax(1)
+    alphas = torch.cat([alpha[rows] for alpha in plane.alphas], 1).half()
+    return Boxes(cut_low, cut_high, bound, side, depth[rows], plane.opened[rows], alphas)
+
+
+def _batch(chain: Chain) -> int:
+    """Boxes to split at a time."""
+    sizes = [chain.inputs, *(len(layer.bias) for layer in chain.layers[:-1])]
+    largest = max(a * b for a, b in pairwise(sizes)) if len(sizes) > 2 else max(sizes)
+    return max(16, min(256, WORK // largest))
+
+
+def _keep_memory() -> None:
+    """Let the C library keep freed tensors of this size, instead of asking the system for zeroed pages each time.
+
+    glibc raises its threshold when a large block that it had mapped is freed. Without it half the time goes there.
+    """
+    torch.empty(31 << 17, dtype=torch.float64)
