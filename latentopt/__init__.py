@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from latentopt import callbacks, gates, metrics, objectives, operators, priors
+from latentopt.analysis.certify import certify, certify_robustness
 from latentopt.analysis.dynamics import (
     amplification,
     compare_dynamics,
@@ -113,6 +114,8 @@ __all__ = [
     "attack_policy",
     "callbacks",
     "carlini_wagner",
+    "certify",
+    "certify_robustness",
     "check_attack",
     "compare_dynamics",
     "diagnose",

@@ -15,7 +15,7 @@ from nets import conv, linear, mlp, near, rand, refill, refuses
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
-from latentopt.analysis.certify import Status, certify, robustness
+from latentopt.analysis.certify import Status, certify, certify_robustness
 from latentopt.analysis.certify.chain import Chain
 from latentopt.analysis.certify.read import read_chain
 from latentopt.analysis.certify.relaxed import Relaxed
@@ -215,7 +215,7 @@ def test_the_margin_is_the_greatest_of_the_classes_and_its_sign_is_a_verdict():
 def test_robustness_is_told_of_each_image():
     network, x = mlp(2, 6, 3, seed=4), rand(6, 2, seed=1)
     y = network(x).argmax(1)
-    for found, start in zip(robustness(network, x, y, 0.05), x, strict=True):
+    for found, start in zip(certify_robustness(network, x, y, 0.05), x, strict=True):
         assert found.status in (Status.ABOVE, Status.BELOW)
         label = int(network(start[None]).argmax())
         around_it = start + 0.05 * (2 * rand(2000, 2) - 1)
@@ -255,7 +255,7 @@ def test_the_optimum_of_net_a_seed_0_is_certified():
 
 
 def test_the_example_of_the_page_runs(capsys):
-    text = (Path(__file__).parents[1] / "docs" / "certify.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[1] / "docs/analysis/certify.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     exec(example, {})
     first, *verdicts = capsys.readouterr().out.splitlines()

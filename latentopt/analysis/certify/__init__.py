@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from latentopt.analysis.certify.answer import Method, certify
 from latentopt.analysis.certify.certificate import Certificate, Status
-from latentopt.analysis.certify.robust import robustness
+from latentopt.analysis.certify.robust import certify_robustness
 
-__all__ = ["Certificate", "Method", "Status", "certify", "robustness"]
+__all__ = ["Certificate", "Method", "Status", "certify", "certify_robustness"]

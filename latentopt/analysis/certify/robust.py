@@ -15,7 +15,7 @@ from latentopt.sets import around
 from latentopt.tasks.attack import attack
 
 
-def robustness(
+def certify_robustness(
     model: Callable[[Tensor], Tensor],
     x: Tensor,
     y: Tensor,
