@@ -85,7 +85,7 @@ def test_seconds_end_a_solve_between_two_steps():
 @every_method
 def test_schedules_follow_the_steps_whatever_ends_the_solve(method):
     whole = solve(posed(), method, steps=12)
-    part = solve(posed(), method, steps=12, evaluations=14)
+    part = solve(posed(), method, steps=12, evaluations=10)
     count = len(part.history["loss"])
     assert 1 <= count < 12
     for name, values in part.history.items():

@@ -14,6 +14,7 @@ from latentopt.gates import Activation, OnGates, require_gates
 class CappedReLU(nn.Module):
     """``max(0, min(z, beta))``, for ``beta`` > 0.
 
+    >>> import torch
     >>> CappedReLU(2.0)(torch.tensor([-1.0, 1.0, 3.0]))
     tensor([0., 1., 2.])
     """
@@ -40,6 +41,7 @@ class Capped(nn.Module):
     Raises:
         InputError: the cap is not positive; or, when it is called, there is no such site or it is no ReLU.
 
+    >>> import torch
     >>> Capped(nn.Sequential(nn.Linear(1, 1), nn.ReLU()), beta=0.5)(torch.full((1, 1), 1e3)).max().item() <= 0.5
     True
     """
