@@ -9,6 +9,7 @@ from typing import Any, cast
 from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
 from torch import Tensor, nn
@@ -120,6 +121,7 @@ def train_policy(
     callbacks: list[BaseCallback] = [Watch(seen, stop)]
     if checkpoints is not None:
         callbacks.append(CheckpointCallback(10 * rollout, str(checkpoints)))
+    agent.set_logger(Logger(None, []))  # its own one would leave a folder behind
     agent.learn(steps, callbacks)
     env.close()
     return exported(agent, channels, hidden)

@@ -20,6 +20,7 @@ from latentopt.rl.refinement import Refinement
 
 try:
     from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.logger import Logger
     from stable_baselines3.common.monitor import Monitor
     from stable_baselines3.common.noise import NormalActionNoise
 except ModuleNotFoundError as error:
@@ -108,6 +109,7 @@ def train_agent(
     """
     model = training.model(seed)
     curve = Curve(training, tell)
+    model.set_logger(Logger(None, []))  # its own one would leave a folder behind
     model.learn(training.steps, callback=curve, log_interval=None)  # pyright: ignore[reportArgumentType]
     return model, curve.points
 
