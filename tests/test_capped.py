@@ -98,6 +98,18 @@ def test_what_cannot_be_capped_is_refused():
         Capped(Called().double(), 1.0, layers=[5])(randn(2, 3))
     with refuses("network", "smooth"):
         Capped(nn.Sequential(nn.Linear(3, 4), nn.Tanh()), 1.0)(torch.zeros(1, 3))
-    in_place = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(inplace=True)).double()
-    with refuses("layers", "in-place"):
-        dual(Capped(in_place, 1.0), randn(2, 3), lambda index, z: z.relu(), layers=[1])
+    with refuses("module", "ReLUs"):
+        Capped(nn.Sequential(nn.Linear(3, 4), nn.LeakyReLU()), 1.0)(torch.zeros(1, 3))
+
+
+def test_relus_in_place_are_capped_in_place_whatever_begins_behind_them():
+    net = nn.Sequential(nn.Linear(3, 6), nn.ReLU(inplace=True), nn.Linear(6, 6), nn.ReLU(inplace=True), nn.Linear(6, 2))
+    capped, x = Capped(net.double(), 0.1), 3 * randn(4, 3)
+    plain = nn.Sequential(net[0], CappedReLU(0.1), net[2], CappedReLU(0.1), net[4])
+    near(capped(x), plain(x), 0)
+    late = dual(capped, x, lambda index, z: z.relu(), layers=[1])
+    near(late.real, plain(x), 1e-12)
+    near(late.gated, plain(x), 1e-12)
+    h = net[0](x)
+    Capped(nn.ReLU(inplace=True), 0.1)(h)
+    near(h, net[0](x).clamp(0, 0.1), 0)

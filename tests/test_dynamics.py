@@ -4,14 +4,13 @@ from fractions import Fraction
 
 import pytest
 import torch
-from ascents import METHODS, Y, images, inputs, net
+from ascents import METHODS, Y, digits, images, inputs, net
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from labelled import Linear
 from nets import conv, near, rand, randn
 from torch import Tensor, nn
 
-import latentopt as lo
 from latentopt.analysis.dynamics import (
     amplification,
     compare_dynamics,
@@ -20,10 +19,7 @@ from latentopt.analysis.dynamics import (
     predict_perturbation,
     region,
 )
-from latentopt.errors import InputError
 from latentopt.gates import preactivations
-from latentopt.zoo import cards, datasets
-from latentopt.zoo.content import data_root
 
 
 def ce(z: Tensor, y: Tensor) -> Tensor:
@@ -226,18 +222,9 @@ def test_single_precision_works():
     near(pairs.values, input_hessian_eigs(network, images().float(), Y).values, 1e-4)
 
 
-@pytest.fixture(scope="module")
-def digits() -> tuple[lo.Classifier, Tensor, Tensor]:
-    try:
-        x, y = datasets.labelled("mnist", limit=60)
-    except InputError:
-        pytest.skip(f"no mnist in {data_root()}")
-    return cards.load_classifier("mnist-cnn").double(), x.double(), y
-
-
-def test_the_formulas_on_mnist_cnn(digits):
+def test_the_formulas_on_mnist_cnn():
     """What the page of the documentation says: errors where no gate flips, and with the gates held."""
-    network, x, y = digits
+    network, x, y = digits()
     x = x + 0.05 * rand(*x.shape)  # else the black background's gates flip together
     top, m = input_hessian_eigs(network, x, y, k=1).values[:, 0], 10
     found = compare_dynamics(network, x, y, 0.02 / (m * top), m)

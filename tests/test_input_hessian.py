@@ -4,19 +4,15 @@ import math
 
 import pytest
 import torch
-from ascents import Y, images, inputs, net
+from ascents import Y, digits, images, inputs, net
 from labelled import Linear
 from nets import conv, near, randn
 from torch import Tensor, nn
 
-import latentopt as lo
 from latentopt.analysis.dynamics import (
     hessian_vector,
     input_hessian_eigs,
 )
-from latentopt.errors import InputError
-from latentopt.zoo import cards, datasets
-from latentopt.zoo.content import data_root
 
 
 def hessians(network: nn.Module, x: Tensor, y: Tensor, loss) -> Tensor:
@@ -110,17 +106,8 @@ def test_of_two_classes_the_eigenvalue_is_p_times_1_minus_p(gap):
     near((found.vectors[0, 0] @ w).abs(), w.norm(), 1e-12)
 
 
-@pytest.fixture(scope="module")
-def digits() -> tuple[lo.Classifier, Tensor, Tensor]:
-    try:
-        x, y = datasets.labelled("mnist", limit=60)
-    except InputError:
-        pytest.skip(f"no mnist in {data_root()}")
-    return cards.load_classifier("mnist-cnn").double(), x.double(), y
-
-
-def test_hessian_vector_products_on_mnist_cnn(digits):
-    network, x, y = digits
+def test_hessian_vector_products_on_mnist_cnn():
+    network, x, y = digits()
     pairs, v = input_hessian_eigs(network, x, y), randn(*x.shape)
     V = pairs.vectors.flatten(2)
     exact = ((V @ v.flatten(1)[:, :, None])[:, :, 0] * pairs.values)[:, None] @ V

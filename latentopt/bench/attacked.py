@@ -23,11 +23,11 @@ from latentopt.rows import as_rows
 SLACK = 1e-6
 """By how much what an attack returns may lie outside its ball or the range of pixels, through rounding."""
 RANDOM: dict[str, Pretrained] = {
-    "vgg19": Pretrained(vgg19_cifar, None, "cifar10", (2 / 255,), *CIFAR),
-    "wide-resnet": Pretrained(wide_resnet, None, "imagenet", (1 / 255,), *IMAGENET, last=3),
+    "vgg19": Pretrained(vgg19_cifar, None, "cifar10", (2 / 255,), *CIFAR, trained=False),
+    "wide-resnet": Pretrained(wide_resnet, None, "imagenet", (1 / 255,), *IMAGENET, last=3, trained=False),
 }
 """Networks with random weights, to see that the code gets through them; labels are what they say themselves."""
-BARE = Pretrained(mnist_conv, None, "random", (0.1,))
+BARE = Pretrained(mnist_conv, None, "random", (0.1,), trained=False)
 """What a smoke test attacks where there are no data: random weights, random images."""
 NETWORKS = {**CLASSIFIERS, **RANDOM}
 BATCH = {"mnist": 250, "cifar10": 100, "imagenet": 10, "random": 250}
@@ -173,7 +173,7 @@ def cases_of(name: str, source: Pretrained, eps: tuple[float, ...] | None, image
     x, y = (part[images.start :] for part in _images(source, images.stop))
     if not len(x):
         raise InputError("images", f"some that {source.images} has", f"those from {images.start} on")
-    if source.weights is None:
+    if not source.trained:
         y = logits_of(model, x, BATCH[source.images]).argmax(1)
     layers = None
     if source.last:

@@ -124,7 +124,8 @@ class Pretrained:
         images: ``mnist``, ``cifar10`` or ``imagenet``.
         eps: radii.
         mean, std: of `Classifier`.
-        layers: sites of ADR-GD's gates, counted from the last; None: all.
+        last: sites of ADR-GD's gates, counted from the last; None: all.
+        trained: else its weights are random, and what it says itself stands for the labels.
     """
 
     build: Callable[[], nn.Module]
@@ -134,6 +135,7 @@ class Pretrained:
     mean: float | tuple[float, ...] = 0.0
     std: float | tuple[float, ...] = 1.0
     last: int | None = None
+    trained: bool = True
 
     def load(self) -> Classifier:
         """The classifier, frozen and in eval mode.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from latentopt.callbacks import Progress
-from latentopt.classification import Misclassify, margin
+from latentopt.classification import cross_entropy, margin
 from latentopt.errors import nonnegative, positive
 from latentopt.networks import frozen, range_of
 from latentopt.optimizers import Adam
@@ -153,13 +153,12 @@ class _Closest:
     def pays(self, forwards: Tensor, backwards: Tensor) -> None:
         """Count what a round cost; complete what the nearest inputs tell."""
         best, logits = self.best, self.best.logits
-        taken = Misclassify("ce", self.labels, self.labels if self.targeted else None)
         first = torch.where(best.success & (best.first_success < 0), best.backwards + backwards, best.first_success)
         self.best = replace(
             best,
             forwards=best.forwards + forwards,
             backwards=best.backwards + backwards,
             margin=_beyond(logits, self.labels, self.targeted),
-            loss=taken(logits) if self.targeted else -taken(logits),
+            loss=cross_entropy(logits, self.labels),
             first_success=first,
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -39,7 +40,8 @@ class Capped(nn.Module):
         layers: numbers of the sites that are capped (`latentopt.gates.sites`), all of them ReLUs; default every ReLU.
 
     Raises:
-        InputError: the cap is not positive; or, when it is called, there is no such site or it is no ReLU.
+        InputError: the cap is not positive; or, when it is called, there is no such site or it is no ReLU, or
+            there is no ReLU at all.
 
     >>> import torch
     >>> Capped(nn.Sequential(nn.Linear(1, 1), nn.ReLU()), beta=0.5)(torch.full((1, 1), 1e3)).max().item() <= 0.5
@@ -54,29 +56,41 @@ class Capped(nn.Module):
         self.layers = None if layers is None else tuple(layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        def rule(site: int, h: Tensor, activation: Activation, real: Callable[[Tensor], Tensor]) -> Tensor:
-            if activation.kind == "relu":
-                return F.hardtanh(h, 0.0, self.beta)
-            if self.layers is not None:
-                raise InputError("layers", "numbers of ReLUs", f"{site}, a {activation.kind}")
-            return real(h)
-
-        with _OnRows(rule, len(x), self.layers) as mode:
+        with _Capping(self.beta, len(x), self.layers) as mode:
             output = self.module(x)
         require_gates(mode)
+        if not mode.capped:
+            raise InputError("module", "a network that calls ReLUs", "one without")
         return output
 
     def extra_repr(self) -> str:
         return f"beta={self.beta:g}, layers={self.layers or 'all'}"
 
 
-class _OnRows(OnGates):
-    """Takes ReLUs of any number of rows: a dual pass around this one may have doubled the batch."""
+class _Capping(OnGates):
+    """Calls a capped ReLU wherever a ReLU is called, in place where that is: whatever drives gates around it sees this.
 
-    def _is_site(self, name: str, h: Tensor, *others: object) -> bool:
-        if name == "relu" and not isinstance(h, nn.Parameter):
-            return True
-        return super()._is_site(name, h, *others)
+    Of any number of rows, as a dual pass around it may have doubled the batch.
+    """
+
+    def __init__(self, beta: float, rows: int, layers: Collection[int] | None) -> None:
+        super().__init__(self._other, rows, layers)
+        self.beta, self.capped = beta, 0
+
+    def _activation(self, name: str, in_place: bool, func: Callable, args: tuple, kwargs: dict[str, Any]):
+        h, rest = (args[0], args[1:]) if args else (kwargs["input"], ())
+        if name != "relu" or isinstance(h, nn.Parameter):
+            return super()._activation(name, in_place, func, args, kwargs)
+        site, self.sites = self.sites, self.sites + 1
+        if self.layers is not None and site not in self.layers:
+            return func(*args, **kwargs)
+        self.driven, self.capped = self.driven + 1, self.capped + 1
+        return F.hardtanh(h, 0.0, self.beta, in_place or kwargs.get("inplace", bool(rest and rest[0])))
+
+    def _other(self, site: int, h: Tensor, activation: Activation, real: Callable[[Tensor], Tensor]) -> Tensor:
+        if self.layers is not None:
+            raise InputError("layers", "numbers of ReLUs", f"{site}, a {activation.kind}")
+        return real(h)
 
 
 def _checked(beta: float) -> float:

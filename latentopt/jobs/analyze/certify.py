@@ -44,7 +44,7 @@ def certify(
     tolerance: float = 1e-3,
     method: Method = "auto",
     seed: int = 0,
-    out: str = "runs/certify",
+    out: str = "runs/analyze-certify",
     wandb: Mode = "offline",
 ) -> Written:
     """Bound the maximum of small networks, and price every optimiser's gap.
