@@ -35,16 +35,39 @@ def test_episodes_are_played_attacked_and_not(saved: Path, tmp_path: Path, capsy
     assert main([*words(saved, out), "--wandb", "disabled"]) == 0
     said = capsys.readouterr().out
     assert "the action changed in" in said
-    assert {path.name for path in out.iterdir()} == {"results.csv", "metrics.jsonl", "recipe.yaml", "returns.png"}
+    written = {"results.csv", "metrics.jsonl", "recipe.yaml", "returns.png", "returns.safetensors", "job.json"}
+    assert {path.name for path in out.iterdir()} == {*written, "shards"}
     rows = table(out)
     assert [int(row["episode"]) for row in rows] == [0, 1, 2]
     for row in rows:
         assert float(row["attacked_return"]) == int(row["attacked_steps"])  # CartPole pays 1 a step
         assert 0 < float(row["changed"]) <= 1
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == list(range(6))
+    assert [line["step"] for line in lines] == list(range(3))
+    assert [line["attacked_return"] for line in lines] == [float(row["attacked_return"]) for row in rows]
     assert yaml.safe_load((out / "recipe.yaml").read_text())["eps"] == 0.5
-    assert main([*words(saved, out), "--wandb", "disabled"]) == 2  # results are there already
+    assert main([*words(saved, out), "--wandb", "disabled", "--eps", "0.4"]) == 2  # another job's results are there
+
+
+def test_a_stopped_job_goes_on(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("latentopt.jobs.attack_policy.BATCH", 2)
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    assert main([*words(saved, whole), "--wandb", "disabled"]) == 0
+    assert main([*words(saved, parted), "--wandb", "disabled"]) == 0
+    last = parted / "shards" / "000000002.safetensors"
+    last.unlink()
+    (parted / "results.csv").unlink()
+    before = (parted / "shards" / "000000000.safetensors").stat().st_mtime_ns
+    assert main([*words(saved, parted), "--wandb", "disabled"]) == 0
+    assert last.is_file()
+    assert (parted / "shards" / "000000000.safetensors").stat().st_mtime_ns == before
+    assert table(parted) == table(whole)
+
+
+def test_an_episode_is_the_same_whichever_are_played_with_it(saved: Path, tmp_path: Path) -> None:
+    assert main([*words(saved, tmp_path / "three"), "--wandb", "disabled", "--eps", "0"]) == 0
+    assert main([*words(saved, tmp_path / "one"), "--wandb", "disabled", "--eps", "0", "--episodes", "1"]) == 0
+    assert table(tmp_path / "one") == table(tmp_path / "three")[:1]
 
 
 def test_no_attack_changes_nothing(saved: Path, tmp_path: Path) -> None:

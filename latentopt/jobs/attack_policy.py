@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
+import torch
 from tqdm import tqdm
 
 from latentopt.classification import LossName
-from latentopt.errors import InputError, positive
+from latentopt.errors import InputError, nonnegative, positive
 from latentopt.jobs.policy_pictures import save_episode, save_returns
 from latentopt.jobs.specs import describe
-from latentopt.jobs.store import RECIPE, RESULTS, write_csv
+from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store, checksum
 from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode
 from latentopt.optimizers import Optimizer
-from latentopt.result import write_atomically
 from latentopt.rl.attack_policy import Aim
 from latentopt.rl.attack_policy import attack_policy as attacked
 from latentopt.rl.attacked_episodes import Episodes, attacked_episodes
@@ -30,6 +31,9 @@ from latentopt.tasks.stages import Portfolio
 from latentopt.zoo import cards
 
 ALGORITHMS = ("PPO", "A2C", "DQN", "TD3", "DDPG", "SAC")
+BATCH = 16
+"""Episodes that are played at once, and kept when all of them have ended."""
+EPISODE = "episode.gif"
 
 
 @dataclass(frozen=True)
@@ -79,78 +83,87 @@ def attack_policy(
         evaluations: forwards and backwards that an observation may cost; default any number.
         sample: draw discrete actions from the policy instead of taking the likeliest.
         seed: of every random number.
-        out: new folder for the results.
+        out: folder for the results; a job that was stopped goes on, and of one that is done they are shown again.
         wandb: online, offline or disabled; everything is on disk in any case.
     """
     recipe = {"job": "attack-policy", **describe(locals())}
     begun = time.perf_counter()
     positive("episodes", episodes, integer=True)
+    nonnegative("seed", seed, integer=True)
     check_mode(wandb)
-    folder = Path(out)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError("out", "a new or empty folder", out)
-    policy, games = _opened(model, env, algorithm, episodes, seed)
+    opened = partial(_opened, model, env, algorithm, seed)
     attack = {"norm": norm, "optimizer": optimizer, "loss": loss, "steps": steps, "restarts": restarts}
     attack |= {"targets": targets, "evaluations": evaluations}
+    _rehearse(opened, eps, {"seed": seed, **attack})
+    held = checksum(Path(model)) if model.endswith(".zip") else cards.read_card(model).weights_sha256
+    store = Store(Path(out), recipe, {"weights": held}, "returns")
+    store.open()
+    done = store.done()
+    todo = [start for start in range(0, episodes, BATCH) if start not in done]
+    tracker = Tracker(store.folder, wandb if todo else "disabled", recipe, "attack-policy")
+    with tqdm(total=2 * (episodes - len(done)), unit="episode", disable=not todo) as bar:
+        for start in todo:
+            options = {"sample": sample, "seed": seed + start, "record": start == 0, "seen": partial(_show, bar)}
+            clean, changed = _played(*opened(start, min(BATCH, episodes - start)), eps, options, attack)
+            if start == 0:
+                save_episode(store.folder / EPISODE, clean.frames, changed.frames)
+            shard = _shard(start, clean, changed)
+            store.add(shard)
+            for row in shard.rows:
+                tracker.log(row["episode"], {name: value for name, value in row.items() if name != "episode"})
+            tracker.flush()
+    rows = store.finish([])
+    returns = {name: np.array([row[f"{name}_return"] for row in rows]) for name in ("unattacked", "attacked")}
+    picture = save_returns(store.folder / "returns.png", returns)
+    returns["difference"] = returns["attacked"] - returns["unattacked"]
+    files = [store.folder / name for name in (RESULTS, METRICS, RECIPE, "returns.safetensors")]
+    files = [file for file in (*files, picture, store.folder / EPISODE) if file.exists()]
+    files += tracker.finish(rows, {f"mean_{name}": float(values.mean()) for name, values in returns.items()}, files)
+    share = float(np.mean([row["changed"] for row in rows]))
+    return Report(rows, returns, share, files, time.perf_counter() - begun)
+
+
+def _rehearse(opened: Callable[[int, int], tuple[Any, Any]], eps: float, attack: dict[str, Any]) -> None:
+    """Attack one observation, so that what is wrong is known before anything is written."""
+    policy, games = opened(0, 1)
     try:
-        attacked(
-            policy, games.reset()[:1], eps, seed=seed, **attack
-        )  # what is wrong is known before anything is written
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / RECIPE, yaml.safe_dump(recipe, sort_keys=False, width=100).encode())
-        tracker = Tracker(folder, wandb, recipe, "attack-policy")
-        with tqdm(total=2 * episodes, unit="episode") as bar:
-            watch = _Watch(bar, tracker)
-            played = dict[str, Episodes]()
-            for name, radius, options in (("unattacked", None, {}), ("attacked", eps, attack)):
-                games.seed(seed)
-                options |= {"sample": sample, "seed": seed, "record": True, "seen": watch.of(name)}
-                played[name] = attacked_episodes(policy, games, episodes, radius, **options)
+        attacked(policy, games.reset(), eps, **attack)
     finally:
         games.close()
-    tracker.flush()
-    rows = _rows(played["unattacked"], played["attacked"])
-    write_csv(folder / RESULTS, list(rows[0]), [list(row.values()) for row in rows])
-    files = [folder / name for name in (RESULTS, METRICS, RECIPE)]
-    files.append(save_returns(folder / "returns.png", {name: one.returns for name, one in played.items()}))
-    files += save_episode(folder / "episode.gif", played["unattacked"].frames, played["attacked"].frames)
-    returns = {name: one.returns for name, one in played.items()}
-    returns["difference"] = returns["attacked"] - returns["unattacked"]
-    files += tracker.finish(rows, {f"mean_{name}": float(values.mean()) for name, values in returns.items()}, files)
-    changed = float(played["attacked"].changed.mean())
-    return Report(rows, returns, changed, files, time.perf_counter() - begun)
 
 
-class _Watch:
-    """Shows and tracks the mean return as episodes end."""
-
-    def __init__(self, bar: Any, tracker: Tracker) -> None:
-        self.bar, self.tracker, self.step = bar, tracker, 0
-
-    def of(self, name: str) -> Any:
-        def seen(done: int, mean: float) -> None:
-            self.tracker.log(self.step, {f"return/{name}": mean, f"episodes/{name}": float(done)})
-            self.tracker.flush()
-            self.step += 1
-            self.bar.set_postfix_str(f"{name}: mean return {mean:.2f}", refresh=False)
-            self.bar.update()
-
-        return seen
+def _played(
+    policy: Any, games: Any, eps: float, options: dict[str, Any], attack: dict[str, Any]
+) -> tuple[Episodes, Episodes]:
+    """An episode of each environment, unattacked and attacked."""
+    played = []
+    try:
+        for radius, how in ((None, {}), (eps, attack)):
+            games.seed(options["seed"])
+            played.append(attacked_episodes(policy, games, games.num_envs, radius, **options, **how))
+    finally:
+        games.close()
+    return played[0], played[1]
 
 
-def _opened(model: str, env: str | None, algorithm: str | None, episodes: int, seed: int) -> tuple[Any, Any]:
-    """The policy, and environments for so many episodes, the same each time they are reset."""
+def _show(bar: Any, done: int, mean: float) -> None:
+    bar.set_postfix_str(f"mean return {mean:.2f}", refresh=False)
+    bar.update()
+
+
+def _opened(model: str, env: str | None, algorithm: str | None, seed: int, start: int, count: int) -> tuple[Any, Any]:
+    """The policy, and environments for so many episodes from one on, the same each time they are seeded and reset."""
     if not model.endswith(".zip"):
         game, settings = game_of(model)
         if env not in (None, game) or algorithm is not None:
             raise InputError("env", f"None, as {model} plays {game}", env or algorithm)
-        levels = range(TEST_LEVELS, TEST_LEVELS + episodes)
+        levels = range(TEST_LEVELS + start, TEST_LEVELS + start + count)
         return cards.load_classifier(model), Procgen(game, fixed=levels, **settings)
     if algorithm not in ALGORITHMS:
         raise InputError("algorithm", f"one of {', '.join(ALGORITHMS)}, for a .zip", repr(algorithm))
     if env is None or env in GAMES:
         raise InputError("env", "the id of a gymnasium environment, for a .zip", repr(env))
-    return _agent(model, algorithm), _environments(env, min(episodes, 16), seed)
+    return _agent(model, algorithm), _environments(env, count, seed + start)
 
 
 def _agent(path: str, algorithm: str) -> Any:
@@ -175,9 +188,16 @@ def _environments(env: str, count: int, seed: int) -> Any:
         raise InputError("env", "the id of a gymnasium environment", f"{env} ({error})") from error
 
 
-def _rows(clean: Episodes, attacked: Episodes) -> list[dict[str, Any]]:
+def _shard(start: int, clean: Episodes, changed: Episodes) -> Shard:
+    rows = _rows(start, clean, changed)
+    returns = torch.from_numpy(np.stack([clean.returns, changed.returns], 1))  # (n, 2)
+    index = torch.arange(start, start + len(rows))
+    return Shard([f"episode {at}" for at in index.tolist()], rows, {"index": index, "returns": returns})
+
+
+def _rows(start: int, clean: Episodes, attacked: Episodes) -> list[dict[str, Any]]:
     columns = {
-        "episode": np.arange(len(clean.returns)),
+        "episode": np.arange(start, start + len(clean.returns)),
         "unattacked_return": clean.returns,
         "attacked_return": attacked.returns,
         "unattacked_steps": clean.lengths,

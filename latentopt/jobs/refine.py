@@ -16,7 +16,7 @@ from latentopt.errors import InputError, nonnegative, positive
 from latentopt.jobs.episode_pictures import film
 from latentopt.jobs.pictures import save_gif
 from latentopt.jobs.specs import describe
-from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store
+from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store, checksum
 from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode
 from latentopt.optimizers import Optimizer
 from latentopt.rl.agents import environment
@@ -78,7 +78,7 @@ def refine(
     player = load_player(agent, environments[0])
     refiner = Refiner(player.critic, -1.0, 1.0, box, optimizer, refine_steps, critic, restarts)
     _rehearse(player, environments[0], seed, refiner)
-    store = Store(Path(out), recipe, {"agent_held": _digest(Path(agent))}, "returns")
+    store = Store(Path(out), recipe, {"agent_held": checksum(Path(agent))}, "returns")
     store.open()
     fresh = not store.done()
     tracker = Tracker(store.folder, wandb if fresh else "disabled", recipe, "refine")
@@ -107,12 +107,6 @@ def _rehearse(player: Player, environment: Any, seed: int, refiner: Refiner) -> 
     """One action, so that what is wrong with the settings is known before anything is written."""
     observations = np.asarray(environment.reset(seed=seed)[0])[None]
     refiner(observations, player.actor(observations))
-
-
-def _digest(path: Path) -> str:
-    from hashlib import sha256
-
-    return sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def _shard(seeds: list[int], plain: Played, refined: Played) -> Shard:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Iterator, Sequence
@@ -156,6 +157,12 @@ class Store:
         if skipped:
             write_csv(self.folder / SKIPPED, ["name", "reason"], [list(entry) for entry in skipped])
         return rows
+
+
+def checksum(path: Path) -> str:
+    """What a file holds, in 16 characters."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def write_csv(path: Path, head: list[str], rows: list[list[Any]]) -> None:
