@@ -18,6 +18,7 @@ from latentopt.jobs.specs import describe
 from latentopt.jobs.store import RECIPE, RESULTS, write_csv
 from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode
 from latentopt.optimizers import Optimizer
+from latentopt.rehearsal import begin
 from latentopt.result import write_atomically
 from latentopt.rl.attack_policy import Aim
 from latentopt.rl.attack_policy import attack_policy as attacked
@@ -96,6 +97,7 @@ def attack_policy(
         attacked(
             policy, games.reset()[:1], eps, seed=seed, **attack
         )  # what is wrong is known before anything is written
+        begin()
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / RECIPE, yaml.safe_dump(recipe, sort_keys=False, width=100).encode())
         tracker = Tracker(folder, wandb, recipe, "attack-policy")

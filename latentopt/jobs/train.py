@@ -13,6 +13,7 @@ from latentopt.errors import InputError, positive
 from latentopt.jobs.exports import ClassifierExport, GeneratorExport
 from latentopt.jobs.specs import describe
 from latentopt.jobs.trainer import Where, quiet_trainer
+from latentopt.rehearsal import begin
 from latentopt.result import versions
 from latentopt.zoo import cards
 from latentopt.zoo.classifiers import ClassifierTraining
@@ -60,6 +61,7 @@ def train(
         export = ClassifierExport(module, data)
     else:
         export = GeneratorExport(module, data, latent_shape, start_scale)
+    begin()
     begun = time.perf_counter()
     fit(module, data, epochs, seed, where)
     export.model.eval()
