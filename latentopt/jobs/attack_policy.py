@@ -17,6 +17,7 @@ from latentopt.jobs.policy_pictures import save_episode, save_returns
 from latentopt.jobs.specs import describe
 from latentopt.jobs.store import RECIPE, RESULTS, write_csv
 from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode
+from latentopt.jobs.used import used
 from latentopt.optimizers import Optimizer
 from latentopt.rehearsal import begin
 from latentopt.result import write_atomically
@@ -100,7 +101,7 @@ def attack_policy(
         begin()
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / RECIPE, yaml.safe_dump(recipe, sort_keys=False, width=100).encode())
-        tracker = Tracker(folder, wandb, recipe, "attack-policy")
+        tracker = Tracker(folder, wandb, {**recipe, **used(model)}, "attack-policy")
         with tqdm(total=2 * episodes, unit="episode") as bar:
             watch = _Watch(bar, tracker)
             played = dict[str, Episodes]()

@@ -103,5 +103,5 @@ def train_policy(
     said |= {"seconds": round(time.perf_counter() - begun), "threads": torch.get_num_threads()}
     card = ship(folder, name, summary, network, channels, hidden, said, episodes)
     figures = [{"figure": key, "value": value} for key, value in card.quality.items() if key != "protocol"]
-    tracker.finish(figures, {"return": card.quality["return"]}, [])
+    tracker.finish(figures, {"return": card.quality["return"]}, [], [folder])
     return folder
