@@ -79,7 +79,7 @@ class Tracker:
     def finish(
         self, rows: list[dict[str, Any]], best: dict[str, float], files: list[Path], models: Sequence[Path] = ()
     ) -> list[Path]:
-        """Close the run with what came of the job; return what was written beside the files.
+        """Close the run with what came of the job; return its folder, if there is one.
 
         Args:
             rows: of the table of results.
@@ -91,11 +91,10 @@ class Tracker:
             return []
         self._take_over()
         summary = {f"best/{name}": value for name, value in best.items()}
-        written = [self.folder / SUMMARY] if best else []
         if best:
             write_atomically(self.folder / SUMMARY, json.dumps(summary, indent=1).encode())
         if not self.run:
-            return written
+            return []
         log_table(self.run, rows)
         self.run.summary.update(summary)
         log_files(self.run, files)
@@ -103,7 +102,7 @@ class Tracker:
             log_model(self.run, model)
         folder = Path(self.run.dir).parent
         self.run.finish()
-        return [*written, folder]
+        return [folder]
 
     def _take_over(self) -> None:
         """Log what the job's other processes logged, behind what this one did."""

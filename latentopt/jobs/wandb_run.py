@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import string
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,11 +44,16 @@ def _run_id(folder: Path) -> str:
     """Of the folder's run: an agent's, if one runs this job; else the one that was kept; else a new one. It is kept."""
     path = folder / "wandb" / RUN_ID
     kept = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
-    found = os.environ.get("WANDB_RUN_ID") or kept or wandb_module().util.generate_id()
+    found = os.environ.get("WANDB_RUN_ID") or kept or _new_id()
     if found != kept:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(found, encoding="utf-8")
     return found
+
+
+def _new_id() -> str:
+    dice = random.SystemRandom()  # a job's seed decides nothing here
+    return "".join(dice.choice(string.ascii_lowercase + string.digits) for _ in range(8))
 
 
 def log_table(run: Any, rows: Sequence[dict[str, Any]]) -> None:
