@@ -45,12 +45,22 @@ class Parsed:
 
     def resolved(self) -> dict[str, Any]:
         """The whole recipe: every field of the job, spelled out."""
-        from latentopt.jobs.specs import describe
-
-        fields = {key: describe(value) for key, value in self.plain.as_dict().items() if key not in NO_FIELDS}
+        fields = {key: value for key, value in _spelled_out(self.plain).items() if key not in NO_FIELDS}
         with _refusing():  # class paths of defaults are spelled as those of a recipe are
-            again = self.parser.parse_object(fields).as_dict()
-        return {"job": self.job.name, **{key: describe(again[key]) for key in fields}}
+            again = _spelled_out(self.parser.parse_object(fields))
+        return {"job": self.job.name, **{key: again[key] for key in fields}}
+
+
+def _spelled_out(value: Any) -> Any:
+    """Namespaces of a parser, and objects that are defaults, as a recipe has them."""
+    from jsonargparse import Namespace
+
+    from latentopt.jobs.specs import describe
+
+    value = vars(value) if isinstance(value, Namespace) else value
+    if isinstance(value, dict):
+        return {key: _spelled_out(item) for key, item in value.items()}
+    return [_spelled_out(item) for item in value] if isinstance(value, list | tuple) else describe(value)
 
 
 def parse(job: Job, words: list[str], recipe: dict[str, Any] | None) -> Parsed:
