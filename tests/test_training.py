@@ -45,10 +45,10 @@ def vae() -> VAE:
 
 
 def train_vae(mnist: Path, out: Path, batch_size: int = 64, **changes) -> Path:
-    settings = {"epochs": 1, "seed": 3, "device": "cpu", "latent_shape": [4], **changes}
+    settings = {"epochs": 1, "seed": 3, "device": "cpu", "latent_shape": [4], "wandb": "disabled", **changes}
     architecture = {"decoder": DECODER, "encoder": ENCODER}
     data = ImageData("mnist", str(mnist), batch_size)
-    return train("tiny", "a test", vae(), data, architecture, out=str(out), **settings)
+    return train("tiny", "a test", vae(), data, architecture, out=str(out), log=str(out / "logs"), **settings)
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +106,8 @@ def recipe(mnist: Path, path: Path, **changes) -> Path:
         "latent_shape": [4],
         "epochs": 1,
         "device": "cpu",
+        "wandb": "disabled",
+        "log": str(path.parent / "logs"),
         "data": {
             "class_path": "latentopt.zoo.data.ImageData",
             "init_args": {"dataset": "mnist", "root": str(mnist), "batch_size": 64},
@@ -186,7 +188,8 @@ def gan(mnist, tmp_path_factory) -> Path:
     data = ImageData("mnist", str(mnist), batch_size=64)
     architecture = {"generator": GENERATOR, "discriminator": DISCRIMINATOR}
     out = str(tmp_path_factory.mktemp("models"))
-    return train("gan", "a test", module, data, architecture, [5], 0.3, epochs=1, out=out, device="cpu")
+    untracked = {"log": f"{out}/logs", "wandb": "disabled"}
+    return train("gan", "a test", module, data, architecture, [5], 0.3, epochs=1, out=out, device="cpu", **untracked)
 
 
 def test_a_trained_gan_is_a_model_of_its_generator_alone(gan):

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from latentopt.errors import InputError
+from latentopt.rehearsal import begin
 from latentopt.reports import PLOT, ROWS, TABLE, Report, Written, csv_text, png_bytes
 from latentopt.result import versions, write_atomically
 
@@ -46,6 +47,7 @@ class Bench:
         taken = [name for name in (TABLE, ROWS, PLOT, ENVIRONMENT) if (self.folder / name).exists()]
         if taken and not self.settings["overwrite"]:
             raise InputError("out", "a folder without a benchmark's results, or --overwrite", f"{self.folder}")
+        begin()
 
     def write(self, report: Report) -> Written:
         """Write all four files."""

@@ -5,52 +5,135 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from latentopt.cli.help import examples
+from latentopt.cli.table import Job
 from latentopt.errors import InputError, LatentOptError
 
 Names = dict[str, dict[str, Any]]
 """Of each field that takes an object, the short names and what they stand for."""
+NO_FIELDS = ("config", "dry_run")
+"""Options that are no fields of a recipe."""
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What a recipe and a command line ask of a job."""
+
+    job: Job
+    parser: Any
+    plain: Any  # as plain data
+    dry: bool
+
+    def arguments(self) -> dict[str, Any]:
+        """Of the job's function, as objects."""
+        torch.manual_seed(self.plain.get("seed", 0))  # networks that a recipe names draw their first weights here
+        with _refusing():
+            values = self.parser.instantiate(self.plain)
+        names = [name for name in inspect.signature(self.job.load()).parameters if name not in self.job.skip]
+        more = {
+            name: self.plain["module"]["init_args"].as_dict() for name in self.job.skip
+        }  # how the networks are built
+        return {**{name: _expanded(name, values[name]) for name in names}, **more}
+
+    def resolved(self) -> dict[str, Any]:
+        """The whole recipe: every field of the job, spelled out."""
+        fields = {key: value for key, value in _spelled_out(self.plain).items() if key not in NO_FIELDS}
+        with _refusing():  # class paths of defaults are spelled as those of a recipe are
+            again = _spelled_out(self.parser.parse_object(fields))
+        return {"job": self.job.name, **{key: again[key] for key in fields}}
+
+
+def _spelled_out(value: Any) -> Any:
+    """Namespaces of a parser, and objects that are defaults, as a recipe has them."""
+    from jsonargparse import Namespace
+
+    from latentopt.jobs.specs import describe
+
+    value = vars(value) if isinstance(value, Namespace) else value
+    if isinstance(value, dict):
+        return {key: _spelled_out(item) for key, item in value.items()}
+    return [_spelled_out(item) for item in value] if isinstance(value, list | tuple) else describe(value)
+
+
+def parse(job: Job, words: list[str], recipe: dict[str, Any] | None) -> Parsed:
+    """A job's options, from its recipe and the command line.
+
+    Raises:
+        LatentOptError: the options are not those of the job.
+    """
+    from latentopt.jobs.specs import short_names
+
+    parser, known = parser_of(job.words, job.load(), job.skip, job.examples), short_names(job.words)
+    if recipe is not None:
+        fields = {key: _long_name(known, key, value) for key, value in recipe.items() if key != "job"}
+        words = ["--config", json.dumps(fields, default=str), *words]
+    with _refusing():
+        plain = parser.parse_args(_completed(words, parser, known))
+    return Parsed(job, parser, plain, plain.dry_run)
 
 
 def arguments_of(
     job: str, function: Callable[..., Any], words: list[str], recipe: dict[str, Any] | None, skip: Sequence[str] = ()
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A job's arguments, from its recipe and the command line: as objects, and as plain data."""
-    from latentopt.jobs.specs import short_names
+    """The arguments of any function of the package, as objects and as plain data."""
+    made = Job(job, job, f"{function.__module__}.{function.__qualname__}", skip=tuple(skip))
+    parsed = parse(made, words, recipe)
+    return parsed.arguments(), parsed.plain.as_dict()
 
-    parser, known = parser_of(job, function, skip), short_names(job)
-    if recipe is not None:
-        fields = {key: _long_name(known, key, value) for key, value in recipe.items() if key != "job"}
-        words = ["--config", json.dumps(fields, default=str), *words]
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What a parser raises, as errors of the package: the first cause that was said by it."""
     try:
-        plain = parser.parse_args(_completed(words, parser, known))
-        torch.manual_seed(plain.get("seed", 0))  # networks that a recipe names draw their first weights here
-        values = parser.instantiate(plain)
+        yield
     except (argparse.ArgumentError, ValueError) as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, InputError):
             cause = cause.__cause__ or cause.__context__
         raise cause or LatentOptError(str(error)) from error
-    names = [name for name in inspect.signature(function).parameters if name not in skip]
-    return {name: values[name] for name in names}, plain.as_dict()
 
 
-def parser_of(job: str, function: Callable[..., Any], skip: Sequence[str]) -> Any:
+def _expanded(name: str, value: Any) -> Any:
+    """A folder for results may name environment variables: an agent of a sweep tells runs apart by one."""
+    return os.path.expandvars(value) if name == "out" and isinstance(value, str) else value
+
+
+def parser_of(job: str, function: Callable[..., Any], skip: Sequence[str], shown: tuple[str, ...] = ()) -> Any:
+    """The parser of a function's options; ``shown`` are the examples of its help."""
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(prog=f"latentopt {job}", exit_on_error=False, allow_abbrev=False)
     parser.description = inspect.getdoc(function).splitlines()[0]  # pyright: ignore[reportOptionalMemberAccess]
+    if shown:
+        parser.epilog, parser.formatter_class = examples(shown), _formatter()
     parser.add_argument("--config", action="config", help="YAML whose values the other options override")
+    parser.add_argument("--dry_run", action="store_true", help="check the input, print the whole recipe, do nothing")
     if job in ("reconstruct", "diagnose"):
         described = "image files and folders; or one .npy or .npz array; or a data set's name (digits, mnist, ...)"
         parser.add_argument("--targets", nargs="+", type=str, required=job == "reconstruct", help=described)
         skip = [*skip, "targets"]
     parser.add_function_arguments(function, as_positional=False, skip=set(skip))
     return parser
+
+
+def _formatter() -> type[argparse.HelpFormatter]:
+    from jsonargparse import DefaultHelpFormatter
+
+    class Formatter(DefaultHelpFormatter):
+        """Leaves the lines of examples as they are."""
+
+        def _fill_text(self, text: str, width: int, indent: str) -> str:
+            return text if text.startswith("examples:") else super()._fill_text(text, width, indent)
+
+    return Formatter
 
 
 def _completed(words: list[str], parser: Any, known: Names) -> list[str]:

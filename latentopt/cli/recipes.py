@@ -19,7 +19,7 @@ def read_recipe(name: str) -> dict[str, Any]:
         raise InputError(str(path), "YAML", one_line(str(error))) from error
     if not isinstance(content, dict):
         raise InputError(str(path), "a recipe: keys and values", type(content).__name__)
-    if content.get("job") == "reconstruct" and not isinstance(content.get("targets", []), list):
+    if content.get("job") in ("reconstruct", "diagnose") and not isinstance(content.get("targets") or [], list):
         raise InputError(f"{path}: targets", "a list", repr(content["targets"]))
     return content
 

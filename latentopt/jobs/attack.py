@@ -24,6 +24,7 @@ from latentopt.jobs.specs import describe, digest
 from latentopt.jobs.store import RECIPE, RESULTS, Store
 from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode
 from latentopt.jobs.trainer import Where, predict, predictor
+from latentopt.jobs.used import used
 from latentopt.networks import Classifier, output_shape
 from latentopt.optimizers import Optimizer
 from latentopt.sets import Norm
@@ -132,7 +133,7 @@ def attack(
             store.open()
         todo = set(index.tolist()) - store.done()
         chunks = chunks_of(todo, batch_size, rank, trainer.world_size)
-        tracker = Tracker(store.folder, wandb if todo else "disabled", recipe, "attack", rank)
+        tracker = Tracker(store.folder, wandb if todo else "disabled", {**recipe, **used(model)}, "attack", rank)
         module = Attacker(classifier, settings, targeted, tracker, store.rows(), 0 if rank else sum(map(len, chunks)))
         if todo or trainer.world_size > 1:  # processes that are waited for
             labelled = TensorDataset(torch.arange(len(images)), images, labels)

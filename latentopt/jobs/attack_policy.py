@@ -19,6 +19,7 @@ from latentopt.jobs.policy_pictures import save_episode, save_returns
 from latentopt.jobs.specs import describe
 from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store, checksum
 from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode
+from latentopt.jobs.used import used
 from latentopt.optimizers import Optimizer
 from latentopt.rl.attack_policy import Aim
 from latentopt.rl.attack_policy import attack_policy as attacked
@@ -100,7 +101,7 @@ def attack_policy(
     store.open()
     done = store.done()
     todo = [start for start in range(0, episodes, BATCH) if start not in done]
-    tracker = Tracker(store.folder, wandb if todo else "disabled", recipe, "attack-policy")
+    tracker = Tracker(store.folder, wandb if todo else "disabled", {**recipe, **used(model)}, "attack-policy")
     with tqdm(total=2 * (episodes - len(done)), unit="episode", disable=not todo) as bar:
         for start in todo:
             options = {"sample": sample, "seed": seed + start, "record": start == 0, "seen": partial(_show, bar)}

@@ -15,6 +15,7 @@ from latentopt.jobs.targets import Fitted, Targets, open_source
 from latentopt.jobs.trainer import accelerator_of
 from latentopt.operators import Identity, Operator
 from latentopt.optimizers import LBFGS, Optimizer
+from latentopt.rehearsal import begin
 from latentopt.result import write_atomically
 from latentopt.tasks.diagnose import Diagnosis
 from latentopt.tasks.diagnose import diagnose as told
@@ -88,6 +89,7 @@ def diagnose(
         images = torch.stack([target.image for target in read if target.image is not None])
         skipped = [(target.name, target.error) for target in read if target.image is None]
     where = accelerator_of(device)
+    begin()
     generator = generator.to(accelerator.get(where, where))
     search = {"operator": operator, "optimizer": optimizer, "start": start, "steps": steps, "restarts": restarts}
     diagnosis = told(generator, images, samples=samples, tolerance=tolerance, seed=seed, **search)

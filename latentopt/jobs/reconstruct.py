@@ -18,6 +18,7 @@ from latentopt.jobs.store import Store
 from latentopt.jobs.targets import Fitted, Targets, open_source
 from latentopt.jobs.tracking import Mode, Tracker, check_mode
 from latentopt.jobs.trainer import Where, predict, predictor
+from latentopt.jobs.used import used
 from latentopt.objectives import MSE, Loss
 from latentopt.operators import Identity, Operator
 from latentopt.optimizers import LBFGS, Optimizer
@@ -144,7 +145,7 @@ def reconstruct(
             store.open()
         todo = set(range(len(dataset))) - store.done()
         chunks = chunks_of(todo, batch_size, rank, trainer.world_size)
-        tracker = Tracker(store.folder, wandb if todo else "disabled", recipe, "reconstruct", rank)
+        tracker = Tracker(store.folder, wandb if todo else "disabled", {**recipe, **used(model)}, "reconstruct", rank)
         loop = {"steps": steps, "restarts": restarts, "keep": keep}
         loop |= {"evaluations": evaluations, "seconds": seconds, "patience": patience}
         settings = Settings(

@@ -18,6 +18,7 @@ from latentopt.jobs.pictures import save_gif
 from latentopt.jobs.specs import describe
 from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store, checksum
 from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode
+from latentopt.jobs.used import used
 from latentopt.optimizers import Optimizer
 from latentopt.rl.agents import environment
 from latentopt.rl.players import Played, Player, load_player, play
@@ -81,7 +82,7 @@ def refine(
     store = Store(Path(out), recipe, {"agent_held": checksum(Path(agent))}, "returns")
     store.open()
     fresh = not store.done()
-    tracker = Tracker(store.folder, wandb if fresh else "disabled", recipe, "refine")
+    tracker = Tracker(store.folder, wandb if fresh else "disabled", {**recipe, **used(agent)}, "refine")
     if fresh:
         seeds = [seed + at for at in range(episodes)]
         with tqdm(unit="step", desc="refine") as bar:

@@ -19,6 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from latentopt.errors import InputError
+from latentopt.rehearsal import begin
 from latentopt.result import write_atomically
 
 RECIPE, RESULTS, SKIPPED = "recipe.yaml", "results.csv", "skipped.csv"
@@ -85,6 +86,7 @@ class Store:
         Raises:
             InputError: it cannot be written.
         """
+        begin()
         try:
             self.shards.mkdir(parents=True, exist_ok=True)
             write_atomically(self.folder / "job.json", json.dumps(self._job(), indent=1).encode())

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from latentopt.errors import InputError
+from latentopt.jobs.wandb_run import log_files, log_model, log_table, start, wandb_module
 from latentopt.result import write_atomically
 
 Mode = Literal["online", "offline", "disabled"]
-METRICS = "metrics.jsonl"
+METRICS, SUMMARY = "metrics.jsonl", "summary.json"
+OTHERS = "metrics.*.jsonl"
+"""Of the second process of a job, `metrics.1.jsonl`, and so on."""
+SUMMARISED = {
+    "min": ("loss/total", "loss/data", "loss/best", "constraint", "train/loss"),
+    "max": ("metric/psnr", "metric/success", "metric/return", "val/accuracy"),
+}
+"""W&B's own summary has the last value of a key; of these the best."""
 
 
 def check_mode(mode: str) -> None:
@@ -26,100 +33,86 @@ def check_mode(mode: str) -> None:
 class Tracker:
     """One W&B run, and ``metrics.jsonl``.
 
-    Lines reach the file when a batch is done, whole: a job that is killed leaves no half batch behind.
+    Lines reach the file when a batch is done, whole: a job that is killed leaves no half batch behind. The run's id
+    stays in the folder: a job that goes on is the same run.
 
     Args:
         folder: where the job's results are; W&B writes its offline run there too.
         mode: ``offline`` keeps the run on disk (``wandb sync`` uploads it later); ``online`` falls back to offline,
             with a warning, where no key is configured or no server answers.
-        config: the resolved recipe.
+        config: the resolved recipe, and what it was run with.
         kind: W&B's job type.
-        rank: of this process among those of the job; only the first, 0, tracks.
+        rank: of this process among those of the job; only the first, 0, has a run; it takes over what others log.
     """
 
     def __init__(self, folder: Path, mode: Mode, config: dict[str, Any], kind: str, rank: int = 0) -> None:
         check_mode(mode)
         self.folder, self.lines, self.rank = folder, [], rank
-        self.run: Any = None if rank or mode == "disabled" else _start(folder, mode, config, kind)
+        self.path = folder / (OTHERS.replace("*", str(rank)) if rank else METRICS)
+        self.run: Any = None if rank or mode == "disabled" else start(folder, mode, config, kind)
         if self.run:
-            for key in ("loss/total", "loss/data", "constraint"):
-                self.run.define_metric(key, summary="min")
-            for key in ("metric/psnr", "metric/success"):
-                self.run.define_metric(key, summary="max")
+            for goal, keys in SUMMARISED.items():
+                for key in keys:
+                    self.run.define_metric(key, summary=goal)
 
     def log(self, step: int, figures: Mapping[str, float | str], pictures: dict[str, np.ndarray] | None = None) -> None:
         """Record the figures, and pictures (H, W, C) bytes, of one step; steps rise by one from call to call."""
-        if self.rank:
-            return
         self.lines.append(json.dumps({"step": step, **figures}))
         if self.run:
-            shown = {name: _wandb().Image(picture) for name, picture in (pictures or {}).items()}
+            shown = {name: wandb_module().Image(picture) for name, picture in (pictures or {}).items()}
             self.run.log({**figures, **shown}, step=step)
 
     def last(self) -> dict[str, float]:
         """What was logged last by an earlier run of the same job; empty if there was none."""
-        if self.rank:
-            return {}
-        path = self.folder / METRICS
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        text = self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
         whole = text[: text.rfind("\n") + 1]
         if whole != text:  # the job was killed within a line
-            write_atomically(path, whole.encode())
+            write_atomically(self.path, whole.encode())
         return json.loads(whole.splitlines()[-1]) if whole else {}
 
     def flush(self) -> None:
         """Append what was logged since the last call to the file."""
-        if self.rank:
-            return
-        with (self.folder / METRICS).open("a", encoding="utf-8") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in self.lines)
         self.lines.clear()
 
-    def finish(self, rows: list[dict[str, Any]], best: dict[str, float], files: list[Path]) -> list[Path]:
-        """Record the table of results, the best figures and the written files, and close the run; return its folder."""
+    def finish(
+        self, rows: list[dict[str, Any]], best: dict[str, float], files: list[Path], models: Sequence[Path] = ()
+    ) -> list[Path]:
+        """Close the run with what came of the job; return its folder, if there is one.
+
+        Args:
+            rows: of the table of results.
+            best: the figures to compare runs by; in ``summary.json`` too.
+            files: the job's results; latents and adversarial images are artifacts of their own as well.
+            models: files, or folders with a card and weights: an artifact each.
+        """
+        if self.rank:
+            return []
+        self._take_over()
+        summary = {f"best/{name}": value for name, value in best.items()}
+        if best:
+            write_atomically(self.folder / SUMMARY, json.dumps(summary, indent=1).encode())
         if not self.run:
             return []
-        wandb = _wandb()
-        columns = list(rows[0])
-        self.run.log({"results": wandb.Table(columns=columns, data=[[row[c] for c in columns] for row in rows])})
-        self.run.summary.update({f"best/{name}": value for name, value in best.items()})
-        artifact = wandb.Artifact(f"results-{self.run.id}", type="results")
-        for file in files:
-            artifact.add_file(str(file))
-            if file.suffix == ".png":
-                self.run.log({f"pictures/{file.stem}": wandb.Image(str(file))})
-            elif file.suffix == ".gif":
-                self.run.log({f"pictures/{file.stem}": wandb.Video(str(file), format="gif")})
-            elif file.suffix == ".html":
-                self.run.log({file.stem: wandb.Html(str(file), inject=False)})
-        self.run.log_artifact(artifact)
+        log_table(self.run, rows)
+        self.run.summary.update(summary)
+        log_files(self.run, files)
+        for model in models:
+            log_model(self.run, model)
         folder = Path(self.run.dir).parent
         self.run.finish()
         return [folder]
 
-
-def _wandb() -> Any:
-    import wandb
-
-    return wandb
-
-
-def _start(folder: Path, mode: Mode, config: dict[str, Any], kind: str) -> Any:
-    wandb = _wandb()
-    if mode == "online" and not wandb.login(prompt=False, verify=False):
-        _warn("no W&B key is configured (wandb login); the run stays offline")
-        mode = "offline"
-    settings = wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True, init_timeout=20)
-    options = {"project": "latentopt", "dir": str(folder), "config": config, "job_type": kind, "settings": settings}
-    try:
-        return wandb.init(mode=mode, **options)
-    except Exception as error:  # whatever goes wrong with tracking must not stop the job
-        if mode == "offline":
-            _warn(f"W&B could not start ({error}); everything is still on disk")
-            return None
-        _warn(f"W&B's server did not answer ({type(error).__name__}); the run stays offline")
-        return wandb.init(mode="offline", **options)
-
-
-def _warn(message: str) -> None:
-    print(f"latentopt: warning: {message}", file=sys.stderr)
+    def _take_over(self) -> None:
+        """Log what the job's other processes logged, behind what this one did."""
+        paths = sorted(self.folder.glob(OTHERS))
+        step = int(self.last().get("step", -1))
+        for path in paths:
+            for line in path.read_text(encoding="utf-8").splitlines():
+                figures, step = json.loads(line), step + 1
+                self.log(step, {**figures, "step": step, "rank": int(path.name.split(".")[1])})
+        if paths:
+            self.flush()
+        for path in paths:
+            path.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import torch
 from latentopt.errors import InputError, positive
 from latentopt.jobs.exports import ClassifierExport, GeneratorExport
 from latentopt.jobs.specs import describe
+from latentopt.jobs.tracking import Mode, Tracker, check_mode
 from latentopt.jobs.trainer import Where, quiet_trainer
+from latentopt.rehearsal import begin
 from latentopt.result import versions
 from latentopt.zoo import cards
 from latentopt.zoo.classifiers import ClassifierTraining
@@ -32,6 +35,8 @@ def train(
     seed: int = 0,
     out: str = "models",
     device: str = "auto",
+    log: str = "runs/train",
+    wandb: Mode = "offline",
 ) -> Path:
     """Train a model and write ``out/name/`` with its card, its weights and, if it is a generator, a sheet of samples.
 
@@ -47,8 +52,11 @@ def train(
         seed: of every random number.
         out: folder to which the model's own is added.
         device: auto, cpu, cuda or mps.
+        log: folder to which one of the model's name is added (or name-2, ...), with metrics.jsonl and W&B's run.
+        wandb: online, offline or disabled.
     """
     positive("epochs", epochs, integer=True)
+    check_mode(wandb)
     where = Where(device)
     where.options()
     folder = Path(out) / name
@@ -60,36 +68,68 @@ def train(
         export = ClassifierExport(module, data)
     else:
         export = GeneratorExport(module, data, latent_shape, start_scale)
+    begin()
     begun = time.perf_counter()
-    fit(module, data, epochs, seed, where)
+    training = {
+        "recipe": f"latentopt train train-{name}",
+        "module": f"{type(module).__module__}.{type(module).__qualname__}",
+        "data": describe(data)["init_args"]["dataset"],
+        "epochs": epochs,
+        "seed": seed,
+    }
+    config = {"job": "train", "name": name, "architecture": architecture, **export.settings, **training}
+    tracker = Tracker(_new(Path(log), name), wandb, {**config, "versions": versions()}, "train")
+    fit(module, data, epochs, seed, where, callbacks=[_Epochs(tracker)])
     export.model.eval()
+    measured = {"seconds": round(time.perf_counter() - begun), "threads": torch.get_num_threads()}
     card = export.card(
         name=name,
         summary=summary,
         architecture={part: architecture[argument] for part, argument in module.exported.items()},
-        training={
-            "recipe": f"latentopt train train-{name}",
-            "module": f"{type(module).__module__}.{type(module).__qualname__}",
-            "data": describe(data)["init_args"]["dataset"],
-            "epochs": epochs,
-            "seed": seed,
-            "seconds": round(time.perf_counter() - begun),
-            "threads": torch.get_num_threads(),
-            "versions": versions(),
-        },
+        training={**training, **measured, "versions": versions()},
         quality=export.quality(),
         **export.settings,
     )
     cards.save_model(folder, card, module.networks())
     if isinstance(export, GeneratorExport):
         export.draw(folder / "samples.png")
+    figures = {key: value for key, value in card.quality.items() if key != "protocol"}
+    rows = [{"figure": key, "value": value} for key, value in figures.items()]
+    tracker.finish(rows, figures, sorted(folder.glob("*.png")), [folder])
+    return folder
+
+
+class _Epochs(lightning.Callback):
+    """Tracks what a module logs, once an epoch."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        seen = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        self.tracker.log(trainer.current_epoch, {"epoch": trainer.current_epoch + 1, **seen})
+        self.tracker.flush()
+
+
+def _new(log: Path, name: str) -> Path:
+    """A new folder for the log; what an earlier training of this name has logged, which began anew, stays."""
+    tried = (log / (name if at == 1 else f"{name}-{at}") for at in itertools.count(1))
+    folder = next(path for path in tried if not path.exists())
+    folder.mkdir(parents=True)
     return folder
 
 
 def fit(
-    module: lightning.LightningModule, data: ImageData, epochs: int, seed: int, where: Where, bar: bool = True
+    module: lightning.LightningModule,
+    data: ImageData,
+    epochs: int,
+    seed: int,
+    where: Where,
+    bar: bool = True,
+    callbacks: Any = (),
 ) -> None:
     """Train a module on a data module; ``seed`` decides every random number from here on."""
     lightning.seed_everything(seed, verbose=False)
-    with quiet_trainer(where, max_epochs=epochs, enable_checkpointing=False, enable_progress_bar=bar) as trainer:
+    options = {"max_epochs": epochs, "enable_checkpointing": False, "enable_progress_bar": bar}
+    with quiet_trainer(where, callbacks=list(callbacks), **options) as trainer:
         trainer.fit(module, data)

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from latentopt.errors import InputError, positive
 from latentopt.jobs.specs import describe
 from latentopt.jobs.tracking import Mode, Tracker, check_mode
+from latentopt.rehearsal import begin
 from latentopt.rl import train_policy as training
 from latentopt.rl.procgen import Game
 from latentopt.rl.procgen import Mode as Levels
@@ -83,6 +84,7 @@ def train_policy(
     for path in (folder, logs):
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError("out" if path is folder else "log", "a folder without this model", f"{path}")
+    begin()
     begun = time.perf_counter()
     logs.mkdir(parents=True, exist_ok=True)
     tracker, rounds = Tracker(logs, wandb, recipe, "train-policy"), 0
@@ -101,5 +103,5 @@ def train_policy(
     said |= {"seconds": round(time.perf_counter() - begun), "threads": torch.get_num_threads()}
     card = ship(folder, name, summary, network, channels, hidden, said, episodes)
     figures = [{"figure": key, "value": value} for key, value in card.quality.items() if key != "protocol"]
-    tracker.finish(figures, {"return": card.quality["return"]}, [])
+    tracker.finish(figures, {"return": card.quality["return"]}, [], [folder])
     return folder

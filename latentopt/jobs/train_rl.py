@@ -103,7 +103,8 @@ def train_rl(
     files.append(_draw(store, f"{algorithm.upper()} on {env}, refined by {_name(optimizer)}"))
     files = [file for file in files if file.exists()]
     best = {f"mean_{key}": sum(row[key] for row in rows) / len(rows) for key in ("end", "whole", "seconds")}
-    files += tracker.finish(rows, best, files)
+    agents = [store.folder / "agents" / f"seed-{row['seed']}.zip" for row in rows]
+    files += tracker.finish(rows, best, files, [agent for agent in agents if agent.is_file()])
     return Report(rows, files, time.perf_counter() - begun)
 
 

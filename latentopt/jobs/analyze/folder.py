@@ -12,6 +12,7 @@ from latentopt.errors import InputError
 from latentopt.jobs.specs import describe
 from latentopt.jobs.store import RECIPE
 from latentopt.jobs.tracking import METRICS, Tracker, check_mode
+from latentopt.rehearsal import begin
 from latentopt.reports import PLOT, ROWS, TABLE, Report, Written, csv_text, png_bytes
 from latentopt.result import write_atomically
 
@@ -40,6 +41,7 @@ class Folder:
 
     def open(self) -> None:
         """Make the folder, write the recipe, start tracking: once what can be wrong with the settings was tried."""
+        begin()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -1,0 +1,168 @@
+"""`latentopt sweep FILE`: the trials of a W&B sweep file, each an ordinary job in a folder of its own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from latentopt.cli.help import ASKED, page
+from latentopt.cli.jobs import chosen
+from latentopt.cli.said import one_line
+from latentopt.errors import InputError, LatentOptError
+
+if TYPE_CHECKING:
+    from latentopt.cli.arguments import Parsed
+    from latentopt.jobs.sweeps import Sweep
+
+SOME_REFUSED, SHOWN, HELD = 3, 20, "sweep.json"
+SWEPT = ("reconstruct", "attack", "attack-policy", "refine", "train-rl")
+"""Jobs whose folder has a summary; and all analyses."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError("sweep", "FILE and its options (latentopt sweep --help)", message)
+
+
+def sweep(words: list[str]) -> int:
+    from latentopt.jobs import sweep_results
+    from latentopt.jobs.sweeps import read_sweep
+
+    if set(words) & set(ASKED):
+        print(page("sweep"), end="")
+        return 0
+    asked = _asked(words)
+    path, folder = _path(asked.file), Path(asked.out)
+    found = read_sweep(path)
+    _check(found)
+    trials = {f"trial-{at:03d}": options for at, options in enumerate(found.trials(asked.trials, asked.seed))}
+    if asked.dry_run:
+        for name, options in trials.items():
+            print(f"{name}: latentopt {' '.join(_words(found, options, folder / name, asked.wandb))}")
+        return 0
+    _open(folder, found, path, asked.seed)
+    with _grouped(f"{path.stem}-{folder.name}"):
+        refused = {name: _run(found, trials[name], folder / name, asked.wandb) for name in trials}
+    rows = sweep_results.ranked(found, trials, folder)
+    refused = {name: reason for name, reason in refused.items() if reason}
+    files = sweep_results.write(found, rows, folder) if rows else []
+    _print(found, rows, refused, files)
+    return SOME_REFUSED if refused else 0
+
+
+def _asked(words: list[str]) -> argparse.Namespace:
+    parser = _Parser("latentopt sweep", add_help=False, allow_abbrev=False)
+    parser.add_argument("file")
+    parser.add_argument("--out", default="runs/sweep")
+    parser.add_argument("--trials", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--wandb", choices=("online", "offline", "disabled"), default="offline")
+    parser.add_argument("--dry-run", action="store_true")
+    asked = parser.parse_args(words)
+    if asked.trials is not None and asked.trials < 1:
+        raise InputError("trials", "an integer >= 1", asked.trials)
+    return asked
+
+
+def _path(name: str) -> Path:
+    from latentopt.zoo.content import folder
+
+    shipped = folder("recipes") / "sweeps" / f"{name}.yaml"
+    if shipped.is_file():
+        return shipped
+    if not Path(name).is_file():
+        known = ", ".join(sorted(path.stem for path in shipped.parent.glob("*.yaml")))
+        raise InputError("sweep", f"a file, or one of {known}", repr(name))
+    return Path(name)
+
+
+def _words(sweep: Sweep, options: dict[str, Any], out: Path, wandb: str) -> list[str]:
+    """The command line of a trial; options are spelled as W&B's agent spells them."""
+    return [*sweep.words, *(f"--{name}={value}" for name, value in options.items()), f"--out={out}", f"--wandb={wandb}"]
+
+
+def _parsed(sweep: Sweep, options: dict[str, Any], out: Path, wandb: str) -> Parsed:
+    from latentopt.cli.arguments import parse
+
+    return parse(*chosen(_words(sweep, options, out, wandb)))
+
+
+def _check(sweep: Sweep) -> None:
+    """Each parameter is an option of the job, and takes its values; raise `InputError` before anything is run."""
+    job, _, _ = chosen(list(sweep.words))
+    if job.name not in SWEPT and not job.name.startswith("analyze-"):
+        raise InputError("command", f"a job that can be swept: {', '.join(SWEPT)}, analyze-...", job.name)
+    first = {name: parameter.probes()[0] for name, parameter in sweep.parameters.items()}
+    for name, parameter in sweep.parameters.items():
+        for value in parameter.probes():
+            try:
+                _parsed(sweep, {**first, name: value}, Path("runs/sweep"), "disabled").arguments()
+            except LatentOptError as error:
+                raise InputError(
+                    f"parameters.{name}", "an option of the job, and values of it", one_line(str(error))
+                ) from error
+
+
+def _open(folder: Path, sweep: Sweep, path: Path, seed: int) -> None:
+    """Say in the folder which sweep it holds."""
+    from latentopt.result import write_atomically
+
+    held, now = folder / HELD, {"seed": seed, "file": path.read_text(encoding="utf-8")}
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not held.is_file())):
+        raise InputError("out", "a new or empty folder, or one that holds this sweep", str(folder))
+    if held.is_file() and json.loads(held.read_text(encoding="utf-8")) != now:
+        raise InputError("out", "a new folder, or this sweep's", f"{folder} of another file or seed")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(held, json.dumps(now, indent=1).encode())
+
+
+@contextmanager
+def _grouped(name: str) -> Iterator[None]:
+    """Within, runs are of one group of W&B's."""
+    before = os.environ.get("WANDB_RUN_GROUP")
+    os.environ["WANDB_RUN_GROUP"] = before or name
+    try:
+        yield
+    finally:
+        os.environ.pop("WANDB_RUN_GROUP")
+        if before is not None:
+            os.environ["WANDB_RUN_GROUP"] = before
+
+
+def _run(sweep: Sweep, options: dict[str, Any], folder: Path, wandb: str) -> str:
+    """Do a trial that is not done; return why it was refused, if it was."""
+    from latentopt.jobs.sweep_results import figures
+
+    if figures(folder) is None:
+        print(f"{folder.name}: {options}", file=sys.stderr)
+        parsed = _parsed(sweep, options, folder, wandb)
+        try:
+            parsed.job.load()(**parsed.arguments())
+        except LatentOptError as error:
+            return one_line(str(error))
+    return ""
+
+
+def _print(sweep: Sweep, rows: list[dict[str, Any]], refused: dict[str, str], files: list[Path]) -> None:
+    columns = ["trial", sweep.metric, *sweep.parameters]
+    lines = [columns, *([_text(row[column]) for column in columns] for row in rows[:SHOWN])]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(columns))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    if len(rows) > SHOWN:
+        print(f"... {len(rows) - SHOWN} more in results.csv")
+    for name, reason in refused.items():
+        print(f"refused {name}: {reason}", file=sys.stderr)
+    print(f"{len(rows)} trials, {len(refused)} refused")
+    for file in files:
+        print(f"  {file}")
+
+
+def _text(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

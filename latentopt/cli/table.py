@@ -1,0 +1,156 @@
+"""What the command line can do: one table of commands, and one of the jobs that they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job: what a recipe of its name describes."""
+
+    name: str  # as in a recipe
+    words: str  # as on the command line
+    function: str  # whose arguments are the options
+    summary: str = ""
+    examples: tuple[str, ...] = ()
+    shown: str = "written"  # of `latentopt.cli.shown`, prints what came of it
+    skip: tuple[str, ...] = ()  # arguments that are no options
+
+    def load(self) -> Callable[..., Any]:
+        """The function; what it needs is imported now."""
+        return found(self.function)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A word that follows `latentopt`."""
+
+    takes: str
+    summary: str
+    handler: str  # called with the words that follow
+    examples: tuple[str, ...] = ()
+    more: str = ""  # of its help
+    group: str = ""  # jobs whose words begin so are its NAMEs
+
+
+def found(path: str) -> Callable[..., Any]:
+    """What a dotted path names."""
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def _group(group: str, where: str, described: dict[str, str], examples: dict[str, tuple[str, ...]]) -> list[Job]:
+    """Jobs that are each a function of their own name, in a file of their own."""
+
+    def job(name: str, summary: str) -> Job:
+        stem = name.replace("-", "_")
+        function = f"{where}.{stem}.{stem}"
+        return Job(f"{group}-{name}", f"{group} {name}", function, summary, examples[name])
+
+    return [job(name, summary) for name, summary in described.items()]
+
+
+RECONSTRUCT = (
+    "latentopt reconstruct --model mnist-vae --targets my/*.png --resize --out runs/mine",
+    "latentopt reconstruct --model mnist-dcgan --targets images.npz --operator downsample --operator.factor 4",
+    "latentopt reconstruct --model mnist-vae --targets digits --resize --limit 4 --steps 20 --out runs/quick",
+    "latentopt reconstruct --model mnist-vae --targets mnist --limit 64 --optimizer adam --optimizer.lr 0.1 --dry-run",
+)
+ATTACK = (
+    "latentopt attack --model mnist-cnn-robust --data mnist --eps 0.2 --limit 100",
+    "latentopt attack --model mnist-cnn --data mnist --eps 0.1 --limit 16 --optimizer pgd --steps 10 --out runs/pgd-10",
+    "latentopt attack --model mnist-cnn --data mnist --eps 2 --norm l2 --targets least-likely --limit 16",
+    "latentopt attack --model torchvision/resnet18 --weights mine.pt --data images.npz --eps 0.01 --dry-run",
+)
+DIAGNOSE = (
+    "latentopt diagnose --model mnist-vae --targets mnist --limit 16",
+    "latentopt diagnose --model mnist-vae --samples 4 --steps 20 --restarts 2",
+    "latentopt diagnose --model models/mine --targets my/*.png --out runs/diagnosis",
+)
+ATTACK_POLICY = (
+    "latentopt attack-policy --model coinrun-cnn --eps 0.01 --episodes 20",
+    "latentopt attack-policy --model agent.zip --algorithm PPO --env CartPole-v1 --eps 0.1",
+    "latentopt attack-policy --model coinrun-cnn --eps 0.005 --optimizer adr-gd --targets least-likely --dry-run",
+)
+REFINE = (
+    "latentopt refine --agent agent.zip --env LunarLanderContinuous-v3 --episodes 10",
+    "latentopt refine --agent agent.safetensors --env HalfCheetah-v5 --box 0.1 --optimizer adr-gd --gif false",
+    "latentopt refine --agent agent.zip --env Pendulum-v1 --optimizer cem --refine-steps 10 --dry-run",
+)
+TRAIN = (
+    "latentopt train train-mnist-vae --epochs 2 --out runs/models",
+    "latentopt train train-mnist-cnn --seed 1 --data.batch_size 64 --dry-run",
+    "latentopt train train-coinrun-cnn --steps 200000 --name my-coinrun --out runs/models",
+)
+TRAIN_RL = (
+    "latentopt train-rl pendulum-ddpg --seeds 1 --steps 2000 --out runs/quick-ddpg",
+    "latentopt train-rl pendulum-td3-adr-gd --epsilon 0.3 --out runs/more-often",
+    "latentopt train-rl halfcheetah-td3-paper --dry-run",
+)
+ANALYSES = {
+    "dynamics": "how attacks move through a network, and which of its parts amplify them",
+    "capped": "whether classifiers with capped ReLUs are robust, or only look it",
+    "regions": "the linear regions of a network, and how optimisers cross them",
+    "certify": "what can be proved: bounds of a network's outputs in a box",
+}
+ANALYZE_EXAMPLES = {
+    "dynamics": (
+        "latentopt analyze dynamics --model mnist-cnn --data mnist --limit 32",
+        "latentopt run analyze-dynamics --limit 16 --out runs/dynamics-16",
+    ),
+    "capped": (
+        "latentopt analyze capped --betas 0.1,1 --seeds 1 --epochs 1 --limit 50",
+        "latentopt analyze capped --network conv --training plain --dry-run",
+    ),
+    "regions": (
+        "latentopt analyze regions --model random-2d --widths 2-16-16-1 --seed 8",
+        "latentopt analyze regions --model random-2d --resolution 50 --steps 10 --out runs/regions-quick",
+    ),
+    "certify": (
+        "latentopt run analyze-certify --out runs/certify-again",
+        "latentopt run analyze-certify --dry-run",
+    ),
+}
+BENCHMARKS = {
+    "random-nets": "maximise random networks with every method (arXiv 2406.00494)",
+    "attack": "attacks on classifiers at equal counted cost",
+    "attack-policy": "attacks on policies: returns and changed actions",
+    "reconstruct": "invert generators: own images, held-out images, operators",
+    "compressed-sensing": "error by number of measurements, against CSGM and the lasso",
+    "actions": "better actions from critics, against exact optima",
+    "returns": "returns of agents whose actions are refined",
+    "train-rl": "learning curves of agents that explore from refined actions",
+    "cost": "what one step of each method costs",
+    "norms": "error of the estimated norms of rows",
+}
+BENCH_EXAMPLES = {
+    "random-nets": (
+        "latentopt bench random-nets --model A --methods adam,adr-gd --part table",
+        "latentopt bench random-nets --quick --methods adam --part table --out runs/bench/quick",
+        "latentopt bench random-nets --model B --seeds 2 --dry-run",
+    ),
+    **{
+        name: (f"latentopt bench {name} --quick --out runs/bench/quick-{name}", f"latentopt bench {name} --dry-run")
+        for name in BENCHMARKS
+        if name != "random-nets"
+    },
+}
+
+_JOBS = [
+    Job("reconstruct", "reconstruct", "latentopt.jobs.reconstruct.reconstruct", "", RECONSTRUCT, "reconstructed"),
+    Job("diagnose", "diagnose", "latentopt.jobs.diagnose.diagnose", "", DIAGNOSE, "diagnosed"),
+    Job("attack", "attack", "latentopt.jobs.attack.attack", "", ATTACK, "attacked"),
+    Job("attack-policy", "attack-policy", "latentopt.jobs.attack_policy.attack_policy", "", ATTACK_POLICY, "policy"),
+    Job("refine", "refine", "latentopt.jobs.refine.refine", "", REFINE, "refined"),
+    Job("train", "train", "latentopt.jobs.train.train", "", TRAIN, "model", ("architecture",)),
+    Job("train-policy", "train", "latentopt.jobs.train_policy.train_policy", "", TRAIN, "model"),
+    Job("train-rl", "train-rl", "latentopt.jobs.train_rl.train_rl", "", TRAIN_RL, "agents"),
+    *_group("analyze", "latentopt.jobs.analyze", ANALYSES, ANALYZE_EXAMPLES),
+    *_group("bench", "latentopt.bench", BENCHMARKS, BENCH_EXAMPLES),
+]
+JOBS = {job.name: job for job in _JOBS}
+"""By the name that a recipe has for them."""
