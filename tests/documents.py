@@ -38,10 +38,10 @@ def run(page: Path) -> Iterator[dict[str, Any]]:
 
     Tracebacks and warnings name the page and its line.
     """
-    names: dict[str, Any] = {"__name__": "__page__"}
+    names: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks(page):
         if block.language == "python":
-            code = compile("\n" * (block.line - 1) + block.text, str(page), "exec")
+            code = compile("\n" * (block.line - 1) + block.text, str(page), "exec", dont_inherit=True)
             try:
                 exec(code, names)
             except ModuleNotFoundError as error:
