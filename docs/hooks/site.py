@@ -1,4 +1,4 @@
-"""What the site takes from outside docs/: the notebooks, where there are some; and the gallery only once it is there."""
+"""What the site takes from outside docs/: the notebooks, where there are some; the gallery only once it is there."""
 
 from __future__ import annotations
 
