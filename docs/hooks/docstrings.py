@@ -1,4 +1,4 @@
-"""What the site makes of docstrings: doctests become code, and a field's comment stands for its docstring."""
+"""What the site makes of docstrings: doctests become code, and the comments of a class's fields a list of them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,22 @@ class Docstrings(griffe.Extension):
         if obj.docstring and ">>> " in obj.docstring.value:
             obj.docstring.value = BLOCK.sub(_fenced, obj.docstring.value)
 
-    def on_attribute(self, *, attr: griffe.Attribute, **kwargs: Any) -> None:
-        if attr.docstring or not (attr.parent and attr.parent.is_class) or not attr.annotation or not attr.lines:
-            return
-        if comment := COMMENT.search(attr.lines[-1]):
-            attr.docstring = griffe.Docstring(comment[1].replace("*", r"\*"), lineno=attr.lineno, parent=attr)
+    def on_class_members(self, *, cls: griffe.Class, **kwargs: Any) -> None:
+        fields = [line for member in cls.members.values() if (line := _field(member))]
+        if fields and not (cls.docstring and "Attributes:" in cls.docstring.value):
+            said = cls.docstring.value.rstrip() if cls.docstring else ""
+            section = "Attributes:\n" + "\n".join(f"    {line}" for line in fields)
+            cls.docstring = griffe.Docstring(f"{said}\n\n{section}", lineno=cls.lineno, parent=cls)
+
+
+def _field(member: griffe.Object | griffe.Alias) -> str:
+    """A line on an annotated field that has a comment behind it and no docstring."""
+    if not isinstance(member, griffe.Attribute) or member.docstring or not member.lines:
+        return ""
+    comment = COMMENT.search(member.lines[-1])
+    if not comment or member.name.startswith("_") or not (member.annotation or member.value):
+        return ""
+    return f"{member.name}: {comment[1]}".replace("*", r"\*")
 
 
 def _fenced(block: re.Match[str]) -> str:
