@@ -3,7 +3,7 @@ BIN := .venv/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-slow lint format clean
+.PHONY: help setup demo test test-slow lint format docs docs-serve clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,12 @@ format: setup  ## Mend style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+docs: setup  ## Build the documentation into site/, strictly: a dead link is an error
+	$(BIN)/mkdocs build --strict
+
+docs-serve: setup  ## Show the documentation on http://127.0.0.1:8000, rebuilt as it is edited
+	$(BIN)/mkdocs serve
+
 clean:  ## Remove the environment and caches; results in runs/ stay
-	rm -rf .venv dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv dist build site .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

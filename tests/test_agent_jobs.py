@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 from agents import PENDULUM, SMALL, write_agent
@@ -153,12 +151,3 @@ def test_a_recipe_is_trained(capsys, tmp_path):
     assert (said.code, "1 agents" in said.out) == (0, True)
     said = call(capsys, "train-rl", "digits")
     assert (said.code, "train-rl" in said.err) == (2, True)
-
-
-def test_the_python_of_the_page_on_agents_runs_as_it_stands(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    names: dict = {}
-    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs/agents.md").read_text(encoding="utf-8"), re.DOTALL):
-        exec(block, names)
-    assert (names["gain"] >= 0).all()
-    assert names["agent"].refinement == Refinement(epsilon=0.5)

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from files import ROOT, call, table, write_classifier
+from files import call, table, write_classifier
 from nets import near, refuses
 from PIL import Image
 
@@ -108,16 +107,3 @@ def test_the_command_and_its_recipe(model, tmp_path, capsys):
     assert said.code == 2
     assert "out" in said.err
     assert (folder("recipes") / "analyze-dynamics.yaml").read_text().startswith("# ")
-
-
-def test_the_python_of_the_page_runs_as_it_stands(capsys):
-    text = (ROOT / "docs/analysis/dynamics.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    names: dict[str, Any] = {}
-    exec(block, names)
-    found = names["found"]
-    assert found.error["region-exact"][found.inside].max() <= 1e-10
-    assert names["pairs"].values.shape == (4, 9)
-    named = re.findall(r"\]\(([^)#]+)\)", text)
-    assert named
-    assert all((ROOT / "docs/analysis" / name).is_file() for name in named)

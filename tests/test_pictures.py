@@ -30,6 +30,13 @@ def test_a_sample_is_its_columns_side_by_side_framed_in_white():
     assert np.array_equal(picture, expected)
 
 
+def test_columns_that_enlarge_to_other_heights_stand_in_the_middle_of_the_tallest():
+    picture = tile([flat([10], side=7), flat([20], side=5)], per_row=1, side=14)  # 14 and 15 pixels high
+    assert picture.shape[0] == 15 + 4
+    assert int((picture[..., 0] == 10).sum()) == 14 * 14
+    assert int((picture[..., 0] == 20).sum()) == 15 * 15
+
+
 def test_samples_fill_rows_and_what_is_missing_is_white():
     picture = tile([flat([10, 20, 30])], per_row=2, side=4)
     assert picture.shape == (2 * 8, 2 * 16, 3)

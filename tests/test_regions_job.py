@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from files import ROOT, call, table, write_classifier
+from files import call, table, write_classifier
 from nets import near, refill, refuses
 from PIL import Image
 from torch import nn
@@ -117,15 +116,3 @@ def test_the_command_and_its_recipes(tmp_path, capsys):
         text = (folder("recipes") / f"{name}.yaml").read_text()
         assert text.startswith("# ")
         assert yaml.safe_load(text)["job"] == "analyze-regions"
-
-
-def test_the_python_of_the_page_runs_as_it_stands(tmp_path, monkeypatch, capsys):
-    text = (ROOT / "docs/analysis/regions.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    monkeypatch.chdir(tmp_path)
-    exec(block, {})
-    assert "regions" in capsys.readouterr().out
-    assert (tmp_path / "landscape.png").is_file()
-    named = re.findall(r"\]\((?!http)([^)#]+)\)", text)
-    assert named
-    assert all((ROOT / "docs/analysis" / name).is_file() for name in named)

@@ -32,6 +32,8 @@ def tile(columns: Sequence[Tensor], per_row: int = 2, side: int = 112) -> np.nda
         (height, width, 3) bytes.
     """
     shown = [_enlarged(column, side) for column in columns]
+    tallest = max(column.shape[-2] for column in shown)  # whole pixels of 20 come to 120, of 28 to 112
+    shown = [_heightened(column, tallest) for column in shown]
     samples = [torch.cat([_framed(c[i]) for c in shown], dim=2) for i in range(len(shown[0]))]
     samples += [torch.full_like(samples[0], _WHITE)] * (-len(samples) % per_row)
     space = torch.full((3, samples[0].shape[1], 4 * _GAP), _WHITE, dtype=torch.uint8)
@@ -59,9 +61,14 @@ def captioned(images: Tensor, captions: Sequence[str], lines: int = 1, side: int
 def _enlarged(images: Tensor, side: int) -> Tensor:
     scale = max(1, round(side / images.shape[-2]))
     big = images.repeat_interleave(scale, -1).repeat_interleave(scale, -2).expand(-1, 3, -1, -1)
-    short = [max(0, side - size) for size in big.shape[-2:]]
-    left, top = short[1] // 2, short[0] // 2
-    return F.pad(big, (left, short[1] - left, top, short[0] - top), value=_WHITE)
+    short = max(0, side - big.shape[-1])
+    return _heightened(F.pad(big, (short // 2, short - short // 2), value=_WHITE), side)
+
+
+def _heightened(images: Tensor, height: int) -> Tensor:
+    """The images in the middle of white ones of at least this height."""
+    short = max(0, height - images.shape[-2])
+    return F.pad(images, (0, 0, short // 2, short - short // 2), value=_WHITE)
 
 
 def _framed(image: Tensor) -> Tensor:

@@ -1,0 +1,40 @@
+"""What the site makes of docstrings: doctests become code, and the comments of a class's fields a list of them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import griffe
+
+BLOCK = re.compile(r"^( *)>>> .*(?:\n(?!\s*$).*)*", re.MULTILINE)
+"""From the first prompt to the next empty line."""
+COMMENT = re.compile(r"  # (?!noqa|pyright)(.*?)(?:  # .*)?$")
+
+
+class Docstrings(griffe.Extension):
+    def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
+        if obj.docstring and ">>> " in obj.docstring.value:
+            obj.docstring.value = BLOCK.sub(_fenced, obj.docstring.value)
+
+    def on_class_members(self, *, cls: griffe.Class, **kwargs: Any) -> None:
+        fields = [line for member in cls.members.values() if (line := _field(member))]
+        if fields and not (cls.docstring and "Attributes:" in cls.docstring.value):
+            said = cls.docstring.value.rstrip() if cls.docstring else ""
+            section = "Attributes:\n" + "\n".join(f"    {line}" for line in fields)
+            cls.docstring = griffe.Docstring(f"{said}\n\n{section}", lineno=cls.lineno, parent=cls)
+
+
+def _field(member: griffe.Object | griffe.Alias) -> str:
+    """A line on an annotated field that has a comment behind it and no docstring."""
+    if not isinstance(member, griffe.Attribute) or member.docstring or not member.lines:
+        return ""
+    comment = COMMENT.search(member.lines[-1])
+    if not comment or member.name.startswith("_") or not (member.annotation or member.value):
+        return ""
+    return f"{member.name}: {comment[1]}".replace("*", r"\*")
+
+
+def _fenced(block: re.Match[str]) -> str:
+    indent = block[1]
+    return f"{indent}```pycon\n{block[0]}\n{indent}```"

@@ -1,0 +1,42 @@
+"""What the site takes from outside docs/: the notebooks, where there are some; the gallery only once it is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.plugins import event_priority
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[2]
+OPTIONAL = ("gallery.md",)
+"""Pages that a command makes; the site can be built before they are made."""
+
+
+def notebooks() -> list[str]:
+    """Their paths from the repository's root, in the order of their numbers."""
+    found = [path.relative_to(ROOT).as_posix() for path in (ROOT / "notebooks").glob("*.ipynb")]
+    return sorted(found, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    docs, nav = Path(config.docs_dir), list[Any](config.nav or [])
+    kept = [entry for entry in nav if not _is_missing(entry, docs)]
+    if names := notebooks():
+        at = next((place for place, entry in enumerate(kept) if "Results" in entry), len(kept))
+        kept.insert(at, {"Notebooks": names})
+    config.nav = kept
+    return config
+
+
+def _is_missing(entry: Any, docs: Path) -> bool:
+    return isinstance(entry, dict) and any(page in OPTIONAL and not (docs / page).is_file() for page in entry.values())
+
+
+@event_priority(100)  # before mkdocs-jupyter, which turns them into pages
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    for name in notebooks():
+        files.append(File(name, str(ROOT), config.site_dir, config.use_directory_urls))
+    return files

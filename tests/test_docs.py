@@ -1,0 +1,117 @@
+"""The documentation: its commands parse, its links lead somewhere, its reference is whole."""
+
+from __future__ import annotations
+
+import pkgutil
+import re
+import shlex
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from documents import DOCS, PAGES, ROOT, anchors, commands, links, name_of
+
+import latentopt as lo
+from latentopt.cli import main
+from latentopt.cli.arguments import arguments_of
+
+QUICK = (
+    "reconstruct --model mnist-vae --targets digits --resize --limit 4 --steps 20 --wandb disabled --out runs/four",
+    "diagnose --model mnist-vae --samples 4 --steps 20",
+    "analyze certify --model random-A --seeds 0 --seconds 1",
+)
+"""Commands of the documentation that need only what ships, and seconds."""
+ALWAYS = ("models", "recipes", "--version", "--help")
+"""Commands that are run wherever they stand."""
+NAV = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+
+
+class Parsed(BaseException):
+    """The arguments were read; the job itself is not to begin."""
+
+
+@pytest.fixture
+def only_parsing(monkeypatch):
+    """The command line as it is, up to where a job would begin."""
+
+    def parsing(*args: Any, **settings: Any) -> Any:
+        arguments_of(*args, **settings)
+        raise Parsed
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("latentopt.cli") and getattr(module, "arguments_of", None) is arguments_of:
+            monkeypatch.setattr(module, "arguments_of", parsing)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=name_of)
+def test_every_command_of_a_page_parses(page, tmp_path, monkeypatch, capsys, only_parsing):
+    monkeypatch.chdir(tmp_path)
+    for words in commands(page):
+        try:
+            code = main(words)
+        except Parsed:
+            continue
+        except SystemExit as end:  # jsonargparse's help
+            code = end.code
+        assert code == 0, f"latentopt {shlex.join(words)}: {capsys.readouterr().err}"
+        assert words[0] in ALWAYS or "--help" in words or "--dry-run" in words, words
+
+
+def test_the_commands_that_are_quick_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    written = {shlex.join(words) for page in PAGES for words in commands(page)}
+    for command in QUICK:
+        assert command in written
+        assert main(shlex.split(command)) == 0, capsys.readouterr().err
+    assert (tmp_path / "runs/four/report.html").is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_within_lead_somewhere(page):
+    for file, anchor in links(page):
+        target = (page.parent / file) if file else page
+        assert target.exists(), f"{file} is not there"
+        if anchor and target.suffix == ".md" and target.parent != DOCS / "api":
+            assert anchor in anchors(target), f"{file}#{anchor}: no such heading"
+
+
+def test_the_pictures_and_files_that_the_readme_names_are_there():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = [file for file, _ in links(ROOT / "README.md")]
+    named += re.findall(r"`(CONTRIBUTING\.md|constraints\.txt)`", text)
+    assert "docs/digits.png" in named
+    assert all((ROOT / name).is_file() for name in named)
+
+
+def _paths(entry: Any) -> list[str]:
+    if isinstance(entry, dict):
+        return [path for value in entry.values() for path in _paths(value)]
+    return [path for each in entry for path in _paths(each)] if isinstance(entry, list) else [entry]
+
+
+def test_every_page_is_in_the_navigation_once():
+    pages = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
+    named = _paths(NAV)
+    assert len(named) == len(set(named))
+    assert pages <= set(named)
+    assert set(named) - pages <= {"gallery.md"}  # made by a command; see docs/hooks/site.py
+
+
+def test_every_public_name_is_in_the_reference_exactly_once():
+    """As the object itself: `latentopt.solve` would be the module that holds the function."""
+    texts = [page.read_text(encoding="utf-8") for page in sorted((DOCS / "api").glob("*.md"))]
+    directives = [path for text in texts for path in re.findall(r"^::: (\S+)$", text, re.MULTILINE)]
+    assert not [path for path, count in Counter(directives).items() if count > 1]
+    held = [pkgutil.resolve_name(path) for path in directives]
+    for name in lo.__all__:
+        assert sum(each is getattr(lo, name) for each in held) == 1, name
+
+
+def test_a_page_with_a_dead_link_is_told(tmp_path):
+    page = Path(tmp_path / "page.md")
+    page.write_text("# One, two `three`\n[a](#one-two-three) [b](gone.md#x) [c](https://example.org/#y)\n")
+    assert links(page) == [("", "one-two-three"), ("gone.md", "x")]
+    assert anchors(page) == {"one-two-three"}
