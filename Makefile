@@ -3,7 +3,7 @@ BIN := .venv/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-slow lint format docs docs-serve clean
+.PHONY: help setup demo figures notebooks notebooks-quick gallery test test-slow lint format docs docs-serve clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -18,6 +18,9 @@ setup: .venv/.done  ## Set everything up in .venv, at the versions of constraint
 
 demo: setup  ## Reconstruct 16 handwritten digits through the shipped VAE, into runs/digits
 	$(BIN)/latentopt run digits
+
+figures: setup  ## Rewrite every table of README.md and docs from docs/results
+	$(BIN)/python docs/figures.py
 
 test: setup  ## Run the tests
 	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist worksteal

@@ -1,0 +1,72 @@
+"""Every figure of README.md and docs, from the results in docs/results.
+
+python docs/figures.py                     rewrite the marked places of README.md and docs in place
+python docs/figures.py check               exit with 1 where a page is not what the results give
+python docs/figures.py import RUN NAME     keep a finished run's results as docs/results/NAME.csv and NAME.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from tables.blocks import BLOCKS, FIGURES
+from tables.imported import imported
+from tables.marks import rewritten
+from tables.stored import FOLDER
+
+ROOT = Path(__file__).parents[1]
+
+
+def pages() -> list[Path]:
+    """All that may have marks."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def render(check: bool = False) -> list[Path]:
+    """Rewrite the pages, or only look; return those that change."""
+    changed = []
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        new = rewritten(text, BLOCKS, FIGURES)
+        if new != text:
+            changed.append(page)
+            if not check:
+                page.write_text(new, encoding="utf-8")
+    return changed
+
+
+def keep(run: Path, name: str, table: str | None, command: list[str] | None, note: str | None) -> None:
+    """Write a run's results."""
+    rows, how = imported(run, table, command or ())
+    if note:
+        how["note"] = note
+    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / f"{name}.csv").write_text(rows.replace("\r\n", "\n"), encoding="utf-8")
+    (FOLDER / f"{name}.json").write_text(json.dumps(how, indent=1) + "\n", encoding="utf-8")
+
+
+def main(words: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    jobs = parser.add_subparsers(dest="job")
+    jobs.add_parser("check", help="exit with 1 where a page is not what the results give")
+    taken = jobs.add_parser("import", help="keep a finished run's results")
+    taken.add_argument("run", type=Path, help="its folder")
+    taken.add_argument("name", help="of the result")
+    taken.add_argument("--table", help="a table of table.md, by its title, instead of the rows")
+    taken.add_argument("--command", action="append", help="where the folder does not tell it; may be given again")
+    taken.add_argument("--note", help="what else one should know of it")
+    given = parser.parse_args(words)
+    if given.job == "import":
+        keep(given.run, given.name, given.table, given.command, given.note)
+        return 0
+    changed = render(given.job == "check")
+    for page in changed:
+        print(page.relative_to(ROOT))
+    return int(given.job == "check" and bool(changed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

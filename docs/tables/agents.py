@@ -1,0 +1,122 @@
+"""Tables of docs/agents.md; rows and columns are what the results hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from latentopt.bench.statistics import bootstrapped, mean_of
+from latentopt.reports import Table
+from latentopt.rl.curves import Point, final, mean_gain, whole
+from tables.stored import Cell, distinct, load, made, named, several, where
+from tables.text import bare, box_of, signed, table
+
+AGENTS = {
+    "halfcheetah": "HalfCheetah, SAC",
+    "hopper": "Hopper, SAC",
+    "walker2d": "Walker2d, SAC",
+    "swimmer": "Swimmer, SAC",
+    "bipedal-td3": "BipedalWalker, TD3",
+    "lunar-td3": "LunarLander, TD3",
+    "lunar-ddpg": "LunarLander, DDPG",
+}
+METHODS = {"gradient-ascent": "gradient ascent", "adr-gd": "ADR-GD", "adam": "Adam", "cem": "CEM"}
+ONE_CRITIC = "lunar-ddpg"
+"""Its first critic is its least."""
+
+
+def _played() -> list[Cell]:
+    """Cells by the least of the twins: those of the first critic alone are another question."""
+    return [c for c in load("returns") if c["critic"] in ("", "min") or c["agent"] == ONE_CRITIC]
+
+
+def _columns(cells: Sequence[Cell]) -> list[tuple[str, float]]:
+    settings = distinct([c for c in cells if c["method"] != "none"], "method", "box")
+    order = list(METHODS)
+    return sorted(settings, key=lambda each: (order.index(each[0]) if each[0] in order else len(order), each[1]))
+
+
+def returns() -> Table:
+    """What refinement changes in the return, episode by episode."""
+    cells = _played()
+    settings, rows = _columns(cells), []
+    for name in sorted(distinct(cells, "agent"), key=list(AGENTS).index):
+        own = where(cells, agent=name)
+        (plain,) = where(own, method="none")
+        base = mean_of(plain["return"])
+        texts = [_change(own, plain, method, box) for method, box in settings]
+        rows.append([AGENTS[name], f"{base.mean:.0f} +- {base.error:.0f}", *texts])
+    heads = [f"{METHODS.get(method, method)}, box {box_of(box)}" for method, box in settings]
+    return table(["agent", "actor", *heads], rows)
+
+
+def _change(own: Sequence[Cell], plain: Cell, method: str, box: float) -> str:
+    found = where(own, method=method, box=box)
+    if not found:
+        return ""
+    if found[0]["seed"] != plain["seed"]:
+        raise ValueError(f"other seeds than the actor's: {found[0]['agent']}, {method}, box {box:g}")
+    difference = bootstrapped(np.subtract(found[0]["return"], plain["return"]).tolist())
+    return signed(difference, 0 if difference.high - difference.low > 100 else 1)
+
+
+Curves = dict[int, list[Point]]
+
+
+def _curves(cells: Sequence[Cell]) -> Curves:
+    """The learning curve of each seed."""
+    return {
+        seed: [Point(c["step"], c["mean"], 0.0, 0.0, c["gain"], c["seconds"]) for c in where(cells, seed=seed)]
+        for seed in distinct(cells, "seed")
+    }
+
+
+def training() -> Table:
+    """Learning curves of Pendulum, with and without refinement."""
+    cells = [cell for cell in several(*named("train-rl-*")) if cell["step"] != ""]
+    rows = []
+    for algorithm in ("td3", "ddpg"):
+        own = where(cells, algorithm=algorithm)
+        plain = _curves(where(own, refinement="none"))
+        for refinement in distinct(own, "refinement"):
+            found = _curves(where(own, refinement=refinement))
+            title = f"{algorithm.upper()}, {METHODS.get(refinement, refinement)}"
+            rows.append([title, str(len(found)), *_learned(found, plain, refinement == "none")])
+    columns = ["", "seeds", "end", "difference", "whole", "difference", "gain in Q", "CPU s a run"]
+    return table(columns, rows)
+
+
+def _learned(found: Curves, plain: Curves, base: bool) -> list[str]:
+    texts = []
+    for part in (final, whole):
+        values = [part(points) for points in found.values()]
+        change = [] if base else [part(points) - part(plain[seed]) for seed, points in found.items()]
+        texts += [f"{mean_of(values).mean:.1f}", "" if base else signed(bootstrapped(change), 1)]
+    gain = np.mean([mean_gain(points) for points in found.values()])
+    seconds = np.mean([points[-1].seconds for points in found.values()])
+    return [*texts, "" if base else bare(float(gain), 3), f"{seconds:.0f}"]
+
+
+def cost() -> Table:
+    """What refinement adds to the CPU time of a step: measured in turns, and over the runs, which others disturbed."""
+    rows = []
+    for name in named("train-rl-*"):
+        cells = load(name)
+        rounds = re.search(r"--cost-rounds (\d+)", made(name)["commands"][0])
+        for turns in [c for c in cells if c["ratio"] != "" and c["refinement"] != "none"]:
+            own = where(cells, algorithm=turns["algorithm"], refinement=turns["refinement"])
+            base = where(cells, algorithm=turns["algorithm"], refinement="none")
+            title = f"{turns['algorithm'].upper()}, {METHODS.get(turns['refinement'], turns['refinement'])}"
+            ratios = [f"{turns['ratio']:.2f}", rounds[1] if rounds else "10", f"{_seconds(own) / _seconds(base):.2f}"]
+            rows.append([title, *ratios])
+    return table(["", "[400, 300], in turns", "rounds", "[64, 64], whole runs"], rows)
+
+
+def _seconds(cells: Sequence[Cell]) -> float:
+    ends = [points[-1].seconds for points in _curves([c for c in cells if c["step"] != ""]).values()]
+    return float(np.mean(ends))
+
+
+BLOCKS = {"returns": returns, "train-rl": training, "train-rl-cost": cost}

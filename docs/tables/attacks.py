@@ -1,0 +1,149 @@
+"""Tables of docs/benchmarks/attacks.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from latentopt.bench.statistics import signs
+from latentopt.metrics import wilson
+from latentopt.reports import Table
+from tables.stored import Cell, distinct, load, named, one, several, where
+from tables.text import table
+
+CONTROL = "pgd"
+NAMES = {"AutoAttack standard": "AutoAttack", "torchattacks APGD-CE": "torchattacks APGD-CE"}
+BESIDE = ("torchattacks PGD", "pgd", "torchattacks APGD-CE", "apgd-ce", "AutoAttack standard", "portfolio")
+UNBOXED = " (the paper's setting: pixels may leave [0, 1])"
+
+
+def radius(eps: float) -> str:
+    """As a fraction of 255 where it is one."""
+    part = Fraction(eps * 255).limit_denominator(1000)
+    return f"{part.numerator}/255" if part.denominator == 1 and part.numerator < 17 else f"{eps:g}"
+
+
+def percent(cell: Cell) -> float:
+    return 100 * sum(cell["success"]) / len(cell["success"])
+
+
+def short_rate(cell: Cell, digits: int = 0) -> str:
+    """In per cent, with Wilson's interval."""
+    low, high = wilson(sum(cell["success"]), len(cell["success"]))
+    return f"{percent(cell):.{digits}f} % [{100 * low:.{digits}f}, {100 * high:.{digits}f}]"
+
+
+def references() -> Table:
+    """Ours beside other packages', on the first 100 images."""
+    cells = several(*[name for name in named("attack-references-*") if name.split("-")[2] not in ("400", "capped")])
+    columns = ["network, eps", *(f"`{name}`" if " " not in name else _short(name) for name in BESIDE)]
+    columns += ["AutoAttack CPU s", "`portfolio` CPU s"]
+    order = {"mnist-pgd": 0, "mnist-clean": 1}
+    cases = sorted(distinct(cells, "network", "eps"), key=lambda case: order.get(case[0], 2))
+    return table(columns, [_beside(cells, *case) for case in cases])
+
+
+def _short(name: str) -> str:
+    return NAMES.get(name, name)
+
+
+def _beside(cells: Sequence[Cell], network: str, eps: float) -> list[str]:
+    found = [one(cells, network=network, eps=eps, method=name) for name in BESIDE]
+    rates = [f"{percent(cell):.0f}" for cell in found]
+    rates[-1] = f"**{rates[-1]}**"
+    seconds = [cell["cpu_seconds_of_all"] for cell in found[-2:]]
+    return [f"{network}, eps {radius(eps)}", *rates, f"{seconds[0]:.0f}", f"{seconds[1]:.1f}"]
+
+
+def equal_cost() -> Table:
+    """Every method with 100 gradient evaluations, on two networks; the latest run of a method counts."""
+    columns, sides = ["100 gradient evaluations"], list[dict[str, Cell]]()
+    for network in ("mnist-pgd", "resnet2b"):
+        runs = [f"attack-table-{network}", f"attack-table-{network}-portfolio"]
+        found = {cell["method"]: cell for cell in several(*runs)}
+        control = found[CONTROL]
+        columns += [f"{network}, {radius(control['eps'])}, {len(control['success'])} images", "+ -"]
+        sides.append(found)
+    rows = [[f"`{name}`", *(text for side in sides for text in _against(side, name))] for name in sides[0]]
+    return table(columns, rows)
+
+
+def _against(found: dict[str, Cell], name: str) -> list[str]:
+    if name not in found:
+        return ["", ""]
+    low, high = wilson(sum(found[name]["success"]), len(found[name]["success"]))
+    against = signs(found[name]["success"], found[CONTROL]["success"])
+    rate = f"{percent(found[name]):.1f}% [{100 * low:.1f}%, {100 * high:.1f}%]"
+    return [rate, "" if name == CONTROL else f"{against.wins} {against.losses}"]
+
+
+def curve() -> Table:
+    """Success by gradient evaluations."""
+    cells = several("attack-curve-mnist-pgd", "attack-curve-mnist-pgd-portfolio")
+    found = {(cell["method"], cell["evaluations"]): cell for cell in cells if cell["part"] == "curve"}
+    budgets = sorted({budget for _, budget in found})
+    names = list(dict.fromkeys(name for name, _ in found))
+    rows = [
+        [f"`{name}`", *(f"{percent(found[name, b]):.3g} %" if (name, b) in found else "" for b in budgets)]
+        for name in names
+    ]
+    return table(["gradient evaluations", *map(str, budgets)], rows)
+
+
+def curves() -> Table:
+    """Success by gradient evaluations on networks of CIFAR10."""
+    cells = load("attack-curve-cifar")
+    budgets, networks = distinct(where(cells, method=CONTROL), "evaluations"), distinct(cells, "network")
+    columns = [f"{network}, {budget}" for network in networks for budget in budgets]
+    rows = []
+    for method in distinct(cells, "method"):
+        own = where(cells, method=method)
+        fixed = [budget for budget in distinct(own, "evaluations") if budget not in budgets]
+        texts = {f"{cell['network']}, {cell['evaluations']}": f"{percent(cell):.3g}" for cell in own}
+        if fixed:  # takes what it takes: told where the budget is greatest
+            texts = {f"{cell['network']}, {budgets[-1]}": f"{percent(cell):.3g}" for cell in own}
+        name = f"`{method}`" + "".join(f", {budget}" for budget in fixed)
+        rows.append([name, *(texts.get(column, "") for column in columns)])
+    return table(["broken, %, by evaluations", *columns], rows)
+
+
+def ablation(network: str) -> Table:
+    """Broken images with each part of ADR-GD left out, in the box of pixels and outside it."""
+    cells = where(load(f"attack-ablation-{network}"), part="ablation")
+    count = len(cells[0]["success"])
+    rows = []
+    for form in distinct(cells, "group"):
+        if form.endswith(UNBOXED):
+            continue
+        for cell in where(cells, group=form):
+            free = where(cells, group=form + UNBOXED, method=cell["method"])
+            outside = str(sum(free[0]["success"])) if free else ""
+            rows.append([f"`{form}`", cell["method"], str(sum(cell["success"])), outside])
+    return table(["form", "left out", f"broken, of {count}", "pixels may leave [0, 1]"], rows)
+
+
+def gates() -> Table:
+    """What the soft gates are worth in the portfolio: the same stages with plain gradients."""
+    rows = []
+    for result in ("attack-references-400", "attack-references-capped"):
+        cells = load(result)
+        for network, eps in distinct(cells, "network", "eps"):
+            with_gates = one(cells, network=network, eps=eps, method="portfolio")
+            without = one(cells, network=network, eps=eps, method="portfolio-ungated")
+            found = signs(with_gates["success"], without["success"])
+            count = str(len(with_gates["success"]))
+            case = [f"{network}, eps {radius(eps)}", count, short_rate(without, 1), short_rate(with_gates, 1)]
+            rows.append([*case, f"{found.wins}, {found.losses}", f"{found.p:.2g}"])
+    columns = ["network, eps", "images", "plain gradients", "soft gates", "won, lost", "p"]
+    return table(columns, rows)
+
+
+BLOCKS = {
+    "attack-references": references,
+    "attack-equal-cost": equal_cost,
+    "attack-curve": curve,
+    "attack-curve-cifar": curves,
+    "attack-gates": gates,
+    "attack-ablation-mnist-pgd": lambda: ablation("mnist-pgd"),
+    "attack-ablation-resnet2b": lambda: ablation("resnet2b"),
+}

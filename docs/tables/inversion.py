@@ -1,0 +1,170 @@
+"""Tables of docs/benchmarks/inversion.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from latentopt.bench.inverted import RECOVERED
+from latentopt.bench.statistics import mean_of
+from latentopt.reports import Table
+from tables.stored import Cell, distinct, load, named, one, several, where
+from tables.text import plus_minus, table
+
+REAL = ("dcgan64", "mnist-dcgan", "celeba-vae")
+OWN = ("celeba-vae", "dcgan64")
+OUTSIDE = ("a hand-written Adam loop", "deepinv CSGM")
+"""Methods that are not the library's, by their names in words."""
+
+
+def code(name: str) -> str:
+    return name if name in OUTSIDE else f"`{name}`"
+
+
+def recovered(cells: Sequence[Cell], seconds: float) -> str:
+    """The share of all targets found again in this time, a target with a mean squared error of 1e-4 or less."""
+    times = [at for cell in cells for at in cell["recovered_at"] if at != "-"]
+    return f"{100 * sum(at <= seconds for at in times) / sum(len(cell['mse']) for cell in cells):.0f} %"
+
+
+def until_all(cell: Cell) -> str:
+    """CPU seconds until every target was found again, "-" where not all were."""
+    times = cell["recovered_at"]
+    return f"{cell['seconds']:.1f}" if times and "-" not in times and max(cell["mse"]) < RECOVERED else "-"
+
+
+def own() -> Table:
+    """The generators' own images: three seeds."""
+    columns, sides = ["method"], list[list[Cell]]()
+    for at, generator in enumerate(OWN):
+        sides.append(load(f"inversion-own-{generator}"))
+        columns += [f"`{generator}`: {'' if at else 'recovered '}@ 5 s", "@ 10 s", "s to all"]
+    rows = []
+    for method in distinct(sides[0], "method"):
+        found = [where(cells, method=method) for cells in sides]
+        texts = [[recovered(f, 5), recovered(f, 10), ", ".join(map(until_all, f))] for f in found]
+        rows.append([code(method), *chain.from_iterable(texts)])
+    return table(columns, rows)
+
+
+def others() -> Table:
+    """The other generators, one seed: the share recovered, and the time to all."""
+    cells = load("inversion-own-others")
+    generators = sorted(distinct(cells, "generator"), key=lambda name: (name == "road-gan", name))
+
+    def text(method: str, generator: str) -> str:
+        cell = one(cells, generator=generator, method=method)
+        time = until_all(cell)
+        return recovered([cell], 10) + ("" if time == "-" else f", {time}")
+
+    rows = [[code(method), *(text(method, name) for name in generators)] for method in distinct(cells, "method")]
+    return table(["method", *(f"`{name}`" for name in generators)], rows)
+
+
+def vaes() -> Table:
+    """The VAEs of MNIST: seconds to all of their own images, and the error on real ones."""
+    latest = {(cell["generator"], cell["method"]) for cell in load("inversion-mnist-vae")}
+    cells = [c for c in load("inversion-vaes") if (c["generator"], c["method"]) not in latest]
+    cells = load("inversion-mnist-vae") + cells
+    rows = []
+    for method in sorted(distinct(cells, "method"), key=distinct(load("inversion-vaes"), "method").index):
+        texts = []
+        for generator in ("mnist-vae", "mlp-vae"):
+            mine = where(cells, generator=generator, method=method)
+            texts.append(", ".join(until_all(cell) for cell in where(mine, targets="own")))
+            texts.append(plus_minus(where(mine, targets="real")[0]["mse"], 5))
+        rows.append([code(method), *texts])
+    columns = ["`mnist-vae`: s to all", "real images, 5 s", "`mlp-vae`: s to all", "real images, 5 s"]
+    return table(["method", *columns], rows)
+
+
+def final(generator: str) -> dict[str, list[float]]:
+    """Errors on real images by method; a later run of a method alone counts instead of the earlier one."""
+    cells = several(f"inversion-real-{generator}", *named(f"inversion-real-{generator}-csgm"))
+    return {cell["method"]: cell["mse"] for cell in cells}
+
+
+def real() -> Table:
+    """Real images in equal CPU time: half of it, and all of it."""
+    ends = {name: final(name) for name in REAL}
+    again = {name: {c["method"] for n in named(f"inversion-real-{name}-csgm") for c in load(n)} for name in REAL}
+
+    def half(generator: str, method: str) -> str:
+        found = where(load(f"inversion-real-{generator}-times"), method=method)
+        text = str(found[0]["MSE @ 10 s"]) if found and method not in again[generator] else "-"
+        return "-" if text in ("inf", "-") else f"{float(text):.5f}"
+
+    rows = []
+    for method in ends[REAL[0]]:
+        each = [[half(g, method), plus_minus(ends[g][method], 5)] if method in ends[g] else ["", ""] for g in REAL]
+        rows.append([code(method), *chain.from_iterable(each)])
+    heads = chain.from_iterable([f"`{name}` @ 10 s", "in the end"] for name in REAL)
+    return table(["method", *heads], rows)
+
+
+PAIRS = (
+    ("reconstruct", "adam-regression"),
+    ("reconstruct", "adam"),
+    ("adr-gd-regression", "adam-regression"),
+    ("adr-gd", "adam"),
+)
+
+
+def pairs() -> Table:
+    """Image by image: how much lower the first method's error is than the second's."""
+    rows = []
+    for ours, theirs in PAIRS:
+        texts = []
+        for generator in REAL:
+            found = final(generator)
+            gain = np.subtract(found[theirs], found[ours])
+            error = mean_of(gain.tolist()).error
+            texts.append(f"{gain.mean():+.4f} +- {error:.4f} ({(gain > 0).sum()} of {len(gain)})")
+        rows.append([f"{code(ours)} against {code(theirs)}", *texts])
+    return table(["lower error by", *(f"`{name}`" for name in REAL)], rows)
+
+
+def _sensing(cells: Sequence[Cell], with_seconds: bool) -> Table:
+    methods = distinct(cells, "method")
+
+    def text(m: Any, method: str, seconds: bool) -> str:
+        found = where(cells, m=m, method=method)
+        if not found:
+            return ""
+        return f"{found[0]['seconds']:.1f}" if seconds else plus_minus(found[0]["mse"], 4)
+
+    blocks = [False, True] if with_seconds else [False]
+    columns = ["m", *(f"CPU s: {name}" if seconds else name for seconds in blocks for name in methods)]
+    rows = [[str(m), *(text(m, name, s) for s in blocks for name in methods)] for m in distinct(cells, "m")]
+    return table(columns, rows)
+
+
+def faces() -> Table:
+    return _sensing(sorted(several(*named("sensing-celeba-vae-*")), key=lambda cell: cell["m"]), True)
+
+
+def matrices() -> Table:
+    """`mlp-vae` at m = 25 with three matrices."""
+    names = {0: "sensing-mlp-vae", 1: "sensing-mlp-vae-matrix-1", 2: "sensing-mlp-vae-matrix-2"}
+    found = {seed: where(load(name), m=25, method=("reconstruct", "csgm")) for seed, name in names.items()}
+    rows = [
+        [f"`{method}`", *(plus_minus(one(cells, method=method)["mse"], 4) for cells in found.values())]
+        for method in ("reconstruct", "csgm")
+    ]
+    return table(["m = 25", *(f"`--seed {seed}`" for seed in names)], rows)
+
+
+BLOCKS = {
+    "inversion-own": own,
+    "inversion-own-others": others,
+    "inversion-vaes": vaes,
+    "inversion-real": real,
+    "inversion-pairs": pairs,
+    "sensing-mnist-vae": lambda: _sensing(load("sensing-mnist-vae"), True),
+    "sensing-mlp-vae": lambda: _sensing(load("sensing-mlp-vae"), False),
+    "sensing-celeba-vae": faces,
+    "sensing-matrices": matrices,
+}

@@ -1,0 +1,62 @@
+"""Marked places of a Markdown page, and what belongs there.
+
+A table, or any block, between two comments on lines of their own::
+
+    <!-- figures: NAME -->
+
+    ...
+
+    <!-- end -->
+
+and a figure within a sentence: ``<!--= NAME -->23 %<!--/-->``. Neither shows where the page is rendered.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from latentopt.errors import InputError
+from latentopt.reports import Table
+
+BLOCK = re.compile(r"<!-- figures: (\S+) -->\n.*?<!-- end -->", re.DOTALL)
+INLINE = re.compile(r"<!--= (\S+) -->.*?<!--/-->", re.DOTALL)
+Blocks = Mapping[str, Callable[[], Table | str]]
+Figures = Mapping[str, Callable[[], str]]
+Made = TypeVar("Made")
+
+
+def rewritten(text: str, blocks: Blocks, figures: Figures) -> str:
+    """The page with every marked place as the results have it.
+
+    Raises:
+        InputError: a mark names what there is not.
+    """
+    text = BLOCK.sub(lambda found: block(found[1], blocks), text)
+    return INLINE.sub(lambda found: f"<!--= {found[1]} -->{_of(found[1], figures)()}<!--/-->", text)
+
+
+def block(name: str, blocks: Blocks) -> str:
+    """A block with its marks."""
+    content = _of(name, blocks)()
+    text = plain(content) if isinstance(content, Table) else content.strip()
+    return f"<!-- figures: {name} -->\n\n{text}\n\n<!-- end -->"
+
+
+def plain(table: Table) -> str:
+    """A table alone, without title and padding, so that a changed figure is a changed line and no more."""
+    lines = [table.columns, *table.rows]
+    shown = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+    return "\n".join([shown[0], "|" + "---|" * len(table.columns), *shown[1:]])
+
+
+def names(text: str) -> tuple[list[str], list[str]]:
+    """Of the blocks and of the figures that a page asks for."""
+    return [found[1] for found in BLOCK.finditer(text)], [found[1] for found in INLINE.finditer(text)]
+
+
+def _of(name: str, known: Mapping[str, Callable[[], Made]]) -> Callable[[], Made]:
+    if name not in known:
+        raise InputError("mark", "a name that docs/tables has", name)
+    return known[name]

@@ -1,0 +1,136 @@
+"""Figures within sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from latentopt.bench.parts import SECONDS
+from latentopt.bench.statistics import mean_of, signs
+from tables.attacks import percent
+from tables.cards import quality
+from tables.inversion import final
+from tables.stored import Cell, distinct, load, named, one, several, where
+from tables.text import bare
+
+
+def _references() -> list[Cell]:
+    return several(*[name for name in named("attack-references-*") if name.split("-")[2] not in ("400", "capped")])
+
+
+def _cases() -> list[dict[str, Cell]]:
+    """The methods of each network and radius."""
+    cells = _references()
+    return [
+        {cell["method"]: cell for cell in where(cells, network=network, eps=eps)}
+        for network, eps in distinct(cells, "network", "eps")
+    ]
+
+
+def times_faster() -> str:
+    ratios = [
+        each["AutoAttack standard"]["cpu_seconds_of_all"] / each["portfolio"]["cpu_seconds_of_all"] for each in _cases()
+    ]
+    return f"{min(ratios):.1f} to {max(ratios):.0f}"
+
+
+def never_behind() -> str:
+    """On how many cases the portfolio breaks as much as AutoAttack or more."""
+    cases = _cases()
+    level = sum(sum(each["portfolio"]["success"]) >= sum(each["AutoAttack standard"]["success"]) for each in cases)
+    return f"{level} of {len(cases)}"
+
+
+def gates_elsewhere() -> str:
+    """Images won and lost by soft gates on all networks but the one that they were chosen on."""
+    found = [
+        signs(each["portfolio"]["success"], each["portfolio-ungated"]["success"])
+        for each in _cases()
+        if each["portfolio"]["network"] != "mnist-pgd"
+    ]
+    return f"{sum(each.wins for each in found)} and lose {sum(each.losses for each in found)}"
+
+
+def capped_signs(against: str) -> str:
+    cells = load("attack-references-capped")
+    found = signs(one(cells, method="portfolio")["success"], one(cells, method=against)["success"])
+    return f"{found.wins} and {found.losses} (p = {found.p:.0e})".replace("e-0", "e-")
+
+
+def control(model: str, digits: int) -> str:
+    """The mean that `PGD()` reaches on random networks with restarts."""
+    cells = where(load(f"random-nets-{model}"), part="table", group=SECONDS)
+    return f"{mean_of(one(cells, method='pgd', restarts=32)['value']).mean:.{digits}f}"
+
+
+def norms(probes: int | str) -> str:
+    """The time of row norms on the conv net, in forwards."""
+    return f"{one(load('norms'), network='MNIST conv net', probes=probes)['time']:.0f}"
+
+
+def squeezenet() -> str:
+    """The least that any method breaks, and its name."""
+    cells = load("attack-table-squeezenet")
+    least = min(cells, key=percent)
+    most = {sum(cell["success"]) for cell in cells if cell["method"] != least["method"]}
+    return f"`{least['method']}` {sum(least['success'])}, every other {' to '.join(map(str, sorted(most)))}"
+
+
+def longer(seconds: float = 40) -> str:
+    """`reconstruct` on dcgan64 with twice the time."""
+    return bare(float(np.mean(load(f"inversion-real-dcgan64-{seconds:.0f}s")[0]["mse"])), 4)
+
+
+def csgm_other_step() -> str:
+    """deepinv's CSGM on mnist-dcgan with the step that was worse in tuning."""
+    return bare(float(np.mean(one(load("inversion-real-mnist-dcgan"), method="deepinv CSGM")["mse"])), 4)
+
+
+def against_adam(model: str) -> str:
+    """How much lower `adr-gd` ends than `adam` on MNIST, image by image."""
+    ours, theirs = (
+        [value for cell in load(f"mnist-{name}-{model}") for value in cell["mse"]] for name in ("adr-gd", "adam")
+    )
+    gain = np.subtract(theirs, ours)
+    found, digits = mean_of(gain.tolist()), 5 if abs(gain.mean()) > 1e-4 else 6
+    return f"{bare(found.mean, digits)} +- {bare(found.error, digits)} ({(gain > 0).sum()} of {len(gain)} images)"
+
+
+def _best_on_real(generator: str) -> float:
+    errors = final(generator)
+    return float(np.mean(errors["reconstruct"]))
+
+
+def gate_wins(names: Sequence[str] = ("attack-references-400",)) -> str:
+    """Images won and lost by soft gates on the first 400 images, both radii together."""
+    wins = losses = 0
+    for name in names:
+        cells = load(name)
+        for network, eps in distinct(cells, "network", "eps"):
+            pair = [one(cells, network=network, eps=eps, method=m) for m in ("portfolio", "portfolio-ungated")]
+            found = signs(*(cell["success"] for cell in pair))
+            wins, losses = wins + found.wins, losses + found.losses
+    return f"win {wins} and lose {losses}"
+
+
+FIGURES: dict[str, Callable[[], str]] = {
+    "times-faster": times_faster,
+    "never-behind": never_behind,
+    "gates-elsewhere": gates_elsewhere,
+    "gates-400": gate_wins,
+    "capped-against-ungated": lambda: capped_signs("portfolio-ungated"),
+    "capped-against-autoattack": lambda: capped_signs("AutoAttack standard"),
+    "control-A": lambda: control("A", 2),
+    "control-C": lambda: control("C", 0),
+    "norms-probes": lambda: norms(8),
+    "norms-exact": lambda: norms("exact"),
+    "squeezenet": squeezenet,
+    "dcgan64-40s": longer,
+    "csgm-other-step": csgm_other_step,
+    "adr-gd-against-adam-vae": lambda: against_adam("mnist-vae"),
+    "adr-gd-against-adam-dcgan": lambda: against_adam("mnist-dcgan"),
+    "dcgan64-reconstruct": lambda: bare(_best_on_real("dcgan64"), 4),
+    "mnist-dcgan-reconstruct": lambda: bare(_best_on_real("mnist-dcgan"), 4),
+    "capped-accuracy": lambda: f"{100 * quality('mnist-mlp-capped')['test_accuracy']:.1f} %",
+}

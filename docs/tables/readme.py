@@ -1,0 +1,93 @@
+"""Tables of README.md that no other page has."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from latentopt.reports import Table
+from tables.attacks import short_rate
+from tables.inversion import final
+from tables.stored import load, one
+from tables.text import bare, plus_minus, table
+
+MODELS = ("mnist-vae", "mnist-dcgan")
+JOBS = {
+    "default": "the default: L-BFGS, 8 starts by regression, those behind dropped",
+    "adr-gd": "`adr-gd` (soft gates), 4 random starts",
+    "adam": "`adam`",
+    "gd": "`gd` (normalised, falling step)",
+    "adr-gd-paper": "`adr-gd-paper` (as printed)",
+    "adr-gd-paper-fixed": "the same, constraint weight fixed at .001, steps falling",
+}
+TIMED = {
+    "reconstruct": "`lo.reconstruct`",
+    "adr-gd-regression": "`adr-gd` (soft gates) from the same learnt start",
+    "adam-regression": "`adam` from the same learnt start",
+    "adam": "`adam`, random starts",
+    "a hand-written Adam loop": "an Adam loop written by hand",
+    "deepinv CSGM": "deepinv's CSGM",
+}
+GENERATORS = {
+    "dcgan64": "DCGAN (64 latents, MNIST)",
+    "mnist-dcgan": "`mnist-dcgan`",
+    "celeba-vae": "VAE (10 latents, faces)",
+}
+
+
+def mnist() -> Table:
+    """The first 64 test images through the shipped generators, at equal steps."""
+    found = {(job, model): load(f"mnist-{job}-{model}") for job in JOBS for model in MODELS}
+    best = {model: min(_errors(found[job, model]) for job in JOBS) for model in MODELS}
+    rows = []
+    for job, title in JOBS.items():
+        texts = []
+        for model in MODELS:
+            cells = found[job, model]
+            text = plus_minus(_all(cells, "mse"), 5 if _errors(cells) < 0.01 else 4, short=True)
+            texts.append(f"**{text}**" if _errors(cells) == best[model] else text)
+        passes = [f"{np.mean(_all(found[job, 'mnist-vae'], name)):.0f}" for name in ("forwards", "backwards")]
+        rows.append([title, *texts, " + ".join(passes)])
+    return table(["", *(f"`{model}`" for model in MODELS), "forwards + backwards an image"], rows)
+
+
+def _all(cells: list[dict], name: str) -> list[float]:
+    return [value for cell in cells for value in cell[name]]
+
+
+def _errors(cells: list[dict]) -> float:
+    return float(np.mean(_all(cells, "mse")))
+
+
+def timed(errors_too: bool = False) -> Table:
+    """Real images in equal CPU time; with standard errors, or without."""
+    errors = {name: final(name) for name in GENERATORS}
+    rows = []
+    for method, title in TIMED.items():
+        texts = [plus_minus(errors[name][method], 4, short=True) for name in GENERATORS]
+        texts = texts if errors_too else [text.split(" ")[0] for text in texts]
+        tops = [_clear(each, method) for each in errors.values()]
+        rows.append([title, *(f"**{text}**" if top else text for text, top in zip(texts, tops, strict=True))])
+    return table(["", *GENERATORS.values()], rows)
+
+
+def _clear(errors: dict[str, list[float]], method: str) -> bool:
+    """Whether a method's error is more than 1 % below every other's."""
+    return all(np.mean(errors[method]) < 0.99 * np.mean(errors[other]) for other in TIMED if other != method)
+
+
+def portfolio() -> Table:
+    """The portfolio against AutoAttack."""
+    cells = load("attack-references-mnist-pgd")
+    radii = sorted({cell["eps"] for cell in cells})
+    rows = []
+    for method, title in (("portfolio", "`portfolio`"), ("AutoAttack standard", "AutoAttack standard")):
+        texts = []
+        for eps in radii:
+            cell = one(cells, method=method, eps=eps)
+            texts += [short_rate(cell), f"{cell['cpu_seconds_of_all']:.3g}"]
+        rows.append([title, *texts])
+    heads = [text for eps in radii for text in (f"eps {bare(eps, 2).rstrip('0')}", "CPU s")]
+    return table(["first 100 MNIST test images, a network trained by PGD", *heads], rows)
+
+
+BLOCKS = {"mnist": mnist, "inversion-timed": timed, "portfolio": portfolio}

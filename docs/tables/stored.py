@@ -1,0 +1,97 @@
+"""Results of finished runs as they are kept in docs/results: NAME.csv, and NAME.json with how they were made."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from latentopt.errors import InputError
+
+FOLDER = Path(__file__).parents[1] / "results"
+Cell = dict[str, Any]
+USED: set[str] = set()
+"""Names of the results that were read, so that a test finds those that nothing needs."""
+REST = "rest"
+
+
+def load(name: str) -> list[Cell]:
+    """The rows of a result; a packed column is a list, one value for each sample."""
+    USED.add(name)
+    return _load(name)
+
+
+def several(*names: str) -> list[Cell]:
+    """The rows of several results, in this order."""
+    return [cell for name in names for cell in load(name)]
+
+
+def named(pattern: str) -> list[str]:
+    """The results of these names, as in a shell: a new file is found without naming it."""
+    return sorted(path.stem for path in FOLDER.glob(f"{pattern}.csv"))
+
+
+@cache
+def _load(name: str) -> list[Cell]:
+    path = FOLDER / f"{name}.csv"
+    if not path.is_file():
+        raise InputError("name", f"a result in {FOLDER}", name)
+    how = made(name)
+    packed, bits = set(how.get("packed", ())), set(how.get("bits", ()))
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{key: _value(key, text, packed, bits) for key, text in row.items()} for row in csv.DictReader(file)]
+
+
+@cache
+def made(name: str) -> dict[str, Any]:
+    """How a result was made: ``commands``, ``versions``, ``cpu``, ``threads``, ..., and how it is packed."""
+    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def _value(key: str, text: str, packed: set[str], bits: set[str]) -> Any:
+    if key in bits:
+        return [letter == "1" for letter in text]
+    if key in packed:
+        return [_number(word) for word in text.split(" ")] if text else []
+    return _number(text)
+
+
+def _number(text: str) -> Any:
+    if text in ("True", "False"):
+        return text == "True"
+    try:
+        return int(text) if re.fullmatch(r"-?\d+", text) else float(text)
+    except ValueError:
+        return text
+
+
+def where(cells: Iterable[Cell], **wanted: Any) -> list[Cell]:
+    """Those whose columns have these values; of a tuple, any of its values."""
+    return [
+        cell
+        for cell in cells
+        if all(cell[key] in value if isinstance(value, tuple) else cell[key] == value for key, value in wanted.items())
+    ]
+
+
+def one(cells: Iterable[Cell], **wanted: Any) -> Cell:
+    """The only one; an `InputError` where there is none, or are several."""
+    found = where(cells, **wanted)
+    if len(found) != 1:
+        raise InputError("wanted", f"one row with {wanted}", len(found))
+    return found[0]
+
+
+def distinct(cells: Iterable[Cell], *columns: str) -> list[Any]:
+    """The values of a column in the order in which they come; of several columns, tuples."""
+    keys = (tuple(cell[name] for name in columns) for cell in cells)
+    return list(dict.fromkeys(key[0] if len(columns) == 1 else key for key in keys))
+
+
+def commands(names: Sequence[str]) -> list[str]:
+    """The commands that give these results, each once."""
+    return list(dict.fromkeys(command for name in names for command in made(name)["commands"]))
