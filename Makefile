@@ -3,10 +3,10 @@ BIN := .venv/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-slow lint format clean
+.PHONY: help setup demo notebooks notebooks-quick gallery test test-slow lint format clean
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/.done  ## Set everything up in .venv, at the versions of constraints.txt
 
@@ -18,6 +18,15 @@ setup: .venv/.done  ## Set everything up in .venv, at the versions of constraint
 
 demo: setup  ## Reconstruct 16 handwritten digits through the shipped VAE, into runs/digits
 	$(BIN)/latentopt run digits
+
+notebooks: setup  ## Execute the notebooks and keep their outputs
+	$(BIN)/python notebooks/execute.py
+
+notebooks-quick: setup  ## Execute reduced copies of the notebooks, in a temporary folder
+	$(BIN)/python notebooks/execute.py --quick
+
+gallery: setup  ## Draw docs/gallery and write docs/gallery.md
+	$(BIN)/python docs/gallery.py
 
 test: setup  ## Run the tests
 	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist worksteal

@@ -65,6 +65,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="reduced copies, outputs thrown away")
     parser.add_argument("--limit", type=int, default=600, help="seconds a cell may take")
     options = parser.parse_args()
+    known = [path.name.split("-")[0] for path in chosen([])]
+    if unknown := [number for number in options.numbers if number not in known]:
+        parser.error(f"no notebook {', '.join(unknown)}; there are {', '.join(known)}")
     os.environ.update(QUIET, LATENTOPT_QUICK="1" if options.quick else "0")
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
