@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help setup demo figures notebooks notebooks-quick gallery test test-slow lint format docs docs-serve clean
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/.done  ## Set everything up in .venv, at the versions of constraints.txt
 
@@ -21,6 +21,15 @@ demo: setup  ## Reconstruct 16 handwritten digits through the shipped VAE, into 
 
 figures: setup  ## Rewrite every table of README.md and docs from docs/results
 	$(BIN)/python docs/figures.py
+
+notebooks: setup  ## Execute the notebooks and keep their outputs
+	$(BIN)/python notebooks/execute.py
+
+notebooks-quick: setup  ## Execute reduced copies of the notebooks, in a temporary folder
+	$(BIN)/python notebooks/execute.py --quick
+
+gallery: setup  ## Draw docs/gallery and write docs/gallery.md
+	$(BIN)/python docs/gallery.py
 
 test: setup  ## Run the tests
 	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist worksteal

@@ -1,0 +1,62 @@
+"""The picture of the gallery that needs Procgen: a level before and after an attack."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from gallery_images import save_gif
+from PIL import Image
+
+import latentopt as lo
+
+LEVELS, EPS, MOST = 12, 3 / 255, 60
+"""Levels looked at, radius of the attack, and frames of the animation."""
+
+
+class MissingError(Exception):
+    """What the picture needs is not installed."""
+
+
+def coinrun(path: Path) -> None:
+    if find_spec("procgen") is None or find_spec("gym3") is None or find_spec("stable_baselines3") is None:
+        raise MissingError("it needs Procgen (pip install --no-deps -r requirements-procgen.txt) and the extra rl")
+    from latentopt.rl.attacked_episodes import attacked_episodes
+    from latentopt.rl.procgen import Procgen
+    from latentopt.rl.shipped import game_of
+    from latentopt.rl.train_policy import TEST_LEVELS
+
+    policy, (game, settings) = lo.load("coinrun-cnn"), game_of("coinrun-cnn")
+    attack = {"optimizer": "pgd", "loss": "margin", "steps": 10}
+    for level in range(TEST_LEVELS, TEST_LEVELS + LEVELS):
+        played = []
+        for eps in (None, EPS):
+            env = Procgen(game, fixed=[level], **settings)
+            options = attack if eps else {}
+            played.append(attacked_episodes(policy, env, 1, eps, horizon=250, record=True, **options))
+            env.close()
+        before, after = played
+        if before.returns[0] > after.returns[0] and len(before.frames) <= 2 * MOST:
+            break
+    else:
+        raise MissingError(f"on none of {LEVELS} levels the attack changes the return")
+    length = max(len(before.frames), min(len(after.frames), 2 * len(before.frames)))
+    stride = -(-length // MOST)
+    shots = [shown(before.frames, after.frames, at) for at in range(0, length, stride)]
+    save_gif(path, shots, [110] * (len(shots) - 1) + [2000], colors=48)
+
+
+Frames = list[tuple[np.ndarray, np.ndarray]]
+
+
+def shown(before: Frames, after: Frames, at: int) -> np.ndarray:
+    """One moment: undisturbed, attacked, and what the attack changed; an episode that has ended stands still."""
+    clean, _ = before[min(at, len(before) - 1)]
+    real, seen = after[min(at, len(after) - 1)]
+    change = (128 + 16 * (seen.astype(int) - real)).clip(0, 255).astype(np.uint8)
+    gap = np.full((len(clean), 3, 3), 255, np.uint8)
+    row = np.concatenate([clean, gap, seen, gap, change], 1)
+    return np.asarray(
+        Image.fromarray(row).resize((row.shape[1] * 5 // 2, row.shape[0] * 5 // 2), Image.Resampling.NEAREST)
+    )

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from nets import mlp, refuses
+
+import latentopt as lo
+from latentopt.jobs.records import Offline, read_metrics, read_offline, read_results
+
+STEPS = 700  # so many that the log is longer than a block of 32 KiB
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "solve"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("WANDB_MODE", raising=False)
+        lo.maximize(
+            mlp(3, 8, 1), low=-1.0, high=1.0, shape=(3,), optimizer="adam", steps=STEPS, seed=0, callbacks=[lo.Track(folder)]
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def offline(run) -> Offline:
+    deadline = time.monotonic() + 20
+    while not (found := read_offline(run)).finished and time.monotonic() < deadline:
+        time.sleep(0.05)  # W&B's own process writes the last records soon after the run has finished
+    return found
+
+
+def test_the_history_is_the_copy_on_disk(run, offline):
+    steps = [row for row in offline.history if "loss/total" in row]
+    lines = read_metrics(run)
+    assert len(steps) == len(lines) == STEPS
+    for line, row in zip(lines, steps, strict=True):
+        assert line.pop("step") == row["_step"]
+        assert line == {key: row[key] for key in line}
+
+
+def test_it_says_what_ran_and_that_it_finished(offline):
+    assert offline.finished
+    assert (offline.kind, bool(offline.id)) == ("solve", True)
+    assert (offline.config["steps"], offline.config["seed"]) == (STEPS, 0)
+
+
+def test_the_summary_has_the_best(run, offline):
+    best = read_metrics(run)[-1]["loss/best"]
+    assert offline.summary["best/mean_loss"] == pytest.approx(best, rel=1e-6)
+
+
+def test_a_file_and_its_folder_are_the_run_too(run, offline):
+    (path,) = run.glob("wandb/offline-run-*/*.wandb")
+    assert read_offline(path).id == read_offline(path.parent).id == offline.id
+
+
+def test_a_log_that_is_cut_off_gives_its_whole_records(run, offline, tmp_path):
+    (path,) = run.glob("wandb/offline-run-*/*.wandb")
+    content = path.read_bytes()
+    (tmp_path / "cut.wandb").write_bytes(content[: len(content) // 2])
+    part = read_offline(tmp_path / "cut.wandb")
+    assert not part.finished
+    assert 0 < len(part.history) < len(offline.history)
+    assert part.history == offline.history[: len(part.history)]
+
+
+def test_a_torn_line_is_left_out(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 0}) + "\n" + '{"step": 1, "lo')
+    assert read_metrics(tmp_path) == [{"step": 0}]
+
+
+def test_numbers_of_a_table_are_numbers(tmp_path):
+    (tmp_path / "results.csv").write_text("name,steps,mse\na,3,0.5\n")
+    assert read_results(tmp_path) == [{"name": "a", "steps": 3, "mse": 0.5}]
+
+
+@pytest.mark.parametrize("read", [read_offline, read_metrics, read_results])
+def test_a_folder_without_is_refused(read, tmp_path):
+    with refuses(str(tmp_path)):
+        read(tmp_path)
+
+
+def test_another_file_is_refused(tmp_path):
+    (tmp_path / "x.wandb").write_bytes(b"something else")
+    with refuses(str(tmp_path / "x.wandb"), "an offline run of W&B"):
+        read_offline(tmp_path / "x.wandb")
