@@ -232,6 +232,19 @@ def test_samples_are_packed_and_come_back_in_order():
     assert stored._value("ok", packed[0]["ok"], {"mse"}, {"ok"}) == [True, False]
 
 
+def test_episodes_played_so_far_are_imported(tmp_path):
+    """As `latentopt bench returns` keeps them while it works: before it has written any results."""
+    from latentopt.bench.kept import kept
+
+    settings = {"agent": "hopper", "critic": "min", "box": 0.25, "steps": 20, "seeds": [0, 1]}
+    found = {"returns": [1.0, 2.5], "steps": [10, 20], "gains": [0.0, 0.125], "seconds": 1.5}
+    for method in ("none", "adr-gd"):
+        kept(tmp_path / "played" / f"{method}.json", {**settings, "method": method}, lambda: found)
+    text, how = imported.imported(tmp_path)
+    assert _parsed(how["commands"][0])["agents"] == "hopper"
+    assert text.splitlines()[2] == "hopper,none,min,0.25,1.5,0 1,1 2.5,10 20,0 0.125"
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"environment\.json"):
         imported.imported(tmp_path)

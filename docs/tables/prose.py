@@ -8,8 +8,10 @@ import numpy as np
 
 from latentopt.bench.parts import SECONDS
 from latentopt.bench.statistics import mean_of, signs
+from latentopt.jobs.analyze.dynamics_report import median
 from tables.attacks import percent
 from tables.cards import quality
+from tables.dynamics import FORMULAS, GROWN, STEPS, column, short
 from tables.inversion import final
 from tables.stored import Cell, distinct, load, named, one, several, where
 from tables.text import bare
@@ -114,6 +116,40 @@ def gate_wins(names: Sequence[str] = ("attack-references-400",)) -> str:
     return f"win {wins} and lose {losses}"
 
 
+def _dynamics(setting: str) -> tuple[list[Cell], np.ndarray]:
+    """Images of the robust classifier, and which have not flipped a unit."""
+    cells = where(load("dynamics-robust"), setting=setting)
+    return cells, column(cells, "first_flip") > STEPS
+
+
+def robust_inside() -> str:
+    cells, inside = _dynamics("a m l_1 = 0.02")
+    return f"{inside.sum()} of {len(cells)}"
+
+
+def robust_error() -> str:
+    cells, inside = _dynamics("a m l_1 = 0.02")
+    return short(median(column(cells, "error_eigen"), inside))
+
+
+def robust_grown() -> str:
+    cells, _ = _dynamics(GROWN)
+    errors = [short(median(column(cells, f"error_{name}"))) for name in FORMULAS]
+    return f"{errors[0]}, {errors[1]} and {errors[2]}, and again {short(median(column(cells, 'held_eigen')))}"
+
+
+def unsure() -> str:
+    doubt = column(load("dynamics-step"), "doubt")
+    return f"{(doubt > 0.01).sum()} of {len(doubt)}"
+
+
+def capped_worst(training: str, beta: float, layers: Sequence[str]) -> str:
+    """What stays right in the worst case, by layer."""
+    cells = where(load("capped-mnist"), training=training, beta=beta)
+    means = sorted(100 * float(np.mean([c["worst"] for c in where(cells, layer=layer)])) for layer in layers)
+    return " to ".join(dict.fromkeys(f"{mean:.0f}" for mean in means)) + " %"
+
+
 FIGURES: dict[str, Callable[[], str]] = {
     "times-faster": times_faster,
     "never-behind": never_behind,
@@ -121,8 +157,15 @@ FIGURES: dict[str, Callable[[], str]] = {
     "gates-400": gate_wins,
     "capped-against-ungated": lambda: capped_signs("portfolio-ungated"),
     "capped-against-autoattack": lambda: capped_signs("AutoAttack standard"),
-    "control-A": lambda: control("A", 2),
+    "control-A": lambda: control("A", 3),
     "control-C": lambda: control("C", 0),
+    "dynamics-robust-inside": robust_inside,
+    "dynamics-robust-error": robust_error,
+    "dynamics-robust-grown": robust_grown,
+    "dynamics-unsure": unsure,
+    "capped-none-plain": lambda: capped_worst("plain", np.inf, ["none"]),
+    "capped-none-fgsm": lambda: capped_worst("fgsm", np.inf, ["none"]),
+    "capped-point-one-fgsm": lambda: capped_worst("fgsm", 0.1, ["first", "all"]),
     "norms-probes": lambda: norms(8),
     "norms-exact": lambda: norms("exact"),
     "squeezenet": squeezenet,
