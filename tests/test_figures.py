@@ -195,7 +195,7 @@ def test_no_exception_is_out_of_date():
 def test_a_page_with_figures_whose_rows_are_lost_says_so():
     for (page, _), reason in EXCEPTIONS.items():
         if reason == LOST:
-            assert "not kept" in _page(ROOT / page), page
+            assert "not kept" in " ".join(_page(ROOT / page).split()), page
 
 
 def test_a_table_typed_by_hand_is_found():
