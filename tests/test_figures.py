@@ -107,6 +107,12 @@ def test_no_mark_is_left_open():
         assert len(inline) == text.count("<!--= ") == text.count("<!--/-->"), page
 
 
+def test_no_line_begins_with_a_figure():
+    """Markdown would end the paragraph there."""
+    for page in figures.pages():
+        assert not re.search(r"^\s*(- )?<!--= ", _page(page), re.MULTILINE), page
+
+
 def test_every_results_file_is_used_and_has_both_halves(again):
     assert again
     assert sorted(stored.USED) == RESULTS
