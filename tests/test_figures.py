@@ -107,6 +107,12 @@ def test_no_mark_is_left_open():
         assert len(inline) == text.count("<!--= ") == text.count("<!--/-->"), page
 
 
+def test_no_line_begins_with_a_figure():
+    """Markdown would end the paragraph there."""
+    for page in figures.pages():
+        assert not re.search(r"^\s*(- )?<!--= ", _page(page), re.MULTILINE), page
+
+
 def test_every_results_file_is_used_and_has_both_halves(again):
     assert again
     assert sorted(stored.USED) == RESULTS
@@ -195,7 +201,7 @@ def test_no_exception_is_out_of_date():
 def test_a_page_with_figures_whose_rows_are_lost_says_so():
     for (page, _), reason in EXCEPTIONS.items():
         if reason == LOST:
-            assert "not kept" in _page(ROOT / page), page
+            assert "not kept" in " ".join(_page(ROOT / page).split()), page
 
 
 def test_a_table_typed_by_hand_is_found():
@@ -230,6 +236,19 @@ def test_samples_are_packed_and_come_back_in_order():
     assert packed == [{"method": m, "ok": "10", "mse": "0.5 1.25e-07"} for m in "ab"]
     assert stored._value("mse", packed[0]["mse"], {"mse"}, {"ok"}) == [0.5, 1.25e-7]
     assert stored._value("ok", packed[0]["ok"], {"mse"}, {"ok"}) == [True, False]
+
+
+def test_episodes_played_so_far_are_imported(tmp_path):
+    """As `latentopt bench returns` keeps them while it works: before it has written any results."""
+    from latentopt.bench.kept import kept
+
+    settings = {"agent": "hopper", "critic": "min", "box": 0.25, "steps": 20, "seeds": [0, 1]}
+    found = {"returns": [1.0, 2.5], "steps": [10, 20], "gains": [0.0, 0.125], "seconds": 1.5}
+    for method in ("none", "adr-gd"):
+        kept(tmp_path / "played" / f"{method}.json", {**settings, "method": method}, lambda: found)
+    text, how = imported.imported(tmp_path)
+    assert _parsed(how["commands"][0])["agents"] == "hopper"
+    assert text.splitlines()[2] == "hopper,none,min,0.25,1.5,0 1,1 2.5,10 20,0 0.125"
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

@@ -27,9 +27,11 @@ ONE_CRITIC = "lunar-ddpg"
 """Its first critic is its least."""
 
 
-def _played() -> list[Cell]:
-    """Cells by the least of the twins: those of the first critic alone are another question."""
-    return [c for c in load("returns") if c["critic"] in ("", "min") or c["agent"] == ONE_CRITIC]
+def _played(critic: str) -> list[Cell]:
+    """Of agents with twins by this way to count them; of the agent with one critic by that."""
+    cells = [c for c in load("returns") if c["critic"] in ("", critic) or c["agent"] == ONE_CRITIC]
+    told = {c["agent"] for c in cells if c["method"] != "none"}
+    return [c for c in cells if c["agent"] in told]
 
 
 def _columns(cells: Sequence[Cell]) -> list[tuple[str, float]]:
@@ -38,9 +40,9 @@ def _columns(cells: Sequence[Cell]) -> list[tuple[str, float]]:
     return sorted(settings, key=lambda each: (order.index(each[0]) if each[0] in order else len(order), each[1]))
 
 
-def returns() -> Table:
+def returns(critic: str = "min") -> Table:
     """What refinement changes in the return, episode by episode."""
-    cells = _played()
+    cells = _played(critic)
     settings, rows = _columns(cells), []
     for name in sorted(distinct(cells, "agent"), key=list(AGENTS).index):
         own = where(cells, agent=name)
@@ -119,4 +121,4 @@ def _seconds(cells: Sequence[Cell]) -> float:
     return float(np.mean(ends))
 
 
-BLOCKS = {"returns": returns, "train-rl": training, "train-rl-cost": cost}
+BLOCKS = {"returns": returns, "returns-first": lambda: returns("first"), "train-rl": training, "train-rl-cost": cost}

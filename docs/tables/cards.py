@@ -48,7 +48,7 @@ def generators() -> Table:
     rows = []
     for name in ("mnist-vae", "mnist-dcgan"):
         own = quality(name)
-        error = f"{bare(own['test_mse'], 5)} +- {bare(own['test_mse_standard_error'], 5)}"
+        error = f"{bare(own['test_mse'], 4)} +- {bare(own['test_mse_standard_error'], 4)}"
         rows.append([f"`{name}`", error, f"{100 * own['in_span_recovered']:.0f} %"])
     return table(["", "MSE of the first 64 test images", "own images found again"], rows)
 

@@ -8,7 +8,8 @@ A table, or any block, between two comments on lines of their own::
 
     <!-- end -->
 
-and a figure within a sentence: ``<!--= NAME -->23 %<!--/-->``. Neither shows where the page is rendered.
+and a figure within a sentence: ``<!--= NAME -->23 %<!--/-->``. Neither shows where the page is rendered. No line may
+begin with a figure's mark: Markdown takes a line that begins with a comment for the end of the paragraph.
 """
 
 from __future__ import annotations

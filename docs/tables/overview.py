@@ -74,7 +74,7 @@ SECTIONS = (
         "Agents with refined actions",
         lambda: (
             "Change of the return over the same episodes without refinement, 95 % bootstrap intervals, **bold** above "
-            "0. An empty cell was not run."
+            "0, *in italics* below. An empty cell was not run."
         ),
         agents.returns,
         ("returns",),

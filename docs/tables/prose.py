@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from latentopt.bench.parts import SECONDS
-from latentopt.bench.statistics import mean_of, signs
+from latentopt.bench.statistics import TIE, mean_of, signs
+from latentopt.jobs.analyze.dynamics_report import median
 from tables.attacks import percent
 from tables.cards import quality
+from tables.dynamics import FORMULAS, GROWN, STEPS, column, short
 from tables.inversion import final
 from tables.stored import Cell, distinct, load, named, one, several, where
 from tables.text import bare
@@ -64,6 +66,15 @@ def control(model: str, digits: int) -> str:
     return f"{mean_of(one(cells, method='pgd', restarts=32)['value']).mean:.{digits}f}"
 
 
+def control_reached() -> str:
+    """On how many networks A it comes within a thousandth of the best known value, and by how much it misses others."""
+    cell = one(where(load("random-nets-A"), part="table", group=SECONDS), method="pgd", restarts=32)
+    value, best = np.array(cell["value"]), np.array(cell["best_known"])
+    gaps = (best - value) / np.abs(best)
+    missed = [f"network {at} ends {bare(100 * gaps[at], 2)} % below" for at in np.flatnonzero(gaps > TIE)]
+    return f"{(gaps <= TIE).sum()} of {len(gaps)} networks ({', '.join(missed)})"
+
+
 def norms(probes: int | str) -> str:
     """The time of row norms on the conv net, in forwards."""
     return f"{one(load('norms'), network='MNIST conv net', probes=probes)['time']:.0f}"
@@ -114,6 +125,40 @@ def gate_wins(names: Sequence[str] = ("attack-references-400",)) -> str:
     return f"win {wins} and lose {losses}"
 
 
+def _dynamics(setting: str) -> tuple[list[Cell], np.ndarray]:
+    """Images of the robust classifier, and which have not flipped a unit."""
+    cells = where(load("dynamics-robust"), setting=setting)
+    return cells, column(cells, "first_flip") > STEPS
+
+
+def robust_inside() -> str:
+    cells, inside = _dynamics("a m l_1 = 0.02")
+    return f"{inside.sum()} of {len(cells)}"
+
+
+def robust_error() -> str:
+    cells, inside = _dynamics("a m l_1 = 0.02")
+    return short(median(column(cells, "error_eigen"), inside))
+
+
+def robust_grown() -> str:
+    cells, _ = _dynamics(GROWN)
+    errors = [short(median(column(cells, f"error_{name}"))) for name in FORMULAS]
+    return f"{errors[0]}, {errors[1]} and {errors[2]}, and again {short(median(column(cells, 'held_eigen')))}"
+
+
+def unsure() -> str:
+    doubt = column(load("dynamics-step"), "doubt")
+    return f"{(doubt > 0.01).sum()} of {len(doubt)}"
+
+
+def capped_worst(training: str, beta: float, layers: Sequence[str]) -> str:
+    """What stays right in the worst case, by layer."""
+    cells = where(load("capped-mnist"), training=training, beta=beta)
+    means = sorted(100 * float(np.mean([c["worst"] for c in where(cells, layer=layer)])) for layer in layers)
+    return " to ".join(dict.fromkeys(f"{mean:.0f}" for mean in means)) + " %"
+
+
 FIGURES: dict[str, Callable[[], str]] = {
     "times-faster": times_faster,
     "never-behind": never_behind,
@@ -122,7 +167,16 @@ FIGURES: dict[str, Callable[[], str]] = {
     "capped-against-ungated": lambda: capped_signs("portfolio-ungated"),
     "capped-against-autoattack": lambda: capped_signs("AutoAttack standard"),
     "control-A": lambda: control("A", 2),
+    "control-A-exactly": lambda: control("A", 3),
+    "control-A-reached": control_reached,
     "control-C": lambda: control("C", 0),
+    "dynamics-robust-inside": robust_inside,
+    "dynamics-robust-error": robust_error,
+    "dynamics-robust-grown": robust_grown,
+    "dynamics-unsure": unsure,
+    "capped-none-plain": lambda: capped_worst("plain", np.inf, ["none"]),
+    "capped-none-fgsm": lambda: capped_worst("fgsm", np.inf, ["none"]),
+    "capped-point-one-fgsm": lambda: capped_worst("fgsm", 0.1, ["first", "all"]),
     "norms-probes": lambda: norms(8),
     "norms-exact": lambda: norms("exact"),
     "squeezenet": squeezenet,

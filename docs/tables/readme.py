@@ -65,9 +65,18 @@ def timed(errors_too: bool = False) -> Table:
     for method, title in TIMED.items():
         texts = [plus_minus(errors[name][method], 4, short=True) for name in GENERATORS]
         texts = texts if errors_too else [text.split(" ")[0] for text in texts]
+        texts = [text + _otherwise(name, method) for name, text in zip(GENERATORS, texts, strict=True)]
         tops = [_clear(each, method) for each in errors.values()]
         rows.append([title, *(f"**{text}**" if top else text for text, top in zip(texts, tops, strict=True))])
     return table(["", *GENERATORS.values()], rows)
+
+
+def _otherwise(generator: str, method: str) -> str:
+    """Of a method that was run again with the step that tuning chose: what it had with the other."""
+    earlier = one(load(f"inversion-real-{generator}"), method=method)["mse"]
+    if earlier == final(generator)[method]:
+        return ""
+    return f" ({bare(float(np.mean(earlier)), 4)} with a step that was worse in tuning)"
 
 
 def _clear(errors: dict[str, list[float]], method: str) -> bool:

@@ -34,9 +34,9 @@ def interval(found: Mean, digits: int, low_digits: int | None = None) -> str:
 
 
 def signed(found: Mean, digits: int) -> str:
-    """A difference with its interval, bold where that lies above 0."""
+    """A difference with its interval, bold where that lies above 0, in italics where below."""
     text = f"{found.mean:+.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
-    return f"**{text}**" if found.low > 0 else text
+    return f"**{text}**" if found.low > 0 else f"*{text}*" if found.high < 0 else text
 
 
 def plus_minus(values: Sequence[float], digits: int, short: bool = False) -> str:
