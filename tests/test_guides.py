@@ -16,7 +16,9 @@ GUIDES = ROOT / "docs" / "guides"
 
 
 def blocks(name: str, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", (GUIDES / name).read_text(encoding="utf-8"), re.DOTALL)
+    text = (GUIDES / name).read_text(encoding="utf-8")
+    each = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [block for kind, block in each if kind == language]
 
 
 def lines(name: str, language: str) -> list[list[str]]:

@@ -100,7 +100,11 @@ def _add_own(parser: argparse.ArgumentParser, name: str) -> None:
     if name == "sweep":
         _completed(parser.add_argument("file"), "sweep")
     for option in OWN_OPTIONS[name]:
-        _completed(parser.add_argument(option), option.removeprefix("--"))
+        if option in ("--json", "--dry-run"):
+            parser.add_argument(option, action="store_true")
+        else:
+            modes = ["online", "offline", "disabled"] if option == "--wandb" else None
+            _completed(parser.add_argument(option), option.removeprefix("--"), modes)
 
 
 def _add_options(parser: argparse.ArgumentParser, jobs: list[Job]) -> None:
@@ -110,19 +114,19 @@ def _add_options(parser: argparse.ArgumentParser, jobs: list[Job]) -> None:
     for job in jobs:
         known = short_names(job.words)
         for action in parser_of(job.words, job.load(), job.skip)._actions:
-            for option in action.option_strings:
-                option = option.replace("_", "-")
-                if (
-                    not option.startswith("--")
-                    or option.startswith(_PARSERS)
-                    or option in parser._option_string_actions
-                ):
-                    continue
+            for option in _new_options(parser, action):
                 if isinstance(action, argparse._StoreTrueAction):
                     parser.add_argument(option, action="store_true", help=_help(action))
                 else:
                     made = parser.add_argument(option, help=_help(action))
                     _completed(made, action.dest, _choices(action, known.get(action.dest)))
+
+
+def _new_options(parser: argparse.ArgumentParser, action: argparse.Action) -> list[str]:
+    """The options of an action, with dashes, that the parser does not have yet."""
+    dashed = [option.replace("_", "-") for option in action.option_strings]
+    known = parser._option_string_actions
+    return [word for word in dashed if word.startswith("--") and not word.startswith(_PARSERS) and word not in known]
 
 
 _PARSERS = ("--help", "--print", "--optimizer.help", "--config.")
