@@ -64,7 +64,7 @@ class Run:
             for name, one in named.items()
         }
 
-    def keys(self) -> set[str]:
+    def present(self) -> set[str]:
         """Every key of the history, the summary's best figures, and the artifacts."""
         logged = {re.sub(r"\.[a-z_0-9]+$", "", key) for row in self.history for key in row if not key.startswith("_")}
         return logged | {key for key in self.summary if key.startswith("best/")} | set(self.artifacts)
@@ -87,8 +87,8 @@ def _one(records: list[Any], kind: str) -> Any:
 def check(run: Run, job: str) -> None:
     """All that is promised is there, and all that is there is on the page."""
     always, named = promised(job)
-    assert always - run.keys() == set()
-    assert run.keys() - named == set()
+    assert always - run.present() == set()
+    assert run.present() - named == set()
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -135,7 +135,7 @@ def test_the_papers_method_has_the_keys_of_its_gates(tmp_path, capsys):
     words = ["reconstruct", "--model", "mnist-vae", "--targets", tmp_path / "a.npy", *TRACKED]
     assert call(capsys, *words, "--optimizer", "adr-gd-paper", "--out", tmp_path / "o").code == 0
     run = Run(tmp_path / "o")
-    assert {"opt/beta", "opt/flips", "constraint"} <= run.keys()
+    assert {"opt/beta", "opt/flips", "constraint"} <= run.present()
     check(run, "reconstruct")
 
 
@@ -166,7 +166,7 @@ def test_a_training_has_all_that_is_promised_and_its_model_is_an_artifact(tmp_pa
     assert run.artifacts["tiny-ID"][0] == "model"
     assert {"card.yaml", "weights.safetensors"} <= run.artifacts["tiny-ID"][1]
     always, named = promised("train")
-    found = {"NAME-ID" if key == "tiny-ID" else key for key in run.keys()}
+    found = {"NAME-ID" if key == "tiny-ID" else key for key in run.present()}
     assert always - found == set()
     assert {key for key in found - named if not re.match(r"train/\w+_(step|epoch)$|best/", key)} == set()
     wanted = {
@@ -174,7 +174,7 @@ def test_a_training_has_all_that_is_promised_and_its_model_is_an_artifact(tmp_pa
         "dcgan": {"train/generator", "train/discriminator"},
         "cnn": {"val/accuracy"},
     }
-    assert wanted[recipe.split("-")[-1]] <= run.keys()
+    assert wanted[recipe.split("-")[-1]] <= run.present()
     epochs = [row["epoch"] for row in run.history if "epoch" in row]
     assert epochs == [1, 2]
     card = yaml.safe_load((tmp_path / "models" / "tiny" / "card.yaml").read_text())
