@@ -97,7 +97,7 @@ def test_everything_promised_is_written_and_opens(done):
     out, report = done
     names = {"results.csv", "adversarial.safetensors", "metrics.jsonl", "recipe.yaml", "grid.png", "curve.png"}
     assert {path.name for path in report.files} == names
-    assert {path.name for path in out.iterdir()} == {*names, "job.json", "shards"}
+    assert {path.name for path in out.iterdir()} == {*names, "job.json", "summary.json", "shards"}
     assert yaml.safe_load((out / "recipe.yaml").read_text())["eps"] == EPS
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(len(lines)))

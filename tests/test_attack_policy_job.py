@@ -35,7 +35,8 @@ def test_episodes_are_played_attacked_and_not(saved: Path, tmp_path: Path, capsy
     assert main([*words(saved, out), "--wandb", "disabled"]) == 0
     said = capsys.readouterr().out
     assert "the action changed in" in said
-    written = {"results.csv", "metrics.jsonl", "recipe.yaml", "returns.png", "returns.safetensors", "job.json"}
+    written = {"results.csv", "metrics.jsonl", "recipe.yaml", "returns.png", "returns.safetensors"}
+    written |= {"job.json", "summary.json"}
     assert {path.name for path in out.iterdir()} == {*written, "shards"}
     rows = table(out)
     assert [int(row["episode"]) for row in rows] == [0, 1, 2]

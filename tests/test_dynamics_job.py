@@ -39,7 +39,8 @@ def done(model, tmp_path_factory) -> Path:
 
 def test_everything_is_written(done):
     names = {path.name for path in done.iterdir()}
-    assert names == {"table.md", "results.csv", "plot.png", "confidence.png", "metrics.jsonl", "recipe.yaml"}
+    wanted = {"table.md", "results.csv", "plot.png", "confidence.png", "metrics.jsonl", "recipe.yaml", "summary.json"}
+    assert names == wanted
     assert yaml.safe_load((done / "recipe.yaml").read_text())["job"] == "analyze-dynamics"
     lines = [json.loads(line) for line in (done / "metrics.jsonl").read_text().splitlines()]
     assert [line["m"] for line in lines] == [1, 2, 3, 4] * 3

@@ -84,7 +84,7 @@ def test_everything_promised_is_written_and_opens(done):
     names = {"results.csv", "latents.safetensors", "metrics.jsonl", "recipe.yaml"}
     names |= {"grid.png", "trajectory.gif", "convergence.png", "report.html", *VIDEO}
     assert {path.name for path in report.files} == names
-    assert {path.name for path in out.iterdir()} == {*names, "job.json", "shards"}
+    assert {path.name for path in out.iterdir()} == {*names, "job.json", "summary.json", "shards"}
     assert yaml.safe_load((out / "recipe.yaml").read_text())["steps"] == STEPS
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(2 * STEPS))  # two batches

@@ -20,6 +20,7 @@ from latentopt.zoo import cards, datasets
 from latentopt.zoo.content import folder
 
 FILES = {"table.md", "results.csv", "plot.png", "landscape.png", "figure2.png", "metrics.jsonl", "recipe.yaml"}
+FILES |= {"summary.json"}
 
 
 def run(out: Path, **changes: Any) -> Written:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from latentopt.cli.commands import COMMANDS
@@ -25,11 +26,11 @@ def completion(words: list[str]) -> int:
 
     if len(words) != 1 or words[0] not in SHELLS:
         raise InputError("completion", f"one of {', '.join(SHELLS)}", " ".join(words) or "nothing")
-    names = _names()
-    print(shtab.complete(_root(names), words[0], preamble=_preamble(names)))
+    print(shtab.complete(_root(), words[0], preamble=_preamble(_names()).get(words[0], "")))
     return 0
 
 
+@cache
 def _names() -> dict[str, list[str]]:
     from latentopt.zoo import cards
     from latentopt.zoo.content import folder
@@ -54,7 +55,7 @@ def _preamble(names: dict[str, list[str]]) -> dict[str, str]:
     return {"bash": "\n".join(bash), "zsh": "\n".join(zsh)}
 
 
-def _root(names: dict[str, list[str]]) -> argparse.ArgumentParser:
+def _root() -> argparse.ArgumentParser:
     """A parser with the whole command line in it, that only completion reads."""
     root = argparse.ArgumentParser("latentopt", description="Optimise the input of frozen networks.")
     root.add_argument("--version", action="store_true", help="tell the version")
@@ -65,7 +66,7 @@ def _root(names: dict[str, list[str]]) -> argparse.ArgumentParser:
             within = made.add_subparsers()
             for job in JOBS.values():
                 if job.words.startswith(f"{command.group} "):
-                    _add_options(within.add_parser(job.words.split()[1], help=job.summary), [job], names)
+                    _add_options(within.add_parser(job.words.split()[1], help=job.summary), [job])
         elif name in LISTED:
             _add_listed(made.add_subparsers(), LISTED[name], name[:-1])
         elif name in OWN_OPTIONS:
@@ -73,17 +74,17 @@ def _root(names: dict[str, list[str]]) -> argparse.ArgumentParser:
         elif name == "completion":
             made.add_argument("shell", choices=SHELLS)
         else:
-            _add_job(made, name, names)
+            _add_job(made, name)
     return root
 
 
-def _add_job(parser: argparse.ArgumentParser, name: str, names: dict[str, list[str]]) -> None:
+def _add_job(parser: argparse.ArgumentParser, name: str) -> None:
     """A job's options; of what runs a recipe, those of every job that it may be."""
     takes = COMMANDS[name].takes == "RECIPE"
     if takes:
         _completed(parser.add_argument("recipe"), "recipe")
     jobs = [job for job in JOBS.values() if job.words == name or name == "run"]
-    _add_options(parser, jobs, names)
+    _add_options(parser, jobs)
 
 
 def _add_listed(parsers: Any, verbs: Iterable[str], kind: str) -> None:
@@ -99,28 +100,33 @@ def _add_own(parser: argparse.ArgumentParser, name: str) -> None:
     if name == "sweep":
         _completed(parser.add_argument("file"), "sweep")
     for option in OWN_OPTIONS[name]:
-        _completed(parser.add_argument(option), option.removeprefix("--"))
+        if option in ("--json", "--dry-run"):
+            parser.add_argument(option, action="store_true")
+        else:
+            modes = ["online", "offline", "disabled"] if option == "--wandb" else None
+            _completed(parser.add_argument(option), option.removeprefix("--"), modes)
 
 
-def _add_options(parser: argparse.ArgumentParser, jobs: list[Job], names: dict[str, list[str]]) -> None:
+def _add_options(parser: argparse.ArgumentParser, jobs: list[Job]) -> None:
     from latentopt.cli.arguments import parser_of
     from latentopt.jobs.specs import short_names
 
     for job in jobs:
         known = short_names(job.words)
         for action in parser_of(job.words, job.load(), job.skip)._actions:
-            for option in action.option_strings:
-                option = option.replace("_", "-")
-                if (
-                    not option.startswith("--")
-                    or option.startswith(_PARSERS)
-                    or option in parser._option_string_actions
-                ):
-                    continue
-                flag = isinstance(action, argparse._StoreTrueAction)
-                made = parser.add_argument(option, **({"action": "store_true"} if flag else {}), help=_help(action))
-                if not flag:
+            for option in _new_options(parser, action):
+                if isinstance(action, argparse._StoreTrueAction):
+                    parser.add_argument(option, action="store_true", help=_help(action))
+                else:
+                    made = parser.add_argument(option, help=_help(action))
                     _completed(made, action.dest, _choices(action, known.get(action.dest)))
+
+
+def _new_options(parser: argparse.ArgumentParser, action: argparse.Action) -> list[str]:
+    """The options of an action, with dashes, that the parser does not have yet."""
+    dashed = [option.replace("_", "-") for option in action.option_strings]
+    known = parser._option_string_actions
+    return [word for word in dashed if word.startswith("--") and not word.startswith(_PARSERS) and word not in known]
 
 
 _PARSERS = ("--help", "--print", "--optimizer.help", "--config.")
@@ -149,7 +155,8 @@ def _completed(action: Any, dest: str, choices: list[str] | None = None) -> None
     if choices:
         action.choices = choices
     elif dest in ("model", "recipe", "sweep"):
-        action.complete = {"bash": f"_latentopt_{dest}", "zsh": f"_latentopt_{dest}", "tcsh": "f"}
+        known = f"({' '.join(_names()[dest])})"
+        action.complete = {"bash": f"_latentopt_{dest}", "zsh": f"_latentopt_{dest}", "tcsh": known}
     elif dest in (*FOLDERS, *FILES, "file"):
         import shtab
 

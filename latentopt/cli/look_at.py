@@ -1,4 +1,4 @@
-"""What `latentopt doctor` looks at. Nothing here asks a server, and nothing stays on disk."""
+"""What `latentopt doctor` looks at. Nothing here asks a server, or leaves a file."""
 
 from __future__ import annotations
 
@@ -80,15 +80,14 @@ def packages() -> list[Finding]:
 def _package(module: str, name: str) -> Finding:
     try:
         version = metadata.version(name)
-        if module in IMPORTED:
-            import_module(module)
     except metadata.PackageNotFoundError:
         return Finding(name, "broken", "is not installed", f"pip install {name}")
+    try:
+        if module in IMPORTED:
+            import_module(module)
     except Exception as error:  # whatever a package does when it is imported
-        first = (str(error).splitlines() or [""])[0]
-        return Finding(
-            name, "broken", f"{version} cannot be imported: {first}", f"pip install --force-reinstall {name}"
-        )
+        said = f"{version} cannot be imported: {(str(error).splitlines() or [''])[0]}"
+        return Finding(name, "broken", said, f"pip install --force-reinstall {name}")
     return Finding(name, "ok", version)
 
 
@@ -121,7 +120,8 @@ def devices() -> list[Finding]:
 def wandb() -> list[Finding]:
     """Where runs are tracked, and whether there is a key; never which."""
     mode = os.environ.get("WANDB_MODE")
-    said = f"WANDB_MODE={mode}, which jobs heed too" if mode else "as each job says, offline by default"
+    said = "as each job says with --wandb, offline by default"
+    said += f"; WANDB_MODE={mode} is not heeded" if mode else ""
     key = _has_key()
     todo = "" if key else "wandb login, for --wandb online; without it runs stay on disk"
     configured = "configured" if key else "not configured"

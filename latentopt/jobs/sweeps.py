@@ -145,7 +145,7 @@ def _parameter(name: str, given: Any, method: str) -> Parameter:
         raise InputError(name, f"values, or a distribution: {', '.join(DRAWN)}", repr(distribution))
     if method == "grid":
         raise InputError(name, "values, as the method is grid", distribution)
-    numbers = tuple(given.get(key) for key in DRAWN[distribution])
+    numbers: tuple[Any, ...] = tuple(given.get(key) for key in DRAWN[distribution])
     if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
         raise InputError(name, f"numbers {' and '.join(DRAWN[distribution])}", repr(given))
     low, high = (float(number) for number in numbers)

@@ -70,13 +70,7 @@ def train(
         export = GeneratorExport(module, data, latent_shape, start_scale)
     begin()
     begun = time.perf_counter()
-    training = {
-        "recipe": f"latentopt train train-{name}",
-        "module": f"{type(module).__module__}.{type(module).__qualname__}",
-        "data": describe(data)["init_args"]["dataset"],
-        "epochs": epochs,
-        "seed": seed,
-    }
+    training = _training(name, module, data) | {"epochs": epochs, "seed": seed}
     config = {"job": "train", "name": name, "architecture": architecture, **export.settings, **training}
     tracker = Tracker(_new(Path(log), name), wandb, {**config, "versions": versions()}, "train")
     fit(module, data, epochs, seed, where, callbacks=[_Epochs(tracker)])
@@ -93,10 +87,24 @@ def train(
     cards.save_model(folder, card, module.networks())
     if isinstance(export, GeneratorExport):
         export.draw(folder / "samples.png")
-    figures = {key: value for key, value in card.quality.items() if key != "protocol"}
+    _finish(tracker, card.quality, folder)
+    return folder
+
+
+def _training(name: str, module: lightning.LightningModule, data: ImageData) -> dict[str, Any]:
+    """What a card says of the training, first of all."""
+    kind = f"{type(module).__module__}.{type(module).__qualname__}"
+    return {
+        "recipe": f"latentopt train train-{name}",
+        "module": kind,
+        "data": describe(data)["init_args"]["dataset"],
+    }
+
+
+def _finish(tracker: Tracker, quality: dict[str, Any], folder: Path) -> None:
+    figures = {key: value for key, value in quality.items() if key != "protocol"}
     rows = [{"figure": key, "value": value} for key, value in figures.items()]
     tracker.finish(rows, figures, sorted(folder.glob("*.png")), [folder])
-    return folder
 
 
 class _Epochs(lightning.Callback):

@@ -78,7 +78,8 @@ def log_files(run: Any, files: Sequence[Path]) -> None:
             alone = wandb.Artifact(f"{file.stem}-{run.id}", type=KINDS[file.stem])
             alone.add_file(str(file))
             run.log_artifact(alone)
-    run.log_artifact(artifact)
+    if files:
+        run.log_artifact(artifact)
 
 
 def log_model(run: Any, model: Path) -> None:
