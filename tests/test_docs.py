@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pkgutil
 import re
+import runpy
 import shlex
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -115,3 +117,23 @@ def test_a_page_with_a_dead_link_is_told(tmp_path):
     page.write_text("# One, two `three`\n[a](#one-two-three) [b](gone.md#x) [c](https://example.org/#y)\n")
     assert links(page) == [("", "one-two-three"), ("gone.md", "x")]
     assert anchors(page) == {"one-two-three"}
+
+
+def test_the_site_mends_links_between_pages_and_notebooks():
+    """Written as they are right on a code host, where notebooks/ lies beside docs/."""
+    hooks = runpy.run_path(str(DOCS / "hooks/site.py"))
+
+    def page(path: str) -> SimpleNamespace:
+        return SimpleNamespace(file=SimpleNamespace(src_uri=path))
+
+    mended = hooks["on_page_markdown"]("[n](../../notebooks/1.ipynb)", page=page("guides/attack.md"))
+    assert mended == "[n](../notebooks/1.ipynb)"
+    post = hooks["on_post_page"]
+    for written, mended in (
+        ('<a href="../docs/faq.md#it-is-slow">', '<a href="../faq.html#it-is-slow">'),
+        ('<a href="2.ipynb">', '<a href="2.html">'),
+        ('<img src="../docs/a.png">', '<img src="../a.png">'),
+        ('<a href="https://a.org/b.md">', '<a href="https://a.org/b.md">'),
+    ):
+        assert post(written, page=page("notebooks/1.ipynb")) == mended
+        assert post(written, page=page("faq.md")) == written

@@ -1,4 +1,4 @@
-"""What the site makes of docstrings: doctests become code, and the comments of a class's fields a list of them."""
+"""What the site makes of docstrings: doctests become code, names links, and the comments of fields a list of them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import griffe
 
 BLOCK = re.compile(r"^( *)>>> .*(?:\n(?!\s*$).*)*", re.MULTILINE)
 """From the first prompt to the next empty line."""
+NAME = re.compile(r"`(latentopt(?:\.\w+)+)`")
+ELSEWHERE = {"latentopt.solve": "latentopt.solve.solve"}
+"""Names by which the reference does not know what they stand for."""
 COMMENT = re.compile(r"  # (?!noqa|pyright)(.*?)(?:  # .*)?$")
 
 
 class Docstrings(griffe.Extension):
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
-        if obj.docstring and ">>> " in obj.docstring.value:
-            obj.docstring.value = BLOCK.sub(_fenced, obj.docstring.value)
+        if obj.docstring:
+            obj.docstring.value = NAME.sub(_linked, BLOCK.sub(_fenced, obj.docstring.value))
 
     def on_class_members(self, *, cls: griffe.Class, **kwargs: Any) -> None:
         fields = [line for member in cls.members.values() if (line := _field(member))]
@@ -38,3 +41,8 @@ def _field(member: griffe.Object | griffe.Alias) -> str:
 def _fenced(block: re.Match[str]) -> str:
     indent = block[1]
     return f"{indent}```pycon\n{block[0]}\n{indent}```"
+
+
+def _linked(name: re.Match[str]) -> str:
+    """A link to the reference; the name alone where that has no such entry."""
+    return f'<autoref identifier="{ELSEWHERE.get(name[1], name[1])}" optional><code>{name[1]}</code></autoref>'

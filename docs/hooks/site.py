@@ -9,6 +9,7 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
 OPTIONAL = ("gallery.md",)
@@ -33,6 +34,20 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def _is_missing(entry: Any, docs: Path) -> bool:
     return isinstance(entry, dict) and any(page in OPTIONAL and not (docs / page).is_file() for page in entry.values())
+
+
+def on_page_markdown(markdown: str, page: Page, **kwargs: Any) -> str:
+    """Links to notebooks, which lie beside docs/ in the repository and within it on the site."""
+    up = "../" * page.file.src_uri.count("/")
+    return markdown.replace(f"](../{up}notebooks/", f"]({up}notebooks/")
+
+
+def on_post_page(output: str, page: Page, **kwargs: Any) -> str:
+    """Links from notebooks, the same the other way round."""
+    if not page.file.src_uri.startswith("notebooks/"):
+        return output
+    output = re.sub(r'((?:href|src)="\.\./)docs/', r"\1", output)
+    return re.sub(r'(href="(?!\w+:)[^"#]*)\.(?:md|ipynb)(["#])', r"\1.html\2", output)
 
 
 @event_priority(100)  # before mkdocs-jupyter, which turns them into pages
