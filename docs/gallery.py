@@ -116,10 +116,10 @@ PICTURES = {
     "fruitbot": Picture(
         "fruitbot.gif",
         "A policy, before and after an attack",
-        "`fruitbot-cnn` plays one level, 50 steps: fruit is to be met, all else avoided. Left: undisturbed. Middle: what "
-        "it sees under an attack that changes no pixel by more than 5 of 255, towards the action it likes least, and "
-        "what it does then. Right: the change, magnified 16 times. It is the first of the test levels on which the attack "
-        "lowers the return; over a hundred it falls from -.25 to -3.08, while CoinRun's hardly falls "
+        "`fruitbot-cnn` plays one level: fruit is to be met, all else avoided. Left: undisturbed. Middle: what it sees "
+        "under an attack that changes no pixel by more than 5 of 255, towards the action it likes least, and what it "
+        "does then. Right: the change, magnified 16 times. It is the first test level on which the attack lowers the "
+        "return (0 to -3); over a hundred levels the mean falls from -.25 to -3.08, while CoinRun's does not fall "
         "([policies](benchmarks/policies.md)).",
         "`latentopt attack-policy --model fruitbot-cnn --eps 0.01961 --targets least-likely`",
         gallery_policy.fruitbot,
