@@ -18,9 +18,8 @@ def run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "solve"
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("WANDB_MODE", raising=False)
-        lo.maximize(
-            mlp(3, 8, 1), low=-1.0, high=1.0, shape=(3,), optimizer="adam", steps=STEPS, seed=0, callbacks=[lo.Track(folder)]
-        )
+        settings = {"low": -1.0, "high": 1.0, "shape": (3,), "optimizer": "adam", "steps": STEPS, "seed": 0}
+        lo.maximize(mlp(3, 8, 1), **settings, callbacks=[lo.Track(folder)])
     return folder
 
 
