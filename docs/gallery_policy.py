@@ -11,15 +11,15 @@ from PIL import Image
 
 import latentopt as lo
 
-LEVELS, EPS, MOST = 12, 3 / 255, 60
-"""Levels looked at, radius of the attack, and frames of the animation."""
+LEVELS, EPS, STEPS = 12, 5 / 255, 50
+"""Levels looked at, radius of the attack, and steps after which an episode is cut."""
 
 
 class MissingError(Exception):
     """What the picture needs is not installed."""
 
 
-def coinrun(path: Path) -> None:
+def fruitbot(path: Path) -> None:
     if find_spec("procgen") is None or find_spec("gym3") is None or find_spec("stable_baselines3") is None:
         raise MissingError("it needs Procgen (pip install --no-deps -r requirements-procgen.txt) and the extra rl")
     from latentopt.rl.attacked_episodes import attacked_episodes
@@ -27,24 +27,24 @@ def coinrun(path: Path) -> None:
     from latentopt.rl.shipped import game_of
     from latentopt.rl.train_policy import TEST_LEVELS
 
-    policy, (game, settings) = lo.load("coinrun-cnn"), game_of("coinrun-cnn")
-    attack = {"optimizer": "pgd", "loss": "margin", "steps": 10}
+    policy, (game, settings) = lo.load("fruitbot-cnn"), game_of("fruitbot-cnn")
+    attack = {"optimizer": "pgd", "loss": "margin", "steps": 17, "targets": "least-likely"}
     for level in range(TEST_LEVELS, TEST_LEVELS + LEVELS):
         played = []
         for eps in (None, EPS):
             env = Procgen(game, fixed=[level], **settings)
             options = attack if eps else {}
-            played.append(attacked_episodes(policy, env, 1, eps, horizon=250, record=True, **options))
+            played.append(attacked_episodes(policy, env, 1, eps, horizon=STEPS, record=True, **options))
             env.close()
         before, after = played
-        if before.returns[0] > after.returns[0] and len(before.frames) <= 2 * MOST:
+        if before.returns[0] > after.returns[0]:
             break
     else:
-        raise MissingError(f"on none of {LEVELS} levels the attack changes the return")
-    length = max(len(before.frames), min(len(after.frames), 2 * len(before.frames)))
-    stride = -(-length // MOST)
-    shots = [shown(before.frames, after.frames, at) for at in range(0, length, stride)]
-    save_gif(path, shots, [110] * (len(shots) - 1) + [2000], colors=48)
+        raise MissingError(f"on none of {LEVELS} levels the attack lowers the return")
+    print(f"level {level}: return {before.returns[0]:g}, attacked {after.returns[0]:g}")
+    length = max(len(before.frames), len(after.frames))
+    shots = [shown(before.frames, after.frames, at) for at in range(length)]
+    save_gif(path, shots, [140] * (length - 1) + [2000], colors=48)
 
 
 Frames = list[tuple[np.ndarray, np.ndarray]]

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -18,25 +17,14 @@ def run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "solve"
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("WANDB_MODE", raising=False)
-        lo.maximize(
-            mlp(3, 8, 1),
-            low=-1.0,
-            high=1.0,
-            shape=(3,),
-            optimizer="adam",
-            steps=STEPS,
-            seed=0,
-            callbacks=[lo.Track(folder)],
-        )
+        settings = {"low": -1.0, "high": 1.0, "shape": (3,), "optimizer": "adam", "steps": STEPS, "seed": 0}
+        lo.maximize(mlp(3, 8, 1), **settings, callbacks=[lo.Track(folder)])
     return folder
 
 
 @pytest.fixture(scope="module")
 def offline(run) -> Offline:
-    deadline = time.monotonic() + 20
-    while not (found := read_offline(run)).finished and time.monotonic() < deadline:
-        time.sleep(0.05)  # W&B's own process writes the last records soon after the run has finished
-    return found
+    return read_offline(run, wait=20)
 
 
 def test_the_history_is_the_copy_on_disk(run, offline):
@@ -94,3 +82,8 @@ def test_another_file_is_refused(tmp_path):
     (tmp_path / "x.wandb").write_bytes(b"something else")
     with refuses(str(tmp_path / "x.wandb"), "an offline run of W&B"):
         read_offline(tmp_path / "x.wandb")
+
+
+def test_a_negative_wait_is_refused(run):
+    with refuses("wait"):
+        read_offline(run, wait=-1)

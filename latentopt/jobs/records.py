@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import struct
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latentopt.errors import InputError
+from latentopt.errors import InputError, nonnegative
 from latentopt.jobs.tracking import METRICS
 
 BLOCK = 32768
@@ -31,16 +32,24 @@ class Offline:
     finished: bool  # False: it was killed, or is still running
 
 
-def read_offline(run: str | Path) -> Offline:
+def read_offline(run: str | Path, wait: float = 0.0) -> Offline:
     """Read an offline run of W&B, without a server.
 
     Args:
         run: the ``.wandb`` file, its folder ``offline-run-...``, or a job's folder that holds one such run.
+        wait: seconds that a run may take to end: W&B's own process writes its last records soon after a job is done.
 
     Raises:
-        InputError: there is no such file, there are several, or it is not W&B's.
+        InputError: there is no such file, there are several, or it is not W&B's; or ``wait`` is negative.
     """
-    path = _file(Path(run))
+    nonnegative("wait", wait)
+    deadline = time.monotonic() + wait
+    while not (found := _read(run, _file(Path(run)))).finished and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
+def _read(run: str | Path, path: Path) -> Offline:
     content = path.read_bytes()
     if content[:4] != b":W&B":
         raise InputError(str(run), "an offline run of W&B", f"a file that starts with {content[:4]!r}")
