@@ -65,4 +65,4 @@ def policies() -> Table:
     return table(["", "return on 200 new levels", "actions at random"], rows)
 
 
-BLOCKS = {"classifiers": classifiers, "policies": policies}
+BLOCKS = {"generators": generators, "classifiers": classifiers, "policies": policies}
