@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import latentopt as lo
+from latentopt.zoo.cards import load_classifier, load_generator
 
 ORANGE, GREEN = "#D55E00", "#009E73"
 LEGIBLE = [0, 14, 26, 35, 37, 27, 34, 8, 13, 3]
@@ -52,9 +53,9 @@ def save_gif(path: Path, frames: Sequence[np.ndarray], milliseconds: Sequence[in
 
 
 def handwriting(path: Path) -> None:
-    digits = torch.tensor(load_digits().images[:12, None] / 16).float()
+    digits = torch.tensor(load_digits(return_X_y=True)[0][:12].reshape(-1, 1, 8, 8) / 16).float()
     seen = lo.operators.Compose([lo.operators.Crop(20), lo.operators.Downsample(2.5)])
-    found = lo.reconstruct(lo.load("mnist-vae"), digits, operator=seen, prior=lo.priors.Gaussian(2e-5), steps=200)
+    found = lo.reconstruct(load_generator("mnist-vae"), digits, operator=seen, prior=lo.priors.Gaussian(2e-5), steps=200)
     sheet({"8 x 8, real": digits, "found": found.output}).savefig(path)
 
 
@@ -68,10 +69,10 @@ def smooth_fill(images: Tensor, hole: lo.operators.Hole) -> Tensor:
 
 
 def inpainting(path: Path) -> None:
-    gan, hole = lo.load("mnist-dcgan"), lo.operators.Hole(10)
+    gan, hole = load_generator("mnist-dcgan"), lo.operators.Hole(10)
     truth = gan(gan.latents(40, seed=3)[LEGIBLE]).detach()
     prior = lo.priors.Gaussian(5e-5)
-    found = lo.reconstruct(lo.load("mnist-vae"), truth, operator=hole, prior=prior, steps=200).output
+    found = lo.reconstruct(load_generator("mnist-vae"), truth, operator=hole, prior=prior, steps=200).output
     hidden = torch.where(hole(torch.ones_like(truth)) == 0, 0.5, truth)
     sheet({"truth": truth, "measured": hidden, "found": found, "smooth fill": smooth_fill(truth, hole)}).savefig(path)
 
@@ -87,7 +88,7 @@ def strip(images: Tensor, per_row: int, scale: int = 3) -> np.ndarray:
 
 @torch.no_grad()
 def descent(path: Path) -> None:
-    gan, count, starts = lo.load("mnist-dcgan"), 8, 4
+    gan, count, starts = load_generator("mnist-dcgan"), 8, 4
     target = gan(gan.latents(count, seed=11))
     kept = lo.callbacks.Trajectory()
     problem = lo.Reconstruction(gan, target)
@@ -108,7 +109,7 @@ def slerp(first: Tensor, second: Tensor, share: float) -> Tensor:
 
 @torch.no_grad()
 def walk(path: Path) -> None:
-    gan, count, stops, between = lo.load("mnist-dcgan"), 10, 6, 8
+    gan, count, stops, between = load_generator("mnist-dcgan"), 10, 6, 8
     latents = gan.latents(count * stops, seed=5).reshape(stops, count, -1)
     latents = latents / latents.norm(dim=2, keepdim=True) * gan.latent_shape[0] ** 0.5
     points = [
@@ -118,7 +119,7 @@ def walk(path: Path) -> None:
 
 
 def adversarial(path: Path) -> None:
-    vae, plain, robust = (lo.load(name) for name in ("mnist-vae", "mnist-cnn", "mnist-cnn-robust"))
+    vae, plain, robust = (load_classifier(name) for name in ("mnist-vae", "mnist-cnn", "mnist-cnn-robust"))
     made = vae(vae.latents(300, seed=0)).detach()
     said = [model(made).softmax(1) for model in (plain, robust)]
     labels = said[0].argmax(1)

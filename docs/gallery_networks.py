@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import latentopt as lo
+from latentopt.zoo.cards import load_classifier, load_generator
 from latentopt.analysis import regions
 from latentopt.classification import Misclassify, margin
 from latentopt.sets import around
@@ -50,7 +51,7 @@ def landscape(path: Path) -> None:
 
 def digit(index: int, *names: str) -> tuple[Tensor, Tensor, list[lo.Classifier]]:
     """An image of the VAE (1, 1, 28, 28) in double precision, its class, and classifiers that agree on it."""
-    vae, models = lo.load("mnist-vae").double(), [lo.load(name).double() for name in names]
+    vae, models = load_generator("mnist-vae").double(), [load_classifier(name).double() for name in names]
     images = vae(vae.latents(60, seed=0).double()).detach()
     said = torch.stack([model(images).argmax(1) for model in models])
     agreed = (said == said[0]).all(0).nonzero()[:, 0]

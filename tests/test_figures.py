@@ -30,8 +30,6 @@ RESULTS = sorted(path.stem for path in (DOCS / "results").glob("*.json"))
 SETTINGS = "settings, not measured"
 LOST = "the raw rows were not kept; the page says so, and what gives them again"
 EXCEPTIONS = {
-    ("README.md", "| name | class | for |"): SETTINGS,
-    ("README.md", "| | A (20 networks) | B (10) | C (8) |"): LOST,
     ("docs/agents.md", "| | `Refinement()` | `Refinement.paper()` |"): SETTINGS,
     ("docs/analysis/capped.md", "| | |"): SETTINGS,
     ("docs/analysis/regions.md", "| function | what it tells |"): SETTINGS,

@@ -19,23 +19,10 @@ Check = Callable[[dict[str, Any], Path, str], None]
 
 def readme_first(names: dict[str, Any], folder: Path, said: str) -> None:
     assert "[4, 1, 28, 28]" in said
+    assert names["found"].value.max() < 1e-5
+    assert int(names["broken"].success.sum()) >= 2
     assert torch.equal(lo.Result.load("four.safetensors").x, names["result"].x)
     assert names["result"].value.max() < 1e-3
-
-
-def readme_attack(names: dict[str, Any], folder: Path, said: str) -> None:
-    assert int(names["found"].success.sum()) >= 4
-    assert len(list((folder / "adversarial").glob("*.png"))) == 8
-
-
-def readme_optimisers(names: dict[str, Any], folder: Path, said: str) -> None:
-    assert names["result"].value.max() < 1e-3
-    assert names["result"].forwards.max() + names["result"].backwards.max() <= 600
-    assert (folder / "run.safetensors").is_file()
-
-
-def readme_actions(names: dict[str, Any], folder: Path, said: str) -> None:
-    assert names["found"].gain.max() > 0.01
 
 
 def agents(names: dict[str, Any], folder: Path, said: str) -> None:
@@ -99,7 +86,7 @@ def extended(names: dict[str, Any], folder: Path, said: str) -> None:
 
 
 CHECKS: dict[str, dict[int, Check]] = {
-    "README.md": {0: readme_first, 1: readme_attack, 2: readme_optimisers, 3: readme_actions},
+    "README.md": {0: readme_first},
     "docs/index.md": {0: first_picture, -1: tour},
     "docs/agents.md": {-1: agents},
     "docs/extend.md": {-1: extended},

@@ -188,8 +188,8 @@ def gan(mnist, tmp_path_factory) -> Path:
     data = ImageData("mnist", str(mnist), batch_size=64)
     architecture = {"generator": GENERATOR, "discriminator": DISCRIMINATOR}
     out = str(tmp_path_factory.mktemp("models"))
-    untracked = {"log": f"{out}/logs", "wandb": "disabled"}
-    return train("gan", "a test", module, data, architecture, [5], 0.3, epochs=1, out=out, device="cpu", **untracked)
+    settings = {"epochs": 1, "out": out, "device": "cpu", "log": f"{out}/logs", "wandb": "disabled"}
+    return train("gan", "a test", module, data, architecture, [5], 0.3, **settings)
 
 
 def test_a_trained_gan_is_a_model_of_its_generator_alone(gan):
