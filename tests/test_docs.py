@@ -23,7 +23,7 @@ from latentopt.cli.arguments import arguments_of
 QUICK = (
     "reconstruct --model mnist-vae --targets digits --resize --limit 4 --steps 20 --wandb disabled --out runs/four",
     "diagnose --model mnist-vae --samples 4 --steps 20",
-    "analyze certify --model random-A --seeds 0 --seconds 1",
+    "analyze certify --model random-A --seeds 0 --seconds 1 --evaluations 640",
 )
 """Commands of the documentation that need only what ships, and seconds."""
 ALWAYS = ("models", "recipes", "--version", "--help")
