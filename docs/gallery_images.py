@@ -55,7 +55,9 @@ def save_gif(path: Path, frames: Sequence[np.ndarray], milliseconds: Sequence[in
 def handwriting(path: Path) -> None:
     digits = torch.tensor(load_digits(return_X_y=True)[0][:12].reshape(-1, 1, 8, 8) / 16).float()
     seen = lo.operators.Compose([lo.operators.Crop(20), lo.operators.Downsample(2.5)])
-    found = lo.reconstruct(load_generator("mnist-vae"), digits, operator=seen, prior=lo.priors.Gaussian(2e-5), steps=200)
+    found = lo.reconstruct(
+        load_generator("mnist-vae"), digits, operator=seen, prior=lo.priors.Gaussian(2e-5), steps=200
+    )
     sheet({"8 x 8, real": digits, "found": found.output}).savefig(path)
 
 
@@ -119,7 +121,7 @@ def walk(path: Path) -> None:
 
 
 def adversarial(path: Path) -> None:
-    vae, plain, robust = (load_classifier(name) for name in ("mnist-vae", "mnist-cnn", "mnist-cnn-robust"))
+    vae, plain, robust = load_generator("mnist-vae"), load_classifier("mnist-cnn"), load_classifier("mnist-cnn-robust")
     made = vae(vae.latents(300, seed=0)).detach()
     said = [model(made).softmax(1) for model in (plain, robust)]
     labels = said[0].argmax(1)

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import latentopt as lo
-from latentopt.zoo.cards import load_classifier, load_generator
 from latentopt.analysis import regions
 from latentopt.classification import Misclassify, margin
 from latentopt.sets import around
+from latentopt.zoo.cards import load_classifier, load_generator
 from latentopt.zoo.random_nets import random_net
 
 BLUE, ORANGE = "#0072B2", "#D55E00"
