@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from latentopt.analysis.robustness import robustness
     from latentopt.generators import Generator
+    from latentopt.jobs.targets import load_images
     from latentopt.jobs.track import Track
     from latentopt.networks import Classifier
     from latentopt.optimizers import (
@@ -82,6 +83,7 @@ _HOMES = {
     ),
     "latentopt.analysis.robustness": ("robustness",),
     "latentopt.generators": ("Generator",),
+    "latentopt.jobs.targets": ("load_images",),
     "latentopt.jobs.track": ("Track",),
     "latentopt.networks": ("Classifier",),
     "latentopt.optimizers": (
@@ -211,6 +213,7 @@ __all__ = [
     "hessian_vector",
     "input_hessian_eigs",
     "load",
+    "load_images",
     "maximize",
     "metrics",
     "minimum_norm",

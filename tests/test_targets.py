@@ -9,7 +9,7 @@ from files import blobs, write_mnist, write_png
 from nets import near, refuses
 from PIL import Image
 
-from latentopt.jobs.targets import Fitted, Target, Targets, open_source
+from latentopt.jobs.targets import Fitted, Target, Targets, load_images, open_source
 
 GREY = Fitted((1, 4, 6), (1, 2, 3))
 
@@ -156,3 +156,20 @@ def test_the_fingerprint_tells_files_of_one_name_and_size_apart(tmp_path):
     first, size = open_source([str(path)]).fingerprint, path.stat().st_size
     assert write_png(path, pixels(4, 6, seed=1)).stat().st_size == size
     assert open_source([str(path)]).fingerprint != first
+
+
+def test_images_of_a_folder_are_one_tensor(tmp_path):
+    grey = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    write_png(tmp_path / "a.png", grey)
+    write_png(tmp_path / "b.png", grey[::-1].copy())
+    images = load_images(tmp_path)
+    assert torch.equal(images[:, 0], torch.tensor(np.stack([grey, grey[::-1]])).float() / 255)
+    assert load_images(tmp_path / "b.png", shape=(3, 8, 8)).shape == (1, 3, 8, 8)
+
+
+def test_images_of_several_shapes_want_one(tmp_path):
+    write_png(tmp_path / "a.png", np.zeros((4, 4), np.uint8))
+    write_png(tmp_path / "b.png", np.zeros((5, 4), np.uint8))
+    with refuses("targets", "[(1, 4, 4), (1, 5, 4)]"):
+        load_images(tmp_path)
+    assert load_images(tmp_path, shape=(1, 4, 4)).shape == (2, 1, 4, 4)

@@ -189,6 +189,31 @@ def to_tensor(array: np.ndarray) -> Tensor:
     return image.clamp(0, 1)
 
 
+def load_images(*targets: str | Path, shape: Shape | None = None) -> Tensor:
+    """Images (B, C, H, W) in [0, 1], float32, from files, a folder, an array's file or a data set by name.
+
+    Args:
+        targets: image files and folders of images; or one ``.npy`` or ``.npz`` file; or one data set's name.
+        shape: (C, H, W) that images are resized and their channels converted to, such as
+            ``generator.output_shape()``; None: as they are, all of one shape.
+
+    Raises:
+        InputError: nothing is there, a file is no image, or shapes differ.
+
+    >>> load_images("digits", shape=(1, 16, 16)).shape
+    torch.Size([1797, 1, 16, 16])
+    """
+    source = open_source([str(target) for target in targets])
+    images = [to_tensor(source.read(index)) for index in range(len(source.names))]
+    if shape is not None:
+        fitted = Fitted(tuple(shape), tuple(shape), resize=True, convert=True)
+        images = [fitted(image) for image in images]
+    shapes = {tuple(image.shape) for image in images}
+    if len(shapes) > 1:
+        raise InputError("targets", "images of one shape, or shape=(C, H, W)", sorted(shapes))
+    return torch.stack(images)
+
+
 @dataclass(frozen=True)
 class Fitted:
     """A job's rule for one image's shape."""
