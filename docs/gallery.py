@@ -119,8 +119,8 @@ PICTURES = {
         "`fruitbot-cnn` plays one level: fruit is to be met, all else avoided. Left: undisturbed. Middle: what it sees "
         "under an attack that changes no pixel by more than 5 of 255, towards the action it likes least, and what it "
         "does then. Right: the change, magnified 16 times. It is the first test level on which the attack lowers the "
-        "return (0 to -3); over a hundred levels the mean falls from -.25 to -3.08, while CoinRun's does not fall "
-        "([policies](benchmarks/policies.md)).",
+        "return; what it does to a hundred levels, and that CoinRun's policy hardly suffers, is on "
+        "[policies](benchmarks/policies.md).",
         "`latentopt attack-policy --model fruitbot-cnn --eps 0.01961 --targets least-likely`",
         gallery_policy.fruitbot,
     ),

@@ -38,7 +38,6 @@ EXCEPTIONS = {
     ("docs/benchmarks.md", "| command | what it measures |"): SETTINGS,
     ("docs/benchmarks/actions.md", "| method | batch 1, first |"): LOST,
     ("docs/benchmarks/attacks.md", "| method | what it is |"): SETTINGS,
-    ("docs/benchmarks/policies.md", "| | CoinRun | actions changed | FruitBot |"): LOST,
     ("docs/benchmarks/random-networks.md", "| method | what it is |"): SETTINGS,
 }
 """Tables with digits that no results file gives: where, how they begin, and why."""
