@@ -23,6 +23,7 @@ AGENTS = {
     "lunar-ddpg": "LunarLander, DDPG",
 }
 METHODS = {"gradient-ascent": "gradient ascent", "adr-gd": "ADR-GD", "adam": "Adam", "cem": "CEM"}
+CRITICS = {"min": "least of the twins", "first": "first critic"}
 ONE_CRITIC = "lunar-ddpg"
 """Its first critic is its least."""
 
@@ -43,24 +44,36 @@ def _columns(cells: Sequence[Cell]) -> list[tuple[str, float]]:
 def returns(critic: str = "min") -> Table:
     """What refinement changes in the return, episode by episode."""
     cells = _played(critic)
-    settings, rows = _columns(cells), []
-    for name in sorted(distinct(cells, "agent"), key=list(AGENTS).index):
-        own = where(cells, agent=name)
-        (plain,) = where(own, method="none")
-        base = mean_of(plain["return"])
-        texts = [_change(own, plain, method, box) for method, box in settings]
-        rows.append([AGENTS[name], f"{base.mean:.0f} +- {base.error:.0f}", *texts])
-    heads = [f"{METHODS.get(method, method)}, box {box_of(box)}" for method, box in settings]
-    return table(["agent", "actor", *heads], rows)
+    agents = sorted(distinct(cells, "agent"), key=list(AGENTS).index)
+    plains = {name: where(cells, agent=name, method="none")[0] for name in agents}
+    bases = [mean_of(plains[name]["return"]) for name in agents]
+    rows = [["actor alone", *(f"{base.mean:.0f} +- {base.error:.0f}" for base in bases)]]
+    for method, box in _columns(cells):
+        texts = [_change(where(cells, agent=name), plains[name], method, box) for name in agents]
+        rows.append([f"{METHODS.get(method, method)}, box {box_of(box)}", *texts])
+    return table(["", *(AGENTS[name] for name in agents)], rows)
 
 
-def _change(own: Sequence[Cell], plain: Cell, method: str, box: float) -> str:
+def against(method: str = "adr-gd", control: str = "adam") -> Table:
+    """The returns of a method less those of its control, of the same box, critic and seeds."""
+    agents = [name for name in AGENTS if name in distinct(load("returns"), "agent")]
+    rows = []
+    for critic in ("min", "first"):
+        cells = _played(critic)
+        for box in distinct(where(cells, method=method), "box"):
+            pairs = [(where(cells, agent=name, method=control, box=box), name) for name in agents]
+            texts = [_change(where(cells, agent=name), base[0], method, box) if base else "" for base, name in pairs]
+            rows.append([f"{CRITICS[critic]}, box {box_of(box)}", *texts])
+    return table(["", *(AGENTS[name] for name in agents)], rows)
+
+
+def _change(own: Sequence[Cell], base: Cell, method: str, box: float) -> str:
     found = where(own, method=method, box=box)
     if not found:
         return ""
-    if found[0]["seed"] != plain["seed"]:
-        raise ValueError(f"other seeds than the actor's: {found[0]['agent']}, {method}, box {box:g}")
-    difference = bootstrapped(np.subtract(found[0]["return"], plain["return"]).tolist())
+    if found[0]["seed"] != base["seed"]:
+        raise ValueError(f"other seeds than the control's: {found[0]['agent']}, {method}, box {box:g}")
+    difference = bootstrapped(np.subtract(found[0]["return"], base["return"]).tolist())
     return signed(difference, 0 if difference.high - difference.low > 100 else 1)
 
 
@@ -121,4 +134,10 @@ def _seconds(cells: Sequence[Cell]) -> float:
     return float(np.mean(ends))
 
 
-BLOCKS = {"returns": returns, "returns-first": lambda: returns("first"), "train-rl": training, "train-rl-cost": cost}
+BLOCKS = {
+    "returns": returns,
+    "returns-first": lambda: returns("first"),
+    "returns-against": against,
+    "train-rl": training,
+    "train-rl-cost": cost,
+}
