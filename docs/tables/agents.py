@@ -28,9 +28,9 @@ ONE_CRITIC = "lunar-ddpg"
 """Its first critic is its least."""
 
 
-def _played(critic: str) -> list[Cell]:
+def _played(critic: str, name: str = "returns") -> list[Cell]:
     """Of agents with twins by this way to count them; of the agent with one critic by that."""
-    cells = [c for c in load("returns") if c["critic"] in ("", critic) or c["agent"] == ONE_CRITIC]
+    cells = [c for c in load(name) if c["critic"] in ("", critic) or c["agent"] == ONE_CRITIC]
     told = {c["agent"] for c in cells if c["method"] != "none"}
     return [c for c in cells if c["agent"] in told]
 
@@ -41,9 +41,9 @@ def _columns(cells: Sequence[Cell]) -> list[tuple[str, float]]:
     return sorted(settings, key=lambda each: (order.index(each[0]) if each[0] in order else len(order), each[1]))
 
 
-def returns(critic: str = "min") -> Table:
+def returns(critic: str = "min", name: str = "returns") -> Table:
     """What refinement changes in the return, episode by episode."""
-    cells = _played(critic)
+    cells = _played(critic, name)
     agents = sorted(distinct(cells, "agent"), key=list(AGENTS).index)
     plains = {name: where(cells, agent=name, method="none")[0] for name in agents}
     bases = [mean_of(plains[name]["return"]) for name in agents]
@@ -138,6 +138,7 @@ BLOCKS = {
     "returns": returns,
     "returns-first": lambda: returns("first"),
     "returns-against": against,
+    "returns-tuning": lambda: returns("min", "returns-tuning"),
     "train-rl": training,
     "train-rl-cost": cost,
 }

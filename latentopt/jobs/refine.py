@@ -40,8 +40,8 @@ class Report:
 def refine(
     agent: str,
     env: str,
-    box: float = 0.05,
-    optimizer: Optimizer | str = "gd",
+    box: float = 0.25,
+    optimizer: Optimizer | str = "adr-gd",
     refine_steps: int = 20,
     critic: Literal["min", "first"] = "min",
     restarts: int | None = None,
@@ -58,7 +58,7 @@ def refine(
             TQC). A zip file can run any code when it is loaded: trust where it comes from.
         env: a gymnasium environment's name.
         box: how far an action may move, in units of half the range.
-        optimizer: gd, adam, adr-gd, cem, ... as for `refine_action`, or a class path.
+        optimizer: adr-gd, adam, gd, cem, ... as for `refine_action`, or a class path.
         refine_steps: of the optimizer.
         critic: min or first of the critics.
         restarts: of each action; default the method's.

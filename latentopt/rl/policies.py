@@ -22,8 +22,9 @@ class RefinedPolicy:
     Args:
         model: of TD3, DDPG, SAC or TQC; or anything like one: ``predict``, ``critic``, ``action_space`` (a Box), and
             ``policy.obs_to_tensor``.
-        box: as for `refine_action`; its default is what won where returns were measured (docs/agents.md).
-        optimizer, steps, critic, restarts: as for `refine_action`.
+        box, optimizer: as for `refine_action`; the defaults are what won where returns were measured (docs/agents.md).
+            A critic without piecewise-linear activations has no gates: say ``optimizer="adam"``.
+        steps, critic, restarts: as for `refine_action`.
         seed: of the methods that draw random numbers; the same at every call.
 
     Raises:
@@ -33,8 +34,8 @@ class RefinedPolicy:
     def __init__(
         self,
         model: Any,
-        box: float = 0.05,
-        optimizer: Optimizer | str = "gd",
+        box: float = 0.25,
+        optimizer: Optimizer | str = "adr-gd",
         steps: int = 20,
         critic: Reduce = "min",
         restarts: int | None = None,
