@@ -7,6 +7,7 @@ from argparse import ArgumentError
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -217,6 +218,10 @@ def build(spec: dict[str, Any]) -> nn.Module:
     """The module that a ``{class_path, init_args}`` names; only classes derived from `torch.nn.Module`."""
     from jsonargparse import ArgumentParser
 
+    owner = str(spec.get("class_path", "")).split(".")[0]
+    if owner and find_spec(owner) is None:
+        came = f"{spec['class_path']}: no module named {owner} (install it, or put its folder on PYTHONPATH)"
+        raise InputError("architecture", "a class that can be imported", came)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--module", type=nn.Module)
     try:
