@@ -10,7 +10,8 @@ from torch import nn
 gymnasium = pytest.importorskip("gymnasium")
 sb3 = pytest.importorskip("stable_baselines3")
 
-from latentopt.cli.arguments import arguments_of  # noqa: E402
+from documents import arguments_of  # noqa: E402
+
 from latentopt.cli.recipes import read_recipe  # noqa: E402
 from latentopt.jobs.refine import refine  # noqa: E402
 from latentopt.jobs.train_rl import train_rl  # noqa: E402

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from documents import arguments_of
 
-from latentopt.cli.arguments import arguments_of
 from latentopt.cli.recipes import read_recipe
 from latentopt.errors import InputError, LatentOptError
 

@@ -80,15 +80,6 @@ def parse(job: Job, words: list[str], recipe: dict[str, Any] | None) -> Parsed:
     return Parsed(job, parser, plain, plain.dry_run)
 
 
-def arguments_of(
-    job: str, function: Callable[..., Any], words: list[str], recipe: dict[str, Any] | None, skip: Sequence[str] = ()
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The arguments of any function of the package, as objects and as plain data."""
-    made = Job(job, job, f"{function.__module__}.{function.__qualname__}", skip=tuple(skip))
-    parsed = parse(made, words, recipe)
-    return parsed.arguments(), parsed.plain.as_dict()
-
-
 @contextmanager
 def _refusing() -> Iterator[None]:
     """What a parser raises, as errors of the package: the first cause that was said by it."""
