@@ -9,7 +9,7 @@ import time
 
 import pytest
 import yaml
-from files import ROOT, call, contents, write_classifier
+from files import ROOT, call, contents, write_classifier, write_mnist
 from safetensors.torch import load_file
 
 from latentopt.cli.arguments import parse
@@ -37,6 +37,17 @@ QUICK = (
     "latentopt diagnose --model mnist-vae --samples 4 --steps 20 --restarts 2",
     "latentopt reconstruct --model mnist-vae --targets digits --resize --limit 4 --steps 20 --out runs/quick",
 )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Files of MNIST's names, whether or not there are others."""
+    return write_mnist(tmp_path_factory.mktemp("data"), train=256, test=500)
+
+
+@pytest.fixture(autouse=True)
+def _data(data, monkeypatch):
+    monkeypatch.setenv("LATENTOPT_DATA", str(data))
 
 
 def test_every_command_has_two_to_four_examples():

@@ -39,6 +39,13 @@ EXCEPTIONS = {
     ("docs/benchmarks/actions.md", "| method | batch 1, first |"): LOST,
     ("docs/benchmarks/attacks.md", "| method | what it is |"): SETTINGS,
     ("docs/benchmarks/random-networks.md", "| method | what it is |"): SETTINGS,
+    ("docs/guides/attack.md", "| for | take |"): SETTINGS,
+    ("docs/guides/command-line.md", "| code | meaning |"): SETTINGS,
+    ("docs/guides/tracking.md", "| key | kind | what it is |"): SETTINGS,
+    ("docs/guides/tracking.md", "| `--wandb` | what happens |"): SETTINGS,
+    ("docs/method.md", "| symbol | code | |"): SETTINGS,
+    ("docs/method.md", "| task | steps |"): SETTINGS,
+    ("docs/method.md", "| | `ADRGD.paper()` |"): SETTINGS,
 }
 """Tables with digits that no results file gives: where, how they begin, and why."""
 

@@ -11,6 +11,7 @@ from files import ROOT, call
 
 from latentopt.cli.arguments import parse
 from latentopt.cli.jobs import chosen
+from latentopt.zoo.content import data_root
 
 GUIDES = ROOT / "docs" / "guides"
 
@@ -29,6 +30,9 @@ def lines(name: str, language: str) -> list[list[str]]:
 
 @pytest.mark.slow
 def test_the_guide_on_the_command_line_runs(tmp_path, monkeypatch, capsys):
+    if not (data_root() / "mnist").is_dir():
+        pytest.skip("needs MNIST's files in LATENTOPT_DATA")
+    monkeypatch.setenv("LATENTOPT_DATA", str(data_root().resolve()))
     monkeypatch.chdir(tmp_path)
     assert len(lines("command-line.md", "bash")) > 10
     for words in lines("command-line.md", "bash"):

@@ -12,6 +12,7 @@ import torch
 from documents import PAGES, blocks, name_of, run
 
 import latentopt as lo
+from latentopt.cli import main
 
 Check = Callable[[dict[str, Any], Path, str], None]
 """Of the page's names, its folder and what it printed, once a block has run."""
@@ -99,6 +100,8 @@ CHECKS: dict[str, dict[int, Check]] = {
     "docs/guides/diagnose.md": {-1: guide_diagnose},
 }
 """By page and number of the block, -1 the last."""
+BEFORE = {"docs/guides/tracking.md": "run digits --limit 4 --steps 20 --wandb disabled"}
+"""Commands whose results a page reads."""
 WARNS = {"docs/analysis/capped.md": "gradients"}
 """Pages whose attacks warn, as they are meant to: of what."""
 COUNTS = {name_of(page): sum(block.language == "python" for block in blocks(page)) for page in PAGES}
@@ -108,6 +111,9 @@ COUNTS = {name_of(page): sum(block.language == "python" for block in blocks(page
 def test_the_python_of_a_page_runs_as_it_stands(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     name = name_of(page)
+    if name in BEFORE:
+        assert main(BEFORE[name].split()) == 0
+        capsys.readouterr()
     checks = {number % COUNTS[name]: check for number, check in CHECKS.get(name, {}).items()}
     with warnings.catch_warnings():
         if name in WARNS:
@@ -120,4 +126,4 @@ def test_the_python_of_a_page_runs_as_it_stands(page, tmp_path, monkeypatch, cap
 
 
 def test_every_page_with_a_check_is_there():
-    assert set(CHECKS) | set(WARNS) <= {name for name, count in COUNTS.items() if count}
+    assert set(CHECKS) | set(WARNS) | set(BEFORE) <= {name for name, count in COUNTS.items() if count}

@@ -30,6 +30,7 @@ def start(folder: Path, mode: str, config: dict[str, Any], kind: str) -> Any:
     settings = wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True, init_timeout=20)
     options = {"project": "latentopt", "dir": str(folder), "config": config, "job_type": kind, "settings": settings}
     options |= {"id": _run_id(folder), "resume": "allow", "reinit": "finish_previous"}
+    options |= {"group": os.environ.get("WANDB_RUN_GROUP")}  # W&B itself reads it only once in a process
     try:
         return wandb.init(mode=mode, **options)
     except Exception as error:  # whatever goes wrong with tracking must not stop the job
