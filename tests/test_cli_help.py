@@ -42,7 +42,7 @@ QUICK = (
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Files of MNIST's names, whether or not there are others."""
-    return write_mnist(tmp_path_factory.mktemp("data"), train=256, test=500)
+    return write_mnist(tmp_path_factory.mktemp("data"), train=1600, test=500)
 
 
 @pytest.fixture(autouse=True)
