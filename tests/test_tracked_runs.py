@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import yaml
 from files import QUICK, ROOT, blobs, call, stopped_in_its_second_batch, write_classifier, write_mnist
-from test_tracking import parsed, values
+from test_tracking import values
 
+from latentopt.jobs.records import raw_records
 from latentopt.jobs.tracking import Tracker
 from latentopt.jobs.wandb_run import RUN_ID
 from latentopt.zoo import cards
@@ -74,7 +75,7 @@ def whole(path: Path) -> list[Any]:
     """The records of a run that was closed. W&B's own process writes the last of them soon afterwards."""
     deadline = time.monotonic() + 20
     while True:
-        records = list(parsed(path.read_bytes())) if path.stat().st_size > 7 else []
+        records = list(raw_records(path.read_bytes())) if path.stat().st_size > 7 else []
         if any(record.HasField("exit") for record in records) or time.monotonic() > deadline:
             return records
         time.sleep(0.05)

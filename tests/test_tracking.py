@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import json
-import struct
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from nets import refuses
 
 from latentopt.jobs.attack import attack
 from latentopt.jobs.reconstruct import Report, reconstruct
+from latentopt.jobs.records import raw_records
 from latentopt.jobs.tracking import Tracker, check_mode
 from latentopt.operators import Downsample
 from latentopt.optimizers import PGD
@@ -30,32 +29,10 @@ def offline_records(job: Path) -> list[Any]:
     (path,) = (job / "wandb").glob("offline-run-*/*.wandb")
     deadline = time.monotonic() + 20
     while True:
-        records = list(parsed(path.read_bytes()))
+        records = list(raw_records(path.read_bytes()))
         if any(record.HasField("exit") for record in records) or time.monotonic() > deadline:
             return records
         time.sleep(0.05)
-
-
-def parsed(content: bytes) -> Iterator[Any]:
-    """The whole records of a LevelDB log: blocks of 32 KiB with records in parts of 7 + length bytes."""
-    from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportAttributeAccessIssue]
-
-    at, parts = 7, b""
-    assert content[:4] == b":W&B"
-    while at + 7 <= len(content):
-        if 32768 - at % 32768 < 7:
-            at += 32768 - at % 32768
-            continue
-        length, kind = struct.unpack("<HB", content[at + 4 : at + 7])
-        if at + 7 + length > len(content):
-            return  # W&B is still writing it
-        parts += content[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # whole, or the last part
-            record = Record()
-            record.ParseFromString(parts)
-            yield record
-            parts = b""
 
 
 def values(items: Any) -> dict[str, Any]:

@@ -67,4 +67,8 @@ def _dispatch(words: list[str]) -> int:
     if command not in OWN_HELP and rest and rest[0] in ASKED:
         print(page(command), end="")
         return 0
-    return found(COMMANDS[command].handler)(rest)
+    if handler := COMMANDS[command].handler:
+        return found(handler)(rest)
+    from latentopt.cli.jobs import chosen, perform
+
+    return perform(*chosen(words))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from latentopt.cli.table import ATTACK, ATTACK_POLICY, DIAGNOSE, RECONSTRUCT, REFINE, TRAIN, TRAIN_RL, Command
 
-JOB = "latentopt.cli.jobs.{}"
+JOB = ""
+"""Instead of a handler: the command does a job, `latentopt.cli.jobs`."""
 OF_THE_JOB = "latentopt {0} RECIPE --help lists the options of the recipe's job: each overrides a field."
 RUN = (
     "latentopt run digits",
@@ -13,32 +14,30 @@ RUN = (
     "latentopt recipes copy digits mine.yaml && latentopt run mine.yaml --seed 1 --out runs/mine",
 )
 COMMANDS = {
-    "reconstruct": Command(
-        "", "find the latents whose images explain your targets", JOB.format("reconstruct"), RECONSTRUCT
-    ),
+    "reconstruct": Command("", "find the latents whose images explain your targets", JOB, RECONSTRUCT),
     "diagnose": Command(
         "",
         "tell why images are not reconstructed: the optimiser's fault, or the generator's",
-        JOB.format("diagnose"),
+        JOB,
         DIAGNOSE,
     ),
-    "attack": Command("", "find small changes of images that a classifier gets wrong", JOB.format("attack"), ATTACK),
+    "attack": Command("", "find small changes of images that a classifier gets wrong", JOB, ATTACK),
     "attack-policy": Command(
         "",
         "find small changes of observations that change what a policy does, and play with them",
-        JOB.format("attack_policy"),
+        JOB,
         ATTACK_POLICY,
     ),
     "refine": Command(
         "",
         "play an agent's episodes with actions that its critic finds better, and without",
-        JOB.format("refine"),
+        JOB,
         REFINE,
     ),
     "analyze": Command(
         "NAME",
         "tell why a network is easy or hard to optimise over",
-        JOB.format("analyze"),
+        JOB,
         (
             "latentopt analyze regions --model random-2d --widths 2-16-16-1 --seed 8",
             "latentopt analyze dynamics --model mnist-cnn --data mnist --limit 32",
@@ -50,23 +49,23 @@ COMMANDS = {
     "train": Command(
         "RECIPE",
         "train a generator, a classifier or a policy and export it as a model",
-        JOB.format("train"),
+        JOB,
         TRAIN,
-        OF_THE_JOB.format("train"),
+        OF_THE_JOB,
     ),
     "train-rl": Command(
         "RECIPE",
         "train TD3 or DDPG agents that explore from refined actions",
-        JOB.format("train_rl"),
+        JOB,
         TRAIN_RL,
         OF_THE_JOB.format("train-rl"),
     ),
     "run": Command(
         "RECIPE",
         "do the job that a recipe describes; any field can be overridden (--steps 100)",
-        JOB.format("run"),
+        JOB,
         RUN,
-        OF_THE_JOB.format("run"),
+        OF_THE_JOB,
     ),
     "sweep": Command(
         "FILE",
@@ -102,7 +101,7 @@ FILE is a path, or the name of a shipped sweep. `wandb sweep FILE` takes the sam
     "bench": Command(
         "NAME",
         "run a benchmark and write its table",
-        JOB.format("bench"),
+        JOB,
         (
             "latentopt bench random-nets --model A --methods adam,adr-gd --part table",
             "latentopt bench attack --quick --out runs/bench/quick-attack",

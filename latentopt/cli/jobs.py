@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import yaml
@@ -59,14 +58,3 @@ def _of_recipe(command: str, jobs: Sequence[str], words: list[str]) -> tuple[Job
         expected = f"one of {', '.join(jobs)}" if command == "run" else " or ".join(jobs)
         raise InputError(f"{words[0]}: job" if command == "run" else "job", expected, repr(job))
     return JOBS[job], words[1:], recipe
-
-
-def _handle(command: str, words: list[str]) -> int:
-    return perform(*chosen([command, *words]))
-
-
-reconstruct, diagnose, attack, refine = (
-    partial(_handle, name) for name in ("reconstruct", "diagnose", "attack", "refine")
-)
-attack_policy, analyze, bench = (partial(_handle, name) for name in ("attack-policy", "analyze", "bench"))
-train, train_rl, run = (partial(_handle, name) for name in ("train", "train-rl", "run"))

@@ -31,7 +31,7 @@ class Command:
 
     takes: str
     summary: str
-    handler: str  # called with the words that follow
+    handler: str  # called with the words that follow; empty where the command does a job
     examples: tuple[str, ...] = ()
     more: str = ""  # of its help
     group: str = ""  # jobs whose words begin so are its NAMEs

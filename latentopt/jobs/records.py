@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from latentopt.errors import InputError, nonnegative
+from latentopt.jobs.store import RESULTS
 from latentopt.jobs.tracking import METRICS
 
 BLOCK = 32768
@@ -54,7 +55,7 @@ def _read(run: str | Path, path: Path) -> Offline:
     if content[:4] != b":W&B":
         raise InputError(str(run), "an offline run of W&B", f"a file that starts with {content[:4]!r}")
     found: dict[str, Any] = {"id": "", "kind": "", "config": {}, "history": [], "summary": {}, "finished": False}
-    for record in _records(content):
+    for record in raw_records(content):
         match record.WhichOneof("record_type"):
             case "run":
                 found |= {"id": record.run.run_id, "kind": record.run.job_type}
@@ -89,9 +90,9 @@ def read_results(job: str | Path) -> list[dict[str, Any]]:
     Raises:
         InputError: there is no such file.
     """
-    path = Path(job) / "results.csv"
+    path = Path(job) / RESULTS
     if not path.is_file():
-        raise InputError(str(job), "a job's folder with results.csv", "none")
+        raise InputError(str(job), f"a job's folder with {RESULTS}", "none")
     with path.open(encoding="utf-8", newline="") as file:
         return [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
@@ -106,8 +107,8 @@ def _file(run: Path) -> Path:
     return found[0]
 
 
-def _records(content: bytes) -> Iterator[Any]:
-    """The whole records of the log; what W&B is still writing is left out."""
+def raw_records(content: bytes) -> Iterator[Any]:
+    """The whole records of a ``.wandb`` file, as W&B has them; what it is still writing is left out."""
     from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportAttributeAccessIssue]
 
     at, parts = HEAD, b""

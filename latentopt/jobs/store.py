@@ -162,9 +162,9 @@ class Store:
 
 
 def checksum(path: Path) -> str:
-    """What a file holds, in 16 characters."""
+    """SHA-256 of what a file holds."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_csv(path: Path, head: list[str], rows: list[list[Any]]) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from latentopt.errors import InputError
+from latentopt.jobs.store import checksum
 from latentopt.result import versions
 from latentopt.zoo import cards
 
@@ -18,7 +18,7 @@ def used(model: str) -> dict[str, object]:
     """
     found: dict[str, object] = {"versions": versions()}
     if Path(model).is_file():
-        return {"model_sha256": hashlib.sha256(Path(model).read_bytes()).hexdigest(), **found}
+        return {"model_sha256": checksum(Path(model)), **found}
     try:
         return {"model_sha256": cards.read_card(model).weights_sha256, **found}
     except InputError:  # torchvision's, or a generator of gymnasium's
