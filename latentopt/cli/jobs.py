@@ -21,7 +21,7 @@ def perform(job: Job, words: list[str], recipe: dict[str, Any] | None = None) ->
 
     parsed = parse(job, words, recipe)
     if not parsed.dry:
-        return found(f"latentopt.cli.shown.{job.shown}")(job.load()(**parsed.arguments()))
+        return found(f"latentopt.cli.{job.shown}")(job.load()(**parsed.arguments())) or 0
     resolved = parsed.resolved()
     with rehearsed():
         job.load()(**parsed.arguments())

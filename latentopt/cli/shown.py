@@ -1,4 +1,4 @@
-"""What is printed once a job is done; each function returns the exit code."""
+"""What is printed once a job is done; the exit code, where it is not 0."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ import yaml
 
 from latentopt.cli.reports import (
     print_attack,
-    print_policy,
-    print_refined,
     print_report,
     print_skipped,
-    print_trained,
 )
 from latentopt.cli.said import one_line
 from latentopt.reports import Written
@@ -47,28 +44,11 @@ def attacked(report: Any) -> int:
     return 0
 
 
-def policy(report: Any) -> int:
-    print_policy(report)
-    return 0
-
-
-def refined(report: Any) -> int:
-    print_refined(report)
-    return 0
-
-
-def agents(report: Any) -> int:
-    print_trained(report)
-    return 0
-
-
-def model(folder: Path) -> int:
+def model(folder: Path) -> None:
     print(f"{folder}: {json.dumps(yaml.safe_load((folder / 'card.yaml').read_text())['quality'])}")
-    return 0
 
 
-def written(report: Written) -> int:
+def written(report: Written) -> None:
     print(report.markdown)
     for file in report.files:
         print(file)
-    return 0

@@ -17,7 +17,7 @@ class Job:
     function: str  # whose arguments are the options
     summary: str = ""
     examples: tuple[str, ...] = ()
-    shown: str = "written"  # of `latentopt.cli.shown`, prints what came of it
+    shown: str = "shown.written"  # of `latentopt.cli`, prints what came of it; gives an exit code, or none
     skip: tuple[str, ...] = ()  # arguments that are no options
 
     def load(self) -> Callable[..., Any]:
@@ -92,10 +92,10 @@ TRAIN_RL = (
     "latentopt train-rl halfcheetah-td3-paper --dry-run",
 )
 ANALYSES = {
-    "dynamics": "how attacks move through a network, and which of its parts amplify them",
+    "dynamics": "how a perturbation grows under gradient ascent, and formulas that foretell it",
     "capped": "whether classifiers with capped ReLUs are robust, or only look it",
     "regions": "the linear regions of a network, and how optimisers cross them",
-    "certify": "what can be proved: bounds of a network's outputs in a box",
+    "certify": "certified maxima of small networks in a box, and how far below them optimisers end",
 }
 ANALYZE_EXAMPLES = {
     "dynamics": (
@@ -119,7 +119,7 @@ BENCHMARKS = {
     "random-nets": "maximise random networks with every method (arXiv 2406.00494)",
     "attack": "attacks on classifiers at equal counted cost",
     "attack-policy": "attacks on policies: returns and changed actions",
-    "reconstruct": "invert generators: own images, held-out images, operators",
+    "reconstruct": "invert generators in equal CPU time: their own images, and real ones",
     "compressed-sensing": "error by number of measurements, against CSGM and the lasso",
     "actions": "better actions from critics, against exact optima",
     "returns": "returns of agents whose actions are refined",
@@ -141,14 +141,21 @@ BENCH_EXAMPLES = {
 }
 
 _JOBS = [
-    Job("reconstruct", "reconstruct", "latentopt.jobs.reconstruct.reconstruct", "", RECONSTRUCT, "reconstructed"),
-    Job("diagnose", "diagnose", "latentopt.jobs.diagnose.diagnose", "", DIAGNOSE, "diagnosed"),
-    Job("attack", "attack", "latentopt.jobs.attack.attack", "", ATTACK, "attacked"),
-    Job("attack-policy", "attack-policy", "latentopt.jobs.attack_policy.attack_policy", "", ATTACK_POLICY, "policy"),
-    Job("refine", "refine", "latentopt.jobs.refine.refine", "", REFINE, "refined"),
-    Job("train", "train", "latentopt.jobs.train.train", "", TRAIN, "model", ("architecture",)),
-    Job("train-policy", "train", "latentopt.jobs.train_policy.train_policy", "", TRAIN, "model"),
-    Job("train-rl", "train-rl", "latentopt.jobs.train_rl.train_rl", "", TRAIN_RL, "agents"),
+    Job("reconstruct", "reconstruct", "latentopt.jobs.reconstruct.reconstruct", "", RECONSTRUCT, "shown.reconstructed"),
+    Job("diagnose", "diagnose", "latentopt.jobs.diagnose.diagnose", "", DIAGNOSE, "shown.diagnosed"),
+    Job("attack", "attack", "latentopt.jobs.attack.attack", "", ATTACK, "shown.attacked"),
+    Job(
+        "attack-policy",
+        "attack-policy",
+        "latentopt.jobs.attack_policy.attack_policy",
+        "",
+        ATTACK_POLICY,
+        "reports.print_policy",
+    ),
+    Job("refine", "refine", "latentopt.jobs.refine.refine", "", REFINE, "reports.print_refined"),
+    Job("train", "train", "latentopt.jobs.train.train", "", TRAIN, "shown.model", ("architecture",)),
+    Job("train-policy", "train", "latentopt.jobs.train_policy.train_policy", "", TRAIN, "shown.model"),
+    Job("train-rl", "train-rl", "latentopt.jobs.train_rl.train_rl", "", TRAIN_RL, "reports.print_trained"),
     *_group("analyze", "latentopt.jobs.analyze", ANALYSES, ANALYZE_EXAMPLES),
     *_group("bench", "latentopt.bench", BENCHMARKS, BENCH_EXAMPLES),
 ]
