@@ -120,6 +120,7 @@ BENCHMARKS = {
     "attack": "attacks on classifiers at equal counted cost",
     "attack-policy": "attacks on policies: returns and changed actions",
     "reconstruct": "invert generators in equal CPU time: their own images, and real ones",
+    "duel": "ADR-GD's default against every simple method, in five families at equal cost",
     "compressed-sensing": "error by number of measurements, against CSGM and the lasso",
     "actions": "better actions from critics, against exact optima",
     "returns": "returns of agents whose actions are refined",

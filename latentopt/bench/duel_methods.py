@@ -1,0 +1,92 @@
+"""The methods of `latentopt bench duel`, and the eight settings of each that are tried on each kind of network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from latentopt.bench.duel_cases import Case
+from latentopt.bench.duel_tuned import TUNED
+from latentopt.optimizers import ADRGD, APGD, CMAES, GD, LBFGS, PGD, Adam, LevenbergMarquardt, Optimizer
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How a method is run.
+
+    Args:
+        optimizer: the method.
+        steps: of a round, at most; the next round has other starts.
+        restarts: starts that go on at once.
+        keep: which of them go on, as in `latentopt.solve`.
+        patience: after so many steps without a gain a start leaves; None: never.
+        boxed: it is to have a box also among latents.
+    """
+
+    optimizer: Optimizer
+    steps: int
+    restarts: int = 1
+    keep: Sequence[tuple[int, int]] = ()
+    patience: int | None = None
+    boxed: bool = False
+
+
+MOST = 1000
+"""Steps of a start of a method without a schedule."""
+HALVED = ((1, ()), (8, ((20, 4), (60, 2), (150, 1))))
+"""How many starts go on at once, and how they are halved."""
+Trials = Callable[[Case], list[Trial]]
+Sizes = tuple[float, float, float, float]
+
+
+def planned(build: Callable[[float, Case], Optimizer], latents: Sizes, boxes: Sizes, boxed: bool = False) -> Trials:
+    """Four sizes, among latents others than in boxes, and two numbers of steps after which they have run down."""
+
+    def trials(case: Case) -> list[Trial]:
+        restarts = 1 if case.family == "single" else 4 if case.scale else 8
+        sizes = latents if case.scale else boxes
+        return [Trial(build(s, case), n * case.steps, restarts, boxed=boxed) for s in sizes for n in (1, 3)]
+
+    return trials
+
+
+def stepless(builds: Sequence[Optimizer], patience: tuple[int, int]) -> Trials:
+    """Methods that end by themselves; where there are restarts, one start at a time or eight that are halved."""
+
+    def trials(case: Case) -> list[Trial]:
+        starts = HALVED[:1] if case.family == "single" else HALVED
+        chosen = product(builds[: 4 // len(starts)], patience, starts)
+        return [Trial(optimizer, MOST, count, keep, n) for optimizer, n, (count, keep) in chosen]
+
+    return trials
+
+
+def _l2(size: float, case: Case) -> Optimizer:
+    length = size * case.unit * case.problem.like.new_empty(case.problem.shape).numel() ** 0.5
+    return GD(length, normalize=True, schedule="quadratic")
+
+
+OPPONENTS: dict[str, Trials] = {
+    "pgd": planned(lambda s, case: PGD(s), (0.01, 0.03, 0.1, 0.3), (0.3, 0.6, 1.0, 2.0), boxed=True),
+    "l2-pgd": planned(_l2, (0.02, 0.05, 0.15, 0.5), (0.1, 0.3, 1.0, 2.0)),
+    "apgd": planned(lambda s, case: APGD(s), (0.02, 0.05, 0.15, 0.5), (0.25, 0.5, 1.0, 2.0), boxed=True),
+    "adam": planned(lambda s, case: Adam(s * case.unit), (0.05, 0.1, 0.2, 0.4), (0.03, 0.1, 0.3, 1.0)),
+    "lbfgs": stepless([LBFGS(64, first=first) for first in (0.2, 0.5, 0.1, 1.0)], (10, 30)),
+    "lm": stepless([LevenbergMarquardt(damping) for damping in (1e-4, 1e-2, 1e-6, 1.0)], (5, 15)),
+    "cma-es": planned(lambda s, case: CMAES(sigma=s), (0.1, 0.3, 0.6, 1.0), (0.1, 0.3, 0.6, 1.0)),
+}
+"""Sizes are in units of a box's half width (latents: of `latentopt.bench.duel_cases.REACH` in sign-PGD and APGD, of a
+standard deviation in the others)."""
+SQUARES = ("lm",)
+"""Methods for sums of squares alone."""
+OURS = "adr-gd"
+METHODS: dict[str, Trials] = {
+    OURS: planned(lambda s, case: ADRGD(descent=Adam(s * case.unit)), (0.05, 0.1, 0.2, 0.4), (0.03, 0.1, 0.3, 1.0)),
+    **OPPONENTS,
+}
+
+
+def chosen_trial(name: str, trials: Trials, case: Case) -> Trial:
+    """The setting that was best on the seeds of tuning; where nothing was tuned, the first."""
+    return trials(case)[TUNED.get((case.family, case.name), {}).get(name, 0)]
