@@ -126,8 +126,10 @@ class Problem:
             (grad,) = torch.autograd.grad(value, x, torch.ones_like(value))
         return Evaluation(value.detach(), output.detach()), grad
 
-    def soft_gradient(self, x: Tensor, tau: float, layers: Sequence[int] | None = None) -> tuple[Evaluation, Tensor]:
-        """`gradient`, the backward pass through soft gates (`latentopt.gates.soft_backward`)."""
+    def soft_gradient(
+        self, x: Tensor, tau: float | Tensor, layers: Sequence[int] | None = None
+    ) -> tuple[Evaluation, Tensor]:
+        """`gradient`, the backward pass through soft gates (`latentopt.gates.soft_backward`), ``tau`` maybe (B,)."""
 
         def soft(x: Tensor, tau: Tensor) -> tuple[Evaluation, Tensor]:
             with soft_backward(tau, len(x), layers) as mode:
@@ -135,7 +137,19 @@ class Problem:
             require_gates(mode)
             return found
 
-        return self.call(soft_backward, soft, x, x.new_tensor(tau))
+        return self.call(soft_backward, soft, x, torch.as_tensor(tau, dtype=x.dtype, device=x.device))
+
+    def answering(self, x: Tensor, found: tuple[Evaluation, Tensor]) -> Self:
+        """The problem as a method is to see it that asks for one gradient, at ``x``: ``found`` is the answer."""
+
+        def gradient(asked: Tensor) -> tuple[Evaluation, Tensor]:
+            if asked is not x:
+                raise InputError("descent", "a method that asks for one gradient a step, at its iterate", "another one")
+            return found
+
+        problem = copy.copy(self)
+        problem.gradient = gradient
+        return problem
 
     def call(self, owner: object, function: Callable[..., T], *args: Tensor | tuple[Tensor, ...]) -> T:
         """``function(*args)`` in compiled form where the problem is; see `latentopt.compiled.Compiled`."""

@@ -31,4 +31,4 @@ def unit(x: Tensor) -> Tensor:
 
 def sample_rms(x: Tensor) -> Tensor:
     """Root mean square of each sample: (B, *shape) to (B,)."""
-    return x.reshape(len(x), -1).square().mean(1).sqrt()
+    return sample_norm(x) / x[0].numel() ** 0.5

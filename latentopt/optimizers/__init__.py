@@ -13,6 +13,7 @@ from latentopt.optimizers.base import Optimizer
 from latentopt.optimizers.cem import CEM
 from latentopt.optimizers.cma_es import CMAES
 from latentopt.optimizers.distances import Distances
+from latentopt.optimizers.early_gates import EarlyGates
 from latentopt.optimizers.frank_wolfe import FrankWolfe
 from latentopt.optimizers.free_gates import FreeGates
 from latentopt.optimizers.gd import GD
@@ -40,6 +41,7 @@ __all__ = [
     "Adagrad",
     "Adam",
     "Distances",
+    "EarlyGates",
     "FrankWolfe",
     "FreeGates",
     "LevenbergMarquardt",

@@ -9,17 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
-from latentopt.optimizers.adam import Adam
-from latentopt.optimizers.base import Descent, Optimizer, State, Step
+from latentopt.optimizers.base import Optimizer, State, Step
 from latentopt.optimizers.distances import Distances
+from latentopt.optimizers.early_gates import EarlyGates
 from latentopt.optimizers.free_gates import FreeGates
 from latentopt.optimizers.gates import Gates
 from latentopt.optimizers.gd import GD
-from latentopt.optimizers.soft_gates import SoftGates
+from latentopt.optimizers.lbfgs import LBFGS
 from latentopt.problem import Problem
-from latentopt.samples import sample_norm
+from latentopt.rows import as_rows
+from latentopt.states import put
 
 
 class ADRGDState(NamedTuple):
@@ -31,19 +33,21 @@ class ADRGDState(NamedTuple):
 class ADRGD(Optimizer):
     """ADR-GD: the gates say along which direction the input descends, `descent` takes the step.
 
-    ``ADRGD()`` is the best form found so far for generators: gates softly tied to the pattern, Adam's step.
-    `ADRGD.paper` is the method as printed, `ADRGD.reference` what the authors' code does.
+    ``ADRGD()`` is the best form found for generators from random starts (docs/research.md): soft gates in the early
+    layers choose the basin, L-BFGS takes the steps. `ADRGD.paper` is the method as printed, `ADRGD.reference` what the
+    authors' code does.
 
     Args:
-        gates: `SoftGates` or `FreeGates`.
-        descent: what the input does with its gradient.
+        gates: `EarlyGates`, `SoftGates` or `FreeGates`.
+        descent: what the input does with its gradient: a method that asks for one gradient a step, at its iterate.
 
     Raises:
-        InputError: (from the first step) the network calls no piecewise-linear activation.
+        InputError: (from the first step) the network calls no piecewise-linear activation, or the descent asks for
+            another gradient.
     """
 
-    gates: Gates = field(default_factory=SoftGates)
-    descent: Descent = field(default_factory=Adam)
+    gates: Gates = field(default_factory=EarlyGates)
+    descent: Optimizer = field(default_factory=lambda: LBFGS(memory=64))
 
     @classmethod
     def paper(cls, a_x: float = 0.1, **settings: Any) -> ADRGD:
@@ -87,6 +91,10 @@ class ADRGD(Optimizer):
         return cls(replace(theirs, **settings), GD(lr=a_x, clip=1.0))
 
     @property
+    def recovers(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.descent.recovers
+
+    @property
     def arithmetic(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.gates.arithmetic and self.descent.arithmetic
 
@@ -95,6 +103,15 @@ class ADRGD(Optimizer):
 
     def step(self, problem: Problem, x: Tensor, state: ADRGDState) -> Step:
         look = self.gates.look(problem, x, state.gates)
-        following, descent = self.descent.update(problem, x, look.grad, state.descent)
-        info = {"grad_norm": sample_norm(look.grad), **look.info} if problem.tells else {}
+        step = self.descent.step(problem.answering(x, (look.here, look.grad)), x, state.descent)
+        following, descent = step.x, step.state
+        if look.anew is not None:
+            rows, start = look.anew
+            following, descent = torch.where(as_rows(rows, x), start, following), self._afresh(problem, start, descent, rows)
+        info = {**step.info, **look.info} if problem.tells else {}
         return Step(following, ADRGDState(look.state, descent), look.here, look.cost, info)
+
+    def _afresh(self, problem: Problem, x: Tensor, state: State, rows: Tensor) -> State:
+        """The state of the descent, on some rows (mask) that of before the first step at ``x``."""
+        part = problem.rows(rows.nonzero()[:, 0], problem.draws.take(rows), problem.steps)
+        return put(state, self.descent.init(part, x[rows]), rows)
