@@ -126,10 +126,8 @@ class Problem:
             (grad,) = torch.autograd.grad(value, x, torch.ones_like(value))
         return Evaluation(value.detach(), output.detach()), grad
 
-    def soft_gradient(
-        self, x: Tensor, tau: float | Tensor, layers: Sequence[int] | None = None
-    ) -> tuple[Evaluation, Tensor]:
-        """`gradient`, the backward pass through soft gates (`latentopt.gates.soft_backward`), ``tau`` maybe (B,)."""
+    def soft_gradient(self, x: Tensor, tau: float, layers: Sequence[int] | None = None) -> tuple[Evaluation, Tensor]:
+        """`gradient`, the backward pass through soft gates (`latentopt.gates.soft_backward`)."""
 
         def soft(x: Tensor, tau: Tensor) -> tuple[Evaluation, Tensor]:
             with soft_backward(tau, len(x), layers) as mode:
@@ -137,7 +135,7 @@ class Problem:
             require_gates(mode)
             return found
 
-        return self.call(soft_backward, soft, x, torch.as_tensor(tau, dtype=x.dtype, device=x.device))
+        return self.call(soft_backward, soft, x, x.new_tensor(tau))
 
     def answering(self, x: Tensor, found: tuple[Evaluation, Tensor]) -> Self:
         """The problem as a method is to see it that asks for one gradient, at ``x``: ``found`` is the answer."""

@@ -31,4 +31,4 @@ def unit(x: Tensor) -> Tensor:
 
 def sample_rms(x: Tensor) -> Tensor:
     """Root mean square of each sample: (B, *shape) to (B,)."""
-    return sample_norm(x) / x[0].numel() ** 0.5
+    return sample_norm(x) / x.shape[1:].numel() ** 0.5

@@ -125,8 +125,8 @@ def _fit(methods: Mapping[str, Trials], family: str) -> dict[str, Trials]:
 
 def _cells(cases: Sequence[Case], methods: Mapping[str, Trials]) -> Iterable[Cell]:
     case = cases[0]
-    for name, trials in _fit(methods, case.family).items():
-        yield Cell(case.family, case.name, name, [fight(each, chosen_trial(name, trials, each)) for each in cases])
+    for name in _fit(methods, case.family):
+        yield Cell(case.family, case.name, name, [fight(each, chosen_trial(name, each)) for each in cases])
 
 
 def _tried(cases: Sequence[Case], methods: Mapping[str, Trials]) -> Iterable[Cell]:

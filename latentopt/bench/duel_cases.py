@@ -30,8 +30,8 @@ from latentopt.zoo.random_nets import WIDTHS
 
 FRESH = 1000
 """Added to the seeds of tuning."""
-REACH = 4.0
-"""Half the width of the box of latents that methods search whose steps are measured by a set: 4 standard deviations."""
+REACH = 5.0
+"""Half the width of the box of latents that methods search whose steps are measured by a set: 5 standard deviations."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Case:
         problem: what is minimised.
         first: where the first start is (B, *shape); None: at random, another place for each problem.
         seconds: CPU time of a method, all problems together.
-        passes: forwards and backwards of a problem; a method goes on until both are spent.
+        passes: forwards and backwards of a problem; a method goes on until both are spent, or twice the time.
         steps: of a round of a method whose step sizes fall, the shorter of two that are tried.
         unit: what step sizes are measured in: half the width of a box, 1 among latents.
         scale: standard deviation of the starts among latents; 0: in the feasible set.

@@ -41,9 +41,9 @@ class Watch:
         return self.over()
 
     def over(self) -> bool:
-        """Whether both budgets are spent, or all is solved."""
-        spent = self.times[-1] >= self.case.seconds and self.passes[-1] >= self.case.passes
-        return spent or not len(self.left())
+        """Whether both budgets are spent, or twice the time, or all is solved."""
+        late = self.times[-1] / self.case.seconds
+        return late >= 2 or (late >= 1 and self.passes[-1] >= self.case.passes) or not len(self.left())
 
     def left(self) -> Tensor:
         """The problems that are not solved (rows,) long."""

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 from latentopt.bench.duel_cases import Case
 from latentopt.bench.duel_tuned import TUNED
-from latentopt.optimizers import ADRGD, APGD, CMAES, GD, LBFGS, PGD, Adam, LevenbergMarquardt, Optimizer
+from latentopt.optimizers import (
+    ADRGD,
+    APGD,
+    CMAES,
+    GD,
+    LBFGS,
+    PGD,
+    Adam,
+    EarlyGates,
+    LevenbergMarquardt,
+    Optimizer,
+    SoftGates,
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +47,7 @@ class Trial:
 
 MOST = 1000
 """Steps of a start of a method without a schedule."""
-HALVED = ((1, ()), (8, ((20, 4), (60, 2), (150, 1))))
+HALVED = ((1, ()), (4, ((10, 2), (25, 1))), (4, ((50, 2), (120, 1))), (8, ((20, 4), (60, 2), (150, 1))))
 """How many starts go on at once, and how they are halved."""
 Trials = Callable[[Case], list[Trial]]
 Sizes = tuple[float, float, float, float]
@@ -51,15 +64,23 @@ def planned(build: Callable[[float, Case], Optimizer], latents: Sizes, boxes: Si
     return trials
 
 
-def stepless(builds: Sequence[Optimizer], patience: tuple[int, int]) -> Trials:
-    """Methods that end by themselves; where there are restarts, one start at a time or eight that are halved."""
+def stepless(optimizers: Sequence[Optimizer], patience: tuple[int, int]) -> Trials:
+    """Methods that end by themselves: from single starts four forms, else four ways with starts; two patiences."""
 
     def trials(case: Case) -> list[Trial]:
-        starts = HALVED[:1] if case.family == "single" else HALVED
-        chosen = product(builds[: 4 // len(starts)], patience, starts)
-        return [Trial(optimizer, MOST, count, keep, n) for optimizer, n, (count, keep) in chosen]
+        if case.family == "single":
+            return [Trial(optimizer, MOST, patience=n) for optimizer, n in product(optimizers, patience)]
+        return [Trial(optimizers[0], MOST, count, keep, n) for (count, keep), n in product(HALVED, patience)]
 
     return trials
+
+
+def lbfgs(case: Case) -> list[Trial]:
+    """Within the box of latents and without it; the first trial of a search, or what is done with several starts."""
+    if case.family == "single":
+        forms, patience, boxed = [LBFGS(64, first=first) for first in (0.2, 0.5)], (10, 30), (False, True)
+        return [Trial(f, MOST, patience=n, boxed=b) for f, n, b in product(forms, patience, boxed)]
+    return [Trial(LBFGS(64), MOST, count, keep, 10, b) for (count, keep), b in product(HALVED, (False, True))]
 
 
 def _l2(size: float, case: Case) -> Optimizer:
@@ -72,7 +93,7 @@ OPPONENTS: dict[str, Trials] = {
     "l2-pgd": planned(_l2, (0.02, 0.05, 0.15, 0.5), (0.1, 0.3, 1.0, 2.0)),
     "apgd": planned(lambda s, case: APGD(s), (0.02, 0.05, 0.15, 0.5), (0.25, 0.5, 1.0, 2.0), boxed=True),
     "adam": planned(lambda s, case: Adam(s * case.unit), (0.05, 0.1, 0.2, 0.4), (0.03, 0.1, 0.3, 1.0)),
-    "lbfgs": stepless([LBFGS(64, first=first) for first in (0.2, 0.5, 0.1, 1.0)], (10, 30)),
+    "lbfgs": lbfgs,
     "lm": stepless([LevenbergMarquardt(damping) for damping in (1e-4, 1e-2, 1e-6, 1.0)], (5, 15)),
     "cma-es": planned(lambda s, case: CMAES(sigma=s), (0.1, 0.3, 0.6, 1.0), (0.1, 0.3, 0.6, 1.0)),
 }
@@ -80,13 +101,26 @@ OPPONENTS: dict[str, Trials] = {
 standard deviation in the others)."""
 SQUARES = ("lm",)
 """Methods for sums of squares alone."""
-OURS = "adr-gd"
-METHODS: dict[str, Trials] = {
-    OURS: planned(lambda s, case: ADRGD(descent=Adam(s * case.unit)), (0.05, 0.1, 0.2, 0.4), (0.03, 0.1, 0.3, 1.0)),
-    **OPPONENTS,
-}
+OURS, CONTROL = "adr-gd", "adr-gd, gates off"
 
 
-def chosen_trial(name: str, trials: Trials, case: Case) -> Trial:
-    """The setting that was best on the seeds of tuning; where nothing was tuned, the first."""
-    return trials(case)[TUNED.get((case.family, case.name), {}).get(name, 0)]
+def ours(case: Case, on: bool = True) -> list[Trial]:
+    """ADR-GD's default; off: all the same, but its gates are the network's own.
+
+    Of latents it has one setting for all, and from single starts nothing is tried; in boxes its form is that of
+    attacks, and four degrees of softness are.
+    """
+    off = 1e-9
+    if not case.scale:
+        gates = [SoftGates(tau if on else off) for tau in (0.1, 0.25, 0.5, 1.0)]
+        return [Trial(ADRGD(g, PGD()), n * case.steps, 8) for g in gates for n in (1, 3)]
+    return stepless([ADRGD() if on else ADRGD(EarlyGates(off))], (40, 60))(case)
+
+
+METHODS: dict[str, Trials] = {OURS: ours, CONTROL: partial(ours, on=False), **OPPONENTS}
+
+
+def chosen_trial(name: str, case: Case) -> Trial:
+    """The setting that was best on the seeds of tuning, of the control ours; where nothing was tuned, the first."""
+    at = TUNED.get((case.family, case.name), {}).get(OURS if name == CONTROL else name, 0)
+    return METHODS[name](case)[at]

@@ -90,7 +90,7 @@ def methods(model: str) -> dict[str, Method]:
         "apgd": Method(lambda eta: APGD(eta=eta), (0.25, 0.5, 1.0, 2.0), APGD.eta),
         "lbfgs": Method(lambda first: LBFGS(first=first), LENGTHS, LBFGS.first),
         "cma-es": Method(lambda sigma: CMAES(sigma=sigma), (0.1, 0.2, 0.3, 0.5, 1.0), CMAES.sigma),
-        "adr-gd": Method(lambda lr: ADRGD(descent=Adam(lr=lr)), LENGTHS, Adam.lr),
+        "adr-gd-soft": Method(lambda lr: ADRGD(SoftGates(), Adam(lr=lr)), LENGTHS, Adam.lr),
         "adr-gd-pgd": Method(lambda tau: ADRGD(SoftGates(tau), PGD()), (0.01, 0.03, 0.1, 0.25, 0.5, 1.0), 0.1),
         "adr-gd-paper": Method(lambda _: paper(model)),
         "adr-gd-paper-decayed": Method(

@@ -16,17 +16,15 @@ from latentopt.samples import per_sample, sample_rms
 def soft_backward(tau: float | Tensor, rows: int, layers: Collection[int] | None = None) -> OnGates:
     """Context: the activations forward; backward through soft gates ``sigmoid(z / (tau rms(h)))``.
 
-    The root mean square is of each sample and site; ``rows`` is the size of the batch; ``tau`` may be one number a
-    sample (rows,). As tau falls to 0 the gate becomes the activation's own, which it is at 0. It is the gate of ADR-GD
-    with its variable tied to the pattern, ``eta = 1/2 + z / (alpha tau rms)``. Max pooling stays as it is.
+    The root mean square is of each sample and site; ``rows`` is the size of the batch. As tau falls to 0 the gate
+    becomes the activation's own. It is the gate of ADR-GD with its variable tied to the pattern,
+    ``eta = 1/2 + z / (alpha tau rms)``. Max pooling stays as it is.
     """
 
     def rule(site: int, h: Tensor, activation: Activation, real: Callable[[Tensor], Tensor]) -> Tensor:
         value = h.detach()
-        tiny = torch.finfo(h.dtype).tiny
-        width = per_sample((tau * sample_rms(value)).clamp_min(tiny), value)
-        closed = 1e3 * tiny  # so that 0 is closed where tau is 0
-        gates = [z.sub(closed).div_(width).sigmoid_() for z in activation.switches(value)]
+        width = per_sample((tau * sample_rms(value)).clamp_min(torch.finfo(h.dtype).tiny), value)
+        gates = [(z / width).sigmoid_() for z in activation.switches(value)]
         return _GatedBackward.apply(h, real(value), activation.backward(gates))
 
     return OnGates(rule, rows, layers)

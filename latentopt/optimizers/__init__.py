@@ -20,6 +20,7 @@ from latentopt.optimizers.gd import GD
 from latentopt.optimizers.lbfgs import LBFGS
 from latentopt.optimizers.levenberg_marquardt import LevenbergMarquardt
 from latentopt.optimizers.momentum import Momentum
+from latentopt.optimizers.opening import Opening
 from latentopt.optimizers.perturbed_gd import PerturbedGD
 from latentopt.optimizers.pgd import PGD
 from latentopt.optimizers.random_shooting import RandomShooting
@@ -46,6 +47,7 @@ __all__ = [
     "FreeGates",
     "LevenbergMarquardt",
     "Momentum",
+    "Opening",
     "Optimizer",
     "PerturbedGD",
     "RMSProp",
@@ -57,6 +59,7 @@ __all__ = [
 
 NAMED: dict[str, Callable[[], Optimizer]] = {
     "adr-gd": ADRGD,
+    "adr-gd-soft": lambda: ADRGD(SoftGates(), Adam()),
     "adr-gd-paper": ADRGD.paper,
     "adr-gd-reference": ADRGD.reference,
     "adam": Adam,

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from latentopt.optimizers.base import Optimizer, State, Step
@@ -18,10 +17,8 @@ from latentopt.optimizers.early_gates import EarlyGates
 from latentopt.optimizers.free_gates import FreeGates
 from latentopt.optimizers.gates import Gates
 from latentopt.optimizers.gd import GD
-from latentopt.optimizers.lbfgs import LBFGS
+from latentopt.optimizers.opening import Opening
 from latentopt.problem import Problem
-from latentopt.rows import as_rows
-from latentopt.states import put
 
 
 class ADRGDState(NamedTuple):
@@ -33,9 +30,9 @@ class ADRGDState(NamedTuple):
 class ADRGD(Optimizer):
     """ADR-GD: the gates say along which direction the input descends, `descent` takes the step.
 
-    ``ADRGD()`` is the best form found for generators from random starts (docs/research.md): soft gates in the early
-    layers choose the basin, L-BFGS takes the steps. `ADRGD.paper` is the method as printed, `ADRGD.reference` what the
-    authors' code does.
+    ``ADRGD()`` is the best form found for generators, from random starts (docs/research.md): twenty long steps through
+    soft gates in the early layers choose the basin, L-BFGS goes to its bottom. `ADRGD.paper` is the method as printed,
+    `ADRGD.reference` what the authors' code does.
 
     Args:
         gates: `EarlyGates`, `SoftGates` or `FreeGates`.
@@ -47,7 +44,7 @@ class ADRGD(Optimizer):
     """
 
     gates: Gates = field(default_factory=EarlyGates)
-    descent: Optimizer = field(default_factory=lambda: LBFGS(memory=64))
+    descent: Optimizer = field(default_factory=Opening)
 
     @classmethod
     def paper(cls, a_x: float = 0.1, **settings: Any) -> ADRGD:
@@ -104,14 +101,5 @@ class ADRGD(Optimizer):
     def step(self, problem: Problem, x: Tensor, state: ADRGDState) -> Step:
         look = self.gates.look(problem, x, state.gates)
         step = self.descent.step(problem.answering(x, (look.here, look.grad)), x, state.descent)
-        following, descent = step.x, step.state
-        if look.anew is not None:
-            rows, start = look.anew
-            following, descent = torch.where(as_rows(rows, x), start, following), self._afresh(problem, start, descent, rows)
         info = {**step.info, **look.info} if problem.tells else {}
-        return Step(following, ADRGDState(look.state, descent), look.here, look.cost, info)
-
-    def _afresh(self, problem: Problem, x: Tensor, state: State, rows: Tensor) -> State:
-        """The state of the descent, on some rows (mask) that of before the first step at ``x``."""
-        part = problem.rows(rows.nonzero()[:, 0], problem.draws.take(rows), problem.steps)
-        return put(state, self.descent.init(part, x[rows]), rows)
+        return Step(step.x, ADRGDState(look.state, step.state), look.here, look.cost, info)

@@ -1,4 +1,4 @@
-"""Soft gates in the early layers, until a sample stalls: ADR-GD's activation variables where they choose the basin."""
+"""Soft gates in the early layers, in the first steps: ADR-GD's activation variables where they choose the basin."""
 
 from __future__ import annotations
 
@@ -14,77 +14,52 @@ from latentopt.gates import OnGates, require_gates
 from latentopt.optimizers.base import Cost
 from latentopt.optimizers.gates import Gates, Look, check_layers
 from latentopt.problem import Problem
-from latentopt.rows import as_rows
 
 
 class EarlyState(NamedTuple):
-    sites: int  # of the network; 0 before the first look
-    soft: Tensor  # (B,) bool, whose gates are soft
-    value: Tensor  # (B,) least objective since the start; inf before the first look
-    x: Tensor  # (B, *shape) where
-    bar: Tensor  # (B,) what the objective is to fall below
-    since: Tensor  # (B,) long, looks since it last did
+    t: int  # steps done
+    sites: int  # of the network; 0 before the first step
 
 
 @dataclass(frozen=True)
 class EarlyGates(Gates):
-    """Gates tied to the activation pattern, softly, in the early layers; each sample's own from where it stalls on.
+    """Gates tied to the activation pattern, softly, in the early layers and in the first steps; then the network's own.
 
-    As `SoftGates`, the network is evaluated as it is, and only the gradient passes through ``sigmoid(z / (tau rms))``,
-    so that a closed neuron near its border still tells what opening it would bring. Early layers alone, because they
-    decide which basin an image of a generator is sought in, while late ones draw its details: soft there, they
-    mislead. A sample that stalls goes back to its best point, its gates become the network's own, and its descent
-    starts afresh. A step costs what a plain gradient costs; the first a forward more, which counts the layers.
+    As with `SoftGates`, the network is evaluated as it is, and only the gradient passes through
+    ``sigmoid(z / (tau rms))``, so that a closed neuron near its border still tells what opening it would bring. Early
+    layers alone: they decide in which basin an image of a generator is sought; late ones draw its details, and
+    mislead where they are soft. A step costs what a plain gradient costs; the first a forward more, to count layers.
 
     Args:
-        tau: softness, > 0, in units of the root mean square of a layer's pre-activations.
+        tau: softness at the start, > 0, in units of the root mean square of a layer's pre-activations.
+        steps: over which tau falls linearly to 0, >= 1.
         share: of the network's activation layers, in (0, 1], that are early: rounded down, but at least one.
-        stall: looks without a gain, >= 1, after which a sample has stalled.
-        gain: what counts as one: a fall by more than this share of the objective, in [0, 1).
-        layers: sites that are softened, instead of ``share`` (`latentopt.gates.sites` lists them).
+        layers: sites that are softened, instead of a share (`latentopt.gates.sites` lists them).
     """
 
     tau: float = 1.0
+    steps: int = 20
     share: float = 2 / 3
-    stall: int = 5
-    gain: float = 0.03
     layers: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         positive("EarlyGates.tau", self.tau)
-        positive("EarlyGates.stall", self.stall, integer=True)
+        positive("EarlyGates.steps", self.steps, integer=True)
         if not 0 < self.share <= 1:
             raise InputError("EarlyGates.share", "a number in (0, 1]", self.share)
-        if not 0 <= self.gain < 1:
-            raise InputError("EarlyGates.gain", "a number in [0, 1)", self.gain)
         check_layers("EarlyGates.layers", self.layers)
 
     def init(self, problem: Problem, x: Tensor) -> EarlyState:
-        inf = torch.full((len(x),), torch.inf, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
-        return EarlyState(0, inf.bool(), inf, x, inf, torch.zeros_like(inf, dtype=torch.long))
+        return EarlyState(0, 0)
 
     def look(self, problem: Problem, x: Tensor, state: EarlyState) -> Look:
         sites = state.sites or _count_sites(problem, x)
-        cost = Cost(1, 1) if state.sites else Cost(2, 1)
-        if not bool(state.soft.any()):
+        if state.t < self.steps:
+            layers = self.layers or range(max(1, int(self.share * sites + 1e-9)))
+            here, grad = problem.soft_gradient(x, self.tau * (1 - state.t / self.steps), tuple(layers))
+        else:
             here, grad = problem.gradient(x)
-            return Look(here, grad, state._replace(sites=sites), cost, {})
-        layers = self.layers or range(max(1, int(self.share * sites + 1e-9)))
-        here, grad = problem.soft_gradient(x, self.tau * state.soft.to(x), tuple(layers))
-        value = here.value.to(state.value)
-        lower, gained = value < state.value, value < state.bar
-        since = torch.where(gained, 0, state.since + 1)
-        ended = state.soft & (since >= self.stall)
-        best = torch.where(as_rows(lower, x), x, state.x)
-        state = EarlyState(
-            sites,
-            state.soft & ~ended,
-            torch.where(lower, value, state.value),
-            best,
-            torch.where(gained, value - self.gain * value.abs(), state.bar),
-            since,
-        )
-        return Look(here, grad, state, cost, {}, (ended, best) if bool(ended.any()) else None)
+        return Look(here, grad, EarlyState(state.t + 1, sites), Cost(1 if state.sites else 2, 1), {})
 
 
 @torch.no_grad()

@@ -21,7 +21,6 @@ class Look(NamedTuple):
     state: State  # of the gates, moved on
     cost: Cost
     info: dict[str, Tensor]  # name to (B,)
-    anew: tuple[Tensor, Tensor] | None = None  # rows (B,) bool where the descent starts afresh, and where (B, *shape)
 
 
 class Gates(ABC):

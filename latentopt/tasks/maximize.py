@@ -26,7 +26,7 @@ def maximize(
     high: float,
     shape: Sequence[int],
     unit: int = 0,
-    optimizer: Optimizer | str = "adr-gd",
+    optimizer: Optimizer | str = "pgd",
     steps: int = 300,
     restarts: int = 1,
     seed: int = 0,

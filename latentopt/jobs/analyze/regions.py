@@ -30,7 +30,7 @@ from latentopt.jobs.analyze.regions_cases import RANDOM, STEP, Case, classified,
 from latentopt.jobs.analyze.regions_report import NOTE, Ran, draw_steps, rows_of, tables
 from latentopt.jobs.labelled import open_labelled
 from latentopt.jobs.tracking import Mode
-from latentopt.optimizers import ADRGD, GD, Optimizer
+from latentopt.optimizers import ADRGD, GD, Optimizer, SoftGates
 from latentopt.problem import Problem
 from latentopt.reports import Report, Written
 from latentopt.solve import solve
@@ -194,7 +194,7 @@ def figure_two(seed: int = 0, steps: int = 100, step: float = STEP) -> Callable[
     start, paths = torch.tensor([[START]], dtype=torch.float64), dict[str, Tensor]()
     methods = {"GD": plain, "ADRGD.paper()": ADRGD.paper(a_x=step), "ADRGD.reference()": ADRGD.reference(a_x=step)}
     settings = {"low": -1, "high": 1, "steps": steps, "start": start, "seed": seed}
-    for name, optimizer in {**methods, "ADRGD(), GD's step": ADRGD(descent=plain)}.items():
+    for name, optimizer in {**methods, "soft gates, GD's step": ADRGD(SoftGates(), plain)}.items():
         kept = Trajectory()
         maximize(network, shape=(1,), optimizer=optimizer, callbacks=[kept], **settings)
         paths[name] = kept.stacked()[:, 0]

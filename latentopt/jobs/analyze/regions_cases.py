@@ -13,7 +13,7 @@ from latentopt.errors import InputError, positive
 from latentopt.gates import Network
 from latentopt.networks import Classifier, output_shape
 from latentopt.objectives import Unit
-from latentopt.optimizers import ADRGD, GD, Optimizer, named
+from latentopt.optimizers import ADRGD, GD, Optimizer, SoftGates, named
 from latentopt.problem import Problem
 from latentopt.sets import Box, around
 from latentopt.zoo.random_nets import random_net
@@ -84,7 +84,7 @@ def optimizer_of(name: str, step: float | None) -> Optimizer:
     plain = GD(lr=step, normalize=True)
     chosen: dict[str, Callable[[], Optimizer]] = {
         "gd": lambda: plain,
-        "adr-gd": lambda: ADRGD(descent=plain),
+        "adr-gd": lambda: ADRGD(SoftGates(), plain),
         "adr-gd-paper": lambda: ADRGD.paper(a_x=step),
         "adr-gd-reference": lambda: ADRGD.reference(a_x=step),
     }
