@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -141,12 +141,15 @@ class Problem:
         """The problem as a method is to see it that asks for one gradient, at ``x``: ``found`` is the answer."""
 
         def gradient(asked: Tensor) -> tuple[Evaluation, Tensor]:
-            if asked is not x:
-                raise InputError("descent", "a method that asks for one gradient a step, at its iterate", "another one")
-            return found
+            return found if asked is x else evaluate(asked)
+
+        def evaluate(asked: Tensor) -> Any:
+            raise InputError(
+                "descent", "a method that asks for one gradient a step, at its iterate", "another question"
+            )
 
         problem = copy.copy(self)
-        problem.gradient = gradient
+        problem.gradient, problem.evaluate = gradient, evaluate
         return problem
 
     def call(self, owner: object, function: Callable[..., T], *args: Tensor | tuple[Tensor, ...]) -> T:

@@ -158,6 +158,15 @@ def ready(problem: Problem, rows: Sequence[int] | None = None, steps: int = 10, 
     return problem.rows(sample, Draws(seed, torch.zeros_like(sample)), steps)
 
 
+def path(method: Optimizer, problem: Problem, x: Tensor, steps: int) -> list[Tensor]:
+    """The start and the iterates after each step."""
+    state, seen = method.init(problem, x), [x]
+    for _ in range(steps):
+        x, state, *_ = method.step(problem, x, state)
+        seen.append(x)
+    return seen
+
+
 def tensors(state: object) -> list[Tensor]:
     """Every tensor and number in a state, in order."""
     if isinstance(state, dict):

@@ -180,15 +180,17 @@ def test_options_override_a_recipe(capsys, tmp_path):
     assert recipe["operator"]["class_path"] == "latentopt.operators.Compose"  # what is not overridden stays
 
 
-@pytest.mark.parametrize("name", ["adr-gd", "adr-gd-paper", "adam", "gd", "latentopt.GD"])
+@pytest.mark.parametrize("name", ["adr-gd", "adr-gd-soft", "adr-gd-paper", "adam", "gd", "latentopt.GD"])
 def test_every_optimizer_is_taken_by_its_name(capsys, tmp_path, name):
     said = call(capsys, "run", "digits", *QUICK, "--limit", "1", "--optimizer", name, "--out", tmp_path / "o")
     assert said.code == 0
-    kind = {"adr-gd": "ADRGD", "adr-gd-paper": "ADRGD", "adam": "Adam"}.get(name, "GD")
+    kind = {"adr-gd": "ADRGD", "adr-gd-soft": "ADRGD", "adr-gd-paper": "ADRGD", "adam": "Adam"}.get(name, "GD")
     recipe = recipe_of(tmp_path / "o")["optimizer"]
     assert recipe["class_path"].endswith(f".{kind}")
     gates = recipe["init_args"].get("gates", {"class_path": ""})["class_path"]
-    assert gates.endswith({"adr-gd": ".SoftGates", "adr-gd-paper": ".FreeGates"}.get(name, ""))
+    assert gates.endswith(
+        {"adr-gd": ".EarlyGates", "adr-gd-soft": ".SoftGates", "adr-gd-paper": ".FreeGates"}.get(name, "")
+    )
 
 
 def test_operators_of_a_command_line_are_used(capsys, tmp_path):

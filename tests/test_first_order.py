@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from nets import near, rand, randn, ready, refuses
+from nets import near, path, rand, randn, ready, refuses
 from test_optimizers import every_schedule, posed, quadratic
 from torch import Tensor
 
@@ -21,7 +21,6 @@ from latentopt.optimizers import (
     RGD,
     Adagrad,
     Momentum,
-    Optimizer,
     PerturbedGD,
     RMSProp,
     SoftGates,
@@ -39,15 +38,6 @@ def minimising(
 ) -> Problem:
     """The problem of the least ``objective`` of an input like ``x`` (B, n)."""
     return ready(Problem(lambda y: y, objective, x.shape[1:], len(x), feasible, like=x), steps=steps)
-
-
-def path(method: Optimizer, problem: Problem, x: Tensor, steps: int) -> list[Tensor]:
-    """The start and the iterates after each step."""
-    state, seen = method.init(problem, x), [x]
-    for _ in range(steps):
-        x, state, *_ = method.step(problem, x, state)
-        seen.append(x)
-    return seen
 
 
 @pytest.mark.parametrize(

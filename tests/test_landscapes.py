@@ -12,7 +12,7 @@ import latentopt as lo
 from latentopt.analysis.regions import Slice, draw_landscape, landscape, pattern, through
 from latentopt.analysis.regions.one_dimension import KINKS, START, draw_line, example
 from latentopt.callbacks import Trajectory
-from latentopt.optimizers import ADRGD, GD
+from latentopt.optimizers import ADRGD, GD, SoftGates
 from latentopt.reports import png_bytes
 
 E1, E2 = torch.eye(2).double()
@@ -104,7 +104,7 @@ def test_the_example_has_the_function_that_it_says():
 def test_gradient_ascent_is_held_where_soft_gates_look_past(seed):
     plain, start = GD(lr=0.05, normalize=True), torch.tensor([[START]]).double()
     ends = {}
-    for name, optimizer in (("gd", plain), ("adr-gd", ADRGD(descent=plain))):
+    for name, optimizer in (("gd", plain), ("adr-gd", ADRGD(SoftGates(), plain))):
         kept = Trajectory()
         shared: dict[str, Any] = {"low": -1, "high": 1, "shape": (1,), "steps": 100, "start": start, "seed": seed}
         lo.maximize(example(), optimizer=optimizer, callbacks=[kept], **shared)
