@@ -170,7 +170,7 @@ def _latents(family: str, name: str, seed: int, tune: bool) -> Case:
     else:
         targets = source.targets(0, count, not tune)
     problem = Reconstruction(generator, targets, tolerance=RECOVERED if own else None)
-    longer = 1 if family == "single" else 2
+    longer = 2 if family == "all" else 1
     return Case(
         family,
         name,

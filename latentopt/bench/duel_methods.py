@@ -47,8 +47,11 @@ class Trial:
 
 MOST = 1000
 """Steps of a start of a method without a schedule."""
-HALVED = ((1, ()), (4, ((10, 2), (25, 1))), (4, ((50, 2), (120, 1))), (8, ((20, 4), (60, 2), (150, 1))))
+Halved = Sequence[tuple[int, tuple[tuple[int, int], ...]]]
+HALVED: Halved = ((1, ()), (4, ((10, 2), (25, 1))), (4, ((50, 2), (120, 1))), (8, ((20, 4), (60, 2), (150, 1))))
 """How many starts go on at once, and how they are halved."""
+OPENED: Halved = ((1, ()), (4, ((20, 1),)), (4, ((25, 2), (60, 1))), (8, ((20, 4), (60, 2), (150, 1))))
+"""The same for a method with an opening of 15 steps."""
 Trials = Callable[[Case], list[Trial]]
 Sizes = tuple[float, float, float, float]
 
@@ -64,13 +67,13 @@ def planned(build: Callable[[float, Case], Optimizer], latents: Sizes, boxes: Si
     return trials
 
 
-def stepless(optimizers: Sequence[Optimizer], patience: tuple[int, int]) -> Trials:
+def stepless(optimizers: Sequence[Optimizer], patience: tuple[int, int], halved: Halved = HALVED) -> Trials:
     """Methods that end by themselves: from single starts four forms, else four ways with starts; two patiences."""
 
     def trials(case: Case) -> list[Trial]:
         if case.family == "single":
             return [Trial(optimizer, MOST, patience=n) for optimizer, n in product(optimizers, patience)]
-        return [Trial(optimizers[0], MOST, count, keep, n) for (count, keep), n in product(HALVED, patience)]
+        return [Trial(optimizers[0], MOST, count, keep, n) for (count, keep), n in product(halved, patience)]
 
     return trials
 
@@ -114,7 +117,7 @@ def ours(case: Case, on: bool = True) -> list[Trial]:
     if not case.scale:
         gates = [SoftGates(tau if on else off) for tau in (0.1, 0.25, 0.5, 1.0)]
         return [Trial(ADRGD(g, PGD()), n * case.steps, 8) for g in gates for n in (1, 3)]
-    return stepless([ADRGD() if on else ADRGD(EarlyGates(off))], (40, 60))(case)
+    return stepless([ADRGD() if on else ADRGD(EarlyGates(off))], (25, 40), OPENED)(case)
 
 
 METHODS: dict[str, Trials] = {OURS: ours, CONTROL: partial(ours, on=False), **OPPONENTS}

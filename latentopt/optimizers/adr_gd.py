@@ -30,7 +30,7 @@ class ADRGDState(NamedTuple):
 class ADRGD(Optimizer):
     """ADR-GD: the gates say along which direction the input descends, `descent` takes the step.
 
-    ``ADRGD()`` is the best form found for generators, from random starts (docs/research.md): twenty long steps through
+    ``ADRGD()`` is the best form found for generators, from random starts (docs/research.md): fifteen long steps through
     soft gates in the early layers choose the basin, L-BFGS goes to its bottom. `ADRGD.paper` is the method as printed,
     `ADRGD.reference` what the authors' code does.
 

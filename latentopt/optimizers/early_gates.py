@@ -38,7 +38,7 @@ class EarlyGates(Gates):
     """
 
     tau: float = 1.0
-    steps: int = 20
+    steps: int = 15
     share: float = 2 / 3
     layers: Sequence[int] | None = None
 

@@ -32,7 +32,7 @@ class Opening(Optimizer):
     """
 
     first: Optimizer = field(default_factory=PGD)
-    steps: int = 20
+    steps: int = 15
     then: Optimizer = field(default_factory=lambda: LBFGS(memory=64))
 
     def __post_init__(self) -> None:
