@@ -104,7 +104,7 @@ OPPONENTS: dict[str, Trials] = {
 standard deviation in the others)."""
 SQUARES = ("lm",)
 """Methods for sums of squares alone."""
-OURS, CONTROL = "adr-gd", "adr-gd, gates off"
+OURS, CONTROL = "adr-gd", "adr-gd-gates-off"
 
 
 def ours(case: Case, on: bool = True) -> list[Trial]:
