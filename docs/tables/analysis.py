@@ -93,7 +93,7 @@ def _usable(own: Sequence[Cell], plain: Sequence[Cell]) -> bool:
 def regions() -> Table:
     """GD's and ADR-GD's ways on mnist-cnn."""
     cells = load("regions-mnist")
-    names = {"gd": "GD", "adr-gd": "ADR-GD"}
+    names = {"gd": "GD", "adr-gd-soft": "ADR-GD, soft gates"}
     own = {name: where(cells, optimizer=name) for name in names}
 
     def row(title: str, of: Mapping[str, Sequence[float]], digits: int) -> list[str]:

@@ -37,6 +37,7 @@ LAYOUTS: Mapping[str, Layout] = {
     "reconstruct": Layout(
         ("mse", "recovered_at", "forwards", "backwards"), (), ("target", "psnr", "ssim", "name", "loss", "status")
     ),
+    "duel": Layout(("seed", "problem", "by_seconds", "by_passes"), (), ("optimizer",)),
     "compressed-sensing": Layout(("mse",), (), ("image",)),
     "actions": Layout(("gain", "held_out"), (), ("state", "before", "best", "forwards", "backwards")),
     "returns": Layout(("seed", "return", "steps", "gain")),

@@ -108,8 +108,8 @@ def real() -> Table:
 PAIRS = (
     ("reconstruct", "adam-regression"),
     ("reconstruct", "adam"),
-    ("adr-gd-regression", "adam-regression"),
-    ("adr-gd", "adam"),
+    ("adr-gd-soft-regression", "adam-regression"),
+    ("adr-gd-soft", "adam"),
 )
 
 

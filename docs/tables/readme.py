@@ -13,7 +13,7 @@ from tables.text import bare, plus_minus, table
 MODELS = ("mnist-vae", "mnist-dcgan")
 JOBS = {
     "default": "the default: L-BFGS, 8 starts by regression, those behind dropped",
-    "adr-gd": "`adr-gd` (soft gates), 4 random starts",
+    "adr-gd-soft": "`adr-gd-soft` (soft gates, Adam), 4 random starts",
     "adam": "`adam`",
     "gd": "`gd` (normalised, falling step)",
     "adr-gd-paper": "`adr-gd-paper` (as printed)",
@@ -21,7 +21,7 @@ JOBS = {
 }
 TIMED = {
     "reconstruct": "`lo.reconstruct`",
-    "adr-gd-regression": "`adr-gd` (soft gates) from the same learnt start",
+    "adr-gd-soft-regression": "`adr-gd-soft` from the same learnt start",
     "adam-regression": "`adam` from the same learnt start",
     "adam": "`adam`, random starts",
     "a hand-written Adam loop": "an Adam loop written by hand",

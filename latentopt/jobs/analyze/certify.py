@@ -38,7 +38,7 @@ def certify(
     env: str | None = None,
     box: float = 0.1,
     limit: int = 5,
-    optimizers: str = "pgd,apgd,adam,adr-gd,cma-es",
+    optimizers: str = "pgd,apgd,adam,adr-gd-soft,cma-es",
     evaluations: int = 12800,
     seconds: float = 600.0,
     tolerance: float = 1e-3,
