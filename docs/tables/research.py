@@ -62,7 +62,7 @@ def single() -> Table:
 
 def to_all() -> Table:
     """Time until all are recovered, ours in units of the others'."""
-    cells = _duel("all")
+    cells = _duel("restarts")
     columns = ["generator", "`ADRGD()`, CPU s", "gates off", "times gates off", "`lbfgs`", "times `lbfgs`", "passes"]
     rows = []
     for network in distinct(cells, "network"):

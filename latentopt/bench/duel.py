@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 NOTE = (
     "Every method has the same CPU time (of all problems of a case together) or the same forwards and backwards, the "
-    "same starts in the first round, and the best of eight settings on the seeds of tuning. Single starts: share of "
-    "the generator's own images recovered (error below 1e-4) from one random start each. All: until all 16 images of a "
-    "seed are recovered, with restarts; a method that does not get there counts as if it did at the end of its budget, "
-    "and means are geometric. Against: the difference from the method in bold, by pairs, with its 95 % interval (all: "
-    "the ratio; real images: in units of that method's error); above 0 (below 1) the method in bold is worse."
+    "same starts in the first round, and the best of eight settings on the seeds of tuning. Single: share of the "
+    "generator's own images recovered (error below 1e-4) from one random start each. Restarts: until all 16 images of "
+    "a seed are recovered; a method that does not get there counts as if it did at the end of its budget, and means "
+    "are geometric. Against: the difference from the method in bold, by pairs, with its 95 % interval (restarts: the "
+    "ratio; real images: in units of that method's error)."
 )
 BUDGETS = ("CPU s", "passes")
 
@@ -44,14 +44,14 @@ class Cell:
     fought: Sequence[Fought]
 
     def scores(self, budget: str) -> list[float]:
-        """What counts, one number a seed (single, all) or a problem; more is better, of real images and all less."""
+        """What counts, one number a seed or a problem; more is better, but of restarts (log time) and real images."""
         return [score for fought in self.fought for score in _scores(self.family, fought, budget)]
 
 
 def _scores(family: str, fought: Fought, budget: str) -> list[float]:
     case, timed = fought.case, budget == BUDGETS[0]
     most = case.seconds if timed else float(case.passes)
-    if family == "all":
+    if family == "restarts":
         return [math.log(fought.recovered_at(fought.times if timed else fought.passes, most))]
     values = fought.at(seconds=most) if timed else fought.at(passes=most)
     if family == "single":
@@ -60,7 +60,7 @@ def _scores(family: str, fought: Fought, budget: str) -> list[float]:
 
 
 def duel(
-    families: str = "single,all",
+    families: str = "single,restarts",
     networks: str = "all",
     methods: str = "all",
     seeds: int = 8,
@@ -75,7 +75,8 @@ def duel(
 
     Args:
         families: all, or some of nets (random networks), attacks, single (latents of a generator's own images, single
-            starts), all (the same until all are recovered), real (latents of real images) and critics, between commas.
+            starts), restarts (the same until all are recovered), real (latents of real images) and critics, between
+            commas.
         networks: all of a family, or some, between commas.
         methods: all, or some, between commas; adr-gd is always among them.
         seeds: cases of each network.
@@ -119,7 +120,7 @@ def _networks(families: str, networks: str) -> dict[str, list[str]]:
 
 
 def _fit(methods: Mapping[str, Trials], family: str) -> dict[str, Trials]:
-    squares = family in ("single", "all", "real")
+    squares = family in ("single", "restarts", "real")
     return {name: trials for name, trials in methods.items() if squares or name not in SQUARES}
 
 
@@ -141,20 +142,20 @@ def _summary(cell: Cell, budget: str) -> str:
     match cell.family:
         case "single":
             return f"{100 * found.mean:.0f} %"
-        case "all":
+        case "restarts":
             return f"{math.exp(found.mean):.3g}"
         case _:
             return f"{found.mean:.4g}"
 
 
 def against(cell: Cell, base: Cell, budget: str) -> Mean:
-    """The method's scores less those of ``base``, by pairs; of ``all`` the ratio, of real images relative."""
+    """The method's scores less those of ``base``, by pairs; of ``restarts`` the ratio, of real images relative."""
     pairs = list(zip(cell.scores(budget), base.scores(budget), strict=True))
     if cell.family == "real":
         whole = sum(theirs for _, theirs in pairs) / len(pairs)
         return mean_of([(mine - theirs) / whole for mine, theirs in pairs])
     found = mean_of([mine - theirs for mine, theirs in pairs])
-    return Mean(*(math.exp(min(x, 700)) for x in found[:3]), found.error) if cell.family == "all" else found
+    return Mean(*(math.exp(min(x, 700)) for x in found[:3]), found.error) if cell.family == "restarts" else found
 
 
 def _table(cells: Sequence[Cell]) -> Table:
@@ -162,7 +163,7 @@ def _table(cells: Sequence[Cell]) -> Table:
     case = base.fought[0].case
     columns = ["method"]
     for budget, most in zip(BUDGETS, (f"{case.seconds:g} CPU s", f"{case.passes} passes"), strict=True):
-        columns += [f"{budget} to all" if case.family == "all" else f"at {most}", "against [95 %]"]
+        columns += [f"{budget} to all" if case.family == "restarts" else f"at {most}", "against [95 %]"]
 
     def row(cell: Cell) -> list[str]:
         line = [f"**{cell.method}**" if cell is base else cell.method]
@@ -177,7 +178,7 @@ def _table(cells: Sequence[Cell]) -> Table:
 
 
 def _tuning_table(cells: Sequence[Cell]) -> Table:
-    less = cells[0].family in ("all", "real")
+    less = cells[0].family in ("restarts", "real")
     best: dict[str, tuple[float, str]] = {}
     for cell in cells:
         name, score = cell.method.rsplit(" ", 1)[0], mean_of(cell.scores(BUDGETS[0])).mean
@@ -215,7 +216,7 @@ def _draw(cells: Sequence[Cell], figure: Figure) -> None:
     figure.set_size_inches(11, 3.2 * -(-len(titles) // 2))
     for axes, title in zip(figure.subplots(-(-len(titles) // 2), 2, squeeze=False).flat, titles, strict=False):
         mine = [cell for cell in cells if (cell.family, cell.network) == title]
-        own = title[0] in ("single", "all")
+        own = title[0] in ("single", "restarts")
         axes.set(title=": ".join(title), xlabel="CPU s", ylabel="recovered" if own else "mean objective")
         for cell in mine:
             case = cell.fought[0].case

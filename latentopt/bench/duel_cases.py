@@ -39,7 +39,7 @@ class Case:
     """A batch of problems.
 
     Args:
-        family: nets, attacks, single, all, real or critics.
+        family: nets, attacks, single, restarts, real or critics.
         name: of the network and what is asked of it.
         seed: of the targets and the starts.
         problem: what is minimised.
@@ -135,7 +135,7 @@ ATTACKED: dict[str, tuple[str, float, Network]] = {
     "cifar-base 8/255": ("cifar-base", 8 / 255, Network(6.0, 1000, 100)),
 }
 CRITICS: dict[str, Network] = {name: Network(2.0, 1500, 100) for name in ("halfcheetah", "hopper", "walker2d")}
-COUNT = {"nets": 16, "attacks": 64, "single": 32, "all": 16, "real": 16, "critics": 128}
+COUNT = {"nets": 16, "attacks": 64, "single": 32, "restarts": 16, "real": 16, "critics": 128}
 """Problems in a case."""
 
 
@@ -170,7 +170,7 @@ def _latents(family: str, name: str, seed: int, tune: bool) -> Case:
     else:
         targets = source.targets(0, count, not tune)
     problem = Reconstruction(generator, targets, tolerance=RECOVERED if own else None)
-    longer = 2 if family == "all" else 1
+    longer = 2 if family == "restarts" else 1
     return Case(
         family,
         name,
@@ -202,7 +202,7 @@ FAMILIES: dict[str, tuple[tuple[str, ...], Callable[[str, str, int, bool], Case]
     "nets": (tuple(NETS), _nets),
     "attacks": (tuple(ATTACKED), _attacks),
     "single": (tuple(LATENT), _latents),
-    "all": (tuple(LATENT), _latents),
+    "restarts": (tuple(LATENT), _latents),
     "real": (REAL, _latents),
     "critics": (tuple(CRITICS), _critics),
 }
