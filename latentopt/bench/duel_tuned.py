@@ -1,8 +1,8 @@
 """Which of its eight settings a method has, by family and network: the best on the seeds of tuning.
 
-By ``latentopt bench duel --tune``: single starts on seeds 1000 and 1001, gradient methods on 1000; all targets on 1000
-and 1001 (`lbfgs` and ours on generators of images of digits four and three of the eight); of real images
-three and two of them on training images of the faces, taken for the digits too. Methods whose steps fall have the settings of single starts everywhere. What is
+By ``latentopt bench duel --tune``: single starts on seeds 1000 and 1001, gradient methods on 1000; with restarts 1000
+and 1001 (of generators of digits, ours three of the eight, `lbfgs` four); of real images ours three and `lbfgs` two on
+training faces, taken for digits too. Methods whose steps fall have the settings of single starts everywhere. What is
 not here has its first setting.
 """
 
