@@ -14,7 +14,7 @@ from tables.text import EMPTY, table
 BY = {"CPU time": "by_seconds", "passes": "by_passes"}
 
 
-RUNS = ("duel-gradient", "duel-real", "duel", "duel-digits")
+RUNS = ("duel-gradient", "duel-real", "duel")
 """A network's figures are those of the first run that has it."""
 
 
