@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -137,16 +137,14 @@ class Problem:
 
         return self.call(soft_backward, soft, x, x.new_tensor(tau))
 
-    def answering(self, x: Tensor, found: tuple[Evaluation, Tensor]) -> Self:
-        """The problem as a method is to see it that asks for one gradient, at ``x``: ``found`` is the answer."""
+    def answering(self, at: Tensor, found: tuple[Evaluation, Tensor]) -> Self:
+        """The problem as a method is to see it that asks for one gradient, ``at`` a point: ``found`` is the answer."""
 
-        def gradient(asked: Tensor) -> tuple[Evaluation, Tensor]:
-            return found if asked is x else evaluate(asked)
+        def gradient(x: Tensor) -> tuple[Evaluation, Tensor]:
+            return found if x is at else (evaluate(x), x)
 
-        def evaluate(asked: Tensor) -> Any:
-            raise InputError(
-                "descent", "a method that asks for one gradient a step, at its iterate", "another question"
-            )
+        def evaluate(x: Tensor) -> Evaluation:
+            raise InputError("descent", "one that asks for one gradient a step, at its iterate", "another question")
 
         problem = copy.copy(self)
         problem.gradient, problem.evaluate = gradient, evaluate

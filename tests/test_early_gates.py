@@ -47,7 +47,8 @@ def test_the_share_of_early_layers_is_rounded_down(depth, share, early):
     by_share, by_layers = (
         ADRGD(gates, GD(lr=0.1)) for gates in (EarlyGates(share=share), EarlyGates(layers=list(range(early))))
     )
-    near(*(method.step(problem, x, method.init(problem, x)).x for method in (by_share, by_layers)), 1e-14)
+    first, second = (method.step(problem, x, method.init(problem, x)).x for method in (by_share, by_layers))
+    near(first, second, 1e-14)
 
 
 def test_an_opening_is_the_first_method_with_its_own_schedule_and_then_the_other_from_its_end():
@@ -62,7 +63,8 @@ def test_an_opening_is_the_first_method_with_its_own_schedule_and_then_the_other
 def test_with_hard_gates_it_is_its_descent():
     problem, x = ready(fitting(two_layers(), (3,), TARGET)), randn(4, 3)
     hard = ADRGD(EarlyGates(tau=1e-300), Opening())
-    near(*(torch.stack(path(method, problem, x, 30)) for method in (hard, Opening())), 1e-12)
+    first, second = (torch.stack(path(method, problem, x, 30)) for method in (hard, Opening()))
+    near(first, second, 1e-12)
 
 
 @pytest.mark.parametrize("descent", [LBFGS(), Adam(), APGD(), Opening(Adam(), 3, APGD())])

@@ -155,7 +155,10 @@ def against(cell: Cell, base: Cell, budget: str) -> Mean:
         whole = sum(theirs for _, theirs in pairs) / len(pairs)
         return mean_of([(mine - theirs) / whole for mine, theirs in pairs])
     found = mean_of([mine - theirs for mine, theirs in pairs])
-    return Mean(*(math.exp(min(x, 700)) for x in found[:3]), found.error) if cell.family == "restarts" else found
+    if cell.family == "restarts":
+        mean, low, high = (math.exp(min(x, 700)) for x in found[:3])
+        return Mean(mean, low, high, found.error)
+    return found
 
 
 def _table(cells: Sequence[Cell]) -> Table:
