@@ -233,7 +233,7 @@ def rows_in(folder) -> list[dict[str, str]]:
         (["compressed-sensing"], {"m": {"25"}, "method": {"reconstruct", "lasso"}, "image": {"0", "3"}}),
         (["cost"], {"network": {"net A"}, "method": {"pgd", "by hand", "adr-gd paper"}}),
         (
-            ["random-nets", "--methods", "adam,adr-gd"],
+            ["random-nets", "--methods", "adam,adr-gd-soft"],
             {"part": {"table", "ablation", "alpha"}, "method": {"pgd", "adam"}},
         ),
         (

@@ -26,7 +26,7 @@ def run(folder: Path, out: str, **changes: Any) -> list[dict[str, str]]:
     if not path.exists():
         np.save(path, own_images(COUNT).numpy())
     settings = {"operator": Downsample(4), "steps": STEPS, "restarts": RESTARTS, "batch_size": 2}
-    settings |= {"optimizer": named("adr-gd"), "start": Random(), **changes}
+    settings |= {"optimizer": named("adr-gd-soft"), "start": Random(), **changes}
     reconstruct("mnist-vae", [str(path)], out=str(folder / out), wandb="disabled", device="cpu", **settings)
     return table(folder / out)
 
@@ -40,7 +40,7 @@ def test_no_target_costs_more_than_its_evaluations(tmp_path, evaluations, steps)
     rows = run(tmp_path, "o", evaluations=evaluations)
     assert costs(rows) == [(RESTARTS * (steps + 1) + 1, RESTARTS * steps)] * COUNT
     problem = lo.Reconstruction(cards.load_generator("mnist-vae"), own_images(COUNT), Downsample(4))
-    result = lo.solve(problem, steps=STEPS, restarts=RESTARTS, evaluations=evaluations)
+    result = lo.solve(problem, "adr-gd-soft", steps=STEPS, restarts=RESTARTS, evaluations=evaluations)
     ours = load_file(tmp_path / "o" / "latents.safetensors")["latents"]
     torch.testing.assert_close(ours, result.x, rtol=0, atol=1e-4)
 

@@ -9,7 +9,7 @@ from loops import METHODS, every_method, posed, same_results
 from nets import Counted, conv, fitting, linear, mlp, near, pays, rand, randn, ready, refuses
 from torch import Tensor, nn
 
-from latentopt import ADRGD, GD, Adam, Generator, InputError, Problem, Reconstruction, Result, SoftGates, Status, solve
+from latentopt import ADRGD, GD, Adam, Generator, InputError, Problem, Reconstruction, Result, Status, solve
 from latentopt.sets import Box
 from latentopt.solve import Progress
 
@@ -214,8 +214,8 @@ def test_a_solve_within_no_grad_is_the_same(method):
     assert torch.equal(outside.x, within.x)
 
 
-def test_soft_gates_are_the_default():
-    assert solve(posed(), steps=1).meta["optimizer"] == repr(ADRGD(SoftGates(), Adam()))
+def test_adr_gd_is_the_default():
+    assert solve(posed(), steps=1).meta["optimizer"] == repr(ADRGD())
 
 
 def test_numbers_of_numpy_are_taken_and_saved(tmp_path):

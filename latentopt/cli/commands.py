@@ -103,7 +103,7 @@ FILE is a path, or the name of a shipped sweep. `wandb sweep FILE` takes the sam
         "run a benchmark and write its table",
         JOB,
         (
-            "latentopt bench random-nets --model A --methods adam,adr-gd --part table",
+            "latentopt bench random-nets --model A --methods adam,adr-gd-soft --part table",
             "latentopt bench attack --quick --out runs/bench/quick-attack",
             "latentopt bench cost --dry-run",
         ),

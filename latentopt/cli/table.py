@@ -130,7 +130,7 @@ BENCHMARKS = {
 }
 BENCH_EXAMPLES = {
     "random-nets": (
-        "latentopt bench random-nets --model A --methods adam,adr-gd --part table",
+        "latentopt bench random-nets --model A --methods adam,adr-gd-soft --part table",
         "latentopt bench random-nets --quick --methods adam --part table --out runs/bench/quick",
         "latentopt bench random-nets --model B --seeds 2 --dry-run",
     ),
