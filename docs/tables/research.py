@@ -14,7 +14,7 @@ from tables.text import EMPTY, table
 BY = {"CPU time": "by_seconds", "passes": "by_passes"}
 
 
-RUNS = ("duel-gradient", "duel-real", "duel")
+RUNS = ("duel-gradient", "duel-real", "duel", "duel-digits")
 """A network's figures are those of the first run that has it."""
 
 
@@ -95,7 +95,8 @@ def real() -> Table:
     names = distinct(cells, "method")
     rows = []
     for network in distinct(cells, "network"):
-        means = {name: mean_of(_values(cells, network, name, "by_seconds")).mean for name in names}
+        known = distinct(where(cells, network=network), "method")
+        means = {name: mean_of(_values(cells, network, name, "by_seconds")).mean for name in known}
         best = min(_others(cells, network), key=lambda name, means=means: means[name])
         found = _differences(cells, network, best, "by_seconds")
         relative = [100 * x / means[best] for x in found[:3]]
