@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from latentopt.bench.duel_methods import CONTROL, OURS
 from latentopt.bench.statistics import Mean, mean_of
 from latentopt.reports import Table
-from tables.stored import Cell, distinct, load, one, where
+from tables.stored import Cell, distinct, load, where
 from tables.text import EMPTY, table
 
 BY = {"CPU time": "by_seconds", "passes": "by_passes"}
@@ -31,7 +31,7 @@ def _others(cells: Sequence[Cell], network: str) -> list[str]:
 
 
 def _values(cells: Sequence[Cell], network: str, method: str, by: str) -> list[float]:
-    return one(cells, network=network, method=method)[by]
+    return [value for cell in where(cells, network=network, method=method) for value in cell[by]]
 
 
 def _differences(cells: Sequence[Cell], network: str, method: str, by: str) -> Mean:
