@@ -58,11 +58,11 @@ PICTURES = {
     "descent": Picture(
         "descent.gif",
         "From random latents to the digit",
-        "Above, the targets: images of `mnist-dcgan` itself. Below, what the generator shows while `ADRGD()` "
+        "Above, the targets: images of `mnist-dcgan` itself. Below, what the generator shows while `adr-gd-soft` "
         "walks there from random latents, the best of four starts for each; early steps are shown slower. By eye "
         "all eight arrive. Down to an error of 1e-4 few do from random starts, which is why `lo.reconstruct` "
         "learns its starts.",
-        '`lo.solve(lo.Reconstruction(generator, target), "adr-gd", steps=150, restarts=4)`',
+        '`lo.solve(lo.Reconstruction(generator, target), "adr-gd-soft", steps=150, restarts=4)`',
         gallery_images.descent,
     ),
     "walk": Picture(

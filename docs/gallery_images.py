@@ -94,7 +94,7 @@ def descent(path: Path) -> None:
     target = gan(gan.latents(count, seed=11))
     kept = lo.callbacks.Trajectory()
     problem = lo.Reconstruction(gan, target)
-    result = lo.solve(problem, "adr-gd", steps=150, restarts=starts, seed=0, callbacks=[kept])
+    result = lo.solve(problem, "adr-gd-soft", steps=150, restarts=starts, seed=0, callbacks=[kept])
     walk = kept.stacked().reshape(-1, starts, count, *gan.latent_shape)
     best = torch.stack([walk[:, restart, at] for at, restart in enumerate(result.restart.tolist())], 1)
     steps = sorted({round(150 ** (at / 44)) - 1 for at in range(45)})

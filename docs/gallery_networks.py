@@ -33,7 +33,7 @@ def landscape(path: Path) -> None:
     net = random_net((2, 16, 16, 1), seed=8, dtype=torch.float64)
     start, plain = torch.zeros(1, 2, dtype=torch.float64), lo.GD(lr=0.05, normalize=True)
     paths = dict[str, Tensor]()
-    for name, optimizer in {"gradient ascent": plain, "ADR-GD, soft gates": lo.ADRGD(descent=plain)}.items():
+    for name, optimizer in {"gradient ascent": plain, "ADR-GD, soft gates": lo.ADRGD(lo.SoftGates(), plain)}.items():
         kept = lo.callbacks.Trajectory()
         settings = {"low": -1.0, "high": 1.0, "shape": (2,), "steps": 61, "start": start, "seed": 0}
         lo.maximize(net, optimizer=optimizer, callbacks=[kept], **settings)

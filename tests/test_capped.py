@@ -9,7 +9,7 @@ from nets import mlp, near, rand, randn, refuses
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentopt import ADRGD, PGD, Classifier, attack, maximize
+from latentopt import ADRGD, PGD, Classifier, SoftGates, attack, maximize
 from latentopt.gates import dual, preactivations, sites
 from latentopt.zoo.capped import Capped, CappedReLU
 
@@ -72,7 +72,7 @@ def test_soft_gates_find_what_a_cap_hides_from_gradients():
     net[2].load_state_dict({"weight": torch.tensor([[-1.0]]), "bias": torch.tensor([0.0])})
     settings = {"low": -6.0, "high": 6.0, "shape": (1,), "start": torch.zeros(1, 1).double(), "steps": 30}
     assert maximize(net, optimizer=PGD(), **settings).value.item() == 1.0
-    assert maximize(net, optimizer=ADRGD(descent=PGD()), **settings).value.item() == 0.0
+    assert maximize(net, optimizer=ADRGD(SoftGates(), PGD()), **settings).value.item() == 0.0
 
 
 def test_a_capped_classifier_is_attacked_like_any_other():

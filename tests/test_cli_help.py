@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -96,6 +97,7 @@ def test_a_commands_help_shows_its_examples(name, capsys):
     assert (said.code, said.err) == (0, "")
     assert said.out.startswith(f"usage: latentopt {name}")
     assert all(f"  {line}\n" in said.out for line in COMMANDS[name].examples)
+    assert not re.search(r"\{\d*\}", said.out)  # no pattern that was never filled in
     assert call(capsys, "help", name) == said
 
 

@@ -53,7 +53,7 @@ def test_the_true_pattern_reproduces_the_least_value_and_its_gradient(layers, co
 
 
 METHODS = {
-    "default": lo.ADRGD(descent=lo.Adam(lr=0.1)),
+    "soft gates": lo.ADRGD(lo.SoftGates(), lo.Adam(lr=0.1)),
     "paper": lo.ADRGD.paper(a_x=0.2, beta0=0.5, a_eta=0.1, r=0.05, delta=1e-3, delta_beta=0.1),
     "paper, one critic's last layer": lo.ADRGD.paper(a_x=0.2, beta0=0.5, layers=[3]),
     "reference": lo.ADRGD.reference(a_x=0.2),

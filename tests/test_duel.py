@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latentopt.bench.duel import Cell, against, duel
 from latentopt.bench.duel_cases import COUNT, FAMILIES, NETS, Case
-from latentopt.bench.duel_fight import Fought, fight
+from latentopt.bench.duel_fight import Fought, Watch, fight
 from latentopt.bench.duel_methods import CONTROL, METHODS, OURS, Trial, chosen_trial
 from latentopt.optimizers import GD, PGD, Adam
 
@@ -61,8 +61,15 @@ def test_values_within_a_budget():
 
 
 def test_a_method_goes_on_until_both_budgets_are_spent_and_starts_anew():
-    found = fight(latents(seconds=1e-9, passes=100), Trial(GD(lr=1e-9), 10))
-    assert 100 <= found.passes[-1] < 105 or found.times[-1] > 2e-9
+    watch = Watch(latents(seconds=1.0, passes=100))
+    for seconds, passes, over in ((0.9, 200, False), (1.5, 99, False), (1.5, 100, True), (2.0, 5, True)):
+        watch.times, watch.passes = [seconds], [passes]
+        assert watch.over() == over
+    watch.best = torch.zeros(4)
+    watch.times = [0.1]
+    assert watch.over()  # all is solved
+    found = fight(latents(seconds=0.05, passes=100), Trial(GD(lr=1e-9), 10))
+    assert len(found.times) > 10  # more than a round
     slow = fight(latents(seconds=1e9, passes=100, family="single"), Trial(GD(lr=1e-9), 10))
     assert slow.passes[-1] == 20  # one round of single starts
     solved = fight(latents(), Trial(Adam(0.1), 200, 4))

@@ -9,10 +9,7 @@ from latentopt.bench.duel_methods import CONTROL, OURS
 from latentopt.bench.statistics import Mean, mean_of
 from latentopt.reports import Table
 from tables.stored import Cell, distinct, load, where
-from tables.text import EMPTY, table
-
-BY = {"CPU time": "by_seconds", "passes": "by_passes"}
-
+from tables.text import EMPTY, signed, table
 
 RUNS = ("duel-gradient", "duel-real", "duel", "duel-digits")
 """A network's figures are those of the first run that has it."""
@@ -43,10 +40,6 @@ def _bold(text: str, better: bool) -> str:
     return f"**{text}**" if better else text
 
 
-def _per_cent(value: float) -> str:
-    return f"{100 * value:.0f}"
-
-
 def single() -> Table:
     """Shares of single starts that recover, ours less the others'."""
     cells = _duel("single")
@@ -54,7 +47,7 @@ def single() -> Table:
     rows = []
     for network in distinct(cells, "network"):
         means = {
-            name: mean_of(_values(cells, network, name, BY["CPU time"])).mean
+            name: mean_of(_values(cells, network, name, "by_seconds")).mean
             for name in distinct(where(cells, network=network), "method")
         }
         passes = {name: mean_of(_values(cells, network, name, "by_passes")).mean for name in means}
@@ -63,9 +56,8 @@ def single() -> Table:
         texts = []
         for method, by in ((CONTROL, "by_seconds"), (best, "by_seconds"), (rival, "by_passes")):
             found = _differences(cells, network, method, by)
-            text = f"{100 * found.mean:+.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
-            texts.append(_bold(text, found.low > 0))
-        ours, off, other = (_per_cent(means[name]) for name in (OURS, CONTROL, best))
+            texts.append(signed(Mean(*(100 * x for x in found)), 1))
+        ours, off, other = (f"{100 * means[name]:.0f}" for name in (OURS, CONTROL, best))
         rows.append([f"`{network}`", ours, off, texts[0], f"{other} (`{best}`)", texts[1], f"{texts[2]} (`{rival}`)"])
     return table(columns, rows)
 

@@ -13,7 +13,8 @@ import torch
 from latentopt.bench.choices import chosen
 from latentopt.bench.duel_cases import FAMILIES, Case
 from latentopt.bench.duel_fight import Fought, fight
-from latentopt.bench.duel_methods import METHODS, OURS, SQUARES, Trials, chosen_trial
+from latentopt.bench.duel_methods import CONTROL, METHODS, OURS, SQUARES, Trials, chosen_trial
+from latentopt.bench.inverted import RECOVERED
 from latentopt.bench.report import Bench
 from latentopt.bench.statistics import Mean, mean_of
 from latentopt.bench.timing import threads as pinned
@@ -55,7 +56,7 @@ def _scores(family: str, fought: Fought, budget: str) -> list[float]:
         return [math.log(fought.recovered_at(fought.times if timed else fought.passes, most))]
     values = fought.at(seconds=most) if timed else fought.at(passes=most)
     if family == "single":
-        return [case.recovered(values).float().mean().item()]
+        return [(values < RECOVERED).float().mean().item()]
     return (values if family == "real" else -values).tolist()
 
 
@@ -133,7 +134,7 @@ def _cells(cases: Sequence[Case], methods: Mapping[str, Trials]) -> Iterable[Cel
 def _tried(cases: Sequence[Case], methods: Mapping[str, Trials]) -> Iterable[Cell]:
     case = cases[0]
     for name, trials in _fit(methods, case.family).items():
-        for at in range(len(trials(case))):
+        for at in range(len(trials(case)) if name != CONTROL else 0):  # it has ours
             yield Cell(case.family, case.name, f"{name} {at}", [fight(each, trials(each)[at]) for each in cases])
 
 
@@ -225,5 +226,5 @@ def _draw(cells: Sequence[Cell], figure: Figure) -> None:
             case = cell.fought[0].case
             grid = torch.linspace(case.seconds / 50, case.seconds, 50).tolist()
             at = [torch.cat([fought.at(seconds=t) for fought in cell.fought]) for t in grid]
-            axes.plot(grid, [float((case.recovered(v).float() if own else v).mean()) for v in at], label=cell.method)
+            axes.plot(grid, [float(((v < RECOVERED).float() if own else v).mean()) for v in at], label=cell.method)
         axes.legend(fontsize=5)

@@ -66,11 +66,6 @@ class Case:
         """With so much of both budgets."""
         return replace(self, seconds=factor * self.seconds, passes=max(1, int(factor * self.passes)))
 
-    @staticmethod
-    def recovered(values: Tensor) -> Tensor:
-        """Which errors are those of an image that was found again."""
-        return values < RECOVERED
-
     def posed(self, boxed: bool) -> Problem:
         """The problem; ``boxed``: in a set of finite radius."""
         if not (boxed and self.scale):
@@ -100,7 +95,7 @@ class Network:
     """A network that is fought over in one or more families.
 
     Args:
-        seconds: see `Case`; of a family that starts again until the time is over, twice as many.
+        seconds: see `Case`; with restarts twice as many.
         passes: likewise.
         steps: see `Case`.
     """

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from latentopt.bench.duel_cases import Case
 from latentopt.bench.duel_methods import Trial
+from latentopt.bench.inverted import RECOVERED
 from latentopt.callbacks import Progress
 from latentopt.draws import Draws
 from latentopt.optimizers import Optimizer
@@ -75,7 +76,7 @@ class Fought:
 
     def recovered_at(self, among: list[float], most: float) -> float:
         """Of ``among`` (`times` or `passes`), when all was recovered; ``most`` at the latest."""
-        whole = self.case.recovered(self.values).all(1).nonzero()[:, 0]
+        whole = (self.values < RECOVERED).all(1).nonzero()[:, 0]
         return min(among[int(whole[0])], most) if len(whole) else most
 
 
@@ -92,9 +93,7 @@ def fight(case: Case, trial: Trial) -> Fought:
             steps=trial.steps,
             restarts=trial.restarts,
             seed=case.seed + 1000 * number,
-            start=part.feasible.take(torch.arange(len(rows)).repeat(trial.restarts))
-            .project(case.starts(trial.restarts, number)[:, rows].flatten(0, 1))
-            .reshape(trial.restarts, len(rows), *problem.shape),
+            start=case.starts(trial.restarts, number)[:, rows],
             patience=trial.patience,
             keep=keep,
             callbacks=[watch],

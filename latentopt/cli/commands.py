@@ -51,7 +51,7 @@ COMMANDS = {
         "train a generator, a classifier or a policy and export it as a model",
         JOB,
         TRAIN,
-        OF_THE_JOB,
+        OF_THE_JOB.format("train"),
     ),
     "train-rl": Command(
         "RECIPE",
@@ -65,7 +65,7 @@ COMMANDS = {
         "do the job that a recipe describes; any field can be overridden (--steps 100)",
         JOB,
         RUN,
-        OF_THE_JOB,
+        OF_THE_JOB.format("run"),
     ),
     "sweep": Command(
         "FILE",

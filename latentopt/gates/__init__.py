@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from latentopt.gates.activations import Activation
 from latentopt.gates.dual import Dual, Switch, dual
-from latentopt.gates.mode import Network, OnGates, Site, has_gates, preactivations, require_gates, sites
+from latentopt.gates.mode import Network, OnGates, Site, count_sites, has_gates, preactivations, require_gates, sites
 from latentopt.gates.norms import Norms, row_norms
 from latentopt.gates.soft import soft_backward, uncapped_backward
 
@@ -23,6 +23,7 @@ __all__ = [
     "OnGates",
     "Site",
     "Switch",
+    "count_sites",
     "dual",
     "has_gates",
     "preactivations",

@@ -169,11 +169,21 @@ def preactivations(network: Network, x: Tensor, layers: Collection[int] | None =
 def has_gates(network: Network, x: Tensor) -> bool:
     """Whether a network calls piecewise-linear activations, each on a whole batch, found by a pass over ``x``."""
     try:
-        with OnGates(lambda site, h, activation, real: real(h), len(x)) as mode:
-            network(x)
+        return count_sites(network, x) > 0
     except InputError:
         return False
-    return mode.driven > 0
+
+
+@torch.no_grad()
+def count_sites(network: Network, x: Tensor) -> int:
+    """How many sites a network has, 0 where it has none, found by a pass over ``x``.
+
+    Raises:
+        InputError: an activation mixes the samples of the batch.
+    """
+    with OnGates(lambda site, h, activation, real: real(h), len(x)) as mode:
+        network(x)
+    return mode.sites
 
 
 def require_gates(mode: OnGates) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from latentopt.errors import InputError, positive
-from latentopt.gates import OnGates, require_gates
+from latentopt.gates import count_sites
 from latentopt.optimizers.base import Cost
 from latentopt.optimizers.gates import Gates, Look, check_layers
 from latentopt.problem import Problem
@@ -53,21 +52,10 @@ class EarlyGates(Gates):
         return EarlyState(0, 0)
 
     def look(self, problem: Problem, x: Tensor, state: EarlyState) -> Look:
-        sites = state.sites or _count_sites(problem, x)
+        sites = state.sites or count_sites(problem.network, x)
         if state.t < self.steps:
             layers = self.layers or range(max(1, int(self.share * sites + 1e-9)))
             here, grad = problem.soft_gradient(x, self.tau * (1 - state.t / self.steps), tuple(layers))
         else:
             here, grad = problem.gradient(x)
         return Look(here, grad, EarlyState(state.t + 1, sites), Cost(1 if state.sites else 2, 1), {})
-
-
-@torch.no_grad()
-def _count_sites(problem: Problem, x: Tensor) -> int:
-    def rule(site: int, h: Tensor, activation: object, real: Callable[[Tensor], Tensor]) -> Tensor:
-        return real(h)
-
-    with OnGates(rule, len(x)) as mode:
-        problem.network(x)
-    require_gates(mode)
-    return mode.sites
