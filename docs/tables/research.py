@@ -3,41 +3,47 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 
 from latentopt.bench.duel_methods import CONTROL, OURS
 from latentopt.bench.statistics import Mean, mean_of
 from latentopt.reports import Table
-from tables.stored import Cell, distinct, load, where
+from tables.stored import Cell, distinct, named, several, where
 from tables.text import EMPTY, signed, table
 
-RUNS = ("duel-gradient", "duel-real", "duel", "duel-digits")
-"""A network's figures are those of the first run that has it."""
+BUDGETS = ("by_seconds", "by_passes")
 
 
 def _duel(family: str) -> list[Cell]:
-    cells: list[Cell] = []
-    for run in RUNS:
-        known = distinct(cells, "network")
-        cells += [cell for cell in where(load(run), family=family) if cell["network"] not in known]
-    return cells
-
-
-def _others(cells: Sequence[Cell], network: str) -> list[str]:
-    return [name for name in distinct(where(cells, network=network), "method") if name not in (OURS, CONTROL)]
+    return where(several(*named(f"duel-{family}*")), family=family)
 
 
 def _values(cells: Sequence[Cell], network: str, method: str, by: str) -> list[float]:
-    return [value for cell in where(cells, network=network, method=method) for value in cell[by]]
+    """One a seed; of families whose problems are judged one by one, one a problem; of real images, one an image."""
+    (*_, last) = found = where(cells, network=network, method=method)
+    if last["family"] != "real":
+        return [value for cell in found for value in cell[by]]
+    images = defaultdict[int, list[float]](list)
+    for cell in found:
+        for image, value in zip(cell["problem"], cell[by], strict=True):
+            images[image].append(value)
+    return [sum(values) / len(values) for values in images.values()]
 
 
-def _differences(cells: Sequence[Cell], network: str, method: str, by: str) -> Mean:
+def _means(cells: Sequence[Cell], network: str, by: str) -> dict[str, float]:
+    methods = distinct(where(cells, network=network), "method")
+    return {name: mean_of(_values(cells, network, name, by)).mean for name in methods}
+
+
+def _rival(means: dict[str, float], sign: int = 1) -> str:
+    """The best of the others; ``sign`` -1: less is better."""
+    return max((name for name in means if name not in (OURS, CONTROL)), key=lambda name: sign * means[name])
+
+
+def _difference(cells: Sequence[Cell], network: str, method: str, by: str, unit: float = 1.0) -> Mean:
     ours, theirs = (_values(cells, network, name, by) for name in (OURS, method))
-    return mean_of([a - b for a, b in zip(ours, theirs, strict=True)])
-
-
-def _bold(text: str, better: bool) -> str:
-    return f"**{text}**" if better else text
+    return Mean(*(x / unit for x in mean_of([a - b for a, b in zip(ours, theirs, strict=True)])))
 
 
 def single() -> Table:
@@ -46,20 +52,25 @@ def single() -> Table:
     columns = ["generator", "`ADRGD()`, %", "gates off", "difference", "best other", "difference", "by passes"]
     rows = []
     for network in distinct(cells, "network"):
-        means = {
-            name: mean_of(_values(cells, network, name, "by_seconds")).mean
-            for name in distinct(where(cells, network=network), "method")
-        }
-        passes = {name: mean_of(_values(cells, network, name, "by_passes")).mean for name in means}
-        best = max(_others(cells, network), key=lambda name, means=means: means[name])
-        rival = max(_others(cells, network), key=lambda name, passes=passes: passes[name])
-        texts = []
-        for method, by in ((CONTROL, "by_seconds"), (best, "by_seconds"), (rival, "by_passes")):
-            found = _differences(cells, network, method, by)
-            texts.append(signed(Mean(*(100 * x for x in found)), 1))
+        means, passes = (_means(cells, network, by) for by in BUDGETS)
+        best, rival = _rival(means), _rival(passes)
+        pairs = ((CONTROL, "by_seconds"), (best, "by_seconds"), (rival, "by_passes"))
+        texts = [signed(_difference(cells, network, *pair, unit=0.01), 1) for pair in pairs]
         ours, off, other = (f"{100 * means[name]:.0f}" for name in (OURS, CONTROL, best))
         rows.append([f"`{network}`", ours, off, texts[0], f"{other} (`{best}`)", texts[1], f"{texts[2]} (`{rival}`)"])
     return table(columns, rows)
+
+
+def opponents() -> Table:
+    """Shares of single starts that every method recovers."""
+    cells = _duel("single")
+    names = [name for name in distinct(cells, "method") if name != CONTROL]
+    rows = []
+    for network in distinct(cells, "network"):
+        both = [_means(cells, network, by) for by in BUDGETS]
+        shares = [", ".join(f"{100 * means[name]:.0f}" for means in both if name in means) for name in names]
+        rows.append([f"`{network}`", *shares])
+    return table(["generator", *(f"`{name}`" for name in names)], rows)
 
 
 def to_all() -> Table:
@@ -68,17 +79,28 @@ def to_all() -> Table:
     columns = ["generator", "`ADRGD()`, CPU s", "gates off", "times gates off", "`lbfgs`", "times `lbfgs`", "passes"]
     rows = []
     for network in distinct(cells, "network"):
-        texts = []
-        for method, by in ((CONTROL, "by_seconds"), ("lbfgs", "by_seconds"), ("lbfgs", "by_passes")):
-            found = _differences(cells, network, method, by)
-            text = f"{math.exp(found.mean):.2f} [{math.exp(found.low):.2f}, {math.exp(found.high):.2f}]"
-            texts.append(_bold(text, found.high < 0))
-        times = [
-            f"{math.exp(mean_of(_values(cells, network, name, 'by_seconds')).mean):.2f}"
-            for name in (OURS, CONTROL, "lbfgs")
-        ]
+        pairs = ((CONTROL, "by_seconds"), ("lbfgs", "by_seconds"), ("lbfgs", "by_passes"))
+        texts = [_ratio(_difference(cells, network, *pair)) for pair in pairs]
+        means = _means(cells, network, "by_seconds")
+        times = [f"{math.exp(means[name]):.2f}" for name in (OURS, CONTROL, "lbfgs")]
         rows.append([f"`{network}`", times[0], times[1], texts[0], times[2], texts[1], texts[2]])
     return table(columns, rows)
+
+
+def others_to_all() -> Table:
+    """Time until all are recovered of every method, and how often it got there."""
+    cells = _duel("all-methods")
+    names = [name for name in distinct(cells, "method") if name != CONTROL]
+    rows = [
+        [f"`{network}`", *(f"{math.exp(_means(cells, network, 'by_seconds')[name]):.2f}" for name in names)]
+        for network in distinct(cells, "network")
+    ]
+    return table(["generator", *(f"`{name}`" for name in names)], rows)
+
+
+def _ratio(found: Mean) -> str:
+    text = f"{math.exp(found.mean):.2f} [{math.exp(found.low):.2f}, {math.exp(found.high):.2f}]"
+    return f"**{text}**" if found.high < 0 else text
 
 
 def real() -> Table:
@@ -87,15 +109,57 @@ def real() -> Table:
     names = distinct(cells, "method")
     rows = []
     for network in distinct(cells, "network"):
-        known = distinct(where(cells, network=network), "method")
-        means = {name: mean_of(_values(cells, network, name, "by_seconds")).mean for name in known}
-        best = min(_others(cells, network), key=lambda name, means=means: means[name])
-        found = _differences(cells, network, best, "by_seconds")
-        relative = [100 * x / means[best] for x in found[:3]]
-        text = f"{relative[0]:+.1f} [{relative[1]:.1f}, {relative[2]:.1f}]"
+        means = _means(cells, network, "by_seconds")
+        best = _rival(means, -1)
+        found = _difference(cells, network, best, "by_seconds", means[best] / 100)
+        text = f"{found.mean:+.1f} [{found.low:.1f}, {found.high:.1f}]"
         errors = [f"{means[name]:.5f}" if name in means else EMPTY for name in names]
-        rows.append([f"`{network}`", *errors, _bold(text, relative[2] < 0)])
+        rows.append([f"`{network}`", *errors, f"{f'**{text}**' if found.high < 0 else text} (`{best}`)"])
     return table(["generator", *(f"`{name}`" for name in names), "`ADRGD()` against the best other, %"], rows)
 
 
-BLOCKS = {"duel-single": single, "duel-all": to_all, "duel-real": real}
+def boxes(*families: str, relative: bool) -> Table:
+    """What is reached in boxes, ours less the others'."""
+    rows = []
+    for cells in map(_duel, families):
+        for network in distinct(cells, "network"):
+            means, passes = (_means(cells, network, by) for by in BUDGETS)
+            best, rival = _rival(means), _rival(passes)
+            pairs = ((CONTROL, "by_seconds"), (best, "by_seconds"), (rival, "by_passes"))
+            units = [abs(means[best]) / 100 if relative else 1.0 for _ in pairs]
+            texts = [
+                signed(_difference(cells, network, *pair, unit=unit), 2)
+                for pair, unit in zip(pairs, units, strict=True)
+            ]
+            ours, off, other = (f"{means[name]:.4g}" for name in (OURS, CONTROL, best))
+            row = [network, ours, off, texts[0], f"{other} (`{best}`)", texts[1], f"{texts[2]} (`{rival}`)"]
+            rows.append(row)
+    unit = ", %" if relative else ""
+    columns = ["problem", "ADR-GD", "gates off", f"difference{unit}", "best other", f"difference{unit}", "by passes"]
+    return table(columns, rows)
+
+
+def broken() -> Table:
+    """Shares of images that attacks break, by CPU time and by passes."""
+    cells = _duel("attacks")
+    names = distinct(cells, "method")
+    rows = []
+    for network in distinct(cells, "network"):
+        shares = []
+        for name in names:
+            both = [[value == 0 for value in _values(cells, network, name, by)] for by in BUDGETS]
+            shares.append(", ".join(f"{100 * sum(flags) / len(flags):.0f}" for flags in both))
+        rows.append([network, *shares])
+    return table(["problem", *(f"`{name}`" for name in names)], rows)
+
+
+BLOCKS = {
+    "duel-single": single,
+    "duel-opponents": opponents,
+    "duel-all": to_all,
+    "duel-all-methods": others_to_all,
+    "duel-real": real,
+    "duel-attacks": lambda: boxes("attacks", relative=False),
+    "duel-broken": broken,
+    "duel-boxes": lambda: boxes("nets", "critics", relative=True),
+}

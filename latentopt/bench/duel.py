@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NOTE = (
-    "Every method has the same CPU time (of all problems of a case together) or the same forwards and backwards, the "
-    "same starts in the first round, and the best of eight settings on the seeds of tuning. Single: share of the "
-    "generator's own images recovered (error below 1e-4) from one random start each. Restarts: until all 16 images of "
-    "a seed are recovered; a method that does not get there counts as if it did at the end of its budget, and means "
-    "are geometric. Against: the difference from the method in bold, by pairs, with its 95 % interval (restarts: the "
-    "ratio; real images: in units of that method's error)."
+    "Every method has the same CPU time (of all problems of a case together) or the same forwards and backwards, "
+    "the same starts in the first round, and the best of eight settings on the seeds of tuning. Single: share of "
+    "the generator's own images recovered (error below 1e-4) from one random start each. Restarts: until all 16 "
+    "images of a seed are recovered; a method that does not get there counts as if it did at the end of its "
+    "budget, and means are geometric. Attacks: the margin by which a class fell short of the label's, 0 where the "
+    "image is broken. Against: the difference from the method in bold, by pairs, with its 95 % interval "
+    "(restarts: the ratio; real images: in units of that method's error)."
 )
 BUDGETS = ("CPU s", "passes")
 
@@ -57,6 +58,8 @@ def _scores(family: str, fought: Fought, budget: str) -> list[float]:
     values = fought.at(seconds=most) if timed else fought.at(passes=most)
     if family == "single":
         return [(values < RECOVERED).float().mean().item()]
+    if family == "attacks":
+        return (-values).clamp(max=0.0).tolist()  # what is broken is left, wherever its last step took it
     return (values if family == "real" else -values).tolist()
 
 

@@ -123,8 +123,8 @@ NETS: dict[str, Network] = {
     "E": Network(8.0, 3000, 200),
 }
 ATTACKED: dict[str, tuple[str, float, Network]] = {
-    "mnist-pgd .2": ("mnist-pgd", 0.2, Network(6.0, 1000, 100)),
-    "mnist-pgd .25": ("mnist-pgd", 0.25, Network(6.0, 1000, 100)),
+    "mnist-pgd .2": ("mnist-pgd", 0.2, Network(6.0, 400, 50)),
+    "mnist-pgd .25": ("mnist-pgd", 0.25, Network(6.0, 400, 50)),
     "cnn-a-adv 8/255": ("cnn-a-adv", 8 / 255, Network(6.0, 1000, 100)),
     "resnet2b 8/255": ("resnet2b", 8 / 255, Network(6.0, 1000, 100)),
     "cifar-base 8/255": ("cifar-base", 8 / 255, Network(6.0, 1000, 100)),

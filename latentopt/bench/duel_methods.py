@@ -20,7 +20,6 @@ from latentopt.optimizers import (
     EarlyGates,
     LevenbergMarquardt,
     Optimizer,
-    SoftGates,
 )
 
 
@@ -47,6 +46,8 @@ class Trial:
 
 MOST = 1000
 """Steps of a start of a method without a schedule."""
+LONGER = 3
+"""The longer one of two schedules is so many times the case's steps."""
 Halved = Sequence[tuple[int, tuple[tuple[int, int], ...]]]
 HALVED: Halved = ((1, ()), (4, ((10, 2), (25, 1))), (4, ((50, 2), (120, 1))), (8, ((20, 4), (60, 2), (150, 1))))
 """How many starts go on at once, and how they are halved."""
@@ -60,11 +61,16 @@ def planned(build: Callable[[float, Case], Optimizer], latents: Sizes, boxes: Si
     """Four sizes, among latents others than in boxes, and two numbers of steps after which they have run down."""
 
     def trials(case: Case) -> list[Trial]:
-        restarts = 1 if case.family == "single" else 4 if case.scale else 8
+        restarts = _at_once(case)
         sizes = latents if case.scale else boxes
-        return [Trial(build(s, case), n * case.steps, restarts, boxed=boxed) for s in sizes for n in (1, 3)]
+        return [Trial(build(s, case), n * case.steps, restarts, boxed=boxed) for s in sizes for n in (1, LONGER)]
 
     return trials
+
+
+def _at_once(case: Case) -> int:
+    """So many starts that the longest schedule runs down within the passes, at most eight."""
+    return 1 if case.family == "single" else min(8, max(1, case.passes // (2 * LONGER * case.steps)))
 
 
 def stepless(optimizers: Sequence[Optimizer], patience: tuple[int, int], halved: Halved = HALVED) -> Trials:
@@ -110,13 +116,13 @@ OURS, CONTROL = "adr-gd", "adr-gd-gates-off"
 def ours(case: Case, on: bool = True) -> list[Trial]:
     """ADR-GD's default; off: all the same, but its gates are the network's own.
 
-    Of latents it has one setting for all, and from single starts nothing is tried; in boxes its form is that of
-    attacks, and four degrees of softness are.
+    Of latents it has one setting for all, and from single starts nothing is tried; in boxes the steps of its opening go
+    on to the end, and four degrees of softness are tried.
     """
     off = 1e-9
     if not case.scale:
-        gates = [SoftGates(tau if on else off) for tau in (0.1, 0.25, 0.5, 1.0)]
-        return [Trial(ADRGD(g, PGD()), n * case.steps, 8) for g in gates for n in (1, 3)]
+        gates = [EarlyGates(tau if on else off) for tau in (0.1, 0.25, 0.5, 1.0)]
+        return [Trial(ADRGD(g, PGD()), n * case.steps, _at_once(case)) for g in gates for n in (1, LONGER)]
     return stepless([ADRGD() if on else ADRGD(EarlyGates(off))], (25, 40), OPENED)(case)
 
 

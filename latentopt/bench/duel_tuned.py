@@ -1,15 +1,16 @@
 """Which of its eight settings a method has, by family and network: the best on the seeds of tuning.
 
-By ``latentopt bench duel --tune``: single starts on seeds 1000 and 1001, gradient methods on 1000; with restarts 1000
-and 1001 (of generators of digits, ours three of the eight, `lbfgs` four); of real images ours three and `lbfgs` two on
-training faces, taken for digits too. Methods whose steps fall have the settings of single starts everywhere. What is
-not here has its first setting.
+By ``latentopt bench duel --tune``: methods whose steps fall on seed 1000, single starts of the others on 1000 and 1001;
+with restarts 1000 and 1001 (of generators of digits, ours three of the eight, `lbfgs` four), where methods whose steps
+fall have the settings of single starts; real images on training faces (ours three, `lbfgs` two; their settings are
+taken for digits too); attacks, random networks and critics on seed 1000, other images and other states. What is not
+here has its first setting.
 """
 
 _STEPS: dict[str, dict[str, int]] = {
     "celeba-vae": {"adam": 7, "pgd": 4, "l2-pgd": 3, "apgd": 4},
-    "celeba-betah": {"adam": 7, "pgd": 6, "l2-pgd": 6, "apgd": 6},
-    "celeba-btcvae": {"adam": 7, "pgd": 6, "l2-pgd": 6, "apgd": 6},
+    "celeba-betah": {"adam": 5, "pgd": 4, "l2-pgd": 6, "apgd": 6},
+    "celeba-btcvae": {"adam": 7, "pgd": 4, "l2-pgd": 6, "apgd": 4},
     "road-gan": {"adam": 7, "pgd": 2, "l2-pgd": 2},
     "dcgan64": {"adam": 3},
     "mnist-dcgan": {"adam": 5, "pgd": 2},
@@ -27,9 +28,18 @@ _RESTARTS = {
     "dcgan64": {"adr-gd": 2, "lbfgs": 3},
     "mnist-dcgan": {"adr-gd": 2, "lbfgs": 5},
 }
+_FACES = {
+    "celeba-vae": {"adam": 6, "pgd": 4, "l2-pgd": 4, "apgd": 2, "lbfgs": 2},
+    "celeba-betah": {"adam": 4, "pgd": 4, "l2-pgd": 4, "apgd": 2},
+    "celeba-btcvae": {"adam": 6, "pgd": 6, "l2-pgd": 4, "apgd": 6},
+}
+_ATTACKS = {
+    "mnist-pgd .2": {"adr-gd": 2, "pgd": 6, "l2-pgd": 6, "apgd": 4, "adam": 6},
+    "mnist-pgd .25": {"adr-gd": 3, "pgd": 7, "l2-pgd": 6, "apgd": 7, "adam": 6, "lbfgs": 1},
+}
 TUNED: dict[tuple[str, str], dict[str, int]] = {
     **{("single", name): steps | _SINGLE.get(name, {}) for name, steps in _STEPS.items()},
     **{("restarts", name): steps | _RESTARTS.get(name, {}) for name, steps in _STEPS.items()},
-    **{("real", name): steps | {"adr-gd": 4, "lbfgs": 6} for name, steps in _STEPS.items()},
-    ("real", "celeba-vae"): _STEPS["celeba-vae"] | {"adr-gd": 4, "lbfgs": 2},
+    **{("real", name): steps | {"adr-gd": 4, "lbfgs": 6} | _FACES.get(name, {}) for name, steps in _STEPS.items()},
+    **{("attacks", name): chosen for name, chosen in _ATTACKS.items()},
 }
