@@ -34,12 +34,15 @@ _FACES = {
     "celeba-btcvae": {"adam": 6, "pgd": 6, "l2-pgd": 4, "apgd": 6},
 }
 _ATTACKS = {
-    "mnist-pgd .2": {"adr-gd": 2, "pgd": 6, "l2-pgd": 6, "apgd": 4, "adam": 6},
-    "mnist-pgd .25": {"adr-gd": 3, "pgd": 7, "l2-pgd": 6, "apgd": 7, "adam": 6, "lbfgs": 1},
+    "mnist-pgd .2": {"pgd": 6, "l2-pgd": 6, "apgd": 4, "adam": 6},
+    "mnist-pgd .25": {"pgd": 7, "l2-pgd": 6, "apgd": 7, "adam": 6, "lbfgs": 1},
+    "cnn-a-adv 8/255": {"pgd": 6, "l2-pgd": 6, "apgd": 6, "adam": 6},
+    "resnet2b 8/255": {"pgd": 6, "l2-pgd": 6, "apgd": 4, "adam": 6},
+    "cifar-base 8/255": {"pgd": 4, "l2-pgd": 6, "apgd": 4, "adam": 6, "lbfgs": 1},
 }
 TUNED: dict[tuple[str, str], dict[str, int]] = {
     **{("single", name): steps | _SINGLE.get(name, {}) for name, steps in _STEPS.items()},
     **{("restarts", name): steps | _RESTARTS.get(name, {}) for name, steps in _STEPS.items()},
     **{("real", name): steps | {"adr-gd": 4, "lbfgs": 6} | _FACES.get(name, {}) for name, steps in _STEPS.items()},
-    **{("attacks", name): chosen for name, chosen in _ATTACKS.items()},
+    **{("attacks", name): {"adr-gd": 2, **chosen} for name, chosen in _ATTACKS.items()},
 }
