@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from nets import fitting, mlp, randn
 from torch import Tensor
 
 from latentopt.bench.duel import Cell, against, duel
-from latentopt.bench.duel_cases import COUNT, FAMILIES, NETS, Case
+from latentopt.bench.duel_cases import ATTACKED, COUNT, CRITICS, FAMILIES, LATENT, NETS, Case
 from latentopt.bench.duel_fight import Fought, Watch, fight
 from latentopt.bench.duel_methods import CONTROL, METHODS, OURS, Trial, chosen_trial
 from latentopt.optimizers import GD, PGD, Adam
@@ -68,11 +69,10 @@ def test_a_method_goes_on_until_both_budgets_are_spent_and_starts_anew():
     watch.best = torch.zeros(4)
     watch.times = [0.1]
     assert watch.over()  # all is solved
-    found = fight(latents(seconds=0.05, passes=100), Trial(GD(lr=1e-9), 10))
-    assert len(found.times) > 10  # more than a round
     slow = fight(latents(seconds=1e9, passes=100, family="single"), Trial(GD(lr=1e-9), 10))
     assert slow.passes[-1] == 20  # one round of single starts
-    solved = fight(latents(), Trial(Adam(0.1), 200, 4))
+    solved = fight(latents(), Trial(Adam(0.1), 80))
+    assert len(solved.times) > 81  # more than a round, each from new starts
     assert (solved.values[-1] < 1e-4).all()  # and it ended
     assert (solved.values.diff(dim=0) <= 0).all()
 
@@ -94,6 +94,24 @@ def test_every_method_has_eight_settings_where_there_is_something_to_set():
     assert [trial.steps for trial in on] == [trial.steps for trial in off]
     assert on != off
     assert METHODS["pgd"](nets())[4].optimizer == PGD(1.0)
+
+
+BOXES = [*NETS.values(), *CRITICS.values(), *(network for *_, network in ATTACKED.values())]
+
+
+@pytest.mark.parametrize("name", [OURS, CONTROL, "pgd", "apgd", "adam", "l2-pgd", "cma-es"])
+def test_a_whole_round_of_falling_steps_fits_in_the_passes(name):
+    for network in BOXES:
+        case = replace(nets(), passes=network.passes, steps=network.steps)
+        assert all(2 * trial.steps * trial.restarts <= case.passes for trial in METHODS[name](case))
+    for network in LATENT.values():
+        case = replace(latents(), passes=network.passes, steps=network.steps)
+        assert any(2 * trial.steps * trial.restarts <= case.passes for trial in METHODS["pgd"](case))
+
+
+def test_an_image_that_breaks_counts_nothing_for_what_its_last_step_adds():
+    shortfalls = Cell("attacks", "mlp", "pgd", [fought([[5.0, 4.0], [3.0, -2.0]])])
+    assert shortfalls.scores("CPU s") == [-3.0, 0.0]
 
 
 def test_a_small_duel_is_written(tmp_path):

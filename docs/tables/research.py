@@ -15,8 +15,8 @@ from tables.text import EMPTY, signed, table
 BUDGETS = ("by_seconds", "by_passes")
 
 
-def _duel(family: str) -> list[Cell]:
-    return where(several(*named(f"duel-{family}*")), family=family)
+def _duel(family: str, runs: str = "") -> list[Cell]:
+    return where(several(*named(f"duel-{runs or family}*")), family=family)
 
 
 def _values(cells: Sequence[Cell], network: str, method: str, by: str) -> list[float]:
@@ -87,15 +87,15 @@ def to_all() -> Table:
     return table(columns, rows)
 
 
-def others_to_all() -> Table:
-    """Time until all are recovered of every method, and how often it got there."""
-    cells = _duel("all-methods")
-    names = [name for name in distinct(cells, "method") if name != CONTROL]
+def others() -> Table:
+    """The same of the methods that are far behind, ours in units of theirs."""
+    cells = _duel("restarts", "others")
+    names = [name for name in distinct(cells, "method") if name != OURS]
     rows = [
-        [f"`{network}`", *(f"{math.exp(_means(cells, network, 'by_seconds')[name]):.2f}" for name in names)]
+        [f"`{network}`", *(_ratio(_difference(cells, network, name, "by_seconds")) for name in names)]
         for network in distinct(cells, "network")
     ]
-    return table(["generator", *(f"`{name}`" for name in names)], rows)
+    return table(["generator", *(f"times `{name}`" for name in names)], rows)
 
 
 def _ratio(found: Mean) -> str:
@@ -118,24 +118,18 @@ def real() -> Table:
     return table(["generator", *(f"`{name}`" for name in names), "`ADRGD()` against the best other, %"], rows)
 
 
-def boxes(*families: str, relative: bool) -> Table:
-    """What is reached in boxes, ours less the others'."""
+def attacks() -> Table:
+    """By how much the margin misses the label's, ours less the others'."""
+    cells = _duel("attacks")
+    columns = ["network, radius", "ADR-GD", "gates off", "difference", "best other", "difference", "by passes"]
     rows = []
-    for cells in map(_duel, families):
-        for network in distinct(cells, "network"):
-            means, passes = (_means(cells, network, by) for by in BUDGETS)
-            best, rival = _rival(means), _rival(passes)
-            pairs = ((CONTROL, "by_seconds"), (best, "by_seconds"), (rival, "by_passes"))
-            units = [abs(means[best]) / 100 if relative else 1.0 for _ in pairs]
-            texts = [
-                signed(_difference(cells, network, *pair, unit=unit), 2)
-                for pair, unit in zip(pairs, units, strict=True)
-            ]
-            ours, off, other = (f"{means[name]:.4g}" for name in (OURS, CONTROL, best))
-            row = [network, ours, off, texts[0], f"{other} (`{best}`)", texts[1], f"{texts[2]} (`{rival}`)"]
-            rows.append(row)
-    unit = ", %" if relative else ""
-    columns = ["problem", "ADR-GD", "gates off", f"difference{unit}", "best other", f"difference{unit}", "by passes"]
+    for network in distinct(cells, "network"):
+        means, passes = (_means(cells, network, by) for by in BUDGETS)
+        best, rival = _rival(means), _rival(passes)
+        pairs = ((CONTROL, "by_seconds"), (best, "by_seconds"), (rival, "by_passes"))
+        texts = [signed(_difference(cells, network, *pair), 4) for pair in pairs]
+        ours, off, other = (f"{means[name]:.4f}" for name in (OURS, CONTROL, best))
+        rows.append([network, ours, off, texts[0], f"{other} (`{best}`)", texts[1], f"{texts[2]} (`{rival}`)"])
     return table(columns, rows)
 
 
@@ -150,16 +144,15 @@ def broken() -> Table:
             both = [[value == 0 for value in _values(cells, network, name, by)] for by in BUDGETS]
             shares.append(", ".join(f"{100 * sum(flags) / len(flags):.0f}" for flags in both))
         rows.append([network, *shares])
-    return table(["problem", *(f"`{name}`" for name in names)], rows)
+    return table(["network, radius", *(f"`{name}`" for name in names)], rows)
 
 
 BLOCKS = {
     "duel-single": single,
     "duel-opponents": opponents,
     "duel-all": to_all,
-    "duel-all-methods": others_to_all,
+    "duel-others": others,
     "duel-real": real,
-    "duel-attacks": lambda: boxes("attacks", relative=False),
+    "duel-attacks": attacks,
     "duel-broken": broken,
-    "duel-boxes": lambda: boxes("nets", "critics", relative=True),
 }

@@ -79,8 +79,8 @@ def robustness(
     """Attack a classifier in ways that believe its gradients and in ways that do not.
 
     In Linf: ``fgsm``; ``pgd`` and ``apgd``, from the clean input; the same PGD with the caps' gradients passed straight
-    through (BPDA); ``adr-gd``, whose gates see through a cap; ``square``, which needs no gradient. In L2: ``cw-l2`` and
-    ``adr-gd-l2``. A network without gates has no ``adr-gd`` and no straight-through PGD.
+    through (BPDA); ``adr-gd`` in its soft form, whose gates see through a cap; ``square``, which needs no gradient. In
+    L2: ``cw-l2`` and ``adr-gd-l2``. A network without gates has no ``adr-gd`` and no straight-through PGD.
 
     Args:
         model: as in `latentopt.attack`.
@@ -100,7 +100,8 @@ def robustness(
     if eps_l2 is not None:
         positive("eps_l2", eps_l2)
     linf: dict[str, dict[str, Any]] = {"fgsm": {"optimizer": "fgsm"}}
-    linf |= {name: {"optimizer": name, "steps": steps} for name in ("pgd", "apgd", "adr-gd")}
+    linf |= {name: {"optimizer": name, "steps": steps} for name in ("pgd", "apgd")}
+    linf["adr-gd"] = {"optimizer": "adr-gd-soft", "steps": steps}
     linf["pgd-straight-through"] = {"optimizer": "pgd", "steps": steps}
     linf["square"] = {"optimizer": "square", "steps": queries, "loss": "margin"}
     gated = has_gates(model, x[:1])
@@ -116,7 +117,7 @@ def robustness(
             cw = carlini_wagner(model, x, y, c=1.0, rounds=4, steps=steps)
             right["cw-l2"] = ~(cw.success & (cw.eps <= eps_l2))
             if gated:
-                found = attack(model, x, y, eps_l2, norm="l2", optimizer="adr-gd", steps=steps, seed=seed)
+                found = attack(model, x, y, eps_l2, norm="l2", optimizer="adr-gd-soft", steps=steps, seed=seed)
                 right["adr-gd-l2"] = ~found.success
         return Robustness(right, _gradient(model, clean.x, y), clean.logits.shape[1])
 

@@ -20,6 +20,7 @@ from latentopt.optimizers import (
     Adagrad,
     Adam,
     Distances,
+    EarlyGates,
     FrankWolfe,
     Momentum,
     Optimizer,
@@ -166,8 +167,11 @@ METHODS: dict[str, Method] = {
     "rmsprop": Method(lambda s, c: single(RMSProp(s * c.eps)), SHARES, 0.3),
     "frank-wolfe": Method(lambda s, c: single(FrankWolfe(s)), (0.0, 0.5, 0.9), 0.5),
     "lbfgs": Method(lambda s, c: single(LBFGS(first=s)), SHARES, 0.3),
-    "adr-gd": Method(lambda s, c: single(ADRGD(SoftGates(s, layers=c.layers), PGD())), _SOFT, 0.25),
-    "adr-gd-margin": Method(lambda s, c: single(ADRGD(SoftGates(s, layers=c.layers), PGD()), "margin"), _SOFT, 0.25),
+    "adr-gd": Method(lambda s, c: single(ADRGD(EarlyGates(s, layers=c.layers), PGD())), _SOFT, 0.25),
+    "adr-gd-soft": Method(lambda s, c: single(ADRGD(SoftGates(s, layers=c.layers), PGD())), _SOFT, 0.25),
+    "adr-gd-soft-margin": Method(
+        lambda s, c: single(ADRGD(SoftGates(s, layers=c.layers), PGD()), "margin"), _SOFT, 0.25
+    ),
     "adr-gd-paper": Method(lambda _, c: single(paper(c), a_step=PASSES)),
     "adr-gd-reference": Method(lambda _, c: single(reference(c), a_step=PASSES)),
     "restarts": Method(lambda _, c: restarted),
@@ -176,7 +180,7 @@ METHODS: dict[str, Method] = {
     "portfolio-scaled": Method(lambda _, c: scaled_portfolio),
 }
 """All methods, by the name they have in the tables. Sizes are shares of eps (of a step that changes every pixel by
-eps, of the methods whose steps have a Euclidean length; `FrankWolfe` a momentum, `SoftGates` a softness)."""
+eps, of the methods whose steps have a Euclidean length; `FrankWolfe` a momentum, gates a softness)."""
 
 
 def tuned(case: Case, name: str) -> float | None:

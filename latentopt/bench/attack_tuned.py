@@ -15,8 +15,8 @@ TUNED: dict[str, dict[str, float]] = {
         "rmsprop": 3.0,
         "frank-wolfe": 0.9,
         "lbfgs": 10.0,
-        "adr-gd": 0.1,
-        "adr-gd-margin": 0.1,
+        "adr-gd-soft": 0.1,
+        "adr-gd-soft-margin": 0.1,
     },
     "cifar10": {
         "gd": 10.0,
@@ -26,7 +26,7 @@ TUNED: dict[str, dict[str, float]] = {
         "rmsprop": 0.3,
         "frank-wolfe": 0.9,
         "lbfgs": 10.0,
-        "adr-gd": 1.0,
-        "adr-gd-margin": 0.1,
+        "adr-gd-soft": 1.0,
+        "adr-gd-soft-margin": 0.1,
     },
 }

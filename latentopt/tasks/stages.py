@@ -8,7 +8,7 @@ from typing import Literal
 
 from latentopt.classification import Loss, loss_function
 from latentopt.errors import InputError, positive
-from latentopt.optimizers import ADRGD, NAMED, PGD, Optimizer, SoftGates, named
+from latentopt.optimizers import ADRGD, NAMED, PGD, EarlyGates, Optimizer, SoftGates, named
 
 Start = Literal["clean", "random"]
 Targets = Literal["random", "least-likely", "all"] | int
@@ -63,7 +63,8 @@ FGSM = PGD(lr=1.0, momentum=0.0, schedule="constant")
 ATTACKS: dict[str, Callable[[], Optimizer]] = {
     **NAMED,
     "fgsm": lambda: FGSM,
-    "adr-gd": lambda: ADRGD(SoftGates(), PGD()),  # the steps measured by the set, as eps may be anything
+    "adr-gd": lambda: ADRGD(EarlyGates(0.25), PGD()),  # the steps measured by the set, as eps may be anything
+    "adr-gd-soft": lambda: ADRGD(SoftGates(), PGD()),
 }
 
 
