@@ -47,18 +47,26 @@ def _difference(cells: Sequence[Cell], network: str, method: str, by: str, unit:
 
 
 def single() -> Table:
-    """Shares of single starts that recover, ours less the others'."""
-    cells = _duel("single")
-    columns = ["generator", "`ADRGD()`, %", "gates off", "difference", "best other", "difference", "by passes"]
+    """Shares of single starts that recover, ours less the others', in per cent and points."""
+    return _differences("single", "generator", "`ADRGD()`, %", 0.01, (0, 1))
+
+
+def attacks() -> Table:
+    """By how much the margin misses the label's, ours less the others'."""
+    return _differences("attacks", "network, radius", "ADR-GD", 1.0, (4, 4))
+
+
+def _differences(family: str, first: str, ours: str, unit: float, digits: tuple[int, int]) -> Table:
+    cells = _duel(family)
     rows = []
     for network in distinct(cells, "network"):
         means, passes = (_means(cells, network, by) for by in BUDGETS)
         best, rival = _rival(means), _rival(passes)
         pairs = ((CONTROL, "by_seconds"), (best, "by_seconds"), (rival, "by_passes"))
-        texts = [signed(_difference(cells, network, *pair, unit=0.01), 1) for pair in pairs]
-        ours, off, other = (f"{100 * means[name]:.0f}" for name in (OURS, CONTROL, best))
-        rows.append([f"`{network}`", ours, off, texts[0], f"{other} (`{best}`)", texts[1], f"{texts[2]} (`{rival}`)"])
-    return table(columns, rows)
+        texts = [signed(_difference(cells, network, *pair, unit=unit), digits[1]) for pair in pairs]
+        mine, off, other = (f"{means[name] / unit:.{digits[0]}f}" for name in (OURS, CONTROL, best))
+        rows.append([f"`{network}`", mine, off, texts[0], f"{other} (`{best}`)", texts[1], f"{texts[2]} (`{rival}`)"])
+    return table([first, ours, "gates off", "difference", "best other", "difference", "by passes"], rows)
 
 
 def opponents() -> Table:
@@ -118,21 +126,6 @@ def real() -> Table:
     return table(["generator", *(f"`{name}`" for name in names), "`ADRGD()` against the best other, %"], rows)
 
 
-def attacks() -> Table:
-    """By how much the margin misses the label's, ours less the others'."""
-    cells = _duel("attacks")
-    columns = ["network, radius", "ADR-GD", "gates off", "difference", "best other", "difference", "by passes"]
-    rows = []
-    for network in distinct(cells, "network"):
-        means, passes = (_means(cells, network, by) for by in BUDGETS)
-        best, rival = _rival(means), _rival(passes)
-        pairs = ((CONTROL, "by_seconds"), (best, "by_seconds"), (rival, "by_passes"))
-        texts = [signed(_difference(cells, network, *pair), 4) for pair in pairs]
-        ours, off, other = (f"{means[name]:.4f}" for name in (OURS, CONTROL, best))
-        rows.append([network, ours, off, texts[0], f"{other} (`{best}`)", texts[1], f"{texts[2]} (`{rival}`)"])
-    return table(columns, rows)
-
-
 def broken() -> Table:
     """Shares of images that attacks break, by CPU time and by passes."""
     cells = _duel("attacks")
@@ -143,7 +136,7 @@ def broken() -> Table:
         for name in names:
             both = [[value == 0 for value in _values(cells, network, name, by)] for by in BUDGETS]
             shares.append(", ".join(f"{100 * sum(flags) / len(flags):.0f}" for flags in both))
-        rows.append([network, *shares])
+        rows.append([f"`{network}`", *shares])
     return table(["network, radius", *(f"`{name}`" for name in names)], rows)
 
 

@@ -27,7 +27,8 @@ class EarlyGates(Gates):
     As with `SoftGates`, the network is evaluated as it is, and only the gradient passes through
     ``sigmoid(z / (tau rms))``, so that a closed neuron near its border still tells what opening it would bring. Early
     layers alone: they decide in which basin an image of a generator is sought; late ones draw its details, and
-    mislead where they are soft. A step costs what a plain gradient costs; the first a forward more, to count layers.
+    mislead where they are soft. In front of `PGD()`'s steps they help attacks, too (tau .25). A step costs what a plain
+    gradient costs; the first a forward more, to count layers.
 
     Args:
         tau: softness at the start, > 0, in units of the root mean square of a layer's pre-activations.

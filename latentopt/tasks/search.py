@@ -230,7 +230,7 @@ class Search:
         if flat is not None and bool(flat.any()):
             self.warnings.append(
                 f"gradients: exactly zero under the loss {stage.loss} for some inputs, whose failure means nothing; "
-                "try the loss margin, or soft gates (adr-gd)"
+                "try the loss margin, or soft gates (adr-gd-soft)"
             )
 
     def _distance(self) -> Tensor:
