@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from latentopt.bench.duel_methods import CONTROL, OURS
 from latentopt.bench.statistics import Mean, mean_of
@@ -71,14 +71,27 @@ def _differences(family: str, first: str, ours: str, unit: float, digits: tuple[
 
 def opponents() -> Table:
     """Shares of single starts that every method recovers."""
-    cells = _duel("single")
-    names = [name for name in distinct(cells, "method") if name != CONTROL]
+    return _shares("single", "generator", lambda share: share)
+
+
+def broken() -> Table:
+    """Shares of images that attacks break."""
+    return _shares("attacks", "network, radius", lambda shortfall: shortfall == 0)
+
+
+def _shares(family: str, first: str, counted: Callable[[float], float]) -> Table:
+    """Means in per cent, by CPU time and by passes."""
+    cells = _duel(family)
+    names = distinct(cells, "method")
     rows = []
     for network in distinct(cells, "network"):
-        both = [_means(cells, network, by) for by in BUDGETS]
-        shares = [", ".join(f"{100 * means[name]:.0f}" for means in both if name in means) for name in names]
-        rows.append([f"`{network}`", *shares])
-    return table(["generator", *(f"`{name}`" for name in names)], rows)
+        known = distinct(where(cells, network=network), "method")
+        row = [f"`{network}`"]
+        for name in names:
+            both = [_values(cells, network, name, by) for by in BUDGETS] if name in known else []
+            row.append(", ".join(f"{100 * sum(map(counted, values)) / len(values):.0f}" for values in both))
+        rows.append(row)
+    return table([first, *(f"`{name}`" for name in names)], rows)
 
 
 def to_all() -> Table:
@@ -124,20 +137,6 @@ def real() -> Table:
         errors = [f"{means[name]:.5f}" if name in means else EMPTY for name in names]
         rows.append([f"`{network}`", *errors, f"{f'**{text}**' if found.high < 0 else text} (`{best}`)"])
     return table(["generator", *(f"`{name}`" for name in names), "`ADRGD()` against the best other, %"], rows)
-
-
-def broken() -> Table:
-    """Shares of images that attacks break, by CPU time and by passes."""
-    cells = _duel("attacks")
-    names = distinct(cells, "method")
-    rows = []
-    for network in distinct(cells, "network"):
-        shares = []
-        for name in names:
-            both = [[value == 0 for value in _values(cells, network, name, by)] for by in BUDGETS]
-            shares.append(", ".join(f"{100 * sum(flags) / len(flags):.0f}" for flags in both))
-        rows.append([f"`{network}`", *shares])
-    return table(["network, radius", *(f"`{name}`" for name in names)], rows)
 
 
 BLOCKS = {
