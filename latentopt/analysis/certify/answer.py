@@ -47,7 +47,8 @@ def certify(
         sample: which of its batch.
         start: the best point known, (*shape) or (1, *shape), or a result; None: 32 restarts of 200 steps of PGD.
         seconds: of CPU, > 0, that the search may take; it looks at the clock after each batch of boxes.
-        tolerance: the gap at which it ends, relative to the value, >= 0.
+        tolerance: the gap at which it ends, relative to the value, >= 0; the precision of what proves it, up to some
+            2e-6 of the last layer's greatest term where HiGHS is used, comes on top.
         goal: asks only whether the maximum exceeds it.
         method: ``split`` the inputs, right where they are few; ``milp``, a mixed-integer program, where units are few;
             ``auto`` chooses by the number of inputs.
@@ -76,11 +77,14 @@ def certify(
     begun = time.process_time()
     asked = question(problem, sample)
     x = _start(problem, sample, start, seed, asked)
-    terms = Terms(begun + seconds, tolerance, goal)
-    found, used = _answered(asked, x, terms, method, seen)
-    status = _status(found, terms)
-    point = found.x.reshape(asked.shape)
-    return Certificate(found.value, found.bound, point, status, used, found.boxes, time.process_time() - begun)
+    unit = asked.unit
+    terms = Terms(begun + seconds, tolerance, None if goal is None else goal / unit)
+    watch = seen and (lambda value, bound, boxes: seen(unit * value, unit * bound, boxes))
+    found, used = _answered(asked, x, terms, method, watch)
+    with torch.no_grad():
+        asked.check(found.x[None])
+    value, bound, point = unit * found.value, unit * found.bound, found.x.reshape(asked.shape)
+    return Certificate(value, bound, point, _status(found, terms), used, found.boxes, time.process_time() - begun)
 
 
 def _start(problem: Problem, sample: int, start: Tensor | Result | None, seed: int, asked: Question) -> Tensor:
@@ -103,7 +107,7 @@ def _answered(asked: Question, x: Tensor, terms: Terms, method: Method, seen: Se
         now = time.process_time()
         share = terms._replace(until=now + (terms.until - now) / (len(asked.chains) - at))
         row = _over_free(chain, asked, free, found, share, used, seen)
-        found = Found(row.value, max(found.bound, row.bound), row.x, found.boxes + row.boxes)
+        found = Found(row.value, max(found.bound, row.bound), row.x, found.boxes + row.boxes, row.slack)
     return found._replace(bound=max(found.bound, found.value)), used
 
 
@@ -124,4 +128,4 @@ def _over_free(
 def _status(found: Found, terms: Terms) -> Status:
     if terms.goal is not None:
         return Status.ABOVE if found.value > terms.goal else Status.BELOW if found.bound <= terms.goal else Status.TIME
-    return Status.OPTIMAL if found.bound <= terms.ceiling(found.value) else Status.TIME
+    return Status.OPTIMAL if found.bound <= terms.floor(found.value) + found.slack else Status.TIME

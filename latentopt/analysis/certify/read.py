@@ -13,20 +13,36 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from latentopt.analysis.certify.chain import Affine, Chain
+from latentopt.analysis.certify.chain import Affine, Chain, power_of_two
 from latentopt.errors import InputError
 from latentopt.gates import Activation, OnGates
+from latentopt.gates.activations import SITES
 from latentopt.networks import frozen, require_eval
 
 MOST = 4096
 """Units of a layer, or inputs; the weights are dense matrices."""
 FITS = "a chain of affine layers (linear, convolution, BatchNorm, ...) and piecewise-linear activations"
+KINKS = {
+    *("amax", "amin", "aminmax", "argmax", "argmin", "argsort", "bucketize", "ceil", "copysign", "cummax", "cummin"),
+    *("eq", "floor", "floor_divide", "fmax", "fmin", "fmod", "frac", "ge", "greater", "greater_equal", "gt"),
+    *("hardshrink", "hardswish", "heaviside", "item", "kthvalue", "le", "less", "less_equal", "lt", "max", "maximum"),
+    *("median", "min", "minimum", "msort", "mode", "nanmedian", "nanquantile", "ne", "nonzero", "not_equal"),
+    *("quantile", "remainder", "round", "searchsorted", "sgn", "sign", "signbit", "softshrink", "sort", "threshold"),
+    *("bool", "float", "int", "tolist", "topk", "trunc", "unique", "where"),
+    *SITES,
+}
+"""Functions with kinks or jumps that are no activation of a chain. They may lie where no random point shows them."""
+CASTS = {"float", "int", "bool"}
+"""Of these, those that also name conversions of tensors: `Tensor.float` is none, `float(x)` is one number."""
+ROUNDINGS = 4
+"""How many times its rounding a chain may differ from the network: both round, and so do the weights that were read."""
 
 
 @torch.no_grad()
 def read_chain(network: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> Chain:
-    """The chain that a network is, as a function of its flattened inputs.
+    """Read a network as a chain, a function of its flattened inputs.
 
     Args:
         network: maps (B, *shape) to (B, ...), each sample by itself. Never changed.
@@ -36,15 +52,36 @@ def read_chain(network: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -
     Raises:
         InputError: it is no such chain, or a layer has more than `MOST` units, or its weights are not finite.
     """
-    if isinstance(network, nn.Module):
-        require_eval(network)
-        network = copy.deepcopy(network).double()
-    low, high = low.double(), high.double()
+    network, low, high = in_float64(network), low.double(), high.double()
     with frozen(network):
         widths = _widths(network, low[None])
-        chain = _probed(network, low.shape, widths)
+        chain = _probed(network, low, high, widths)
         _compare(network, chain, low, high)
     return chain
+
+
+def in_float64(network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A copy of a module in float64; any other function itself."""
+    if not isinstance(network, nn.Module):
+        return network
+    require_eval(network)
+    return copy.deepcopy(network).double()
+
+
+class _NoKinks(TorchFunctionMode):
+    """While active, a function with kinks of what depends on the input, other than a chain's activations, is refused.
+
+    An input that requires gradients shows what depends on it. Activations are seen by an `OnGates` inside this mode.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        name, given = getattr(func, "__name__", "").strip("_"), (*args, *(kwargs or {}).values())
+        if name in KINKS and any(isinstance(h, Tensor) and h.requires_grad for h in given):
+            result = func(*args, **(kwargs or {}))
+            if not (name in CASTS and isinstance(result, Tensor)):
+                raise InputError("network", FITS, f"one that calls {name} on what depends on its input")
+            return result
+        return func(*args, **(kwargs or {}))
 
 
 def _widths(network: Callable[[Tensor], Tensor], x: Tensor) -> list[int]:
@@ -53,10 +90,10 @@ def _widths(network: Callable[[Tensor], Tensor], x: Tensor) -> list[int]:
 
     def rule(site: int, h: Tensor, activation: Activation, real: Callable[[Tensor], Tensor]) -> Tensor:
         widths.append(h.numel())
-        return real(h)
+        return h * 0.5  # any affine function: it depends on the input, and calls no activation
 
-    with OnGates(rule, 1, pool=_no_pool):
-        _call(network, x)
+    with torch.enable_grad(), _NoKinks(), OnGates(rule, 1, pool=_no_pool):
+        _call(network, x.detach().requires_grad_() * 1)  # no leaf: the network may change it in place
     if len(widths) == 1:
         raise InputError("network", FITS, "a network without such activations (are they smooth?)")
     if max(widths) > MOST:
@@ -76,31 +113,36 @@ def _call(network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         raise InputError("network", f"one that takes float64 of shape {tuple(x.shape[1:])}", reason) from error
 
 
-def _probed(network: Callable[[Tensor], Tensor], shape: Sequence[int], widths: list[int]) -> Chain:
+def _probed(network: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, widths: list[int]) -> Chain:
+    """The chain, its weights as exact as its sums: basis vectors are about as long as the inputs and units can be."""
     rows, layers = max(widths) + 1, list[Affine]()
+    reach = torch.maximum(low.abs(), high.abs()).flatten()  # of the last layer's inputs
+    lengths = power_of_two(reach)
     behind: Callable[[Affine], Affine] | None = None  # the layer behind the last activation, in terms of its ReLUs
 
-    def seen(h: Tensor, width: int) -> Affine:
-        """The layer in front of ``h`` (rows, ...), behind a basis of so many units."""
-        h = h.reshape(rows, -1)
-        layer = Affine((h[1 : width + 1] - h[0]).T.contiguous(), h[0].clone())
+    def seen(h: Tensor) -> Affine:
+        """The layer in front of ``h`` (rows, ...)."""
+        h = h.reshape(rows, -1).double()
+        layer = Affine(((h[1 : len(lengths) + 1] - h[0]) / lengths[:, None]).T.contiguous(), h[0].clone())
         return behind(layer) if behind else layer
 
     def rule(site: int, h: Tensor, activation: Activation, real: Callable[[Tensor], Tensor]) -> Tensor:
-        nonlocal behind
-        before, behind = _switched(seen(h, widths[site]), activation, h.shape[1:])
+        nonlocal behind, reach, lengths
+        before, behind = _switched(seen(h), activation, h.shape[1:])
         layers.append(before)
-        return _basis(rows, h.shape[1:], h)
+        reach = before.size(reach)
+        lengths = power_of_two(reach.reshape(-1, h[0].numel()).amax(0))  # of each unit's ReLUs, the greatest
+        return _basis(rows, h.shape[1:], lengths, h)
 
     with OnGates(rule, rows, pool=_no_pool):
-        output = _call(network, _basis(rows, shape, torch.empty(0, dtype=torch.float64)))
-    return Chain((*layers, seen(output, widths[-1])))
+        output = _call(network, _basis(rows, low.shape, lengths, low))
+    return Chain((*layers, seen(output)))
 
 
-def _basis(rows: int, shape: Sequence[int], like: Tensor) -> Tensor:
-    """Zero, the unit vectors of a shape, and zeros: (rows, *shape)."""
+def _basis(rows: int, shape: Sequence[int], lengths: Tensor, like: Tensor) -> Tensor:
+    """Zero, vectors of such ``lengths`` (n,) along the axes of a shape, and zeros: (rows, *shape)."""
     basis = like.new_zeros(rows, prod(shape))
-    basis[1 : prod(shape) + 1].fill_diagonal_(1)
+    basis[1 : prod(shape) + 1] = lengths.diag().to(like)
     return basis.reshape(rows, *shape)
 
 
@@ -136,6 +178,7 @@ def _compare(network: Callable[[Tensor], Tensor], chain: Chain, low: Tensor, hig
     t = torch.rand(count, *low.shape, generator=generator, dtype=low.dtype).to(low.device)
     x = low + (high - low) * torch.cat([t, t.round(), 4 * t - 1.5])
     actual, expected = _call(network, x).reshape(len(x), -1), chain(x.flatten(1))
-    error, scale = (actual - expected).abs().max(), expected.abs().max().clamp_min(1.0)
-    if not bool(error <= 1e-6 * scale):
-        raise InputError("network", FITS, "another network (of skip connections, products or smooth parts?)")
+    rounding = chain.rounding(x.flatten(1).abs().amax(0))[-1]
+    if not bool(((actual - expected).abs() <= ROUNDINGS * rounding).all()):
+        parts = "of skip connections, products, smooth parts, or single precision inside?"
+        raise InputError("network", FITS, f"another network ({parts})")

@@ -68,14 +68,14 @@ class Relaxed:
     def __init__(self, chain: Chain, reach: Tensor, steps: int = 2, rate: float = 1.5, every: bool = False) -> None:
         *hidden, (row, offset) = chain.layers
         count = row.shape[1] if every else max(int((row > 0).sum()), 1)
-        order = torch.arange(count, device=row.device) if every else (row[0] < 0).long().argsort(stable=True)
+        order = torch.arange(count, device=row.device) if every else (row[0] <= 0).long().argsort(stable=True)
         hidden[-1] = Affine(hidden[-1].weight[order].contiguous(), hidden[-1].bias[order])
         self.raising, self.steps, self.rate = count, steps, rate  # units that raise the output come first
         self.net = _Net(hidden, [layer.weight.T.contiguous() for layer in hidden], row[0, order], offset)
         self.rough = self.net.to(torch.float32)
         self.size = [weight.abs() for weight, _ in hidden]
         self.rough_size = [size.float() for size in self.size]
-        self.rounding = _rounding(chain, reach)
+        self.rounding = chain.rounding(reach)
         self.table = _Table(hidden, self._bounded(1)) if len(hidden) > 1 and _fits(hidden) else None
 
     @property
@@ -93,7 +93,8 @@ class Relaxed:
         x = torch.addcmul(middle, slope.sign(), reach)
         opened = torch.cat([(line.live - line.on)[:, : self._bounded(at)] for at, line in enumerate(rough)], 1).sum(1)
         worth = self._worth(rough, [sign.float() for sign in signs], slope.float())
-        return Plane(bound + self.rounding[-1], slope, x, alphas, worth, opened)
+        bound = torch.where(bound.isnan(), torch.inf, bound + self.rounding[-1])  # inf - inf says nothing
+        return Plane(bound, slope, x, alphas, worth, opened)
 
     def intervals(self, low: Tensor, high: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Least and greatest pre-activations (K, n) of the units of each hidden layer over boxes (K, n)."""
@@ -153,7 +154,8 @@ class Relaxed:
                 h = torch.lerp(alpha, line.up, raised).mul_(z).addcmul_(raised, line.lift)
             size = torch.cat(grads, 1).square().sum(1, keepdim=True).clamp_min(1e-24).rsqrt()
             pace = size * (self.rate * (step / (self.steps + 1) - 1))
-            alphas = [_fit(a.addcmul(g, pace), line) for a, g, line in zip(alphas, grads, lines, strict=True)]
+            steps = [a.addcmul(g, pace) for a, g in zip(alphas, grads, strict=True)]
+            alphas = [_fit(step.nan_to_num(0.0), line) for step, line in zip(steps, lines, strict=True)]
         return alphas
 
     def _worth(self, lines, signs, slope: Tensor) -> Tensor:
@@ -233,12 +235,3 @@ def _fit(alpha: Tensor, line: Lines) -> Tensor:
 def _fits(hidden: list[Affine]) -> bool:
     (first, _), (second, _) = hidden[:2]
     return first.shape[1] * second.numel() * 3 <= TABLE
-
-
-def _rounding(chain: Chain, reach: Tensor) -> list[float]:
-    """More than rounding can change a layer's bounds: n eps times the size of all that is added up."""
-    size, rounding = reach, []
-    for weight, bias in chain.layers:
-        size = weight.abs() @ size + bias.abs()
-        rounding.append(16 * chain.units * torch.finfo(size.dtype).eps * float(size.max()))
-    return rounding

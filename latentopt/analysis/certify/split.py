@@ -49,69 +49,77 @@ class _Search:
     """Boxes that are open, and the best point."""
 
     def __init__(self, chain: Chain, low: Tensor, high: Tensor, best: Found, terms: Terms) -> None:
-        self.chain, self.terms, self.best, self.closed = chain, terms, best._replace(boxes=1), -torch.inf
+        self.chain, self.terms = chain, terms
+        self.closed = -torch.inf  # no point of the boxes that were closed, or cut off, has more
         self.relaxed, self.count = Relaxed(chain, torch.maximum(low.abs(), high.abs())), _batch(chain)
+        self.best = best._replace(boxes=1, slack=max(best.slack, 4 * self.relaxed.rounding[-1]))
         self.deep = DEPTH + chain.inputs
         plane, depth = self.relaxed.upper(low[None], high[None]), torch.zeros(1, dtype=torch.long, device=low.device)
         width = 16 * chain.inputs + 2 * chain.units + 32
-        self.pool = Pool(_opened(plane, low[None], high[None], depth, self.floor), width)
+        self.pool = Pool(_opened(plane, low[None], high[None], plane.bound, depth, self.floor()), width)
 
-    @property
     def floor(self) -> float:
-        """Boxes are closed below it: not below what rounding lets a bound reach."""
+        """What boxes are closed below from now on: not below what rounding lets a bound reach."""
         floor = self.terms.floor(self.best.value)
-        return floor if self.terms.goal is not None else max(floor, self.best.value + 4 * self.relaxed.rounding[-1])
+        if self.terms.goal is None:
+            floor = max(floor, self.best.value + 4 * self.relaxed.rounding[-1])
+        self.closed = max(self.closed, floor)  # a floor can fall: of a negative value by a tolerance above 1
+        return floor
 
     @property
     def bound(self) -> float:
-        return max(self.pool.bound(), self.floor, self.closed)
+        return max(self.pool.bound(), self.closed)
 
     def advance(self) -> None:
         """Halve a batch of boxes."""
         boxes = self.pool.take(self.count)
-        plane, low, high = self._halved(boxes)
+        plane, low, high, bound = self._halved(boxes)
         self.best = self.best._replace(boxes=self.best.boxes + len(low))
         values = self.chain(plane.x)[:, 0]
         if float(values.max()) > self.best.value:
             self._better(float(values.max()), plane.x[values.argmax()])
-        opened = _opened(plane, low, high, (boxes.depth + 1).repeat(2), self.floor)
+        opened = _opened(plane, low, high, bound, (boxes.depth + 1).repeat(2), self.floor())
         leaves = (opened.depth >= self.deep) & (opened.units <= UNITS)
         self.pool.put(opened.rows(~leaves))
         for leaf in leaves.nonzero()[:, 0]:
             self._solve(opened.rows(leaf[None]))
 
-    def _halved(self, boxes: Boxes) -> tuple[Plane, Tensor, Tensor]:
-        """The planes over the halves of boxes, and the halves."""
+    def _halved(self, boxes: Boxes) -> tuple[Plane, Tensor, Tensor, Tensor]:
+        """The planes over the halves of boxes, the halves, and their bounds: a box's holds for its halves too."""
         low, high = boxes.halves()
         alphas = [part.float().repeat(2, 1) for part in boxes.alphas.split(self.relaxed.sizes, 1)]
         plane = self.relaxed.upper(low, high, alphas)
-        return plane._replace(bound=torch.minimum(plane.bound, boxes.bound.repeat(2))), low, high
+        return plane, low, high, torch.minimum(plane.bound, boxes.bound.repeat(2))
 
     def _better(self, value: float, x: Tensor) -> None:
         self.best = self.best._replace(value=value, x=x)
-        self.pool.prune(self.floor)
+        self.pool.prune(self.floor())
 
     def _solve(self, leaf: Boxes) -> None:
         """Close a box by HiGHS, if there is time."""
         if self.terms.done(self.best.value):
             return self.pool.put(leaf)
         found = milp_search(self.chain, leaf.low[0], leaf.high[0], self.best, self.terms)
+        self.best = self.best._replace(slack=max(self.best.slack, found.slack))
         if found.value > self.best.value:
             self._better(found.value, found.x)
         self.closed = max(self.closed, min(found.bound, float(leaf.bound)))
         return None
 
 
-def _opened(plane: Plane, low: Tensor, high: Tensor, depth: Tensor, floor: float) -> Boxes:
-    """The boxes whose bound is above the floor, cut to where their planes are."""
-    rows = (plane.bound > floor).nonzero()[:, 0]
-    bound, slope, low, high = plane.bound[rows], plane.slope[rows], low[rows], high[rows]
-    room = (bound - floor)[:, None] / slope.abs().clamp_min(torch.finfo(low.dtype).tiny)
+def _opened(plane: Plane, low: Tensor, high: Tensor, bound: Tensor, depth: Tensor, floor: float) -> Boxes:
+    """The boxes whose bound is above the floor, cut to where their planes are above it.
+
+    Only the plane's own bound goes with its slope: a lesser ``bound`` (K,) from elsewhere says nothing of the plane.
+    """
+    rows = (bound > floor).nonzero()[:, 0]
+    slope, low, high = plane.slope[rows], low[rows], high[rows]
+    room = (plane.bound[rows] - floor)[:, None] / slope.abs().clamp_min(torch.finfo(low.dtype).tiny)
     cut_low = torch.where(slope > 0, torch.maximum(low, high - room), low)
     cut_high = torch.where(slope < 0, torch.minimum(high, low + room), high)
     side = (plane.worth[rows] * (cut_high - cut_low)).argmax(1)
     alphas = torch.cat([alpha[rows] for alpha in plane.alphas], 1).half()
-    return Boxes(cut_low, cut_high, bound, side, depth[rows], plane.opened[rows], alphas)
+    return Boxes(cut_low, cut_high, bound[rows], side, depth[rows], plane.opened[rows], alphas)
 
 
 def _batch(chain: Chain) -> int:

@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-ROUNDING = 2e-6
-"""What is told apart of values, relative to them: HiGHS works to 1e-6."""
 Seen = Callable[[float, float, int], None]
 """Called with the value, the bound and the boxes so far, once in a while."""
 
@@ -21,6 +19,7 @@ class Found(NamedTuple):
     bound: float  # no point has more
     x: Tensor  # (n,) the point that has the value
     boxes: int  # bounds computed
+    slack: float = 0.0  # what the bound was raised by for the sake of rounding, and of HiGHS's tolerances
 
 
 class Terms(NamedTuple):
@@ -34,9 +33,10 @@ class Terms(NamedTuple):
         """Boxes whose bound is not above it are of no interest."""
         return value + self.tolerance * abs(value) if self.goal is None else self.goal
 
-    def ceiling(self, value: float) -> float:
-        """The bound up to which the maximum counts as found: the floor, but for rounding."""
-        return self.floor(value) + ROUNDING * (1 + abs(value))
+    def allowance(self, value: float) -> float:
+        """The greatest gap, in units of the value, that answers what is asked."""
+        gap = self.tolerance * abs(value)
+        return gap if self.goal is None else min(gap, max(self.goal - value, 0.0))
 
     def done(self, value: float) -> bool:
         """Whether time is up, or the goal exceeded."""
