@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from enumeration import greatest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import conv, linear, mlp, near, rand, refill, refuses
@@ -60,7 +61,9 @@ def enumerated(chain: Chain, low: float, high: float) -> float:
 def test_both_methods_find_what_enumeration_finds(sizes, seed):
     network = mlp(*sizes, seed=seed)
     box = -torch.ones(sizes[0]).double(), torch.ones(sizes[0]).double()
-    exact = enumerated(read_chain(network, *box), -1.0, 1.0)
+    chain = read_chain(network, *box)
+    exact = enumerated(chain, -1.0, 1.0)
+    assert abs(greatest(chain, *(side.numpy() for side in box)) - exact) <= 1e-9 * (1 + abs(exact))
     for method in ("split", "milp"):
         found = certify(unit_of(network, sizes[0]), method=method, tolerance=1e-6, seconds=20.0)
         assert found.status is Status.OPTIMAL

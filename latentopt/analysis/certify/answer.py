@@ -41,8 +41,8 @@ def certify(
     """The greatest value of minus a problem's objective: a point that has it, and a bound that no point exceeds.
 
     Args:
-        problem: the network a chain of affine layers and piecewise-linear activations, the objective affine in its
-            output (`latentopt.objectives.Unit`, minus a critic's value) or minus the margin of a class
+        problem: the network a chain of affine layers and piecewise-linear activations, the objective another such chain
+            of its output (`latentopt.objectives.Unit`, minus a critic's value, a hinge) or minus the margin of a class
             (`latentopt.classification.Misclassify` with the loss ``margin``), the set a box or an l-infinity ball.
         sample: which of its batch.
         start: the best point known, (*shape) or (1, *shape), or a result; None: 32 restarts of 200 steps of PGD.
