@@ -31,7 +31,8 @@ def milp_search(chain: Chain, low: Tensor, high: Tensor, best: Found, terms: Ter
     """
     relaxed = Relaxed(chain, torch.maximum(low.abs(), high.abs()), steps=20, every=True)
     top = float(relaxed.upper(low[None], high[None]).bound)
-    found = best._replace(bound=max(top, best.value), boxes=0)
+    slack = max(best.slack, 4 * relaxed.rounding[-1])
+    found = best._replace(bound=max(top, best.value), boxes=0, slack=slack)
     if top <= terms.floor(best.value) or terms.done(best.value):
         return found
     program = _program(
