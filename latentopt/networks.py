@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,8 @@ class Classifier(nn.Module):
         module: maps normalised inputs (B, *shape) to logits (B, K), or (B, 1) of two classes.
         mean: what the module expects to be subtracted, in the inputs' units: a number, or one for each channel.
         std: what it then expects to be divided by, > 0.
-        input_range: (low, high) of valid inputs; pixels in [0, 1] by default. Perturbations are in its units too.
+        input_range: (low, high) of valid inputs, two numbers for all channels; pixels in [0, 1] by default.
+            Perturbations are in its units too.
         input_shape: shape of one input, where it is known.
         classes: names of the K classes, where they are known.
 
@@ -43,9 +45,7 @@ class Classifier(nn.Module):
         classes: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
-        low, high = input_range
-        if not low < high:
-            raise InputError("input_range", "(low, high) with low < high", input_range)
+        low, high = check_range(input_range)
         tensors = {name: torch.as_tensor(value).to(like(module)) for name, value in (("mean", mean), ("std", std))}
         for name, tensor in tensors.items():
             if tensor.ndim > 1 or not bool(tensor.isfinite().all()):
@@ -91,8 +91,28 @@ def like(module: nn.Module) -> Tensor:
 
 
 def range_of(model: object) -> tuple[float, float]:
-    """The (low, high) of a classifier's valid inputs: its ``input_range``, [0, 1] where it says none."""
-    return getattr(model, "input_range", (0.0, 1.0))
+    """The (low, high) of a classifier's valid inputs: its ``input_range``, [0, 1] where it says none.
+
+    Raises:
+        InputError: it is not two numbers, the lower first.
+    """
+    return check_range(getattr(model, "input_range", (0.0, 1.0)))
+
+
+def check_range(input_range: Sequence[float]) -> tuple[float, float]:
+    """The (low, high) of a range that holds for every channel and feature.
+
+    Raises:
+        InputError: it is not two numbers, the lower first; one for each channel is not supported.
+    """
+    try:
+        low, high = (each.item() if hasattr(each, "item") else each for each in input_range)
+        if isinstance(low, Real) and isinstance(high, Real) and low < high:
+            return float(low), float(high)
+    except (TypeError, ValueError, RuntimeError):  # not two, or several numbers each
+        pass
+    came = " ".join(str(input_range).split())
+    raise InputError("input_range", "(low, high), two numbers with low < high, the same for all channels", came)
 
 
 def require_eval(network: object) -> None:

@@ -37,11 +37,15 @@ class Problem:
         objective: maps outputs to (B,), to be minimised (`latentopt.objectives`).
         shape: shape of one input.
         batch: number of samples B.
-        feasible: where inputs may be; also where random starts come from.
+        feasible: where inputs may be; also where random starts come from. Its tensors are broadcast to the batch.
         success: maps objective values (B,) and outputs to a mask (B,): these samples are solved; with ``take(rows)`` if
             it holds something for each sample. None: never.
         like: tensor whose dtype and device the inputs have; default float32 on the CPU.
         penalty: function of the inputs (B, *shape) to (B,) that is added to the objective, a prior's say; None: none.
+
+    Raises:
+        InputError: `batch` is no number of samples, or the bounds or centres of the set fit neither one input nor the
+            batch.
     """
 
     # What `solve` fills in for an optimiser:
@@ -63,15 +67,24 @@ class Problem:
     ) -> None:
         positive("batch", batch, integer=True)
         self.network, self.objective, self.shape, self.batch = network, objective, tuple(shape), batch
-        self.feasible = feasible or Free()
         self.success, self.penalty = success, penalty
         self.like = torch.empty(0) if like is None else like.new_empty(0)
+        self.feasible = feasible or Free()
+
+    @property
+    def feasible(self) -> FeasibleSet:
+        """Where inputs may be, for this batch."""
+        return self._feasible
+
+    @feasible.setter
+    def feasible(self, feasible: FeasibleSet) -> None:
+        self._feasible = feasible.broadcast_to((self.batch, *self.shape), self.like)
 
     def rows(self, sample: Tensor, draws: Draws, steps: int) -> Self:
         """The problem whose batch is the samples ``sample`` (rows,) long, each as often as it is named."""
         problem = copy.copy(self)
         problem.network, problem.objective = take(self.network, sample), take(self.objective, sample)
-        problem.feasible, problem.compiled = self.feasible.take(sample), None
+        problem._feasible, problem.compiled = self._feasible.take(sample), None
         problem.success = self.success and take(self.success, sample)
         problem.penalty = self.penalty and take(self.penalty, sample)
         problem.batch, problem.draws, problem.steps = len(sample), draws, steps

@@ -83,9 +83,10 @@ class Run:
     def begin(self, start: Tensor | None) -> None:
         """All rows at their starts; the first restarts' are ``start`` (k, B, *shape), where there are some."""
         indices = torch.arange(self.count, device=self.problem.like.device)
-        x = self.of(indices).random_start()
-        if start is not None:
-            x = torch.cat([start.flatten(0, 1), x[start.shape[0] * start.shape[1] :]])
+        x = indices.new_empty((0,)) if start is None else start.flatten(0, 1)
+        if len(x) < self.count:  # a set that is not bounded has no random points
+            drawn = self.of(indices[len(x) :]).random_start()
+            x = torch.cat([x, drawn]) if len(x) else drawn
         inf, zeros = x.new_full((self.count,), torch.inf), torch.zeros_like(indices)
         rows = Rows(x, x, inf, zeros.bool(), inf, inf, zeros)
         ended = Ended(torch.full_like(indices, IN), zeros, zeros)

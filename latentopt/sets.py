@@ -1,23 +1,30 @@
 """Feasible sets: where the optimised input may be. Each owns its projection and its random point.
 
-Bounds and centres are numbers, or tensors with a leading batch dimension (of size 1 or B).
+Bounds and centres are numbers, or tensors, arrays or lists of numbers: in the shape of one input, (*features), for
+every sample alike, or with a batch axis in front, (1 or B, *features). Axes of length 1 are repeated: (3, 1, 1) is a
+number for each channel of images (3, H, W), and (B, 1, 1, 1) one for each of B images. A shape that has as many axes as
+one input is the input's own: (3,) belongs to the three coordinates of inputs of shape (3,), also in a batch of three.
 """
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Self, TypeVar, get_args
 
 import torch
 from torch import Tensor
 
+from latentopt.bounds import Values, as_values, broadcast, broadcast_radius
 from latentopt.draws import Draws
-from latentopt.errors import InputError, positive
+from latentopt.errors import InputError, nonnegative, positive
 from latentopt.samples import per_sample, sample_norm, unit
 
 Norm = Literal["linf", "l2"]
+S = TypeVar("S", bound="FeasibleSet")
 
 
 class FeasibleSet(ABC):
@@ -33,7 +40,18 @@ class FeasibleSet(ABC):
 
     @abstractmethod
     def take(self, rows: Tensor) -> FeasibleSet:
-        """The sets of the samples ``rows`` (long)."""
+        """The sets of the samples ``rows`` (long), of a set for a batch (`broadcast_to`)."""
+
+    def broadcast_to(self, shape: Sequence[int], like: Tensor) -> Self:
+        """The same set for inputs ``shape`` (B, *features), its tensors (1 or B, *features); itself where it is so.
+
+        They get the dtype and device of ``like``. `latentopt.Problem` does this once; the other methods do it for the
+        inputs that they are given.
+
+        Raises:
+            InputError: a tensor fits neither one input nor the batch.
+        """
+        return self
 
     @property
     @abstractmethod
@@ -55,6 +73,10 @@ class FeasibleSet(ABC):
             InputError: the set is not bounded.
         """
 
+    def _of(self, x: Tensor) -> Self:
+        """The set for the inputs ``x`` (rows, *features)."""
+        return self.broadcast_to(x.shape, x)
+
     def steepest(self, grad: Tensor) -> Tensor:
         """The step of norm 1 along which a function with this gradient (rows, *features) rises most."""
         return grad.sign() if self.norm == "linf" else unit(grad)
@@ -65,6 +87,9 @@ class Free(FeasibleSet):
     """The whole space; random points are normal with standard deviation ``scale``."""
 
     scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        nonnegative("Free.scale", self.scale)
 
     def project(self, x: Tensor) -> Tensor:
         return x
@@ -86,21 +111,33 @@ class Free(FeasibleSet):
         raise InputError("feasible", "a bounded set", "the whole space")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Box(FeasibleSet):
     """``low <= x <= high``, elementwise; random points are uniform.
 
-    >>> Box(-1.0, 1.0).project(torch.tensor([[-3.0, 0.5]]))
-    tensor([[-1.0000,  0.5000]])
+    Args:
+        low: least value, as the module says; minus infinity: none.
+        high: greatest value; infinity: none.
+
+    Raises:
+        InputError: they are no numbers, of shapes that do not fit, NaN, or ``low`` exceeds ``high`` somewhere.
+
+    >>> Box([-1.0, 0.0], 1.0).project(torch.tensor([[-3.0, 0.5], [0.5, -3.0]]))
+    tensor([[-1.0000,  0.5000],
+            [ 0.5000,  0.0000]])
     """
 
     low: float | Tensor
     high: float | Tensor
 
-    def __post_init__(self) -> None:
-        low, high = torch.as_tensor(self.low), torch.as_tensor(self.high)
-        if not bool((low <= high).all()):
-            raise InputError("Box", "low <= high everywhere", f"low {self.low}, high {self.high}")
+    def __init__(self, low: Values, high: Values) -> None:
+        object.__setattr__(self, "low", as_values("Box.low", low))
+        object.__setattr__(self, "high", as_values("Box.high", high))
+        _check_order(self.low, self.high)
+
+    def broadcast_to(self, shape: Sequence[int], like: Tensor) -> Self:
+        low, high = broadcast("Box.low", self.low, shape, like), broadcast("Box.high", self.high, shape, like)
+        return self if low is self.low and high is self.high else _with(self, low=low, high=high)
 
     def project(self, x: Tensor) -> Tensor:
         if isinstance(self.low, Tensor) or isinstance(self.high, Tensor):
@@ -109,10 +146,13 @@ class Box(FeasibleSet):
 
     def sample(self, like: Tensor, draws: Draws) -> Tensor:
         low, high = self._bounds(like)
+        if not bool((low.isfinite() & high.isfinite()).all()):
+            raise InputError("feasible", "a bounded set for random points, or a start", "a box that is open somewhere")
         return self.project(low + (high - low) * draws.uniform(like, "start"))
 
     def _bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        low, high = (torch.as_tensor(b, dtype=like.dtype, device=like.device) for b in (self.low, self.high))
+        own = self._of(like)
+        low, high = (torch.as_tensor(b, dtype=like.dtype, device=like.device) for b in (own.low, own.high))
         return low, high
 
     def take(self, rows: Tensor) -> Box:
@@ -133,22 +173,36 @@ class Box(FeasibleSet):
         return torch.where(grad > 0, low, high).expand_as(grad)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class LinfBall(FeasibleSet):
-    """``max |x - center| <= eps``: ``center`` (B, *features), ``eps`` >= 0 a number or (B,); random points uniform."""
+    """``max |x - center| <= eps``; random points are uniform.
+
+    Args:
+        center: as the module says.
+        eps: >= 0, a number or (B,); or one for each feature, (1 or B, *features).
+
+    Raises:
+        InputError: they are no numbers, or not finite, or ``eps`` is negative.
+    """
 
     center: Tensor
     eps: float | Tensor
 
-    def __post_init__(self) -> None:
-        _check_eps(self.eps)
+    def __init__(self, center: Values, eps: Values) -> None:
+        object.__setattr__(self, "center", _center(center))
+        object.__setattr__(self, "eps", _radius(eps))
+
+    def broadcast_to(self, shape: Sequence[int], like: Tensor) -> Self:
+        center = _broadcast_center(self.center, shape, like)
+        eps = broadcast_radius("eps", self.eps, shape, like, by_feature=True)
+        return self if center is self.center and eps is self.eps else _with(self, center=center, eps=eps)
 
     def project(self, x: Tensor) -> Tensor:
-        eps = per_sample(self.eps, x)
-        return torch.minimum(torch.maximum(x, self.center - eps), self.center + eps)
+        center, eps = self._of(x).center, self.radius(x)
+        return torch.minimum(torch.maximum(x, center - eps), center + eps)
 
     def sample(self, like: Tensor, draws: Draws) -> Tensor:
-        return self.project(self.center + per_sample(self.eps, like) * (2 * draws.uniform(like, "start") - 1))
+        return self.project(self._of(like).center + self.radius(like) * (2 * draws.uniform(like, "start") - 1))
 
     def take(self, rows: Tensor) -> LinfBall:
         return LinfBall(_take(self.center, rows), _take(self.eps, rows))
@@ -158,25 +212,42 @@ class LinfBall(FeasibleSet):
         return "linf"
 
     def radius(self, like: Tensor) -> Tensor:
-        return per_sample(self.eps, like)
+        return self._multiplying(broadcast_radius("eps", self.eps, like.shape, like, by_feature=True), like)
+
+    def _multiplying(self, eps: float | Tensor, like: Tensor) -> Tensor:
+        return eps if isinstance(eps, Tensor) and eps.ndim > 1 else per_sample(eps, like)
 
     def extreme(self, grad: Tensor) -> Tensor:
-        return self.center - self.radius(grad) * grad.sign()
+        return self._of(grad).center - self.radius(grad) * grad.sign()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class L2Ball(FeasibleSet):
-    """``||x - center||_2 <= eps``: ``center`` (B, *features), ``eps`` >= 0 a number or (B,); random points uniform."""
+    """``||x - center||_2 <= eps``; random points are uniform.
+
+    Args:
+        center: as the module says.
+        eps: >= 0, a number or (B,).
+
+    Raises:
+        InputError: they are no numbers, or not finite, or ``eps`` is negative.
+    """
 
     center: Tensor
     eps: float | Tensor
 
-    def __post_init__(self) -> None:
-        _check_eps(self.eps)
+    def __init__(self, center: Values, eps: Values) -> None:
+        object.__setattr__(self, "center", _center(center))
+        object.__setattr__(self, "eps", _radius(eps))
+
+    def broadcast_to(self, shape: Sequence[int], like: Tensor) -> Self:
+        center = _broadcast_center(self.center, shape, like)
+        eps = broadcast_radius("eps", self.eps, shape, like, by_feature=False)
+        return self if center is self.center and eps is self.eps else _with(self, center=center, eps=eps)
 
     def project(self, x: Tensor) -> Tensor:
-        eps, distance = self.radius(x), self.distance(x)
-        nearest = self.center + (x - self.center) * (eps / distance.clamp_min(torch.finfo(x.dtype).tiny))
+        center, eps, distance = self._of(x).center, self.radius(x), self.distance(x)
+        nearest = center + (x - center) * (eps / distance.clamp_min(torch.finfo(x.dtype).tiny))
         return torch.where(distance <= eps, x, self.fitted(nearest))
 
     def fitted(self, x: Tensor, box: FeasibleSet = Free()) -> Tensor:
@@ -184,21 +255,22 @@ class L2Ball(FeasibleSet):
 
         So a projection lies in the ball exactly, and to project it again does not move it.
         """
+        center = self._of(x).center
         pull = torch.finfo(x.dtype).eps  # doubles, so that it ends at the centre at the latest
         while bool((outside := self.distance(x) > self.radius(x)).any()):
-            x = torch.where(outside, box.project(self.center + (1 - pull) * (x - self.center)), x)
+            x = torch.where(outside, box.project(center + (1 - pull) * (x - center)), x)
             pull *= 2
         return x
 
     def distance(self, x: Tensor) -> Tensor:
         """From the centre to ``x`` (rows, *features), in a shape that multiplies it."""
-        return per_sample(sample_norm(x - self.center), x)
+        return per_sample(sample_norm(x - self._of(x).center), x)
 
     def sample(self, like: Tensor, draws: Draws) -> Tensor:
         direction = draws.normal(like, "start")
         direction = direction / per_sample(sample_norm(direction), like)
         reach = draws.uniform(like.flatten(1)[:, 0], "reach") ** (1 / like[0].numel())
-        return self.center + per_sample(self.eps, like) * per_sample(reach, like) * direction
+        return self._of(like).center + self.radius(like) * per_sample(reach, like) * direction
 
     def take(self, rows: Tensor) -> L2Ball:
         return L2Ball(_take(self.center, rows), _take(self.eps, rows))
@@ -208,10 +280,10 @@ class L2Ball(FeasibleSet):
         return "l2"
 
     def radius(self, like: Tensor) -> Tensor:
-        return per_sample(self.eps, like)
+        return per_sample(broadcast_radius("eps", self.eps, like.shape, like, by_feature=False), like)
 
     def extreme(self, grad: Tensor) -> Tensor:
-        return self.center - self.radius(grad) * unit(grad)
+        return self._of(grad).center - self.radius(grad) * unit(grad)
 
 
 @dataclass(frozen=True)
@@ -253,19 +325,29 @@ class BoxAndBall(FeasibleSet):
     ball: LinfBall | L2Ball
 
     def __post_init__(self) -> None:
-        if not torch.equal(self.box.project(self.ball.center), self.ball.center):
+        center = self.ball.center
+        low, high = (b.to(center) if isinstance(b, Tensor) else b for b in (self.box.low, self.box.high))
+        for name, bound in (("Box.low", low), ("Box.high", high)):
+            _check_shapes(name, "center", bound, center)
+        if not bool(((low <= center) & (center <= high)).all()):
             raise InputError("center", "a point of the box", "one outside")
 
+    def broadcast_to(self, shape: Sequence[int], like: Tensor) -> Self:
+        box, ball = self.box.broadcast_to(shape, like), self.ball.broadcast_to(shape, like)
+        return self if box is self.box and ball is self.ball else type(self)(box, ball)
+
     def project(self, x: Tensor) -> Tensor:
-        if isinstance(self.ball, LinfBall):
-            return x.clamp(*self._bounds)
-        return self._project_l2(x, self.ball)
+        own = self._of(x)
+        return own._project_l2(x, own.ball) if isinstance(own.ball, L2Ball) else x.clamp(*own._bounds)
 
     @cached_property
     def _bounds(self) -> tuple[Tensor, Tensor]:
-        """Of the box that a box and an l-infinity ball have in common."""
-        center, eps = self.ball.center, self.ball.radius(self.ball.center)
-        return self.box.project(center - eps), self.box.project(center + eps)
+        """Of the box that a box and an l-infinity ball have in common, both broadcast to a batch."""
+        assert isinstance(self.ball, LinfBall)
+        center = self.ball.center
+        eps = self.ball._multiplying(self.ball.eps, center)
+        low, high = (torch.as_tensor(bound).to(center) for bound in (self.box.low, self.box.high))
+        return (center - eps).clamp(low, high), (center + eps).clamp(low, high)
 
     def _project_l2(self, x: Tensor, ball: L2Ball) -> Tensor:
         # KKT: the nearest point is clip(c + w (x - c)), with w <= 1 as great as the ball allows.
@@ -308,15 +390,18 @@ class BoxAndBall(FeasibleSet):
         return self.ball.radius(like)
 
     def extreme(self, grad: Tensor) -> Tensor:
-        if isinstance(self.ball, LinfBall):
-            return self.box.project(self.ball.extreme(grad))
+        own = self._of(grad)
+        if isinstance(own.ball, LinfBall):
+            return own.box.project(own.ball.extreme(grad))
         # KKT: the least is at clip(c - w g), with w as great as the ball allows, or any great w where it never binds.
-        most = self.ball.radius(grad) * 1e17 * torch.ones_like(self.ball.distance(grad))
-        return self._farthest(-unit(grad), most, self.ball)
+        most = own.ball.radius(grad) * 1e17 * torch.ones_like(own.ball.distance(grad))
+        return own._farthest(-unit(grad), most, own.ball)
 
 
-def around(center: Tensor, eps: float | Tensor, norm: Norm, low: float, high: float) -> BoxAndBall:
-    """The points of the range [low, high] within ``eps`` of ``center`` (B, *features), which is in the range."""
+def around(center: Values, eps: Values, norm: Norm, low: Values, high: Values) -> BoxAndBall:
+    """The points of the range [low, high] within ``eps`` of ``center``, which is in the range; as `Box` and balls."""
+    if norm not in get_args(Norm):
+        raise InputError("norm", f"one of {', '.join(get_args(Norm))}", repr(norm))
     return BoxAndBall(Box(low, high), (LinfBall if norm == "linf" else L2Ball)(center, eps))
 
 
@@ -325,11 +410,57 @@ def length(change: Tensor, norm: Norm) -> Tensor:
     return change.reshape(len(change), -1).abs().amax(1) if norm == "linf" else sample_norm(change)
 
 
-def _check_eps(eps: float | Tensor) -> None:
-    each = torch.as_tensor(eps)
-    if not bool(((each >= 0) & each.isfinite()).all()):
-        raise InputError("eps", "a finite number >= 0", eps)
+def _center(values: Values) -> Tensor:
+    center = torch.as_tensor(as_values("center", values), dtype=None if isinstance(values, Tensor) else torch.float64)
+    if not bool(center.isfinite().all()):
+        raise InputError("center", "finite numbers", "NaN or infinity")
+    return center
 
 
-def _take(bound, rows: Tensor):
-    return bound[rows] if isinstance(bound, Tensor) and bound.ndim and len(bound) > 1 else bound
+def _broadcast_center(center: Tensor, shape: Sequence[int], like: Tensor) -> Tensor:
+    """(1 or B, *features)."""
+    center = torch.as_tensor(broadcast("center", center, shape, like))
+    return center if center.ndim == len(shape) else center.expand(1, *shape[1:])
+
+
+def _radius(values: Values) -> float | Tensor:
+    eps = as_values("eps", values)
+    each = torch.as_tensor(eps).flatten()
+    wrong = each[~((each >= 0) & each.isfinite())]
+    if len(wrong):
+        raise InputError("eps", "a finite number >= 0", wrong[0].item())
+    return eps
+
+
+def _check_shapes(name: str, other: str, one: float | Tensor, two: float | Tensor) -> None:
+    """Raise `InputError` where two tensors cannot be of the same inputs."""
+    shapes = [tuple(each.shape) for each in (one, two) if isinstance(each, Tensor)]
+    try:
+        torch.broadcast_shapes(*shapes)
+    except RuntimeError as error:
+        raise InputError(name, f"a shape that fits that of {other}, {shapes[1]}", f"shape {shapes[0]}") from error
+
+
+def _check_order(low: float | Tensor, high: float | Tensor) -> None:
+    """Raise `InputError` unless ``low <= high`` everywhere, and a number lies between."""
+    if isinstance(low, Tensor) and isinstance(high, Tensor):
+        high = high.to(low.device)
+    _check_shapes("Box.low", "high", low, high)
+    right = torch.as_tensor((low <= high) & (low < torch.inf) & (high > -torch.inf))
+    if not bool(right.all()):
+        at = (~right).nonzero()[0].tolist()
+        least, most = (torch.as_tensor(b).expand(right.shape)[tuple(at)].item() for b in (low, high))
+        where = f" at {at}" if at else ""
+        raise InputError("Box", "low <= high everywhere", f"low {least:g}, high {most:g}{where}")
+
+
+def _with(feasible: S, **values: float | Tensor) -> S:
+    """The set with other values, which are known to be right."""
+    changed = copy.copy(feasible)
+    for name, value in values.items():
+        object.__setattr__(changed, name, value)
+    return changed
+
+
+def _take(values, rows: Tensor):
+    return values[rows] if isinstance(values, Tensor) and values.ndim and len(values) > 1 else values

@@ -222,7 +222,7 @@ def _hull(feasible: FeasibleSet, x: Tensor) -> tuple[Tensor, Tensor]:
     else:
         ball = feasible.ball if isinstance(feasible, BoxAndBall) else feasible
         assert isinstance(ball, L2Ball)
-        low, high = ball.center - ball.radius(x), ball.center + ball.radius(x)
+        low, high = ((ball.center + side * ball.radius(x)).expand_as(x) for side in (-1, 1))
         if isinstance(feasible, BoxAndBall):
             low, high = feasible.box.project(low), feasible.box.project(high)
     return (low + high) / 2, (high - low) / 2

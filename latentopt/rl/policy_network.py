@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from latentopt.errors import InputError
+from latentopt.networks import check_range
 
 Kind = Literal["discrete", "continuous"]
 Observations = np.ndarray | Tensor
@@ -57,7 +58,8 @@ class PolicyNetwork(nn.Module):
             if kind not in (None, "discrete" if self.discrete else "continuous"):
                 raise InputError("kind", f"that of the agent's actions, {agent.action_space}", repr(kind))
             self.shape, bounds = _space(agent, bytes_)
-        self.input_range = input_range or ((0.0, 1.0) if bytes_ else bounds)
+        usual = (0.0, 1.0) if bytes_ else bounds
+        self.input_range = check_range(usual if input_range is None else input_range)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.bytes:

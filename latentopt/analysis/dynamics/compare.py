@@ -76,6 +76,7 @@ def compare_dynamics(
         classes = check(network, x, labels, loss)
         a = step_sizes(step, x)
         require_raw(optimizer, a)
+        feasible = None if feasible is None else feasible.broadcast_to(x.shape, x)
         parts = []
         for rows in pieces(x, classes):
             inside = None if feasible is None else feasible.take(torch.arange(len(x), device=x.device)[rows])
