@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from latentopt.errors import InputError, positive
+
+
+@dataclass
+class _Held:
+    """A module or a parameter that is frozen."""
+
+    part: nn.Module | Tensor  # kept alive, so that its id is its own
+    state: bool  # whether it was training, or took gradients, before
+    holders: int = 0
 
 
 class Classifier(nn.Module):
@@ -99,7 +111,7 @@ def range_of(model: object) -> tuple[float, float]:
     return check_range(getattr(model, "input_range", (0.0, 1.0)))
 
 
-def check_range(input_range: Sequence[float]) -> tuple[float, float]:
+def check_range(input_range: Iterable[Any]) -> tuple[float, float]:
     """The (low, high) of a range that holds for every channel and feature.
 
     Raises:
@@ -127,21 +139,52 @@ def require_eval(network: object) -> None:
                 raise InputError("network", "BatchNorm with running statistics", f"{name} without")
 
 
+_lock = threading.RLock()
+_held: dict[int, _Held] = {}  # by id
+
+
 @contextmanager
 def frozen(network: object) -> Iterator[None]:
-    """Within: the module is in eval mode and its parameters take no gradients; afterwards all is as it was."""
+    """Within: the module is in eval mode and its parameters take no gradients; afterwards all is as it was.
+
+    It may be frozen several times at once, by the same thread or by others, as a whole or a module within it: what it
+    was before the first comes back after the last.
+    """
     if not isinstance(network, nn.Module):
         yield
         return
-    modes = [(module, module.training) for module in network.modules()]
-    wanted = [p for p in network.parameters() if p.requires_grad]
+    parts = [*network.modules(), *network.parameters()]
+    with _lock:
+        for part in parts:
+            _hold(part)
+        try:
+            network.eval()
+            for parameter in network.parameters():
+                if parameter.requires_grad:
+                    parameter.requires_grad_(False)
+        except BaseException:
+            _release(parts)
+            raise
     try:
-        network.eval()
-        for parameter in wanted:
-            parameter.requires_grad_(False)
         yield
     finally:
-        for module, training in modes:
-            module.training = training
-        for parameter in wanted:
-            parameter.requires_grad_(True)
+        _release(parts)
+
+
+def _hold(part: nn.Module | Tensor) -> None:
+    state = part.training if isinstance(part, nn.Module) else part.requires_grad
+    _held.setdefault(id(part), _Held(part, state)).holders += 1
+
+
+def _release(parts: Sequence[nn.Module | Tensor]) -> None:
+    with _lock:
+        for part in parts:
+            held = _held[id(part)]
+            held.holders -= 1
+            if held.holders:
+                continue
+            del _held[id(part)]
+            if isinstance(part, nn.Module):
+                part.training = held.state
+            elif part.requires_grad != held.state:
+                part.requires_grad_(held.state)
