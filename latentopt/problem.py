@@ -13,6 +13,7 @@ from latentopt.compiled import Compiled
 from latentopt.draws import Draws
 from latentopt.errors import InputError, positive
 from latentopt.gates import require_gates, soft_backward
+from latentopt.gradients import gradients
 from latentopt.objectives import Objective, take
 from latentopt.sets import FeasibleSet, Free
 
@@ -132,21 +133,31 @@ class Problem:
 
     def plain_gradient(self, x: Tensor) -> tuple[Evaluation, Tensor]:
         """`gradient`, never compiled."""
+        return self._gradient(self.network, x)
+
+    def _gradient(self, network: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Evaluation, Tensor]:
+        """`gradient` with another backward pass through the network."""
         x = x.detach().requires_grad_()
         with torch.enable_grad():
-            output = self.network(x)
+            output = network(x)
             value = self.loss(output, x)
-            (grad,) = torch.autograd.grad(value, x, torch.ones_like(value))
+            (grad,) = gradients(value, [x])
         return Evaluation(value.detach(), output.detach()), grad
 
     def soft_gradient(self, x: Tensor, tau: float, layers: Sequence[int] | None = None) -> tuple[Evaluation, Tensor]:
-        """`gradient`, the backward pass through soft gates (`latentopt.gates.soft_backward`)."""
+        """`gradient`, the backward pass through soft gates (`latentopt.gates.soft_backward`) of the network alone.
+
+        Objective and penalty are differentiated as they are, also where they clamp or take absolute values.
+        """
 
         def soft(x: Tensor, tau: Tensor) -> tuple[Evaluation, Tensor]:
-            with soft_backward(tau, len(x), layers) as mode:
-                found = self.plain_gradient(x)
-            require_gates(mode)
-            return found
+            def network(x: Tensor) -> Tensor:
+                with soft_backward(tau, len(x), layers) as mode:
+                    output = self.network(x)
+                require_gates(mode)
+                return output
+
+            return self._gradient(network, x)
 
         return self.call(soft_backward, soft, x, x.new_tensor(tau))
 

@@ -31,4 +31,5 @@ def unit(x: Tensor) -> Tensor:
 
 def sample_rms(x: Tensor) -> Tensor:
     """Root mean square of each sample: (B, *shape) to (B,)."""
-    return x.reshape(len(x), -1).square().mean(1).sqrt()
+    wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x  # squares beyond 65504 overflow
+    return wide.reshape(len(x), -1).square().mean(1).sqrt().to(x.dtype)

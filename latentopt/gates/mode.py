@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from latentopt.errors import InputError
 from latentopt.gates.activations import SITES, Activation
+from latentopt.gradients import require_no_checkpoint
 from latentopt.networks import frozen
 
 Network = Callable[[Tensor], Tensor]
@@ -27,6 +29,28 @@ Rule = Callable[[int, Tensor, Activation, Callable[[Tensor], Tensor]], Tensor]
 Pool = Callable[[Tensor, int, Callable[[Tensor], tuple[Tensor, Tensor]]], tuple[Tensor, Tensor]]
 """``(h, dims, real)`` to the maxima and their places, the pooling being over the last ``dims`` dimensions; ``real(h)``
 is what it would return."""
+
+
+class _Eager:
+    """Within, in any thread, compiled functions run uncompiled; the compiler's stance is one for all threads."""
+
+    def __init__(self) -> None:
+        self.lock, self.count = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.count:
+                self.stance = torch.compiler.set_stance("force_eager")
+            self.count += 1
+
+    def __exit__(self, *error: Any) -> None:
+        with self.lock:
+            self.count -= 1
+            if not self.count:
+                self.stance.__exit__(*error)
+
+
+_EAGER = _Eager()
 
 
 class OnGates(TorchFunctionMode):
@@ -54,8 +78,8 @@ class OnGates(TorchFunctionMode):
 
     def __enter__(self):
         # Compiled code would be traced anew with each rule. The import takes seconds, so only where it has been done.
-        compiling = "torch._dynamo" in sys.modules
-        self.stance = torch.compiler.set_stance("force_eager") if compiling else nullcontext()
+        self.stance = _EAGER if "torch._dynamo" in sys.modules else nullcontext()
+        self.stance.__enter__()
         return super().__enter__()
 
     def __exit__(self, *error):
@@ -80,6 +104,7 @@ class OnGates(TorchFunctionMode):
         if self.layers is not None and site not in self.layers:
             return func(*args, **kwargs)
         self.driven += 1
+        require_no_checkpoint(f"site {site} within one")
         named = {key: value for key, value in kwargs.items() if key != "input"}
         activation = SITES[name](h, *rest, **named)
         real = lambda z: func(z, *rest, **named)  # noqa: E731

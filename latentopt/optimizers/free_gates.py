@@ -12,6 +12,7 @@ from torch.autograd import Function
 
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.gates import dual
+from latentopt.gradients import gradients
 from latentopt.optimizers.base import Cost
 from latentopt.optimizers.distances import Distances
 from latentopt.optimizers.gates import Gates, Look, check_layers
@@ -162,7 +163,7 @@ class FreeGates(Gates):
             real, gated = dual(problem.network, x, switch, self.layers)
             constraint = torch.stack(constraints).sum(0)
             total = problem.loss(self._scaled(gated, norms), x) + beta * constraint  # eq. 9, minimised
-            grad, *grads = torch.autograd.grad(total.sum(), [x, *used])
+            grad, *grads = gradients(total, [x, *used], unused=True)  # eta of a site that no gradient passes through
         with torch.no_grad():
             real, constraint = real.detach(), constraint.detach()
             lengths = [sample_norm(g) for g in grads]

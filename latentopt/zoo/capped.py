@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.gates import Activation, OnGates, require_gates
+from latentopt.gradients import require_no_checkpoint
 
 
 class CappedReLU(nn.Module):
@@ -84,6 +85,7 @@ class _Capping(OnGates):
         site, self.sites = self.sites, self.sites + 1
         if self.layers is not None and site not in self.layers:
             return func(*args, **kwargs)
+        require_no_checkpoint(f"site {site} within one")
         self.driven, self.capped = self.driven + 1, self.capped + 1
         return F.hardtanh(h, 0.0, self.beta, in_place or kwargs.get("inplace", bool(rest and rest[0])))
 
