@@ -11,14 +11,18 @@ import torch
 from torch import Tensor
 
 from latentopt.errors import InputError
+from latentopt.fingerprint import fingerprint, without_addresses
 from latentopt.result import write_atomically
 from latentopt.rows import winner
 from latentopt.run import Run, Snapshot
 from latentopt.states import decode, encode
 
+_PARTS = ("method", "network", "objective", "penalty", "success test", "feasible set")
+"""What of a solve is no setting that could be written down; the file has their fingerprints."""
+
 
 class Checkpoint:
-    """One solve's file: its settings, and the last snapshot.
+    """One solve's file: its settings, fingerprints of all else that decides how it goes on, and the last snapshot.
 
     Args:
         path: where; the folder exists.
@@ -38,6 +42,10 @@ class Checkpoint:
         self.settings: dict[str, Any] = {k: v for k, v in flat.items() if k not in ("budgets", "versions")}
         self.settings |= {"batch": problem.batch, "shape": list(problem.shape), "start": _digest(start)}
         self.settings |= {"dtype": str(problem.like.dtype), "device": problem.like.device.type}
+        self.settings["optimizer"] = without_addresses(self.settings["optimizer"])
+        self.settings["autocast"] = _autocast(problem.like.device.type)
+        parts = (run.optimizer, problem.network, problem.objective, problem.penalty, problem.success, problem.feasible)
+        self.identity = dict(zip(_PARTS, map(fingerprint, parts), strict=True))
 
     def save(self) -> None:
         """Write the run's state, whole or not at all."""
@@ -45,7 +53,8 @@ class Checkpoint:
 
         tensors: dict[str, Tensor] = {}
         code = encode(self.run.snapshot(), tensors)
-        write_atomically(self.path, save(tensors, {"solve": json.dumps(self.settings), "snapshot": json.dumps(code)}))
+        texts = {"solve": self.settings, "identity": self.identity, "snapshot": code}
+        write_atomically(self.path, save(tensors, {name: json.dumps(text) for name, text in texts.items()}))
 
     def restore(self) -> None:
         """Put the run into the state that the file holds, if there is a file.
@@ -55,29 +64,31 @@ class Checkpoint:
         """
         if not self.path.exists():
             return
-        settings, code, tensors = self._read()
+        settings, identity, code, tensors = self._read()
         differing = [
             f"{key} {settings.get(key)}, not {now}" for key, now in self.settings.items() if settings.get(key) != now
         ]
+        differing += [f"another {part}" for part, now in self.identity.items() if identity.get(part) != now]
         if differing:
             raise InputError(str(self.path), "no file, or this solve's", f"that of a solve with {'; '.join(differing)}")
         saved = decode(code, tensors, self.run.snapshot(), self.run.problem.like.device)
         self._check(saved)
         self.run.restore(saved)
 
-    def _read(self) -> tuple[dict[str, Any], Any, dict[str, Tensor]]:
+    def _read(self) -> tuple[dict[str, Any], dict[str, str], Any, dict[str, Tensor]]:
         from safetensors import SafetensorError, safe_open
 
         try:
             with safe_open(self.path, "pt") as file:
                 meta = file.metadata()
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return json.loads(meta["solve"]), json.loads(meta["snapshot"]), tensors
+            settings, identity, code = (json.loads(meta[name]) for name in ("solve", "identity", "snapshot"))
+            return settings, identity, code, tensors
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise InputError(str(self.path), "a checkpoint of latentopt", f"another file ({error})") from error
 
     def _check(self, saved: Snapshot) -> None:
-        """Raise `InputError` if network, objective or targets are others than those of the file."""
+        """Raise `InputError` if network or objective do not return what they did, by what no fingerprint shows."""
         problem = self.run.problem
         first = saved.history["loss"][0, : problem.batch]
         at = winner(saved.rows, self.run.restarts)
@@ -87,6 +98,11 @@ class Checkpoint:
         if not bool(((now - best).abs() <= rounding).all()):
             values = f"{best.tolist()} at its best inputs, which are {now.tolist()} here"
             raise InputError(str(self.path), "no file, or this solve's", f"that of another problem: {values}")
+
+
+def _autocast(device: str) -> str | None:
+    """The dtype that operations are cast to by the context of the call."""
+    return str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else None
 
 
 def _digest(start: Tensor | None) -> str | None:

@@ -72,6 +72,8 @@ def solve(
             still in only the ``count`` best go on (successive halving, arXiv 1502.07943).
         checkpoint: file that holds the state of the solve, from which the same call goes on where it was stopped, and
             ends exactly as it would have. It stays when the solve ends: then the same call returns the same result.
+            Another call is refused: other settings, start, set, success test, network, objective or penalty, by value,
+            weights and code as far as Python shows them.
         checkpoint_every: steps between two writes of it, >= 1.
         compile: compile each step's pass through the network, forward and backward in one graph (`torch.compile`, some
             ten seconds the first time). It pays for small networks and many steps; once a row has left, the others go

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,13 @@ from nets import Counted, conv, fitting, mlp, randn, refuses
 from safetensors.torch import save_file
 from torch import nn
 
-from latentopt import GD, Adam, Problem, Result, Status, solve
+from latentopt import GD, Adam, Problem, Result, Status, maximize, solve
 from latentopt.callbacks import Progress, StopBelow
+from latentopt.objectives import MSE, Fit
+from latentopt.operators import Identity
 from latentopt.optimizers import Optimizer
 from latentopt.optimizers.base import Cost, Step
-from latentopt.sets import Box
+from latentopt.sets import Box, Free, LinfBall
 
 
 class KilledError(Exception):
@@ -152,6 +157,136 @@ def test_another_solve_does_not_go_on_from_it_and_is_told_what_differs(stopped, 
     with refuses(str(stopped), f"that of a solve with {differs} "):
         solve(**{"problem": posed(), "optimizer": Adam(), "steps": 9, "checkpoint": stopped, **settings})
     assert stopped.read_bytes() == before
+
+
+LIMIT = 0.0
+
+
+def reached(value: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+    return value < LIMIT
+
+
+class Scaled(nn.Module):
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.module, self.scale = mlp(3, 8, 5, 2), scale
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scale * self.module(x)
+
+
+def changed(**changes: Any) -> Problem:
+    """The problem of `posed` with some attributes changed."""
+    problem = posed()
+    problem.success = reached
+    for name, value in changes.items():
+        setattr(problem, name, value)
+    return problem
+
+
+@pytest.mark.parametrize(
+    ("part", "changes"),
+    [
+        ("feasible set", {"feasible": Box(-0.5, 0.5)}),
+        ("feasible set", {"feasible": Box(torch.tensor([-2.0, -2.0, -1.0]), 2.0)}),
+        ("feasible set", {"feasible": Box(-2.0, torch.tensor([[2.0] * 3, [2.0] * 3, [1.0] * 3]))}),
+        ("feasible set", {"feasible": Box(-2.0, 2.0 + 2**-20)}),
+        ("feasible set", {"feasible": LinfBall(torch.zeros(3), 2.0)}),
+        ("feasible set", {"feasible": Free()}),
+        ("success test", {"success": None}),
+        ("success test", {"success": lambda value, output: value < 0.01}),
+        ("success test", {"success": partial(torch.lt)}),
+        ("penalty", {"penalty": lambda x: 0 * x.sum(1)}),
+        ("objective", {"objective": Fit(MSE(), Identity(), randn(3, 2, seed=1) + 1e-12)}),
+        ("objective", {"objective": lambda output: output.square().sum(1)}),
+        ("network", {"network": mlp(3, 8, 5, 2, seed=1)}),
+        ("network", {"network": nn.Sequential(mlp(3, 8, 5, 2), nn.Identity())}),
+    ],
+)
+def test_another_part_of_the_problem_is_refused_by_name(tmp_path, part, changes):
+    file = tmp_path / "a"
+    settings = {"steps": 9, "checkpoint": file}
+    before = solve(changed(), Adam(), **settings)
+    content = file.read_bytes()
+    with refuses(str(file), f"that of a solve with another {part}"):
+        solve(changed(**changes), Adam(), **settings)
+    assert file.read_bytes() == content
+    assert same_results(solve(changed(), Adam(), **settings), before)
+
+
+def test_what_the_success_test_reads_from_its_module_is_part_of_it(tmp_path, monkeypatch):
+    settings = {"steps": 9, "checkpoint": tmp_path / "a"}
+    solve(changed(), Adam(), **settings)
+    monkeypatch.setattr(sys.modules[__name__], "LIMIT", 0.5)
+    with refuses(str(tmp_path / "a"), "another success test"):
+        solve(changed(), Adam(), **settings)
+
+
+def test_a_smaller_box_is_not_answered_from_a_larger_one_s_file(tmp_path):
+    settings: dict[str, Any] = {"shape": (3,), "steps": 20, "checkpoint": tmp_path / "c"}
+    network = nn.Linear(3, 1)
+    maximize(network, low=-1.0, high=1.0, **settings)
+    for low, high in ((-0.5, 0.5), ([-1.0, -1.0, -0.5], 1.0)):
+        with refuses(str(tmp_path / "c"), "another feasible set"):
+            maximize(network, low=low, high=high, **settings)
+    with refuses(str(tmp_path / "c"), "another network"):
+        maximize(nn.Linear(3, 1), low=-1.0, high=1.0, **settings)
+
+
+def test_another_unit_is_another_objective(tmp_path):
+    settings: dict[str, Any] = {"low": 0.0, "high": 1.0, "shape": (3,), "steps": 5, "checkpoint": tmp_path / "c"}
+    network = nn.Linear(3, 2)
+    nn.init.ones_(network.weight)
+    nn.init.zeros_(network.bias)
+    maximize(network, **settings)
+    with refuses(str(tmp_path / "c"), "another objective"):
+        maximize(network, unit=1, **settings)  # which has the same values
+
+
+@dataclass(frozen=True, repr=False)
+class Weighted(GD):
+    """Its representation does not tell its settings, and names a place in memory."""
+
+    weights: torch.Tensor | None = None
+    __repr__ = object.__repr__
+
+
+def test_settings_of_a_method_that_its_representation_hides_are_part_of_it(tmp_path):
+    def call(weight: float) -> Result:
+        return solve(posed(), Weighted(weights=torch.tensor(weight)), steps=4, checkpoint=tmp_path / "a")
+
+    assert torch.equal(call(1.0).x, call(1.0).x)
+    with refuses(str(tmp_path / "a"), "another method"):
+        call(2.0)
+
+
+def test_a_solve_under_autocast_does_not_go_on_without(tmp_path):
+    def call() -> Result:
+        problem = fitting(mlp(3, 2, dtype=torch.float32), (3,), randn(3, 2, dtype=torch.float32))
+        return solve(problem, "gd", steps=4, checkpoint=tmp_path / "a")
+
+    with torch.autocast("cpu", torch.bfloat16):
+        call()
+    with refuses(str(tmp_path / "a"), "autocast torch.bfloat16, not None"):
+        call()
+
+
+def test_what_no_fingerprint_shows_is_told_by_the_objective(tmp_path):
+    settings = {"steps": 9, "checkpoint": tmp_path / "a"}
+    solve(posed(network=Scaled(1.0)), Adam(), **settings)
+    with refuses(str(tmp_path / "a"), "that of another problem"):
+        solve(posed(network=Scaled(1.5)), Adam(), **settings)
+
+
+@pytest.mark.parametrize(
+    ("differs", "settings"),
+    [("compile", {"compile": True}), ("keep", {"keep": [(2, 1)]}), ("keep", {"keep": [(3, 1)]})],
+)
+def test_settings_of_the_loop_are_part_of_it(tmp_path, differs, settings):
+    shared: dict[str, Any] = {"steps": 4, "restarts": 2, "checkpoint": tmp_path / "a"}
+    solve(posed(), Adam(), **shared)
+    with refuses(str(tmp_path / "a"), f"that of a solve with {differs} "):
+        solve(posed(), Adam(), **shared, **settings)
 
 
 @pytest.mark.parametrize("other", [posed([0, 2, 1]), posed(network=mlp(3, 8, 5, 2, seed=1))])
