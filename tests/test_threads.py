@@ -12,7 +12,7 @@ from nets import fitting, randn
 from torch import Tensor, nn
 
 import latentopt as lo
-from latentopt.gates import mode, preactivations
+from latentopt.gates import mode, preactivations, sites
 from latentopt.networks import frozen
 
 
@@ -130,3 +130,45 @@ def test_the_compiler_s_stance_comes_back_with_the_last_one_out(monkeypatch):
     preactivations(nn.ReLU(), torch.zeros(1, 2))
     mode._EAGER.__exit__(None, None, None)
     assert stances == ["default", "force_eager", "default"]
+
+
+class Meddled(nn.Module):
+    """Whenever the first thread has called its inner layer, another calls it with something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.first = nn.Sequential(nn.Linear(3, 2), nn.ReLU()), threading.get_ident()
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.inner[0](x)
+        if threading.get_ident() == self.first:
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(self.inner[0], torch.full((1, 3), 9.0)).result()
+        return self.inner[1](features)
+
+
+def test_what_another_thread_calls_meanwhile_is_not_taken_for_the_own():
+    module = Meddled().eval()
+    one, two = torch.rand(4, 3), torch.rand(4, 3)
+    expected = (module.inner[0](one) - module.inner[0](two)).square().mean(1)
+    assert torch.equal(lo.objectives.Features(module, "inner.0")(one, two), expected)
+    assert [site.module for site in sites(module, one)] == ["inner.1"]
+
+
+def test_another_thread_s_pass_may_end_while_sites_are_listed():
+    class Late(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            if threading.get_ident() != own:
+                begun.set()
+                assert hooked.wait(60)
+            else:
+                hooked.set()
+                other.result()
+            return x.relu()
+
+    own, begun, hooked, module = threading.get_ident(), threading.Event(), threading.Event(), Late()
+    whole = nn.Sequential(module)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(whole, torch.zeros(1, 2))
+        assert begun.wait(60)
+        assert [site.module for site in sites(whole, torch.zeros(1, 2))] == ["0"]

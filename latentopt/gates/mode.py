@@ -159,10 +159,20 @@ def sites(network: nn.Module, x: Tensor) -> list[Site]:
         found.append(Site(site, activation.kind, inside[-1], tuple(h.shape[1:])))
         return real(h)
 
+    own = threading.get_ident()  # another thread's passes meet the same hooks
+
+    def enter(name: str) -> None:
+        if threading.get_ident() == own:
+            inside.append(name)
+
+    def leave() -> None:
+        if threading.get_ident() == own:
+            inside.pop()
+
     handles = []
     for name, module in network.named_modules():
-        handles.append(module.register_forward_pre_hook(lambda *_, name=name: inside.append(name)))
-        handles.append(module.register_forward_hook(lambda *_: inside.pop() and None))
+        handles.append(module.register_forward_pre_hook(lambda *_, name=name: enter(name)))
+        handles.append(module.register_forward_hook(lambda *_: leave()))
     try:
         with frozen(network), torch.no_grad(), OnGates(rule, len(x)):
             network(x)

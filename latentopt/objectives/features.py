@@ -1,5 +1,6 @@
 """The distance between two images as a classifier sees them."""
 
+import threading
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -43,9 +44,11 @@ class Features(Loss):
 
     def _features(self, image: Tensor) -> Tensor:
         seen: list[object] = []
+        own = threading.get_ident()
 
         def see(module: nn.Module, inputs: object, output: object) -> None:
-            seen.append(output.clone() if isinstance(output, Tensor) else output)  # what follows may work in place
+            if threading.get_ident() == own:  # another thread's passes meet the same hook
+                seen.append(output.clone() if isinstance(output, Tensor) else output)  # what follows may work in place
 
         layer = self.classifier if self.layer is None else self.classifier.get_submodule(self.layer)
         handle = layer.register_forward_hook(see)
