@@ -74,8 +74,13 @@ class FeasibleSet(ABC):
         """
 
     def _of(self, x: Tensor) -> Self:
-        """The set for the inputs ``x`` (rows, *features)."""
-        return self.broadcast_to(x.shape, x)
+        """The set for the inputs ``x`` (rows, *features), which it remembers: it is asked at every step."""
+        key = x.shape, x.dtype, x.device
+        if self.__dict__.get("_fits") == key:
+            return self
+        own = self.broadcast_to(x.shape, x)
+        object.__setattr__(own, "_fits", key)
+        return own
 
     def steepest(self, grad: Tensor) -> Tensor:
         """The step of norm 1 along which a function with this gradient (rows, *features) rises most."""
@@ -212,7 +217,7 @@ class LinfBall(FeasibleSet):
         return "linf"
 
     def radius(self, like: Tensor) -> Tensor:
-        return self._multiplying(broadcast_radius("eps", self.eps, like.shape, like, by_feature=True), like)
+        return self._multiplying(self._of(like).eps, like)
 
     def _multiplying(self, eps: float | Tensor, like: Tensor) -> Tensor:
         return eps if isinstance(eps, Tensor) and eps.ndim > 1 else per_sample(eps, like)
@@ -280,7 +285,7 @@ class L2Ball(FeasibleSet):
         return "l2"
 
     def radius(self, like: Tensor) -> Tensor:
-        return per_sample(broadcast_radius("eps", self.eps, like.shape, like, by_feature=False), like)
+        return per_sample(self._of(like).eps, like)
 
     def extreme(self, grad: Tensor) -> Tensor:
         return self._of(grad).center - self.radius(grad) * unit(grad)
@@ -457,6 +462,7 @@ def _check_order(low: float | Tensor, high: float | Tensor) -> None:
 def _with(feasible: S, **values: float | Tensor) -> S:
     """The set with other values, which are known to be right."""
     changed = copy.copy(feasible)
+    vars(changed).pop("_fits", None)
     for name, value in values.items():
         object.__setattr__(changed, name, value)
     return changed
