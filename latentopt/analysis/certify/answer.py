@@ -93,7 +93,7 @@ def _start(problem: Problem, sample: int, start: Tensor | Result | None, seed: i
         start = solve(problem, PGD(), steps=200, restarts=32, seed=seed)
     if isinstance(start, Result):
         start = start.x[sample]
-    if start.numel() != asked.low.numel() or not bool(start.isfinite().all()):
+    if tuple(start.shape) not in (asked.shape, (1, *asked.shape)) or not bool(start.isfinite().all()):
         raise InputError("start", f"a finite point of shape {asked.shape}", f"shape {tuple(start.shape)}")
     return start.detach().flatten().to(asked.low).clamp(asked.low, asked.high)
 
