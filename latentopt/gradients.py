@@ -42,6 +42,6 @@ def require_no_checkpoint(came: str) -> None:
     frame = inspect.currentframe()
     while frame is not None:
         if frame.f_globals.get("__name__") == "torch.utils.checkpoint":
-            expected = "one without torch.utils.checkpoint (activations computed again backward), where gates are driven"
+            expected = "one without torch.utils.checkpoint (which computes activations again) where gates are driven"
             raise InputError("network", expected, came)
         frame = frame.f_back
