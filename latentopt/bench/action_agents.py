@@ -47,7 +47,8 @@ def states(name: str, count: int, seed: int) -> States:
     file, env = AGENTS[name]
     if not (data_root() / file).is_file():
         raise InputError("LATENTOPT_DATA", f"a folder with {file}", str(data_root()))
-    agent = load_agent(data_root() / file)
-    observations = on_policy(agent, environment(env), count, seed)
+    acts_in = environment(env)
+    agent = load_agent(data_root() / file, acts_in)
+    observations = on_policy(agent, acts_in, count, seed)
     with torch.no_grad():
         return States(name, agent, observations, agent.actor(observations))

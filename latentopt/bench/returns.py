@@ -121,20 +121,19 @@ def _cells(
     steps: int,
     seeds: Sequence[int],
 ) -> list[Cell]:
-    from latentopt.rl.agents import environment, load_agent
-    from latentopt.rl.players import Played, Player, play
+    from latentopt.rl.agents import environment
+    from latentopt.rl.players import Played, load_player, play
     from latentopt.rl.refine import Refiner
 
     file, env = AGENTS[name]
     environments = [environment(env) for _ in seeds]
-    agent = load_agent(data_root() / file)
-    player = Player.of_agent(agent, environments[0])
-    counted = critics if len(agent.critics.networks) > 1 else ["first"]
+    player = load_player(data_root() / file, environments[0])
+    counted = critics if len(player.critic.networks) > 1 else ["first"]
     cells = list[Cell]()
     for method, critic, box in [("none", "", 0.0), *product(runs, counted, boxes)]:
         refiner = None
         if method != "none":
-            refiner = Refiner(agent.critics, -1.0, 1.0, box, runs[method], steps, critic)  # pyright: ignore[reportArgumentType]
+            refiner = Refiner(player.critic, -1.0, 1.0, box, runs[method], steps, critic)  # pyright: ignore[reportArgumentType]
         settings = {"agent": name, "method": method, "critic": critic, "box": box, "steps": steps, "seeds": seeds}
         settings["optimizer"] = repr(refiner and refiner.method)
 

@@ -15,17 +15,22 @@ from tqdm import tqdm
 
 from latentopt.classification import LossName
 from latentopt.errors import InputError, nonnegative, positive
+from latentopt.jobs.agent_warnings import printed_warnings
 from latentopt.jobs.policy_pictures import save_episode, save_returns
 from latentopt.jobs.specs import describe
 from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store, checksum
 from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode
 from latentopt.jobs.used import used
 from latentopt.optimizers import Optimizer
+from latentopt.rl.agents import normalization_of
 from latentopt.rl.attack_policy import Aim
 from latentopt.rl.attack_policy import attack_policy as attacked
 from latentopt.rl.attacked_episodes import Episodes, attacked_episodes
+from latentopt.rl.normalization import Normalization
+from latentopt.rl.normalization_checks import check_statistics, sampled, warn_if_unlike
 from latentopt.rl.procgen import GAMES, Procgen
 from latentopt.rl.shipped import game_of
+from latentopt.rl.statistics import NONE, statistics_file
 from latentopt.rl.train_policy import TEST_LEVELS
 from latentopt.sets import Norm
 from latentopt.tasks.stages import Portfolio
@@ -63,6 +68,7 @@ def attack_policy(
     evaluations: int | None = None,
     sample: bool = False,
     seed: int = 0,
+    vecnormalize: str | None = None,
     out: str = "runs/attack-policy",
     wandb: Mode = "offline",
 ) -> Report:
@@ -71,7 +77,8 @@ def attack_policy(
     Args:
         model: name of a shipped policy, or a folder with its card; or a .zip that stable-baselines3 saved (it holds
             pickles: only from those you trust).
-        eps: greatest change of an observation, in its norm; of images as a share of 255.
+        eps: greatest change of an observation, in its norm; of images as a share of 255; of an agent that was trained
+            under VecNormalize in the standard deviations of its statistics.
         env: id of a gymnasium environment; default the game of the policy's card.
         algorithm: of a .zip: PPO, A2C, DQN, TD3, DDPG or SAC.
         episodes: how many are played each way.
@@ -84,6 +91,8 @@ def attack_policy(
         evaluations: forwards and backwards that an observation may cost; default any number.
         sample: draw discrete actions from the policy instead of taking the likeliest.
         seed: of every random number.
+        vecnormalize: of a .zip: a file with the statistics of VecNormalize that it was trained under (.pkl, .npz or
+            .safetensors), or none; default the one that lies beside it as stable-baselines3 or its zoo puts it.
         out: folder for the results; a job that was stopped goes on, and of one that is done they are shown again.
         wandb: online, offline or disabled; everything is on disk in any case.
     """
@@ -95,9 +104,9 @@ def attack_policy(
     opened = partial(_opened, model, env, algorithm, seed)
     attack = {"norm": norm, "optimizer": optimizer, "loss": loss, "steps": steps, "restarts": restarts}
     attack |= {"targets": targets, "evaluations": evaluations}
-    _rehearse(opened, eps, {"seed": seed, **attack})
-    held = checksum(Path(model)) if model.endswith(".zip") else cards.read_card(model).weights_sha256
-    store = Store(Path(out), recipe, {"weights": held}, "returns")
+    normalization = _normalization(model, env, algorithm, vecnormalize)
+    _rehearse(opened, eps, {"seed": seed, "normalization": normalization, **attack})
+    store = Store(Path(out), recipe, _held(model, env, vecnormalize), "returns")
     store.open()
     done = store.done()
     todo = [start for start in range(0, episodes, BATCH) if start not in done]
@@ -105,6 +114,7 @@ def attack_policy(
     with tqdm(total=2 * (episodes - len(done)), unit="episode", disable=not todo) as bar:
         for start in todo:
             options = {"sample": sample, "seed": seed + start, "record": start == 0, "seen": partial(_show, bar)}
+            options["normalization"] = normalization
             clean, changed = _played(*opened(start, min(BATCH, episodes - start)), eps, options, attack)
             if start == 0:
                 save_episode(store.folder / EPISODE, clean.frames, changed.frames)
@@ -122,6 +132,40 @@ def attack_policy(
     files += tracker.finish(rows, {f"mean_{name}": float(values.mean()) for name, values in returns.items()}, files)
     share = float(np.mean([row["changed"] for row in rows]))
     return Report(rows, returns, share, files, time.perf_counter() - begun)
+
+
+def _normalization(
+    model: str, env: str | None, algorithm: str | None, vecnormalize: str | None
+) -> Normalization | None:
+    """How an agent's observations were normalised in training, of what lies beside it or was named.
+
+    Raises:
+        InputError: there is none, and it can be seen that there has to be one, or the other way round.
+    """
+    if not model.endswith(".zip"):
+        if vecnormalize not in (None, NONE):
+            raise InputError("vecnormalize", "None, of a policy with a card", vecnormalize)
+        return None
+    _check_zip(env, algorithm)
+    agent, found = _agent(model, str(algorithm)), normalization_of(Path(model), vecnormalize, env)
+    check_statistics(agent, Path(model).name, found, vecnormalize is not None)
+    if vecnormalize is None:
+        games = _environments(str(env), 1, 0)
+        x = sampled(games.envs[0], 0)
+        games.close()
+        if found is not None:
+            found.check(x.shape[1:])
+        with printed_warnings():
+            warn_if_unlike(agent, x if found is None else found(x))
+    return found
+
+
+def _held(model: str, env: str | None, vecnormalize: str | None) -> dict[str, str]:
+    """Checksums of the weights and, where there are some, of the statistics."""
+    if not model.endswith(".zip"):
+        return {"weights": cards.read_card(model).weights_sha256}
+    statistics = statistics_file(model, vecnormalize, env)
+    return {"weights": checksum(Path(model))} | ({"statistics": checksum(statistics)} if statistics else {})
 
 
 def _rehearse(opened: Callable[[int, int], tuple[Any, Any]], eps: float, attack: dict[str, Any]) -> None:
@@ -160,11 +204,16 @@ def _opened(model: str, env: str | None, algorithm: str | None, seed: int, start
             raise InputError("env", f"None, as {model} plays {game}", env or algorithm)
         levels = range(TEST_LEVELS + start, TEST_LEVELS + start + count)
         return cards.load_classifier(model), Procgen(game, fixed=levels, **settings)
+    _check_zip(env, algorithm)
+    return _agent(model, str(algorithm)), _environments(str(env), count, seed + start)
+
+
+def _check_zip(env: str | None, algorithm: str | None) -> None:
+    """Raise `InputError` unless environment and algorithm are those of a .zip."""
     if algorithm not in ALGORITHMS:
         raise InputError("algorithm", f"one of {', '.join(ALGORITHMS)}, for a .zip", repr(algorithm))
     if env is None or env in GAMES:
         raise InputError("env", "the id of a gymnasium environment, for a .zip", repr(env))
-    return _agent(model, algorithm), _environments(env, count, seed + start)
 
 
 def _agent(path: str, algorithm: str) -> Any:

@@ -39,9 +39,10 @@ def _frames(player: Player, env: str, seed: int, refiner: Refiner | None) -> lis
         observation, _ = environment.reset(seed=seed)
         frames, over, step = [_shrunk(environment.render())], False, 0
         while not over:
-            scaled = player.actor(np.asarray(observation)[None])
+            seen = player.observe(np.asarray(observation)[None])
+            scaled = player.actor(seen)
             if refiner is not None:
-                scaled = refiner(observation[None], scaled, seed=step).action.numpy()
+                scaled = refiner(seen, scaled, seed=step).action.numpy()
             observation, _, ended, cut, _ = environment.step(player.actions(scaled)[0])
             over, step = ended or cut, step + 1
             frames.append(_shrunk(environment.render()))

@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from latentopt.errors import InputError, nonnegative, positive
+from latentopt.jobs.agent_warnings import printed_warnings
 from latentopt.jobs.episode_pictures import film
 from latentopt.jobs.pictures import save_gif
 from latentopt.jobs.specs import describe
@@ -23,6 +24,7 @@ from latentopt.optimizers import Optimizer
 from latentopt.rl.agents import environment
 from latentopt.rl.players import Played, Player, load_player, play
 from latentopt.rl.refine import Refiner
+from latentopt.rl.statistics import statistics_file
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ def refine(
     episodes: int = 10,
     seed: int = 0,
     gif: bool = True,
+    vecnormalize: str | None = None,
+    activation: str | None = None,
     out: str = "runs/refine",
     wandb: Mode = "offline",
 ) -> Report:
@@ -65,6 +69,10 @@ def refine(
         episodes: so many, of seeds from `seed` on.
         seed: of the first episode.
         gif: film the first episode, plain and refined side by side.
+        vecnormalize: a file with the statistics of VecNormalize that the agent was trained under (.pkl, .npz or
+            .safetensors), or none; default the one that lies beside the agent as stable-baselines3 or its zoo puts it.
+        activation: of a .safetensors file, between its layers: relu, tanh, elu, ...; default as the file says, else
+            relu.
         out: folder for the results; of a job that is done the same command shows them again.
         wandb: online, offline or disabled; everything is on disk in any case.
     """
@@ -76,10 +84,11 @@ def refine(
     if not Path(agent).is_file():
         raise InputError("agent", "a file", repr(agent))
     environments = [environment(env) for _ in range(episodes)]
-    player = load_player(agent, environments[0])
+    with printed_warnings():
+        player = load_player(agent, environments[0], vecnormalize, activation)
     refiner = Refiner(player.critic, -1.0, 1.0, box, optimizer, refine_steps, critic, restarts)
     _rehearse(player, environments[0], seed, refiner)
-    store = Store(Path(out), recipe, {"agent_held": checksum(Path(agent))}, "returns")
+    store = Store(Path(out), recipe, _held(agent, vecnormalize, env), "returns")
     store.open()
     fresh = not store.done()
     tracker = Tracker(store.folder, wandb if fresh else "disabled", {**recipe, **used(agent)}, "refine")
@@ -104,9 +113,15 @@ def refine(
     return Report(rows, best["difference"], error, rows[0]["milliseconds"], files, time.perf_counter() - begun)
 
 
+def _held(agent: str, vecnormalize: str | None, env: str) -> dict[str, str]:
+    """Checksums of the agent and, where there are some, of its statistics."""
+    statistics = statistics_file(agent, vecnormalize, env)
+    return {"agent_held": checksum(Path(agent))} | ({"statistics": checksum(statistics)} if statistics else {})
+
+
 def _rehearse(player: Player, environment: Any, seed: int, refiner: Refiner) -> None:
     """One action, so that what is wrong with the settings is known before anything is written."""
-    observations = np.asarray(environment.reset(seed=seed)[0])[None]
+    observations = player.observe(np.asarray(environment.reset(seed=seed)[0])[None])
     refiner(observations, player.actor(observations))
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from latentopt.errors import InputError
-from latentopt.zoo.weights import read_tensors
+from latentopt.rl.agent_files import TOLERANCE, Parts, read_parts, rescaled
+from latentopt.rl.normalization import Normalization
+from latentopt.rl.statistics import read_statistics, statistics_file
 
 if TYPE_CHECKING:
     import gymnasium
@@ -26,10 +28,10 @@ class Actor(nn.Module):
     Args:
         body: all layers but the last.
         mean: the last, before the tanh.
-        log_std: of a stochastic actor the layer that says how far its actions deviate, before the tanh.
+        log_std: of a stochastic actor what gives the logarithm of how far its actions deviate, before the tanh.
     """
 
-    def __init__(self, body: Sequence[nn.Module], mean: nn.Linear, log_std: nn.Linear | None = None) -> None:
+    def __init__(self, body: Sequence[nn.Module], mean: nn.Linear, log_std: nn.Module | None = None) -> None:
         super().__init__()
         self.body, self.mean, self.log_std = nn.Sequential(*body), mean, log_std
 
@@ -43,7 +45,7 @@ class Actor(nn.Module):
         if self.log_std is None:
             return mean.tanh()
         noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
-        return (mean + self.log_std(hidden).clamp(-20, 2).exp() * noise).tanh()
+        return (mean + self.log_std(hidden).exp() * noise).tanh()
 
 
 class Critics(nn.Module):
@@ -59,17 +61,30 @@ class Critics(nn.Module):
 
 
 class Agent:
-    """An actor and its critics, one or two; frozen, in eval mode.
+    """An actor and its critics; frozen, in eval mode.
 
     Args:
         actor: of S numbers to A.
         critics: of both.
         name: for messages.
+        normalization: of observations, before either sees them.
+        scale: (A,) factor and offset from [-1, 1] to the actions that the agent was trained to take; None: those that
+            its environment takes.
     """
 
-    def __init__(self, actor: Actor, critics: Critics, name: str) -> None:
+    def __init__(
+        self,
+        actor: Actor,
+        critics: Critics,
+        name: str,
+        normalization: Normalization | None = None,
+        scale: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
         self.actor, self.critics, self.name = actor.eval().requires_grad_(False), critics.eval(), name
         self.critics.requires_grad_(False)
+        self.normalization, self.scale = normalization, scale
+        if normalization is not None:
+            normalization.check(self.sizes[:1])
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -78,72 +93,107 @@ class Agent:
         assert isinstance(first, nn.Linear)
         return first.in_features, self.actor.mean.out_features
 
+    def observe(self, observations: Any) -> Tensor:
+        """What actor and critics are given of an environment's observations (B, S)."""
+        if self.normalization is not None:
+            observations = self.normalization(observations)
+        return torch.as_tensor(np.asarray(observations)).to(self.actor.mean.weight.dtype)
+
     def check(self, environment: gymnasium.Env[Any, Any]) -> None:
         """Raise `InputError` unless the environment's observations and actions are those of the agent."""
         name = environment.spec.id if environment.spec else type(environment).__name__
         spaces = environment.observation_space, environment.action_space
         if type(spaces[1]).__name__ != "Box":
             raise InputError(name, "an environment with continuous actions (Box)", f"{spaces[1]}")
+        if not all(bool(each.isfinite().all()) for each in _scale_of(environment)):
+            raise InputError(name, "an environment whose actions have bounds", f"{spaces[1]}")
         came = tuple(space.shape for space in spaces)
         expected = tuple((size,) for size in self.sizes)
         if came != expected:
             sizes = f"observations and actions of {self.sizes[0]} and {self.sizes[1]} numbers, those of {self.name}"
             raise InputError(name, sizes, " and ".join(str(shape) for shape in came))
+        for own, theirs in zip(self.scale or (), _scale_of(environment), strict=False):
+            if not torch.allclose(own.double(), theirs, rtol=1e-5, atol=1e-6):
+                reach = f"actions of scale and bias {' and '.join(str(each.tolist()) for each in self.scale or ())}"
+                raise InputError(name, f"{reach}, those of {self.name}", f"{environment.action_space}")
 
 
-def load_agent(path: str | Path) -> Agent:
-    """The agent in a safetensors file: the state dict of a stable-baselines3 policy (SAC, DDPG, TD3), or of modules
-    ``actor``, ``critic_1`` and ``critic_2`` with layers ``l1``, ``l2``, ...
+def load_agent(
+    path: str | Path,
+    environment: gymnasium.Env[Any, Any] | None = None,
+    *,
+    activation: str | None = None,
+    vecnormalize: str | Path | None = None,
+) -> Agent:
+    """The agent in a safetensors file: an actor and its critics, named as the docs list it (Agents from files).
 
-    Layers are linear with ReLUs between them; the actor's last is followed by tanh. A stochastic actor's mean is taken.
+    Layers are linear with one activation between every two; the actor's last is followed by tanh. A stochastic actor's
+    mean is taken. Critics that were trained on an environment's own actions are made to take those in [-1, 1].
+
+    Args:
+        path: the file. Its metadata may have ``activation``, ``action_scale`` and ``action_bias``.
+        environment: where it acts. It says how actions in [-1, 1] become those that critics of other codes than
+            stable-baselines3 were trained on, where the file does not; without both they are taken to be the same.
+        activation: ``relu``, ``tanh``, ``elu``, ``leaky_relu``, ``gelu``, ``silu``, ``softplus`` or ``sigmoid``. None:
+            as the file says, else ``relu``.
+        vecnormalize: a file with the statistics that observations were normalised by, as `read_statistics` takes it;
+            ``none``: they were not. None: the one that `find_statistics` finds, or none.
 
     Raises:
-        InputError: no such file, or it holds no agent of that kind.
+        InputError: no such file, it holds no agent of that kind, or anything else, or the agent is another
+            environment's; what it does is not what its own example says.
     """
     path = Path(path)
-    if path.suffix != ".safetensors":
-        raise InputError(str(path), "a .safetensors file", path.suffix or "no suffix")
-    tensors = read_tensors(path)
-    names = dict.fromkeys(name.rpartition(".")[0] for name in tensors)
-    networks: dict[str, list[str]] = {}
-    for name in names:
-        if found := re.fullmatch(r"(actor|critic(?:_\d|\.qf\d))\.(?!log_std)(.+)", name):
-            networks.setdefault(found[1], []).append(name)
-    actor = sorted(networks.pop("actor", []), key=_place)
-    if not actor or not networks:
-        raise InputError(str(path), "an actor and its critics", ", ".join(names) or "nothing")
-    critics = [_layers(path, tensors, sorted(networks[name], key=_place)) for name in sorted(networks)]
-    *body, mean = _layers(path, tensors, actor)
-    if not body:
-        raise InputError(str(path), "an actor with a hidden layer", "one without")
-    log_std = _layers(path, tensors, ["actor.log_std"])[0] if "actor.log_std" in names else None
-    agent = Agent(Actor(body, mean, log_std), Critics(critics), path.stem)
-    for layers in critics:
-        ends = layers[0].in_features, layers[-1].out_features
-        if ends != (sum(agent.sizes), 1):
-            raise InputError(str(path), f"critics of {sum(agent.sizes)} numbers to one", f"{ends[0]} to {ends[1]}")
+    parts = read_parts(path, activation)
+    scale = parts.scale
+    if not parts.scaled and scale is None and environment is not None:
+        factor, offset = _scale_of(environment)
+        scale = (factor, offset) if factor.shape == (parts.mean.out_features,) else None
+    networks = parts.critics if parts.scaled or scale is None else [rescaled(each, *scale) for each in parts.critics]
+    name = environment.spec.id if environment is not None and environment.spec else None
+    normalization = normalization_of(path, vecnormalize, name)
+    agent = Agent(Actor(parts.body, parts.mean, parts.log_std), Critics(networks), path.stem, normalization, scale)
+    if environment is not None:
+        agent.check(environment)
+    _check_example(path, agent, parts)
     return agent
 
 
-def _place(name: str) -> tuple[bool, str]:
-    """Where a layer stands in its network: a stochastic actor's mean (``actor.mu``) after all others."""
-    return name == "actor.mu", name
+def normalization_of(path: Path, vecnormalize: str | Path | None, env: str | None = None) -> Normalization | None:
+    """The normalisation of an agent's observations: that of a file, none, or one that is found beside the agent."""
+    held = statistics_file(path, vecnormalize, env)
+    return None if held is None else read_statistics(held)
 
 
-def _layers(path: Path, tensors: dict[str, Tensor], names: Sequence[str]) -> list[Any]:
-    """Linear layers with ReLUs between them."""
-    layers: list[Any] = []
-    for name in names:
-        weight, bias = (tensors.get(f"{name}.{part}") for part in ("weight", "bias"))
-        before = layers[-1].out_features if layers else None
-        if weight is None or bias is None or weight.ndim != 2 or bias.shape != weight.shape[:1]:
-            raise InputError(str(path), f"weight and bias of a linear layer {name}", "none")
-        if before not in (None, weight.shape[1]):
-            raise InputError(str(path), f"{name} of {before} inputs", weight.shape[1])
-        layer = nn.Linear(weight.shape[1], weight.shape[0])
-        layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
-        layers += [*([nn.ReLU()] if layers else []), layer]
-    return layers
+def _scale_of(environment: gymnasium.Env[Any, Any]) -> tuple[Tensor, Tensor]:
+    """Factor and offset (A,) from [-1, 1] to an environment's actions."""
+    space: Any = environment.action_space
+    if type(space).__name__ != "Box":
+        return torch.empty(0), torch.empty(0)
+    low, high = (torch.from_numpy(np.asarray(bound, np.float64)) for bound in (space.low, space.high))
+    return (high - low) / 2, (high + low) / 2
+
+
+def _check_example(path: Path, agent: Agent, parts: Parts) -> None:
+    """Raise `InputError` unless actor and critics do what the file's example says."""
+    example = dict(parts.example)
+    observations = example.pop("observations", None)
+    if unknown := set(example) - {"actions", "values"} or (set(example) if observations is None else None):
+        raise InputError(str(path), "an example of observations, actions and values", f"example.{min(unknown)}")
+    if observations is None:
+        return
+    with torch.no_grad():
+        actions = agent.actor(observations)
+        theirs = {"actions": actions, "values": torch.cat(agent.critics(observations, actions), 1)}
+    if agent.scale is not None and not parts.scaled:
+        theirs["actions"] = agent.scale[1] + agent.scale[0] * actions
+    for name, expected in example.items():
+        if theirs[name].shape != expected.shape:
+            raise InputError(str(path), f"example.{name} of shape {tuple(theirs[name].shape)}", tuple(expected.shape))
+        off = float((theirs[name] - expected).abs().max())
+        if off > TOLERANCE * (1 + float(expected.abs().max())):
+            wanted = f"the {name} of its example (is activation or action_scale another?)"
+            raise InputError(str(path), wanted, f"others, by up to {off:.2g}")
 
 
 def environment(name: str) -> gymnasium.Env[Any, Any]:

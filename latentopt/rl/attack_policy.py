@@ -17,6 +17,8 @@ from latentopt.errors import InputError
 from latentopt.networks import frozen, like
 from latentopt.optimizers import Optimizer
 from latentopt.rl.farthest import farthest
+from latentopt.rl.normalization import Normalization, as_normalization
+from latentopt.rl.normalization_checks import warn_if_unlike
 from latentopt.rl.policy_network import BYTES, Kind, Observations, PolicyNetwork, as_tensor
 from latentopt.sets import Norm, length
 from latentopt.tasks.adversarial import AttackWarning
@@ -36,7 +38,7 @@ class AttackedObservations:
     after: Tensor  # the same, of ``observations``
     success: Tensor  # (B,) bool: another action; of means: any change
     moved: Tensor  # (B,) by how much another logit exceeds the clean action's; of means: their Euclidean distance
-    distance: Tensor  # (B,) of the observations from the clean ones, in the norm; of bytes as shares of 255
+    distance: Tensor  # (B,) of the observations from the clean ones, in the norm and the units of ``eps``
     forwards: Tensor  # (B,) long
     backwards: Tensor  # (B,) long
     discrete: bool
@@ -63,6 +65,7 @@ def attack_policy(
     seed: int = 0,
     evaluations: int | None = None,
     callbacks: Sequence[Callback] = (),
+    normalization: Any = None,
 ) -> AttackedObservations:
     """Perturb observations so that a discrete policy leaves its action, or a continuous one moves the most.
 
@@ -76,7 +79,8 @@ def attack_policy(
         observations: (B, *shape), uint8 or floating-point; images with colours first or last, as the policy or its
             environment has them.
         eps: radius of the ball, >= 0; a number, or one an observation (B,). Of bytes as a share of 255; then the change
-            is of whole bytes, so 3.9/255 is no more than 3/255 under ``linf``.
+            is of whole bytes, so 3.9/255 is no more than 3/255 under ``linf``. With ``normalization`` in its standard
+            deviations; else in the units of ``observations``.
         norm: ``linf`` or ``l2``.
         kind: ``discrete`` or ``continuous``, where the policy does not say it; of modules and functions discrete.
         input_range: (low, high) of every value of an observation, in the units of ``eps``. None: [0, 1] of bytes; else
@@ -90,6 +94,10 @@ def attack_policy(
         seed: of starts and of the methods' own noise. An observation gets what it would get alone.
         evaluations: forwards and backwards that the search may cost an observation.
         callbacks: as in `latentopt.solve`.
+        normalization: what an agent's observations were normalised by in training: a `VecNormalize`, a file of its
+            statistics, or a `latentopt.rl.normalization.Normalization`. ``observations`` are then those of the
+            environment, and so are the attacked ones; the policy sees them normalised and clipped. None: the policy
+            sees them as they are.
 
     Returns:
         Of each observation the best that was found, and what the policy does there. What is returned for bytes are
@@ -102,9 +110,12 @@ def attack_policy(
     >>> attack_policy(policy, torch.tensor([[0.2], [0.5]]), eps=0.3).success
     tensor([ True, False])
     """
-    x = as_tensor(observations)
-    bytes_ = torch.as_tensor(observations).dtype == torch.uint8
-    network = PolicyNetwork(policy, bytes_, kind, input_range)
+    normal = as_normalization(normalization)
+    x = as_tensor(observations, None if _bytes(observations) else normal)
+    bytes_ = _bytes(observations)
+    network = PolicyNetwork(policy, bytes_, kind, input_range, normal)
+    if normal is None:
+        warn_if_unlike(policy, observations)
     if not network.fits(tuple(x.shape[1:])):
         raise InputError("observations", f"shape (B, {', '.join(map(str, network.shape or ()))})", tuple(x.shape))
     if norm not in get_args(Norm):
@@ -131,9 +142,12 @@ def attack_policy(
         attacked = found.x
         if bytes_:
             attacked = (to_bytes(attacked, x, radius, norm).to(x) / BYTES).to(x)
+        given = _as_given(attacked, observations, normal)
+        if normal is not None:
+            attacked = normal.scaled(torch.as_tensor(given)).to(x)  # as they are after rounding
         after = output_of(network, attacked)
     return AttackedObservations(
-        observations=_as_given(attacked, observations),
+        observations=given,
         before=before,
         after=after,
         success=_success(before, after, network.discrete),
@@ -187,9 +201,14 @@ def _moved(before: Tensor, after: Tensor, discrete: bool) -> Tensor:
     return margin(after, before.argmax(1)) if discrete else (after - before).flatten(1).norm(dim=1)
 
 
-def _as_given(x: Tensor, observations: Observations) -> Any:
-    """``x`` in the type and dtype of the observations that were given."""
+def _bytes(observations: Observations) -> bool:
+    return torch.as_tensor(observations).dtype == torch.uint8
+
+
+def _as_given(x: Tensor, observations: Observations, normalization: Normalization | None) -> Any:
+    """``x`` in the type, dtype and units of the observations that were given."""
     given = torch.as_tensor(observations)
+    x = x if normalization is None else normalization.unscaled(x)
     same = (x * BYTES).round() if given.dtype == torch.uint8 else x
     same = same.to(given.device, given.dtype)
     return same.numpy() if isinstance(observations, np.ndarray) else same

@@ -13,6 +13,8 @@ from torch import Tensor
 from latentopt.errors import InputError, positive
 from latentopt.networks import frozen, like
 from latentopt.rl.attack_policy import attack_policy, output_of
+from latentopt.rl.normalization import Normalization, as_normalization
+from latentopt.rl.normalization_checks import warn_if_unlike
 from latentopt.rl.policy_network import PolicyNetwork, as_tensor
 
 Seen = Callable[[int, float], None]
@@ -63,6 +65,7 @@ def attacked_episodes(
     seed: int = 0,
     record: bool = False,
     seen: Seen = lambda done, mean: None,
+    normalization: Any = None,
     **attack: Any,
 ) -> Episodes:
     """Play episodes, of which the policy sees each observation as `attack_policy` leaves it.
@@ -71,9 +74,11 @@ def attacked_episodes(
 
     Args:
         policy: as `attack_policy` takes it.
-        env: a VecEnv of stable-baselines3 with observations that the policy takes.
+        env: a VecEnv of stable-baselines3 with observations that the policy takes. Of a `VecNormalize` the environment
+            within is played, whose rewards are as they were, and its statistics, which no longer change, are the
+            ``normalization``.
         episodes: number of episodes E, >= 1.
-        eps: radius of the attack; None: no attack.
+        eps: radius of the attack, in the units that `attack_policy` has; None: no attack.
         sample: draw discrete actions from the softmax of the logits instead of taking the likeliest one. The numbers
             drawn depend on the seed, the environment and its step alone, so two attacks are compared on equal terms.
         horizon: steps after which an episode is cut and counts as ended, for environments that are played once only;
@@ -81,6 +86,7 @@ def attacked_episodes(
         seed: of the attack and of those draws; the environment has its own.
         record: keep what was seen in the first environment's first episode.
         seen: called when an episode ends, with the number that have and the mean return so far.
+        normalization: as `attack_policy` takes it.
         attack: further arguments of `attack_policy`.
 
     Raises:
@@ -91,18 +97,23 @@ def attacked_episodes(
         positive("horizon", horizon, integer=True)
     if not hasattr(env, "num_envs") or not hasattr(env, "step_async"):
         raise InputError("env", "a VecEnv of stable-baselines3", type(env).__name__)
+    env, normal = _without_normalization(env, as_normalization(normalization))
     observations = env.reset()
     if not isinstance(observations, np.ndarray):
         raise InputError("env", "one whose observations are arrays", type(observations).__name__)
     options = {name: attack[name] for name in ("kind", "input_range") if name in attack}
-    network = PolicyNetwork(policy, observations.dtype == np.uint8, **options)
+    network = PolicyNetwork(policy, observations.dtype == np.uint8, **options, normalization=normal)
+    if normal is None:
+        warn_if_unlike(policy, observations)
+    else:
+        normal.check(observations.shape[1:])
     if sample and not network.discrete:
         raise InputError("sample", "False of a continuous policy", sample)
     count = env.num_envs
     running = [_Running((episodes + count - 1 - at) // count, np.random.default_rng((seed, at))) for at in range(count)]
     frames, cost, done_so_far = list[tuple[np.ndarray, np.ndarray]](), np.zeros(3), list[float]()
     while live := [at for at, each in enumerate(running) if each.left]:
-        sight = _look(network, observations[live], eps, {"seed": seed, **attack})
+        sight = _look(network, normal, observations[live], eps, {"seed": seed, **attack})
         cost += (len(live), sight.forwards, sight.backwards)
         if record and not running[0].ended:
             frames.append((observations[0].copy(), sight.observations[0]))
@@ -127,6 +138,23 @@ def attacked_episodes(
     return Episodes(returns, lengths, changed, moved, float(forwards), float(backwards), frames)
 
 
+def _without_normalization(env: Any, normalization: Normalization | None) -> tuple[Any, Normalization | None]:
+    """The environment within a `VecNormalize`, and how observations are normalised.
+
+    Raises:
+        InputError: there is a `VecNormalize` below other wrappers that changes rewards, or goes on learning.
+    """
+    if type(env).__name__ == "VecNormalize":
+        return env.venv, normalization or as_normalization(env)
+    below = getattr(env, "venv", None)
+    while below is not None:
+        if type(below).__name__ == "VecNormalize" and (below.training or below.norm_reward):
+            expected = "a VecNormalize outside of all other wrappers, or one with training and norm_reward False"
+            raise InputError("env", expected, f"one within {type(env).__name__}")
+        below = getattr(below, "venv", None)
+    return env, normalization
+
+
 class _Sight(NamedTuple):
     """What the policies in the environments that are left see and decide."""
 
@@ -138,13 +166,16 @@ class _Sight(NamedTuple):
     backwards: int
 
 
-def _look(network: PolicyNetwork, clean: np.ndarray, eps: float | None, attack: dict[str, Any]) -> _Sight:
+def _look(
+    network: PolicyNetwork, normal: Normalization | None, clean: np.ndarray, eps: float | None, attack: dict[str, Any]
+) -> _Sight:
     if eps is None:
         with frozen(network):
-            output = output_of(network, as_tensor(clean).to(like(network)))
+            output = output_of(network, as_tensor(clean, normal).to(like(network)))
         none = torch.zeros(len(clean))
         return _Sight(clean, output, none.bool(), none, 0, 0)
-    found = attack_policy(network.policy, clean, eps, **attack)
+    policy = network.policy if network.agent is None else network.agent  # which is not looked at again
+    found = attack_policy(policy, clean, eps, **attack, normalization=normal)
     forwards, backwards = int(found.forwards.sum()), int(found.backwards.sum())
     return _Sight(found.observations, found.after, found.success, found.moved, forwards, backwards)
 

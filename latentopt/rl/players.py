@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from latentopt.errors import InputError
-from latentopt.rl.agents import Agent, load_agent
+from latentopt.rl.agents import Agent, load_agent, normalization_of
 from latentopt.rl.episodes import episodes
 from latentopt.rl.extra import missing
+from latentopt.rl.normalization import Normalization, NormalizationWarning
+from latentopt.rl.normalization_checks import check_statistics, sampled, unlike_training
 from latentopt.rl.refine import Refiner
 
 if TYPE_CHECKING:
@@ -38,10 +41,11 @@ class Player:
 
     Args:
         name: for messages.
-        actor: observations (B, *obs) to actions (B, A) in [-1, 1], without noise.
-        critic: what `Refiner` takes, of actions in [-1, 1].
+        actor: observations (B, *obs), as ``observe`` gives them, to actions (B, A) in [-1, 1], without noise.
+        critic: what `Refiner` takes, of such observations and of actions in [-1, 1].
         low: the environment's least action (A,).
         high: its greatest.
+        normalization: of the environment's observations; None: they stay as they are.
     """
 
     name: str
@@ -49,6 +53,7 @@ class Player:
     critic: Any
     low: Array
     high: Array
+    normalization: Normalization | None = None
 
     @classmethod
     def of_agent(cls, agent: Agent, environment: gymnasium.Env[Any, Any]) -> Player:
@@ -62,19 +67,24 @@ class Player:
 
         def actor(observations: Array) -> Array:
             with torch.inference_mode():
-                return agent.actor(torch.from_numpy(observations.astype(np.float32, copy=False))).numpy()
+                dtype = agent.actor.mean.weight.dtype
+                return agent.actor(torch.from_numpy(np.asarray(observations)).to(dtype)).numpy()
 
-        return cls(agent.name, actor, agent.critics, space.low, space.high)
+        return cls(agent.name, actor, agent.critics, space.low, space.high, agent.normalization)
 
     @classmethod
-    def of_model(cls, model: Any) -> Player:
-        """Of a model of stable-baselines3."""
+    def of_model(cls, model: Any, normalization: Normalization | None = None) -> Player:
+        """Of a model of stable-baselines3, which was trained on observations normalised so, or as they are."""
 
         def actor(observations: Array) -> Array:
             return model.policy.scale_action(model.predict(observations, deterministic=True)[0])
 
         space = model.action_space
-        return cls(type(model).__name__, actor, model.critic, space.low, space.high)
+        return cls(type(model).__name__, actor, model.critic, space.low, space.high, normalization)
+
+    def observe(self, observations: Array) -> Array:
+        """What actor and critic are given of the environment's observations (B, *obs)."""
+        return observations if self.normalization is None else self.normalization(observations)
 
     def actions(self, scaled: Array) -> Array:
         """Actions (B, A) in the environment's units."""
@@ -111,6 +121,7 @@ def play(
     def act(observations: Array, running: Array) -> Array:
         nonlocal spent, step
         tell(len(running))
+        observations = player.observe(observations)
         scaled = player.actor(observations)
         if refiner is not None:
             begun = time.process_time()
@@ -124,26 +135,53 @@ def play(
     return Played(played.returns, played.steps, gains / played.steps, spent)
 
 
-def load_player(path: str | Path, environment: gymnasium.Env[Any, Any]) -> Player:
+def load_player(
+    path: str | Path,
+    environment: gymnasium.Env[Any, Any],
+    vecnormalize: str | Path | None = None,
+    activation: str | None = None,
+) -> Player:
     """The agent in a file: ``.safetensors`` as for `load_agent`, or a ``.zip`` that stable-baselines3 saved.
 
     A zip file of stable-baselines3 holds pickled objects, which may run any code: load those alone that you trust.
 
+    Args:
+        path: of the file.
+        environment: where it acts. Some of its observations are looked at.
+        vecnormalize: a file with the statistics that observations were normalised by, as `read_statistics` takes it;
+            ``none``: they were not. None: the one that `find_statistics` finds, or none.
+        activation: of a safetensors file, as for `load_agent`.
+
     Raises:
-        InputError: no such file, no agent of TD3, DDPG, SAC or TQC, or one of another environment or version.
+        InputError: no such file, no agent of TD3, DDPG, SAC or TQC, or one of another environment or version; or it can
+            be seen that it was trained under ``VecNormalize`` and there are no statistics, or the other way round.
     """
     path = Path(path)
     if path.suffix != ".zip":
-        return Player.of_agent(load_agent(path), environment)
-    kind = _kind(path)
+        agent = load_agent(path, environment, activation=activation, vecnormalize=vecnormalize)
+        return _looked_at(Player.of_agent(agent, environment), agent, environment, vecnormalize)
+    if activation is not None:
+        raise InputError("activation", "None, as a .zip says it", activation)
+    kind, name = _kind(path), environment.spec.id if environment.spec else type(environment).__name__
     try:
         with torch.random.fork_rng(devices=[]):
-            model = kind.load(path, env=environment, device="cpu")
+            model = kind.load(path, env=environment, device="cpu", force_reset=False)
     except Exception as error:  # whatever an archive of another version does
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        name = environment.spec.id if environment.spec else type(environment).__name__
         raise InputError(str(path), f"an agent of {name}, saved by this version", first) from error
-    return Player.of_model(model)
+    normalization = normalization_of(path, vecnormalize, name)
+    if normalization is not None:
+        normalization.check(environment.observation_space.shape or ())
+    check_statistics(model, path.name, normalization, vecnormalize is not None)
+    return _looked_at(Player.of_model(model, normalization), model, environment, vecnormalize)
+
+
+def _looked_at(player: Player, model: Any, environment: Any, vecnormalize: object) -> Player:
+    """The player, with a warning where observations are unlike those of training and nothing was said of them."""
+    odd = None if vecnormalize is not None else unlike_training(model, player.observe(sampled(environment, 0)))
+    if odd is not None:
+        warnings.warn(f"{player.name}: {odd}", NormalizationWarning, stacklevel=3)
+    return player
 
 
 def _kind(path: Path) -> Any:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from latentopt.errors import InputError
 from latentopt.optimizers import Optimizer
 from latentopt.rl.critics import Reduce
+from latentopt.rl.normalization import as_normalization
+from latentopt.rl.normalization_checks import warn_if_unlike
 from latentopt.rl.refine import Refined, Refiner
 
 Array = NDArray[Any]
@@ -26,6 +28,9 @@ class RefinedPolicy:
             A critic without piecewise-linear activations has no gates: say ``optimizer="adam"``.
         steps, critic, restarts: as for `refine_action`.
         seed: of the methods that draw random numbers; the same at every call.
+        normalization: what the agent's observations were normalised by in training: a `VecNormalize`, a file of its
+            statistics, or a `latentopt.rl.normalization.Normalization`; observations are then those of the environment.
+            None: they are as the model's own ``predict`` takes them.
 
     Raises:
         InputError: the model has no critic of continuous actions, or a setting is not as described there.
@@ -40,6 +45,7 @@ class RefinedPolicy:
         critic: Reduce = "min",
         restarts: int | None = None,
         seed: int = 0,
+        normalization: Any = None,
     ) -> None:
         for name in ("predict", "policy", "action_space"):
             if not hasattr(model, name):
@@ -50,6 +56,7 @@ class RefinedPolicy:
         if getattr(model, "critic", None) is None:
             raise InputError("model", "a model with a critic of actions (TD3, DDPG, SAC, TQC)", type(model).__name__)
         self.model, self.seed = model, seed
+        self.normalization, self.warned = as_normalization(normalization), False
         self.refiner = Refiner(model.critic, space.low, space.high, box, optimizer, steps, critic, restarts)
 
     @property
@@ -79,7 +86,7 @@ class RefinedPolicy:
         """Actions as the model's own ``predict`` gives them, refined.
 
         Args:
-            observation: one, or a batch (B, *obs), as the model takes it.
+            observation: one, or a batch (B, *obs), as the model takes it, or before ``normalization``.
             state: handed on to the model, like ``episode_start``.
             episode_start: see ``state``.
             deterministic: start from the actor's action without noise.
@@ -94,6 +101,10 @@ class RefinedPolicy:
     def _refined(
         self, observation: Any, state: Any, episode_start: Any, deterministic: bool
     ) -> tuple[Refined, Any, bool]:
+        if self.normalization is not None:
+            observation = self.normalization(observation)
+        elif not self.warned:
+            self.warned = warn_if_unlike(self.model, observation, stacklevel=3)
         actions, state = self.model.predict(observation, state, episode_start, deterministic)
         observations, _ = self.model.policy.obs_to_tensor(observation)
         if not isinstance(observations, torch.Tensor):

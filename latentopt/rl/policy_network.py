@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from latentopt.errors import InputError
 from latentopt.networks import check_range
+from latentopt.rl.normalization import Normalization
 
 Kind = Literal["discrete", "continuous"]
 Observations = np.ndarray | Tensor
@@ -30,6 +31,8 @@ class PolicyNetwork(nn.Module):
         kind: discrete: logits; continuous: means. None: as the agent's action space says, of a callable discrete.
         input_range: (low, high) of every value of an observation; None: [0, 1] of bytes, else the callable's
             ``input_range``, else the bounds of the agent's space where all are equal, else no bounds.
+        normalization: observations come as its `scaled` ones, and are clipped as it says before the policy sees them;
+            they have no bounds then unless ``input_range`` says some.
 
     Raises:
         InputError: there are neither logits nor means.
@@ -41,8 +44,11 @@ class PolicyNetwork(nn.Module):
         bytes_: bool = False,
         kind: Kind | None = None,
         input_range: tuple[float, float] | None = None,
+        normalization: Normalization | None = None,
     ) -> None:
         super().__init__()
+        if bytes_ and normalization is not None:
+            raise InputError("normalization", "None of observations that are bytes", "statistics")
         if kind not in (None, *get_args(Kind)):
             raise InputError("kind", f"one of {', '.join(get_args(Kind))}", repr(kind))
         agent = _agent(policy)
@@ -58,7 +64,8 @@ class PolicyNetwork(nn.Module):
             if kind not in (None, "discrete" if self.discrete else "continuous"):
                 raise InputError("kind", f"that of the agent's actions, {agent.action_space}", repr(kind))
             self.shape, bounds = _space(agent, bytes_)
-        usual = (0.0, 1.0) if bytes_ else bounds
+        self.clip = None if normalization is None else normalization.clip
+        usual = (0.0, 1.0) if bytes_ else bounds if normalization is None else (-inf, inf)
         self.input_range = check_range(usual if input_range is None else input_range)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,6 +76,8 @@ class PolicyNetwork(nn.Module):
                 x = x / BYTES
         if self.shape is not None and x.shape[1:] != self.shape:
             x = x.movedim(-1, 1)  # colours last, as environments have them
+        if self.clip is not None:
+            x = x.clamp(-self.clip, self.clip)
         return self.decide(x)
 
     def fits(self, shape: tuple[int, ...]) -> bool:
@@ -119,8 +128,8 @@ def _space(agent: Any, bytes_: bool) -> tuple[tuple[int, ...], tuple[float, floa
     return space.shape, (float(low), float(high)) if uniform else (-inf, inf)
 
 
-def as_tensor(observations: Observations) -> Tensor:
-    """Observations (B, *shape) as a tensor of shares of 255 (of bytes) or of floats.
+def as_tensor(observations: Observations, normalization: Normalization | None = None) -> Tensor:
+    """Observations (B, *shape) as a tensor of shares of 255 (of bytes) or of floats; scaled, where there is how.
 
     Raises:
         InputError: they are not finite numbers (B, *shape).
@@ -136,4 +145,4 @@ def as_tensor(observations: Observations) -> Tensor:
         raise InputError("observations", "uint8 or floating-point values", x.dtype)
     if not bool(x.isfinite().all()):
         raise InputError("observations", "finite values", "NaN or infinity")
-    return x
+    return x if normalization is None else normalization.scaled(x)

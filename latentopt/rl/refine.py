@@ -20,6 +20,8 @@ from latentopt.rl.checks import check_bounds, checked, fits, inside, require_fin
 from latentopt.rl.closed_form import ClosedForm
 from latentopt.rl.critics import Reduce, check_reduce, critic_of, is_sb3, like, stacked
 from latentopt.rl.methods import method
+from latentopt.rl.normalization import as_normalization
+from latentopt.rl.normalization_checks import warn_if_unlike
 from latentopt.rl.problem import ActionProblem, ActionValues, Around, Worst
 from latentopt.sets import Box
 from latentopt.solve import solve
@@ -62,6 +64,7 @@ class Refiner:
     steps: int = 20
     critic: Reduce = "min"
     restarts: int | None = None
+    normalization: Any = None
 
     def __post_init__(self) -> None:
         self.network = critic_of(self.q)
@@ -76,9 +79,14 @@ class Refiner:
         self.method, self.starts = chosen.optimizer, chosen.restarts if self.restarts is None else self.restarts
         positive("restarts", self.starts, integer=True)
         self.layers = chains(self.network)
+        self.normal, self.warned = as_normalization(self.normalization), False
 
     def __call__(self, observations: Any, actions: Any, seed: int = 0) -> Refined:
         """Refine one batch: ``observations`` (B, *obs), ``actions`` (B, A)."""
+        if self.normal is not None:
+            observations = self.normal(observations)
+        elif not self.warned:
+            self.warned = warn_if_unlike(self.q, observations)
         s, a = checked(observations, actions, self._dtype())
         low, high = self._bounds_of(a)
         a = inside(a, low, high)
@@ -142,6 +150,7 @@ def refine_action(
     critic: Reduce = "min",
     restarts: int | None = None,
     seed: int = 0,
+    normalization: Any = None,
 ) -> Refined:
     """Maximise a critic's Q around an actor's actions, for a batch of observations.
 
@@ -165,6 +174,9 @@ def refine_action(
         restarts: starts, >= 1, the first at the actor's action, the others at random in the box. None: the method's, 1
             but for ``multi-start``.
         seed: of every random number.
+        normalization: what the critic's observations were normalised by in training: a `VecNormalize`, a file of its
+            statistics, or a `latentopt.rl.normalization.Normalization`; ``observations`` are then those of the
+            environment. None: the critic is given them as they are.
 
     Returns:
         `Refined`: the actions, in the units of ``actions``, Q before and after, and the cost.
@@ -174,7 +186,8 @@ def refine_action(
             discrete, the critic takes observations or actions of other sizes, or a method that drives gates (ADR-GD)
             meets a critic without, such as one of tanh layers.
     """
-    return Refiner(q, low, high, box, optimizer, steps, critic, restarts)(observations, actions, seed)
+    refiner = Refiner(q, low, high, box, optimizer, steps, critic, restarts, normalization)
+    return refiner(observations, actions, seed)
 
 
 def _device(network: Any, actions: Any) -> torch.device | str:

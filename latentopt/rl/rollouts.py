@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +17,7 @@ class Episode(NamedTuple):
     """What an agent met in one episode."""
 
     total: float  # sum of the rewards, without discount
-    observations: Tensor  # (steps, S) float32
+    observations: Tensor  # (steps, S) as the actor was given them
 
 
 def episode(agent: Agent, environment: gymnasium.Env[Any, Any], seed: int, sample: bool = False) -> Episode:
@@ -31,7 +30,7 @@ def episode(agent: Agent, environment: gymnasium.Env[Any, Any], seed: int, sampl
     observation, _ = environment.reset(seed=seed)
     total, met, over = 0.0, list[Tensor](), False
     while not over:
-        met.append(torch.as_tensor(np.asarray(observation, np.float32)))
+        met.append(agent.observe(observation))
         with torch.inference_mode():
             row = met[-1][None]
             action = (agent.actor.sample(row, generator) if sample else agent.actor(row))[0].numpy()

@@ -114,11 +114,12 @@ def critic_cases(agent: str, env: str | None, box: float, limit: int, seed: int)
     from latentopt.rl.rollouts import on_policy
 
     positive("box", box)
-    loaded = load_agent(Path(agent))
-    if env is None:
+    acts_in = None if env is None else environment(env)
+    loaded = load_agent(Path(agent), acts_in)
+    if acts_in is None:
         observations = torch.randn(limit, loaded.sizes[0], generator=torch.Generator().manual_seed(seed))
     else:
-        observations = on_policy(loaded, environment(env), limit, seed)
+        observations = on_policy(loaded, acts_in, limit, seed)
     with torch.no_grad():
         actions = loaded.actor(observations)
     cases = list[Case]()

@@ -1,0 +1,162 @@
+"""Whether the observations that an agent is given are like those that it was trained on, as far as that can be seen."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from latentopt.errors import InputError
+from latentopt.rl.normalization import Normalization, NormalizationWarning
+
+if TYPE_CHECKING:
+    import gymnasium
+
+Array = NDArray[Any]
+CLIP = 10.0
+"""Beyond which no number lies that `VecNormalize` returns, unless it is told another."""
+TIMES = 10.0
+"""How much larger, or smaller, observations have to be than those of training to be remarked on."""
+LARGE = 100.0
+"""Root mean square from which on observations are remarked on where nothing is known of training."""
+SAMPLES = 64
+"""Observations that are looked at."""
+
+
+def trained_normalized(model: Any) -> bool | None:
+    """Whether a model of stable-baselines3 learned under `VecNormalize`; None: it cannot be seen.
+
+    An algorithm on policy keeps the environment's own observation only then. One off policy always keeps one: its
+    type, or its space, may differ from those of the observation that the network was given.
+    """
+    last, original = getattr(model, "_last_obs", None), getattr(model, "_last_original_obs", None)
+    if isinstance(last, dict) or isinstance(original, dict):
+        return None
+    if hasattr(model, "rollout_buffer_class"):
+        return True if original is not None else None if last is None else False
+    if last is None or original is None:
+        return None
+    return True if last.dtype != original.dtype or _left(model.observation_space, last, original) else None
+
+
+def _left(space: Any, last: Array, original: Array) -> bool:
+    """Whether the last observation lies clearly outside the space, and the environment's own does not."""
+    if getattr(space, "low", None) is None or space.dtype == np.uint8:
+        return False
+    slack = 0.1 * np.where(np.isfinite(space.high - space.low), space.high - space.low, 0)
+    outside = [((x < space.low - slack) | (x > space.high + slack)).any() for x in (last, original)]
+    return bool(outside[0] and not outside[1])
+
+
+def check_statistics(model: Any, name: str, normalization: Normalization | None, asked: bool) -> None:
+    """Raise `InputError` where it can be seen that a model learned with a normalisation, or without, unlike here.
+
+    Args:
+        model: of stable-baselines3.
+        name: of its file.
+        normalization: of its observations; None: there is none.
+        asked: a user asked for it; else it was looked for beside the file.
+    """
+    if asked:
+        return
+    learned = trained_normalized(model)
+    if normalization is None and learned:
+        expected = (
+            f"the statistics of the VecNormalize that {name} was trained under: a file, or none for rewards alone"
+        )
+        raise InputError("vecnormalize", expected, "none beside it")
+    if normalization is not None and (learned is False or _unfit(model, normalization)):
+        expected = f"none, or the file that is {name}'s, which does not look trained with the statistics beside it"
+        raise InputError("vecnormalize", expected, "nothing")
+
+
+def _unfit(model: Any, normalization: Normalization) -> bool:
+    """Off policy: whether the last observation is less that of the statistics than the environment's own."""
+    last, original = getattr(model, "_last_obs", None), getattr(model, "_last_original_obs", None)
+    if last is None or original is None or isinstance(last, dict) or hasattr(model, "rollout_buffer_class"):
+        return False
+    if last.shape[1:] != normalization.mean.shape:
+        return False
+    now = normalization(original)
+    return bool(np.abs(last - now).max() > np.abs(normalization(last) - now).max())
+
+
+def unlike_training(model: Any, observations: Array) -> str | None:
+    """What is odd about the observations (B, S) that a network is given, in one line; None: nothing.
+
+    Args:
+        model: of stable-baselines3, or any other thing, of which nothing is known.
+        observations: as the network is given them, normalised if they are.
+    """
+    x = np.asarray(observations)
+    if x.ndim != 2 or x.dtype.kind != "f":
+        return None
+    rms, largest = np.sqrt((x.astype(np.float64) ** 2).mean(0)), float(np.abs(x).max())
+    known = hasattr(model, "policy") and hasattr(model, "observation_space")
+    if not known:
+        reach = f"observations reach {largest:.3g}"
+        return f"{reach}; was the agent trained on normalised ones (vecnormalize)?" if rms.max() > LARGE else None
+    if trained_normalized(model) and largest > 1.5 * CLIP:
+        return (
+            f"observations reach {largest:.3g}, but the agent was trained under VecNormalize, which clips at {CLIP:g}"
+        )
+    trained = _trained_rms(model, x.shape[1])
+    if trained is None:
+        return None
+    large = rms > TIMES * np.maximum(trained, 1)
+    small = len(x) >= SAMPLES and bool((rms * TIMES < trained).all())
+    if not (large.any() or small):
+        return None
+    at = int((rms / np.maximum(trained, 1)).argmax()) if large.any() else int(trained.argmax())
+    return (
+        f"observations are unlike those of training: number {at} is about {rms[at]:.2g} in size, and was about "
+        f"{trained[at]:.2g}; was the agent trained on normalised ones (vecnormalize)?"
+    )
+
+
+def warn_if_unlike(model: Any, observations: Any, stacklevel: int = 2) -> bool:
+    """Warn, by `NormalizationWarning`, of what is odd about the observations that a model is given; say whether.
+
+    Of anything but a model of stable-baselines3 nothing is said.
+    """
+    if not (hasattr(model, "policy") and hasattr(model, "observation_space")) or isinstance(observations, dict):
+        return False
+    x = observations.detach().cpu().numpy() if isinstance(observations, Tensor) else np.asarray(observations)
+    odd = unlike_training(model, x[None] if x.ndim == 1 else x)
+    if odd is not None:
+        warnings.warn(odd, NormalizationWarning, stacklevel=stacklevel + 1)
+    return odd is not None
+
+
+def _trained_rms(model: Any, size: int) -> Array | None:
+    """How large each number of the latest observations in training was (S,), from what Adam keeps.
+
+    The gradient of a weight of the first layer is that of its bias times the number that the weight multiplies; Adam
+    keeps the mean squares of both.
+    """
+    policy = getattr(model.policy, "actor", None) or model.policy
+    state = getattr(getattr(policy, "optimizer", None), "state", {})
+    for layer in policy.modules():
+        if isinstance(layer, nn.Linear) and layer.in_features == size and layer.bias is not None:
+            kept = [state[each] for each in (layer.weight, layer.bias) if "exp_avg_sq" in state.get(each, {})]
+            if len(kept) == 2:
+                weight, bias = (each["exp_avg_sq"].double().cpu() for each in kept)
+                return (weight.sum(0) / bias.sum()).sqrt().numpy() if bias.sum() > 0 else None
+    return None
+
+
+def sampled(environment: gymnasium.Env[Any, Any], seed: int) -> Array:
+    """Observations (B, *obs) of an environment whose actions are drawn at random."""
+    space = environment.action_space
+    space.seed(seed)
+    met, over = [environment.reset(seed=seed)[0]], False
+    while len(met) < SAMPLES:
+        if over:
+            met.append(environment.reset()[0])
+        observation, _, ended, cut, _ = environment.step(space.sample())
+        met.append(observation)
+        over = ended or cut
+    return np.stack([np.asarray(each) for each in met])
