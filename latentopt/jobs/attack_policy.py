@@ -22,7 +22,6 @@ from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store, checksum
 from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode
 from latentopt.jobs.used import used
 from latentopt.optimizers import Optimizer
-from latentopt.rl.agents import normalization_of
 from latentopt.rl.attack_policy import Aim
 from latentopt.rl.attack_policy import attack_policy as attacked
 from latentopt.rl.attacked_episodes import Episodes, attacked_episodes
@@ -30,7 +29,7 @@ from latentopt.rl.normalization import Normalization
 from latentopt.rl.normalization_checks import check_statistics, sampled, warn_if_unlike
 from latentopt.rl.procgen import GAMES, Procgen
 from latentopt.rl.shipped import game_of
-from latentopt.rl.statistics import NONE, statistics_file
+from latentopt.rl.statistics import NONE, normalization_of, statistics_file
 from latentopt.rl.train_policy import TEST_LEVELS
 from latentopt.sets import Norm
 from latentopt.tasks.stages import Portfolio
@@ -147,9 +146,9 @@ def _normalization(
             raise InputError("vecnormalize", "None, of a policy with a card", vecnormalize)
         return None
     _check_zip(env, algorithm)
-    agent, found = _agent(model, str(algorithm)), normalization_of(Path(model), vecnormalize, env)
-    check_statistics(agent, Path(model).name, found, vecnormalize is not None)
-    if vecnormalize is None:
+    agent, (found, certain) = _agent(model, str(algorithm)), normalization_of(model, vecnormalize, env)
+    if not certain:
+        check_statistics(agent, Path(model).name, found)
         games = _environments(str(env), 1, 0)
         x = sampled(games.envs[0], 0)
         games.close()
@@ -205,7 +204,7 @@ def _opened(model: str, env: str | None, algorithm: str | None, seed: int, start
         levels = range(TEST_LEVELS + start, TEST_LEVELS + start + count)
         return cards.load_classifier(model), Procgen(game, fixed=levels, **settings)
     _check_zip(env, algorithm)
-    return _agent(model, str(algorithm)), _environments(str(env), count, seed + start)
+    return _agent(model, str(algorithm)).policy, _environments(str(env), count, seed + start)
 
 
 def _check_zip(env: str | None, algorithm: str | None) -> None:

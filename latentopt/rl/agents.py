@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from latentopt.errors import InputError
 from latentopt.rl.agent_files import TOLERANCE, Parts, read_parts, rescaled
 from latentopt.rl.normalization import Normalization
-from latentopt.rl.statistics import read_statistics, statistics_file
+from latentopt.rl.statistics import normalization_of
 
 if TYPE_CHECKING:
     import gymnasium
@@ -151,18 +151,12 @@ def load_agent(
         scale = (factor, offset) if factor.shape == (parts.mean.out_features,) else None
     networks = parts.critics if parts.scaled or scale is None else [rescaled(each, *scale) for each in parts.critics]
     name = environment.spec.id if environment is not None and environment.spec else None
-    normalization = normalization_of(path, vecnormalize, name)
+    normalization, _ = normalization_of(path, vecnormalize, name)
     agent = Agent(Actor(parts.body, parts.mean, parts.log_std), Critics(networks), path.stem, normalization, scale)
     if environment is not None:
         agent.check(environment)
     _check_example(path, agent, parts)
     return agent
-
-
-def normalization_of(path: Path, vecnormalize: str | Path | None, env: str | None = None) -> Normalization | None:
-    """The normalisation of an agent's observations: that of a file, none, or one that is found beside the agent."""
-    held = statistics_file(path, vecnormalize, env)
-    return None if held is None else read_statistics(held)
 
 
 def _scale_of(environment: gymnasium.Env[Any, Any]) -> tuple[Tensor, Tensor]:

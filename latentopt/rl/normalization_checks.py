@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 CLIP = 10.0
 """Beyond which no number lies that `VecNormalize` returns, unless it is told another."""
+NORMAL = (0.1, 5.0)
+"""Between which root mean squares of normalised numbers lie, as far as a network's training shows them."""
 TIMES = 10.0
 """How much larger, or smaller, observations have to be than those of training to be remarked on."""
 LARGE = 100.0
@@ -51,22 +53,17 @@ def _left(space: Any, last: Array, original: Array) -> bool:
     return bool(outside[0] and not outside[1])
 
 
-def check_statistics(model: Any, name: str, normalization: Normalization | None, asked: bool) -> None:
+def check_statistics(model: Any, name: str, normalization: Normalization | None) -> None:
     """Raise `InputError` where it can be seen that a model learned with a normalisation, or without, unlike here.
 
     Args:
         model: of stable-baselines3.
         name: of its file.
         normalization: of its observations; None: there is none.
-        asked: a user asked for it; else it was looked for beside the file.
     """
-    if asked:
-        return
     learned = trained_normalized(model)
     if normalization is None and learned:
-        expected = (
-            f"the statistics of the VecNormalize that {name} was trained under: a file, or none for rewards alone"
-        )
+        expected = f"statistics of the VecNormalize that {name} was trained under: a file, or none if of rewards alone"
         raise InputError("vecnormalize", expected, "none beside it")
     if normalization is not None and (learned is False or _unfit(model, normalization)):
         expected = f"none, or the file that is {name}'s, which does not look trained with the statistics beside it"
@@ -106,7 +103,9 @@ def unlike_training(model: Any, observations: Array) -> str | None:
     trained = _trained_rms(model, x.shape[1])
     if trained is None:
         return None
-    large = rms > TIMES * np.maximum(trained, 1)
+    if trained.max() > NORMAL[1] or np.median(trained) < NORMAL[0]:
+        return None  # it saw other numbers than normalised ones
+    large = (rms > CLIP) & (rms > TIMES * trained)
     small = len(x) >= SAMPLES and bool((rms * TIMES < trained).all())
     if not (large.any() or small):
         return None

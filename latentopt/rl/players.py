@@ -16,12 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from latentopt.errors import InputError
-from latentopt.rl.agents import Agent, load_agent, normalization_of
+from latentopt.rl.agents import Agent, load_agent
 from latentopt.rl.episodes import episodes
 from latentopt.rl.extra import missing
 from latentopt.rl.normalization import Normalization, NormalizationWarning
 from latentopt.rl.normalization_checks import check_statistics, sampled, unlike_training
 from latentopt.rl.refine import Refiner
+from latentopt.rl.statistics import normalization_of
 
 if TYPE_CHECKING:
     import gymnasium
@@ -169,10 +170,11 @@ def load_player(
     except Exception as error:  # whatever an archive of another version does
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(str(path), f"an agent of {name}, saved by this version", first) from error
-    normalization = normalization_of(path, vecnormalize, name)
+    normalization, certain = normalization_of(path, vecnormalize, name)
     if normalization is not None:
         normalization.check(environment.observation_space.shape or ())
-    check_statistics(model, path.name, normalization, vecnormalize is not None)
+    if not certain:
+        check_statistics(model, path.name, normalization)
     return _looked_at(Player.of_model(model, normalization), model, environment, vecnormalize)
 
 

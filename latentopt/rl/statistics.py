@@ -62,6 +62,18 @@ def statistics_file(agent: str | Path, vecnormalize: str | Path | None, env: str
     return find_statistics(agent, env) if vecnormalize is None else Path(vecnormalize)
 
 
+def normalization_of(
+    agent: str | Path, vecnormalize: str | Path | None, env: str | None = None
+) -> tuple[Normalization | None, bool]:
+    """The normalisation of an agent's observations, and whether that is certain.
+
+    Certain is what was asked for, and that there is none where the agent's own file of statistics says so.
+    """
+    file = statistics_file(agent, vecnormalize, env)
+    normalization = None if file is None else read_statistics(file)
+    return normalization, vecnormalize is not None or (file is not None and normalization is None)
+
+
 def _versionless(env: str) -> str:
     return re.sub(r"-v\d+$", "", env.rpartition("/")[2])
 

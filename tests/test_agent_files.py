@@ -1,0 +1,295 @@
+"""Agents from safetensors files are the modules that their tensors are of, or they are refused."""
+
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from codes import CleanRLActor, CleanRLCritic, TD3Actor, TD3Critic, named
+from nets import randn, refuses
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from latentopt.rl.agent_files import ACTIVATIONS
+from latentopt.rl.agents import environment, load_agent
+from latentopt.rl.chains import chains
+from latentopt.rl.players import load_player
+from latentopt.rl.refine import Refiner
+
+sb3 = pytest.importorskip("stable_baselines3")
+LOW, HIGH = torch.tensor([-2.0, 0.0]), torch.tensor([1.0, 0.5])
+
+
+class Uneven(gymnasium.Env):
+    """Three numbers, and two actions with ranges of their own."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (3,), np.float32)
+    action_space = gymnasium.spaces.Box(LOW.numpy(), HIGH.numpy())
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.np_random.normal(size=3).astype(np.float32), {}
+
+    def step(self, action):
+        return self.np_random.normal(size=3).astype(np.float32), float(np.sum(action)), False, True, {}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Writes tensors to a file, and says which."""
+
+    def save(tensors: dict[str, Tensor], **metadata: str):
+        save_file(
+            {name: tensor.clone().contiguous() for name, tensor in tensors.items()},
+            tmp_path / "a.safetensors",
+            metadata,
+        )
+        return tmp_path / "a.safetensors"
+
+    return save
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+def same(mine: Tensor, theirs: Tensor, tolerance: float = 1e-6) -> None:
+    assert mine.shape == theirs.shape
+    assert (mine - theirs).abs().max() <= tolerance * (1 + theirs.abs().max())
+
+
+def policy_of(kind: str, **settings) -> nn.Module:
+    settings = {"net_arch": [16, 12], **settings}
+    return getattr(sb3, kind)("MlpPolicy", "Pendulum-v1", policy_kwargs=settings, seed=0, device="cpu").policy
+
+
+@pytest.mark.parametrize("kind", ["SAC", "TD3", "DDPG"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("by", ["argument", "metadata"])
+def test_stable_baselines3_with_any_activation(kind, activation, by, saved):
+    policy = policy_of(kind, activation_fn=ACTIVATIONS[activation])
+    path = saved(policy.state_dict(), **({"activation": activation} if by == "metadata" else {}))
+    agent = load_agent(path, activation=activation if by == "argument" else None)
+    s, a = 3 * randn(9, 3).float(), randn(9, 1).float().clamp(-1, 1)
+    with torch.no_grad():
+        same(agent.actor(s), policy.actor(s, deterministic=True) if kind == "SAC" else policy.actor(s))
+        for mine, theirs in zip(agent.critics(s, a), policy.critic(s, a), strict=True):
+            same(mine, theirs)
+
+
+def test_nothing_said_of_activations_is_relu(saved):
+    policy = policy_of("TD3", activation_fn=nn.Tanh)
+    s = randn(9, 3).float()
+    with torch.no_grad():
+        off = (load_agent(saved(policy.state_dict())).actor(s) - policy.actor(s)).abs().max()
+    assert off > 1e-3
+
+
+@pytest.mark.parametrize("layers", [5, 6, 11])
+def test_layers_are_taken_in_the_order_of_their_numbers(layers, saved):
+    policy = policy_of("SAC", net_arch=[6] * layers)
+    agent = load_agent(saved(policy.state_dict()))
+    s, a = randn(9, 3).float(), randn(9, 1).float()
+    with torch.no_grad():
+        same(agent.actor(s), policy.actor(s, deterministic=True))
+        same(agent.critics(s, a)[1], policy.critic(s, a)[1])
+        tall = TD3Actor((3, *[6] * layers, 1)), TD3Critic((4, *[6] * layers, 1))
+        agent = load_agent(saved(named(actor=tall[0], critic=tall[1])))
+        same(agent.actor(s), tall[0](s))
+        same(torch.cat(agent.critics(s, a), 1), torch.cat(tall[1](s, a), 1))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 12])
+def test_every_critic_is_there_in_order(count, saved):
+    policy = policy_of("TD3", n_critics=count)
+    agent = load_agent(saved(policy.state_dict()))
+    s, a = randn(9, 3).float(), randn(9, 1).float()
+    with torch.no_grad():
+        same(torch.cat(agent.critics(s, a), 1), torch.cat(policy.critic(s, a), 1))
+    assert len(agent.critics.networks) == count
+
+
+@pytest.mark.parametrize("twins", [1, 2])
+def test_the_names_of_the_authors_of_td3(twins, saved):
+    actor, critic = TD3Actor((3, 8, 6, 1), reach=2.0), TD3Critic((4, 8, 6, 1), twins)
+    path, s, u = saved(named(actor=actor, critic=critic)), 3 * randn(9, 3).float(), randn(9, 1).float().clamp(-1, 1)
+    with torch.no_grad():
+        agent = load_agent(path, environment("Pendulum-v1"))  # whose actions reach 2
+        same(2 * agent.actor(s), actor(s))
+        same(torch.cat(agent.critics(s, u), 1), torch.cat(critic(s, 2 * u), 1))
+        same(
+            torch.cat(load_agent(path).critics(s, u), 1), torch.cat(critic(s, u), 1)
+        )  # nothing says how far they reach
+        path = saved(named(actor=actor, critic=critic), action_scale="2.0")
+        same(torch.cat(load_agent(path).critics(s, u), 1), torch.cat(critic(s, 2 * u), 1))
+
+
+def test_critics_in_modules_of_their_own(saved):
+    actor, critics = TD3Actor((3, 8, 1)), {f"critic_{at}": TD3Critic((4, 8, 1), 1) for at in (1, 2, 10)}
+    agent = load_agent(saved(named(actor=actor, **critics)))
+    s, a = randn(9, 3).float(), randn(9, 1).float()
+    with torch.no_grad():
+        same(torch.cat(agent.critics(s, a), 1), torch.cat([critic(s, a)[0] for critic in critics.values()], 1))
+
+
+@pytest.mark.parametrize("stochastic", [False, True])
+def test_the_names_and_the_scale_of_cleanrl(stochastic, saved):
+    actor = CleanRLActor(3, LOW, HIGH, stochastic)
+    critics = [CleanRLCritic(3, 2), CleanRLCritic(3, 2)]
+    targets = {"target_actor": actor, "qf1_target": critics[0], "qf2_target": critics[1]}
+    path = saved(named(actor=actor, qf1=critics[0], qf2=critics[1], **targets))
+    agent, s, u = load_agent(path), 3 * randn(9, 3).float(), randn(9, 2).float().clamp(-1, 1)
+    player = load_player(path, Uneven())
+    with torch.no_grad():
+        same(torch.from_numpy(player.actions(player.actor(s.numpy()))), actor(s))
+        own = actor.action_bias + actor.action_scale * u
+        same(torch.cat(agent.critics(s, u), 1), torch.cat([critic(s, own) for critic in critics], 1))
+        if stochastic:
+            assert agent.actor.log_std is not None
+            same(agent.actor.log_std(agent.actor.body(s)), actor.log_std(s))
+    assert chains(agent.critics)
+    found = Refiner(player.critic, -1.0, 1.0, 0.5, "gd", 10)(s.numpy(), player.actor(s.numpy()))
+    with torch.no_grad():
+        own = torch.from_numpy(player.actions(found.action.numpy()))
+        value = torch.stack([critic(s, own)[:, 0] for critic in critics]).min(0).values
+    same(found.after, value, 1e-5)
+    assert found.gain.max() > 0
+    with refuses("Pendulum-v1"):
+        load_agent(path, environment("Pendulum-v1"))
+
+
+def test_actions_that_reach_elsewhere_are_refused(saved):
+    actor, critic = CleanRLActor(3, LOW[:1], HIGH[:1]), CleanRLCritic(3, 1)
+    path = saved(named(actor=actor, qf1=critic))
+    with refuses("Pendulum-v1", "scale and bias [1.5] and [-0.5]"):
+        load_agent(path, environment("Pendulum-v1"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_weights_of_other_precision(dtype, saved):
+    actor, critic = TD3Actor((3, 8, 1)).to(dtype), TD3Critic((4, 8, 1)).to(dtype)
+    path = saved(named(actor=actor, critic=critic))
+    player, wide = load_player(path, environment("Pendulum-v1")), torch.float64
+    s = randn(5, 3)
+    with torch.no_grad():
+        same(torch.from_numpy(player.actor(s.numpy())).double(), actor.to(wide)(s), 1e-6)
+    found = Refiner(player.critic, -1.0, 1.0, 0.5, "adam", 5)(s.numpy(), player.actor(s.numpy()))
+    with torch.no_grad():
+        same(found.after.double(), torch.cat(critic.to(wide)(s, 2 * found.action.to(wide)), 1).min(1).values, 1e-5)
+
+
+def test_networks_of_two_precisions(saved):
+    tensors = named(actor=TD3Actor((3, 8, 1)), critic=TD3Critic((4, 8, 1)).double())
+    agent = load_agent(saved(tensors))
+    assert {each.dtype for each in (*agent.actor.parameters(), *agent.critics.parameters())} == {torch.float64}
+
+
+def test_an_example_in_the_file_is_held_to(saved):
+    policy, s = policy_of("TD3", activation_fn=nn.ELU), randn(4, 3).float()
+    with torch.no_grad():
+        a = policy.actor(s)
+        example = {"example.observations": s, "example.actions": a, "example.values": torch.cat(policy.critic(s, a), 1)}
+    tensors = {**policy.state_dict(), **example}
+    load_agent(saved(tensors), activation="elu")
+    with refuses(str(saved(tensors)), "is activation or action_scale another?"):
+        load_agent(saved(tensors))
+    cleanrl = CleanRLActor(3, LOW, HIGH)
+    tensors = named(actor=cleanrl, qf1=CleanRLCritic(3, 2)) | {"example.observations": s}
+    with torch.no_grad():
+        load_agent(saved(tensors | {"example.actions": cleanrl(s)}))
+        with refuses(str(saved(tensors)), "others, by up to"):
+            load_agent(saved(tensors | {"example.actions": torch.tanh(cleanrl(s))}))
+    with refuses(str(saved(tensors)), "example.rewards"):
+        load_agent(saved(tensors | {"example.rewards": s}))
+
+
+def good() -> dict[str, Tensor]:
+    return policy_of("SAC").state_dict()
+
+
+class Extractor(nn.Module):
+    """Leaves as many numbers as come in, so that sizes fit without it."""
+
+    def __init__(self, space) -> None:
+        super().__init__()
+        self.features_dim, self.layer = 3, nn.Linear(3, 3)
+
+    def forward(self, s: Tensor) -> Tensor:
+        return self.layer(s)
+
+
+def layer(name: str, inputs: int, outputs: int) -> dict[str, Tensor]:
+    return {f"{name}.weight": torch.ones(outputs, inputs), f"{name}.bias": torch.ones(outputs)}
+
+
+def gsde() -> dict[str, Tensor]:
+    model = sb3.SAC("MlpPolicy", "Pendulum-v1", use_sde=True, policy_kwargs={"net_arch": [8]}, device="cpu")
+    return model.policy.state_dict()
+
+
+def renamed(**names: str) -> dict[str, Tensor]:
+    """A good agent, with parts of its names replaced."""
+    tensors = good()
+    for old, new in names.items():
+        tensors = {name.replace(old.replace("__", "."), new): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+REFUSED = {
+    "an extractor of both": (lambda: policy_of("SAC", features_extractor_class=Extractor).state_dict(), "extractor"),
+    "an extractor of the critic": (
+        lambda: good() | layer("critic.features_extractor.0", 4, 4),
+        "critic.features_extractor.0",
+    ),
+    "an extractor of the actor": (
+        lambda: good() | layer("actor.features_extractor.0", 3, 3),
+        "actor.features_extractor.0.weight",
+    ),
+    "gSDE": (gsde, "log_std"),
+    "layer norm": (
+        lambda: named(actor=TD3Actor((3, 8, 1)), critic=TD3Critic((4, 8, 1)))
+        | {"actor.ln1.weight": torch.ones(8), "actor.ln1.bias": torch.zeros(8)},
+        "ln1",
+    ),
+    "something between the layers": (lambda: renamed(qf0__2="qf0.3", qf0__4="qf0.6"), "layers 0, 2, 4 of critic.qf0"),
+    "a missing layer": (lambda: {k: v for k, v in good().items() if ".qf0.2." not in k}, "layers 0, 2"),
+    "a layer without bias": (lambda: {k: v for k, v in good().items() if k != "critic.qf1.2.bias"}, "critic.qf1.2"),
+    "names of no code": (lambda: renamed(latent_pi="trunk"), "actor.trunk.0"),
+    "two codes": (lambda: good() | named(qf1=CleanRLCritic(3, 1)), "critics that are named alike"),
+    "a scale without its code": (lambda: good() | {"actor.action_scale": torch.ones(1)}, "actor.action_scale"),
+    "anything else": (lambda: good() | {"log_ent_coef": torch.zeros(1)}, "log_ent_coef"),
+    "whole numbers": (lambda: good() | {"actor.mu.weight": torch.ones(1, 12, dtype=torch.long)}, "actor.mu.weight"),
+    "NaN": (lambda: good() | {"actor.mu.bias": torch.full((1,), torch.nan)}, "actor.mu.bias"),
+    "an actor alone": (lambda: {k: v for k, v in good().items() if k.startswith("actor")}, "an actor and its critics"),
+    "a policy without such a critic": (
+        lambda: sb3.PPO("MlpPolicy", "Pendulum-v1", device="cpu").policy.state_dict(),
+        "an actor and its critics",
+    ),
+    "quantiles": (lambda: good() | layer("critic.qf0.4", 12, 25), "4 to 25"),
+    "a critic that takes actions later": (
+        lambda: named(actor=TD3Actor((3, 8, 1))) | layer("critic.l1", 3, 8) | layer("critic.l2", 9, 1),
+        "critic.l2 of 8 inputs",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_not_read_exactly_is_refused_by_name(case, saved):
+    tensors, words = REFUSED[case]
+    path = saved(tensors())
+    with refuses(str(path), words):
+        load_agent(path)
+
+
+def test_activations_are_asked_for_once(saved):
+    path = saved(good(), activation="tanh")
+    with refuses("activation", "tanh, as"):
+        load_agent(path, activation="elu")
+    with refuses("activation", "one of relu"):
+        load_agent(path, activation="mish")
+    with refuses("activation", "one of relu"):
+        load_agent(saved(good(), activation="swish"))
+    with refuses(str(path), "a number or a list of numbers"):
+        load_agent(saved(good(), action_scale="wide"))
