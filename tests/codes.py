@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +63,8 @@ class CleanRLActor(nn.Module):
         return torch.relu(self.fc2(torch.relu(self.fc1(s))))
 
     def forward(self, s: Tensor) -> Tensor:
-        mean = (self.fc_mean if self.stochastic else self.fc_mu)(self.hidden(s))
+        last: Any = self.fc_mean if self.stochastic else self.fc_mu
+        mean = last(self.hidden(s))
         return torch.tanh(mean) * self.action_scale + self.action_bias
 
     def log_std(self, s: Tensor) -> Tensor:

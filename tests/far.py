@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -19,7 +19,7 @@ LENGTH = 30
 class Far(gymnasium.Env):
     """A point that is pushed along a line, and is paid for being at 0; seen in units of its own."""
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}  # which make_vec_env asks for
+    metadata = {"render_modes": ["rgb_array"]}
     observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
     action_space = spaces.Box(-2, 2, (1,), np.float32)
 
@@ -36,13 +36,17 @@ class Far(gymnasium.Env):
         self.x, self.steps = self.x + 0.3 * self.v, self.steps + 1
         return self._seen(), -(self.x**2), False, self.steps >= LENGTH, {}
 
-    def _seen(self) -> np.ndarray:
+    def _seen(self) -> Any:
         return np.array([self.x * self.scale + self.offset, self.v * self.scale], np.float32)
+
+
+def _far(**settings: Any) -> Any:
+    return Far(**settings)
 
 
 for name, scale, offset in ((FAR, 1000.0, 5000.0), (NEAR, 1.0, 0.0)):
     if name not in gymnasium.registry:
-        gymnasium.register(name, Far, kwargs={"scale": scale, "offset": offset})
+        gymnasium.register(name, _far, kwargs={"scale": scale, "offset": offset})
 
 
 def learned(kind: str, env: str = FAR, normalize: bool = True, steps: int = 300, **settings: Any) -> tuple[Any, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium
 import numpy as np
 import pytest
@@ -60,7 +62,7 @@ def same(mine: Tensor, theirs: Tensor, tolerance: float = 1e-6) -> None:
     assert (mine - theirs).abs().max() <= tolerance * (1 + theirs.abs().max())
 
 
-def policy_of(kind: str, **settings) -> nn.Module:
+def policy_of(kind: str, **settings) -> Any:
     settings = {"net_arch": [16, 12], **settings}
     return getattr(sb3, kind)("MlpPolicy", "Pendulum-v1", policy_kwargs=settings, seed=0, device="cpu").policy
 

@@ -7,6 +7,7 @@ import pickle
 import shutil
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def copied(folder: Path, to: Path, statistics: str | None = None) -> str:
     return str(to / "agent.zip")
 
 
-def moved(count: int = 2, **settings) -> VecNormalize:
+def moved(count: int = 2, **settings) -> Any:
     """A VecNormalize that has seen something."""
     venv = VecNormalize(DummyVecEnv([Far] * count), **settings)
     venv.reset()
@@ -404,3 +405,20 @@ def test_statistics_beside_a_safetensors_agent(tmp_path):
     np.savez(tmp_path / "three.npz", mean=np.zeros(3), var=np.ones(3))
     with refuses("normalization", "statistics of observations of shape (2,)"):
         load_agent(tmp_path / "a.safetensors", vecnormalize=tmp_path / "three.npz")
+
+
+def test_observations_that_are_dictionaries_are_refused(tmp_path):
+    import gymnasium
+
+    class Both(Far):
+        observation_space = spaces.Dict({"a": Far.observation_space})
+
+        def _seen(self):
+            return {"a": super()._seen()}
+
+    if "latentopt-both-v0" not in gymnasium.registry:
+        gymnasium.register("latentopt-both-v0", lambda **settings: Both(**settings))
+    agent = sb3.TD3("MultiInputPolicy", Both(), policy_kwargs={"net_arch": [8]}, device="cpu")
+    agent.save(tmp_path / "a.zip")
+    with refuses("observations", "an array or a tensor"):
+        attack_job(str(tmp_path / "a.zip"), 0.1, "latentopt-both-v0", "TD3", out=str(tmp_path / "out"))

@@ -111,11 +111,13 @@ def attack_policy(
     tensor([ True, False])
     """
     normal = as_normalization(normalization)
-    x = as_tensor(observations, None if _bytes(observations) else normal)
-    bytes_ = _bytes(observations)
+    x = as_tensor(observations)
+    bytes_ = torch.as_tensor(observations).dtype == torch.uint8
     network = PolicyNetwork(policy, bytes_, kind, input_range, normal)
     if normal is None:
         warn_if_unlike(policy, observations)
+    else:
+        x = normal.scaled(x)
     if not network.fits(tuple(x.shape[1:])):
         raise InputError("observations", f"shape (B, {', '.join(map(str, network.shape or ()))})", tuple(x.shape))
     if norm not in get_args(Norm):
@@ -199,10 +201,6 @@ def _success(before: Tensor, after: Tensor, discrete: bool) -> Tensor:
 
 def _moved(before: Tensor, after: Tensor, discrete: bool) -> Tensor:
     return margin(after, before.argmax(1)) if discrete else (after - before).flatten(1).norm(dim=1)
-
-
-def _bytes(observations: Observations) -> bool:
-    return torch.as_tensor(observations).dtype == torch.uint8
 
 
 def _as_given(x: Tensor, observations: Observations, normalization: Normalization | None) -> Any:

@@ -100,7 +100,7 @@ def read_statistics(path: str | Path) -> Normalization | None:
     try:
         return _pickled(path.read_bytes()) if path.suffix == ".pkl" else _named(_arrays(path))
     except InputError as error:
-        where = "" if error.name == "pickle" else f"{error.name}: "
+        where = "" if error.name in ("pickle", "normalization") else f"{error.name}: "
         raise InputError(str(path), where + error.expected, error.got) from error
     except Exception as error:  # whatever a broken file does
         expected = f"what VecNormalize saved, or its numbers ({EXPORT})"
