@@ -28,7 +28,7 @@ from latentopt.jobs.refine import refine as refine_job  # noqa: E402
 from latentopt.rl.agents import environment, load_agent  # noqa: E402
 from latentopt.rl.attacked_episodes import attacked_episodes  # noqa: E402
 from latentopt.rl.normalization import Normalization, NormalizationWarning, as_normalization  # noqa: E402
-from latentopt.rl.normalization_checks import sampled, unlike_training  # noqa: E402
+from latentopt.rl.normalization_checks import doubt, sampled  # noqa: E402
 from latentopt.rl.players import load_player  # noqa: E402
 from latentopt.rl.rollouts import episode  # noqa: E402
 from latentopt.rl.statistics import find_statistics, read_statistics  # noqa: E402
@@ -295,8 +295,20 @@ def test_agents_that_saw_raw_observations_are_not_remarked_on(kind, agents, tmp_
     ],
 )
 def test_no_false_alarm(kind, env):
+    """Also where training ends with an episode, so that the last observation begins another."""
     agent, _ = learned(kind, env, normalize=False, steps=300)
-    assert unlike_training(agent, sampled(environment(env), 1)) is None
+    assert doubt(agent, environment(env), None) is None
+
+
+@pytest.mark.parametrize("kind", ["SAC", "DDPG"])
+def test_a_normalised_last_observation_shows_where_sizes_do_not(kind):
+    """Observations of the MountainCar are below 1 in size; of its velocity a hundredth."""
+    env = environment("MountainCarContinuous-v0")
+    agent, venv = learned(kind, "MountainCarContinuous-v0", steps=150)
+    odd = doubt(agent, env, None)
+    assert odd is not None
+    assert "vecnormalize" in odd
+    assert doubt(agent, env, as_normalization(venv)) is None
 
 
 def test_rewards_alone_that_were_normalised(tmp_path):

@@ -26,6 +26,8 @@ LARGE = 100.0
 """Root mean square from which on observations are remarked on where nothing is known of training."""
 SAMPLES = 64
 """Observations that are looked at."""
+STEPS, RESETS = 512, 32
+"""Steps and first observations of an environment that an observation of training is compared with."""
 
 
 def trained_normalized(model: Any) -> bool | None:
@@ -147,12 +149,50 @@ def _trained_rms(model: Any, size: int) -> Array | None:
     return None
 
 
-def sampled(environment: gymnasium.Env[Any, Any], seed: int) -> Array:
-    """Observations (B, *obs) of an environment whose actions are drawn at random."""
+def doubt(model: Any, environment: gymnasium.Env[Any, Any], normalization: Normalization | None) -> str | None:
+    """What is odd about an agent in an environment whose observations are normalised so, or not; None: nothing.
+
+    Raises:
+        InputError: the statistics are of other observations.
+    """
+    x = sampled(environment, 0)
+    if normalization is not None:
+        return unlike_training(model, normalization(x))
+    return unlike_training(model, x) or ended_normalized(model, environment)
+
+
+def ended_normalized(model: Any, environment: gymnasium.Env[Any, Any]) -> str | None:
+    """Whether an algorithm off policy ended its training on a normalised observation, in one line; None: no sign of it.
+
+    It keeps the network's last observation, and either the one before it or, under `VecNormalize`, the environment's
+    own at that time. The first is a step away, or begins an episode; the second is farther, and like a normalised one.
+    """
+    last, original = getattr(model, "_last_obs", None), getattr(model, "_last_original_obs", None)
+    if not isinstance(last, np.ndarray) or not isinstance(original, np.ndarray) or hasattr(model, "gae_lambda"):
+        return None
+    x = sampled(environment, 0, STEPS)
+    if last.ndim != 2 or x.ndim != 2 or last.shape != original.shape or last.shape[1] != x.shape[1]:
+        return None
+    first = np.stack([environment.reset(seed=seed)[0] for seed in range(RESETS)])
+    mean, std, slack = x.mean(0), x.std(0) + 1e-8, 0.1 * np.ptp(first, axis=0) + 1e-6
+    step = np.quantile(np.abs(np.diff(x, axis=0)), 0.97, axis=0)
+    jumps = (np.abs(last - original) > 2 * step + 1e-6).any(1)
+    begins = ((last >= first.min(0) - slack) & (last <= first.max(0) + slack)).all(1)
+    now = np.clip((original - mean) / std, -CLIP, CLIP)
+    nearer = (((last - now) / std) ** 2).sum(1) < (((last - original) / std) ** 2).sum(1)
+    if (jumps & ~begins & nearer).mean() <= 0.5:
+        return None
+    return (
+        "its last observation in training does not look like the environment's own; was it normalised (vecnormalize)?"
+    )
+
+
+def sampled(environment: gymnasium.Env[Any, Any], seed: int, count: int = SAMPLES) -> Array:
+    """Observations (count, *obs) of an environment whose actions are drawn at random."""
     space = environment.action_space
     space.seed(seed)
     met, over = [environment.reset(seed=seed)[0]], False
-    while len(met) < SAMPLES:
+    while len(met) < count:
         if over:
             met.append(environment.reset()[0])
         observation, _, ended, cut, _ = environment.step(space.sample())

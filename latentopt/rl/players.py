@@ -20,7 +20,7 @@ from latentopt.rl.agents import Agent, load_agent
 from latentopt.rl.episodes import episodes
 from latentopt.rl.extra import missing
 from latentopt.rl.normalization import Normalization, NormalizationWarning
-from latentopt.rl.normalization_checks import check_statistics, sampled, unlike_training
+from latentopt.rl.normalization_checks import check_statistics, doubt
 from latentopt.rl.refine import Refiner
 from latentopt.rl.statistics import normalization_of
 
@@ -180,7 +180,7 @@ def load_player(
 
 def _looked_at(player: Player, model: Any, environment: Any, vecnormalize: object) -> Player:
     """The player, with a warning where observations are unlike those of training and nothing was said of them."""
-    odd = None if vecnormalize is not None else unlike_training(model, player.observe(sampled(environment, 0)))
+    odd = None if vecnormalize is not None else doubt(model, environment, player.normalization)
     if odd is not None:
         warnings.warn(f"{player.name}: {odd}", NormalizationWarning, stacklevel=3)
     return player
