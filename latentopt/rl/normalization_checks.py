@@ -156,6 +156,8 @@ def doubt(model: Any, environment: gymnasium.Env[Any, Any], normalization: Norma
         InputError: the statistics are of other observations.
     """
     x = sampled(environment, 0)
+    if x.dtype == object:  # dictionaries
+        return None
     if normalization is not None:
         return unlike_training(model, normalization(x))
     return unlike_training(model, x) or ended_normalized(model, environment)
