@@ -15,7 +15,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from torch.nn.utils.parametrize import is_parametrized
 
 from latentopt.errors import InputError, positive
-from latentopt.networks import frozen, like, output_shape
+from latentopt.networks import frozen, like, output_shape, with_module
+from latentopt.samples import take
 
 
 class Generator(nn.Module):
@@ -96,7 +97,8 @@ class Generator(nn.Module):
     def take(self, rows: Tensor) -> Self:
         """The generator of the samples ``rows`` (long)."""
         own = {name: value[rows.to(value.device)] for name, value in self.conditions.items() if len(value) > 1}
-        return self.given(**own) if own else self
+        taken, module = self.given(**own) if own else self, take(self.module, rows)
+        return taken if module is self.module else with_module(taken, module)
 
     def latents(self, count: int, seed: int) -> Tensor:
         """``count`` standard normal latents (count, *latent_shape), the generator's own distribution."""
@@ -105,7 +107,7 @@ class Generator(nn.Module):
 
     def output_shape(self) -> tuple[int, ...]:
         """Shape of one image, found by a forward pass."""
-        first = self.given(**{name: value[:1] for name, value in self.conditions.items()})
+        first = self.take(torch.tensor([0]))
         return output_shape(first, torch.zeros(1, *self.latent_shape).to(like(self)), "latent_shape")
 
     def fast(self) -> Self:
@@ -122,12 +124,12 @@ class Generator(nn.Module):
             return self
         self.output_shape()
         swift, z = copy.copy(self), self.latents(2, seed=0)
-        first = {name: value[:1] for name, value in self.conditions.items()}
+        two = torch.tensor([0, 0])
         with frozen(self), torch.no_grad():
-            expected = self.given(**first)(z)
+            expected = self.take(two)(z)
             try:
                 swift._modules = {**self._modules, "module": _folded(self.module)}  # the encoder is seldom evaluated
-                same = torch.allclose(swift.given(**first)(z), expected, rtol=1e-4, atol=1e-5)
+                same = torch.allclose(swift.take(two)(z), expected, rtol=1e-4, atol=1e-5)
             except (RuntimeError, AttributeError, TypeError):  # it cannot be copied, or its owner looks into its layers
                 same = False
         return swift if same else self

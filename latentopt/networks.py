@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from latentopt.errors import InputError, positive
+from latentopt.samples import take
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass
@@ -78,6 +82,18 @@ class Classifier(nn.Module):
         """Logits (B, K) of inputs ``x`` (B, *shape) in `input_range`; with channels first, where there are some."""
         mean, std = (t.reshape(-1, *[1] * (x.ndim - 2)) if t.ndim else t for t in (self.mean, self.std))
         return self.module((x - mean) / std)
+
+    def take(self, rows: Tensor) -> Classifier:
+        """The classifier of the samples ``rows`` (long), where its module is another for each of them."""
+        module = take(self.module, rows)
+        return self if module is self.module else with_module(self, module)
+
+
+def with_module(wrapper: M, module: nn.Module) -> M:
+    """A copy of a wrapper with another ``module``, which stays as it was otherwise."""
+    wrapped = copy.copy(wrapper)
+    wrapped._modules = {**wrapper._modules, "module": module}
+    return wrapped
 
 
 def output_shape(network: Callable[[Tensor], Tensor], x: Tensor, name: str) -> tuple[int, ...]:

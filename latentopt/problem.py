@@ -14,6 +14,7 @@ from latentopt.draws import Draws
 from latentopt.errors import InputError, positive
 from latentopt.gates import require_gates, soft_backward
 from latentopt.gradients import gradients
+from latentopt.independence import holds, require_independent
 from latentopt.objectives import Objective, take
 from latentopt.sets import FeasibleSet, Free
 
@@ -107,8 +108,10 @@ class Problem:
         Raises:
             InputError: it is not one number a sample.
         """
-        loss = _each("objective", self.objective(output), len(output))
-        return loss if self.penalty is None else loss + _each("penalty", self.penalty(x), len(output))
+        if isinstance(output, Tensor) and output.shape[:1] != (len(x),):
+            raise InputError("network", f"one output a sample, shape ({len(x)}, ...)", f"shape {tuple(output.shape)}")
+        loss = _each("objective", self.objective(output), len(x))
+        return loss if self.penalty is None else loss + _each("penalty", self.penalty(x), len(x))
 
     def residual(self, output: Tensor, x: Tensor) -> Tensor:
         """What `loss` is the sum of squares of (B, m), a penalty's after the objective's; differentiable.
@@ -120,6 +123,28 @@ class Problem:
         if self.penalty is None:
             return residual
         return torch.cat([residual, _squares("penalty", self.penalty, x)], 1)
+
+    @torch.no_grad()
+    def require_independent(self, x: Tensor, output: Tensor | None = None) -> None:
+        """Look whether each function treats the samples independently, or follows them by ``take(rows)``.
+
+        Args:
+            x: (B, *shape).
+            output: the network's at ``x``; None: it is computed. Where it is given, the network itself is evaluated,
+                for one sample, only if it holds a tensor of B rows.
+
+        Raises:
+            InputError: a function does not.
+        """
+        if output is None or holds(self.network, len(x)):
+            require_independent("network", self.network, x)
+        output = self.network(x) if output is None else output
+        halved = output / 2 if output.is_floating_point() else output  # at a solution all values are rounding
+        require_independent("objective", self.objective, halved)
+        if self.penalty is not None:
+            require_independent("penalty", self.penalty, x)
+        if self.success is not None:
+            require_independent("success", self.success, self.loss(output, x), output)
 
     @torch.no_grad()
     def evaluate(self, x: Tensor) -> Evaluation:

@@ -164,7 +164,7 @@ class Run:
     def advance(self) -> None:
         """One step of all rows that are in."""
         self.t += 1
-        step = self.optimizer.step(self.active, self.rows.x, self.state)
+        step = self._first_step() if self.t == 1 else self.optimizer.step(self.active, self.rows.x, self.state)
         self.forwards, self.backwards = self.forwards + step.cost.forwards, self.backwards + step.cost.backwards
         self.dearest = max(self.dearest, sum(step.cost))
         self.looked = self.indices, self.rows.x
@@ -180,6 +180,21 @@ class Run:
         for t, count in self.keep:
             if t == self.t and len(self.indices):
                 self._keep(count)
+
+    def _first_step(self) -> Step:
+        """The first step, and a look whether the samples are independent, which would show only once some have left."""
+        batch = self.problem.batch
+        x, whole = self.rows.x[:batch], self.of(self.indices[:batch])
+        try:
+            step = self.optimizer.step(self.active, self.rows.x, self.state)
+        except (RuntimeError, IndexError, ValueError):
+            if self.restarts > 1 and batch > 1:
+                whole.evaluate(x)  # if it fails as well, that is the reason
+                whole.require_independent(x)
+            raise
+        if batch > 1:
+            whole.require_independent(x, step.here.output[:batch])
+        return step
 
     def _keep(self, count: int) -> None:
         """Of each sample's restarts that are in only the ``count`` best stay."""

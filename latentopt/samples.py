@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import numpy as np
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
+
+
+def take(function: T, rows: Tensor) -> T:
+    """The function of the samples ``rows`` (long), by its method ``take``; itself where it has none.
+
+    A function that holds something for each sample of a batch (a target, a mask, weights) has ``take(rows)``, which
+    returns the function of those samples, each as often as it is named.
+    """
+    chosen: Any = getattr(function, "take", None)
+    return chosen(rows) if chosen is not None else function
 
 
 def per_sample(value: float | Tensor, like: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from latentopt.operators import (
     Mask,
     MotionBlur,
     Operator,
+    PerImage,
 )
 from latentopt.optimizers import ADRGD, GD, NAMED, Adam, Distances, FreeGates, Optimizer, SoftGates
 
@@ -46,6 +47,7 @@ OBJECTS = [
     *[(Operator, operator) for operator in (Blur(1.5), Blur(2, 3), MotionBlur(5, 30.0), Gaussian(10, seed=3))],
     *[(Operator, operator) for operator in (Grey(), Bicubic(2))],
     (Operator, Compose([Crop(20), Downsample(2.5), Compose([Identity()])])),
+    (Operator, PerImage([Blur(1.5), MotionBlur(5, 30.0), Blur(1.5)])),
 ]
 
 
@@ -58,7 +60,7 @@ def test_a_described_object_is_parsed_to_an_equal_one(kind, value):
 def test_every_short_name_stands_for_an_object_of_its_field(field, kind):
     required = {"hole": {"size": 2}, "crop": {"size": 2}, "downsample": {"factor": 2}, "bicubic": {"factor": 2}}
     required |= {"compose": {"operators": []}, "blur": {"sigma": 1.5}, "motionblur": {"length": 3}}
-    required |= {"gaussian": {"measurements": 5}}
+    required |= {"gaussian": {"measurements": 5}, "perimage": {"operators": [describe(Blur(1.5))]}}
     required |= {"weightedsum": {"losses": [{"class_path": "latentopt.objectives.MSE"}], "weights": [1.0]}}
     names = short_names("reconstruct")[field]
     assert names

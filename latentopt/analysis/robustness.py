@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from latentopt.errors import positive
 from latentopt.gates import has_gates, uncapped_backward
 from latentopt.networks import frozen, range_of
-from latentopt.samples import sample_norm
+from latentopt.samples import sample_norm, take
 from latentopt.tasks.adversarial import AttackWarning
 from latentopt.tasks.attack import attack
 from latentopt.tasks.carlini_wagner import carlini_wagner
@@ -104,7 +104,7 @@ def robustness(
     linf["adr-gd"] = {"optimizer": "adr-gd-soft", "steps": steps}
     linf["pgd-straight-through"] = {"optimizer": "pgd", "steps": steps}
     linf["square"] = {"optimizer": "square", "steps": queries, "loss": "margin"}
-    gated = has_gates(model, x[:1])
+    gated = has_gates(take(model, torch.tensor([0])), x[:1])
     attacked = {name: settings for name, settings in linf.items() if gated or name not in ("adr-gd", OTHERS[0])}
     with warnings.catch_warnings(), frozen(model):
         warnings.simplefilter("ignore", AttackWarning)  # the failure names what they say
@@ -126,6 +126,9 @@ class _StraightThrough(nn.Module):
     def __init__(self, model: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.model, self.input_range = model, range_of(model)
+
+    def take(self, rows: Tensor) -> _StraightThrough:
+        return _StraightThrough(take(self.model, rows))
 
     def forward(self, x: Tensor) -> Tensor:
         with uncapped_backward(len(x)):

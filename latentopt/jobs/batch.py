@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import lightning
@@ -24,10 +24,12 @@ from latentopt.operators import Identity, Operator
 from latentopt.optimizers import Optimizer
 from latentopt.priors import Prior
 from latentopt.result import Result
+from latentopt.samples import take
 from latentopt.solve import Progress
 from latentopt.tasks.inversion import invert
 from latentopt.tasks.reconstruct import Reconstruction
-from latentopt.tasks.starts import Guess, Start, kept_or_learnt
+from latentopt.tasks.starts import Guess, Start, kept_or_learnt, learnt
+from latentopt.tasks.starts.learn import Key
 from latentopt.zoo.content import cache_root
 
 SHOWN = 16
@@ -51,6 +53,15 @@ class Settings:
     picture_every: int
     loop: dict[str, Any]  # of `latentopt.solve`
 
+    def problem(self, generator: Generator, targets: Sequence[Target]) -> Reconstruction:
+        """That of some targets, which have an image, each with its own part of what is held for each target."""
+        images = torch.stack([target.image for target in targets if target.image is not None])
+        rows = torch.tensor([target.index for target in targets])
+        operator, loss = take(self.operator, rows), take(self.loss, rows)
+        return Reconstruction(
+            generator, images, operator, loss, self.measured, self.tolerance, self.prior, self.noise, self.seed
+        )
+
 
 class Reconstructor(lightning.LightningModule):
     """Wraps a pretrained generator; `predict_step` solves a batch of targets."""
@@ -61,6 +72,7 @@ class Reconstructor(lightning.LightningModule):
         self.generator, self.settings, self.tracker = generator.fast(), settings, tracker
         self.steps: int = settings.loop["steps"]
         self.bar = tqdm(total=batches * self.steps, unit="step", desc="reconstruct", disable=not batches)
+        self.known: dict[Key, Guess] = {}  # what the start has learnt
         last = tracker.last()
         self.logged, self.forwards = int(last.get("step", -1)) + 1, int(last.get("cost/forwards", 0))
 
@@ -72,22 +84,28 @@ class Reconstructor(lightning.LightningModule):
         if not good:
             return None
         s, begun = self.settings, time.perf_counter()
-        images = torch.stack([target.image for target in good if target.image is not None])
-        problem = Reconstruction(
-            self.generator, images, s.operator, s.loss, s.measured, s.tolerance, s.prior, s.noise, s.seed
-        )
+        problem = s.problem(self.generator, good)
         watch = _Watch(self, problem, good)
-        result = invert(problem, s.optimizer, self.guess, s.rounds, s.seed, [watch], **s.loop)
+        result = invert(problem, s.optimizer, self._guess(problem), s.rounds, s.seed, [watch], **s.loop)
         self.forwards = watch.forwards
         self.bar.update(self.steps - len(watch.curve))  # of steps that were not needed
         seconds = (time.perf_counter() - begun) / len(good)
         return Shard([t.name for t in good], _rows(problem, result, good, seconds), watch.tensors(result))
 
-    @cached_property
-    def guess(self) -> Guess:
+    def _guess(self, problem: Reconstruction) -> Guess:
         """What the start has learnt of the generator; its forwards are the job's, not a target's."""
-        s, folder = self.settings, cache_root() / "starts"
-        return kept_or_learnt(s.start, self.generator, s.operator, s.seed, folder)
+        s = self.settings
+        if len(self.known) > 1:  # each image's own, which no other batch asks for
+            self.known = {}
+        return learnt(s.start, self.generator, problem.operator, s.seed, problem.batch, self._learn, self.known)
+
+    def _learn(
+        self, generator: Generator, operators: Sequence[Callable[[Tensor], Tensor]], seed: int
+    ) -> Sequence[Guess]:
+        start, folder = self.settings.start, cache_root() / "starts"
+        if len(operators) > 1:  # nor any other job
+            return start.learn_each(generator, operators, seed)
+        return [kept_or_learnt(start, generator, operators[0], seed, folder)]
 
     def on_predict_end(self) -> None:
         self.bar.close()
@@ -140,7 +158,7 @@ class _Watch:
             output = result.output[: self.shown]
             kept["frames"] = _stacked(self.frames, len(self.pictured))  # (n, frames, C, H, W) bytes
             titled = {**known(self.problem, self.shown), "reconstruction": pictures.as_bytes(output)}
-            again = self.problem.operator(output)
+            again = take(self.problem.operator, torch.arange(self.shown))(output)
             if not isinstance(self.problem.operator, Identity) and again.ndim == 4:
                 titled["re-measured"] = pictures.as_bytes(again)
             kept |= {f"show/{at} {title}": images for at, (title, images) in enumerate(titled.items())}

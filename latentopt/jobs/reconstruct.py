@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch.utils.data import DataLoader
 
 from latentopt.errors import positive
@@ -23,6 +24,7 @@ from latentopt.objectives import MSE, Loss
 from latentopt.operators import Identity, Operator
 from latentopt.optimizers import LBFGS, Optimizer
 from latentopt.priors import Anywhere, Prior
+from latentopt.samples import take
 from latentopt.solve import halvings
 from latentopt.tasks.inversion import KEEP
 from latentopt.tasks.reconstruct import Reconstruction, measurement_shapes
@@ -134,10 +136,10 @@ def reconstruct(
             measured = dataset.first_good().shape != image_shape
         dataset.kind = shape if measured else image_shape
         first = dataset.first_good()[None]
-        Reconstruction(
-            generator, first, operator, loss, measured, tolerance, prior, noise, seed
-        )  # checks its arguments
-        start.check(generator, operator)
+        its, own = take(operator, torch.tensor([0])), take(loss, torch.tensor([0]))
+        Reconstruction(generator, first, its, own, measured, tolerance, prior, noise, seed)  # checks its arguments
+        start.check(generator, its)
+        measurement_shapes(generator, operator, len(dataset) - 1)  # an operator for each target has one for the last
 
         identity = {"weights": cards.read_card(model).weights_sha256, "targets_held": source.fingerprint}
         store, rank = Store(Path(out), recipe, identity), trainer.global_rank

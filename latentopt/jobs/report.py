@@ -17,7 +17,6 @@ from latentopt.jobs.batch import Reconstructor, known
 from latentopt.jobs.store import WHERE_ONLY, Store
 from latentopt.jobs.targets import Target
 from latentopt.result import write_atomically
-from latentopt.tasks.reconstruct import Reconstruction
 
 REPORT = "report.html"
 EACH = 8
@@ -103,16 +102,16 @@ class _Shown:
     def _figure(self, at: int, latents: Tensor) -> str:
         row = self.rows[at]
         figures = ", ".join(f"{key} {_number(row[key])}" for key in _FIGURES)
-        images = self._images(self.targets[at].image, latents)
+        images = self._images(self.targets[at], latents)
         picture = pictures.png(pictures.tile(list(images.values()), per_row=1))
         name = row["name"]
         return html.figure(picture, f"{', '.join(images)} of {name}", f"{name}\n{figures}\n{', '.join(images)}")
 
     @torch.no_grad()
-    def _images(self, image: Tensor | None, latents: Tensor) -> dict[str, Tensor]:
+    def _images(self, target: Target, latents: Tensor) -> dict[str, Tensor]:
         """By title (1, C, H, W) bytes: what is known of a target, and its reconstruction."""
         generator, s = self.module.generator, self.module.settings
         found = {"reconstruction": pictures.as_bytes(generator(latents.to(next(generator.parameters()).device)))}
-        if image is None:  # it was there when it was reconstructed
+        if target.image is None:  # it was there when it was reconstructed
             return found
-        return {**known(Reconstruction(generator, image[None], s.operator, s.loss, s.measured), 1), **found}
+        return {**known(s.problem(generator, [target]), 1), **found}

@@ -3,26 +3,22 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 from torch import Tensor
 
 from latentopt.errors import InputError
+from latentopt.samples import take
 
-T = TypeVar("T")
 Objective = Callable[[Tensor], Tensor]
 """Maps the output (B, ...) to (B,), to be minimised. One that holds a tensor for each sample (a target) also has
 ``take(rows)``, which returns the objective of the samples ``rows`` (long)."""
 
 
-def take(function: T, rows: Tensor) -> T:
-    """The objective, network or success test of the samples ``rows``; itself where it is the same for every sample."""
-    chosen = getattr(function, "take", None)
-    return chosen(rows) if chosen else function
-
-
 class Loss(ABC):
-    """A distance between what is predicted and what was measured, per sample: (B, ...), (B, ...) to (B,)."""
+    """A distance between what is predicted and what was measured, per sample: (B, ...), (B, ...) to (B,).
+
+    One that holds something for each sample (weights, references) has ``take(rows)``, as an objective has.
+    """
 
     @abstractmethod
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor: ...
@@ -30,7 +26,10 @@ class Loss(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """``loss(operator(output), measurement)`` of each sample; ``measurement`` (B, ...)."""
+    """``loss(operator(output), measurement)`` of each sample; ``measurement`` (B, ...).
+
+    A loss or an operator that holds something for each sample has ``take(rows)``.
+    """
 
     loss: Callable[[Tensor, Tensor], Tensor]
     operator: Callable[[Tensor], Tensor]
@@ -51,7 +50,7 @@ class Fit:
         return residual(self.operator(output), self.measurement)
 
     def take(self, rows: Tensor) -> "Fit":
-        return Fit(self.loss, self.operator, self.measurement[rows])
+        return Fit(take(self.loss, rows), take(self.operator, rows), self.measurement[rows])
 
 
 @dataclass(frozen=True)

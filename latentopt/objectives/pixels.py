@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from latentopt import metrics
 from latentopt.errors import InputError, nonnegative, positive
-from latentopt.objectives.base import Loss
+from latentopt.objectives.base import Loss, take
 
 
 @dataclass(frozen=True)
@@ -86,3 +86,6 @@ class WeightedSum(Loss):
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         first, *rest = (w * loss(prediction, target) for w, loss in zip(self.weights, self.losses, strict=True))
         return sum(rest, first)
+
+    def take(self, rows: Tensor) -> "WeightedSum":
+        return WeightedSum([take(loss, rows) for loss in self.losses], self.weights)

@@ -4,6 +4,7 @@ from latentopt.operators.base import Operator
 from latentopt.operators.blur import Blur, MotionBlur
 from latentopt.operators.compose import Compose
 from latentopt.operators.gaussian import Gaussian
+from latentopt.operators.per_image import PerImage
 from latentopt.operators.physics import Physics
 from latentopt.operators.pixels import Crop, Grey, Hole, Identity, Mask
 from latentopt.operators.resampling import Bicubic, Downsample
@@ -21,6 +22,7 @@ __all__ = [
     "Mask",
     "MotionBlur",
     "Operator",
+    "PerImage",
     "Physics",
 ]
 

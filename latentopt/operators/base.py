@@ -13,7 +13,11 @@ from latentopt.errors import InputError, nonnegative, positive
 
 
 class Operator(ABC):
-    """A linear map A from images (B, C, H, W) to measurements (B, ...)."""
+    """A linear map A from images (B, C, H, W) to measurements (B, ...).
+
+    One that holds something for each image (a mask, a kernel) has ``take(rows)``: the operator of the images ``rows``
+    (long), each as often as it is named.
+    """
 
     @abstractmethod
     def __call__(self, image: Tensor) -> Tensor: ...

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from latentopt.operators.base import Operator
+from latentopt.samples import take
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,9 @@ class Compose(Operator):
         for operator in self.operators:
             image = operator(image)
         return image
+
+    def take(self, rows: Tensor) -> "Compose":
+        return Compose([take(operator, rows) for operator in self.operators])
 
     def add_noise(self, measurement: Tensor, sigma: float, seed: int) -> Tensor:
         """As the last operator adds it: what a mask hides stays 0 if the mask comes last."""

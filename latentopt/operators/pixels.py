@@ -1,8 +1,11 @@
 """Operators that keep, hide or mix single pixels."""
 
+import copy
 from abc import abstractmethod
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from latentopt.errors import InputError, positive
@@ -35,27 +38,56 @@ class _Hiding(Operator):
 
 @dataclass(frozen=True, eq=False)
 class Mask(_Hiding):
-    """The image times ``mask``, which broadcasts to (C, H, W).
+    """The image times ``mask``, which broadcasts to (C, H, W); or one mask for each image, (B, 1 or C, H, W).
 
-    Its values are in [0, 1]: 1 keeps a pixel, 0 hides it, also from noise (`add_noise`); at least one is not 0.
+    Its values are in [0, 1], or boolean: 1 keeps a pixel, 0 hides it, also from noise (`add_noise`). Each mask keeps
+    at least one pixel.
+
+    Args:
+        mask: a tensor, or an array of NumPy, which becomes one.
+
+    Raises:
+        InputError: the mask is not as described; at a call, if it does not fit the images.
     """
 
     mask: Tensor
+    _rows = None  # of `mask`, which image has which; None: in order (no annotation: no argument)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "mask", _as_mask(self.mask))
         if not bool(self.mask.isfinite().all()):
             raise InputError("mask", "finite values", "NaN or infinity")
-        if not bool(self.mask.any()):
+        each = self.mask.flatten(1).any(1) if self.mask.ndim >= 4 else self.mask.any()
+        if not bool(each.all()):
             raise InputError("mask", "a pixel that is kept", "all zeros")
         low, high = float(self.mask.min()), float(self.mask.max())
         if low < 0 or high > 1:
             raise InputError("mask", "values in [0, 1]", f"values from {low:g} to {high:g}")
 
+    def take(self, rows: Tensor) -> "Mask":
+        taken = copy.copy(self)  # only the images tell whether there is a mask for each
+        object.__setattr__(taken, "_rows", rows if self._rows is None else self._rows[rows])
+        return taken
+
     def _weights(self, image: Tensor) -> Tensor:
+        mask, one = self.mask, tuple(image.shape[1:])
+        if mask.ndim == image.ndim and len(mask) > 1:
+            mask = mask if self._rows is None else mask[self._rows.to(mask.device)]
+            if len(mask) != len(image):
+                raise InputError("mask", f"one mask for all images or {len(image)}, one for each", len(mask))
         try:
-            return self.mask.to(image).expand(image.shape[1:])
+            return mask.to(image).expand(image.shape if mask.ndim == image.ndim else one)
         except RuntimeError:
-            raise InputError("mask", f"a shape that fits {tuple(image.shape[1:])}", tuple(self.mask.shape)) from None
+            expected = f"a shape that fits {one}, or {(len(image), 1, *one[1:])} for one mask for each image"
+            raise InputError("mask", expected, tuple(mask.shape)) from None
+
+
+def _as_mask(mask: object) -> Tensor:
+    if isinstance(mask, np.ndarray) and mask.dtype.kind in "bufi":
+        return torch.from_numpy(mask.copy())  # what is changed later is not changed here, and strides may be negative
+    if not isinstance(mask, Tensor) or mask.is_complex() or not mask.numel():
+        raise InputError("mask", "a tensor or an array of numbers", getattr(mask, "dtype", type(mask).__name__))
+    return mask
 
 
 @dataclass(frozen=True)

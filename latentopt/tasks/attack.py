@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import get_args
 
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 from latentopt.callbacks import Callback
 from latentopt.classification import Loss
 from latentopt.errors import InputError, positive
+from latentopt.independence import holds, require_independent
 from latentopt.networks import frozen, like, range_of, require_eval
 from latentopt.optimizers import Optimizer
+from latentopt.samples import take
 from latentopt.sets import Norm
 from latentopt.tasks.adversarial import Adversarial, AttackWarning, joined
 from latentopt.tasks.portfolio import PORTFOLIO
@@ -49,7 +52,8 @@ def attack(
 
     Args:
         model: maps inputs (B, *shape) to logits (B, K); a `latentopt.Classifier`, whose ``input_range`` holds, or any
-            other module or function, of inputs in [0, 1]. In eval mode. Never changed.
+            other module or function, of inputs in [0, 1]. In eval mode. Never changed. One that is another for each
+            sample has ``take(rows)``, as in `latentopt.Problem`.
         x: inputs (B, *shape), any shape. Values up to 1e-6 outside the range are clamped.
         y: classes (B,) long: what the inputs are, or with ``targeted`` what they are to be taken for.
         eps: radius of the ball, >= 0, in units of the inputs; a number, or one a sample (B,).
@@ -61,7 +65,7 @@ def attack(
         optimizer: ``portfolio``; or ``fgsm``, ``pgd``, ``apgd``, ``adr-gd``, ... (any registered name), or an
             `Optimizer` or a `Portfolio`.
         loss: ``ce`` (the default), ``margin``, ``dlr``, or a function of logits (B, K) and labels (B,) to (B,), which
-            is raised; or lowered at the target.
+            is raised; or lowered at the target. A function that holds something for each sample has ``take(rows)``.
         steps: >= 1; default 100, of ``fgsm`` 1.
         restarts: independent starts of each sample, >= 1; default 1.
         start: of the first restart: the ``clean`` input (the default), or ``random``; the others are random. Or inputs
@@ -79,7 +83,8 @@ def attack(
         Of each sample the best input found, whether it succeeds, and what that cost.
 
     Raises:
-        InputError: an argument is not as described, or the model does not return finite logits.
+        InputError: an argument is not as described, the model does not return finite logits, or it or the loss holds
+            something for each sample, without ``take(rows)``.
 
     Warns:
         AttackWarning: gradients are zero, outputs look like probabilities, or the model is randomised.
@@ -110,11 +115,14 @@ def attack(
     terms = Terms(norm, targeted, targets, seed, evaluations, seconds, portfolio)
     parts = []
     with frozen(model):
+        if holds(model, len(x)):
+            require_independent("model", model, x)
         for rows in torch.arange(len(x), device=x.device).split(batch_size or len(x)):
-            search = Search(model, x[rows], y[rows], eps[rows], None if warm is None else warm[rows], terms)
-            for number, stage in enumerate(stages):
+            search = Search(take(model, rows), x[rows], y[rows], eps[rows], None if warm is None else warm[rows], terms)
+            own = [replace(stage, loss=take(stage.loss, rows)) for stage in stages]
+            for number, stage in enumerate(own):
                 search.run(number, stage, compile, callbacks)
-            parts.append(search.result(stages))
+            parts.append(search.result(own))
     found = joined(parts)
     for warning in found.warnings:
         warnings.warn(warning, AttackWarning, stacklevel=2)

@@ -15,7 +15,7 @@ from latentopt.networks import frozen, range_of
 from latentopt.optimizers import Adam
 from latentopt.problem import Problem
 from latentopt.rows import as_rows
-from latentopt.samples import sample_norm
+from latentopt.samples import sample_norm, take
 from latentopt.solve import solve
 from latentopt.tasks.adversarial import Adversarial
 from latentopt.tasks.attack import attack
@@ -86,6 +86,9 @@ class _Tanh:
 
     def __init__(self, model: Callable[[Tensor], Tensor], low: float, high: float) -> None:
         self.model, self.low, self.high = model, low, high
+
+    def take(self, rows: Tensor) -> _Tanh:
+        return _Tanh(take(self.model, rows), self.low, self.high)
 
     def images(self, w: Tensor) -> Tensor:
         return self.low + (self.high - self.low) * (w.tanh() + 1) / 2

@@ -14,6 +14,7 @@ from latentopt.generators import Generator
 from latentopt.metrics import wilson
 from latentopt.networks import frozen
 from latentopt.result import Result
+from latentopt.samples import take
 from latentopt.tasks.inversion import reconstruct
 from latentopt.tasks.starts.base import POOL_SEED
 
@@ -57,7 +58,8 @@ def diagnose(
 
     The rule, of an image found or fitted where its loss is below ``tolerance``: fewer than half of the generator's own
     images found is ``optimiser``, whatever the targets; else fewer than half of the targets fitted is ``generator``;
-    else ``neither``. Own images are of standard normal latents, seen through the operator as the targets are.
+    else ``neither``. Own images are of standard normal latents, seen through the operator as the targets are; where
+    that, the loss or the prior is another for each target, through those of the targets in turn.
 
     Args:
         generator: a pretrained generator, with one condition for all samples or none.
@@ -83,8 +85,11 @@ def diagnose(
         images = generator(generator.latents(samples, seed + 2 * POOL_SEED)).clamp(0, 1)
     common = {"operator": operator, "tolerance": tolerance, "seed": seed}
     found = None if target is None else reconstruct(generator, target, **common, **settings)
-    alike = {name: value for name, value in settings.items() if name not in ("measured", "callbacks")}
-    own = reconstruct(generator, images, measured=False, **common, **alike)
+    alike = {**common, **{name: value for name, value in settings.items() if name not in ("measured", "callbacks")}}
+    if target is not None:
+        turn = torch.arange(samples) % len(target)
+        alike |= {name: take(alike[name], turn) for name in ("operator", "loss", "prior") if name in alike}
+    own = reconstruct(generator, images, measured=False, **alike)
     count = int((own.value < tolerance).sum())
     interval, error = wilson(count, samples), None if found is None else found.value
     fitted = None if error is None else int((error < tolerance).sum())

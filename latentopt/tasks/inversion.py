@@ -81,7 +81,7 @@ def reconstruct(
         start = start_named(start)
     swift = generator.fast() if fast else generator
     problem = Reconstruction(swift, target, operator, loss, measured, tolerance, prior, noise, seed)
-    guess = learnt(start, swift, problem.operator, seed) if isinstance(start, Start) else start
+    guess = learnt(start, swift, problem.operator, seed, problem.batch) if isinstance(start, Start) else start
     settings = {"steps": steps, "restarts": restarts, "keep": keep, "evaluations": evaluations, "seconds": seconds}
     settings |= {"patience": patience, "improvement": improvement}
     found = invert(problem, optimizer, guess, rounds, seed, callbacks, **settings)

@@ -11,11 +11,13 @@ from torch import Tensor
 from latentopt.draws import Draws
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.generators import Generator
+from latentopt.independence import require_independent
 from latentopt.networks import frozen, like
 from latentopt.objectives import MSE, Fit
 from latentopt.operators import Identity, Operator
 from latentopt.priors import Anywhere, Prior
 from latentopt.problem import Problem
+from latentopt.samples import take
 
 
 class Reconstruction(Problem):
@@ -26,7 +28,8 @@ class Reconstruction(Problem):
         target: images (B, C, H, W) in [0, 1] (values up to 1e-6 outside are clamped) or measurements (B, ...). With
             the shape of the generator's images they are images, and ``operator`` is applied to them; with the shape of
             the operator's output they are measurements already.
-        operator: what is known of an image (`latentopt.operators`).
+        operator: what is known of an image (`latentopt.operators`). One that holds something for each image (a mask, a
+            kernel) has ``take(rows)``: ours do; also ``loss``, a prior's penalty and a generator.
         loss: distance of two measurements, (B, ...), (B, ...) to (B,) (`latentopt.objectives`).
         measured: the target is a measurement; None: decide by its shape, an image where both fit.
         tolerance: a sample is solved once its loss, the prior's penalty included, is below this; None: never.
@@ -40,7 +43,7 @@ class Reconstruction(Problem):
 
     Raises:
         InputError: shapes or the number of conditions do not fit, or values are not finite, or those of images outside
-            [0, 1].
+            [0, 1]; or the operator or the loss holds something for each image, without ``take(rows)``.
     """
 
     def __init__(
@@ -59,7 +62,7 @@ class Reconstruction(Problem):
             positive("tolerance", tolerance)
         nonnegative("noise", noise)
         self.generator = generator
-        self.operator = operator or Identity()
+        self.operator, loss = operator or Identity(), loss or MSE()
         target = _finite(target).to(like(generator))
         image_shape, shape = measurement_shapes(generator, self.operator)
         if measured is None:
@@ -78,12 +81,13 @@ class Reconstruction(Problem):
         if noise and (measured or not isinstance(self.operator, Operator)):
             raise InputError("noise", "0 unless targets are images, and operator one of latentopt.operators", noise)
         with torch.no_grad():
-            self.measurement = target if measured else self.operator(target)
+            self.measurement = target if measured else _measured(self.operator, target)
+            self._check_independence(loss, image_shape)
             if noise and isinstance(self.operator, Operator):
                 self.measurement = self.operator.add_noise(self.measurement, noise, noise_seed)
         super().__init__(
             generator,
-            Fit(loss or MSE(), self.operator, self.measurement),
+            Fit(loss, self.operator, self.measurement),
             generator.latent_shape,
             len(target),
             prior.feasible(generator),
@@ -95,17 +99,27 @@ class Reconstruction(Problem):
     @torch.no_grad()
     def _check_measurements(self, target: Tensor, image_shape: tuple[int, ...]) -> None:
         """Raise `InputError` where an operator that averages pixels cannot have given them, noise and all."""
-        white = self.operator(torch.ones(1, *image_shape).to(target))
+        white = _measured(self.operator, torch.ones(len(target), *image_shape).to(target))
         low, high = target.min().item(), target.max().item()
         if bool(((white >= 0) & (white <= 1 + 1e-6)).all()) and not (low >= -1 and high <= 2):
             raise InputError("target", "measurements of images in [0, 1]", f"[{low:.4g}, {high:.4g}]")
+
+    def _check_independence(self, loss: Callable[[Tensor, Tensor], Tensor], image_shape: tuple[int, ...]) -> None:
+        """Raise `InputError` where the operator or the loss would not follow an image once others have left."""
+        count, images, measured = len(self.measurement), self.image, self.measurement
+        if images is None:
+            pixels = torch.rand(image_shape, generator=torch.Generator().manual_seed(0))
+            images = pixels.to(measured).expand(count, *image_shape)
+            measured = _measured(self.operator, images)
+        require_independent("operator", self.operator, images)
+        require_independent("loss", loss, measured / 2, self.measurement)
 
     def samples(self, rows: Tensor) -> Self:
         """The same of some targets ``rows`` (long)."""
         part = self.rows(rows, Draws(0, torch.zeros_like(rows)), 0)
         part.measurement = self.measurement[rows]
         part.image = None if self.image is None else self.image[rows]
-        part.generator = self.generator.take(rows)
+        part.generator, part.operator = self.generator.take(rows), take(self.operator, rows)
         return part
 
     def projected(self, starts: Tensor) -> Tensor:
@@ -115,12 +129,36 @@ class Reconstruction(Problem):
 
 
 def measurement_shapes(
-    generator: Generator, operator: Callable[[Tensor], Tensor]
+    generator: Generator, operator: Callable[[Tensor], Tensor], row: int = 0
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Shapes of one image and of its measurement."""
+    """Shapes of one image and of its measurement; ``row``: which image, where the operator is another for each.
+
+    Raises:
+        InputError: the operator cannot measure the image, or has nothing for it.
+    """
     image = generator.output_shape()
+    first = torch.zeros(1, *image).to(like(generator))
     with frozen(generator), torch.no_grad():
-        return image, tuple(operator(torch.zeros(1, *image).to(like(generator))).shape[1:])
+        try:
+            one = take(operator, torch.full((1,), row, device=first.device))
+        except IndexError as error:
+            raise InputError("operator", "as many masks, kernels or the like as images", str(error)) from error
+        return image, tuple(_measured(one, first).shape[1:])
+
+
+def _measured(operator: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Measurements (B, ...) of images (B, C, H, W)."""
+    try:
+        measured = operator(images)
+    except InputError:
+        raise
+    except (RuntimeError, IndexError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError("operator", f"one that measures images of shape {tuple(images.shape)}", reason) from error
+    if not isinstance(measured, Tensor) or measured.shape[:1] != images.shape[:1]:
+        came = f"shape {tuple(measured.shape)}" if isinstance(measured, Tensor) else type(measured).__name__
+        raise InputError("operator", f"a measurement of each of {len(images)} images, or a method take(rows)", came)
+    return measured
 
 
 def _finite(target: Tensor) -> Tensor:

@@ -15,11 +15,13 @@ from latentopt.callbacks import Callback
 from latentopt.classification import Fooled, Loss, Misclassify, loss_function, margin
 from latentopt.errors import InputError, LatentOptError
 from latentopt.gates import has_gates
+from latentopt.independence import require_independent
 from latentopt.networks import range_of
 from latentopt.optimizers import ADRGD, Optimizer
 from latentopt.problem import Problem
 from latentopt.result import Result, versions
 from latentopt.rows import as_rows
+from latentopt.samples import take
 from latentopt.sets import Norm, around, length
 from latentopt.solve import solve
 from latentopt.tasks.adversarial import Adversarial
@@ -73,6 +75,7 @@ class Search:
 
     def run(self, number: int, stage: Stage, compile: bool, callbacks: Sequence[Callback]) -> None:  # noqa: A002
         """A stage, on the samples that are not broken yet."""
+        self._look_at_loss(stage.loss)
         for targets in self._targets(stage):
             rows = (~self._succeeds(self.logits)).nonzero()[:, 0]
             if not len(rows):
@@ -105,7 +108,7 @@ class Search:
     def _method(self, stage: Stage, rows: Tensor) -> Optimizer:
         """The stage's optimiser; in a portfolio, where the model has no gates that it could drive, its descent."""
         if self._asks_for_gates(stage):
-            self.gated = has_gates(self.model, self.clean[rows])
+            self.gated = has_gates(take(self.model, rows), self.clean[rows])
             self.forwards = self.forwards.index_add(0, rows, torch.ones_like(rows))
         optimizer = method(stage.optimizer)
         if isinstance(optimizer, ADRGD) and self.terms.portfolio and not self.gated:
@@ -140,8 +143,8 @@ class Search:
         clean = self.clean[rows]
         aimed = None if targets is None else targets[rows]
         return Problem(
-            self.model,
-            Misclassify(loss, self.labels[rows], aimed),
+            take(self.model, rows),
+            Misclassify(take(loss, rows), self.labels[rows], aimed),
             clean.shape[1:],
             len(rows),
             around(clean, self.eps[rows], self.terms.norm, *self.range),
@@ -224,6 +227,18 @@ class Search:
             self.warnings.append(
                 "model: its outputs look like probabilities; losses expect logits, and gradients vanish without them"
             )
+
+    @torch.no_grad()
+    def _look_at_loss(self, loss: Loss) -> None:
+        """Raise `InputError` where a function cannot follow the samples that are left."""
+        if isinstance(loss, str):
+            return
+        try:
+            loss(self.clean_logits, self.labels)
+        except (RuntimeError, IndexError, ValueError) as error:
+            expected = "a function of logits (B, K) and labels (B,), with take(rows) where it holds something for each"
+            raise InputError("loss", expected, str(error).splitlines()[0]) from error
+        require_independent("loss", loss, self.clean_logits, self.labels)
 
     def _look_at_gradients(self, stage: Stage, result: Result) -> None:
         flat = (result.history["grad_norm"] == 0).all(0).all(0) if "grad_norm" in result.history else None

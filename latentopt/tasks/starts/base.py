@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -37,6 +37,12 @@ class Start(ABC):
     @abstractmethod
     def learn(self, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> Guess:
         """What is needed to start any number of targets."""
+
+    def learn_each(
+        self, generator: Generator, operators: Sequence[Callable[[Tensor], Tensor]], seed: int
+    ) -> Sequence[Guess]:
+        """The same for each of several operators; a start that can share its forwards among them overrides it."""
+        return [self.learn(generator, operator, seed) for operator in operators]
 
     def restored(self, tensors: dict[str, Tensor]) -> Guess | None:
         """The guess whose tensors these are; None: they are not, or this start learns too little to keep it."""

@@ -1,21 +1,28 @@
-"""Starts by name, and learnt of a generator whatever its conditions."""
+"""Starts by name, and learnt of a generator whatever its conditions, and of an operator for each image."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from latentopt.errors import InputError
 from latentopt.generators import Generator
+from latentopt.networks import like
+from latentopt.samples import take
 from latentopt.tasks.reconstruct import Reconstruction
 from latentopt.tasks.starts.base import Guess, Start
 from latentopt.tasks.starts.encoder import Encoder
 from latentopt.tasks.starts.pools import Nearest, Regression
 from latentopt.tasks.starts.random import Random
 
+T = TypeVar("T")
+Key = tuple[str, str]  # of a condition and of an operator
+Learn = Callable[[Generator, Sequence[Callable[[Tensor], Tensor]], int], Sequence[Guess]]
 STARTS: dict[str, Callable[[], Start]] = {
     "random": Random,
     "nearest": Nearest,
@@ -37,28 +44,59 @@ def start_named(start: Start | str) -> Start:
     return STARTS[start]()
 
 
-def learnt(start: Start, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> Guess:
-    """What a start learns of a generator; where each sample has its own condition, of each condition by itself."""
-    own = {name: values for name, values in generator.conditions.items() if len(values) > 1}
-    if not own:
-        return start.learn(generator, operator, seed)
-    first = dict[str, int]()
-    for row in range(max(map(len, own.values()))):
-        first.setdefault(_condition(generator, row), row)
-    parts = {key: generator.take(torch.tensor([row])) for key, row in first.items()}
-    guesses = {key: start.learn(part, operator, seed) for key, part in parts.items()}
-    return Conditional(guesses, sum(guess.forwards for guess in guesses.values()))
+def learnt(
+    start: Start,
+    generator: Generator,
+    operator: Callable[[Tensor], Tensor],
+    seed: int,
+    batch: int = 1,
+    learn: Learn | None = None,
+    known: dict[Key, Guess] | None = None,
+) -> Guess:
+    """What a start learns; where each sample has its own condition or operator, of each different pair by itself.
+
+    Args:
+        start: a way to find starts.
+        generator: with one condition for all samples, or one for each of them.
+        operator: the same for all samples, or with ``take(rows)``.
+        seed: of random numbers.
+        batch: number of samples.
+        learn: learns of several operators; None: `Start.learn_each`.
+        known: guesses that were learnt before; what is learnt is added.
+    """
+    learn, guesses = learn or start.learn_each, {} if known is None else known
+    keys = _keys(generator, operator, batch)
+    first = {key: row for row, key in reversed(list(enumerate(keys)))}
+    new = [key for key in first if key not in guesses]
+    for condition in dict.fromkeys(condition for condition, _ in new):
+        mine = [key for key in new if key[0] == condition]
+        operators = [_Own(operator, first[key]) if hasattr(operator, "take") else operator for key in mine]
+        guesses |= zip(mine, learn(_one(generator, first[mine[0]]), operators, seed), strict=True)
+    if len(first) == 1:
+        return guesses[keys[0]]
+    return Conditional(guesses, sum(guesses[key].forwards for key in first))
+
+
+@dataclass(frozen=True)
+class _Own:
+    """The operator of one image, for any number of images."""
+
+    operator: Callable[[Tensor], Tensor]
+    row: int
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return take(self.operator, torch.full((len(images),), self.row, device=images.device))(images)
 
 
 @dataclass(frozen=True)
 class Conditional(Guess):
-    """A guess for each condition of a generator."""
+    """A guess for each condition of a generator and each operator."""
 
-    guesses: dict[str, Guess]
+    guesses: Mapping[Key, Guess]
     forwards: int
 
     def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor:
-        keys = [_condition(problem.generator, row) for row in range(problem.batch)]
+        keys = _keys(problem.generator, problem.operator, problem.batch)
         found = dict[int, Tensor]()
         for key in dict.fromkeys(keys):
             rows = [row for row, its in enumerate(keys) if its == key]
@@ -67,5 +105,27 @@ class Conditional(Guess):
         return torch.stack([found[row] for row in range(problem.batch)], 1)
 
 
+def _keys(generator: Generator, operator: Callable[[Tensor], Tensor], batch: int) -> list[Key]:
+    """By what the condition and the operator of each sample are told from others."""
+    seen = [""] * batch
+    if hasattr(operator, "take"):
+        image = torch.rand(1, *generator.output_shape(), generator=torch.Generator().manual_seed(0))
+        seen = [_seen(image.to(like(generator)), _one(operator, row)) for row in range(batch)]
+    return [(_condition(generator, row), seen[row]) for row in range(batch)]
+
+
+@torch.no_grad()
+def _seen(x: Tensor, function: Callable[[Tensor], Tensor]) -> str:
+    """A checksum of what a function makes of ``x``."""
+    return hashlib.blake2b(function(x).float().cpu().numpy().tobytes(), digest_size=16).hexdigest()
+
+
+def _one(function: T, row: int) -> T:
+    return take(function, torch.tensor([row]))
+
+
 def _condition(generator: Generator, row: int) -> str:
-    return repr([values[row if len(values) > 1 else 0].tolist() for values in generator.conditions.values()])
+    own: list[Any] = [values[row if len(values) > 1 else 0].tolist() for values in generator.conditions.values()]
+    if hasattr(generator.module, "take"):
+        own.append(_seen(generator.latents(1, 0), _one(generator, row)))
+    return repr(own)

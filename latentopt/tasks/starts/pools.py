@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -32,8 +32,14 @@ class Nearest(Start):
         positive("Nearest.pool", self.pool, integer=True)
 
     def learn(self, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> Guess:
+        return self.learn_each(generator, [operator], seed)[0]
+
+    def learn_each(
+        self, generator: Generator, operators: Sequence[Callable[[Tensor], Tensor]], seed: int
+    ) -> Sequence[Guess]:
         z = generator.latents(self.pool, seed + POOL_SEED)
-        return _Neighbours(z, measured(generator, operator, z), self.pool)
+        measurements = measured_each(generator, operators, z)
+        return _once([_Neighbours(z, y, self.pool) for y in measurements])
 
     def restored(self, tensors: dict[str, Tensor]) -> Guess | None:
         return _Neighbours(**tensors, forwards=0) if tensors.keys() == {"latents", "measurements"} else None
@@ -78,10 +84,26 @@ class Regression(Start):
         positive("Regression.ridge", self.ridge)
 
     def learn(self, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> Guess:
+        return self.learn_each(generator, [operator], seed)[0]
+
+    def learn_each(
+        self, generator: Generator, operators: Sequence[Callable[[Tensor], Tensor]], seed: int
+    ) -> Sequence[Guess]:
         z = generator.latents(self.pool, seed + POOL_SEED)
-        y = measured(generator, operator, z)
-        chosen = torch.randperm(y.shape[1], generator=torch.Generator().manual_seed(seed))[:FEATURES].to(y.device)
-        y = _wide(y[:, chosen])  # so that a batch starts where its samples alone do
+        chosen = list[Tensor]()
+
+        def features(values: Tensor) -> Tensor:
+            if not chosen:
+                order = torch.randperm(values.shape[1], generator=torch.Generator().manual_seed(seed))
+                chosen.append(order[:FEATURES].to(values.device))
+            return values[:, chosen[0]]
+
+        measurements = measured_each(generator, operators, z, features)
+        return _once([self._fitted(z, chosen[0], y) for y in measurements])
+
+    def _fitted(self, z: Tensor, chosen: Tensor, y: Tensor) -> Predictor:
+        """The regression from measurements ``y`` (pool, features), the values ``chosen``, to the latents ``z``."""
+        y = _wide(y)  # so that a batch starts where its samples alone do
         squares = torch.cdist(y, y, compute_mode="use_mm_for_euclid_dist").square()  # the same pool for every batch
         width = self.width * squares.median().clamp_min(torch.finfo(y.dtype).tiny)
         kernel = torch.exp(-squares / width)
@@ -125,8 +147,28 @@ def distances(x: Tensor, y: Tensor) -> Tensor:
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
+def _once(guesses: Sequence[_Neighbours | Predictor]) -> Sequence[Guess]:
+    """The guesses, of which the first alone has what their common pool has cost."""
+    return [guesses[0], *(replace(guess, forwards=0) for guess in guesses[1:])]
+
+
 @torch.no_grad()
+def measured_each(
+    generator: Generator,
+    operators: Sequence[Callable[[Tensor], Tensor]],
+    z: Tensor,
+    features: Callable[[Tensor], Tensor] = lambda values: values,
+) -> list[Tensor]:
+    """For each operator the measurements (len(z), m) of the images of latents, or those ``features`` of them."""
+    parts: list[list[Tensor]] = [[] for _ in operators]
+    with frozen(generator):
+        for latents in z.split(CHUNK):
+            images = generator(latents)
+            for part, operator in zip(parts, operators, strict=True):
+                part.append(features(operator(images).flatten(1)))
+    return [torch.cat(part) for part in parts]
+
+
 def measured(generator: Generator, operator: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     """Measurements (len(z), m) of the images of latents."""
-    with frozen(generator):
-        return torch.cat([operator(generator(part)).flatten(1) for part in z.split(CHUNK)])
+    return measured_each(generator, [operator], z)[0]

@@ -1,0 +1,121 @@
+"""Check that functions treat the samples of a batch independently.
+
+A function that holds a tensor for each sample and cannot follow its samples (`latentopt.samples.take`) gives wrong
+values, or fails, as soon as one of them has left the batch. Evaluated for one sample alone, it shows.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import islice
+from types import CellType, FunctionType, MethodType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from latentopt.errors import InputError
+from latentopt.samples import take
+
+
+@torch.no_grad()
+def require_independent(name: str, function: Callable[..., Tensor], *batch: Tensor) -> None:
+    """Raise `InputError` unless the function gives the last sample alone what it gives it in the batch.
+
+    One that draws random numbers is not judged by its values; one that fails for the whole batch, or gives no tensor
+    with a row for each sample, not at all.
+
+    Args:
+        name: of the argument that the function is.
+        function: of tensors whose first dimension is the batch, to one such tensor.
+        batch: its arguments, (B, ...) each. Nothing is done with one sample.
+    """
+    count = len(batch[0])
+    if count < 2:
+        return
+    device = batch[0].device
+    last = torch.tensor([count - 1], device=device)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        try:
+            whole = function(*batch)
+        except Exception:  # whatever it is, its caller will meet it
+            return
+        if not isinstance(whole, Tensor) or whole.shape[:1] != (count,):
+            return
+        try:
+            alone = take(function, last)(*(part[last] for part in batch))
+        except InputError:
+            raise
+        except Exception as error:
+            raise _dependent(name, f"one that fails for one sample ({_first_line(error)})") from error
+        if not isinstance(alone, Tensor) or alone.shape != whole[last].shape:
+            came = tuple(getattr(alone, "shape", ()))
+            raise _dependent(name, f"one that gives shape {came} for one sample, {tuple(whole.shape)} for {count}")
+        if not _near(whole[last], alone, whole) and _near(function(*batch), whole, whole):
+            raise _dependent(name, f"one that gives sample {count - 1} alone another value than among {count}")
+
+
+def _dependent(name: str, came: str) -> InputError:
+    return InputError(name, "each sample by itself, or a method take(rows) where something is held for each", came)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _near(a: Tensor, b: Tensor, whole: Tensor) -> bool:
+    """Whether two tensors are equal up to rounding."""
+    if not a.is_floating_point():
+        return torch.equal(a, b)
+    eps = torch.finfo(a.dtype).eps
+    size = whole.abs().where(whole.isfinite(), 0).amax() if whole.numel() else whole.sum()
+    return torch.allclose(a, b, rtol=eps**0.5, atol=float(100 * eps * size), equal_nan=True)
+
+
+def holds(function: Any, count: int) -> bool:
+    """Whether a function, or what it is made of, holds a tensor or array of ``count`` rows that is no parameter.
+
+    It looks at closures, globals, attributes and buffers, a bounded number of them.
+    """
+    seen, todo = set[int](), [function]
+    while todo and len(seen) < 10_000:
+        thing = todo.pop()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, Tensor | np.ndarray):
+            if thing.ndim > 0 and len(thing) == count and not isinstance(thing, nn.Parameter):
+                return True
+        else:
+            todo += islice(_parts(thing), 1000)
+    return False
+
+
+_HOOKS = vars(nn.Module()).keys() - {"_buffers", "_modules"}
+
+
+def _parts(thing: Any) -> Iterable[Any]:
+    """What a function or an object refers to."""
+    if isinstance(thing, nn.Module):
+        return [value for name, value in vars(thing).items() if name not in _HOOKS]
+    if isinstance(thing, dict):
+        return thing.values()
+    if isinstance(thing, list | tuple | set | frozenset):
+        return thing
+    if isinstance(thing, partial):
+        return [thing.func, thing.args, thing.keywords]
+    if isinstance(thing, MethodType):
+        return [thing.__self__, thing.__func__]
+    if isinstance(thing, FunctionType):
+        return _enclosed(thing)
+    return [] if isinstance(thing, type) or inspect.ismodule(thing) else getattr(thing, "__dict__", {}).values()
+
+
+def _enclosed(function: FunctionType) -> Iterable[Any]:
+    """The variables of other scopes that a function uses, and its defaults."""
+    cells = [cell.cell_contents for cell in function.__closure__ or () if cell != CellType()]
+    named = [function.__globals__.get(name) for name in function.__code__.co_names]
+    return [*cells, *named, function.__defaults__, function.__kwdefaults__]
