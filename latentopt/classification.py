@@ -11,10 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latentopt.errors import InputError
+from latentopt.samples import take
 
 LossName = Literal["ce", "margin", "dlr"]
 Loss = LossName | Callable[[Tensor, Tensor], Tensor]
-"""A name, or a function of logits (B, K) and labels (B,) to (B,), the larger the less a label is predicted."""
+"""A name, or a function of logits (B, K) and labels (B,) to (B,), the larger the less a label is predicted. One that
+holds something for each sample has ``take(rows)``."""
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -97,7 +99,8 @@ class Misclassify:
         return loss(logits, self.targets)
 
     def take(self, rows: Tensor) -> Misclassify:
-        return Misclassify(self.loss, self.labels[rows], None if self.targets is None else self.targets[rows])
+        targets = None if self.targets is None else self.targets[rows]
+        return Misclassify(take(self.loss, rows), self.labels[rows], targets)
 
 
 @dataclass(frozen=True, eq=False)
