@@ -141,11 +141,13 @@ def face_at(feasible: FeasibleSet, x: Tensor, grad: Tensor) -> Face:
 
 def _held(feasible: FeasibleSet, x: Tensor, stepped: Tensor, back: Tensor) -> Tensor:
     """Which coordinates (B, *shape) a bound holds against the step to ``stepped``, which projection takes ``back``."""
-    held = (back == x) & (stepped != x)
-    if feasible.norm == "l2":  # where only a ball holds x, a coordinate comes back to the bit by chance
-        box = feasible.box if isinstance(feasible, BoxAndBall) else Free()
-        held = held & (box.project(stepped) == x)
-    return held
+    if feasible.norm == "linf":
+        return (back == x) & (stepped != x)
+    # Where only a ball holds x, a coordinate comes back to the bit by chance; and what rounding puts outside a ball is
+    # pulled in, from a bound too.
+    box = feasible.box if isinstance(feasible, BoxAndBall) else Free()
+    rounding = 16 * torch.finfo(x.dtype).eps * (x.abs() + feasible.radius(x))
+    return (box.project(stepped) == x) & (stepped != x) & ((back - x).abs() <= rounding)
 
 
 def inverse_hessian(grad: Tensor, s: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
