@@ -36,7 +36,8 @@ class Problem:
         network: maps inputs (B, *shape) to outputs (B, *out), each sample by itself. Never changed. One that is
             another network for each sample has ``take(rows)``, as an objective that holds targets has, and accepts
             any number of copies of its batch, copy by copy.
-        objective: maps outputs to (B,), to be minimised (`latentopt.objectives`).
+        objective: maps outputs to (B,), to be minimised (`latentopt.objectives`); with ``take(rows)`` if it holds
+            something for each sample, as the penalty and the success test.
         shape: shape of one input.
         batch: number of samples B.
         feasible: where inputs may be; also where random starts come from. Its tensors are broadcast to the batch.

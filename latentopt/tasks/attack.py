@@ -71,7 +71,7 @@ def attack(
         start: of the first restart: the ``clean`` input (the default), or ``random``; the others are random. Or inputs
             (B, *shape), such as an earlier result's ``x``: every stage starts from their nearest points in the set.
         seed: of random starts, targets and the methods' own noise. Samples are treated alike: each gets what it would
-            get alone.
+            get alone, to rounding (`latentopt.solve`).
         evaluations: forwards and backwards that a sample may take. Each stage of a portfolio gets what is left; one
             that begins takes a step in any case.
         seconds: wall-clock time for each batch.
