@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import latentopt as lo
 from latentopt import Generator, LevenbergMarquardt, Problem, Reconstruction, Status, priors, solve
 from latentopt.jobs.reconstruct import reconstruct as job
-from latentopt.objectives import L1, MSE, Loss, WeightedSum
+from latentopt.objectives import L1, MSE, Features, Loss, WeightedSum
 from latentopt.operators import (
     Blur,
     Compose,
@@ -286,7 +286,7 @@ def test_the_dimensions_of_a_mask_tell_whether_it_is_one_for_each_volume():
     ("mask", "words"),
     [
         (torch.ones(3, 1, 4, 4), "one mask for all images or 2"),
-        (torch.ones(2, 4, 4), "(2, 1, 4, 4)"),
+        (torch.ones(2, 4, 4), "(B, 1, 4, 4)"),
         (torch.ones(2, 2, 4, 4), "a shape that fits (3, 4, 4)"),
         (torch.ones(2, 1, 3, 4), "a shape that fits"),
     ],
@@ -437,6 +437,25 @@ def test_a_problems_success_test_follows_its_samples():
     assert result.status == (Status.SOLVED,) * 3
     assert bool((result.value < bars).all())
     assert int(result.backwards[0]) < int(result.backwards[1]) < int(result.backwards[2])
+
+
+def test_features_of_a_classifier_of_each_image_follow_it():
+    class Own(nn.Module):
+        def __init__(self, scales: Tensor) -> None:
+            super().__init__()
+            self.scales = scales
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1) * self.scales[:, None]
+
+        def take(self, rows: Tensor) -> Own:
+            return Own(self.scales[rows]).eval()
+
+    features = Features(Own(torch.tensor([1.0, 2.0, 3.0]).double()).eval())
+    prediction, target, rows = rand(3, 4), rand(3, 4, seed=1), torch.tensor([2, 0])
+    near(features.take(rows)(prediction[rows], target[rows]), features(prediction, target)[rows], 1e-15)
+    shared = Features(mlp(4, 3))
+    assert shared.take(rows) is shared
 
 
 def test_losses_of_the_package_have_the_same_values_for_rows_taken():

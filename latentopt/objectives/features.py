@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from latentopt.errors import InputError
-from latentopt.objectives.base import Loss
+from latentopt.objectives.base import Loss, take
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +41,10 @@ class Features(Loss):
         if prediction.shape != target.shape:
             raise InputError("prediction", f"the target's shape {tuple(target.shape)}", tuple(prediction.shape))
         return (self._features(prediction) - self._features(target)).square().flatten(1).mean(1)
+
+    def take(self, rows: Tensor) -> "Features":
+        classifier = take(self.classifier, rows)
+        return self if classifier is self.classifier else Features(classifier, self.layer)
 
     def _features(self, image: Tensor) -> Tensor:
         seen: list[object] = []

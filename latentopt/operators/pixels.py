@@ -66,19 +66,21 @@ class Mask(_Hiding):
 
     def take(self, rows: Tensor) -> "Mask":
         taken = copy.copy(self)  # only the images tell whether there is a mask for each
+        rows = rows.to(self.mask.device)
         object.__setattr__(taken, "_rows", rows if self._rows is None else self._rows[rows])
         return taken
 
     def _weights(self, image: Tensor) -> Tensor:
         mask, one = self.mask, tuple(image.shape[1:])
         if mask.ndim == image.ndim and len(mask) > 1:
-            mask = mask if self._rows is None else mask[self._rows.to(mask.device)]
+            mask = mask if self._rows is None else mask[self._rows]
             if len(mask) != len(image):
                 raise InputError("mask", f"one mask for all images or {len(image)}, one for each", len(mask))
         try:
             return mask.to(image).expand(image.shape if mask.ndim == image.ndim else one)
         except RuntimeError:
-            expected = f"a shape that fits {one}, or {(len(image), 1, *one[1:])} for one mask for each image"
+            sides = ", ".join(map(str, one[1:]))
+            expected = f"a shape that fits {one}, or (B, 1, {sides}), one for each image"
             raise InputError("mask", expected, tuple(mask.shape)) from None
 
 
