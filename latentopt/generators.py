@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from math import prod
 from typing import Self
@@ -20,7 +20,7 @@ from latentopt.samples import take
 
 
 class Generator(nn.Module):
-    """A pretrained generator: latents in, images in [0, 1] out.
+    """A pretrained generator: latents in, images in [0, 1] out, or as far outside as the module leaves its range.
 
     Args:
         module: any module from latents (B, *latent_shape) to images (B, C, H, W).
@@ -66,6 +66,7 @@ class Generator(nn.Module):
         self.latent_shape, self.output_range, self.start_scale = shape, (low, high), start_scale
         self.part_shapes = named
         self.conditions: dict[str, Tensor] = {}
+        self._emitted: tuple[float, float] | None = None
 
     def forward(self, z: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] of latents ``z`` (B, *latent_shape)."""
@@ -91,7 +92,7 @@ class Generator(nn.Module):
             if not isinstance(value, Tensor) or not value.ndim or not len(value):
                 raise InputError(name, "a tensor (B, ...)", getattr(value, "shape", type(value).__name__))
         conditioned = copy.copy(self)
-        conditioned.conditions = {**self.conditions, **conditions}
+        conditioned.conditions, conditioned._emitted = {**self.conditions, **conditions}, None
         return conditioned
 
     def take(self, rows: Tensor) -> Self:
@@ -104,6 +105,25 @@ class Generator(nn.Module):
         """``count`` standard normal latents (count, *latent_shape), the generator's own distribution."""
         z = torch.randn(count, *self.latent_shape, generator=torch.Generator().manual_seed(seed))
         return z.to(like(self))
+
+    @torch.no_grad()
+    def emitted(self) -> tuple[float, float]:
+        """The least and the greatest value of images of 64 latents and of twice these; at least from 0 to 1.
+
+        64 + 64 forwards, once.
+        """
+        if self._emitted is None:
+            with frozen(self):
+                images = [image for scale in (1.0, 2.0) for image in self._samples(64, scale)]
+            low, high = min(float(image.min()) for image in images), max(float(image.max()) for image in images)
+            self._emitted = min(low, 0.0), max(high, 1.0)
+        return self._emitted
+
+    def _samples(self, count: int, scale: float = 1.0) -> Iterator[Tensor]:
+        """Images of ``count`` latents, times ``scale``, a few at a time; under the first conditions in turn."""
+        conditions = max(map(len, self.conditions.values()), default=1)
+        for number, z in enumerate(self.latents(count, seed=0).split(8)):
+            yield self.take(torch.tensor([number % conditions]))(scale * z)
 
     def output_shape(self) -> tuple[int, ...]:
         """Shape of one image, found by a forward pass."""

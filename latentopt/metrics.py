@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from latentopt.errors import InputError
+from latentopt.samples import per_sample
 
 
 def mse(image: Tensor, reference: Tensor) -> Tensor:
@@ -17,16 +19,25 @@ def mse(image: Tensor, reference: Tensor) -> Tensor:
     return (image - reference).square().flatten(1).mean(1)
 
 
-def psnr(image: Tensor, reference: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio (B,) in dB, for a peak of 1; infinite where the images are equal."""
-    return -10 * mse(image, reference).log10()
+def psnr(image: Tensor, reference: Tensor, data_range: float | Tensor = 1.0) -> Tensor:
+    """Peak signal-to-noise ratio (B,) in dB; infinite where the images are equal.
+
+    Args:
+        image, reference: (B, ...).
+        data_range: greatest value that is possible, less the least; > 0, a number or one a sample (B,).
+    """
+    return 10 * (torch.as_tensor(data_range).to(image).square() / mse(image, reference)).log10()
 
 
-def ssim(image: Tensor, reference: Tensor) -> Tensor:
+def ssim(image: Tensor, reference: Tensor, data_range: float | Tensor = 1.0) -> Tensor:
     """Structural similarity (B,) of images (B, C, H, W), after Wang et al. 2004.
 
-    Gaussian window of standard deviation 1.5 and 11 x 11 pixels, data range 1, pixels nearer to the border than the
-    window reaches left out. On a smaller image the window shrinks, with its standard deviation, to fit.
+    Gaussian window of standard deviation 1.5 and 11 x 11 pixels, pixels nearer to the border than the window reaches
+    left out. On a smaller image the window shrinks, with its standard deviation, to fit.
+
+    Args:
+        image, reference: (B, C, H, W).
+        data_range: as in `psnr`.
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -36,9 +47,16 @@ def ssim(image: Tensor, reference: Tensor) -> Tensor:
     if reach < 1:
         raise InputError("image", "at least 3 x 3 pixels", tuple(image.shape))
     sigma = 1.5 if reach == 5 else reach / 3.5
+    image, reference = (each / per_sample(data_range, each) for each in (image, reference))
     options = {"sigma": sigma, "data_range": 1.0, "reduction": "none", "return_full_image": True}
     _, full = structural_similarity_index_measure(image, reference, **options)
     return full[..., reach:-reach, reach:-reach].flatten(1).mean(1)
+
+
+def value_range(images: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the greatest value (B,) of each sample of ``images`` (B, ...); 0 and 1 where none is outside."""
+    values = images.flatten(1)
+    return values.amin(1).clamp_max(0), values.amax(1).clamp_min(1)
 
 
 def wilson(successes: int, count: int) -> tuple[float, float]:

@@ -24,7 +24,7 @@ from latentopt.operators import Identity, Operator
 from latentopt.optimizers import Optimizer
 from latentopt.priors import Prior
 from latentopt.result import Result
-from latentopt.samples import take
+from latentopt.samples import per_sample, take
 from latentopt.solve import Progress
 from latentopt.tasks.inversion import invert
 from latentopt.tasks.reconstruct import Reconstruction
@@ -143,7 +143,9 @@ class _Watch:
     @torch.no_grad()
     def _picture(self, progress: Progress) -> tuple[float, dict[str, Any] | None]:
         best = self.job.generator(progress.best_x)
-        psnr = metrics.psnr(*compared(self.problem, best)).mean().item()
+        ours, true = compared(self.problem, best)
+        low, high = metrics.value_range(true)
+        psnr = metrics.psnr(ours, true, high - low).mean().item()
         if not self.shown:
             return psnr, None
         self.frames.append(pictures.as_bytes(best[: self.shown]))
@@ -195,12 +197,13 @@ def compared(problem: Reconstruction, output: Tensor) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def _rows(problem: Reconstruction, result: Result, good: list[Target], seconds: float) -> list[dict[str, Any]]:
     ours, true = compared(problem, result.output)
-    ours = ours.clamp(0, 1)
+    low, high = metrics.value_range(true)
+    ours = ours.clamp(per_sample(low, ours), per_sample(high, ours))
     nan = torch.full((len(good),), torch.nan)
-    similar = metrics.ssim(ours, true) if true.ndim == 4 and min(true.shape[-2:]) >= 3 else nan
+    similar = metrics.ssim(ours, true, high - low) if true.ndim == 4 and min(true.shape[-2:]) >= 3 else nan
     columns = zip(
         metrics.mse(ours, true).tolist(),
-        metrics.psnr(ours, true).tolist(),
+        metrics.psnr(ours, true, high - low).tolist(),
         similar.tolist(),
         result.value.tolist(),
         result.forwards.tolist(),

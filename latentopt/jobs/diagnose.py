@@ -19,7 +19,7 @@ from latentopt.rehearsal import begin
 from latentopt.result import write_atomically
 from latentopt.tasks.diagnose import Diagnosis
 from latentopt.tasks.diagnose import diagnose as told
-from latentopt.tasks.reconstruct import measurement_shapes
+from latentopt.tasks.reconstruct import Checked, measurement_shapes
 from latentopt.tasks.starts import Regression, Start
 from latentopt.zoo import cards
 
@@ -83,7 +83,8 @@ def diagnose(
     images, skipped = None, list[tuple[str, str]]()
     if targets is not None:
         shapes = measurement_shapes(generator, operator)
-        dataset = Targets(open_source(targets, root, split, False, limit), Fitted(*shapes, False, False))
+        checked = Checked(generator, operator, shapes[0], None)
+        dataset = Targets(open_source(targets, root, split, False, limit), Fitted(*shapes), checked=checked)
         dataset.kind = tuple(dataset.first_good().shape)
         read = [dataset[at] for at in range(len(dataset))]
         images = torch.stack([target.image for target in read if target.image is not None])

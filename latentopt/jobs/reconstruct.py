@@ -27,7 +27,7 @@ from latentopt.priors import Anywhere, Prior
 from latentopt.samples import take
 from latentopt.solve import halvings
 from latentopt.tasks.inversion import KEEP
-from latentopt.tasks.reconstruct import Reconstruction, measurement_shapes
+from latentopt.tasks.reconstruct import Checked, Reconstruction, measurement_shapes
 from latentopt.tasks.starts import Regression, Start
 from latentopt.zoo import cards
 
@@ -131,9 +131,10 @@ def reconstruct(
     image_shape, shape = measurement_shapes(generator, operator)
     with predictor(Where(device, devices, strategy, num_nodes)) as trainer:
         source = open_source(targets, root, split, download, limit)
-        dataset = Targets(source, Fitted(image_shape, shape, resize, convert))
+        checked = Checked(generator, operator, image_shape, measured)
+        dataset = Targets(source, Fitted(image_shape, shape, resize, convert), checked=checked)
         if measured is None:
-            measured = dataset.first_good().shape != image_shape
+            checked.measured = measured = dataset.first_good().shape != image_shape
         dataset.kind = shape if measured else image_shape
         first = dataset.first_good()[None]
         its, own = take(operator, torch.tensor([0])), take(loss, torch.tensor([0]))

@@ -168,6 +168,15 @@ def to_tensor(array: np.ndarray) -> Tensor:
     Raises:
         InputError: not a number, not finite, outside [0, 1], or not an image's shape.
     """
+    image = as_floats(array)
+    low, high = image.min().item(), image.max().item()
+    if low < -1e-6 or high > 1 + 1e-6:
+        raise InputError("image", "pixels in [0, 1]", f"[{low:.4g}, {high:.4g}]")
+    return image.clamp(0, 1)
+
+
+def as_floats(array: np.ndarray) -> Tensor:
+    """`to_tensor`, whose floats may have any finite value."""
     if array.ndim == 2:
         array = array[None]
     elif array.ndim == 3 and array.shape[-1] in (1, 3) and array.shape[0] not in (1, 3):
@@ -183,10 +192,7 @@ def to_tensor(array: np.ndarray) -> Tensor:
     image = torch.from_numpy(array.astype(np.float32))
     if not bool(image.isfinite().all()):
         raise InputError("image", "finite pixels", "NaN or infinity")
-    low, high = image.min().item(), image.max().item()
-    if low < -1e-6 or high > 1 + 1e-6:
-        raise InputError("image", "pixels in [0, 1]", f"[{low:.4g}, {high:.4g}]")
-    return image.clamp(0, 1)
+    return image
 
 
 def load_images(*targets: str | Path, shape: Shape | None = None) -> Tensor:
@@ -241,7 +247,7 @@ class Fitted:
             return image
         if self.resize and image.shape[0] == channels:
             resized = F.interpolate(image[None], self.image[1:], mode="bilinear", antialias=True)
-            return resized[0].clamp(0, 1)
+            return resized[0].clamp(image.min(), image.max())
         raise InputError("image", self._expected(), f"{shape}{self._remedy(shape)}")
 
     def _expected(self) -> str:
@@ -280,10 +286,18 @@ class Targets(Dataset[Target]):
         source: where they come from.
         fitted: shapes to fit.
         kind: shape that all must have once fitted; None: whatever `fitted` allows.
+        checked: returns a fitted target (C, H, W), or raises `InputError` where its values cannot be; None: all must
+            be in [0, 1].
     """
 
-    def __init__(self, source: Source, fitted: Fitted, kind: Shape | None = None) -> None:
-        self.source, self.fitted, self.kind = source, fitted, kind
+    def __init__(
+        self,
+        source: Source,
+        fitted: Fitted,
+        kind: Shape | None = None,
+        checked: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.source, self.fitted, self.kind, self.checked = source, fitted, kind, checked
 
     def __len__(self) -> int:
         return len(self.source.names)
@@ -291,10 +305,11 @@ class Targets(Dataset[Target]):
     def __getitem__(self, index: int) -> Target:
         name = self.source.names[index]
         try:
-            image = self.fitted(to_tensor(self.source.read(index)))
+            array = self.source.read(index)
+            image = self.fitted(as_floats(array) if self.checked else to_tensor(array))
             if self.kind is not None and image.shape != self.kind:
                 raise InputError("image", f"shape {self.kind}", tuple(image.shape))
-            return Target(index, name, image)
+            return Target(index, name, self.checked(image) if self.checked else image)
         except InputError as error:
             said = str(error)
             return Target(index, name, None, said if said.startswith(name) else f"{name}: {said}")

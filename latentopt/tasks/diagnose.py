@@ -82,7 +82,7 @@ def diagnose(
     if any(len(values) > 1 for values in generator.conditions.values()):
         raise InputError("generator", "one condition for all samples, or none", "one a sample")
     with frozen(generator), torch.no_grad():
-        images = generator(generator.latents(samples, seed + 2 * POOL_SEED)).clamp(0, 1)
+        images = generator(generator.latents(samples, seed + 2 * POOL_SEED))
     common = {"operator": operator, "tolerance": tolerance, "seed": seed}
     found = None if target is None else reconstruct(generator, target, **common, **settings)
     alike = {**common, **{name: value for name, value in settings.items() if name not in ("measured", "callbacks")}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -25,9 +26,10 @@ class Reconstruction(Problem):
 
     Args:
         generator: a pretrained generator.
-        target: images (B, C, H, W) in [0, 1] (values up to 1e-6 outside are clamped) or measurements (B, ...). With
-            the shape of the generator's images they are images, and ``operator`` is applied to them; with the shape of
-            the operator's output they are measurements already.
+        target: images (B, C, H, W) in [0, 1] (values up to 1e-6 outside are clamped), or as far outside as the
+            generator's own images are, or measurements (B, ...), which noise may take anywhere. With the shape of the
+            generator's images they are images, and ``operator`` is applied to them; with the shape of the operator's
+            output they are measurements already.
         operator: what is known of an image (`latentopt.operators`). One that holds something for each image (a mask, a
             kernel) has ``take(rows)``: ours do; also ``loss``, a prior's penalty and a generator.
         loss: distance of two measurements, (B, ...), (B, ...) to (B,) (`latentopt.objectives`).
@@ -42,8 +44,9 @@ class Reconstruction(Problem):
         image: the target (B, C, H, W) where it is an image, else None.
 
     Raises:
-        InputError: shapes or the number of conditions do not fit, or values are not finite, or those of images outside
-            [0, 1]; or the operator or the loss holds something for each image, without ``take(rows)``.
+        InputError: shapes or the number of conditions do not fit, values are not finite, images leave [0, 1] where the
+            generator's do not, or measurements look like bytes; or the operator or the loss holds something for each
+            image, without ``take(rows)``.
     """
 
     def __init__(
@@ -70,10 +73,9 @@ class Reconstruction(Problem):
         if target.shape[1:] != (shape if measured else image_shape):
             expected = f"images (B, *{image_shape}) or measurements (B, *{shape})"
             raise InputError("target", expected, f"shape {tuple(target.shape)}")
-        if measured:
-            self._check_measurements(target, image_shape)
-        else:
-            target = _in_range(target)
+        target = (
+            checked_measurements(target, generator, self.operator) if measured else checked_images(target, generator)
+        )
         for name, value in generator.conditions.items():
             if len(value) not in (1, len(target)):
                 raise InputError(name, f"1 or {len(target)} conditions, one a target", len(value))
@@ -95,14 +97,6 @@ class Reconstruction(Problem):
             target,
             prior.penalty(),
         )
-
-    @torch.no_grad()
-    def _check_measurements(self, target: Tensor, image_shape: tuple[int, ...]) -> None:
-        """Raise `InputError` where an operator that averages pixels cannot have given them, noise and all."""
-        white = _measured(self.operator, torch.ones(len(target), *image_shape).to(target))
-        low, high = target.min().item(), target.max().item()
-        if bool(((white >= 0) & (white <= 1 + 1e-6)).all()) and not (low >= -1 and high <= 2):
-            raise InputError("target", "measurements of images in [0, 1]", f"[{low:.4g}, {high:.4g}]")
 
     def _check_independence(self, loss: Callable[[Tensor, Tensor], Tensor], image_shape: tuple[int, ...]) -> None:
         """Raise `InputError` where the operator or the loss would not follow an image once others have left."""
@@ -172,10 +166,63 @@ def _finite(target: Tensor) -> Tensor:
     return target
 
 
-def _in_range(images: Tensor) -> Tensor:
+@dataclass
+class Checked:
+    """A job's rule for one target's values, as `Reconstruction` has it; ``measured`` None: an image where it has the
+    shape of one.
+    """
+
+    generator: Generator
+    operator: Callable[[Tensor], Tensor]
+    image: tuple[int, ...]  # (C, H, W)
+    measured: bool | None
+
+    def __call__(self, target: Tensor) -> Tensor:
+        measured = target.shape != self.image if self.measured is None else self.measured
+        if measured:
+            first = take(self.operator, torch.tensor([0]))  # any target's does
+            return checked_measurements(target[None], self.generator, first)[0]
+        return checked_images(target[None], self.generator)[0]
+
+
+def checked_images(images: Tensor, generator: Generator) -> Tensor:
+    """The images (B, C, H, W), clamped to [0, 1] where they leave it by rounding only.
+
+    Raises:
+        InputError: they leave [0, 1] further than the generator's own images.
+    """
     low, high = images.min().item(), images.max().item()
-    if low < -1e-6 or high > 1 + 1e-6:
-        raise InputError(
-            "target", "values in [0, 1], to which a generator's output_range is mapped", f"[{low:.4g}, {high:.4g}]"
-        )
-    return images.clamp(0, 1)
+    if low >= -ROUNDING and high <= 1 + ROUNDING:
+        return images.clamp(0, 1)
+    least, most = generator.emitted()
+    if low < least - ROUNDING or high > most + ROUNDING:
+        expected = "values in [0, 1], to which a generator's output_range is mapped"
+        if (least, most) != (0, 1):
+            expected += f", or in [{least:.4g}, {most:.4g}], as this one's"
+        raise InputError("target", expected, f"[{low:.4g}, {high:.4g}]")
+    return images
+
+
+ROUNDING = 1e-6
+"""By how much images may leave their range."""
+
+
+@torch.no_grad()
+def checked_measurements(target: Tensor, generator: Generator, operator: Callable[[Tensor], Tensor]) -> Tensor:
+    """The measurements (B, ...).
+
+    Raises:
+        InputError: they look like bytes, of an operator that averages pixels: large, and not negative as noise is.
+    """
+    low, high = target.min().item(), target.max().item()
+    if high <= LARGE or low < -high / 10:
+        return target
+    white = _measured(operator, torch.ones(len(target), *generator.output_shape()).to(target))
+    if bool(((white >= 0) & (white <= 1 + ROUNDING)).all()):
+        came = f"[{low:.4g}, {high:.4g}] (divide bytes by 255)"
+        raise InputError("target", "measurements of images in [0, 1]", came)
+    return target
+
+
+LARGE = 16.0
+"""Measurements of images in [0, 1] with noise of standard deviation 3 stay below."""
