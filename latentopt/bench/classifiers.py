@@ -18,7 +18,7 @@ from latentopt.errors import InputError
 from latentopt.networks import Classifier
 from latentopt.zoo import cards
 from latentopt.zoo.content import data_root
-from latentopt.zoo.datasets import open_dataset, read_idx
+from latentopt.zoo.datasets import open_dataset, read_idx, upright
 
 CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -233,7 +233,8 @@ def _imagenet(file: Path, count: int) -> Images:
     with zipfile.ZipFile(file) as archive:
         names = sorted(name for name in archive.namelist() if name.lower().endswith((".jpg", ".jpeg")))[:count]
         images = [
-            np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("RGB"))[16:240, 16:240] for name in names
+            np.asarray(upright(Image.open(io.BytesIO(archive.read(name)))).convert("RGB"))[16:240, 16:240]
+            for name in names
         ]
     labels = [int("".join(ch for ch in Path(name).name.split("_")[0] if ch.isdigit())) for name in names]
     return torch.tensor(np.stack(images)).permute(0, 3, 1, 2).contiguous() / 255, torch.tensor(labels)

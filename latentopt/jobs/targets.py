@@ -42,7 +42,8 @@ def open_source(
     """Find the images that ``targets`` names.
 
     Args:
-        targets: image files and folders of images; or one ``.npy`` or ``.npz`` array; or one data set's name.
+        targets: image files (turned as their EXIF orientation says) and folders of images; or one ``.npy`` or
+            ``.npz`` array; or one data set's name.
         root, split, download: of a named data set (`latentopt.zoo.datasets.open_dataset`).
         limit: only the first so many.
 
@@ -85,7 +86,7 @@ def _files(paths: list[Path]) -> Source:
 
         try:
             with Image.open(paths[index]) as image:
-                return _pixels(image)
+                return _pixels(datasets.upright(image))
         except UnidentifiedImageError:
             raise InputError(str(paths[index]), "an image", "a file in no known image format") from None
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -133,7 +134,9 @@ def _dataset(name: str, root: str | None, split: str, download: bool, limit: int
     count = len(dataset) if limit is None else min(limit, len(dataset))
     width = len(str(len(dataset) - 1))
     names = [f"{name.lower()}-{index:0{width}d}" for index in range(count)]
-    return Source(names, lambda index: np.asarray(dataset[index]), f"{name.lower()}:{split}:{len(dataset)}")
+    return Source(
+        names, lambda index: np.asarray(datasets.upright(dataset[index])), f"{name.lower()}:{split}:{len(dataset)}"
+    )
 
 
 def _load(path: Path) -> np.ndarray:

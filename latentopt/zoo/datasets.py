@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -64,11 +66,34 @@ def labelled(
 
 
 def as_images(source: Sequence[Any] | NDArray[Any], limit: int | None = None) -> Tensor:
-    """The first ``limit`` items of a data set as images (N, C, H, W), float32; bytes are divided by 255."""
-    array = source if isinstance(source, np.ndarray) else np.stack([np.asarray(image) for image in source])
+    """The first ``limit`` items of a data set as images (N, C, H, W), float32; bytes are divided by 255.
+
+    Images of Pillow are turned as their EXIF orientation says.
+    """
+    array = source if isinstance(source, np.ndarray) else np.stack([np.asarray(upright(image)) for image in source])
     images = torch.tensor(array[:limit])
     images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
     return images / 255 if images.dtype == torch.uint8 else images
+
+
+def upright(image: Any) -> Any:
+    """An image of Pillow, turned and mirrored as its EXIF orientation says; anything else as it is.
+
+    Orientation that cannot be read is none.
+    """
+    if not hasattr(image, "getexif"):
+        return image
+    from PIL import ImageOps
+
+    image.load()  # what is wrong with the pixels is found here
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Pillow, of metadata that are cut
+            turned = ImageOps.exif_transpose(image)
+    except (struct.error, SyntaxError, TypeError, ValueError, OSError, KeyError, IndexError):
+        return image
+    turned.format = image.format
+    return turned
 
 
 def _opened(part: Part, name: str, root: str | None, split: str, download: bool) -> Any:
