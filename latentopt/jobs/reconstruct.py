@@ -16,7 +16,7 @@ from latentopt.jobs.chunks import Chunks, chunks_of
 from latentopt.jobs.results import finish
 from latentopt.jobs.specs import describe
 from latentopt.jobs.store import Store
-from latentopt.jobs.targets import Fitted, Targets, open_source
+from latentopt.jobs.targets import Fit, Fitted, Targets, open_source
 from latentopt.jobs.tracking import Mode, Tracker, check_mode
 from latentopt.jobs.trainer import Where, predict, predictor
 from latentopt.jobs.used import used
@@ -62,6 +62,7 @@ def reconstruct(
     measured: bool | None = None,
     resize: bool = False,
     convert: bool = False,
+    fit: Fit = "crop",
     root: str | None = None,
     split: str = "test",
     download: bool = False,
@@ -97,8 +98,10 @@ def reconstruct(
         prior: what is known of latents: anywhere (nothing), gaussian, sphere, box.
         noise: standard deviation of noise that is added to the measurements of images.
         measured: the targets are measurements already (the operator's output); by default decided by their shape.
-        resize: resize targets that have another size than the generator's images.
+        resize: resize targets that have another size than the generator's images, keeping their aspect.
         convert: turn colour into grey or grey into colour where the generator needs it.
+        fit: of targets that are resized and have another aspect: crop (the middle is kept), pad (the rest is black) or
+            stretch (distorted).
         root: folder of a named data set; default the environment variable LATENTOPT_DATA.
         split: train or test, of a named data set.
         download: fetch a named data set where it is not there.
@@ -132,7 +135,7 @@ def reconstruct(
     with predictor(Where(device, devices, strategy, num_nodes)) as trainer:
         source = open_source(targets, root, split, download, limit)
         checked = Checked(generator, operator, image_shape, measured)
-        dataset = Targets(source, Fitted(image_shape, shape, resize, convert), checked=checked)
+        dataset = Targets(source, Fitted(image_shape, shape, resize, convert, fit), checked=checked)
         if measured is None:
             checked.measured = measured = dataset.first_good().shape != image_shape
         dataset.kind = shape if measured else image_shape

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from latentopt.zoo import datasets
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 Shape = tuple[int, ...]
+Fit = Literal["crop", "pad", "stretch"]
 
 
 @dataclass(frozen=True)
@@ -198,13 +199,15 @@ def as_floats(array: np.ndarray) -> Tensor:
     return image
 
 
-def load_images(*targets: str | Path, shape: Shape | None = None) -> Tensor:
+def load_images(*targets: str | Path, shape: Shape | None = None, fit: Fit = "crop") -> Tensor:
     """Images (B, C, H, W) in [0, 1], float32, from files, a folder, an array's file or a data set by name.
 
     Args:
         targets: image files and folders of images; or one ``.npy`` or ``.npz`` file; or one data set's name.
         shape: (C, H, W) that images are resized and their channels converted to, such as
             ``generator.output_shape()``; None: as they are, all of one shape.
+        fit: of images of another aspect: ``crop``, they are resized until they cover the shape, and its middle is kept;
+            ``pad``, until it covers them, and the rest is black; ``stretch``, to the shape, which distorts them.
 
     Raises:
         InputError: nothing is there, a file is no image, or shapes differ.
@@ -215,7 +218,7 @@ def load_images(*targets: str | Path, shape: Shape | None = None) -> Tensor:
     source = open_source([str(target) for target in targets])
     images = [to_tensor(source.read(index)) for index in range(len(source.names))]
     if shape is not None:
-        fitted = Fitted(tuple(shape), tuple(shape), resize=True, convert=True)
+        fitted = Fitted(tuple(shape), tuple(shape), resize=True, convert=True, fit=fit)
         images = [fitted(image) for image in images]
     shapes = {tuple(image.shape) for image in images}
     if len(shapes) > 1:
@@ -231,6 +234,11 @@ class Fitted:
     measurement: Shape  # what the operator makes of them
     resize: bool = False
     convert: bool = False
+    fit: Fit = "crop"  # as `load_images` has it
+
+    def __post_init__(self) -> None:
+        if self.fit not in get_args(Fit):
+            raise InputError("fit", f"one of {', '.join(get_args(Fit))}", repr(self.fit))
 
     def __call__(self, image: Tensor) -> Tensor:
         """The image in the shape of the generator's images or of their measurements.
@@ -249,8 +257,7 @@ class Fitted:
         if shape in (self.image, self.measurement):
             return image
         if self.resize and image.shape[0] == channels:
-            resized = F.interpolate(image[None], self.image[1:], mode="bilinear", antialias=True)
-            return resized[0].clamp(image.min(), image.max())
+            return _resized(image, self.image[1:], self.fit)
         raise InputError("image", self._expected(), f"{shape}{self._remedy(shape)}")
 
     def _expected(self) -> str:
@@ -261,6 +268,22 @@ class Fitted:
         if shape[0] != self.image[0]:
             return "" if self.convert else "; --convert changes the channels"
         return "; --resize changes the size"
+
+
+def _resized(image: Tensor, size: Sequence[int], fit: Fit) -> Tensor:
+    """The image (C, H, W) at another size (H, W), as `load_images` says; bilinear, with antialiasing."""
+    scales = [wanted / side for wanted, side in zip(size, image.shape[1:], strict=True)]
+    sides = list(size)
+    if fit != "stretch":
+        scale = max(scales) if fit == "crop" else min(scales)
+        sides = [max(1, round(side * scale)) for side in image.shape[1:]]
+    resized = F.interpolate(image[None], sides, mode="bilinear", antialias=True)[0].clamp(image.min(), image.max())
+    for axis, (side, wanted) in enumerate(zip(sides, size, strict=True), start=1):
+        if side > wanted:
+            resized = resized.narrow(axis, (side - wanted) // 2, wanted)
+    rest = [wanted - side for side, wanted in zip(resized.shape[1:], size, strict=True)]
+    top, left = (each // 2 for each in rest)
+    return F.pad(resized, (left, rest[1] - left, top, rest[0] - top))
 
 
 def _grey(image: Tensor) -> Tensor:
