@@ -7,6 +7,7 @@ generator state. All samples of a batch share the numbers of a restart.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -38,6 +39,14 @@ class Draws:
         """Uniform numbers in [0, 1) in the shape, dtype and device of ``like``: (rows, *features)."""
         return self._draw(torch.rand, like, key)
 
+    def of(self, draw: Callable[[int, torch.Generator], Tensor], like: Tensor, *key: int | str) -> Tensor:
+        """What ``draw(count, generator)`` returns, (count, *features), in the shape, dtype and device of ``like``."""
+
+        def kind(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+            return draw(shape[0], generator).to(like.device, dtype).reshape(shape)
+
+        return self._draw(kind, like, key)
+
     def take(self, rows: Tensor) -> Draws:
         """Those of the rows ``rows`` (mask or indices)."""
         return Draws(self.seed, self.restart[rows])
@@ -56,7 +65,7 @@ class Draws:
         restarts, row = self._restarts
         key, shape = self.prefix + key, (self.copies, *like.shape[1:])
         each = [kind(shape, generator=self._generator(key, restart), dtype=like.dtype) for restart in restarts]
-        rows = torch.stack(each)[row] if len(each) > 1 else each[0].expand(len(row), *shape)
+        rows = torch.stack(each)[row.to(each[0].device)] if len(each) > 1 else each[0].expand(len(row), *shape)
         return rows.transpose(0, 1).to(like.device).reshape(like.shape)
 
     def _generator(self, key: tuple[int | str, ...], restart: int) -> torch.Generator:

@@ -15,6 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from torch.nn.utils.parametrize import is_parametrized
 
 from latentopt.errors import InputError, positive
+from latentopt.latents import Draw, Latents
 from latentopt.networks import frozen, like, output_shape, with_module
 from latentopt.samples import take
 
@@ -27,14 +28,19 @@ class Generator(nn.Module):
         latent_shape: shape of one latent; or of several by name, which the module takes as keyword arguments: they
             are optimised together, as one vector (`parts` separates them).
         output_range: the (low, high) the module emits, mapped linearly to [0, 1].
-        start_scale: standard deviation of the normal random latents that a search starts from. Where the optimum
-            is hard to reach, smaller than the training's 1 is better (.2 on a DCGAN).
+        start_scale: standard deviation of the normal random latents that a search starts from; of other ``latents``,
+            what their distance from their mean is multiplied by. Where the optimum is hard to reach, smaller than the
+            training's 1 is better (.2 on a DCGAN).
         encoder: module from images (B, C, H, W) in [0, 1] to latents, (B, n), or (B, 2 n), their means first; None:
             there is none.
+        latents: where latents come from, which starts, priors and `diagnose` go by: None, standard normal numbers; a
+            sample of them, (N, *latent_shape), such as 10,000 rows of w; or a function of a count and a
+            `torch.Generator` of the CPU to latents (count, *latent_shape), such as a mapping network of normal numbers.
+            Several latents by name are one vector here too, in their order.
 
     Raises:
-        InputError: `output_range` is empty, `start_scale` or a size is not positive. `output_shape`, which every task
-            calls, checks that `latent_shape` fits the module.
+        InputError: `output_range` is empty, `start_scale` or a size is not positive, `latents` are not as described.
+            `output_shape`, which every task calls, checks that `latent_shape` fits the module.
 
     >>> Generator(nn.Bilinear(2, 3, 1), latent_shape={"input1": (2,), "input2": (3,)}).latent_shape
     (5,)
@@ -48,6 +54,7 @@ class Generator(nn.Module):
         output_range: tuple[float, float] = (0.0, 1.0),
         start_scale: float = 1.0,
         encoder: nn.Module | None = None,
+        latents: Tensor | Draw | None = None,
     ) -> None:
         super().__init__()
         low, high = output_range
@@ -64,7 +71,7 @@ class Generator(nn.Module):
             positive("latent_shape", size, integer=True)
         self.module, self.encoder = module, encoder
         self.latent_shape, self.output_range, self.start_scale = shape, (low, high), start_scale
-        self.part_shapes = named
+        self.part_shapes, self.distribution = named, Latents(shape, latents)
         self.conditions: dict[str, Tensor] = {}
         self._emitted: tuple[float, float] | None = None
 
@@ -102,9 +109,15 @@ class Generator(nn.Module):
         return taken if module is self.module else with_module(taken, module)
 
     def latents(self, count: int, seed: int) -> Tensor:
-        """``count`` standard normal latents (count, *latent_shape), the generator's own distribution."""
-        z = torch.randn(count, *self.latent_shape, generator=torch.Generator().manual_seed(seed))
-        return z.to(like(self))
+        """``count`` latents (count, *latent_shape) of the generator's own distribution, standard normal by default."""
+        return self.distribution.draw(count, torch.Generator().manual_seed(seed)).to(like(self))
+
+    def held_out(self, count: int, seed: int) -> tuple[Tensor, Self]:
+        """``count`` latents, and the generator without them, where its latents are those of a sample."""
+        z, rest = self.distribution.without(count, seed)
+        other = copy.copy(self)
+        other.distribution = rest
+        return z.to(like(self)), other if rest is not self.distribution else self
 
     @torch.no_grad()
     def emitted(self) -> tuple[float, float]:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from latentopt.errors import InputError
-from latentopt.samples import per_sample
 
 
 def mse(image: Tensor, reference: Tensor) -> Tensor:
@@ -47,7 +46,8 @@ def ssim(image: Tensor, reference: Tensor, data_range: float | Tensor = 1.0) -> 
     if reach < 1:
         raise InputError("image", "at least 3 x 3 pixels", tuple(image.shape))
     sigma = 1.5 if reach == 5 else reach / 3.5
-    image, reference = (each / per_sample(data_range, each) for each in (image, reference))
+    width = torch.as_tensor(data_range).to(image).reshape(-1, 1, 1, 1)
+    image, reference = image / width, reference / width
     options = {"sigma": sigma, "data_range": 1.0, "reduction": "none", "return_full_image": True}
     _, full = structural_similarity_index_measure(image, reference, **options)
     return full[..., reach:-reach, reach:-reach].flatten(1).mean(1)

@@ -58,7 +58,7 @@ def diagnose(
 
     The rule, of an image found or fitted where its loss is below ``tolerance``: fewer than half of the generator's own
     images found is ``optimiser``, whatever the targets; else fewer than half of the targets fitted is ``generator``;
-    else ``neither``. Own images are of standard normal latents, seen through the operator as the targets are; where
+    else ``neither``. Own images are of the generator's own latents, seen through the operator as the targets are; where
     that, the loss or the prior is another for each target, through those of the targets in turn.
 
     Args:
@@ -82,14 +82,15 @@ def diagnose(
     if any(len(values) > 1 for values in generator.conditions.values()):
         raise InputError("generator", "one condition for all samples, or none", "one a sample")
     with frozen(generator), torch.no_grad():
-        images = generator(generator.latents(samples, seed + 2 * POOL_SEED))
+        z, rest = generator.held_out(samples, seed + 2 * POOL_SEED)  # no pool has them
+        images = generator(z)
     common = {"operator": operator, "tolerance": tolerance, "seed": seed}
     found = None if target is None else reconstruct(generator, target, **common, **settings)
     alike = {**common, **{name: value for name, value in settings.items() if name not in ("measured", "callbacks")}}
     if target is not None:
         turn = torch.arange(samples) % len(target)
         alike |= {name: take(alike[name], turn) for name in ("operator", "loss", "prior") if name in alike}
-    own = reconstruct(generator, images, measured=False, **alike)
+    own = reconstruct(rest, images, measured=False, **alike)
     count = int((own.value < tolerance).sum())
     interval, error = wilson(count, samples), None if found is None else found.value
     fitted = None if error is None else int((error < tolerance).sum())

@@ -62,8 +62,9 @@ def reconstruct(
         keep: as in `latentopt.solve`; pairs whose step is not under ``steps`` are left out.
         tolerance: a target is solved once its loss is below this; None: never.
         rounds: >= 1; targets that are not solved after one (all, without a tolerance) are tried again: from what was
-            found, from its negative (where a random network has another critical region than the solution's, it lies
-            there: Hand and Voroninski 2017, arXiv 1705.07576), from other starts, twice as far from each other, and,
+            found, from its negative, or its mirror image in the mean of the generator's latents (where a random network
+            has another critical region than the solution's, it lies there: Hand and Voroninski 2017, arXiv 1705.07576),
+            from other starts, twice as far from each other, and,
             with half of the restarts, at random.
         fast: evaluate `Generator.fast`, which computes the same up to rounding.
 
@@ -112,7 +113,8 @@ def invert(
         if not len(left):
             break
         part, x = problem.samples(left), found.x[left]
-        starts = torch.stack([x, -x])
+        mirrored = 2 * problem.generator.distribution.mean.to(x) - x
+        starts = torch.stack([x, mirrored])
         if isinstance(guess, Guess):
             starts = torch.cat([starts, guess(part, restarts, seed + number, 2.0**number)])
         settings["restarts"] = max(restarts, 2)  # the negative is tried in any case

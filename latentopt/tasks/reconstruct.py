@@ -95,7 +95,7 @@ class Reconstruction(Problem):
             prior.feasible(generator),
             None if tolerance is None else lambda value, output: value < tolerance,
             target,
-            prior.penalty(),
+            prior.penalty_of(generator),
         )
 
     def _check_independence(self, loss: Callable[[Tensor, Tensor], Tensor], image_shape: tuple[int, ...]) -> None:

@@ -52,8 +52,11 @@ class Start(ABC):
         """Raise `InputError` where the start cannot be used with these; the others can."""
 
 
-def around(centre: Tensor, noise: float, seed: int, first: bool) -> Tensor:
-    """Points around ``centre`` (k, B, *shape), a restart's samples with one noise; ``first``: the first with none."""
+def around(centre: Tensor, noise: float | Tensor, seed: int, first: bool) -> Tensor:
+    """Points around ``centre`` (k, B, *shape), a restart's samples with one noise; ``first``: the first with none.
+
+    ``noise``: its standard deviation, a number or (*shape).
+    """
     rows = torch.arange(len(centre), device=centre.device)
     drawn = noise * Draws(seed, rows).normal(centre[:, 0], "start")
     return centre + (drawn * per_sample((rows > 0).to(drawn), drawn) if first else drawn)[:, None]

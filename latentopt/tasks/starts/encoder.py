@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ class Encoder(Start):
     """What the generator's own encoder says of an image, and points around it.
 
     Args:
-        noise: standard deviation of the restarts but the first around it, >= 0.
+        noise: standard deviation of the restarts but the first around it, >= 0, as a multiple of the latents' own.
     """
 
     noise: float = 0.3
@@ -58,7 +59,8 @@ class _Encoded(Guess):
     def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor:
         with torch.no_grad(), frozen(problem.generator):
             centre = encoded(problem.generator, problem.measurement)[None]
-        return around(centre.expand(restarts, *centre.shape[1:]), self.noise * wider, seed, first=wider == 1.0)
+        noise = self.noise * wider * problem.generator.distribution.scale.to(centre)
+        return around(centre.expand(restarts, *centre.shape[1:]), noise, seed, first=wider == 1.0)
 
 
 def encoded(generator: Generator, images: Tensor) -> Tensor:
@@ -68,7 +70,7 @@ def encoded(generator: Generator, images: Tensor) -> Tensor:
         InputError: it is the encoder of another generator.
     """
     assert generator.encoder is not None
-    shape, size = generator.latent_shape, generator.latents(1, 0).numel()
+    shape, size = generator.latent_shape, prod(generator.latent_shape)
     try:
         z = generator.encoder(images)
     except (RuntimeError, ValueError, IndexError) as error:

@@ -67,7 +67,8 @@ class Regression(Start):
 
     Args:
         pool: samples, >= 2.
-        noise: standard deviation of the restarts but the first around the prediction, >= 0, in units of the latents.
+        noise: standard deviation of the restarts but the first around the prediction, >= 0, as a multiple of the
+            latents' own.
         width: > 0.
         ridge: added to the diagonal of the kernel matrix, > 0.
     """
@@ -134,7 +135,8 @@ class Predictor(Guess):
         seen = problem.measurement.flatten(1)[:, self.chosen].to(self.measurements)
         kernel = torch.exp(-distances(seen, self.measurements).square() / self.width)
         centre = (kernel @ self.weights).to(problem.like).reshape(1, problem.batch, *problem.shape)
-        return around(centre.expand(restarts, *centre.shape[1:]), self.noise * wider, seed, first=wider == 1.0)
+        noise = self.noise * wider * problem.generator.distribution.scale.to(centre)
+        return around(centre.expand(restarts, *centre.shape[1:]), noise, seed, first=wider == 1.0)
 
 
 def _wide(x: Tensor) -> Tensor:

@@ -8,21 +8,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from latentopt.draws import Draws
 from latentopt.errors import InputError, positive
 from latentopt.generators import Generator
 from latentopt.networks import frozen
 from latentopt.optimizers import LBFGS
+from latentopt.priors import everywhere
 from latentopt.solve import solve
 from latentopt.tasks.reconstruct import Reconstruction
-from latentopt.tasks.starts.base import POOL_SEED, Guess, Start, around
+from latentopt.tasks.starts.base import POOL_SEED, Guess, Start
 
 
 @dataclass(frozen=True)
 class Random(Start):
-    """Normal random latents, those that `latentopt.solve` draws.
+    """Random latents, those that `latentopt.solve` draws.
 
     Args:
-        scale: their standard deviation, > 0; None: the generator's `start_scale`; ``probe``: of `SCALES`, the one from
+        scale: their standard deviation, > 0 (of a generator with ``latents`` of its own, what their distance from
+            their mean is multiplied by); None: the generator's `start_scale`; ``probe``: of `SCALES`, the one from
             which samples of the generator itself are best fitted, in a short search.
     """
 
@@ -50,7 +53,9 @@ def probed_scale(generator: Generator, operator: Callable[[Tensor], Tensor], see
     losses, forwards = list[float](), len(target)
     problem = Reconstruction(generator, target, operator, measured=True)
     for scale in SCALES:
-        start = scale * generator.latents(16, seed + POOL_SEED + 1)
+        drawn = generator.latents(16, seed + POOL_SEED + 1)
+        mean = generator.distribution.mean.to(drawn)
+        start = mean + scale * (drawn - mean)
         found = solve(problem, LBFGS(memory=10), steps=40, start=start, seed=seed)
         losses.append(found.value.median().item())
         forwards += int(found.forwards.sum())
@@ -63,5 +68,6 @@ class _Scattered(Guess):
     forwards: int
 
     def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor:
-        zero = problem.like.new_zeros(restarts, problem.batch, *problem.shape)
-        return around(zero, self.scale * wider, seed, first=False)
+        like = problem.like.new_empty(restarts, *problem.shape)
+        drawn = everywhere(problem.generator, self.scale * wider).sample(like, Draws(seed, torch.arange(restarts)))
+        return drawn[:, None].expand(-1, problem.batch, *problem.shape)
