@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from latentopt.generators import Generator
     from latentopt.jobs.targets import load_images
     from latentopt.jobs.track import Track
-    from latentopt.networks import Classifier
+    from latentopt.networks import Classifier, NetworkWarning
     from latentopt.optimizers import (
         ADRGD,
         APGD,
@@ -87,7 +87,10 @@ _HOMES = {
     "latentopt.generators": ("Generator",),
     "latentopt.jobs.targets": ("load_images",),
     "latentopt.jobs.track": ("Track",),
-    "latentopt.networks": ("Classifier",),
+    "latentopt.networks": (
+        "Classifier",
+        "NetworkWarning",
+    ),
     "latentopt.optimizers": (
         "ADRGD",
         "APGD",
@@ -185,6 +188,7 @@ __all__ = [
     "LatentOptError",
     "LevenbergMarquardt",
     "Momentum",
+    "NetworkWarning",
     "Opening",
     "PerturbedGD",
     "Portfolio",

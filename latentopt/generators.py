@@ -16,7 +16,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from latentopt.errors import InputError, positive
 from latentopt.latents import Draw, Latents
-from latentopt.networks import frozen, like, output_shape, with_module
+from latentopt.networks import first_output, frozen, like, randomised, randomised_words, warn, with_module
 from latentopt.samples import take
 
 
@@ -74,6 +74,7 @@ class Generator(nn.Module):
         self.part_shapes, self.distribution = named, Latents(shape, latents)
         self.conditions: dict[str, Tensor] = {}
         self._emitted: tuple[float, float] | None = None
+        self._said = set[str]()  # of this generator and its copies: what was looked at and warned of
 
     def forward(self, z: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] of latents ``z`` (B, *latent_shape)."""
@@ -141,7 +142,51 @@ class Generator(nn.Module):
     def output_shape(self) -> tuple[int, ...]:
         """Shape of one image, found by a forward pass."""
         first = self.take(torch.tensor([0]))
-        return output_shape(first, torch.zeros(1, *self.latent_shape).to(like(self)), "latent_shape")
+        image = first_output(first, self.latents(1, seed=0), "latent_shape")
+        if "looked" not in self._said and _share_outside(image) > WRONG:  # one may be an exception
+            with frozen(self), torch.no_grad():
+                self.look_at(torch.cat(list(self._samples(16))))
+        self._said.add("looked")
+        return tuple(image.shape[1:])
+
+    def look(self) -> None:
+        """Warn (`NetworkWarning`), once, where a look at images shows that the `output_range` is another."""
+        if "looked" not in self._said:
+            self.output_shape()
+
+    def look_at(self, images: Tensor) -> None:
+        """`look`, at images (B, C, H, W) that are there."""
+        share = _share_outside(images)
+        if "range" in self._said or not share > WRONG:
+            return
+        low, high = self.output_range
+        least, most = (low + (high - low) * float(end) for end in _ends(images))
+        likely = _likely(least, most)
+        if likely is not None:
+            words = (
+                f"generator: it emits values from about {least:.3g} to {most:.3g}, {share:.0%} of them far outside its"
+            )
+            words += f" output_range=({low:g}, {high:g}); is it output_range=({likely[0]:g}, {likely[1]:g})?"
+            self._say("range", words)
+
+    @torch.no_grad()
+    def repeats(self) -> bool:
+        """Whether two calls give the same images; else it warns (`NetworkWarning`), once. Four forwards."""
+        first, z = self.take(torch.tensor([0, 0])), self.latents(2, seed=0)
+        with frozen(self):
+            same = not randomised(first(z), first(z))
+        if not same:
+            self.say_randomised()
+        return same
+
+    def say_randomised(self) -> None:
+        """Warn, once, that images differ from one call to the next."""
+        self._say("randomised", randomised_words("generator", "images"))
+
+    def _say(self, kind: str, words: str) -> None:
+        if kind not in self._said:
+            self._said.add(kind)
+            warn(words)
 
     def fast(self) -> Self:
         """A copy that computes the same up to rounding, sooner: for tasks that evaluate it many times.
@@ -166,6 +211,34 @@ class Generator(nn.Module):
             except (RuntimeError, AttributeError, TypeError):  # it cannot be copied, or its owner looks into its layers
                 same = False
         return swift if same else self
+
+
+WRONG = 0.2
+"""Of the values that a generator emits: a greater share far outside its range is a range that is another's."""
+RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0), (-127.5, 127.5))
+"""Those that generators usually have."""
+
+
+def _share_outside(images: Tensor) -> float:
+    """Of values further outside [0, 1] than a tenth of it, as a last layer without bounds may go."""
+    return ((images < -0.1) | (images > 1.1)).double().mean().item()
+
+
+def _ends(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Between which all but a hundredth at each end of the values lie."""
+    values = images.flatten()
+    values = values[:: 1 + len(values) // 1_000_000].sort().values
+    few = len(values) // 100
+    return values[few], values[len(values) - 1 - few]
+
+
+def _likely(low: float, high: float) -> tuple[float, float] | None:
+    """The usual range that values from ``low`` to ``high`` fill; None: they look like no range at all."""
+    for least, most in RANGES:
+        slack = (most - least) / 10
+        if least - slack <= low and high <= most + slack and high - low > 4 * slack:
+            return least, most
+    return None
 
 
 def _as_many(name: str, condition: Tensor, count: int) -> Tensor:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -96,15 +98,43 @@ def with_module(wrapper: M, module: nn.Module) -> M:
     return wrapped
 
 
+class NetworkWarning(UserWarning):
+    """Something about a network makes results doubtful: it draws random numbers, or leaves its range."""
+
+
+def warn(words: str) -> None:
+    """A `NetworkWarning` at the line that called this package."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).split(".")[0] in ("latentopt", "torch"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(words, NetworkWarning, stacklevel=level)
+
+
+def randomised(first: Tensor, again: Tensor) -> bool:
+    """Whether two outputs (B, ...) of the same inputs differ by more than rounding."""
+    first, again = first.flatten(1), again.flatten(1)
+    return bool(((first - again).abs().amax(1) > 1e-3 * (1 + first.abs().amax(1))).any())
+
+
+def randomised_words(name: str, outputs: str) -> str:
+    """What is said of a network, the argument ``name``, whose outputs of the same inputs differ."""
+    return f"{name}: its {outputs} differ from one call to the next; is it randomised?"
+
+
 def output_shape(network: Callable[[Tensor], Tensor], x: Tensor, name: str) -> tuple[int, ...]:
     """Shape of one output, found by a forward pass at ``x`` (1, *shape).
 
     Raises:
         InputError: (of the argument ``name``) the network does not take inputs of this shape.
     """
+    return tuple(first_output(network, x, name).shape[1:])
+
+
+def first_output(network: Callable[[Tensor], Tensor], x: Tensor, name: str) -> Tensor:
+    """The output at ``x`` (B, *shape), and errors as `output_shape` has them."""
     try:
         with frozen(network), torch.no_grad():
-            return tuple(network(x).shape[1:])
+            return network(x)
     except (RuntimeError, ValueError, IndexError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(name, "the shape the network takes", f"{tuple(x.shape[1:])} ({reason})") from error

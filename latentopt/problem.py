@@ -55,6 +55,7 @@ class Problem:
     draws: Draws  # the only source of randomness
     steps: int  # planned number of steps, where schedules end
     compiled: Compiled | None = None  # where passes through the network are compiled
+    warns = True  # whether `solve` warns where the network is randomised; else the caller does
     tells = True  # whether a descent's steps say more than they must, for the history
 
     def __init__(

@@ -74,6 +74,7 @@ class Run:
     def __post_init__(self) -> None:
         self.begun = time.perf_counter()
         self.count = self.restarts * self.problem.batch
+        self.randomised = False  # whether the network gave another output for what is returned, once that is known
         self.history = History(self.count)
         budgets = {name: _plain(getattr(self, name)) for name in ("evaluations", "seconds", "patience", "improvement")}
         settings = {name: _plain(getattr(self, name)) for name in ("steps", "restarts", "seed", "compile")}
@@ -288,6 +289,7 @@ class Run:
         best, batch = winner(rows, self.restarts), self.problem.batch
         x = rows.best_x[best]
         value, output = self.of(torch.arange(batch, device=x.device)).evaluate(x)
+        self.randomised = _another(rows.best[best], value, output)
         by_restart = [values.reshape(self.restarts, batch) for values in (status, forwards, self.ended.backwards)]
         return Result(
             x=x,
@@ -310,6 +312,13 @@ class Run:
         # What was solved among other rows but, by rounding, is not alone has no more steps either.
         ends = [Status.BUDGET if status == Status.SOLVED else status for status in ends]
         return tuple(Status.SOLVED if yes else status for yes, status in zip(solved, ends, strict=True))
+
+
+def _another(before: Tensor, value: Tensor, output: Tensor) -> bool:
+    """Whether an objective (B,) is another than it was at the same inputs, by more than rounding."""
+    size = output.reshape(len(value), -1).square().mean(1).sqrt() if output.is_floating_point() else value.abs()
+    rounding = 1e3 * torch.finfo(value.dtype).eps * size.to(value)
+    return bool(((before - value).abs() > 0.01 * value.abs() + rounding).any())
 
 
 def _plain(number: Any) -> Any:

@@ -14,7 +14,8 @@ from torch import Tensor
 from latentopt.callbacks import Callback, Progress
 from latentopt.checkpoint import Checkpoint
 from latentopt.errors import InputError, nonnegative, positive
-from latentopt.networks import frozen, require_eval
+from latentopt.generators import Generator
+from latentopt.networks import frozen, randomised_words, require_eval, warn
 from latentopt.optimizers import named
 from latentopt.optimizers.base import Optimizer
 from latentopt.problem import Problem
@@ -87,6 +88,10 @@ def solve(
         InputError: an argument is not as described, a function of the problem holds something for each sample but
             has no ``take(rows)``, the start lies outside the feasible set, the objective is not
             finite there, the network has BatchNorm in training mode, or the checkpoint is that of another solve.
+
+    Warns:
+        NetworkWarning: the network is randomised: what is returned, evaluated once more, has another objective than
+            when it was found. ``value`` and ``output`` are of this last evaluation. Or a generator leaves its range.
     """
     optimizer = named(optimizer)
     counts = {"steps": steps, "restarts": restarts, "checkpoint_every": checkpoint_every}
@@ -96,6 +101,8 @@ def solve(
     if not isinstance(seed, Integral):
         raise InputError("seed", "an integer", repr(seed))
     require_eval(problem.network)
+    if isinstance(problem.network, Generator):
+        problem.network.look()
     first = None if start is None else _checked(problem, restarts, start.x if isinstance(start, Result) else start)
     with ExitStack() as stack:
         for callback in callbacks:
@@ -118,7 +125,17 @@ def solve(
                 file.save()
         if file:
             file.save()
-        return run.result()
+        result = run.result()
+    if run.randomised and problem.warns:
+        _say_randomised(problem.network)
+    return result
+
+
+def _say_randomised(network: object) -> None:
+    if isinstance(network, Generator):
+        network.say_randomised()
+    else:
+        warn(randomised_words("network", "outputs"))
 
 
 def _check(counts: dict[str, int], budgets: dict[str, float | None]) -> None:

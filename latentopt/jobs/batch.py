@@ -70,6 +70,8 @@ class Reconstructor(lightning.LightningModule):
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # more processes than chunks
         self.generator, self.settings, self.tracker = generator.fast(), settings, tracker
+        if self.generator is generator:
+            generator.repeats()
         self.steps: int = settings.loop["steps"]
         self.bar = tqdm(total=batches * self.steps, unit="step", desc="reconstruct", disable=not batches)
         self.known: dict[Key, Guess] = {}  # what the start has learnt

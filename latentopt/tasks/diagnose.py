@@ -57,9 +57,10 @@ def diagnose(
     """Tell why reconstructions are bad: invert images that the generator made itself, which can be fitted exactly.
 
     The rule, of an image found or fitted where its loss is below ``tolerance``: fewer than half of the generator's own
-    images found is ``optimiser``, whatever the targets; else fewer than half of the targets fitted is ``generator``;
-    else ``neither``. Own images are of the generator's own latents, seen through the operator as the targets are; where
-    that, the loss or the prior is another for each target, through those of the targets in turn.
+    images found is ``optimiser``, whatever the targets (``generator``, if it is randomised: then no image can be found
+    again exactly); else fewer than half of the targets fitted is ``generator``; else ``neither``. Own images are of the
+    generator's own latents, seen through the operator as the targets are; where that, the loss or the prior is another
+    for each target, through those of the targets in turn.
 
     Args:
         generator: a pretrained generator, with one condition for all samples or none.
@@ -74,6 +75,9 @@ def diagnose(
 
     Raises:
         InputError: an argument is not as described, or the start is latents or a result, which are of the targets.
+
+    Warns:
+        NetworkWarning: as `latentopt.reconstruct`.
     """
     if isinstance(settings.get("start"), Tensor | Result):
         raise InputError("start", "a way to find starts, for own images too", type(settings["start"]).__name__)
@@ -84,6 +88,7 @@ def diagnose(
     with frozen(generator), torch.no_grad():
         z, rest = generator.held_out(samples, seed + 2 * POOL_SEED)  # no pool has them
         images = generator(z)
+    noisy = not generator.repeats()
     common = {"operator": operator, "tolerance": tolerance, "seed": seed}
     found = None if target is None else reconstruct(generator, target, **common, **settings)
     alike = {**common, **{name: value for name, value in settings.items() if name not in ("measured", "callbacks")}}
@@ -96,15 +101,20 @@ def diagnose(
     fitted = None if error is None else int((error < tolerance).sum())
     verdict: Verdict = "neither"
     if count < FOUND * samples:
-        verdict = "optimiser"
+        verdict = "generator" if noisy else "optimiser"
     elif error is not None and fitted is not None and fitted < FITTED * len(error):
         verdict = "generator"
-    said = _explained(verdict, own.value, interval, error, tolerance)
+    said = _explained(verdict, own.value, interval, error, tolerance, noisy)
     return Diagnosis(own, images, found, count / samples, interval, own.value, error, verdict, said)
 
 
 def _explained(
-    verdict: Verdict, own: Tensor, interval: tuple[float, float], error: Tensor | None, tolerance: float
+    verdict: Verdict,
+    own: Tensor,
+    interval: tuple[float, float],
+    error: Tensor | None,
+    tolerance: float,
+    noisy: bool,
 ) -> str:
     count, (low, high) = int((own < tolerance).sum()), (100 * end for end in interval)
     said = f"Of {len(own)} images that the generator made itself, {count} are found again"
@@ -112,6 +122,11 @@ def _explained(
     if error is not None:
         fitted = int((error < tolerance).sum())
         said += f" Of {len(error)} targets, {fitted} are fitted, median loss {error.median():.2g}."
+    if noisy:
+        return (
+            said + " The generator gives another image at each call, so no image can be found again exactly, whatever"
+            " the search: fix its noise first."
+        )
     match verdict, error:
         case "optimiser", _:
             said += " As an exact fit of the own images exists, the optimiser is at fault: take more steps or restarts,"

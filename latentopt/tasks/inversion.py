@@ -74,6 +74,10 @@ def reconstruct(
 
     Raises:
         InputError: as `latentopt.Reconstruction`, `latentopt.solve` and the start.
+
+    Warns:
+        NetworkWarning: the generator is randomised, so that the result is of one draw of many, or what it emits is far
+            outside its ``output_range``.
     """
     for name, value in {"steps": steps, "restarts": restarts, "rounds": rounds}.items():
         positive(name, value, integer=True)
@@ -81,6 +85,8 @@ def reconstruct(
     if isinstance(start, str):
         start = start_named(start)
     swift = generator.fast() if fast else generator
+    if fast and swift is generator:  # of a fast form its making has shown it
+        generator.repeats()
     problem = Reconstruction(swift, target, operator, loss, measured, tolerance, prior, noise, seed)
     guess = learnt(start, swift, problem.operator, seed, problem.batch) if isinstance(start, Start) else start
     settings = {"steps": steps, "restarts": restarts, "keep": keep, "evaluations": evaluations, "seconds": seconds}

@@ -16,7 +16,7 @@ from latentopt.classification import Fooled, Loss, Misclassify, loss_function, m
 from latentopt.errors import InputError, LatentOptError
 from latentopt.gates import has_gates
 from latentopt.independence import require_independent
-from latentopt.networks import range_of
+from latentopt.networks import randomised, randomised_words, range_of
 from latentopt.optimizers import ADRGD, Optimizer
 from latentopt.problem import Problem
 from latentopt.result import Result, versions
@@ -142,7 +142,7 @@ class Search:
     def _problem(self, rows: Tensor, loss: Loss, targets: Tensor | None) -> Problem:
         clean = self.clean[rows]
         aimed = None if targets is None else targets[rows]
-        return Problem(
+        problem = Problem(
             take(self.model, rows),
             Misclassify(take(loss, rows), self.labels[rows], aimed),
             clean.shape[1:],
@@ -151,6 +151,8 @@ class Search:
             self._fooled().take(rows),
             clean,
         )
+        problem.warns = False  # `result` looks at the logits
+        return problem
 
     def _fooled(self) -> Fooled:
         return Fooled(self.labels) if self.aim is None else Fooled(self.aim, aimed=True)
@@ -179,8 +181,8 @@ class Search:
         """What is returned, looked at once more."""
         logits = self._logits(self.x)
         success = self._succeeds(logits)
-        if bool(((logits - self.logits).abs().amax(1) > 1e-3 * (1 + logits.abs().amax(1))).any()):
-            self.warnings.append("model: its logits differ from one call to the next; is it randomised?")
+        if randomised(logits, self.logits):
+            self.warnings.append(randomised_words("model", "logits"))
         distance = self._distance()
         loss = loss_function(stages[0].loss if len(stages) == 1 else "ce")
         return Adversarial(

@@ -166,6 +166,7 @@ def measured_each(
     with frozen(generator):
         for latents in z.split(CHUNK):
             images = generator(latents)
+            generator.look_at(images)
             for part, operator in zip(parts, operators, strict=True):
                 part.append(features(operator(images).flatten(1)))
     return [torch.cat(part) for part in parts]
