@@ -39,7 +39,7 @@ class Problem:
         objective: maps outputs to (B,), to be minimised (`latentopt.objectives`); with ``take(rows)`` if it holds
             something for each sample, as the penalty and the success test.
         shape: shape of one input.
-        batch: number of samples B.
+        batch: number of samples B. Samples that are asked the same start and end alike, unless `solve` is told a start.
         feasible: where inputs may be; also where random starts come from. Its tensors are broadcast to the batch.
         success: maps objective values (B,) and outputs to a mask (B,): these samples are solved; with ``take(rows)`` if
             it holds something for each sample. None: never.

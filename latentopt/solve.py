@@ -61,9 +61,11 @@ def solve(
             samples give alone, to rounding: a pass agrees to some units in the last place. After 20 steps on
             convolutions, inputs and values of order one agree to 1e-9 in double and 1e-4 in single precision. Methods
             that decide by differences of values (L-BFGS, Levenberg-Marquardt, APGD, BasinCMA, default ADR-GD) may take
-            another way; their values agree to 1e-2.
+            another way; their values agree to 1e-2. Equal samples give equal results: for different ones pass a
+            ``start``.
         start: inputs (B, *shape), or a `Result`, for the first restart to start from, or inputs (k, B, *shape) for the
-            first k restarts; the others start at random.
+            first k restarts; the others start at random. Different inputs for equal samples, such as
+            ``generator.latents(B, seed)``, make their results independent.
         evaluations: what each sample may cost, forwards and backwards of all its restarts together, those that close
             the solve included (one forward of each last iterate, one of what is returned). A sample takes its first
             step in any case, and another one only if it stays within the budget should that step be as dear as its

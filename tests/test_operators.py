@@ -272,3 +272,19 @@ def test_composition_applies_the_first_operator_first():
     image = rand(1, 1, 8, 8)
     assert torch.equal(Compose([Crop(4), Downsample(4)])(image).flatten(), image[..., 2:6, 2:6].mean().reshape(1))
     assert torch.equal(Compose([])(image), image)
+
+
+@pytest.mark.parametrize(
+    "name", ["hole", "crop", "downsample", "downsample by a fraction", "bicubic", "blur", "motion blur"]
+)
+@pytest.mark.parametrize("shape", [(2, 1, 20, 20, 20), (2, 3, 20), (20, 20), (2, 1, 2, 2, 20, 20)], ids=str)
+def test_volumes_and_signals_are_refused_rather_than_measured_slice_by_slice(name, shape):
+    with refuses("image", "images (B, C, H, W), got shape"):
+        OPERATORS[name](rand(*shape))
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 4, 6, 8), (2, 3, 20)], ids=str)
+def test_a_mask_and_projections_are_of_any_shape(shape):
+    x, mask = rand(*shape), (rand(*shape[1:]) > 0.5).double()
+    near(Mask(mask)(x), x * mask, 0)
+    assert Gaussian(5)(x).shape == (2, 5)

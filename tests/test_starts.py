@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -12,9 +14,10 @@ from torch import Tensor, nn
 import latentopt as lo
 from latentopt import Generator, Reconstruction
 from latentopt.operators import Downsample, Identity
-from latentopt.tasks.starts import Encoder, Nearest, Random, Regression, Start, kept_or_learnt, start_named
+from latentopt.tasks.starts import Encoder, Nearest, Random, Regression, Start, kept_or_learnt, pools, start_named
 from latentopt.tasks.starts.base import POOL_SEED
 from latentopt.tasks.starts.learn import STARTS
+from latentopt.tasks.starts.pools import Predictor
 from latentopt.tasks.starts.random import SCALES, probed_scale
 
 LATENTS = 3
@@ -272,3 +275,60 @@ def test_a_name_is_the_start_and_a_start_itself():
     }
     own: Start = Random(0.5)
     assert start_named(own) is own
+
+
+class Large(nn.Module):
+    """Images (B, 3, 256, 256)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = list[int]()
+
+    def forward(self, z: Tensor) -> Tensor:
+        self.rows.append(len(z))
+        return z[:, :3].sigmoid()[:, :, None, None].repeat(1, 1, 256, 256)
+
+
+def test_a_pool_of_large_images_is_never_held_whole(monkeypatch):
+    network, measured, held = Large(), pools._measured, list[weakref.ref[Tensor]]()
+    alive = list[int]()
+
+    def watched(*arguments) -> Iterator[Tensor]:
+        for part in measured(*arguments):
+            held.append(weakref.ref(part))
+            alive.append(sum(each() is not None for each in held))
+            yield part
+
+    monkeypatch.setattr(pools, "_measured", watched)
+    guess = Regression(200).learn(Generator(network, latent_shape=(8,)), Identity(), 0)
+    assert isinstance(guess, Predictor)
+    assert guess.measurements.shape == (200, 512)
+    assert (sum(network.rows), max(network.rows)) == (200, 2**22 // (3 * 256 * 256))
+    assert max(alive) <= 2 < len(alive)
+
+
+def conditioned(count: int) -> Generator:
+    class Shifted(nn.Module):
+        def forward(self, z: Tensor, by: Tensor) -> Tensor:
+            return (z + by).sigmoid()[:, None, None]
+
+    return Generator(Shifted(), latent_shape=(3,)).given(by=torch.linspace(0, 1, count)[:, None])
+
+
+def test_what_a_pool_for_each_of_many_conditions_costs_is_said():
+    settings = {"steps": 1, "restarts": 1, "start": Nearest(5)}
+    with pytest.warns(lo.NetworkWarning, match="5 samples of each of 21 conditions, 105 forwards"):
+        found = lo.reconstruct(conditioned(21), torch.rand(21, 1, 1, 3), **settings)
+    assert int(found.forwards.sum()) == 105 + 3 * 21
+    lo.reconstruct(conditioned(20), torch.rand(20, 1, 1, 3), **settings)
+    lo.reconstruct(conditioned(21), torch.rand(21, 1, 1, 3), **{**settings, "start": "random"})
+
+
+def test_equal_samples_end_alike_unless_they_start_apart():
+    generator = imaging(9)
+    target = generator(generator.latents(1, 2)).detach().expand(3, -1, -1, -1)
+    problem = Reconstruction(generator, target)
+    alike = lo.solve(problem, "adam", steps=3)
+    assert torch.equal(alike.x, alike.x[:1].expand(3, -1))
+    apart = lo.solve(problem, "adam", steps=3, start=generator.latents(3, 0))
+    assert len(apart.x.unique(dim=0)) == 3

@@ -84,6 +84,12 @@ def _start(measurement: Tensor, image_shape: Sequence[int]) -> Tensor:
     return torch.zeros(len(measurement), *image_shape, **options).requires_grad_()
 
 
+def require_images(image: Tensor) -> None:
+    """Raise `InputError` unless ``image`` is (B, C, H, W): of a volume or a signal other axes would be measured."""
+    if image.ndim != 4:
+        raise InputError("image", "images (B, C, H, W)", f"shape {tuple(image.shape)}")
+
+
 def _floating(measurement: Tensor) -> None:
     if not measurement.is_floating_point() or measurement.ndim < 2:
         came = f"{str(measurement.dtype).removeprefix('torch.')} of shape {tuple(measurement.shape)}"

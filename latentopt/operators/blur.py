@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latentopt.errors import InputError, positive
-from latentopt.operators.base import Operator
+from latentopt.operators.base import Operator, require_images
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ class MotionBlur(Operator):
 
 def _mirrored(image: Tensor, radius: int, name: str) -> Tensor:
     """(B C, 1, H + 2 radius, W + 2 radius): each channel by itself, its border mirrored."""
+    require_images(image)
     smaller = min(image.shape[-2:])
     if radius >= smaller:
         raise InputError(

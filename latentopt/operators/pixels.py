@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from latentopt.errors import InputError, positive
-from latentopt.operators.base import Operator
+from latentopt.operators.base import Operator, require_images
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ class Hole(_Hiding):
         positive("Hole.size", self.size, integer=True)
 
     def _weights(self, image: Tensor) -> Tensor:
+        require_images(image)
         if self.size >= min(image.shape[-2:]):
             raise InputError("Hole.size", f"under {min(image.shape[-2:])}, the image's smaller side", self.size)
         keep = image.new_ones(image.shape[-2:])
@@ -119,6 +120,7 @@ class Crop(Operator):
         positive("Crop.size", self.size, integer=True)
 
     def __call__(self, image: Tensor) -> Tensor:
+        require_images(image)
         if self.size > min(image.shape[-2:]):
             raise InputError("Crop.size", f"at most {min(image.shape[-2:])}, the image's smaller side", self.size)
         return image[(..., *_centre(image, self.size))]

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latentopt.errors import InputError
-from latentopt.operators.base import Operator
+from latentopt.operators.base import Operator, require_images
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Downsample(Operator):
             raise InputError("Downsample.factor", "a number >= 1", self.factor)
 
     def __call__(self, image: Tensor) -> Tensor:
+        require_images(image)
         if self.factor == int(self.factor) and all(size % self.factor == 0 for size in image.shape[-2:]):
             return F.avg_pool2d(image, int(self.factor))
         rows, columns = (self._weights(size).to(image) for size in image.shape[-2:])
@@ -63,6 +64,7 @@ class Bicubic(Operator):
             raise InputError("Bicubic.factor", "a number >= 1", self.factor)
 
     def __call__(self, image: Tensor) -> Tensor:
+        require_images(image)
         sides = [round(size / self.factor) for size in image.shape[-2:]]
         for size, side in zip(image.shape[-2:], sides, strict=True):
             if side < 1 or abs(side * self.factor - size) > 1e-6:

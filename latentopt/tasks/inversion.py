@@ -55,7 +55,7 @@ def reconstruct(
         optimizer: a method, or its registered name.
         start: ``regression`` (what kernel regression on samples of the generator predicts), ``nearest`` (of such
             samples), ``encoder``, ``random``; an object of `latentopt.tasks.starts`; or latents, or a `Result`, as in
-            `latentopt.solve`.
+            `latentopt.solve`. Where targets have conditions, the first two learn from a pool for each condition.
         steps, restarts, seed, evaluations, seconds, patience, improvement, callbacks: as in `latentopt.solve`, of each
             round. From the second round on a callback sees ``t`` go on at ``steps`` a round, `best_x` and `best` of all
             targets, and the rest of those that are tried again.
@@ -76,8 +76,8 @@ def reconstruct(
         InputError: as `latentopt.Reconstruction`, `latentopt.solve` and the start.
 
     Warns:
-        NetworkWarning: the generator is randomised, so that the result is of one draw of many, or what it emits is far
-            outside its ``output_range``.
+        NetworkWarning: the generator is randomised, so that the result is of one draw of many; what it emits is far
+            outside its ``output_range``; or the start learns from pools of more than 20 conditions.
     """
     for name, value in {"steps": steps, "restarts": restarts, "rounds": rounds}.items():
         positive(name, value, integer=True)

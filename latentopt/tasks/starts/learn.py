@@ -12,7 +12,7 @@ from torch import Tensor
 
 from latentopt.errors import InputError
 from latentopt.generators import Generator
-from latentopt.networks import like
+from latentopt.networks import like, warn
 from latentopt.samples import take
 from latentopt.tasks.reconstruct import Reconstruction
 from latentopt.tasks.starts.base import Guess, Start
@@ -29,6 +29,10 @@ STARTS: dict[str, Callable[[], Start]] = {
     "regression": Regression,
     "encoder": Encoder,
 }
+
+
+MANY = 20
+"""Conditions of a batch from which on it is said what a pool for each of them costs."""
 
 
 def start_named(start: Start | str) -> Start:
@@ -63,12 +67,20 @@ def learnt(
         batch: number of samples.
         learn: learns of several operators; None: `Start.learn_each`.
         known: guesses that were learnt before; what is learnt is added.
+
+    Warns:
+        NetworkWarning: there are more than `MANY` conditions, each of which costs the forwards of a pool.
     """
     learn, guesses = learn or start.learn_each, {} if known is None else known
     keys = _keys(generator, operator, batch)
     first = {key: row for row, key in reversed(list(enumerate(keys)))}
     new = [key for key in first if key not in guesses]
-    for condition in dict.fromkeys(condition for condition, _ in new):
+    conditions = dict.fromkeys(condition for condition, _ in new)
+    pool = getattr(start, "pool", 0)
+    if len(conditions) > MANY and pool:
+        words = f"start: it learns from {pool} samples of each of {len(conditions)} conditions,"
+        warn(f"{words} {pool * len(conditions)} forwards; a smaller pool, or start='random', costs less")
+    for condition in conditions:
         mine = [key for key in new if key[0] == condition]
         operators = [_Own(operator, first[key]) if hasattr(operator, "take") else operator for key in mine]
         guesses |= zip(mine, learn(_one(generator, first[mine[0]]), operators, seed), strict=True)
