@@ -43,7 +43,7 @@ class Latents:
             self._checked(self.source, len(self.source))
         elif self.source is not None and not callable(self.source):
             came = type(self.source).__name__
-            raise InputError("latents", "None, a sample (N, *latent_shape) or a function (count, generator)", came)
+            raise InputError("latents", "None, a tensor (N, *latent_shape) or a function (count, generator)", came)
 
     @torch.no_grad()
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
