@@ -34,7 +34,8 @@ class Classifier(nn.Module):
     """A pretrained classifier: inputs in their own units in, logits out.
 
     Args:
-        module: maps normalised inputs (B, *shape) to logits (B, K), or (B, 1) of two classes.
+        module: maps normalised inputs (B, *shape) to logits (B, K); or, of two classes, to one logit (B, 1), > 0 where
+            the second is predicted, which becomes the pair (0, logit).
         mean: what the module expects to be subtracted, in the inputs' units: a number, or one for each channel.
         std: what it then expects to be divided by, > 0.
         input_range: (low, high) of valid inputs, two numbers for all channels; pixels in [0, 1] by default.
@@ -63,7 +64,6 @@ class Classifier(nn.Module):
         classes: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
-        low, high = check_range(input_range)
         tensors = {name: torch.as_tensor(value).to(like(module)) for name, value in (("mean", mean), ("std", std))}
         for name, tensor in tensors.items():
             if tensor.ndim > 1 or not bool(tensor.isfinite().all()):
@@ -74,7 +74,7 @@ class Classifier(nn.Module):
             raise InputError("std", f"as many numbers as mean has, {len(tensors['mean'])}", len(tensors["std"]))
         for size in input_shape or ():
             positive("input_shape", size, integer=True)
-        self.module, self.input_range = module, (low, high)
+        self.module, self.input_range = module, check_range(input_range)
         self.input_shape = None if input_shape is None else tuple(input_shape)
         self.classes = None if classes is None else tuple(classes)
         for name, tensor in tensors.items():
@@ -83,7 +83,10 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K) of inputs ``x`` (B, *shape) in `input_range`; with channels first, where there are some."""
         mean, std = (t.reshape(-1, *[1] * (x.ndim - 2)) if t.ndim else t for t in (self.mean, self.std))
-        return self.module((x - mean) / std)
+        logits = self.module((x - mean) / std)
+        if isinstance(logits, Tensor) and logits.ndim == 2 and logits.shape[1] == 1:
+            return logits * logits.new_tensor([0.0, 1.0])  # the softmax of (0, z) is the sigmoid of z
+        return logits
 
     def take(self, rows: Tensor) -> Classifier:
         """The classifier of the samples ``rows`` (long), where its module is another for each of them."""

@@ -202,9 +202,17 @@ class LinfBall(FeasibleSet):
         eps = broadcast_radius("eps", self.eps, shape, like, by_feature=True)
         return self if center is self.center and eps is self.eps else _with(self, center=center, eps=eps)
 
+    @cached_property
+    def _bounds(self) -> tuple[Tensor, Tensor]:
+        """The lowest and the highest point of a set broadcast to a batch, so that both measure ``eps`` at most."""
+        center, eps = self.center, self._multiplying(self.eps, self.center)
+        low, high, one = center - eps, center + eps, 0.75 * torch.finfo(center.dtype).eps  # moves to the next number
+        low = torch.where(center - low > eps, low + one * low.abs(), low)
+        return low, torch.where(high - center > eps, high - one * high.abs(), high)
+
     def project(self, x: Tensor) -> Tensor:
-        center, eps = self._of(x).center, self.radius(x)
-        return torch.minimum(torch.maximum(x, center - eps), center + eps)
+        low, high = self._of(x)._bounds
+        return torch.minimum(torch.maximum(x, low), high)
 
     def sample(self, like: Tensor, draws: Draws) -> Tensor:
         return self.project(self._of(like).center + self.radius(like) * (2 * draws.uniform(like, "start") - 1))
@@ -223,7 +231,9 @@ class LinfBall(FeasibleSet):
         return eps if isinstance(eps, Tensor) and eps.ndim > 1 else per_sample(eps, like)
 
     def extreme(self, grad: Tensor) -> Tensor:
-        return self._of(grad).center - self.radius(grad) * grad.sign()
+        own = self._of(grad)
+        low, high = own._bounds
+        return torch.where(grad > 0, low, torch.where(grad < 0, high, own.center))
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -349,10 +359,9 @@ class BoxAndBall(FeasibleSet):
     def _bounds(self) -> tuple[Tensor, Tensor]:
         """Of the box that a box and an l-infinity ball have in common, both broadcast to a batch."""
         assert isinstance(self.ball, LinfBall)
-        center = self.ball.center
-        eps = self.ball._multiplying(self.ball.eps, center)
-        low, high = (torch.as_tensor(bound).to(center) for bound in (self.box.low, self.box.high))
-        return (center - eps).clamp(low, high), (center + eps).clamp(low, high)
+        low, high = (torch.as_tensor(bound).to(self.ball.center) for bound in (self.box.low, self.box.high))
+        least, most = self.ball._bounds
+        return least.clamp(low, high), most.clamp(low, high)
 
     def _project_l2(self, x: Tensor, ball: L2Ball) -> Tensor:
         # KKT: the nearest point is clip(c + w (x - c)), with w <= 1 as great as the ball allows.
@@ -372,9 +381,10 @@ class BoxAndBall(FeasibleSet):
         room = (at(most) - ball.center).abs()
         w, moving = torch.zeros_like(most), torch.ones_like(pace, dtype=torch.bool)
         while bool(moving.any()):
-            left = eps.square() - per_sample(sample_norm(room.masked_fill(moving, 0)), w).square()
+            spent = per_sample(sample_norm(room.masked_fill(moving, 0)), w)
+            left = (eps - spent).clamp_min(0).sqrt() * (eps + spent).sqrt()  # no squares: half precision ends early
             speed = per_sample(sample_norm(pace * moving), w).clamp_min(torch.finfo(w.dtype).tiny)
-            w = torch.maximum(w, torch.minimum(left.clamp_min(0).sqrt() / speed, most))
+            w = torch.maximum(w, torch.minimum(left / speed, most))
             stops = moving & (w * pace >= room)
             if not bool(stops.any()):
                 break

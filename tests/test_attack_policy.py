@@ -74,9 +74,10 @@ def test_observations_stay_in_the_ball_and_the_figures_are_theirs(eps: float, no
 def test_a_batch_gives_what_its_observations_give_alone(kind, optimizer: str) -> None:
     policy, x = refill(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)), 0), randn(3, 6, seed=3)
     settings: dict[str, Any] = {} if optimizer == "portfolio" else {"steps": 6, "restarts": 2}
-    whole = attack_policy(policy, x, 0.2, kind=kind, optimizer=optimizer, seed=4, **settings)
+    # Within 1.5 some gates flip; where none does, opposite corners are as far and rounding chooses between them.
+    whole = attack_policy(policy, x, 1.5, kind=kind, optimizer=optimizer, seed=4, **settings)
     for at in range(3):
-        alone = attack_policy(policy, x[at : at + 1], 0.2, kind=kind, optimizer=optimizer, seed=4, **settings)
+        alone = attack_policy(policy, x[at : at + 1], 1.5, kind=kind, optimizer=optimizer, seed=4, **settings)
         torch.testing.assert_close(alone.observations[0], whole.observations[at])
         assert alone.forwards[0] == whole.forwards[at]
         assert alone.backwards[0] == whole.backwards[at]

@@ -14,7 +14,7 @@ from torch import Tensor
 from latentopt.callbacks import Callback
 from latentopt.classification import LossName, margin
 from latentopt.errors import InputError
-from latentopt.networks import frozen, like
+from latentopt.networks import frozen
 from latentopt.optimizers import Optimizer
 from latentopt.rl.farthest import farthest
 from latentopt.rl.normalization import Normalization, as_normalization
@@ -22,7 +22,8 @@ from latentopt.rl.normalization_checks import warn_if_unlike
 from latentopt.rl.policy_network import BYTES, Kind, Observations, PolicyNetwork, as_tensor
 from latentopt.sets import Norm, length
 from latentopt.tasks.adversarial import AttackWarning
-from latentopt.tasks.attack import SLACK, attack, stages_of, width
+from latentopt.tasks.attack import attack, stages_of
+from latentopt.tasks.inputs import SLACK, checked_inputs, checked_radii
 from latentopt.tasks.png import to_bytes
 from latentopt.tasks.stages import Portfolio
 
@@ -122,11 +123,8 @@ def attack_policy(
         raise InputError("observations", f"shape (B, {', '.join(map(str, network.shape or ()))})", tuple(x.shape))
     if norm not in get_args(Norm):
         raise InputError("norm", f"one of {', '.join(get_args(Norm))}", repr(norm))
-    low, high = network.input_range
-    if bool((x < low - SLACK).any()) or bool((x > high + SLACK).any()):
-        raise InputError("observations", f"values in [{low:g}, {high:g}]", f"[{x.min():.4g}, {x.max():.4g}]")
-    x = x.to(like(network)).clamp(low, high)
-    radius = _radius(eps, x, width(network, x, norm), whole=bytes_ and norm == "linf")
+    x = checked_inputs(network, x, "observations")
+    radius = checked_radii(network, _whole(eps) if bytes_ and norm == "linf" else eps, x, norm)
     settings = {"loss": loss, "steps": steps, "restarts": restarts}
     common = {"seed": seed, "evaluations": evaluations, "callbacks": callbacks}
     with frozen(network):
@@ -161,16 +159,11 @@ def attack_policy(
     )
 
 
-def _radius(eps: float | Tensor, x: Tensor, widest: float, whole: bool) -> Tensor:
-    """``eps`` for each observation (B,), of bytes a whole number of them."""
-    radius = torch.as_tensor(eps, dtype=x.dtype, device=x.device)
-    if radius.shape not in ((), (len(x),)):
-        raise InputError("eps", f"a number, or one an observation, shape ({len(x)},)", f"shape {tuple(radius.shape)}")
-    if not bool(((radius >= 0) & (radius <= widest * (1 + SLACK)) & radius.isfinite()).all()):
-        raise InputError("eps", f"from 0 to {widest:g}, the width of the observations' range", eps)
-    if whole:
-        radius = (radius * BYTES + SLACK * BYTES).floor() / BYTES
-    return radius.expand(len(x))
+def _whole(eps: float | Tensor) -> Tensor:
+    """The whole number of bytes that ``eps``, a share of 255, allows, as a share again."""
+    eps = torch.as_tensor(eps, dtype=None if isinstance(eps, Tensor) else torch.float64)
+    allowed = eps.double() * BYTES * (1 + max(SLACK, torch.finfo(eps.dtype).eps))
+    return allowed.floor() / BYTES
 
 
 @torch.no_grad()

@@ -8,19 +8,20 @@ from dataclasses import replace
 from typing import get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from latentopt.callbacks import Callback
 from latentopt.classification import Loss
 from latentopt.errors import InputError, positive
 from latentopt.independence import holds, require_independent
-from latentopt.networks import frozen, like, range_of, require_eval
+from latentopt.networks import frozen, require_eval
 from latentopt.optimizers import Optimizer
 from latentopt.samples import take
 from latentopt.sets import Norm
 from latentopt.tasks.adversarial import Adversarial, AttackWarning, joined
+from latentopt.tasks.inputs import checked_inputs, checked_labels, checked_radii
 from latentopt.tasks.portfolio import PORTFOLIO
-from latentopt.tasks.search import SLACK, Search, Terms
+from latentopt.tasks.search import Search, Terms
 from latentopt.tasks.stages import Portfolio, Stage, Start, Targets, method
 
 
@@ -54,7 +55,8 @@ def attack(
         model: maps inputs (B, *shape) to logits (B, K); a `latentopt.Classifier`, whose ``input_range`` holds, or any
             other module or function, of inputs in [0, 1]. In eval mode. Never changed. One that is another for each
             sample has ``take(rows)``, as in `latentopt.Problem`.
-        x: inputs (B, *shape), any shape. Values up to 1e-6 outside the range are clamped.
+        x: inputs (B, *shape), any shape. Values outside the range by up to 1e-6 of its size, or by the rounding of
+            their dtype, are clamped.
         y: classes (B,) long: what the inputs are, or with ``targeted`` what they are to be taken for.
         eps: radius of the ball, >= 0, in units of the inputs; a number, or one a sample (B,).
         norm: ``linf`` or ``l2``.
@@ -105,8 +107,8 @@ def attack(
         if value is not None:
             positive(name, value, integer=name != "seconds")
     require_eval(model)
-    x, eps = _checked_inputs(model, x, eps, norm)
-    y = _checked_labels(y, x)
+    x = checked_inputs(model, x)
+    eps, y = checked_radii(model, eps, x, norm), checked_labels(y, x)
     if warm is not None:
         if warm.shape != x.shape or not bool(warm.isfinite().all()):
             raise InputError("start", f"finite inputs of shape {tuple(x.shape)}", f"shape {tuple(warm.shape)}")
@@ -145,45 +147,3 @@ def stages_of(
     if optimizer == "fgsm":
         given = {"steps": 1, **given}
     return (Stage(method(portfolio), targets=targets, **given),)  # pyright: ignore[reportArgumentType]
-
-
-def _checked_inputs(
-    model: Callable[[Tensor], Tensor], x: Tensor, eps: float | Tensor, norm: Norm
-) -> tuple[Tensor, Tensor]:
-    """The inputs, clamped to their range, and ``eps`` (B,), in the dtype and on the device of the model."""
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        came = f"{x.dtype} (divide bytes by 255)" if isinstance(x, Tensor) else type(x).__name__
-        raise InputError("x", "a tensor of floating-point values", came)
-    shape = getattr(model, "input_shape", None)
-    if x.ndim < 2 or not len(x) or (shape is not None and x.shape[1:] != shape):
-        expected = "(B, *shape), B >= 1" if shape is None else f"(B, {', '.join(map(str, shape))}), B >= 1"
-        raise InputError("x", f"shape {expected}", tuple(x.shape))
-    if not bool(x.isfinite().all()):
-        raise InputError("x", "finite values", "NaN or infinity")
-    low, high = range_of(model)
-    least, most = x.min().item(), x.max().item()
-    if least < low - SLACK or most > high + SLACK:
-        raise InputError("x", f"values in the model's input_range [{low:g}, {high:g}]", f"[{least:.4g}, {most:.4g}]")
-    x = x.detach().clamp(low, high)
-    x = x.to(like(model)) if isinstance(model, nn.Module) else x
-    radii = torch.as_tensor(eps, dtype=x.dtype, device=x.device)
-    if radii.shape not in ((), (len(x),)):
-        raise InputError("eps", f"a number, or one a sample, shape ({len(x)},)", f"shape {tuple(radii.shape)}")
-    widest = width(model, x, norm)
-    if not bool(((radii >= 0) & (radii <= widest * (1 + SLACK)) & radii.isfinite()).all()):
-        raise InputError("eps", f"from 0 to {widest:g}, the width of the inputs' range", eps)
-    return x, radii.expand(len(x))
-
-
-def width(model: Callable[[Tensor], Tensor], x: Tensor, norm: Norm) -> float:
-    """The greatest distance of two inputs like ``x`` (B, *shape) in the model's range."""
-    low, high = range_of(model)
-    return (high - low) * (1.0 if norm == "linf" else x[0].numel() ** 0.5)
-
-
-def _checked_labels(y: Tensor, x: Tensor) -> Tensor:
-    if not isinstance(y, Tensor) or y.is_floating_point() or y.dtype == torch.bool or y.is_complex():
-        raise InputError("y", "a tensor of classes, integers", getattr(y, "dtype", type(y).__name__))
-    if y.shape != x.shape[:1]:
-        raise InputError("y", f"one class a sample, shape ({len(x)},)", f"shape {tuple(y.shape)}")
-    return y.to(x.device, torch.long)

@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentopt.classification import Fooled
 from latentopt.draws import Draws
 from latentopt.errors import InputError
 from latentopt.networks import frozen, range_of
 from latentopt.sets import around
-from latentopt.tasks.adversarial import AttackWarning
-from latentopt.tasks.attack import attack, width
+from latentopt.tasks.adversarial import Adversarial, AttackWarning
+from latentopt.tasks.attack import attack
+from latentopt.tasks.inputs import width
+from latentopt.tasks.stages import Portfolio
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def check_attack(
     Args:
         model, x, y, eps: as in `latentopt.attack`; ``eps`` is one number, > 0.
         steps: of the attack; it is repeated with a fifth and with five times as many.
-        settings: anything else that `latentopt.attack` takes; by default ``pgd``.
+        settings: anything else that `latentopt.attack` takes; by default ``pgd``. No portfolio.
 
     Raises:
         InputError: as `latentopt.attack`.
@@ -50,25 +51,39 @@ def check_attack(
     if not isinstance(eps, (int, float)) or not eps > 0:
         raise InputError("eps", "one number > 0", eps)
     settings = {"optimizer": "pgd", **settings}
-    widest = width(model, x, settings.get("norm", "linf"))
+    if settings["optimizer"] == "portfolio" or isinstance(settings["optimizer"], Portfolio):
+        raise InputError("optimizer", "one method, whose steps can be changed", "a portfolio")
 
-    def share(radius: float, **changes: Any) -> float:
-        found = attack(model, x, y, radius, **{"steps": steps, **settings, **changes})
-        return found.success.double().mean().item()
+    def attacked(radius: float, **changes: Any) -> Adversarial:
+        return attack(model, x, y, radius, **{"steps": steps, **settings, **changes})
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AttackWarning)
+        asked = attacked(eps)
+        widest = width(model, asked.clean, asked.norm)
         success = {
-            "few steps": share(eps, steps=max(steps // 5, 1)),
-            "as asked": share(eps),
-            "many steps": share(eps, steps=5 * steps),
-            "twice the radius": share(min(2 * eps, widest)),
-            "by chance": _by_chance(model, x, y, eps, settings),
+            "few steps": _share(attacked(eps, steps=max(steps // 5, 1)).success),
+            "as asked": _share(asked.success),
+            "many steps": _share(attacked(eps, steps=5 * steps).success),
+            "twice the radius": _share(attacked(min(2 * eps, widest)).success),
+            "by chance": _share(_by_chance(model, asked, settings.get("seed", 0))),
         }
         if widest < torch.inf:
-            success["any input"] = share(widest)
+            success["any input"] = _share(attacked(widest).success)
+    findings = _findings(success, len(x))
+    for finding in findings:
+        warnings.warn(f"{finding}; the gradients mislead the attack", AttackWarning, stacklevel=2)
+    return Check(success, findings)
+
+
+def _share(success: Tensor) -> float:
+    return success.double().mean().item()
+
+
+def _findings(success: dict[str, float], count: int) -> tuple[str, ...]:
+    """What should not be, of shares of ``count`` samples."""
     findings = []
-    slack = 1 / len(x) + 1e-9  # one sample may go either way
+    slack = 1 / count + 1e-9  # one sample may go either way
     for less, more in [("few steps", "as asked"), ("as asked", "many steps"), ("as asked", "twice the radius")]:
         if success[more] < success[less] - slack:
             findings.append(f"{more}: success falls from {success[less]:.1%} ({less}) to {success[more]:.1%}")
@@ -76,20 +91,17 @@ def check_attack(
         findings.append(f"by chance: random points succeed more often, {success['by chance']:.1%}, than the attack")
     if success.get("any input", 1.0) < 1:
         findings.append(f"any input: only {success['any input']:.1%} succeed where every input is allowed")
-    for finding in findings:
-        warnings.warn(f"{finding}; the gradients mislead the attack", AttackWarning, stacklevel=2)
-    return Check(success, tuple(findings))
+    return tuple(findings)
 
 
-def _by_chance(
-    model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, eps: float, settings: dict[str, Any], points: int = 10
-) -> float:
-    """Share of the samples for which one of some random points succeeds."""
-    feasible = around(x, eps, settings.get("norm", "linf"), *range_of(model))
-    fooled = Fooled(y, settings.get("targeted", False))
-    found = torch.zeros_like(y, dtype=torch.bool)
-    with frozen(model), torch.no_grad():
+@torch.no_grad()
+def _by_chance(model: Callable[[Tensor], Tensor], asked: Adversarial, seed: int, points: int = 10) -> Tensor:
+    """Whether one of some random points (B,) is what the attack was asked for."""
+    feasible = around(asked.clean, asked.eps, asked.norm, *range_of(model))
+    found = torch.zeros_like(asked.success)
+    with frozen(model):
         for point in range(points):
-            logits = model(feasible.sample(x, Draws(settings.get("seed", 0), torch.full_like(y, point))))
-            found = found | fooled(logits, logits)
-    return found.double().mean().item()
+            x = feasible.project(feasible.sample(asked.clean, Draws(seed, torch.full_like(asked.labels, point))))
+            logits = model(x)
+            found = found | asked.fooled(logits, logits)
+    return found

@@ -17,7 +17,8 @@ from latentopt.rows import as_rows
 from latentopt.samples import sample_norm
 from latentopt.sets import Norm
 from latentopt.tasks.adversarial import Adversarial
-from latentopt.tasks.attack import attack, width
+from latentopt.tasks.attack import attack
+from latentopt.tasks.inputs import width
 
 
 def minimum_norm(

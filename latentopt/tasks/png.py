@@ -15,7 +15,7 @@ from latentopt.networks import frozen, range_of
 from latentopt.rows import as_rows
 from latentopt.sets import Norm, length
 from latentopt.tasks.adversarial import Adversarial, AttackWarning
-from latentopt.tasks.attack import SLACK
+from latentopt.tasks.inputs import SLACK, slack
 
 CHUNK = 256
 """Images that the model sees at a time."""
@@ -80,17 +80,22 @@ def _paths(folder: Path, adversarial: Adversarial, names: Sequence[str] | None) 
 
 def to_bytes(x: Tensor, clean: Tensor, eps: Tensor, norm: Norm, low: float = 0.0, high: float = 1.0) -> Tensor:
     """Inputs ``x`` (B, *shape) in [low, high] as bytes, within ``eps`` (B,) of ``clean`` wherever whole numbers are."""
-    scale = 255 / (high - low)
+    scale, rounding = 255 / (high - low), _rounding(x, low, high)
     x, clean = ((t.detach().cpu().double() - low) * scale for t in (x, clean))
-    eps = eps.detach().cpu().double() * scale
+    eps = (eps.detach().cpu().double() + rounding) * scale
     rounded = x.round()
     if norm == "linf":
-        reach = as_rows(eps, x) + SLACK * scale
+        reach = as_rows(eps, x)
         least, most = (clean - reach).ceil(), (clean + reach).floor()
         rounded = torch.where(least <= most, rounded.clamp(least, most), clean.round())
     else:
-        rounded = _into_l2(x, clean, rounded, eps + SLACK * scale)
+        rounded = _into_l2(x, clean, rounded, eps)
     return rounded.clamp(0, 255).to(torch.uint8)
+
+
+def _rounding(x: Tensor, low: float, high: float) -> float:
+    """By how much images may lie off the values of bytes through rounding: a quarter of one at most."""
+    return min(slack(low, high, x.dtype), (high - low) / 255 / 4)
 
 
 def _into_l2(x: Tensor, clean: Tensor, rounded: Tensor, eps: Tensor) -> Tensor:
@@ -123,13 +128,14 @@ def _read(path: Path) -> Tensor:
 def _verified(
     paths: Sequence[Path], adversarial: Adversarial, model: Callable[[Tensor], Tensor], low: float, high: float
 ) -> Tensor:
-    x, clean, eps = adversarial.x, adversarial.clean, adversarial.eps
+    x, clean, eps = adversarial.x, adversarial.clean.double(), adversarial.eps.double()
     files = torch.stack([_read(path) for path in paths]).to(x.device, torch.float64)
-    files = (low + files * (high - low) / 255).to(x.dtype)
+    files = low + files * (high - low) / 255
     distance = length(files - clean, adversarial.norm)
     with frozen(model):
-        logits = torch.cat([model(part) for part in files.split(CHUNK)])
-    succeeds = adversarial.fooled(logits, logits) & (distance <= eps + SLACK * (1 + eps))
+        logits = torch.cat([model(part) for part in files.to(x.dtype).split(CHUNK)])
+    close = distance <= (eps + _rounding(x, low, high)) * (1 + SLACK)
+    succeeds = adversarial.fooled(logits, logits) & close
     lost = int((adversarial.success & ~succeeds).sum())
     if lost:
         found = int(adversarial.success.sum())

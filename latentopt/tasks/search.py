@@ -25,10 +25,8 @@ from latentopt.samples import take
 from latentopt.sets import Norm, around, length
 from latentopt.solve import solve
 from latentopt.tasks.adversarial import Adversarial
+from latentopt.tasks.inputs import slack
 from latentopt.tasks.stages import Stage, Targets, method
-
-SLACK = 1e-6
-"""By how much inputs may lie outside their range, and results outside their ball, through rounding."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class Search:
         """A stage, on the samples that are not broken yet."""
         self._look_at_loss(stage.loss)
         for targets in self._targets(stage):
-            rows = (~self._succeeds(self.logits)).nonzero()[:, 0]
+            rows = (~self._succeeds(self.logits) & (self.eps > 0)).nonzero()[:, 0]
             if not len(rows):
                 return
             budgets = self._left(rows, stage)
@@ -179,19 +177,19 @@ class Search:
 
     def result(self, stages: Sequence[Stage]) -> Adversarial:
         """What is returned, looked at once more."""
-        logits = self._logits(self.x)
+        x = self._into_the_set()
+        logits = self._logits(x)
         success = self._succeeds(logits)
         if randomised(logits, self.logits):
             self.warnings.append(randomised_words("model", "logits"))
-        distance = self._distance()
         loss = loss_function(stages[0].loss if len(stages) == 1 else "ce")
         return Adversarial(
-            x=self.x,
+            x=x,
             success=success,
             logits=logits,
             margin=self._margin(logits),
             loss=loss(logits, self.labels if self.aim is None else self.aim).detach(),
-            distance=distance,
+            distance=length(x - self.clean, self.terms.norm),
             eps=self.eps,
             target=self.target if self.aim is None else self.aim,
             stage=self.stage,
@@ -250,17 +248,19 @@ class Search:
                 "try the loss margin, or soft gates (adr-gd-soft)"
             )
 
-    def _distance(self) -> Tensor:
-        """Of what was found from the clean inputs (B,); in the set, or there is a mistake here."""
-        low, high = self.range
-        distance = length(self.x - self.clean, self.terms.norm)
-        if bool((distance > self.eps + SLACK * (1 + self.eps)).any() or (self.x < low).any() or (self.x > high).any()):
+    def _into_the_set(self) -> Tensor:
+        """What was found, in the set as measured on the whole batch: a norm's rounding depends on what is beside it."""
+        x = around(self.clean, self.eps, self.terms.norm, *self.range).project(self.x)
+        if bool(((x - self.x).abs() > slack(*self.range, x.dtype)).any()):
             raise LatentOptError("an attack left its set; please report this")
-        return distance
+        return x
 
 
 def _random_targets(x: Tensor, y: Tensor, classes: int, seed: int) -> Tensor:
     """Another class (B,) for each sample, from the seed and the sample itself, whatever batch it is in."""
-    digests = [hashlib.blake2b(sample.numpy().tobytes(), key=str(seed).encode()) for sample in x.cpu()]
+    digests = [
+        hashlib.blake2b(sample.contiguous().view(torch.uint8).numpy().tobytes(), key=str(seed).encode())
+        for sample in x.cpu()
+    ]
     shift = torch.tensor([1 + int.from_bytes(d.digest()[:8], "big") % (classes - 1) for d in digests])
     return (y + shift.to(y.device)) % classes
