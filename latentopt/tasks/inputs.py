@@ -62,18 +62,20 @@ def checked_labels(y: Tensor, x: Tensor) -> Tensor:
     return y.to(x.device, torch.long)
 
 
-def checked_radii(model: Callable[[Tensor], Tensor], eps: float | Tensor, x: Tensor, norm: Norm) -> Tensor:
+def checked_radii(
+    model: Callable[[Tensor], Tensor], eps: float | Tensor, x: Tensor, norm: Norm, name: str = "eps"
+) -> Tensor:
     """The radii (B,) of balls around inputs ``x`` (B, *shape), in their dtype and on their device.
 
     Raises:
-        InputError: not numbers from 0 to the width of the range, one or one a sample.
+        InputError: (of the argument ``name``) not numbers from 0 to the width of the range, one or one a sample.
     """
     radii = torch.as_tensor(eps, dtype=x.dtype, device=x.device)
     if radii.shape not in ((), (len(x),)):
-        raise InputError("eps", f"a number, or one a sample, shape ({len(x)},)", f"shape {tuple(radii.shape)}")
+        raise InputError(name, f"a number, or one a sample, shape ({len(x)},)", f"shape {tuple(radii.shape)}")
     widest = width(model, x, norm)
     if not bool(((radii >= 0) & (radii <= widest * (1 + SLACK)) & radii.isfinite()).all()):
-        raise InputError("eps", f"from 0 to {widest:g}, the width of the inputs' range", eps)
+        raise InputError(name, f"from 0 to {widest:g}, the width of the inputs' range", eps)
     return radii.expand(len(x))
 
 

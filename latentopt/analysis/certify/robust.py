@@ -44,9 +44,9 @@ def certify_robustness(
         InputError: as `latentopt.attack` and `certify`.
     """
     tried = attack(model, x, y, eps, optimizer="apgd", loss="margin", restarts=4, steps=50, seed=seed)
-    low, high = range_of(model)
-    ball = around(x.clamp(low, high), eps, "linf", low, high)
-    problem = Problem(model, Misclassify("margin", y), x.shape[1:], len(x), ball, like=x)
+    x = tried.clean
+    ball = around(x, eps, "linf", *range_of(model))
+    problem = Problem(model, Misclassify("margin", tried.labels), x.shape[1:], len(x), ball, like=x)
     return [
         certify(problem, sample=at, start=tried.x[at], seconds=seconds, goal=0.0, method=method) for at in range(len(x))
     ]
