@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -16,9 +17,14 @@ from latentopt.optimizers import Adam
 from latentopt.problem import Problem
 from latentopt.rows import as_rows
 from latentopt.samples import sample_norm, take
+from latentopt.sets import Box, FeasibleSet, Free
 from latentopt.solve import solve
 from latentopt.tasks.adversarial import Adversarial
 from latentopt.tasks.attack import attack
+from latentopt.tasks.border import steepness
+
+PACE = 0.4
+"""Adam's first step, as a share of the way to the border."""
 
 
 def carlini_wagner(
@@ -28,50 +34,57 @@ def carlini_wagner(
     *,
     targeted: bool = False,
     confidence: float = 0.0,
-    c: float = 1e-2,
+    c: float | None = None,
     rounds: int = 9,
     steps: int = 200,
-    lr: float = 0.1,
+    lr: float | None = None,
 ) -> Adversarial:
     """Find the misclassified inputs nearest to ``x`` in L2.
 
-    Adam minimises ``|x' - x|^2 + c relu(confidence - margin(x'))`` over ``x' = low + (high - low) (tanh w + 1) / 2``,
-    in each round with another c for each sample: ten times the last one as long as nothing was found, then by
-    bisection. Of all iterates that are misclassified the nearest is kept. `minimum_norm` answers the same question by
-    projection, mostly with smaller distances at the same cost.
+    Adam minimises ``|x' - x|^2 + c relu(confidence - margin(x'))`` over ``x' = low + (high - low) (tanh w + 1) / 2``
+    (where the range is open, over x' itself), in each round with another c for each sample: ten times the last one as
+    long as nothing was found, then by bisection. Of all iterates that are misclassified the nearest is kept; for c only
+    those of a round's second half count, as the first long steps overshoot whatever c is. `minimum_norm` answers the
+    same question by projection, mostly with smaller distances at the same cost.
 
     Args:
         model, x, y, targeted: as in `latentopt.attack`.
         confidence: margin in logits that is asked for, >= 0.
-        c: of the first round, > 0.
+        c: of the first round, > 0, distances being shares of the range (where it is open, in units of the inputs).
+            None: for each sample twice what it would take if the network were affine.
         rounds: >= 1.
         steps: of each round, >= 1.
-        lr: of Adam, > 0, in units of w; it falls over a round.
+        lr: of Adam, > 0, in units of w; it falls over a round. None: for each sample such that a step is two fifths
+            of the way to the border if the network were affine.
 
     Returns:
         As of `latentopt.minimum_norm`: ``eps`` is the distance, where nothing was found 0. A step costs two forwards
-        and a backward: one more to see whether it is misclassified.
+        and a backward, one forward to see whether it is misclassified; one gradient at the clean input comes first.
 
     Raises:
         InputError: an argument is not as described.
     """
     for name, value in (("c", c), ("lr", lr)):
-        positive(name, value)
+        if value is not None:
+            positive(name, value)
     for name, value in (("rounds", rounds), ("steps", steps)):
         positive(name, value, integer=True)
     nonnegative("confidence", confidence)
     clean = attack(model, x, y, 0.0, norm="l2", targeted=targeted, optimizer="pgd", steps=1)
     labels = clean.target if targeted else clean.labels
-    space = _Tanh(model, *range_of(model))
+    distance, lead = (t.to(_wide(t)) for t in steepness(model, clean, confidence))
+    space = _Space.around(model, clean.clean, None if lr is not None else distance)
     closest = _Closest(space, clean, confidence, targeted)
-    factor, least, most = torch.full_like(clean.eps, c), torch.zeros_like(clean.eps), clean.eps + torch.inf
-    seconds, start = clean.meta["seconds"], space.inverse(clean.x)
+    closest.pays(torch.ones_like(clean.forwards), torch.ones_like(clean.backwards))
+    factor = space.unit**2 * c * torch.ones_like(distance) if c is not None else _constant(distance, lead)
+    least, most = torch.zeros_like(factor), torch.full_like(factor, torch.inf)
+    seconds, start = clean.meta["seconds"], torch.zeros_like(space.origin)
     with frozen(model):
         for _ in range(rounds):
             closest.found = torch.zeros_like(clean.success)
-            objective = _Penalised(clean.x, labels, factor, confidence, targeted)
-            problem = Problem(space, objective, clean.x.shape[1:], len(x), like=clean.x)
-            ran = solve(problem, Adam(lr=lr), steps=steps, start=start, callbacks=[closest])
+            objective = _Penalised(space.clean, labels, factor, confidence, targeted)
+            problem = Problem(space, objective, start.shape[1:], len(x), space.feasible, like=start)
+            ran = solve(problem, Adam(lr=lr or PACE), steps=steps, start=start, callbacks=[closest])
             seconds += ran.meta["seconds"]
             closest.pays(ran.forwards, ran.backwards)
             least, most = torch.where(closest.found, least, factor), torch.where(closest.found, factor, most)
@@ -81,25 +94,73 @@ def carlini_wagner(
     return replace(best, eps=best.distance, meta={**best.meta, "stages": [settings], "seconds": seconds})
 
 
-class _Tanh:
-    """The model on ``w``: images and logits side by side, (B, D + K)."""
+def _wide(t: Tensor) -> Tensor:
+    """An empty tensor like ``t`` in at least single precision: half has not the digits for sums of squares."""
+    return t.new_empty(0, dtype=torch.promote_types(t.dtype, torch.float32))
 
-    def __init__(self, model: Callable[[Tensor], Tensor], low: float, high: float) -> None:
-        self.model, self.low, self.high = model, low, high
 
-    def take(self, rows: Tensor) -> _Tanh:
-        return _Tanh(take(self.model, rows), self.low, self.high)
+def _constant(distance: Tensor, lead: Tensor) -> Tensor:
+    """Twice the c (B,) whose minimum lies on the border, of an affine network with that distance and lead (B,)."""
+    return 4 * distance.square() / torch.where(lead > 0, lead, 1)
 
-    def images(self, w: Tensor) -> Tensor:
-        return self.low + (self.high - self.low) * (w.tanh() + 1) / 2
 
-    def inverse(self, x: Tensor) -> Tensor:
-        edge = 1 - 1e-6  # where tanh still has a slope
-        return (edge * (2 * (x - self.low) / (self.high - self.low) - 1)).atanh()
+@dataclass(frozen=True, eq=False)
+class _Space:
+    """The model on ``v``, which starts at 0: images and logits side by side, (B, D + K).
 
-    def __call__(self, w: Tensor) -> Tensor:
-        images = self.images(w)
-        return torch.cat([images.flatten(1), self.model(images)], 1)
+    An image is ``low + (high - low) (tanh w + 1) / 2`` with ``w = origin + pace v``; where the range is open, w itself.
+    """
+
+    model: Callable[[Tensor], Tensor]
+    low: float
+    high: float
+    clean: Tensor  # (B, *shape) in at least single precision
+    origin: Tensor  # (B, *shape)
+    pace: Tensor  # (B, 1, ..., 1) > 0
+    dtype: torch.dtype  # of the model's inputs
+
+    @classmethod
+    def around(cls, model: Callable[[Tensor], Tensor], clean: Tensor, distance: Tensor | None) -> _Space:
+        """From the inputs ``clean``; the pace 1, or such that an image moves by ``distance`` (B,) as v by 1."""
+        (low, high), wide = range_of(model), clean.to(_wide(clean))
+        pace = torch.ones_like(wide.flatten(1)[:, 0])
+        space = cls(model, low, high, wide, wide, as_rows(pace, wide), clean.dtype)
+        if space.bounded:
+            edge = 1 - max(1e-6, torch.finfo(wide.dtype).eps)  # where tanh still has a slope
+            space = replace(space, origin=(edge * (2 * (wide - low) / (high - low) - 1)).atanh())
+        if distance is None:
+            return space
+        slope = (high - low) / 2 * (1 - space.origin.tanh().square()) if space.bounded else torch.ones_like(wide)
+        return replace(space, pace=as_rows(distance / sample_norm(slope), wide))
+
+    @property
+    def bounded(self) -> bool:
+        return isfinite(self.high - self.low)
+
+    @property
+    def unit(self) -> float:
+        """What distances are shares of."""
+        return self.high - self.low if self.bounded else 1.0
+
+    @property
+    def feasible(self) -> FeasibleSet:
+        """Where v may be: where the range is open on one side only, not all are inputs."""
+        if self.bounded or not (isfinite(self.low) or isfinite(self.high)):
+            return Free()
+        return Box((self.low - self.origin) / self.pace, (self.high - self.origin) / self.pace)
+
+    def images(self, v: Tensor) -> Tensor:
+        w = self.origin + self.pace * v
+        x = self.low + (self.high - self.low) * (w.tanh() + 1) / 2 if self.bounded else w
+        return x.clamp(self.low, self.high)
+
+    def __call__(self, v: Tensor) -> Tensor:
+        images = self.images(v)
+        return torch.cat([images.flatten(1), self.model(images.to(self.dtype)).to(images)], 1)
+
+    def take(self, rows: Tensor) -> _Space:
+        model, clean, origin, pace = take(self.model, rows), self.clean[rows], self.origin[rows], self.pace[rows]
+        return replace(self, model=model, clean=clean, origin=origin, pace=pace)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +189,7 @@ def _beyond(logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:
 class _Closest:
     """A callback that keeps, of each sample, the nearest iterate that is misclassified."""
 
-    def __init__(self, space: _Tanh, clean: Adversarial, confidence: float, targeted: bool) -> None:
+    def __init__(self, space: _Space, clean: Adversarial, confidence: float, targeted: bool) -> None:
         self.space, self.best, self.confidence, self.targeted = space, clean, confidence, targeted
         self.labels = clean.target if targeted else clean.labels
         self.distance = torch.where(clean.success, 0.0, torch.inf)  # nothing is nearer than an input that is wrong
@@ -136,10 +197,11 @@ class _Closest:
 
     @torch.no_grad()
     def __call__(self, progress: Progress) -> None:
-        images = self.space.images(progress.x)
+        images = self.space.images(progress.x).to(self.best.clean)
         logits = self.space.model(images)
         won = self.best.fooled(logits, logits) & (_beyond(logits, self.labels, self.targeted) >= self.confidence)
-        self.found = self.found | won
+        if 2 * progress.t > progress.steps:
+            self.found = self.found | won
         distance = sample_norm(images - self.best.clean)
         nearer = won & (distance < self.distance)
         self.distance = torch.where(nearer, distance, self.distance)
