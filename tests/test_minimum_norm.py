@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from labelled import Linear, classes_of, images
-from nets import mlp, near, rand, refuses
+from nets import Counted, mlp, near, rand, randn, refuses
 from torch import Tensor, nn
 
-from latentopt import AttackWarning, attack, check_attack, minimum_norm
+from latentopt import AttackWarning, Classifier, attack, check_attack, minimum_norm
+from latentopt.sets import Norm
 
 
 class Inside(nn.Module):
@@ -36,6 +39,97 @@ def test_on_a_linear_classifier_the_least_radius_is_the_distance_to_the_border(n
     assert (found.eps >= exact - 1e-9).all()
     assert (found.eps <= 1.01 * exact).all()
     near(found.eps, found.distance, 0)
+
+
+def exact_radius(model: Linear, x: Tensor, y: Tensor, norm: Norm, ends: tuple[float, float] | None = None) -> Tensor:
+    """Of a linear classifier (B,): the least over the classes, by duality; in a box by bisection of its gain."""
+    W, z = model.layer.weight.detach(), model(x).detach()
+    gaps, slopes = z.gather(1, y[:, None]) - z, W[y][:, None] - W  # (B, K), (B, K, n)
+    if ends is None:
+        radii = gaps / slopes.norm(1 if norm == "linf" else 2, dim=2)
+    else:  # Linf
+        room = torch.where(slopes > 0, (x - ends[0])[:, None], (ends[1] - x)[:, None])
+        least, most = torch.zeros_like(gaps), torch.full_like(gaps, ends[1] - ends[0])
+        for _ in range(60):
+            middle = (least + most) / 2
+            enough = (slopes.abs() * torch.minimum(room, middle[..., None])).sum(2) >= gaps
+            least, most = torch.where(enough, least, middle), torch.where(enough, middle, most)
+        radii = most
+    return radii.scatter(1, y[:, None], torch.inf).amin(1)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize(("classes", "n"), [(2, 7), (3, 5), (10, 20)])
+@pytest.mark.parametrize("seed", range(3))
+def test_of_all_classes_the_nearest_border_is_found_by_its_own_settings(classes, n, seed, norm: Norm):
+    linear, x = Linear(classes, n, seed), randn(20, n, seed=seed + 7)
+    y = classes_of(linear, x)
+    model = Classifier(linear, input_range=(-100, 100))
+    found, exact = minimum_norm(model, x, y, norm=norm, rounds=4), exact_radius(linear, x, y, norm)
+    assert found.success.all()
+    assert (found.eps >= exact * (1 - 1e-9)).all()
+    assert (found.eps <= exact * 1.002).all()
+
+
+def test_in_a_narrow_range_too():
+    linear, x = Linear(10, 20), rand(20, 20, seed=3)
+    y = classes_of(linear, x)
+    found, exact = minimum_norm(linear, x, y, rounds=4), exact_radius(linear, x, y, "linf", (0.0, 1.0))
+    assert found.success.all()
+    assert (found.eps >= exact * (1 - 1e-9)).all()
+    assert (found.eps <= exact * 1.002).all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_towards_a_class_it_is_the_distance_to_that_one(norm: Norm):
+    linear, x = Linear(4, 6), randn(10, 6, seed=1)
+    y = classes_of(linear, x)
+    aim = linear(x).argsort(1, descending=True)[:, 2]
+    model = Classifier(linear, input_range=(-100, 100))
+    found = minimum_norm(model, x, aim, norm=norm, targeted=True)
+    assert torch.equal(found.predicted, aim)
+    nearest = exact_radius(linear, x, y, norm)
+    assert (found.eps >= nearest * (1 - 1e-9)).all()
+
+
+def test_by_its_own_settings_it_drives_soft_gates_in_l2_where_there_are_gates():
+    network, x = mlp(6, 8, 4, seed=1), images(6)
+    y = classes_of(network, x)
+    assert_same(network, x, y, "l2", FIFTY, 1)
+    assert_same(network, x, y, "linf", {"optimizer": "pgd"}, 0)
+    smooth = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4)).double()
+    y = classes_of(smooth, x)
+    assert_same(smooth, x, y, "l2", {"optimizer": "pgd"}, 1)
+
+
+FIFTY: dict[str, Any] = {"optimizer": "adr-gd-soft", "loss": "margin", "steps": 50}
+
+
+def assert_same(network: nn.Module, x: Tensor, y: Tensor, norm: Norm, settings: dict[str, Any], looks: int) -> None:
+    """By its own settings it does what it does by these, and so many forwards more to see the gates."""
+    ours, same = (minimum_norm(network, x, y, norm=norm, rounds=5, **more) for more in ({}, settings))
+    assert torch.equal(ours.x, same.x)
+    assert torch.equal(ours.forwards, same.forwards + looks)
+
+
+def test_every_pass_is_counted():
+    network = Counted(mlp(6, 8, 4, seed=1))
+    x = images(1)
+    found = minimum_norm(network, x, classes_of(network.module, x), rounds=3)
+    assert network.forwards == int(found.forwards[0])
+    assert network.backwards == int(found.backwards[0])
+
+
+@pytest.mark.filterwarnings("ignore::latentopt.AttackWarning")
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_flat_network_of_an_open_range_gives_nothing(norm: Norm):
+    flat = Linear()
+    with torch.no_grad():
+        flat.layer.weight.zero_()
+    model, x = Classifier(flat, input_range=(-torch.inf, torch.inf)), images(3)
+    found = minimum_norm(model, x, classes_of(model, x), norm=norm, rounds=12)
+    assert not found.success.any()
+    assert found.eps.isfinite().all()
 
 
 def test_what_is_wrong_already_needs_no_radius_and_what_resists_tells_the_greatest_one_tried():

@@ -9,15 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentopt.classification import Misclassify
 from latentopt.errors import InputError, positive
+from latentopt.gates import has_gates
 from latentopt.networks import frozen
-from latentopt.problem import Problem
 from latentopt.rows import as_rows
-from latentopt.samples import sample_norm
 from latentopt.sets import Norm
 from latentopt.tasks.adversarial import Adversarial
 from latentopt.tasks.attack import attack
+from latentopt.tasks.border import BEYOND, nearest_border
 from latentopt.tasks.inputs import width
 
 
@@ -33,14 +32,16 @@ def minimum_norm(
 ) -> Adversarial:
     """Find the smallest radius at which each input can be misclassified.
 
-    The first radius tried is where the border would be if the network were affine. As long as none has succeeded the
-    radius doubles; then it is bisected. Each round starts from the nearest adversarial input of the rounds before,
-    brought into the smaller ball.
+    The first radius tried is where the nearest border of a class would be if the network were affine (of the nine most
+    likely ones, a gradient each), and the point there is looked at too. As long as none has succeeded the radius
+    doubles; then it is bisected. Each round starts from the nearest adversarial input of the rounds before, brought
+    into the smaller ball.
 
     Args:
         model, x, y, norm, targeted: as in `latentopt.attack`.
         rounds: attacks, one radius each, >= 1. Each one after the first success halves the interval.
-        settings: anything else that `latentopt.attack` takes; by default ``pgd`` on the margin, 50 steps.
+        settings: anything else that `latentopt.attack` takes; by default 50 steps on the margin of
+            ``pgd``, or in L2, where the network has gates, of ``adr-gd-soft``.
 
     Returns:
         As of `latentopt.attack`; ``eps`` is the distance of what was found, the least of all rounds, or where nothing
@@ -58,32 +59,50 @@ def minimum_norm(
     for name in ("eps", "start"):
         if name in settings:
             raise InputError(name, "nothing here", settings[name])
-    settings = {"norm": norm, "targeted": targeted, "optimizer": "pgd", **settings}
-    if settings["optimizer"] == "pgd":
-        settings = {"loss": "margin", "steps": 50, **settings}
-    best = attack(model, x, y, 0.0, **settings)  # whatever is wrong already
-    clean, widest = best.x, width(model, best.x, norm)
+    best, settings = _clean(model, x, y, {"norm": norm, "targeted": targeted, **settings})
+    clean, y = best.clean, best.target if targeted else best.labels
+    border = nearest_border(model, best, norm)
+    best = replace(best, forwards=best.forwards + border.cost, backwards=best.backwards + border.cost)
     found = torch.zeros_like(best.eps).masked_fill(~best.success, torch.inf)
-    failed = torch.zeros_like(found)
-    radius = _to_the_border(model, best, y.to(best.target), norm).clamp(max=widest).masked_fill(best.success, 0)
-    for _ in range(rounds):
-        now = attack(model, clean, y, radius, start=best.x, **settings)
-        won = now.success & (now.distance < found)
-        best = _with(best, now, won)
-        found, failed = torch.where(won, now.distance, found), torch.where(now.success, failed, radius)
+    failed, radius, start = torch.zeros_like(found), border.radius.masked_fill(best.success, 0), clean
+    widest = min(width(model, clean, norm), torch.finfo(clean.dtype).max ** 0.5)
+    for number in range(rounds):
+        now = attack(model, clean, y, radius, start=start, **settings)
+        best, found = _nearer(best, found, now, found)
+        if number == 0:
+            now = attack(model, clean, y, radius, start=border.x, **_looking(settings))
+            best, found = _nearer(best, found, now, (1 - BEYOND) * found)
+        failed, start = torch.where(found <= radius, failed, radius), best.x
         radius = torch.where(found.isfinite(), (failed + found) / 2, (2 * radius).clamp(max=widest))
     return replace(best, eps=torch.where(best.success, found, failed))
 
 
-def _to_the_border(model: Callable[[Tensor], Tensor], clean: Adversarial, y: Tensor, norm: Norm) -> Tensor:
-    """How far (B,) the border would be if the network were affine; at least a little."""
-    aimed = clean.target if bool((clean.target >= 0).all()) else None
-    objective = Misclassify("margin", y if aimed is None else clean.clean_logits.argmax(1), aimed)
-    problem = Problem(model, objective, clean.x.shape[1:], len(y), like=clean.x)
-    with frozen(model):
-        here, grad = problem.gradient(clean.x)
-    slope = grad.reshape(len(grad), -1).abs().sum(1) if norm == "linf" else sample_norm(grad)
-    return (here.value.to(slope) / slope.clamp_min(torch.finfo(slope.dtype).tiny)).clamp_min(1e-6)
+def _looking(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of an attack that sees whether its start succeeds, as those mean it."""
+    same = {name: settings[name] for name in ("norm", "targeted", "seed", "batch_size") if name in settings}
+    aim = {"targets": settings["targets"]} if settings.get("targets") in ("random", "least-likely") else {}
+    return {**same, **aim, "optimizer": "pgd", "loss": "margin", "steps": 1}
+
+
+def _nearer(best: Adversarial, found: Tensor, now: Adversarial, bar: Tensor) -> tuple[Adversarial, Tensor]:
+    """The best and its distance (B,), after one more attack: taken where it succeeds nearer than ``bar`` (B,)."""
+    won = now.success & (now.distance < bar)
+    return _with(best, now, won), torch.where(won, now.distance, found)
+
+
+def _clean(
+    model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, settings: dict[str, Any]
+) -> tuple[Adversarial, dict[str, Any]]:
+    """Whatever is wrong already, and the settings with those that were not given."""
+    chosen = settings.get("optimizer")
+    if chosen in (None, "pgd"):
+        settings = {"loss": "margin", "steps": 50, **settings, "optimizer": "pgd"}
+    best = attack(model, x, y, 0.0, **settings)
+    if chosen is None and settings["norm"] == "l2":
+        with frozen(model):
+            settings["optimizer"] = "adr-gd-soft" if has_gates(model, best.clean) else "pgd"
+        best = replace(best, forwards=best.forwards + 1)
+    return best, settings
 
 
 def _with(best: Adversarial, now: Adversarial, won: Tensor) -> Adversarial:
