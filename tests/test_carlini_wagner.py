@@ -121,6 +121,14 @@ def test_half_precision_costs_only_its_digits(dtype):
     torch.testing.assert_close(found.eps[same].double(), exact.eps[same], rtol=8 * torch.finfo(dtype).eps, atol=2e-2)
 
 
+def test_ends_of_the_range_that_half_precision_rounds_outwards_are_inputs():
+    model = Classifier(mlp(6, 8, 4, seed=1), input_range=(-2.1179, 2.64)).bfloat16()
+    x = torch.tensor([[-2.1179, 2.64]]).expand(3, 2).repeat(1, 3).bfloat16()
+    assert x.max().item() > 2.64
+    found = carlini_wagner(model, x, classes_of(model, x), rounds=3, steps=40)
+    assert found.success.all()
+
+
 def test_a_given_constant_counts_shares_of_the_range_and_a_given_step_is_in_units_of_w():
     """So settings that fit [0, 1] fit [0, 255], to the rounding of the change of units."""
     linear, unit = narrow(), 0.4 + 0.2 * images(5)

@@ -127,7 +127,8 @@ class _Space:
         space = cls(model, low, high, wide, wide, as_rows(pace, wide), clean.dtype)
         if space.bounded:
             edge = 1 - max(1e-6, torch.finfo(wide.dtype).eps)  # where tanh still has a slope
-            space = replace(space, origin=(edge * (2 * (wide - low) / (high - low) - 1)).atanh())
+            share = (2 * (wide - low) / (high - low) - 1).clamp(-1, 1)  # half precision rounds the ends outwards
+            space = replace(space, origin=(edge * share).atanh())
         if distance is None:
             return space
         slope = (high - low) / 2 * (1 - space.origin.tanh().square()) if space.bounded else torch.ones_like(wide)
