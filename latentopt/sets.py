@@ -82,6 +82,11 @@ class FeasibleSet(ABC):
         object.__setattr__(own, "_fits", key)
         return own
 
+    @property
+    def round(self) -> bool:
+        """Whether it is a Euclidean ball: steps scaled coordinate by coordinate end beside its optimum."""
+        return False
+
     def steepest(self, grad: Tensor) -> Tensor:
         """The step of norm 1 along which a function with this gradient (rows, *features) rises most."""
         return grad.sign() if self.norm == "linf" else unit(grad)
@@ -207,8 +212,8 @@ class LinfBall(FeasibleSet):
         """The lowest and the highest point of a set broadcast to a batch, so that both measure ``eps`` at most."""
         center, eps = self.center, self._multiplying(self.eps, self.center)
         low, high, one = center - eps, center + eps, 0.75 * torch.finfo(center.dtype).eps  # moves to the next number
-        low = torch.where(center - low > eps, low + one * low.abs(), low)
-        return low, torch.where(high - center > eps, high - one * high.abs(), high)
+        low = torch.where(center - low > eps, (low + one * low.abs()).minimum(center), low)
+        return low, torch.where(high - center > eps, (high - one * high.abs()).maximum(center), high)
 
     def project(self, x: Tensor) -> Tensor:
         low, high = self._of(x)._bounds
@@ -291,6 +296,10 @@ class L2Ball(FeasibleSet):
         return L2Ball(_take(self.center, rows), _take(self.eps, rows))
 
     @property
+    def round(self) -> bool:
+        return True
+
+    @property
     def norm(self) -> Norm:
         return "l2"
 
@@ -359,7 +368,9 @@ class BoxAndBall(FeasibleSet):
     def _bounds(self) -> tuple[Tensor, Tensor]:
         """Of the box that a box and an l-infinity ball have in common, both broadcast to a batch."""
         assert isinstance(self.ball, LinfBall)
-        low, high = (torch.as_tensor(bound).to(self.ball.center) for bound in (self.box.low, self.box.high))
+        like = self.ball.center
+        ends = (self.box.low, self.box.high)
+        low, high = (torch.as_tensor(end, dtype=like.dtype, device=like.device) for end in ends)
         least, most = self.ball._bounds
         return least.clamp(low, high), most.clamp(low, high)
 
@@ -396,6 +407,10 @@ class BoxAndBall(FeasibleSet):
 
     def take(self, rows: Tensor) -> BoxAndBall:
         return BoxAndBall(self.box.take(rows), self.ball.take(rows))
+
+    @property
+    def round(self) -> bool:
+        return self.ball.round
 
     @property
     def norm(self) -> Norm:

@@ -28,6 +28,7 @@ from latentopt.optimizers import (
 from latentopt.optimizers.base import Schedule, scheduled
 from latentopt.problem import Problem
 from latentopt.sets import Box, BoxAndBall, FeasibleSet, Free, L2Ball, LinfBall
+from latentopt.solve import solve
 
 NAN, INF = float("nan"), float("inf")
 BOUNDS = -1 - rand(4, 3, seed=1), 1 + rand(4, 3, seed=2)
@@ -299,3 +300,17 @@ HYPERPARAMETERS = [
 def test_wrong_hyperparameters_are_refused(name, method, settings):
     with refuses(name):
         method(**settings)
+
+
+@pytest.mark.parametrize("name", ["adam", "rmsprop", "adagrad"])
+@pytest.mark.parametrize("bounded", [False, True])
+def test_in_a_euclidean_ball_a_method_that_scales_coordinates_reaches_the_optimum_too(name, bounded):
+    """A linear function is least at ``-eps g / |g|``; steps along ``g / |g_i|`` would end at 3/4 of that depth."""
+    W = randn(1, 20, seed=4)
+    center = torch.zeros(3, 20, dtype=torch.float64)
+    ball = L2Ball(center, torch.tensor([0.5, 1.0, 2.0]))
+    feasible = BoxAndBall(Box(-9.0, 9.0), ball) if bounded else ball
+    problem = Problem(lambda x: x @ W.T, lambda value: value[:, 0], (20,), 3, feasible, like=center)
+    found = solve(problem, name, steps=200, start=center)
+    exact = -torch.tensor([0.5, 1.0, 2.0]).double() * W.norm()
+    torch.testing.assert_close(found.value, exact, rtol=1e-6, atol=0)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from latentopt.errors import positive
-from latentopt.optimizers.base import Descent, Schedule, check_schedule, scheduled
+from latentopt.optimizers.base import Descent, Schedule, check_schedule, scheduled, squared
 from latentopt.problem import Problem
 
 
@@ -41,6 +41,6 @@ class Adagrad(Descent):
         return AdagradState(0, torch.zeros_like(x))
 
     def update(self, problem: Problem, x: Tensor, grad: Tensor, state: AdagradState) -> tuple[Tensor, AdagradState]:
-        v = state.total + grad.square()
+        v = state.total + squared(problem.feasible, grad)
         lr = self.lr * scheduled(self.schedule, state.t, problem.steps)
         return problem.feasible.project(x - lr * grad / (v.sqrt() + self.eps)), AdagradState(state.t + 1, v)

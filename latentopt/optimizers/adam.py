@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from latentopt.errors import InputError, nonnegative, positive
-from latentopt.optimizers.base import Descent, Schedule, check_schedule, scheduled
+from latentopt.optimizers.base import Descent, Schedule, check_schedule, scheduled, squared
 from latentopt.problem import Problem
 
 
@@ -20,7 +20,7 @@ class AdamState(NamedTuple):
 
 @dataclass(frozen=True)
 class Adam(Descent):
-    """Adam with a falling step size.
+    """Adam with a falling step size; in a Euclidean ball all coordinates of a sample share one mean square.
 
     Args:
         lr: first step size, > 0, in units of the input.
@@ -50,7 +50,7 @@ class Adam(Descent):
     def update(self, problem: Problem, x: Tensor, grad: Tensor, state: AdamState) -> tuple[Tensor, AdamState]:
         t = state.t + 1
         mean = self.betas[0] * state.mean + (1 - self.betas[0]) * grad
-        square = self.betas[1] * state.square + (1 - self.betas[1]) * (grad * grad)
+        square = self.betas[1] * state.square + (1 - self.betas[1]) * squared(problem.feasible, grad)
         m, v = mean / (1 - self.betas[0] ** t), square / (1 - self.betas[1] ** t)
         lr = self.lr * scheduled(self.schedule, state.t, problem.steps)
         return problem.feasible.project(x - lr * m / (v**0.5 + self.eps)), AdamState(t, mean, square)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from latentopt.errors import InputError
 from latentopt.problem import Evaluation, Problem
-from latentopt.samples import sample_norm
+from latentopt.samples import per_sample, sample_norm
+from latentopt.sets import FeasibleSet
 
 State = Any
 """A named tuple (nested as needed) of tensors with a leading batch dimension and of numbers that all samples share."""
@@ -78,6 +79,18 @@ def check_fraction(name: str, value: float) -> None:
     """Raise `InputError` unless ``value`` is in [0, 1)."""
     if not 0 <= value < 1:
         raise InputError(name, "a number in [0, 1)", value)
+
+
+def squared(feasible: FeasibleSet, grad: Tensor) -> Tensor:
+    """What methods divide by the root of: ``grad`` squared; in a Euclidean ball its mean over the sample.
+
+    Of steps ``D g`` with a diagonal D the projected method stops where x is along ``D g``, but the optimum of a ball
+    lies along g.
+    """
+    square = grad * grad
+    if not feasible.round:
+        return square
+    return per_sample(square.flatten(1).mean(1), square).expand_as(square)
 
 
 def scheduled(schedule: Schedule, t: int, steps: int) -> float:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from latentopt.errors import positive
-from latentopt.optimizers.base import Descent, Schedule, check_fraction, check_schedule, scheduled
+from latentopt.optimizers.base import Descent, Schedule, check_fraction, check_schedule, scheduled, squared
 from latentopt.problem import Problem
 
 
@@ -46,6 +46,6 @@ class RMSProp(Descent):
         return RMSPropState(0, torch.zeros_like(x))
 
     def update(self, problem: Problem, x: Tensor, grad: Tensor, state: RMSPropState) -> tuple[Tensor, RMSPropState]:
-        v = torch.lerp(grad.square(), state.square, self.alpha)
+        v = torch.lerp(squared(problem.feasible, grad), state.square, self.alpha)
         lr = self.lr * scheduled(self.schedule, state.t, problem.steps)
         return problem.feasible.project(x - lr * grad / (v.sqrt() + self.eps)), RMSPropState(state.t + 1, v)
