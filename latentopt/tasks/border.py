@@ -22,6 +22,8 @@ CLASSES = 9
 BEYOND = 1e-3
 """By what share of the radius the point lies beyond the border."""
 HALVINGS = 20
+UNKNOWN = 0.01
+"""The share of the range's width that a distance is taken for where the gradient is zero: longer steps would wander."""
 
 
 class Border(NamedTuple):
@@ -71,12 +73,15 @@ def nearest_border(model: Callable[[Tensor], Tensor], clean: Adversarial, norm: 
 def steepness(model: Callable[[Tensor], Tensor], clean: Adversarial, confidence: float) -> tuple[Tensor, Tensor]:
     """How far the border of the likeliest other class is in L2 (B,) as its gradient has it, and the lead there (B,).
 
-    One forward and backward. The distance is > 0 and finite; the lead is that of `nearest_border`, and the confidence.
+    One forward and backward. The distance is > 0 and finite, where the gradient is zero `UNKNOWN`; the lead is that of
+    `nearest_border`, and the confidence.
     """
     labels, aims = _aims(clean)
     lead, grad = _lead(model, clean.clean, labels, aims[0])
     lead = lead + confidence
-    return _usable(model, clean.clean, lead / sample_norm(grad), "l2"), lead
+    distance = lead / sample_norm(grad)
+    flat = ~distance.isfinite()
+    return _usable(model, clean.clean, distance, "l2") * torch.where(flat, UNKNOWN, 1.0).to(lead), lead
 
 
 def _aims(clean: Adversarial) -> tuple[Tensor, list[Tensor]]:
