@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from latentopt.tasks.stages import Portfolio, Stage
     from latentopt.zoo.capped import Capped, CappedReLU
     from latentopt.zoo.cards import load
+    from latentopt.zoo.trusted import trust
 
 _HOMES = {
     "latentopt.analysis.certify": (
@@ -158,6 +159,7 @@ _HOMES = {
         "CappedReLU",
     ),
     "latentopt.zoo.cards": ("load",),
+    "latentopt.zoo.trusted": ("trust",),
 }
 """Public names by their modules, which are imported when a name is first asked for: the command line starts at once."""
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -236,6 +238,7 @@ __all__ = [
     "robustness",
     "save_png",
     "solve",
+    "trust",
 ]
 
 

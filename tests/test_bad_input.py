@@ -65,7 +65,7 @@ COMMANDS = {
     "unknown model": ("--model no-such-model", "mnist-vae"),
     "truncated weights": ("--model {}/truncated", "weights.safetensors"),
     "weights for another architecture": ("--model {}/misfit", "weights.safetensors"),
-    "model that runs a command": ("--model {}/shell", "architecture"),
+    "model that runs a command": ("--model {}/shell", "os.system"),
     "model for images of another size": ("--model {}/tiny", "(1, 4, 4)"),
     "unknown optimizer": ("--optimizer sgd", "adr-gd"),
     "optimizer that is none": ("--optimizer os.system", "os.system"),
@@ -104,7 +104,6 @@ COMMANDS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")  # of os.system
 @pytest.mark.parametrize(("words", "hint"), COMMANDS.values(), ids=COMMANDS.keys())
 def test_a_wrong_command_is_refused_in_one_line_with_nothing_written(made, tmp_path, monkeypatch, capsys, words, hint):
     monkeypatch.chdir(tmp_path)
@@ -181,7 +180,6 @@ def labelled(made) -> Path:
     return made
 
 
-@pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")  # of os.system
 @pytest.mark.parametrize(("words", "hint"), ATTACKS.values(), ids=ATTACKS.keys())
 def test_a_wrong_attack_is_refused_in_one_line_with_nothing_written(
     labelled, tmp_path, monkeypatch, capsys, words, hint

@@ -152,6 +152,7 @@ def test_options_override_a_recipe_of_an_attack(capsys, tmp_path, classifier):
 def test_a_users_own_portfolio_and_loss_by_class_path(capsys, tmp_path, monkeypatch, classifier):
     (tmp_path / "my_own_attack.py").write_text(MY_ATTACK)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("LATENTOPT_TRUST", "my_own_attack")
     stages = [{"optimizer": "fgsm", "steps": 1}, {"optimizer": "adam", "loss": "my_own_attack.second", "steps": 3}]
     portfolio = {"class_path": "latentopt.tasks.stages.Portfolio", "init_args": {"stages": stages}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"job": "attack", "optimizer": portfolio}))
@@ -246,6 +247,7 @@ class Rows(Operator):
 def test_a_recipe_takes_a_users_own_loss_and_operator_by_class_path(capsys, tmp_path, monkeypatch):
     (tmp_path / "my_own_parts.py").write_text(MINE)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("LATENTOPT_TRUST", "another, my_own_parts")
     np.save(tmp_path / "a.npy", own_images(2).numpy())
     recipe = {
         "job": "reconstruct",

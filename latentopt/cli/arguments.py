@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ import torch
 from latentopt.cli.help import examples
 from latentopt.cli.table import Job
 from latentopt.errors import InputError, LatentOptError
+from latentopt.zoo.plain_yaml import read_yaml
+from latentopt.zoo.trusted import only_trusted, refusal
 
 Names = dict[str, dict[str, Any]]
 """Of each field that takes an object, the short names and what they stand for."""
@@ -82,14 +85,12 @@ def parse(job: Job, words: list[str], recipe: dict[str, Any] | None) -> Parsed:
 
 @contextmanager
 def _refusing() -> Iterator[None]:
-    """What a parser raises, as errors of the package: the first cause that was said by it."""
+    """Let a parser import only trusted classes; what it raises becomes an error of the package, the first cause."""
     try:
-        yield
-    except (argparse.ArgumentError, ValueError) as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, InputError):
-            cause = cause.__cause__ or cause.__context__
-        raise cause or LatentOptError(str(error)) from error
+        with only_trusted():
+            yield
+    except (argparse.ArgumentError, ValueError, TypeError) as error:
+        raise refusal(error) or LatentOptError(str(error)) from error
 
 
 def _expanded(name: str, value: Any) -> Any:
@@ -139,7 +140,13 @@ def _completed(words: list[str], parser: Any, known: Names) -> list[str]:
         completed.append(_spelled(known, before.removeprefix("--"), word) if before.startswith("--") else word)
         if word in flags and following.startswith("--"):
             completed.append("true")
-    return completed
+    pairs = zip(["", *completed], completed, strict=False)
+    return [_config(word) if before == "--config" else word for before, word in pairs]
+
+
+def _config(word: str) -> str:
+    """What a file of options holds, read as a recipe is; a recipe itself is written out already."""
+    return word if word.startswith("{") else json.dumps(read_yaml(Path(word)), default=str)
 
 
 def _parts(word: str) -> list[str]:

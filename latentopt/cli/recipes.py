@@ -5,18 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from latentopt.cli.said import one_line
 from latentopt.errors import InputError
+from latentopt.zoo.plain_yaml import read_yaml
 
 
 def read_recipe(name: str) -> dict[str, Any]:
     path = path_of(name)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(str(path), "YAML", one_line(str(error))) from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise InputError(str(path), "a recipe: keys and values", type(content).__name__)
     if content.get("job") in ("reconstruct", "diagnose") and not isinstance(content.get("targets") or [], list):

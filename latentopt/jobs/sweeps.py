@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from latentopt.errors import InputError, positive
+from latentopt.zoo.plain_yaml import read_yaml
 
 METHODS = ("grid", "random")
 MACROS = ("${env}", "${interpreter}", "${program}")
@@ -89,10 +88,7 @@ def read_sweep(path: Path) -> Sweep:
     Raises:
         InputError: (one line) it is none, or one that only a server can run.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise InputError(str(path), "a sweep file in YAML", " ".join(str(error).split())) from error
+    content = read_yaml(path, "a sweep file in YAML")
     if not isinstance(content, dict):
         raise InputError(str(path), "a sweep file: keys and values", type(content).__name__)
     if unknown := sorted(set(content) - KEYS):

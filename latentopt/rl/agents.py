@@ -15,6 +15,7 @@ from latentopt.errors import InputError
 from latentopt.rl.agent_files import TOLERANCE, Parts, read_parts, rescaled
 from latentopt.rl.normalization import Normalization
 from latentopt.rl.statistics import normalization_of
+from latentopt.zoo.trusted import require_trusted
 
 if TYPE_CHECKING:
     import gymnasium
@@ -191,11 +192,15 @@ def _check_example(path: Path, agent: Agent, parts: Parts) -> None:
 
 
 def environment(name: str) -> gymnasium.Env[Any, Any]:
-    """A gymnasium environment by name.
+    """A gymnasium environment by name; of ``module:name`` the module is imported first, so it must be trusted.
 
     Raises:
-        InputError: there is none of this name, or what it needs is not installed.
+        InputError: there is none of this name, what it needs is not installed, or its module is not trusted
+            (`latentopt.trust`).
     """
+    module, colon, _ = name.rpartition(":")
+    if colon:
+        require_trusted(module, name, "environment")
     try:
         import gymnasium
         from gymnasium.error import DependencyNotInstalled, Error

@@ -20,9 +20,13 @@ from latentopt.generators import Generator
 from latentopt.networks import Classifier
 from latentopt.zoo import torchvision_models
 from latentopt.zoo.content import folder
+from latentopt.zoo.plain_yaml import read_yaml
+from latentopt.zoo.trusted import only_trusted, refusal
 from latentopt.zoo.weights import fill, one_line, parse_safetensors
 
 WEIGHTS, CARD = "weights.safetensors", "card.yaml"
+FREE = ("architecture", "training", "quality")
+"""What of a card holds whatever it says: nothing in there is parsed."""
 N = TypeVar("N", bound=nn.Module)
 C = TypeVar("C", bound="Card")
 
@@ -110,14 +114,22 @@ def read_card(model: str | Path) -> Card:
     from jsonargparse import ArgumentParser
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        kind, architecture = _kind(content), content["architecture"]
+        content = read_yaml(path, "a model card")
+        kind = _kind(content)
+        free = {name: _mapping(name, content[name]) for name in FREE if name in content}
         parser = ArgumentParser(exit_on_error=False)
         parser.add_argument("--card", type=kind)
-        plain = {**content, "architecture": {part: {} for part in architecture}}  # to look at a card must build nothing
-        return replace(parser.instantiate(parser.parse_object({"card": plain})).card, architecture=architecture)
-    except (yaml.YAMLError, ArgumentError, TypeError, UnicodeDecodeError) as error:
+        plain = {**content, **{name: {} for name in free}}  # to look at a card must build nothing
+        with only_trusted():
+            return replace(parser.instantiate(parser.parse_object({"card": plain})).card, **free)
+    except (ArgumentError, TypeError) as error:
         raise InputError(str(path), "a model card", one_line(error)) from error
+
+
+def _mapping(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise TypeError(f"{name} has to be a mapping of names, but is {value!r}")
+    return value
 
 
 def _kind(content: Any) -> type[Card]:
@@ -215,19 +227,28 @@ def read_weights(model: str | Path, card: Card) -> dict[str, Tensor]:
 
 
 def build(spec: dict[str, Any]) -> nn.Module:
-    """The module that a ``{class_path, init_args}`` names; only classes derived from `torch.nn.Module`."""
+    """The module that a ``{class_path, init_args}`` names: only a trusted class derived from `torch.nn.Module`.
+
+    Raises:
+        InputError: it names another object, or one that may not be named (`latentopt.trust`), or cannot be built.
+    """
     from jsonargparse import ArgumentParser
 
-    owner = str(spec.get("class_path", "")).split(".")[0]
-    if owner and find_spec(owner) is None:
-        came = f"{spec['class_path']}: no module named {owner} (install it, or put its folder on PYTHONPATH)"
-        raise InputError("architecture", "a class that can be imported", came)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--module", type=nn.Module)
     try:
-        return parser.instantiate(parser.parse_object({"module": spec})).module
+        with only_trusted():
+            return parser.instantiate(parser.parse_object({"module": spec})).module
     except Exception as error:
-        raise InputError("architecture", "the class_path and init_args of a module", one_line(error)) from error
+        raise refusal(error) or _not_built(spec, error) from error
+
+
+def _not_built(spec: dict[str, Any], error: Exception) -> InputError:
+    owner = str(spec.get("class_path", "")).split(".")[0]
+    if owner and find_spec(owner) is None:
+        came = f"{spec['class_path']}: no module named {owner} (install it, or put its folder on PYTHONPATH)"
+        return InputError("architecture", "a class that can be imported", came)
+    return InputError("architecture", "the class_path and init_args of a module", one_line(error))
 
 
 def save_model(path: Path, card: C, networks: dict[str, nn.Module]) -> C:

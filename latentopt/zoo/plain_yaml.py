@@ -1,0 +1,63 @@
+"""YAML as plain data: each key once, and no more of it than is written down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from latentopt.errors import InputError
+
+MOST = 100_000
+"""Values of a file, each counted as often as an alias repeats it."""
+MERGE = "tag:yaml.org,2002:merge"
+
+
+def read_yaml(path: Path, expected: str = "YAML") -> Any:
+    """What a YAML file holds.
+
+    Raises:
+        InputError: it cannot be read, is no YAML, names a key twice, or has aliases that blow it up.
+    """
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError, OSError) as error:
+        raise InputError(str(path), expected, " ".join(str(error).split())[:300]) from error
+
+
+def parse_yaml(text: str) -> Any:
+    """What YAML text holds: only strings, numbers, dates, lists and mappings."""
+    return yaml.load(text, Loader=_Loader)
+
+
+class _Loader(yaml.SafeLoader):
+    """`yaml.SafeLoader`, which takes the last of two equal keys in silence, made strict."""
+
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        if node is not None and _size(node, {}) > MOST:
+            raise yaml.constructor.ConstructorError(None, None, f"more than {MOST} values", node.start_mark)
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set[tuple[str, str]]()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == MERGE:
+                continue
+            if (key.tag, key.value) in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} twice", key.start_mark)
+            seen.add((key.tag, key.value))
+        return node
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Values in a node, those behind an alias each time; one that holds itself is endless."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = MOST + 1  # while its parts are counted: it may be one of them
+        parts = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
+        known[id(node)] = 1 + sum(_size(part, known) for part in parts)
+    return known[id(node)]
