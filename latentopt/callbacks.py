@@ -31,13 +31,18 @@ class Progress:
     best_x: Tensor  # (B, *shape) best so far
     best: Tensor  # (B,) its objective
     info: dict[str, Tensor]  # what the optimiser reports, (restarts * B,); NaN once stopped
-    forwards: int  # of all samples together, so far
-    backwards: int
+    forwards: int  # of all samples together, so far; with what a learnt start of theirs has cost
+    backwards: int  # of all samples together, so far
     seconds: float  # since the solve began
     meta: dict[str, Any]  # the settings, as in `Result.meta`
 
 
 Callback = Callable[[Progress], bool | None]
+
+
+def each(count: float, progress: Progress) -> float:
+    """A count of all samples together, as one of them has it in the mean."""
+    return count / len(progress.best)
 
 
 def means(progress: Progress) -> dict[str, float]:
@@ -97,6 +102,8 @@ class Trajectory:
 class JsonLines:
     """Writes a line a step: ``t``, the means of the figures (null where not finite), cost and seconds.
 
+    ``forwards`` and ``backwards`` are those of a sample so far, all its restarts together, in the mean of all samples.
+
     Args:
         path: a new file.
         resume: go on in an existing file, behind the last step before those that are now done (again).
@@ -116,7 +123,8 @@ class JsonLines:
         if self.file is None:
             self.file = self._opened(progress.t)
         figures = {name: value if math.isfinite(value) else None for name, value in means(progress).items()}
-        cost = {"forwards": progress.forwards, "backwards": progress.backwards, "seconds": round(progress.seconds, 4)}
+        cost = {name: each(getattr(progress, name), progress) for name in ("forwards", "backwards")}
+        cost["seconds"] = round(progress.seconds, 4)
         self.file.write(json.dumps({"t": progress.t, **figures, **cost}) + "\n")
         self.file.flush()
 

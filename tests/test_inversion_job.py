@@ -48,7 +48,8 @@ def test_all_that_is_chosen_is_in_the_recipe_and_done(tmp_path, capsys):
     ]
     near(latents, torch.cat([result.x for result in each]), 1e-3)
     ours = [int(row["forwards"]) for row in table(tmp_path / "o")]
-    assert ours == [int(result.forwards) - 200 for result in each]  # the pool is the job's
+    bears = [67, 67, 66]  # of the pool's 200 forwards, which one target alone bears whole
+    assert ours == [int(result.forwards) - 200 + its for result, its in zip(each, bears, strict=True)]
     assert [row["status"] for row in table(tmp_path / "o")] == [result.status[0].name for result in each]
 
 

@@ -47,13 +47,14 @@ class Attacker(lightning.LightningModule):
         self.classifier, self.settings, self.target = classifier, settings, target
         self.tracker, self.rows, self.rates = tracker, rows, rates(rows)
         self.bar = tqdm(total=count, unit="image", desc="attack", disable=not count, miniters=0)
-        last = tracker.last()
-        self.logged, self.forwards = int(last.get("step", -1)) + 1, int(last.get("cost/forwards", 0))
+        self.logged = int(tracker.last().get("step", -1)) + 1
+        self.images = self.forwards = 0  # of the batch under way, and what its stages have cost before the present one
         self.stage = 0  # forwards of the stage so far, which `forwards` does not count yet
         self.batch = 0  # images of the batch under way that did not succeed unattacked
 
     def predict_step(self, batch: list[tuple[Tensor, Tensor, Tensor]], batch_idx: int = 0) -> Shard:
         index, x, labels = map(torch.stack, zip(*batch, strict=True))
+        self.images = self.forwards = len(x)  # each is looked at before anything else
         begun = time.perf_counter()
         found = attacked(self.classifier, x, labels, self.target, self.settings, [self.watch])
         rows = _rows(found, index, labels, (time.perf_counter() - begun) / len(x))
@@ -70,18 +71,18 @@ class Attacker(lightning.LightningModule):
             self.forwards, self.stage = self.forwards + self.stage, 0
         self.batch = self.batch or len(progress.best)
         self.stage = progress.forwards
-        seen = {**figures(progress), "cost/forwards": float(self.forwards + self.stage)}
+        seen = {**figures(progress), "cost/forwards": (self.forwards + self.stage) / self.images}
         self.tracker.log(self.logged, seen)
         self.logged += 1
         left = (~progress.loss.isnan()).reshape(-1, len(progress.best)).any(0)
         self._show(self.batch - int(left.sum()), f", loss {seen['loss/best']:.4g}")
 
     def _log(self, found: Adversarial) -> None:
-        self.forwards, self.stage, self.batch = self.forwards + self.stage, 0, 0
+        self.stage = self.batch = 0
         seen: dict[str, float | str] = {
             "metric/success": self.rates.success.rate,
             "metric/robust_accuracy": self.rates.robust.rate,
-            "cost/forwards": float(self.forwards),
+            "cost/forwards": float(found.forwards.double().mean()),
         }
         if found.warnings:
             seen["warnings"] = "\n".join(found.warnings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import lightning
@@ -28,8 +29,8 @@ from latentopt.samples import per_sample, take
 from latentopt.solve import Progress
 from latentopt.tasks.inversion import invert
 from latentopt.tasks.reconstruct import Reconstruction
-from latentopt.tasks.starts import Guess, Start, kept_or_learnt, learnt
-from latentopt.tasks.starts.learn import Key
+from latentopt.tasks.starts import Guess, Start, kept_or_learnt, learnt, shares
+from latentopt.tasks.starts.learn import Key, keys
 from latentopt.zoo.content import cache_root
 
 SHOWN = 16
@@ -64,9 +65,17 @@ class Settings:
 
 
 class Reconstructor(lightning.LightningModule):
-    """Wraps a pretrained generator; `predict_step` solves a batch of targets."""
+    """Wraps a pretrained generator; `predict_step` solves a batch of targets.
 
-    def __init__(self, generator: Generator, settings: Settings, tracker: Tracker, batches: int) -> None:
+    Args:
+        generator: left as it is.
+        settings: how each batch is solved.
+        tracker: takes the figures of every step.
+        batches: to come; 0: another process shows the bar.
+        targets: of the whole job, which share what the start's learning costs.
+    """
+
+    def __init__(self, generator: Generator, settings: Settings, tracker: Tracker, batches: int, targets: int) -> None:
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # more processes than chunks
         self.generator, self.settings, self.tracker = generator.fast(), settings, tracker
@@ -75,8 +84,8 @@ class Reconstructor(lightning.LightningModule):
         self.steps: int = settings.loop["steps"]
         self.bar = tqdm(total=batches * self.steps, unit="step", desc="reconstruct", disable=not batches)
         self.known: dict[Key, Guess] = {}  # what the start has learnt
-        last = tracker.last()
-        self.logged, self.forwards = int(last.get("step", -1)) + 1, int(last.get("cost/forwards", 0))
+        self.logged = int(tracker.last().get("step", -1)) + 1
+        self.targets, self.learning = targets, 0.0
 
     def transfer_batch_to_device(self, batch: list[Target], device: torch.device, dataloader_idx: int) -> list[Target]:
         return batch  # the problem moves what it needs
@@ -87,25 +96,37 @@ class Reconstructor(lightning.LightningModule):
             return None
         s, begun = self.settings, time.perf_counter()
         problem = s.problem(self.generator, good)
+        guess = self._guess(problem)
+        begun = time.perf_counter() if self.alike else begun  # what all targets share is added below
         watch = _Watch(self, problem, good)
-        result = invert(problem, s.optimizer, self._guess(problem), s.rounds, s.seed, [watch], **s.loop)
-        self.forwards = watch.forwards
+        rows = torch.arange(len(good))
+        paid = shares(guess.forwards, *((self.targets, watch.index) if self.alike else (len(good), rows)))
+        result = invert(problem, s.optimizer, guess, s.rounds, s.seed, [watch], paid, **s.loop)
         self.bar.update(self.steps - len(watch.curve))  # of steps that were not needed
-        seconds = (time.perf_counter() - begun) / len(good)
+        seconds = (time.perf_counter() - begun) / len(good) + self.learning / self.targets
         return Shard([t.name for t in good], _rows(problem, result, good, seconds), watch.tensors(result))
 
+    @cached_property
+    def alike(self) -> bool:
+        """Whether the operator is the same for all targets, which then share what the start's learning costs."""
+        ends = torch.tensor([0, self.targets - 1])
+        return len(set(keys(self.generator, take(self.settings.operator, ends), len(ends)))) == 1
+
     def _guess(self, problem: Reconstruction) -> Guess:
-        """What the start has learnt of the generator; its forwards are the job's, not a target's."""
-        s = self.settings
-        if len(self.known) > 1:  # each image's own, which no other batch asks for
+        """What the start has learnt of the generator."""
+        s, begun = self.settings, time.perf_counter()
+        if not self.alike:  # each image's own, which no other batch asks for
             self.known = {}
-        return learnt(s.start, self.generator, problem.operator, s.seed, problem.batch, self._learn, self.known)
+        guess = learnt(s.start, self.generator, problem.operator, s.seed, problem.batch, self._learn, self.known)
+        if self.alike and not self.learning:
+            self.learning = time.perf_counter() - begun
+        return guess
 
     def _learn(
         self, generator: Generator, operators: Sequence[Callable[[Tensor], Tensor]], seed: int
     ) -> Sequence[Guess]:
         start, folder = self.settings.start, cache_root() / "starts"
-        if len(operators) > 1:  # nor any other job
+        if not self.alike:  # nor any other job
             return start.learn_each(generator, operators, seed)
         return [kept_or_learnt(start, generator, operators[0], seed, folder)]
 
@@ -125,16 +146,13 @@ class _Watch:
         self.shown = int((self.index < SHOWN).sum())
         self.frames: list[Tensor] = []
         self.curve: list[Tensor] = []
-        self.before = self.forwards = job.forwards
         self.pictured = _pictured(job.steps, job.settings.picture_every)
 
     def __call__(self, progress: Progress) -> None:
-        self.forwards = self.before + progress.forwards
         if progress.t > self.job.steps:  # a later round, of some targets
             return
         self.curve.append(progress.best.float().cpu())
-        seen = {**figures(progress), "cost/forwards": float(self.forwards)}
-        grid = None
+        seen, grid = figures(progress), None
         if progress.t in self.pictured:
             seen["metric/psnr"], grid = self._picture(progress)
         self.job.tracker.log(self.job.logged, seen, grid)

@@ -92,6 +92,7 @@ def reconstruct(
         restarts: starts of each target; the best is kept.
         seed: of every random number.
         start: regression (what kernel regression on samples of the generator predicts), nearest, encoder or random.
+            All targets share the forwards that it costs to learn it; they count where it was learnt before, too.
         keep: pairs [step, count]: after that step only the count best restarts of each target go on.
         tolerance: a target is solved once its loss is below this; default never.
         rounds: targets that are not solved are tried so often, from what was found and from other starts.
@@ -157,7 +158,7 @@ def reconstruct(
         settings = Settings(
             operator, loss, prior, noise, measured, optimizer, start, tolerance, rounds, seed, picture_every, loop
         )
-        module = Reconstructor(generator, settings, tracker, 0 if rank else len(chunks))
+        module = Reconstructor(generator, settings, tracker, 0 if rank else len(chunks), len(dataset))
         if todo or trainer.world_size > 1:  # processes that are waited for
             predict(trainer, module, DataLoader(Chunks(dataset, chunks), batch_size=None), store)
     compared = "measurement" if measured else "image"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from latentopt.callbacks import Progress, means
+from latentopt.callbacks import Progress, each, means
 from latentopt.errors import InputError
 from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode
 
@@ -12,11 +12,11 @@ _KEYS = {"grad_norm": "opt/grad_norm", "beta": "opt/beta", "flips": "opt/flips",
 
 
 def figures(progress: Progress) -> dict[str, float]:
-    """What is tracked of a step, by its fixed key: each the mean over all that are still in."""
+    """What is tracked of a step, by its fixed key: each the mean over all that are still in; the cost, of a sample."""
     seen = means(progress)
     loss = {"loss/total": seen["loss"], "loss/data": seen["loss"], "loss/best": seen["best"]}
     shown = {key: seen[name] for name, key in _KEYS.items() if name in seen}
-    return {**loss, "cost/forwards": float(progress.forwards), **shown}
+    return {**loss, "cost/forwards": each(progress.forwards, progress), **shown}
 
 
 class Track:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from latentopt.priors import Anywhere, Prior
 from latentopt.result import Result, Status
 from latentopt.solve import halvings, solve
 from latentopt.tasks.reconstruct import Reconstruction
-from latentopt.tasks.starts import Guess, Regression, Start, learnt, start_named
+from latentopt.tasks.starts import Guess, Regression, Start, learnt, shares, start_named
 
 KEEP = ((20, 4), (60, 2), (150, 1))
 """Which restarts go on by default: half of them or more are dropped as soon as they lie behind."""
@@ -69,8 +70,8 @@ def reconstruct(
         fast: evaluate `Generator.fast`, which computes the same up to rounding.
 
     Returns:
-        A `Result` whose restarts are those of all rounds, in a row. Its forwards include the samples of the generator
-        that the start learnt from, shared out among the targets.
+        A `Result` whose restarts are those of all rounds, in a row. Its forwards, and those that a callback sees,
+        include the samples of the generator that the start learnt from, shared out among the targets.
 
     Raises:
         InputError: as `latentopt.Reconstruction`, `latentopt.solve` and the start.
@@ -91,12 +92,10 @@ def reconstruct(
     guess = learnt(start, swift, problem.operator, seed, problem.batch) if isinstance(start, Start) else start
     settings = {"steps": steps, "restarts": restarts, "keep": keep, "evaluations": evaluations, "seconds": seconds}
     settings |= {"patience": patience, "improvement": improvement}
-    found = invert(problem, optimizer, guess, rounds, seed, callbacks, **settings)
+    paid = None
     if isinstance(start, Start) and isinstance(guess, Guess):
-        share, rest = divmod(guess.forwards, problem.batch)
-        shares = share + (torch.arange(problem.batch, device=found.forwards.device) < rest).long()
-        found = replace(found, forwards=found.forwards + shares)
-    return found
+        paid = shares(guess.forwards, problem.batch, torch.arange(problem.batch))
+    return invert(problem, optimizer, guess, rounds, seed, callbacks, paid, **settings)
 
 
 def invert(
@@ -106,13 +105,42 @@ def invert(
     rounds: int = 1,
     seed: int = 0,
     callbacks: Sequence[Callback] = (),
+    paid: Tensor | None = None,
     **settings: Any,
 ) -> Result:
-    """`reconstruct` of a problem, with what a start has learnt; ``settings`` are those of `latentopt.solve`."""
+    """`reconstruct` of a problem, with what a start has learnt.
+
+    Args:
+        problem, optimizer, rounds, seed, callbacks: as in `reconstruct`.
+        guess: what a start has learnt, or the starts.
+        paid: forwards (B,), long, that each target has cost already, its share of the learning; default none.
+        settings: of `latentopt.solve`.
+    """
+    with ExitStack() as stack:
+        for callback in callbacks:
+            if close := getattr(callback, "close", None):
+                stack.callback(close)
+        return _inverted(problem, optimizer, guess, rounds, seed, callbacks, paid, settings)
+
+
+def _inverted(
+    problem: Reconstruction,
+    optimizer: Optimizer | str,
+    guess: Guess | Tensor | Result | None,
+    rounds: int,
+    seed: int,
+    callbacks: Sequence[Callback],
+    paid: Tensor | None,
+    settings: dict[str, Any],
+) -> Result:
     restarts = settings["restarts"]
     settings["keep"] = [pair for pair in halvings(settings["keep"]) if pair[0] < settings["steps"]]
     start = problem.projected(guess(problem, restarts, seed)) if isinstance(guess, Guess) else guess
-    found = solve(problem, optimizer, seed=seed, start=start, callbacks=callbacks, **settings)
+    total = 0 if paid is None else int(paid.sum())
+    first = [_First(callback, total) for callback in callbacks]
+    found = solve(problem, optimizer, seed=seed, start=start, callbacks=first, **settings)
+    if paid is not None:
+        found = replace(found, forwards=found.forwards + paid.to(found.forwards))
     for number in range(1, rounds):
         ended = [status in (Status.SOLVED, Status.STOPPED) for status in found.status]
         left = (~torch.tensor(ended, device=found.x.device)).nonzero()[:, 0]
@@ -131,6 +159,17 @@ def invert(
         if Status.STOPPED in again.status:
             break
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class _First:
+    """A callback in the first round, which is not closed at its end; ``paid``: forwards before it, of all targets."""
+
+    callback: Callback
+    paid: int
+
+    def __call__(self, progress: Progress) -> bool | None:
+        return self.callback(replace(progress, forwards=progress.forwards + self.paid))
 
 
 @dataclass(frozen=True, eq=False)

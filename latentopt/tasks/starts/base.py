@@ -21,7 +21,7 @@ class Guess(ABC):
     """What a `Start` has learnt of a generator and an operator."""
 
     forwards: int
-    """Of the generator, in all."""
+    """Of the generator, to learn it, in all; the same where it was read from a file in which an earlier job left it."""
 
     @abstractmethod
     def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor:

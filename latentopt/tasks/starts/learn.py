@@ -72,8 +72,8 @@ def learnt(
         NetworkWarning: there are more than `MANY` conditions, each of which costs the forwards of a pool.
     """
     learn, guesses = learn or start.learn_each, {} if known is None else known
-    keys = _keys(generator, operator, batch)
-    first = {key: row for row, key in reversed(list(enumerate(keys)))}
+    each = keys(generator, operator, batch)
+    first = {key: row for row, key in reversed(list(enumerate(each)))}
     new = [key for key in first if key not in guesses]
     conditions = dict.fromkeys(condition for condition, _ in new)
     pool = getattr(start, "pool", 0)
@@ -85,7 +85,7 @@ def learnt(
         operators = [_Own(operator, first[key]) if hasattr(operator, "take") else operator for key in mine]
         guesses |= zip(mine, learn(_one(generator, first[mine[0]]), operators, seed), strict=True)
     if len(first) == 1:
-        return guesses[keys[0]]
+        return guesses[each[0]]
     return Conditional(guesses, sum(guesses[key].forwards for key in first))
 
 
@@ -100,6 +100,16 @@ class _Own:
         return take(self.operator, torch.full((len(images),), self.row, device=images.device))(images)
 
 
+def shares(forwards: int, targets: int, rows: Tensor) -> Tensor:
+    """What each of some targets, ``rows`` (long) of so many, bears of the forwards that a start's learning cost.
+
+    >>> shares(2000, 3, torch.arange(3))
+    tensor([667, 667, 666])
+    """
+    share, rest = divmod(forwards, targets)
+    return share + (rows < rest).long()
+
+
 @dataclass(frozen=True)
 class Conditional(Guess):
     """A guess for each condition of a generator and each operator."""
@@ -108,16 +118,16 @@ class Conditional(Guess):
     forwards: int
 
     def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor:
-        keys = _keys(problem.generator, problem.operator, problem.batch)
+        each = keys(problem.generator, problem.operator, problem.batch)
         found = dict[int, Tensor]()
-        for key in dict.fromkeys(keys):
-            rows = [row for row, its in enumerate(keys) if its == key]
+        for key in dict.fromkeys(each):
+            rows = [row for row, its in enumerate(each) if its == key]
             part = self.guesses[key](problem.samples(torch.tensor(rows)), restarts, seed, wider)
             found |= dict(zip(rows, part.unbind(1), strict=True))
         return torch.stack([found[row] for row in range(problem.batch)], 1)
 
 
-def _keys(generator: Generator, operator: Callable[[Tensor], Tensor], batch: int) -> list[Key]:
+def keys(generator: Generator, operator: Callable[[Tensor], Tensor], batch: int) -> list[Key]:
     """By what the condition and the operator of each sample are told from others."""
     seen = [""] * batch
     if hasattr(operator, "take"):

@@ -44,7 +44,7 @@ class Nearest(Start):
         return _once([_Neighbours(z, y, self.pool) for y in measurements])
 
     def restored(self, tensors: dict[str, Tensor]) -> Guess | None:
-        return _Neighbours(**tensors, forwards=0) if tensors.keys() == {"latents", "measurements"} else None
+        return _Neighbours(**tensors, forwards=self.pool) if tensors.keys() == {"latents", "measurements"} else None
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Regression(Start):
 
     def restored(self, tensors: dict[str, Tensor]) -> Guess | None:
         fitted = tensors.keys() == {"measurements", "chosen", "width", "weights"}
-        return Predictor(**tensors, noise=self.noise, forwards=0) if fitted else None
+        return Predictor(**tensors, noise=self.noise, forwards=self.pool) if fitted else None
 
 
 FEATURES = 512
