@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 TABLE, ROWS, PLOT = "table.md", "results.csv", "plot.png"
+WORDS = {"": None, "None": None, "True": True, "False": False}
+WHOLE = re.compile(r"-?(0|[1-9]\d*)")
+NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?(e[+-]?\d+)?|-?inf|nan")
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,21 @@ def csv_text(rows: Sequence[Row]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def read_value(text: str) -> Any:
+    """What a field of such a table was: a boolean, a number, None where it is empty; else the text.
+
+    Only what Python writes for a number is one: ``007`` and ``1_000`` are text.
+
+    >>> [read_value(text) for text in ("False", "3", "0.5", "1e-05", "", "007", "pgd")]
+    [False, 3, 0.5, 1e-05, None, '007', 'pgd']
+    """
+    if text in WORDS:
+        return WORDS[text]
+    if WHOLE.fullmatch(text):
+        return int(text)
+    return float(text) if NUMBER.fullmatch(text) else text
 
 
 def png_bytes(draw: Callable[[Figure], None]) -> bytes:

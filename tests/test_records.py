@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
+from files import write_classifier
 from nets import mlp, refuses
 
 import latentopt as lo
+from latentopt.jobs.attack import attack
+from latentopt.jobs.rates import rates
 from latentopt.jobs.records import Offline, read_metrics, read_offline, read_results
+from latentopt.jobs.store import write_csv
 
 STEPS = 700  # so many that the log is longer than a block of 32 KiB
 
@@ -70,6 +76,37 @@ def test_a_torn_line_is_left_out(tmp_path):
 def test_numbers_of_a_table_are_numbers(tmp_path):
     (tmp_path / "results.csv").write_text("name,steps,mse\na,3,0.5\n")
     assert read_results(tmp_path) == [{"name": "a", "steps": 3, "mse": 0.5}]
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path):
+    rows: list[dict[str, Any]] = [
+        {"name": "007", "yes": True, "no": False, "count": -3, "zero": 0, "share": 0.1, "tiny": 1e-05, "none": None},
+        {"name": "1e5", "yes": False, "no": True, "count": 10**20, "zero": -0.0, "share": 1e16, "tiny": -2.5e-300}
+        | {"none": "a, b"},
+        {"name": "True", "yes": "yes", "no": "", "count": "1_000", "zero": "007", "share": float("inf")}
+        | {"tiny": float("-inf"), "none": "infinity"},
+    ]
+    write_csv(tmp_path / "results.csv", list(rows[0]), [list(row.values()) for row in rows])
+    rows[2]["no"] = None  # an empty text is nothing
+    held = read_results(tmp_path)
+    assert held == rows
+    assert [[type(value) for value in row.values()] for row in held] == [
+        [type(value) for value in row.values()] for row in rows
+    ]
+    (tmp_path / "results.csv").write_text("a\nnan\n")
+    assert math.isnan(read_results(tmp_path)[0]["a"])
+
+
+def test_what_an_attack_broke_can_be_counted(tmp_path):
+    """As the job itself counts it."""
+    report = attack(
+        str(write_classifier(tmp_path / "m", hidden=12)), "digits", 0.02, optimizer="fgsm", limit=16,
+        out=str(tmp_path / "o"), wandb="disabled", device="cpu",
+    )  # fmt: skip
+    rows = read_results(tmp_path / "o")
+    assert sum(row["success"] for row in rows) == sum(row["success"] for row in report.rows)
+    assert rows == report.rows
+    assert rates(rows) == report.rates
 
 
 @pytest.mark.parametrize("read", [read_offline, read_metrics, read_results])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from latentopt.errors import InputError
+from latentopt.reports import read_value
 
 FOLDER = Path(__file__).parents[1] / "results"
 Cell = dict[str, Any]
@@ -61,12 +61,8 @@ def _value(key: str, text: str, packed: set[str], bits: set[str]) -> Any:
 
 
 def _number(text: str) -> Any:
-    if text in ("True", "False"):
-        return text == "True"
-    try:
-        return int(text) if re.fullmatch(r"-?\d+", text) else float(text)
-    except ValueError:
-        return text
+    value = read_value(text)
+    return text if value is None else value
 
 
 def where(cells: Iterable[Cell], **wanted: Any) -> list[Cell]:

@@ -14,10 +14,13 @@ from typing import Any
 from latentopt.errors import InputError, nonnegative
 from latentopt.jobs.store import RESULTS
 from latentopt.jobs.tracking import METRICS
+from latentopt.reports import read_value
 
 BLOCK = 32768
 """Bytes of a block of W&B's log, whose records are LevelDB's: parts of a header of 7 bytes and what it counts."""
 HEAD = 7
+NAME = "name"
+"""The column of what a target is called: a file may be called 007."""
 WHOLE, LAST = 1, 4
 
 
@@ -85,7 +88,10 @@ def read_metrics(job: str | Path) -> list[dict[str, Any]]:
 
 
 def read_results(job: str | Path) -> list[dict[str, Any]]:
-    """The rows of a job's ``results.csv``; numbers as numbers.
+    """The rows of the ``results.csv`` of a job, a sweep, an analysis or a benchmark: values as they were.
+
+    A whole number is an int, ``True`` and ``False`` are booleans, ``nan`` and ``inf`` floats, an empty field None; a
+    ``name`` is text whatever it looks like.
 
     Raises:
         InputError: there is no such file.
@@ -94,7 +100,8 @@ def read_results(job: str | Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise InputError(str(job), f"a job's folder with {RESULTS}", "none")
     with path.open(encoding="utf-8", newline="") as file:
-        return [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        rows = list(csv.DictReader(file))
+    return [{key: value if key == NAME else read_value(value) for key, value in row.items()} for row in rows]
 
 
 def _file(run: Path) -> Path:
@@ -133,12 +140,3 @@ def raw_records(content: bytes) -> Iterator[Any]:
 def _values(items: Iterable[Any]) -> dict[str, Any]:
     """Keys (the parts of a nested one joined by a dot) and their values."""
     return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
-
-
-def _number(value: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(value)
-        except ValueError:
-            continue
-    return value
