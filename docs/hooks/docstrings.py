@@ -1,4 +1,4 @@
-"""What the site makes of docstrings: doctests become code, names links, and the comments of fields a list of them."""
+"""What the site makes of docstrings: doctests become code, names links, comments of fields a list; signs stay signs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import griffe
 
 BLOCK = re.compile(r"^( *)>>> .*(?:\n(?!\s*$).*)*", re.MULTILINE)
 """From the first prompt to the next empty line."""
+QUOTATION = re.compile(r"^(\s*(?:[\w*, ]+(?: \([^)]*\))?: +)?)>(?!>>)", re.MULTILINE)
+"""A ``>`` that begins a line, or the text of a parameter: it is a sign, which Markdown would take for a quotation."""
 NAME = re.compile(r"`(latentopt(?:\.\w+)+)`")
 ELSEWHERE = {"latentopt.solve": "latentopt.solve.solve"}
 """Names by which the reference does not know what they stand for."""
@@ -18,7 +20,8 @@ COMMENT = re.compile(r"  # (?!noqa|pyright)(.*?)(?:  # .*)?$")
 class Docstrings(griffe.Extension):
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         if obj.docstring:
-            obj.docstring.value = NAME.sub(_linked, BLOCK.sub(_fenced, obj.docstring.value))
+            plain = QUOTATION.sub(r"\1\\>", obj.docstring.value)
+            obj.docstring.value = NAME.sub(_linked, BLOCK.sub(_fenced, plain))
 
     def on_class_members(self, *, cls: griffe.Class, **kwargs: Any) -> None:
         fields = [line for member in cls.members.values() if (line := _field(member))]
