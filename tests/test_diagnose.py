@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from files import call, contents, own_images
+from files import call, contents, own_images, write_png
 from nets import mlp, near, rand, refuses
 from PIL import Image
 from torch import nn
@@ -127,6 +127,17 @@ def test_the_command_writes_figures_and_a_picture_where_it_is_asked(tmp_path, ca
     said = call(capsys, *command)
     assert (said.code, said.err.count("\n")) == (2, 1)
     assert "out" in said.err
+
+
+def test_what_the_command_advises_for_images_of_another_kind_is_there(tmp_path, capsys):
+    write_png(tmp_path / "wide.png", np.zeros((28, 40, 3), np.uint8))
+    write_png(tmp_path / "red.png", np.full((28, 28, 3), (200, 0, 0), np.uint8))
+    command = ["diagnose", "--model", "mnist-vae", "--samples", 2, "--restarts", 1, "--steps", 2, "--device", "cpu"]
+    for name, advice in (("wide", "--resize"), ("red", "--convert")):
+        targets = ["--targets", tmp_path / f"{name}.png"]
+        said = call(capsys, *command, *targets)
+        assert (said.code, advice in said.err) == (2, True)
+        assert call(capsys, *command, *targets, advice).code == 0
 
 
 def test_the_command_needs_no_targets_and_takes_an_operator(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import pkgutil
 import re
 import runpy
@@ -13,11 +14,14 @@ from typing import Any
 
 import pytest
 import yaml
-from documents import DOCS, PAGES, ROOT, anchors, commands, links, name_of
+from documents import DOCS, FENCE, PAGES, ROOT, anchors, commands, links, name_of
 
 import latentopt as lo
 from latentopt.cli import main
-from latentopt.cli.arguments import parse
+from latentopt.cli.arguments import parse, parser_of
+from latentopt.cli.completion import OWN_OPTIONS
+from latentopt.cli.table import JOBS
+from latentopt.optimizers import NAMED
 
 QUICK = (
     "reconstruct --model mnist-vae --targets digits --resize --limit 4 --steps 20 --wandb disabled --out runs/four",
@@ -66,6 +70,40 @@ def test_the_commands_that_are_quick_run(tmp_path, monkeypatch, capsys):
         assert command in written
         assert main(shlex.split(command)) == 0, capsys.readouterr().err
     assert (tmp_path / "runs/four/report.html").is_file()
+
+
+@pytest.fixture(scope="module")
+def options() -> set[str]:
+    """Of all commands, as `--batch-size`."""
+    parsers = [parser_of(job.words, job.load(), job.skip) for job in JOBS.values()]
+    known = {word for parser in parsers for action in parser._actions for word in action.option_strings}
+    known |= {word for words in OWN_OPTIONS.values() for word in words} | {"--help", "--version", "--data.root"}
+    return {word.replace("_", "-") for word in known}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_option_that_a_page_names_is_there(page, options):
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    named = re.findall(r"`(--[a-z][\w-]*)", text)
+    assert {word.replace("_", "-") for word in named} <= options
+
+
+def test_every_option_that_a_message_names_is_there(options):
+    """Whatever the package says of its own options; `latentopt diagnose --resize` once was advice, and no option."""
+    named = dict[str, str]()
+    for path in sorted((ROOT / "latentopt").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                named |= dict.fromkeys(re.findall(r"(?<![\w-])--[a-z][\w-]+", node.value), path.name)
+    of_others = {"--no-deps", "--force-reinstall", "--card", "--module", "--print"}
+    left = {word: file for word, file in named.items() if word.replace("_", "-").rstrip("-") not in options | of_others}
+    assert not left
+
+
+def test_the_registered_methods_are_named_in_the_reference():
+    text = (DOCS / "api/optimizers.md").read_text(encoding="utf-8")
+    said = text.split("registered name is too:")[1].split(". Attacks")[0]
+    assert re.findall(r"`([\w-]+)`", said) == list(NAMED)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from files import QUICK, VIDEO, blobs, call, table, write_classifier
+from files import QUICK, ROOT, VIDEO, blobs, call, table, write_classifier
 from nets import refuses
 
 from latentopt.jobs.attack import attack
@@ -105,6 +106,35 @@ def test_pictures_and_psnr_come_every_so_many_steps_and_at_the_end(history, job)
     assert all((run / "files" / path).is_file() for path in pictures)
 
 
+def promised(job: str) -> list[str]:
+    """The keys that the guide says every run of a job has."""
+    text = (ROOT / "docs/guides/tracking.md").read_text(encoding="utf-8").split(f"### {job}\n")[1].split("\n#")[0]
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| `")]
+    return [key for row in rows if "some" not in row[2] for key in re.findall(r"`([^`]+)`", row[1])]
+
+
+def held(records: list[Any]) -> set[str]:
+    """The keys of a run's records: of its history, its summary, and its artifacts, whose names end in ID."""
+    found = set[str]()
+    for record in records:
+        match record.WhichOneof("record_type"):
+            case "history":
+                found |= values(record.history.item).keys()
+            case "summary":
+                found |= values(record.summary.update).keys()
+            case "artifact":
+                found.add(f"{record.artifact.name.rsplit('-', 1)[0]}-ID")
+            case "request":
+                name = record.request.log_artifact.artifact.name
+                found.add(f"{name.rsplit('-', 1)[0]}-ID")
+    return {key.removesuffix(end) for key in found for end in ("", ".path", "._type")}
+
+
+def test_a_run_has_every_key_that_the_guide_promises(records):
+    assert len(promised("reconstruct")) > 12
+    assert set(promised("reconstruct")) <= held(records)
+
+
 def test_the_figures_on_disk_are_the_same(history, job):
     lines = [json.loads(line) for line in (job[0] / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 2 * STEPS
@@ -167,6 +197,8 @@ def test_an_attack_is_tracked_with_the_same_keys_and_its_rates(tmp_path, monkeyp
     (run,) = (record.run for record in records if record.WhichOneof("record_type") == "run")
     assert run.job_type == "attack"
     assert values(run.config.update)["eps"] == 0.02
+    assert len(promised("attack")) > 10
+    assert set(promised("attack")) <= held(records)
     history = [values(record.history.item) for record in records if record.WhichOneof("record_type") == "history"]
     tracked = [row for row in history if "cost/forwards" in row]
     assert [row["_step"] for row in tracked] == list(range(len(tracked)))

@@ -88,7 +88,7 @@ def attack(
         targeted: class that every image is to be taken for; images of that class are left out.
         targets: random or least-likely: success is the class so chosen for each image. all, or a number: success is
             any other class, and so many of them, the most likely ones first, are aimed at one after the other.
-        optimizer: portfolio, fgsm, pgd, apgd, adr-gd, ... (the README lists them), or a class path.
+        optimizer: portfolio, fgsm, pgd, apgd, adr-gd, ... (a wrong name is answered by all names), or a class path.
         loss: ce, margin or dlr, or a function's path; default ce. A portfolio's stages have their own, and their own
             steps, restarts and start.
         steps: steps of each restart; default 100, of fgsm 1.
@@ -150,6 +150,8 @@ def attack(
     files = [file for file in files if file.exists()]
     files += tracker.finish(rows, best, files)
     warned = list(dict.fromkeys(note for shard in store.read("index") for note in shard.notes))
+    if targeted is None and not report.clean.part:
+        warned.append(f"labels: the model gets none of the {len(rows)} images right; are they its classes?")
     return Report(rows, report, one_class, left_out, warned, files, time.perf_counter() - begun)
 
 

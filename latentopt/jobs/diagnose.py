@@ -53,6 +53,9 @@ def diagnose(
     limit: int = 16,
     device: str = "auto",
     out: str | None = None,
+    resize: bool = False,
+    convert: bool = False,
+    download: bool = False,
 ) -> Report:
     """Tell why images are not reconstructed, the optimiser's fault or the generator's.
 
@@ -72,19 +75,22 @@ def diagnose(
         limit: only the first so many targets.
         device: auto, cpu, cuda or mps.
         out: folder for the figures and a picture; default nothing is written.
+        resize: resize targets that have another size than the generator's images.
+        convert: turn colour into grey or grey into colour where the generator needs it.
+        download: fetch a named data set where it is not there.
     """
     recipe = {"job": "diagnose", **describe(locals())}
     folder = None if out is None else Path(out)
-    for name in (JSON, GRID):
-        if folder is not None and (folder / name).exists():
-            raise InputError("out", f"a folder without a {name}", str(folder))
+    if folder is not None:
+        _check(folder)
     accelerator = {"auto": "cuda" if torch.cuda.is_available() else "cpu", "gpu": "cuda"}
     generator = cards.load_generator(model)
     images, skipped = None, list[tuple[str, str]]()
     if targets is not None:
         shapes = measurement_shapes(generator, operator)
         checked = Checked(generator, operator, shapes[0], None)
-        dataset = Targets(open_source(targets, root, split, False, limit), Fitted(*shapes), checked=checked)
+        fitted = Fitted(*shapes, resize, convert)
+        dataset = Targets(open_source(targets, root, split, download, limit), fitted, checked=checked)
         dataset.kind = tuple(dataset.first_good().shape)
         read = [dataset[at] for at in range(len(dataset))]
         images = torch.stack([target.image for target in read if target.image is not None])
@@ -96,6 +102,16 @@ def diagnose(
     diagnosis = told(generator, images, samples=samples, tolerance=tolerance, seed=seed, **search)
     files = [] if folder is None else _write(folder, recipe, diagnosis, images)
     return Report(diagnosis, skipped, files)
+
+
+def _check(folder: Path) -> None:
+    """Raise `InputError` where writing would replace what is there, or cannot be."""
+    first = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not first.is_dir():
+        raise InputError("out", "a folder", f"the file {first}" if first == folder else f"{folder}, below a file")
+    for name in (JSON, GRID):
+        if (folder / name).exists():
+            raise InputError("out", f"a folder without a {name}", str(folder))
 
 
 def _write(folder: Path, recipe: dict, diagnosis: Diagnosis, images: torch.Tensor | None) -> list[Path]:

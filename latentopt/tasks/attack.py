@@ -1,4 +1,4 @@
-"""Attacks on classifiers: the smallest change of the question that changes the answer."""
+"""Attacks on classifiers: inputs within a given distance of others that the classifier gets wrong."""
 
 from __future__ import annotations
 
@@ -121,6 +121,7 @@ def attack(
             require_independent("model", model, x)
         for rows in torch.arange(len(x), device=x.device).split(batch_size or len(x)):
             search = Search(take(model, rows), x[rows], y[rows], eps[rows], None if warm is None else warm[rows], terms)
+            _check_targets(targets, search.clean_logits.shape[1])
             own = [replace(stage, loss=take(stage.loss, rows)) for stage in stages]
             for number, stage in enumerate(own):
                 search.run(number, stage, compile, callbacks)
@@ -144,6 +145,12 @@ def stages_of(
         return portfolio.stages
     if targets in ("random", "least-likely"):
         targets = None
-    if optimizer == "fgsm":
-        given = {"steps": 1, **given}
+    if optimizer == "fgsm" and given.setdefault("steps", 1) != 1:
+        raise InputError("steps", "1 of fgsm, which takes one step (pgd takes more)", given["steps"])
     return (Stage(method(portfolio), targets=targets, **given),)  # pyright: ignore[reportArgumentType]
+
+
+def _check_targets(targets: Targets | None, classes: int) -> None:
+    """Raise `InputError` where more classes are to be aimed at than there are beside an input's own."""
+    if isinstance(targets, int) and targets >= classes:
+        raise InputError("targets", f"at most {classes - 1}, the other classes of the model", targets)
