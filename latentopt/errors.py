@@ -42,5 +42,11 @@ def nonnegative(name: str, value: object, integer: bool = False) -> None:
         raise InputError(name, "an integer >= 0" if integer else "a finite number >= 0", repr(value))
 
 
+def seed_within(value: object, least: int = -(2**63), most: int = 2**63 - 1) -> None:
+    """Raise `InputError` unless ``value`` is a whole number that the generators of random numbers take as a seed."""
+    if not (_is_number(value, True) and least <= value <= most):  # pyright: ignore[reportOperatorIssue]
+        raise InputError("seed", f"an integer from {least} to {most}", repr(value))
+
+
 def _is_number(value: object, integer: bool) -> bool:
     return isinstance(value, Integral if integer else Real) and not isinstance(value, bool)

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from torch.nn.utils.parametrize import is_parametrized
 
-from latentopt.errors import InputError, positive
+from latentopt.errors import InputError, positive, seed_within
 from latentopt.latents import Draw, Latents
 from latentopt.networks import first_output, frozen, like, randomised, randomised_words, warn, with_module
 from latentopt.samples import take
@@ -110,7 +110,12 @@ class Generator(nn.Module):
         return taken if module is self.module else with_module(taken, module)
 
     def latents(self, count: int, seed: int) -> Tensor:
-        """``count`` latents (count, *latent_shape) of the generator's own distribution, standard normal by default."""
+        """``count`` latents (count, *latent_shape) of the generator's own distribution, standard normal by default.
+
+        Raises:
+            InputError: the seed is no integer of 64 bits.
+        """
+        seed_within(seed, most=2**64 - 1)
         return self.distribution.draw(count, torch.Generator().manual_seed(seed)).to(like(self))
 
     def held_out(self, count: int, seed: int) -> tuple[Tensor, Self]:

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import yaml
 from files import QUICK, blobs, call, change_card, contents, own_images, table, write_classifier, write_model, write_png
 from PIL import Image
 
+import latentopt as lo
 from latentopt.zoo import cards
 
 
@@ -97,6 +100,11 @@ COMMANDS = {
     "seconds endless": ("--seconds inf", "seconds"),
     "patience -1": ("--patience -1", "patience"),
     "seed no number": ("--seed x", "seed"),
+    "seed beyond 64 bits": ("--seed 99999999999999999999", "seed"),
+    "seed below them": ("--seed -9999999999999999999", "seed"),
+    "loss that is a function of the system": ("--loss os.system", "os.system"),
+    "loss for larger images": ("--loss lpips", "31 x 31"),
+    "loss for larger images, of measurements": (f"--loss lpips --loss.net vgg {DOWNSAMPLE}", "16 x 16"),
     "unknown device": ("--device tpu", "device"),
     "unknown wandb mode": ("--wandb maybe", "wandb"),
     "unknown split": ("--targets mnist --split validation", "split"),
@@ -152,6 +160,11 @@ ATTACKS = {
     "class that all images have": ("--targeted 0 --limit 1", "targeted"),
     "unknown targets": ("--targets many", "targets"),
     "targets 0": ("--targets 0", "targets"),
+    "more targets than classes": ("--targets 99", "at most 9"),
+    "as many targets as classes": ("--targets 10", "at most 9"),
+    "steps of a method of one step": ("--optimizer fgsm --steps 5", "steps"),
+    "loss that is a function of the system": ("--loss os.system", "os.system"),
+    "seed beyond 64 bits": ("--seed 99999999999999999999", "seed"),
     "two kinds of targets": ("--targeted 1 --targets random", "targets"),
     "limit 0": ("--limit 0", "limit"),
     "batch size 0": ("--batch-size 0", "batch_size"),
@@ -298,3 +311,113 @@ def test_one_bad_image_among_many_is_skipped_and_the_others_are_done(tmp_path, c
         assert [row["name"] for row in skipped] == ["1.png", "3.png"]
         assert "known image format" in skipped[0]["reason"]
         assert "--convert" in skipped[1]["reason"]
+
+
+@pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "a/b", "a b", "", ".", "..", "-a", "a\\b", "\u00e4", "a\n"])
+def test_the_name_of_a_model_is_no_path(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    for words in (["train-mnist-vae", "--data.dataset", "digits"], ["train-mnist-vae", "--dry-run"]):
+        assert "name" in refused(call(capsys, "train", *words, f"--name={name}", "--out", "deep/models"))
+    assert contents(tmp_path) == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+JOBS = {
+    "reconstruct": "reconstruct --model mnist-vae --targets digits --resize --limit 1 --steps 1 --wandb disabled",
+    "attack": "attack --model mnist-cnn --data mnist --eps 0.1 --wandb disabled",
+    "diagnose": "diagnose --model mnist-vae --samples 2 --steps 1 --restarts 1",
+    "analyze": "analyze regions --model random-2d --steps 2 --resolution 5 --wandb disabled",
+    "bench": "bench random-nets --quick --methods adam --part table",
+    "train": "train train-mnist-vae --wandb disabled",
+    "train-rl": "train-rl pendulum-ddpg --wandb disabled",
+    "refine": "refine --agent none.zip --env Pendulum-v1 --wandb disabled",
+    "sweep": "sweep reconstruct-digits --trials 1",
+}
+
+
+@pytest.mark.parametrize("words", JOBS.values(), ids=JOBS.keys())
+@pytest.mark.parametrize("out", ["", " ", "$NOTHING"])
+def test_a_folder_without_a_name_is_not_the_current_one(tmp_path, monkeypatch, capsys, words, out):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NOTHING", "")
+    if out == "$NOTHING" and words.startswith("sweep"):
+        pytest.skip("the folder of a sweep is no job's option")
+    assert "out: expected a folder" in refused(call(capsys, *words.split(), "--out", out))
+    assert contents(tmp_path) == {}
+
+
+def test_a_log_without_a_name_is_refused_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert "log: expected a folder" in refused(call(capsys, "train", "train-mnist-vae", "--log", ""))
+    assert contents(tmp_path) == {}
+
+
+UNUSED = {
+    "analyze regions --model random-2d --eps 5": "eps",
+    "analyze regions --model random-2d --data digits": "data",
+    "analyze certify --model random-A --eps 5": "eps",
+    "analyze certify --model random-A --env Pendulum-v1": "env",
+    "analyze certify --model digits --eps 0.1 --env Pendulum-v1": "env",
+    "train-rl pendulum-ddpg --epsilon 2": "epsilon",
+    "train-rl pendulum-ddpg --epsilon -0.1": "epsilon",
+    "train-rl pendulum-ddpg --seed 4294967295": "seed",
+    "train train-mnist-vae --seed 4294967296": "seed",
+    "train train-mnist-vae --seed -1": "seed",
+}
+
+
+@pytest.mark.parametrize(("words", "hint"), UNUSED.items())
+@pytest.mark.parametrize("dry", [True, False])
+def test_what_a_job_would_not_use_or_could_not_is_refused(tmp_path, monkeypatch, capsys, words, hint, dry):
+    if words.startswith("train-rl"):
+        pytest.importorskip("stable_baselines3")
+    monkeypatch.chdir(tmp_path)
+    said = refused(call(capsys, *words.split(), "--wandb", "disabled", *(["--dry-run"] if dry else [])))
+    assert said.startswith(f"latentopt: error: {hint}: ")
+    assert contents(tmp_path) == {}
+
+
+def test_a_training_that_needs_procgen_leaves_nothing_without(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("stable_baselines3")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("latentopt.jobs.train_policy.installed", lambda: False)
+    assert "procgen" in refused(call(capsys, "train", "train-coinrun-cnn"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("out", ["file", "file/deeper"])
+def test_a_diagnosis_is_not_begun_where_it_could_not_be_written(tmp_path, monkeypatch, capsys, out):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("latentopt.jobs.diagnose.told", None)
+    (tmp_path / "file").write_text("mine")
+    assert "out" in refused(call(capsys, *JOBS["diagnose"].split(), "--out", out))
+    assert contents(tmp_path) == {"file": b"mine"}
+
+
+def test_a_sweep_by_a_figure_that_the_job_does_not_have_runs_no_trial(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ["latentopt", "reconstruct", "--model", "mnist-vae", "--targets", "digits", "--resize", "${args}"]
+    content = {"command": command, "method": "grid", "metric": {"name": "best/mean_mes"}}
+    content["parameters"] = {"steps": {"values": [1, 2]}}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(content))
+    before = contents(tmp_path)
+    assert "best/mean_mse" in refused(call(capsys, "sweep", "s.yaml", "--wandb", "disabled"))
+    assert contents(tmp_path) == before
+
+
+def test_an_attack_of_which_no_image_is_classified_right_is_told(labelled, tmp_path, capsys):
+    images = np.load(labelled / "few.npz")["images"]
+    net = cards.load_classifier(labelled / "net")
+    wrong = (net(torch.from_numpy(images)[:, None] / 255).argmax(1) + 1) % 10
+    np.savez(tmp_path / "wrong.npz", images=images, labels=wrong.numpy())
+    words = ["--model", labelled / "net", "--data", tmp_path / "wrong.npz", "--eps", "0.1", "--optimizer", "fgsm"]
+    said = call(capsys, "attack", *words, "--wandb", "disabled", "--device", "cpu", "--out", tmp_path / "o")
+    assert said.code == 0
+    assert "latentopt: warning: labels: the model gets none of the 4 images right" in said.err
+
+
+def test_an_image_of_a_folder_that_is_none_is_named(tmp_path):
+    write_png(tmp_path / "a.png", np.zeros((4, 4), np.uint8))
+    Image.new("CMYK", (4, 4)).save(tmp_path / "b.jpg")
+    with pytest.raises(lo.InputError, match=r"b\.jpg"):
+        lo.load_images(tmp_path, shape=(1, 4, 4))

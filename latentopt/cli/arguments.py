@@ -16,12 +16,14 @@ import torch
 
 from latentopt.cli.help import examples
 from latentopt.cli.table import Job
-from latentopt.errors import InputError, LatentOptError
+from latentopt.errors import InputError, LatentOptError, seed_within
 from latentopt.zoo.plain_yaml import read_yaml
 from latentopt.zoo.trusted import only_trusted, refusal
 
 Names = dict[str, dict[str, Any]]
 """Of each field that takes an object, the short names and what they stand for."""
+FOLDERS = ("out", "log")
+"""Options that name a folder to write to."""
 NO_FIELDS = ("config", "dry_run")
 """Options that are no fields of a recipe."""
 
@@ -37,7 +39,9 @@ class Parsed:
 
     def arguments(self) -> dict[str, Any]:
         """Of the job's function, as objects."""
-        torch.manual_seed(self.plain.get("seed", 0))  # networks that a recipe names draw their first weights here
+        seed = self.plain.get("seed", 0)
+        seed_within(seed)
+        torch.manual_seed(seed)  # networks that a recipe names draw their first weights here
         with _refusing():
             values = self.parser.instantiate(self.plain)
         names = [name for name in inspect.signature(self.job.load()).parameters if name not in self.job.skip]
@@ -95,7 +99,12 @@ def _refusing() -> Iterator[None]:
 
 def _expanded(name: str, value: Any) -> Any:
     """A folder for results may name environment variables: an agent of a sweep tells runs apart by one."""
-    return os.path.expandvars(value) if name == "out" and isinstance(value, str) else value
+    if name not in FOLDERS or not isinstance(value, str):
+        return value
+    folder = os.path.expandvars(value) if name == "out" else value
+    if not folder.strip():  # Path("") is the current folder
+        raise InputError(name, "a folder", repr(folder))
+    return folder
 
 
 def parser_of(job: str, function: Callable[..., Any], skip: Sequence[str], shown: tuple[str, ...] = ()) -> Any:

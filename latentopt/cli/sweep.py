@@ -65,6 +65,8 @@ def _asked(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--wandb", choices=("online", "offline", "disabled"), default="offline")
     parser.add_argument("--dry-run", action="store_true")
     asked = parser.parse_args(words)
+    if not asked.out.strip():
+        raise InputError("out", "a folder", repr(asked.out))
     if asked.trials is not None and asked.trials < 1:
         raise InputError("trials", "an integer >= 1", asked.trials)
     return asked
@@ -98,6 +100,9 @@ def _check(sweep: Sweep) -> None:
     job, _, _ = chosen(list(sweep.words))
     if job.name not in SWEPT and not job.name.startswith("analyze-"):
         raise InputError("command", f"a job that can be swept: {', '.join(SWEPT)}, analyze-...", job.name)
+    from latentopt.jobs.sweep_results import check_metric
+
+    check_metric(job.name, sweep.metric)
     first = {name: parameter.probes()[0] for name, parameter in sweep.parameters.items()}
     for name, parameter in sweep.parameters.items():
         for value in parameter.probes():

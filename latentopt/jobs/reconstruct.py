@@ -20,6 +20,7 @@ from latentopt.jobs.targets import Fit, Fitted, Targets, open_source
 from latentopt.jobs.tracking import Mode, Tracker, check_mode
 from latentopt.jobs.trainer import Where, predict, predictor
 from latentopt.jobs.used import used
+from latentopt.networks import frozen
 from latentopt.objectives import MSE, Loss
 from latentopt.operators import Identity, Operator
 from latentopt.optimizers import LBFGS, Optimizer
@@ -87,7 +88,7 @@ def reconstruct(
             (digits, mnist, cifar10, ... any of torchvision's).
         operator: what is known of an image, e.g. downsample, bicubic, blur, hole, crop, gaussian (compressed sensing).
         loss: distance between what is known and what the reconstruction gives: mse, l1, huber, ssim, lpips.
-        optimizer: lbfgs, adr-gd, adam, ... (the README lists them), or a class path.
+        optimizer: lbfgs, adr-gd, adam, ... (a wrong name is answered by all names), or a class path.
         steps: steps of each restart.
         restarts: starts of each target; the best is kept.
         seed: of every random number.
@@ -142,7 +143,9 @@ def reconstruct(
         dataset.kind = shape if measured else image_shape
         first = dataset.first_good()[None]
         its, own = take(operator, torch.tensor([0])), take(loss, torch.tensor([0]))
-        Reconstruction(generator, first, its, own, measured, tolerance, prior, noise, seed)  # checks its arguments
+        problem = Reconstruction(generator, first, its, own, measured, tolerance, prior, noise, seed)
+        with frozen(generator), torch.no_grad():  # what is wrong with the loss is known before anything is written
+            problem.evaluate(generator.latents(1, seed))
         start.check(generator, its)
         measurement_shapes(generator, operator, len(dataset) - 1)  # an operator for each target has one for the last
 

@@ -18,6 +18,14 @@ from latentopt.result import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+FIGURES = {
+    "reconstruct": ("mean_mse", "mean_psnr", "mean_ssim", "mean_loss"),
+    "attack": ("success", "robust_accuracy", "clean_accuracy"),
+    "attack-policy": ("mean_unattacked", "mean_attacked", "mean_difference"),
+    "refine": ("difference", "error", "gain"),
+    "train-rl": ("mean_end", "mean_whole", "mean_seconds"),
+}
+"""What jobs name best; an analysis' figures depend on its settings."""
 PLOTTED = 6
 """Parameters."""
 
@@ -26,6 +34,13 @@ def figures(trial: Path) -> dict[str, float] | None:
     """The best figures of a trial that is done."""
     path = trial / SUMMARY
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def check_metric(job: str, metric: str) -> None:
+    """Raise `InputError` where a job has no such figure, before a trial is run for it."""
+    known = [f"best/{name}" for name in FIGURES.get(job, ())]
+    if known and metric not in known:
+        raise InputError("metric.name", f"one of {', '.join(known)}", metric)
 
 
 def ranked(sweep: Sweep, trials: dict[str, dict[str, Any]], folder: Path) -> list[dict[str, Any]]:

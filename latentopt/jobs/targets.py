@@ -216,14 +216,23 @@ def load_images(*targets: str | Path, shape: Shape | None = None, fit: Fit = "cr
     torch.Size([1797, 1, 16, 16])
     """
     source = open_source([str(target) for target in targets])
-    images = [to_tensor(source.read(index)) for index in range(len(source.names))]
-    if shape is not None:
-        fitted = Fitted(tuple(shape), tuple(shape), resize=True, convert=True, fit=fit)
-        images = [fitted(image) for image in images]
+    fitted = None if shape is None else Fitted(tuple(shape), tuple(shape), resize=True, convert=True, fit=fit)
+    images = [_loaded(source, index, fitted) for index in range(len(source.names))]
     shapes = {tuple(image.shape) for image in images}
     if len(shapes) > 1:
         raise InputError("targets", "images of one shape, or shape=(C, H, W)", sorted(shapes))
     return torch.stack(images)
+
+
+def _loaded(source: Source, index: int, fitted: Fitted | None) -> Tensor:
+    """One image of `load_images`; what is wrong with it is told with its name."""
+    try:
+        image = to_tensor(source.read(index))
+        return image if fitted is None else fitted(image)
+    except InputError as error:
+        if source.names[index] in error.name:
+            raise
+        raise InputError(f"{source.names[index]}: {error.name}", error.expected, error.got) from error
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import lightning
 import torch
 
-from latentopt.errors import InputError, positive
+from latentopt.errors import InputError, positive, seed_within
 from latentopt.jobs.exports import ClassifierExport, GeneratorExport
 from latentopt.jobs.specs import describe
 from latentopt.jobs.tracking import Mode, Tracker, check_mode
@@ -55,7 +55,9 @@ def train(
         log: folder to which one of the model's name is added (or name-2, ...), with metrics.jsonl and W&B's run.
         wandb: online, offline or disabled.
     """
+    cards.check_name(name)
     positive("epochs", epochs, integer=True)
+    seed_within(seed, 0, 2**32 - 1)
     check_mode(wandb)
     where = Where(device)
     where.options()

@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from latentopt.errors import InputError, positive
+from latentopt.errors import InputError, positive, seed_within
 from latentopt.jobs.specs import describe
 from latentopt.jobs.tracking import Mode, Tracker, check_mode
 from latentopt.rehearsal import begin
 from latentopt.rl import train_policy as training
-from latentopt.rl.procgen import Game
+from latentopt.rl.procgen import INSTALL, Game, installed
 from latentopt.rl.procgen import Mode as Levels
 from latentopt.rl.shipped import ship
+from latentopt.zoo.cards import check_name
 
 LEARNING = (
     *("game", "steps", "mode", "backgrounds", "repeat", "envs", "rollout", "epochs", "batch_size", "lr", "gamma"),
@@ -79,7 +80,11 @@ def train_policy(
     learning = {key: recipe[key] for key in LEARNING}
     for field, value in (("steps", steps), ("episodes", episodes)):
         positive(field, value, integer=True)
+    check_name(name)
+    seed_within(seed, 0, 2**32 - 1)
     check_mode(wandb)
+    if not installed():
+        raise InputError("procgen", f"an installed Procgen: {INSTALL}", "none")
     folder, logs = Path(out) / name, Path(log) / name
     for path in (folder, logs):
         if path.exists() and (not path.is_dir() or any(path.iterdir())):

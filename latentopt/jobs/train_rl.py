@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from tqdm import tqdm
 
-from latentopt.errors import nonnegative, positive
+from latentopt.errors import positive, seed_within
 from latentopt.jobs.specs import describe
 from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store
 from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode
@@ -80,11 +80,12 @@ def train_rl(
     recipe = {"job": "train-rl", **describe(locals())}
     begun = time.perf_counter()
     positive("seeds", seeds, integer=True)
-    nonnegative("seed", seed, integer=True)
+    seed_within(seed, 0, 2**32 - 1 - seeds)
     check_mode(wandb)
     from latentopt.rl.training import Training
 
-    refinement = None if optimizer is None else Refinement(epsilon, optimizer, refine_steps, box, critic)
+    refined = Refinement(epsilon, optimizer or "gd", refine_steps, box, critic)  # checks a plain agent's too
+    refinement = None if optimizer is None else refined
     training = Training(
         env, algorithm, refinement, steps, hidden, lr, batch_size, learning_starts, noise, every, episodes
     )

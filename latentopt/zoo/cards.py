@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from argparse import ArgumentError
 from collections.abc import Callable
 from contextlib import suppress
@@ -88,6 +89,13 @@ class PolicyCard(ClassifierCard):
 def names() -> list[str]:
     """Names of the shipped models."""
     return sorted(path.parent.name for path in folder("models").glob(f"*/{CARD}"))
+
+
+def check_name(name: str) -> None:
+    """Raise `InputError` unless ``name`` can be a model's: a folder's, an artifact's, and no path."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):
+        expected = "letters, digits, dots, dashes and underscores, the first a letter or a digit"
+        raise InputError("name", expected, repr(name))
 
 
 def find(model: str | Path) -> Path:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from latentopt.analysis.certify import Certificate, Method, Status
 from latentopt.analysis.certify import certify as certified
 from latentopt.classification import Misclassify
-from latentopt.errors import nonnegative, positive
+from latentopt.errors import InputError, nonnegative, positive
 from latentopt.jobs.analyze.certify_cases import RANDOM, Case, classifier_cases, critic_cases, random_cases
 from latentopt.jobs.analyze.folder import Folder
 from latentopt.jobs.tracking import Mode
@@ -75,6 +75,7 @@ def certify(
     methods = [name.strip() for name in optimizers.split(",") if name.strip()]
     for name in methods:
         named(name)
+    _check_unused(model, eps, env)
     if model.startswith(RANDOM):
         cases = random_cases(model, seeds)
     elif model.endswith(".safetensors"):
@@ -92,6 +93,15 @@ def certify(
     report = Report(f"Certified maxima: {model}", NOTE, _tables(rows, methods), rows, partial(_draw, rows, methods))
     closed = sum(row["status"] == Status.OPTIMAL.name for row in rows)
     return folder.write(report, {"closed": closed, "worst_gap": max(row["gap"] for row in rows)})
+
+
+def _check_unused(model: str, eps: float | None, env: str | None) -> None:
+    """Raise `InputError` where a setting is of another kind of model than this one."""
+    agent = model.endswith(".safetensors")
+    if eps is not None and (agent or model.startswith(RANDOM)):
+        raise InputError("eps", "none, as only the images of a classifier have balls around them", eps)
+    if env is not None and not agent:
+        raise InputError("env", "none, as only an agent meets the states of an environment", env)
 
 
 def _optimised(case: Case, name: str, evaluations: int, seed: int) -> Result:

@@ -40,6 +40,8 @@ from latentopt.zoo import cards
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+EPS = 0.1
+
 
 def regions(
     model: str = RANDOM,
@@ -47,7 +49,7 @@ def regions(
     optimizers: str = "gd,adr-gd",
     steps: int = 60,
     step: float | None = None,
-    eps: float = 0.1,
+    eps: float | None = None,
     widths: str = "2-16-16-1",
     seed: int = 0,
     resolution: int = 300,
@@ -70,7 +72,7 @@ def regions(
         steps: moves of each optimiser.
         step: Euclidean length of every move, for gd and the forms of adr-gd; default .05 of random-2d; of a
             classifier, what each optimiser does by default.
-        eps: of a classifier: greatest change of a pixel.
+        eps: of a classifier: greatest change of a pixel; default .1.
         widths: of random-2d: its layers, from 2 inputs to 1 output.
         seed: of the random network, and of the optimisers' own noise.
         resolution: points of the picture along each side.
@@ -90,10 +92,13 @@ def regions(
     if resolution < 2:
         raise InputError("resolution", "an integer >= 2", resolution)
     if model == RANDOM:
+        for name, value in (("eps", eps), ("data", data), ("weights", weights)):
+            if value is not None:
+                raise InputError(name, f"none of {RANDOM}, which has no images", value)
         case, step = random_2d(widths, seed), STEP if step is None else step
     else:
         part = {"root": root, "split": split, "limit": limit, "download": download}
-        case = _classified(model, weights, data, part, eps)
+        case = _classified(model, weights, data, part, EPS if eps is None else eps)
     methods = _methods(optimizers, step)
     found, walks = units(case.network, case.inputs), _walks(case, steps, seed, max_crossings)
     folder.open()
