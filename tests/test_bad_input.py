@@ -103,6 +103,7 @@ COMMANDS = {
     "seed beyond 64 bits": ("--seed 99999999999999999999", "seed"),
     "seed below them": ("--seed -9999999999999999999", "seed"),
     "loss that is a function of the system": ("--loss os.system", "os.system"),
+    "loss that is no sum of squares, for a method that needs one": ("--optimizer lm --loss l1", "sum of squares"),
     "loss for larger images": ("--loss lpips", "31 x 31"),
     "loss for larger images, of measurements": (f"--loss lpips --loss.net vgg {DOWNSAMPLE}", "16 x 16"),
     "unknown device": ("--device tpu", "device"),

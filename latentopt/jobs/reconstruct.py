@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch.utils.data import DataLoader
 
 from latentopt.errors import positive
@@ -20,13 +19,12 @@ from latentopt.jobs.targets import Fit, Fitted, Targets, open_source
 from latentopt.jobs.tracking import Mode, Tracker, check_mode
 from latentopt.jobs.trainer import Where, predict, predictor
 from latentopt.jobs.used import used
-from latentopt.networks import frozen
 from latentopt.objectives import MSE, Loss
 from latentopt.operators import Identity, Operator
 from latentopt.optimizers import LBFGS, Optimizer
 from latentopt.priors import Anywhere, Prior
 from latentopt.samples import take
-from latentopt.solve import halvings
+from latentopt.solve import halvings, solve
 from latentopt.tasks.inversion import KEEP
 from latentopt.tasks.reconstruct import Checked, Reconstruction, measurement_shapes
 from latentopt.tasks.starts import Regression, Start
@@ -144,8 +142,7 @@ def reconstruct(
         first = dataset.first_good()[None]
         its, own = take(operator, torch.tensor([0])), take(loss, torch.tensor([0]))
         problem = Reconstruction(generator, first, its, own, measured, tolerance, prior, noise, seed)
-        with frozen(generator), torch.no_grad():  # what is wrong with the loss is known before anything is written
-            problem.evaluate(generator.latents(1, seed))
+        solve(problem, optimizer, steps=1, seed=seed)  # what is wrong is known before anything is written
         start.check(generator, its)
         measurement_shapes(generator, operator, len(dataset) - 1)  # an operator for each target has one for the last
 
