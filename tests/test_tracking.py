@@ -14,8 +14,8 @@ from nets import refuses
 
 from latentopt.jobs.attack import attack
 from latentopt.jobs.reconstruct import Report, reconstruct
-from latentopt.jobs.records import raw_records
 from latentopt.jobs.tracking import Tracker, check_mode
+from latentopt.jobs.wandb_files import raw_records
 from latentopt.operators import Downsample
 from latentopt.optimizers import PGD
 

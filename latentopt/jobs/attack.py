@@ -19,10 +19,11 @@ from latentopt.jobs import attack_pictures
 from latentopt.jobs.attacker import Attacker, attacked
 from latentopt.jobs.chunks import Chunks, chunks_of
 from latentopt.jobs.labelled import open_labelled
+from latentopt.jobs.lifetime import job
 from latentopt.jobs.rates import Rates, rates
 from latentopt.jobs.specs import describe, digest
 from latentopt.jobs.store import RECIPE, RESULTS, Store
-from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode
+from latentopt.jobs.tracking import METRICS, Mode, check_mode, track_job
 from latentopt.jobs.trainer import Where, predict, predictor
 from latentopt.jobs.used import used
 from latentopt.networks import Classifier, output_shape
@@ -49,6 +50,7 @@ class Report:
     rank: int = 0  # of this process among those of the job; only the first, 0, writes
 
 
+@job
 def attack(
     model: str,
     data: str,
@@ -133,7 +135,7 @@ def attack(
             store.open()
         todo = set(index.tolist()) - store.done()
         chunks = chunks_of(todo, batch_size, rank, trainer.world_size)
-        tracker = Tracker(store.folder, wandb if todo else "disabled", {**recipe, **used(model)}, "attack", rank)
+        tracker = track_job(store, wandb, todo, {**recipe, **used(model)}, "attack", rank)
         module = Attacker(classifier, settings, targeted, tracker, store.rows(), 0 if rank else sum(map(len, chunks)))
         if todo or trainer.world_size > 1:  # processes that are waited for
             labelled = TensorDataset(torch.arange(len(images)), images, labels)

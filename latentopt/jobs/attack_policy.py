@@ -16,10 +16,11 @@ from tqdm import tqdm
 
 from latentopt.classification import LossName
 from latentopt.errors import InputError, nonnegative, positive
+from latentopt.jobs.lifetime import job
 from latentopt.jobs.policy_pictures import save_episode, save_returns
 from latentopt.jobs.specs import describe
 from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store, checksum
-from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode
+from latentopt.jobs.tracking import METRICS, Mode, check_mode, track_job
 from latentopt.jobs.used import used
 from latentopt.optimizers import Optimizer
 from latentopt.rl.attack_policy import Aim
@@ -52,6 +53,7 @@ class Report:
     seconds: float
 
 
+@job
 def attack_policy(
     model: str,
     eps: float,
@@ -109,7 +111,7 @@ def attack_policy(
     store.open()
     done = store.done()
     todo = [start for start in range(0, episodes, BATCH) if start not in done]
-    tracker = Tracker(store.folder, wandb if todo else "disabled", {**recipe, **used(model)}, "attack-policy")
+    tracker = track_job(store, wandb, todo, {**recipe, **used(model)}, "attack-policy")
     with tqdm(total=2 * (episodes - len(done)), unit="episode", disable=not todo) as bar:
         for start in todo:
             options = {"sample": sample, "seed": seed + start, "record": start == 0, "seen": partial(_show, bar)}
@@ -118,10 +120,9 @@ def attack_policy(
             if start == 0:
                 save_episode(store.folder / EPISODE, clean.frames, changed.frames)
             shard = _shard(start, clean, changed)
-            store.add(shard)
             for row in shard.rows:
                 tracker.log(row["episode"], {name: value for name, value in row.items() if name != "episode"})
-            tracker.flush()
+            tracker.keep(store, shard)
     rows = store.finish([])
     returns = {name: np.array([row[f"{name}_return"] for row in rows]) for name in ("unattacked", "attacked")}
     picture = save_returns(store.folder / "returns.png", returns)

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch.utils.data import DataLoader
 
 from latentopt.errors import positive
 from latentopt.jobs.batch import Reconstructor, Settings
 from latentopt.jobs.chunks import Chunks, chunks_of
+from latentopt.jobs.lifetime import job
 from latentopt.jobs.results import finish
 from latentopt.jobs.specs import describe
 from latentopt.jobs.store import Store
 from latentopt.jobs.targets import Fit, Fitted, Targets, open_source
-from latentopt.jobs.tracking import Mode, Tracker, check_mode
+from latentopt.jobs.tracking import Mode, check_mode, track_job
 from latentopt.jobs.trainer import Where, predict, predictor
 from latentopt.jobs.used import used
 from latentopt.objectives import MSE, Loss
@@ -43,6 +45,7 @@ class Report:
     rank: int = 0  # of this process among those of the job; only the first, 0, writes
 
 
+@job
 def reconstruct(
     model: str,
     targets: list[str],
@@ -152,7 +155,7 @@ def reconstruct(
             store.open()
         todo = set(range(len(dataset))) - store.done()
         chunks = chunks_of(todo, batch_size, rank, trainer.world_size)
-        tracker = Tracker(store.folder, wandb if todo else "disabled", {**recipe, **used(model)}, "reconstruct", rank)
+        tracker = track_job(store, wandb, todo, {**recipe, **used(model)}, "reconstruct", rank)
         loop = {"steps": steps, "restarts": restarts, "keep": keep}
         loop |= {"evaluations": evaluations, "seconds": seconds, "patience": patience}
         settings = Settings(

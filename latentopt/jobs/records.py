@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
-import struct
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from latentopt.errors import InputError, nonnegative
 from latentopt.jobs.store import RESULTS
-from latentopt.jobs.tracking import METRICS
+from latentopt.jobs.tracking import BEST, METRICS, SUMMARISED
+from latentopt.jobs.wandb_files import MAGIC, parts, raw_records, run_id, values
 from latentopt.reports import read_value
 
-BLOCK = 32768
-"""Bytes of a block of W&B's log, whose records are LevelDB's: parts of a header of 7 bytes and what it counts."""
-HEAD = 7
 NAME = "name"
 """The column of what a target is called: a file may be called 007."""
-WHOLE, LAST = 1, 4
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,8 @@ def read_offline(run: str | Path, wait: float = 0.0) -> Offline:
     """Read an offline run of W&B, without a server.
 
     Args:
-        run: the ``.wandb`` file, its folder ``offline-run-...``, or a job's folder that holds one such run.
+        run: the ``.wandb`` file, its folder ``offline-run-...``, or a job's folder. Of a job that was stopped and went
+            on, the folder has a file for each call; they are read as the one run that they are.
         wait: seconds that a run may take to end: W&B's own process writes its last records soon after a job is done.
 
     Raises:
@@ -48,27 +44,43 @@ def read_offline(run: str | Path, wait: float = 0.0) -> Offline:
     """
     nonnegative("wait", wait)
     deadline = time.monotonic() + wait
-    while not (found := _read(run, _file(Path(run)))).finished and time.monotonic() < deadline:
+    *before, last = _files(Path(run))
+    while not (found := _read(run, last)).finished and time.monotonic() < deadline:
         time.sleep(0.05)
+    for path in reversed(before):
+        found = _joined(_read(run, path), found)
     return found
+
+
+def _joined(first: Offline, then: Offline) -> Offline:
+    """Two parts of a run; a step that the later one has again replaces the former's."""
+    again = then.history[0]["_step"] if then.history else float("inf")
+    history = [row for row in first.history if row["_step"] < again] + then.history
+    summary = {**first.summary, **then.summary}
+    for key, choose in BEST.items():
+        goal = "min" if key in SUMMARISED["min"] else "max"
+        each = [part.summary[key] for part in (first, then) if isinstance(part.summary.get(key), dict)]
+        if bests := [value[goal] for value in each if goal in value]:
+            summary[key] = {goal: choose(bests)}
+    return replace(then, config={**first.config, **then.config}, history=history, summary=summary)
 
 
 def _read(run: str | Path, path: Path) -> Offline:
     content = path.read_bytes()
-    if content[:4] != b":W&B":
+    if content[:4] != MAGIC:
         raise InputError(str(run), "an offline run of W&B", f"a file that starts with {content[:4]!r}")
     found: dict[str, Any] = {"id": "", "kind": "", "config": {}, "history": [], "summary": {}, "finished": False}
     for record in raw_records(content):
         match record.WhichOneof("record_type"):
             case "run":
                 found |= {"id": record.run.run_id, "kind": record.run.job_type}
-                found["config"] |= _values(record.run.config.update)
+                found["config"] |= values(record.run.config.update)
             case "config":
-                found["config"] |= _values(record.config.update)
+                found["config"] |= values(record.config.update)
             case "history":
-                found["history"].append(_values(record.history.item))
+                found["history"].append(values(record.history.item))
             case "summary":
-                found["summary"] |= _values(record.summary.update)
+                found["summary"] |= values(record.summary.update)
             case "exit":
                 found["finished"] = True
     return Offline(**found)
@@ -104,39 +116,12 @@ def read_results(job: str | Path) -> list[dict[str, Any]]:
     return [{key: value if key == NAME else read_value(value) for key, value in row.items()} for row in rows]
 
 
-def _file(run: Path) -> Path:
-    """The one ``.wandb`` file that ``run`` stands for."""
+def _files(run: Path) -> list[Path]:
+    """The ``.wandb`` files that ``run`` stands for, all of one run."""
     if run.is_file():
-        return run
-    found = sorted(run.glob("*.wandb")) or sorted(run.glob("wandb/offline-run-*/*.wandb"))
-    if len(found) != 1:
-        raise InputError(str(run), "one offline run of W&B", f"{len(found)} of them")
-    return found[0]
-
-
-def raw_records(content: bytes) -> Iterator[Any]:
-    """The whole records of a ``.wandb`` file, as W&B has them; what it is still writing is left out."""
-    from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportAttributeAccessIssue]
-
-    at, parts = HEAD, b""
-    while at + HEAD <= len(content):
-        left = BLOCK - at % BLOCK
-        if left < HEAD:  # too little for a header: the next block begins
-            at += left
-            continue
-        length, kind = struct.unpack("<HB", content[at + 4 : at + HEAD])
-        end = at + HEAD + length
-        if end > len(content):
-            return
-        parts += content[at + HEAD : end]
-        at = end
-        if kind in (WHOLE, LAST):
-            record = Record()
-            record.ParseFromString(parts)
-            yield record
-            parts = b""
-
-
-def _values(items: Iterable[Any]) -> dict[str, Any]:
-    """Keys (the parts of a nested one joined by a dot) and their values."""
-    return {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
+        return [run]
+    found = sorted(run.glob("*.wandb")) or parts(run, run_id(run)) or parts(run)
+    runs = {path.stem for path in found}
+    if len(runs) != 1:
+        raise InputError(str(run), "one offline run of W&B", f"{len(runs)} of them")
+    return found

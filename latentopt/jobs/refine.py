@@ -15,10 +15,11 @@ from tqdm import tqdm
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.jobs.agent_warnings import printed_warnings
 from latentopt.jobs.episode_pictures import film
+from latentopt.jobs.lifetime import job
 from latentopt.jobs.pictures import save_gif
 from latentopt.jobs.specs import describe
 from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store, checksum
-from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode
+from latentopt.jobs.tracking import METRICS, Mode, check_mode, track_job
 from latentopt.jobs.used import used
 from latentopt.optimizers import Optimizer
 from latentopt.rl.agents import environment
@@ -39,6 +40,7 @@ class Report:
     seconds: float
 
 
+@job
 def refine(
     agent: str,
     env: str,
@@ -91,16 +93,16 @@ def refine(
     store = Store(Path(out), recipe, _held(agent, vecnormalize, env), "returns")
     store.open()
     fresh = not store.done()
-    tracker = Tracker(store.folder, wandb if fresh else "disabled", {**recipe, **used(agent)}, "refine")
+    tracker = track_job(store, wandb, [0] * fresh, {**recipe, **used(agent)}, "refine")
     if fresh:
         seeds = [seed + at for at in range(episodes)]
         with tqdm(unit="step", desc="refine") as bar:
             plain, refined = (play(player, environments, seeds, how, bar.update) for how in (None, refiner))
-        store.add(_shard(seeds, plain, refined))
-        for at, row in enumerate(store.rows()):
+        shard = _shard(seeds, plain, refined)
+        for at, row in enumerate(shard.rows):
             shown = {"metric/return": row["refined"], "metric/plain": row["plain"], "refine/gain": row["gain"]}
             tracker.log(at, {"seed": row["seed"], **shown})
-        tracker.flush()
+        tracker.keep(store, shard)
     rows = store.finish([])
     files = [store.folder / name for name in (RESULTS, METRICS, RECIPE)]
     if gif and fresh:

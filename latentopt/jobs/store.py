@@ -35,6 +35,8 @@ class Shard:
     rows: list[dict[str, Any]]  # n, the rows of the results table
     tensors: dict[str, Tensor]  # "index" (n,) long, what the job keeps (n, *shape), and what its pictures need
     notes: Sequence[str] = ()  # what its user should know
+    rank: int = 0  # of the process that did it
+    step: int | None = None  # how many steps that process had tracked by then
 
 
 class Store:
@@ -97,13 +99,23 @@ class Store:
 
     def add(self, shard: Shard) -> None:
         """Keep what a batch gave."""
-        meta = json.dumps({"names": shard.names, "rows": shard.rows, "notes": list(shard.notes)})
+        held = {key: getattr(shard, key) for key in ("names", "rows", "rank", "step")}
+        meta = json.dumps({**held, "notes": list(shard.notes)})
         content = save({name: t.cpu().contiguous() for name, t in shard.tensors.items()}, {"meta": meta})
         write_atomically(self.shards / f"{int(shard.tensors['index'][0]):09d}.safetensors", content)
 
     def done(self) -> set[int]:
         """Positions of the targets that are done."""
         return {int(i) for shard in self._each(("index",)) for i in shard.tensors["index"]}
+
+    def tracked(self) -> dict[int, int] | None:
+        """How many steps each process, by rank, had tracked of what is kept; None: an older version kept it."""
+        found = dict[int, int]()
+        for shard in self._each(("index",)):
+            if shard.step is None:
+                return None
+            found[shard.rank] = max(found.get(shard.rank, 0), shard.step)
+        return found
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of the results so far."""
@@ -140,7 +152,8 @@ class Store:
                     meta = json.loads(file.metadata()["meta"])
             except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
                 raise InputError(str(path), "a readable part of the job (delete it to redo it)", error) from error
-            yield Shard(meta["names"], meta["rows"], tensors, meta.get("notes", ()))
+            more = {key: meta[key] for key in ("notes", "rank", "step") if key in meta}
+            yield Shard(meta["names"], meta["rows"], tensors, **more)
 
     def finish(self, skipped: list[tuple[str, str]]) -> list[dict[str, Any]]:
         """Write the table of results, what is kept and what was skipped; return the table's rows."""

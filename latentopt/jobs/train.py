@@ -12,6 +12,7 @@ import torch
 
 from latentopt.errors import InputError, positive, seed_within
 from latentopt.jobs.exports import ClassifierExport, GeneratorExport
+from latentopt.jobs.lifetime import job
 from latentopt.jobs.specs import describe
 from latentopt.jobs.tracking import Mode, Tracker, check_mode
 from latentopt.jobs.trainer import Where, quiet_trainer
@@ -23,6 +24,7 @@ from latentopt.zoo.data import ImageData
 from latentopt.zoo.modules import GAN, VAE
 
 
+@job
 def train(
     name: str,
     summary: str,

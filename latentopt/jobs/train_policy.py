@@ -10,6 +10,7 @@ import torch
 from tqdm import tqdm
 
 from latentopt.errors import InputError, positive, seed_within
+from latentopt.jobs.lifetime import job
 from latentopt.jobs.specs import describe
 from latentopt.jobs.tracking import Mode, Tracker, check_mode
 from latentopt.rehearsal import begin
@@ -26,6 +27,7 @@ LEARNING = (
 """What decides how a policy turns out."""
 
 
+@job
 def train_policy(
     name: str,
     summary: str,

@@ -12,9 +12,10 @@ import torch
 from tqdm import tqdm
 
 from latentopt.errors import positive, seed_within
+from latentopt.jobs.lifetime import job
 from latentopt.jobs.specs import describe
 from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store
-from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode
+from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode, track_job
 from latentopt.optimizers import Optimizer
 from latentopt.rl.curves import Point, final, mean_gain, save_curves, whole
 from latentopt.rl.refinement import Refinement
@@ -32,6 +33,7 @@ class Report:
     seconds: float
 
 
+@job
 def train_rl(
     env: str,
     algorithm: Literal["td3", "ddpg"] = "td3",
@@ -94,11 +96,10 @@ def train_rl(
     store.open()
     done = store.done()
     todo = [at for at in range(seeds) if at not in done]
-    tracker = Tracker(store.folder, wandb if todo else "disabled", recipe, "train-rl")
+    tracker = track_job(store, wandb, todo, recipe, "train-rl")
     with tqdm(total=len(todo) * steps, unit="step", desc="train-rl", disable=not todo) as bar:
         for at in todo:
-            store.add(_trained(training, at, seed + at, store.folder / "agents", tracker, bar))
-            tracker.flush()
+            tracker.keep(store, _trained(training, at, seed + at, store.folder / "agents", tracker, bar))
     rows = store.finish([])
     files = [store.folder / name for name in (RESULTS, METRICS, RECIPE, "curve.safetensors")]
     files.append(_draw(store, f"{algorithm.upper()} on {env}, refined by {_name(optimizer)}"))

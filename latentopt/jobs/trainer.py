@@ -142,5 +142,4 @@ class _Writer(BasePredictionWriter):
         if trainer.global_rank and os.getppid() != self.parent:  # another run may have this process's share by now
             raise ChildProcessError("the process that started this one is gone")
         if prediction is not None:
-            self.store.add(prediction)
-            pl_module.tracker.flush()
+            pl_module.tracker.keep(self.store, prediction)

@@ -16,9 +16,10 @@ from latentopt.analysis.regions import units
 from latentopt.analysis.robustness import Robustness, robustness
 from latentopt.errors import InputError, positive
 from latentopt.jobs.analyze.capped_report import report
+from latentopt.jobs.lifetime import job
 from latentopt.jobs.specs import describe
 from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store
-from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode
+from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode, track_job
 from latentopt.jobs.train import fit
 from latentopt.jobs.trainer import Where
 from latentopt.networks import Classifier
@@ -48,6 +49,7 @@ class Cell:
     seed: int
 
 
+@job
 def capped(
     data: str = "mnist",
     network: Network = "dense",
@@ -100,7 +102,7 @@ def capped(
     store = Store(Path(out), recipe, {}, "right")
     store.open()
     left = [at for at in range(len(cells)) if at not in store.done()]
-    tracker = Tracker(store.folder, wandb if left else "disabled", recipe, "analyze-capped")
+    tracker = track_job(store, wandb, left, recipe, "analyze-capped")
     for at in tqdm(left, unit="classifier", desc="capped", initial=len(cells) - len(left), total=len(cells)):
         cell = cells[at]
         torch.manual_seed(cell.seed)
@@ -111,9 +113,9 @@ def capped(
         found = robustness(model, x, y, eps, eps_l2, steps=steps, queries=queries, seed=cell.seed)
         row = _row(cell, model, x, found)
         right = torch.stack([*found.right.values(), found.worst])
-        store.add(Shard([f"{at}"], [row], {"index": torch.tensor([at]), "right": right[None].to(torch.uint8)}))
         tracker.log(at, {f"accuracy/{name}": value for name, value in found.accuracy.items()})
-        tracker.flush()
+        tensors = {"index": torch.tensor([at]), "right": right[None].to(torch.uint8)}
+        tracker.keep(store, Shard([f"{at}"], [row], tensors))
     return _written(store, tracker, str(recipe["data"]), len(x))
 
 

@@ -14,6 +14,7 @@ from latentopt.classification import Misclassify
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.jobs.analyze.certify_cases import RANDOM, Case, classifier_cases, critic_cases, random_cases
 from latentopt.jobs.analyze.folder import Folder
+from latentopt.jobs.lifetime import job
 from latentopt.jobs.tracking import Mode
 from latentopt.optimizers import named
 from latentopt.reports import Report, Row, Table, Written
@@ -30,6 +31,7 @@ NOTE = (
 )
 
 
+@job
 def certify(
     model: str = "random-A",
     seeds: str = "0",

@@ -15,6 +15,7 @@ from latentopt.jobs.analyze.dynamics_plots import draw_confidence, draw_errors
 from latentopt.jobs.analyze.dynamics_report import NOTE, Setting, appendix, figures_of, rows_of, tables
 from latentopt.jobs.analyze.folder import Folder
 from latentopt.jobs.labelled import open_labelled
+from latentopt.jobs.lifetime import job
 from latentopt.jobs.tracking import Mode
 from latentopt.jobs.trainer import accelerator_of
 from latentopt.networks import Classifier
@@ -27,6 +28,7 @@ HIGH = 0.9
 """The step size that is the same for all images has the greatest growth at this quantile of the eigenvalues."""
 
 
+@job
 def dynamics(
     model: str,
     data: str,

@@ -29,6 +29,7 @@ from latentopt.jobs.analyze.folder import Folder
 from latentopt.jobs.analyze.regions_cases import RANDOM, STEP, Case, classified, optimizer_of, random_2d
 from latentopt.jobs.analyze.regions_report import NOTE, Ran, draw_steps, rows_of, tables
 from latentopt.jobs.labelled import open_labelled
+from latentopt.jobs.lifetime import job
 from latentopt.jobs.tracking import Mode
 from latentopt.optimizers import ADRGD, GD, Optimizer, SoftGates
 from latentopt.problem import Problem
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 EPS = 0.1
 
 
+@job
 def regions(
     model: str = RANDOM,
     data: str | None = None,
