@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -127,6 +128,7 @@ def _cells(
 
     file, env = AGENTS[name]
     environments = [environment(env) for _ in seeds]
+    held = hashlib.sha256((data_root() / file).read_bytes()).hexdigest()
     player = load_player(data_root() / file, environments[0])
     counted = critics if len(player.critic.networks) > 1 else ["first"]
     cells = list[Cell]()
@@ -135,7 +137,7 @@ def _cells(
         if method != "none":
             refiner = Refiner(player.critic, -1.0, 1.0, box, runs[method], steps, critic)  # pyright: ignore[reportArgumentType]
         settings = {"agent": name, "method": method, "critic": critic, "box": box, "steps": steps, "seeds": seeds}
-        settings["optimizer"] = repr(refiner and refiner.method)
+        settings |= {"optimizer": repr(refiner and refiner.method), "agent_held": held}
 
         def played(refiner: Refiner | None = refiner) -> dict[str, Any]:
             found = play(player, environments, seeds, refiner)

@@ -21,11 +21,11 @@ from latentopt.jobs.chunks import Chunks, chunks_of
 from latentopt.jobs.labelled import open_labelled
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.rates import Rates, rates
-from latentopt.jobs.specs import describe, digest
+from latentopt.jobs.specs import describe
 from latentopt.jobs.store import RECIPE, RESULTS, Store
 from latentopt.jobs.tracking import METRICS, Mode, check_mode, track_job
 from latentopt.jobs.trainer import Where, predict, predictor
-from latentopt.jobs.used import used
+from latentopt.jobs.used import card_of, held, used
 from latentopt.networks import Classifier, output_shape
 from latentopt.optimizers import Optimizer
 from latentopt.sets import Norm
@@ -128,8 +128,7 @@ def attack(
             raise InputError("targeted", "a class that some image does not have", targeted)
         _rehearse(classifier, images[index[:1]], labels[index[:1]], targeted, settings)
 
-        held = digest([*classifier.parameters(), *classifier.buffers()])
-        identity = {"weights_held": held, "data_held": digest([images, labels])}
+        identity = held(weights=classifier, data=[images, labels], optimizer=optimizer, loss=loss) | card_of(model)
         store, rank = Store(Path(out), recipe, identity, "adversarial"), trainer.global_rank
         if rank == 0:
             store.open()

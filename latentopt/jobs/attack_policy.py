@@ -21,7 +21,7 @@ from latentopt.jobs.policy_pictures import save_episode, save_returns
 from latentopt.jobs.specs import describe
 from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store, checksum
 from latentopt.jobs.tracking import METRICS, Mode, check_mode, track_job
-from latentopt.jobs.used import used
+from latentopt.jobs.used import card_of, held, used
 from latentopt.optimizers import Optimizer
 from latentopt.rl.attack_policy import Aim
 from latentopt.rl.attack_policy import attack_policy as attacked
@@ -107,7 +107,8 @@ def attack_policy(
     attack |= {"targets": targets, "evaluations": evaluations}
     normalization = _normalization(model, env, algorithm, vecnormalize)
     _rehearse(opened, eps, {"seed": seed, "normalization": normalization, **attack})
-    store = Store(Path(out), recipe, _held(model, env, vecnormalize), "returns")
+    identity = _identity(model, env, vecnormalize) | held(optimizer=optimizer)
+    store = Store(Path(out), recipe, identity, "returns")
     store.open()
     done = store.done()
     todo = [start for start in range(0, episodes, BATCH) if start not in done]
@@ -158,12 +159,14 @@ def _normalization(
     return found
 
 
-def _held(model: str, env: str | None, vecnormalize: str | None) -> dict[str, str]:
-    """Checksums of the weights and, where there are some, of the statistics."""
-    if not model.endswith(".zip"):
-        return {"weights": cards.read_card(model).weights_sha256}
-    statistics = statistics_file(model, vecnormalize, env)
-    return {"weights": checksum(Path(model))} | ({"statistics": checksum(statistics)} if statistics else {})
+def _identity(model: str, env: str | None, vecnormalize: str | None) -> dict[str, Any]:
+    """What of the policy, and of its statistics or the game on its card, decides the results."""
+    if model.endswith(".zip"):
+        statistics = statistics_file(model, vecnormalize, env)
+        return {"weights": checksum(Path(model))} | ({"statistics": checksum(statistics)} if statistics else {})
+    game, settings = game_of(model)
+    told = {f"card.training.{name}": value for name, value in {"game": game, **settings}.items()}
+    return {"weights": cards.read_card(model).weights_sha256, **card_of(model), **told}
 
 
 def _rehearse(opened: Callable[[int, int], tuple[Any, Any]], eps: float, attack: dict[str, Any]) -> None:

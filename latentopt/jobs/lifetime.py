@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from contextvars import ContextVar
 from functools import wraps
 from pathlib import Path
@@ -51,5 +51,11 @@ def lock(folder: Path) -> FileLock:
         held.acquire()
     except Timeout as error:
         raise InputError("out", "a folder where no other process is at work", str(folder)) from error
-    at_its_end(held.release)
+    at_its_end(lambda: _unlocked(held))
     return held
+
+
+def _unlocked(held: FileLock) -> None:
+    with suppress(OSError):  # while it is held: whoever has opened it already sees that it is gone
+        Path(held.lock_file).unlink(missing_ok=True)
+    held.release()

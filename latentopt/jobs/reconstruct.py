@@ -20,7 +20,7 @@ from latentopt.jobs.store import Store
 from latentopt.jobs.targets import Fit, Fitted, Targets, open_source
 from latentopt.jobs.tracking import Mode, check_mode, track_job
 from latentopt.jobs.trainer import Where, predict, predictor
-from latentopt.jobs.used import used
+from latentopt.jobs.used import card_of, held, used
 from latentopt.objectives import MSE, Loss
 from latentopt.operators import Identity, Operator
 from latentopt.optimizers import LBFGS, Optimizer
@@ -150,6 +150,7 @@ def reconstruct(
         measurement_shapes(generator, operator, len(dataset) - 1)  # an operator for each target has one for the last
 
         identity = {"weights": cards.read_card(model).weights_sha256, "targets_held": source.fingerprint}
+        identity |= card_of(model) | held(operator=operator, loss=loss, optimizer=optimizer, start=start, prior=prior)
         store, rank = Store(Path(out), recipe, identity), trainer.global_rank
         if rank == 0:
             store.open()

@@ -20,7 +20,7 @@ from latentopt.jobs.pictures import save_gif
 from latentopt.jobs.specs import describe
 from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store, checksum
 from latentopt.jobs.tracking import METRICS, Mode, check_mode, track_job
-from latentopt.jobs.used import used
+from latentopt.jobs.used import held, used
 from latentopt.optimizers import Optimizer
 from latentopt.rl.agents import environment
 from latentopt.rl.players import Played, Player, load_player, play
@@ -90,7 +90,8 @@ def refine(
         player = load_player(agent, environments[0], vecnormalize, activation)
     refiner = Refiner(player.critic, -1.0, 1.0, box, optimizer, refine_steps, critic, restarts)
     _rehearse(player, environments[0], seed, refiner)
-    store = Store(Path(out), recipe, _held(agent, vecnormalize, env), "returns")
+    identity = _held(agent, vecnormalize, env) | held(optimizer=optimizer)
+    store = Store(Path(out), recipe, identity, "returns")
     store.open()
     fresh = not store.done()
     tracker = track_job(store, wandb, [0] * fresh, {**recipe, **used(agent)}, "refine")

@@ -44,9 +44,10 @@ def describe(value: Any) -> Any:
 
 
 def digest(tensors: Iterable[Tensor]) -> str:
-    """A short checksum of what tensors hold."""
+    """A short checksum of what tensors hold, and of their kinds and shapes."""
     whole = hashlib.sha256()
     for tensor in tensors:
+        whole.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
         whole.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return whole.hexdigest()[:16]
 

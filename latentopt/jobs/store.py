@@ -19,10 +19,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from latentopt.errors import InputError
+from latentopt.jobs.lifetime import LOCK, lock
 from latentopt.rehearsal import begin
 from latentopt.result import write_atomically
 
-RECIPE, RESULTS, SKIPPED = "recipe.yaml", "results.csv", "skipped.csv"
+RECIPE, RESULTS, SKIPPED, SHARDS = "recipe.yaml", "results.csv", "skipped.csv", "shards"
 WHERE_ONLY = ("out", "wandb", "device", "batch_size", "devices", "strategy", "num_nodes")
 """Settings that say where and how a job runs, not what it computes."""
 
@@ -39,21 +40,33 @@ class Shard:
     step: int | None = None  # how many steps that process had tracked by then
 
 
+def what(recipe: dict[str, Any]) -> dict[str, Any]:
+    """What a job computes, of its settings, as JSON has it."""
+    return json.loads(json.dumps({key: value for key, value in recipe.items() if key not in WHERE_ONLY}))
+
+
+def is_beginning(path: Path) -> bool:
+    """Whether a job leaves this that was killed before it could say which it is."""
+    if path.name == LOCK or path.suffix == ".partial":
+        return True
+    return path.name == SHARDS and path.is_dir() and not any(path.iterdir())
+
+
 class Store:
     """The folder of one job. Each batch is a file, written whole or not at all; a killed job goes on from those.
 
     Args:
         folder: new, empty, or holding the same job.
         recipe: all settings of the job.
-        identity: what, beside the recipe, decides the results (checksums of weights and targets).
+        identity: what, beside the recipe, decides the results (the model's card, checksums of weights and targets).
         kept: name of the shards' tensor that the job is about; the file of all of them has it too.
 
     Raises:
         InputError: the folder holds another job's results, or something else.
     """
 
-    def __init__(self, folder: Path, recipe: dict[str, Any], identity: dict[str, str], kept: str = "latents") -> None:
-        self.folder, self.shards = folder, folder / "shards"
+    def __init__(self, folder: Path, recipe: dict[str, Any], identity: dict[str, Any], kept: str = "latents") -> None:
+        self.folder, self.shards = folder, folder / SHARDS
         self.recipe, self.identity, self.kept = recipe, identity, kept
         self.found = folder / f"{kept}.safetensors"
         self._check()
@@ -61,7 +74,7 @@ class Store:
     def _check(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(str(self.folder), "a folder", "a file")
-        if not self.folder.exists() or all(self._is_beginning(path) for path in self.folder.iterdir()):
+        if not self.folder.exists() or all(is_beginning(path) for path in self.folder.iterdir()):
             return
         try:
             held = json.loads((self.folder / "job.json").read_text(encoding="utf-8"))
@@ -74,22 +87,20 @@ class Store:
                 "out", "a new folder, or this job's", f"{self.folder} of a job with other {', '.join(differing)}"
             )
 
-    def _is_beginning(self, path: Path) -> bool:
-        """What a job leaves that was killed before it could say which it is."""
-        return path.suffix == ".partial" or (path == self.shards and path.is_dir() and not any(path.iterdir()))
-
     def _job(self) -> dict[str, Any]:
-        what = {key: value for key, value in self.recipe.items() if key not in WHERE_ONLY}
-        return json.loads(json.dumps({**what, **self.identity}))
+        return what({**self.recipe, **self.identity})
 
     def open(self) -> None:
-        """Make the folder and say in it which job it holds.
+        """Make the folder, keep other processes out of it, and say in it which job it holds.
 
         Raises:
-            InputError: it cannot be written.
+            InputError: it cannot be written, or another process is at work in it.
         """
         begin()
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock(self.folder)
+            self._check()  # again: another process may have begun another job meanwhile
             self.shards.mkdir(parents=True, exist_ok=True)
             write_atomically(self.folder / "job.json", json.dumps(self._job(), indent=1).encode())
             content = yaml.safe_dump(self.recipe, sort_keys=False, width=100).encode()

@@ -135,9 +135,7 @@ def _dataset(name: str, root: str | None, split: str, download: bool, limit: int
     count = len(dataset) if limit is None else min(limit, len(dataset))
     width = len(str(len(dataset) - 1))
     names = [f"{name.lower()}-{index:0{width}d}" for index in range(count)]
-    return Source(
-        names, lambda index: np.asarray(datasets.upright(dataset[index])), f"{name.lower()}:{split}:{len(dataset)}"
-    )
+    return Source(names, lambda index: np.asarray(datasets.upright(dataset[index])), _content(dataset, count))
 
 
 def _load(path: Path) -> np.ndarray:
@@ -149,6 +147,19 @@ def _load(path: Path) -> np.ndarray:
         if isinstance(several, np.ndarray):
             raise ValueError("pickled data")
         return several[several.files[0] if len(several.files) == 1 else "images"]
+
+
+def _content(dataset: Any, count: int) -> str:
+    """One checksum of the first images of a data set: another one may have its name and length."""
+    whole = hashlib.sha256()
+    for index in range(count):
+        try:
+            image = np.ascontiguousarray(dataset[index])
+        except OSError as error:  # `read` will report this image
+            whole.update(str(error).encode())
+        else:
+            whole.update(f"{image.dtype}{image.shape}".encode() + image.tobytes())
+    return whole.hexdigest()[:16]
 
 
 def _digest(paths: Sequence[Path]) -> str:

@@ -16,6 +16,7 @@ from latentopt.jobs.lifetime import job
 from latentopt.jobs.specs import describe
 from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store
 from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode, track_job
+from latentopt.jobs.used import held
 from latentopt.optimizers import Optimizer
 from latentopt.rl.curves import Point, final, mean_gain, save_curves, whole
 from latentopt.rl.refinement import Refinement
@@ -92,7 +93,7 @@ def train_rl(
         env, algorithm, refinement, steps, hidden, lr, batch_size, learning_starts, noise, every, episodes
     )
     training.model(seed)  # what is wrong with the settings is known before anything is written
-    store = Store(Path(out), recipe, {}, "curve")
+    store = Store(Path(out), recipe, held(optimizer=optimizer), "curve")
     store.open()
     done = store.done()
     todo = [at for at in range(seeds) if at not in done]

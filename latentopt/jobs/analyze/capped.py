@@ -22,6 +22,7 @@ from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store
 from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode, track_job
 from latentopt.jobs.train import fit
 from latentopt.jobs.trainer import Where
+from latentopt.jobs.used import held
 from latentopt.networks import Classifier
 from latentopt.reports import PLOT, TABLE, Written, png_bytes
 from latentopt.result import write_atomically
@@ -99,7 +100,7 @@ def capped(
     x, y = images.labelled("test", limit)
     classes = [str(label) for label in range(int(images.training()[1].max()) + 1)]
     _network(network, x, len(classes), cells[0])
-    store = Store(Path(out), recipe, {}, "right")
+    store = Store(Path(out), recipe, held(data=[*images.training(), x, y]), "right")
     store.open()
     left = [at for at in range(len(cells)) if at not in store.done()]
     tracker = track_job(store, wandb, left, recipe, "analyze-capped")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from latentopt.errors import InputError
+from latentopt.jobs.lifetime import lock
 from latentopt.jobs.specs import describe
-from latentopt.jobs.store import RECIPE
+from latentopt.jobs.store import RECIPE, is_beginning, what
 from latentopt.jobs.tracking import METRICS, Tracker, check_mode
 from latentopt.rehearsal import begin
 from latentopt.reports import PLOT, ROWS, TABLE, Report, Written, csv_text, png_bytes
@@ -25,7 +26,8 @@ class Folder:
 
     Args:
         job: its name, as in a recipe.
-        settings: its arguments, with ``out``, a new or empty folder, and ``wandb``.
+        settings: its arguments, with ``out`` and ``wandb``. The folder is new, empty, or one where the same analysis
+            was stopped; that begins anew in it.
 
     Raises:
         InputError: the folder holds something, or no such mode of W&B.
@@ -36,18 +38,35 @@ class Folder:
         self.job, self.path, self.mode = job, Path(settings["out"]), settings["wandb"]
         self.recipe = {"job": job, **describe(dict(settings))}
         self.steps = 0
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        self._check()
+
+    def _check(self) -> None:
+        if not self.path.exists() or (self.path.is_dir() and all(is_beginning(path) for path in self.path.iterdir())):
+            return
+        if not self._is_stopped():
             raise InputError("out", "a new or empty folder", str(self.path))
+
+    def _is_stopped(self) -> bool:
+        """Whether the folder is of this analysis, which did not come to its end."""
+        if (self.path / TABLE).exists() or not (self.path / RECIPE).is_file():
+            return False
+        try:
+            held = yaml.safe_load((self.path / RECIPE).read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError):
+            return False
+        return isinstance(held, dict) and what(held) == what(self.recipe)
 
     def open(self) -> None:
         """Make the folder, write the recipe, start tracking: once what can be wrong with the settings was tried."""
         begin()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            lock(self.path)
+            self._check()  # again: another process may have been at work meanwhile
+            write_atomically(self.path / RECIPE, yaml.safe_dump(self.recipe, sort_keys=False, width=100).encode())
         except OSError as error:
             raise InputError("out", "a folder that can be written", f"{self.path} ({error.strerror})") from error
-        write_atomically(self.path / RECIPE, yaml.safe_dump(self.recipe, sort_keys=False, width=100).encode())
-        self.tracker = Tracker(self.path, self.mode, self.recipe, self.job)
+        self.tracker = Tracker(self.path, self.mode, self.recipe, self.job, kept={})
 
     def log(self, figures: Mapping[str, float | str]) -> None:
         """Track the figures of one more step."""
