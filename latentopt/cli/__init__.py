@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from latentopt.cli.commands import COMMANDS
 from latentopt.cli.help import ASKED, general, page
 from latentopt.cli.said import one_line
-from latentopt.cli.table import found
+from latentopt.cli.table import again, found
 from latentopt.errors import InputError, LatentOptError
+from latentopt.jobs.sigterm import CODE, Terminated, terminable
 from latentopt.rl.extra import missing
 from latentopt.version import __version__
 
@@ -24,6 +25,11 @@ EXTRA = ("stable_baselines3", "gymnasium", "mujoco", "Box2D", "pygame")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    with terminable():
+        return _main(words)
+
+
+def _main(words: list[str]) -> int:
     try:
         return _dispatch(words)
     except LatentOptError as error:
@@ -37,14 +43,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except OSError as error:
         print(
-            f"latentopt: error: {one_line(str(error))}; what is done is kept, and the same command goes on",
+            f"latentopt: error: {one_line(str(error))}; what is done is kept, and the same command {again(words)}",
             file=sys.stderr,
         )
         return FAILED
     except KeyboardInterrupt:
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # of a job's processes the first tells
-            print("\nlatentopt: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+        return _stopped(words, 130)
+    except Terminated:
+        return _stopped(words, CODE)
+
+
+def _stopped(words: list[str], code: int) -> int:
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # of a job's processes the first tells
+        print(f"\nlatentopt: stopped; the same command {again(words)}", file=sys.stderr)
+    return code
 
 
 def _refused(reason: str) -> int:

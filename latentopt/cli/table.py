@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from latentopt.errors import LatentOptError
+
 
 @dataclass(frozen=True)
 class Job:
@@ -19,6 +21,7 @@ class Job:
     examples: tuple[str, ...] = ()
     shown: str = "shown.written"  # of `latentopt.cli`, prints what came of it; gives an exit code, or none
     skip: tuple[str, ...] = ()  # arguments that are no options
+    again: str = "goes on from here"  # what the same command does, once stopped
 
     def load(self) -> Callable[..., Any]:
         """The function; what it needs is imported now."""
@@ -43,13 +46,19 @@ def found(path: str) -> Callable[..., Any]:
     return getattr(import_module(module), name)
 
 
+ANEW = "begins anew"
+KEPT = ("analyze-capped", "bench-returns", "bench-train-rl")
+"""Analyses and benchmarks that keep what is done of them."""
+
+
 def _group(group: str, where: str, described: dict[str, str], examples: dict[str, tuple[str, ...]]) -> list[Job]:
     """Jobs that are each a function of their own name, in a file of their own."""
 
     def job(name: str, summary: str) -> Job:
         stem = name.replace("-", "_")
         function = f"{where}.{stem}.{stem}"
-        return Job(f"{group}-{name}", f"{group} {name}", function, summary, examples[name])
+        more = "goes on from here" if f"{group}-{name}" in KEPT else ANEW
+        return Job(f"{group}-{name}", f"{group} {name}", function, summary, examples[name], again=more)
 
     return [job(name, summary) for name, summary in described.items()]
 
@@ -143,7 +152,7 @@ BENCH_EXAMPLES = {
 
 _JOBS = [
     Job("reconstruct", "reconstruct", "latentopt.jobs.reconstruct.reconstruct", "", RECONSTRUCT, "shown.reconstructed"),
-    Job("diagnose", "diagnose", "latentopt.jobs.diagnose.diagnose", "", DIAGNOSE, "shown.diagnosed"),
+    Job("diagnose", "diagnose", "latentopt.jobs.diagnose.diagnose", "", DIAGNOSE, "shown.diagnosed", again=ANEW),
     Job("attack", "attack", "latentopt.jobs.attack.attack", "", ATTACK, "shown.attacked"),
     Job(
         "attack-policy",
@@ -153,12 +162,39 @@ _JOBS = [
         ATTACK_POLICY,
         "reports.print_policy",
     ),
-    Job("refine", "refine", "latentopt.jobs.refine.refine", "", REFINE, "reports.print_refined"),
-    Job("train", "train", "latentopt.jobs.train.train", "", TRAIN, "shown.model", ("architecture",)),
-    Job("train-policy", "train", "latentopt.jobs.train_policy.train_policy", "", TRAIN, "shown.model"),
-    Job("train-rl", "train-rl", "latentopt.jobs.train_rl.train_rl", "", TRAIN_RL, "reports.print_trained"),
+    Job("refine", "refine", "latentopt.jobs.refine.refine", "", REFINE, "reports.print_refined", again=ANEW),
+    Job(
+        "train",
+        "train",
+        "latentopt.jobs.train.train",
+        "",
+        TRAIN,
+        "shown.model",
+        ("architecture",),
+        "goes on after the last whole epoch",
+    ),
+    Job("train-policy", "train", "latentopt.jobs.train_policy.train_policy", "", TRAIN, "shown.model", again=ANEW),
+    Job(
+        "train-rl",
+        "train-rl",
+        "latentopt.jobs.train_rl.train_rl",
+        "",
+        TRAIN_RL,
+        "reports.print_trained",
+        again="goes on with the first seed that is not done",
+    ),
     *_group("analyze", "latentopt.jobs.analyze", ANALYSES, ANALYZE_EXAMPLES),
     *_group("bench", "latentopt.bench", BENCHMARKS, BENCH_EXAMPLES),
 ]
 JOBS = {job.name: job for job in _JOBS}
 """By the name that a recipe has for them."""
+
+
+def again(words: list[str]) -> str:
+    """What a command line does when it is called again after it was stopped."""
+    from latentopt.cli.jobs import chosen
+
+    try:
+        return chosen(words)[0].again
+    except LatentOptError:
+        return "goes on from here" if words[:1] == ["sweep"] else ANEW

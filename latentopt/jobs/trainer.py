@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
 from latentopt.errors import InputError, positive
+from latentopt.jobs.sigterm import batches, between
 from latentopt.jobs.store import Store
 
 _SILENCED = (
@@ -122,7 +124,8 @@ def predict(
         OSError: what a batch gave cannot be kept, or another process of the job was killed.
     """
     trainer.callbacks.append(_Writer(store))  # pyright: ignore[reportAttributeAccessIssue]
-    trainer.predict(module, loader, return_predictions=False)
+    with batches():
+        trainer.predict(module, loader, return_predictions=False)
     try:
         trainer.strategy.barrier()
     except RuntimeError as error:
@@ -133,6 +136,11 @@ class _Writer(BasePredictionWriter):
     def __init__(self, store: Store) -> None:
         super().__init__("batch")
         self.store, self.parent = store, os.getppid()
+        self.on_sigterm = signal.getsignal(signal.SIGTERM)
+
+    def on_predict_start(self, trainer, pl_module) -> None:
+        if threading.current_thread() is threading.main_thread():  # Lightning's own handler does nothing in predict
+            signal.signal(signal.SIGTERM, self.on_sigterm)
 
     def on_exception(self, trainer, pl_module, exception: BaseException) -> None:
         bar: Any = pl_module.bar
@@ -143,3 +151,4 @@ class _Writer(BasePredictionWriter):
             raise ChildProcessError("the process that started this one is gone")
         if prediction is not None:
             pl_module.tracker.keep(self.store, prediction)
+        between()
