@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import time
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,12 @@ import lightning
 import torch
 
 from latentopt.errors import InputError, positive, seed_within
+from latentopt.jobs.checkpoints import LAST, Checkpoints, epochs_done
 from latentopt.jobs.exports import ClassifierExport, GeneratorExport
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.specs import describe
 from latentopt.jobs.tracking import Mode, Tracker, check_mode
+from latentopt.jobs.train_folder import opened, training_held
 from latentopt.jobs.trainer import Where, quiet_trainer
 from latentopt.rehearsal import begin
 from latentopt.result import versions
@@ -54,7 +55,8 @@ def train(
         seed: of every random number.
         out: folder to which the model's own is added.
         device: auto, cpu, cuda or mps.
-        log: folder to which one of the model's name is added (or name-2, ...), with metrics.jsonl and W&B's run.
+        log: folder to which one of the model's name is added (or name-2, ...), with metrics.jsonl, W&B's run and, until
+            the training is done, a checkpoint after each epoch, from which the same command goes on.
         wandb: online, offline or disabled.
     """
     cards.check_name(name)
@@ -73,13 +75,17 @@ def train(
     else:
         export = GeneratorExport(module, data, latent_shape, start_scale)
     begin()
-    begun = time.perf_counter()
     training = _training(name, module, data) | {"epochs": epochs, "seed": seed}
     config = {"job": "train", "name": name, "architecture": architecture, **export.settings, **training}
-    tracker = Tracker(_new(Path(log), name), wandb, {**config, "versions": versions()}, "train")
-    fit(module, data, epochs, seed, where, callbacks=[_Epochs(tracker)])
+    place = opened(Path(log), name, config | training_held(module, data))
+    done = epochs_done(place / LAST)
+    if done:
+        print(f"latentopt: goes on after epoch {done} of {epochs}", file=sys.stderr)
+    tracker = Tracker(place, wandb, {**config, "versions": versions()}, "train", kept={0: done})
+    checkpoints = Checkpoints(place / LAST)
+    fit(module, data, epochs, seed, where, callbacks=[_Epochs(tracker), checkpoints])
     export.model.eval()
-    measured = {"seconds": round(time.perf_counter() - begun), "threads": torch.get_num_threads()}
+    measured = {"seconds": round(checkpoints.seconds), "threads": torch.get_num_threads()}
     card = export.card(
         name=name,
         summary=summary,
@@ -88,9 +94,12 @@ def train(
         quality=export.quality(),
         **export.settings,
     )
-    cards.save_model(folder, card, module.networks())
+    partial = folder.with_name(f".{folder.name}.partial")  # a model is there when all of it is
+    cards.save_model(partial, card, module.networks())
     if isinstance(export, GeneratorExport):
-        export.draw(folder / "samples.png")
+        export.draw(partial / "samples.png")
+    partial.replace(folder)
+    (place / LAST).unlink(missing_ok=True)
     _finish(tracker, card.quality, folder)
     return folder
 
@@ -123,14 +132,6 @@ class _Epochs(lightning.Callback):
         self.tracker.flush()
 
 
-def _new(log: Path, name: str) -> Path:
-    """A new folder for the log; what an earlier training of this name has logged, which began anew, stays."""
-    tried = (log / (name if at == 1 else f"{name}-{at}") for at in itertools.count(1))
-    folder = next(path for path in tried if not path.exists())
-    folder.mkdir(parents=True)
-    return folder
-
-
 def fit(
     module: lightning.LightningModule,
     data: ImageData,
@@ -140,8 +141,13 @@ def fit(
     bar: bool = True,
     callbacks: Any = (),
 ) -> None:
-    """Train a module on a data module; ``seed`` decides every random number from here on."""
+    """Train a module on a data module; ``seed`` decides every random number from here on.
+
+    With `Checkpoints` among the callbacks it goes on after the epoch that they have kept.
+    """
     lightning.seed_everything(seed, verbose=False)
-    options = {"max_epochs": epochs, "enable_checkpointing": False, "enable_progress_bar": bar}
+    kept = [callback.path for callback in callbacks if isinstance(callback, Checkpoints)]
+    options = {"max_epochs": epochs, "enable_checkpointing": bool(kept), "enable_progress_bar": bar}
+    last = next((str(path) for path in kept if epochs_done(path)), None)
     with quiet_trainer(where, callbacks=list(callbacks), **options) as trainer:
-        trainer.fit(module, data)
+        trainer.fit(module, data, ckpt_path=last, weights_only=True)

@@ -1,0 +1,83 @@
+"""Checkpoints of a training: after each epoch all that decides the next ones, random numbers too."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+
+LAST = "last.ckpt"
+
+
+class Checkpoints(Checkpoint):
+    """Keeps the training in ``path`` after each epoch but the last, and makes a resumed one go on exactly.
+
+    A training that was stopped between its last epoch and its end does that epoch again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.begun, self.spent = time.perf_counter(), 0.0
+
+    @property
+    def seconds(self) -> float:
+        """What the training has taken, in all of its calls."""
+        return self.spent + time.perf_counter() - self.begun
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+            partial = self.path.with_name(f".{self.path.name}.partial")
+            trainer.save_checkpoint(partial)
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            partial.replace(self.path)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"random": random_state(), "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.spent = state_dict["seconds"]
+        set_random(state_dict["random"])  # now, as Lightning next draws the order of the images
+
+
+def epochs_done(path: Path) -> int:
+    """How many epochs a checkpoint comes after; 0 where there is none that can be read."""
+    try:
+        return int(torch.load(path, map_location="cpu", weights_only=True)["epoch"]) + 1
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError):
+        return 0
+
+
+def random_state() -> dict[str, Any]:
+    """The states of all generators of random numbers that a training may use, as tensors and plain numbers."""
+    version, numbers, gauss = random.getstate()
+    kind, keys, at, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - modules of users may draw from it
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "mps": [torch.mps.get_rng_state()] if torch.backends.mps.is_available() else [],
+        "python": [version, list(numbers), gauss],
+        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), int(at), int(has_gauss), float(cached)],
+    }
+
+
+def set_random(state: dict[str, Any]) -> None:
+    """Go on behind `random_state`."""
+    torch.set_rng_state(state["torch"])
+    if len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    for each in state["mps"] if torch.backends.mps.is_available() else ():
+        torch.mps.set_rng_state(each)
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002

@@ -1,0 +1,192 @@
+"""Trainings that were stopped: the same command ends with the weights of one that ran through."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from files import call, contents, write_mnist
+from test_training import CLASSIFIER, DISCRIMINATOR, GENERATOR, recipe
+
+from latentopt.jobs.checkpoints import LAST, random_state, set_random
+from latentopt.zoo import cards
+from latentopt.zoo.classifiers import ClassifierTraining
+from latentopt.zoo.modules import GAN, VAE
+
+ADVERSARIAL = {"steps": 2, "step": 0.5, "warmup": 0.5}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_are_measured():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("latentopt.jobs.quality.MEASURED", 4)
+        patch.setattr("latentopt.jobs.quality.ATTACKED", 4)
+        yield
+
+
+@pytest.fixture(scope="module")
+def mnist(tmp_path_factory) -> Path:
+    return write_mnist(tmp_path_factory.mktemp("mnist"))
+
+
+def classifier(mnist: Path, path: Path, adversary: dict[str, Any] | None) -> Path:
+    settings = {"classes": ["left", "right"], "eps": 0.02, "lr": 0.01, "adversary": adversary}
+    data = {"dataset": "mnist", "root": str(mnist), "batch_size": 48, "validation": 64, "flip": True, "shift": 2}
+    return recipe(
+        mnist,
+        path,
+        latent_shape=None,
+        epochs=4,
+        data={"class_path": "latentopt.zoo.data.LabelledData", "init_args": data},
+        module={
+            "class_path": "latentopt.zoo.classifiers.ClassifierTraining",
+            "init_args": {**settings, "classifier": CLASSIFIER},
+        },
+    )
+
+
+def gan(mnist: Path, path: Path) -> Path:
+    networks = {"generator": GENERATOR, "discriminator": DISCRIMINATOR, "latent": 5, "ema": 0.9}
+    module = {"class_path": "latentopt.zoo.modules.GAN", "init_args": networks}
+    return recipe(mnist, path, latent_shape=[5], epochs=4, module=module)
+
+
+KINDS = {
+    "vae": (VAE, lambda mnist, path: recipe(mnist, path, epochs=4)),
+    "gan": (GAN, gan),
+    "classifier": (ClassifierTraining, lambda mnist, path: classifier(mnist, path, None)),
+    "adversarial": (ClassifierTraining, lambda mnist, path: classifier(mnist, path, ADVERSARIAL)),
+}
+
+
+def stop(patch: pytest.MonkeyPatch, module: type, batch: int) -> None:
+    """Interrupt the training in a batch, counted from 1."""
+    step, count = module.training_step, [0]
+
+    def stopped(self, *args):
+        count[0] += 1
+        if count[0] == batch:
+            raise KeyboardInterrupt
+        return step(self, *args)
+
+    patch.setattr(module, "training_step", stopped)
+
+
+def lines(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_training_stopped_twice_ends_with_the_weights_of_one_that_was_not(mnist, tmp_path, capsys, monkeypatch, kind):
+    module, written = KINDS[kind]
+    path = written(mnist, tmp_path / "r.yaml")
+    words = ["train", path, "--out", tmp_path / "whole", "--log", tmp_path / "whole-log"]
+    assert call(capsys, *words).code == 0
+    words = ["train", path, "--out", tmp_path / "out", "--log", tmp_path / "log"]
+    for batch in (6, 5):  # of 4 an epoch: in the second epoch, and in the third
+        with monkeypatch.context() as patch:
+            stop(patch, module, batch)
+            said = call(capsys, *words)
+        assert said.code == 130
+        assert said.err.splitlines()[-1] == "latentopt: stopped; the same command goes on after the last whole epoch"
+    torch.rand(5)  # whatever else has drawn in between
+    said = call(capsys, *words)
+    assert said.code == 0
+    assert "latentopt: goes on after epoch 2 of 4" in said.err
+    assert [folder.name for folder in (tmp_path / "log").iterdir()] == ["tiny"]
+    assert lines(tmp_path / "log" / "tiny") == lines(tmp_path / "whole-log" / "tiny")
+    one, other = (cards.read_card(tmp_path / name / "tiny") for name in ("whole", "out"))
+    assert one.weights_sha256 == other.weights_sha256
+    assert one.quality == other.quality
+    assert not (tmp_path / "log" / "tiny" / LAST).exists()
+
+
+def test_a_training_stopped_before_its_first_checkpoint_begins_in_the_same_folder(mnist, tmp_path, capsys, monkeypatch):
+    path = recipe(mnist, tmp_path / "r.yaml", epochs=2)
+    words = ["train", path, "--out", tmp_path / "out", "--log", tmp_path / "log"]
+    with monkeypatch.context() as patch:
+        stop(patch, VAE, 2)
+        assert call(capsys, *words).code == 130
+    assert call(capsys, *words).code == 0
+    assert [folder.name for folder in (tmp_path / "log").iterdir()] == ["tiny"]
+    assert [line["epoch"] for line in lines(tmp_path / "log" / "tiny")] == [1, 2]
+
+
+def test_a_training_stopped_while_it_was_exported_goes_on(mnist, tmp_path, capsys, monkeypatch):
+    path = recipe(mnist, tmp_path / "r.yaml", epochs=2)
+    words = ["train", path, "--out", tmp_path / "out", "--log", tmp_path / "log"]
+    with monkeypatch.context() as patch:
+
+        def stopped(*_):
+            raise KeyboardInterrupt
+
+        patch.setattr("latentopt.jobs.exports.GeneratorExport.draw", stopped)
+        assert call(capsys, *words).code == 130
+    assert not (tmp_path / "out" / "tiny").exists()
+    assert call(capsys, *words).code == 0
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["tiny"]
+    assert call(capsys, *words[:2], "--out", tmp_path / "whole", "--log", tmp_path / "other").code == 0
+    one, other = (cards.read_card(tmp_path / name / "tiny") for name in ("whole", "out"))
+    assert one.weights_sha256 == other.weights_sha256
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        (["--seed", "1"], "seed"),
+        (["--module.lr", "0.5"], "module"),
+        (["--data.batch_size", "32"], "data"),
+        (["--epochs", "5"], "epochs"),
+        (["--data.root", "{other}"], "data_held"),
+    ],
+)
+def test_another_training_of_the_name_begins_anew_and_says_so(mnist, tmp_path, capsys, monkeypatch, changes, named):
+    (tmp_path / "other").mkdir()
+    other = write_mnist(tmp_path / "other", train=240)
+    path = recipe(mnist, tmp_path / "r.yaml", epochs=3)
+    words = ["train", path, "--out", tmp_path / "out", "--log", tmp_path / "log"]
+    with monkeypatch.context() as patch:
+        stop(patch, VAE, 6)
+        assert call(capsys, *words).code == 130
+    before = contents(tmp_path / "log" / "tiny")
+    said = call(capsys, *words, *(word.format(other=other) for word in changes))
+    assert said.code == 0
+    (told,) = [line for line in said.err.splitlines() if "begins anew" in line]
+    assert named in told.split(" other ")[1]
+    assert contents(tmp_path / "log" / "tiny") == before
+    assert (tmp_path / "log" / "tiny-2" / "summary.json").is_file()
+
+
+def test_a_checkpoint_holds_no_pickles_and_all_random_numbers(tmp_path):
+    state = random_state()
+    torch.save(state, tmp_path / "s.pt")
+    first = torch.rand(3)
+    set_random(torch.load(tmp_path / "s.pt", weights_only=True))
+    assert torch.equal(first, torch.rand(3))
+
+
+def test_a_training_killed_in_any_way_goes_on(mnist, tmp_path):
+    path = recipe(mnist, tmp_path / "r.yaml", epochs=400)
+    words = [sys.executable, "-m", "latentopt", "train", str(path)]
+    words += ["--out", str(tmp_path / "out"), "--log", str(tmp_path / "log")]
+    last, seen = tmp_path / "log" / "tiny" / LAST, 0.0
+    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143)):
+        process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 120
+        while (not last.exists() or last.stat().st_mtime <= seen) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        seen = time.time()
+        process.send_signal(number)
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode == code, said
+    assert "goes on after epoch" in said
+    assert "stopped; the same command goes on after the last whole epoch" in said
+    assert torch.load(last, weights_only=True)["epoch"] >= 1
+    assert not list(last.parent.glob(".*.partial"))
