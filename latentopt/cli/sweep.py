@@ -15,6 +15,8 @@ from latentopt.cli.help import ASKED, page
 from latentopt.cli.jobs import chosen
 from latentopt.cli.said import one_line
 from latentopt.errors import InputError, LatentOptError
+from latentopt.jobs.lifetime import job, lock
+from latentopt.rehearsal import rehearsed
 
 if TYPE_CHECKING:
     from latentopt.cli.arguments import Parsed
@@ -31,7 +33,6 @@ class _Parser(argparse.ArgumentParser):
 
 
 def sweep(words: list[str]) -> int:
-    from latentopt.jobs import sweep_results
     from latentopt.jobs.sweeps import read_sweep
 
     if set(words) & set(ASKED):
@@ -46,13 +47,21 @@ def sweep(words: list[str]) -> int:
         for name, options in trials.items():
             print(f"{name}: latentopt {' '.join(_words(found, options, folder / name, asked.wandb))}")
         return 0
-    _open(folder, found, path, asked.seed)
-    with _grouped(f"{path.stem}-{folder.name}"):
-        refused = {name: _run(found, trials[name], folder / name, asked.wandb) for name in trials}
-    rows = sweep_results.ranked(found, trials, folder)
+    return _done(found, path, folder, trials, asked)
+
+
+@job
+def _done(sweep: Sweep, path: Path, folder: Path, trials: dict[str, dict[str, Any]], asked: argparse.Namespace) -> int:
+    """Do the trials, and write and print what came of them; return the exit code."""
+    from latentopt.jobs import sweep_results
+
+    _open(folder, sweep, path, asked.seed)
+    with _tracked(WANDB_RUN_GROUP=f"{path.stem}-{folder.name}", WANDB_PROJECT=sweep.project, WANDB_ENTITY=sweep.entity):
+        refused = {name: _run(sweep, trials[name], folder / name, asked.wandb) for name in trials}
+    rows = sweep_results.ranked(sweep, trials, folder)
     refused = {name: reason for name, reason in refused.items() if reason}
-    files = sweep_results.write(found, rows, folder) if rows else []
-    _print(found, rows, refused, files)
+    files = sweep_results.write(sweep, rows, folder) if rows else []
+    _print(sweep, rows, refused, files)
     return SOME_REFUSED if refused else 0
 
 
@@ -116,41 +125,54 @@ def _check(sweep: Sweep) -> None:
 
 def _open(folder: Path, sweep: Sweep, path: Path, seed: int) -> None:
     """Say in the folder which sweep it holds."""
+    from latentopt.jobs.store import is_beginning
     from latentopt.result import write_atomically
 
     held, now = folder / HELD, {"seed": seed, "file": path.read_text(encoding="utf-8")}
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not held.is_file())):
+    empty = not folder.exists() or (folder.is_dir() and all(is_beginning(each) for each in folder.iterdir()))
+    if not empty and not held.is_file():
         raise InputError("out", "a new or empty folder, or one that holds this sweep", str(folder))
     if held.is_file() and json.loads(held.read_text(encoding="utf-8")) != now:
         raise InputError("out", "a new folder, or this sweep's", f"{folder} of another file or seed")
     folder.mkdir(parents=True, exist_ok=True)
+    lock(folder)
     write_atomically(held, json.dumps(now, indent=1).encode())
 
 
 @contextmanager
-def _grouped(name: str) -> Iterator[None]:
-    """Within, runs are of one group of W&B's."""
-    before = os.environ.get("WANDB_RUN_GROUP")
-    os.environ["WANDB_RUN_GROUP"] = before or name
+def _tracked(**variables: str | None) -> Iterator[None]:
+    """Within, runs of W&B are where a sweep puts them, but where the user's own variables say otherwise."""
+    added = {name: value for name, value in variables.items() if value is not None and not os.environ.get(name)}
+    before = {name: os.environ[name] for name in added if name in os.environ}
+    os.environ.update(added)
     try:
         yield
     finally:
-        os.environ.pop("WANDB_RUN_GROUP")
-        if before is not None:
-            os.environ["WANDB_RUN_GROUP"] = before
+        for name in added:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def _run(sweep: Sweep, options: dict[str, Any], folder: Path, wandb: str) -> str:
-    """Do a trial that is not done; return why it was refused, if it was."""
+    """Do a trial that is not done; return why it was refused, if it was.
+
+    Raises:
+        LatentOptError: a trial that is done would be another one now: of other weights, or other data.
+    """
+    from latentopt.jobs.store import JOB
     from latentopt.jobs.sweep_results import figures
 
-    if figures(folder) is None:
-        print(f"{folder.name}: {options}", file=sys.stderr)
-        parsed = _parsed(sweep, options, folder, wandb)
-        try:
-            parsed.job.load()(**parsed.arguments())
-        except LatentOptError as error:
-            return one_line(str(error))
+    parsed = _parsed(sweep, options, folder, wandb)
+    if figures(folder) is not None:
+        if (folder / JOB).is_file():
+            with rehearsed():
+                parsed.job.load()(**parsed.arguments())
+        return ""
+    print(f"{folder.name}: {options}", file=sys.stderr)
+    try:
+        parsed.job.load()(**parsed.arguments())
+    except LatentOptError as error:
+        return one_line(str(error))
     return ""
 
 

@@ -40,8 +40,12 @@ def at_its_end(call: Callable[[], object]) -> None:
         held.callback(call)
 
 
-def lock(folder: Path) -> FileLock:
+def lock(folder: Path, name: str = "out") -> FileLock:
     """Keep other processes out of a job's folder, to the end of the job or of this process, however it ends.
+
+    Args:
+        folder: there already.
+        name: of the argument, for the error.
 
     Raises:
         InputError: another one is at work in it.
@@ -50,12 +54,13 @@ def lock(folder: Path) -> FileLock:
     try:
         held.acquire()
     except Timeout as error:
-        raise InputError("out", "a folder where no other process is at work", str(folder)) from error
-    at_its_end(lambda: _unlocked(held))
+        raise InputError(name, "a folder where no other process is at work", str(folder)) from error
+    at_its_end(lambda: unlock(held))
     return held
 
 
-def _unlocked(held: FileLock) -> None:
+def unlock(held: FileLock) -> None:
+    """Let other processes in."""
     with suppress(OSError):  # while it is held: whoever has opened it already sees that it is gone
         Path(held.lock_file).unlink(missing_ok=True)
     held.release()

@@ -23,7 +23,7 @@ from latentopt.jobs.lifetime import LOCK, lock
 from latentopt.rehearsal import begin
 from latentopt.result import write_atomically
 
-RECIPE, RESULTS, SKIPPED, SHARDS = "recipe.yaml", "results.csv", "skipped.csv", "shards"
+RECIPE, RESULTS, SKIPPED, SHARDS, JOB = "recipe.yaml", "results.csv", "skipped.csv", "shards", "job.json"
 WHERE_ONLY = ("out", "wandb", "device", "batch_size", "devices", "strategy", "num_nodes")
 """Settings that say where and how a job runs, not what it computes."""
 
@@ -77,7 +77,7 @@ class Store:
         if not self.folder.exists() or all(is_beginning(path) for path in self.folder.iterdir()):
             return
         try:
-            held = json.loads((self.folder / "job.json").read_text(encoding="utf-8"))
+            held = json.loads((self.folder / JOB).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             raise InputError("out", "a new or empty folder, or one that holds this job", f"{self.folder}") from None
         now = self._job()
@@ -102,7 +102,7 @@ class Store:
             lock(self.folder)
             self._check()  # again: another process may have begun another job meanwhile
             self.shards.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.folder / "job.json", json.dumps(self._job(), indent=1).encode())
+            write_atomically(self.folder / JOB, json.dumps(self._job(), indent=1).encode())
             content = yaml.safe_dump(self.recipe, sort_keys=False, width=100).encode()
             write_atomically(self.folder / RECIPE, content)
         except OSError as error:

@@ -65,6 +65,8 @@ class Sweep:
     goal: Literal["minimize", "maximize"]
     parameters: Mapping[str, Parameter]
     cap: int | None  # trials
+    project: str | None = None  # of W&B, like the entity
+    entity: str | None = None
 
     def trials(self, count: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
         """The options of each trial; the first of them are the same for any ``count``.
@@ -107,7 +109,11 @@ def read_sweep(path: Path) -> Sweep:
     if not isinstance(parameters, dict) or not parameters:
         raise InputError(f"{path}: parameters", "options, each with its values", repr(parameters))
     found = {name: _parameter(f"{path}: parameters.{name}", given, method) for name, given in parameters.items()}
-    return Sweep(_words(path, content), method, metric["name"], goal, found, cap)
+    where = {key: content.get(key) for key in ("project", "entity")}
+    for key, value in where.items():
+        if value is not None and not (isinstance(value, str) and value):
+            raise InputError(f"{path}: {key}", "a name", repr(value))
+    return Sweep(_words(path, content), method, metric["name"], goal, found, cap, **where)
 
 
 def _words(path: Path, content: dict[str, Any]) -> tuple[str, ...]:

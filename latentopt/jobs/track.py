@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from filelock import FileLock
+
 from latentopt.callbacks import Progress, each, means
 from latentopt.errors import InputError
+from latentopt.jobs.lifetime import lock, unlock
 from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode
 
 _KEYS = {"grad_norm": "opt/grad_norm", "beta": "opt/beta", "flips": "opt/flips", "constraint": "constraint"}
@@ -32,7 +35,8 @@ class Track:
         resume: go on behind the last line of an existing ``metrics.jsonl``.
 
     Raises:
-        InputError: the folder holds a ``metrics.jsonl`` and ``resume`` is not set, or it is no folder.
+        InputError: the folder holds a ``metrics.jsonl`` and ``resume`` is not set, or it is no folder; another process
+            is at work in it.
     """
 
     def __init__(self, folder: str | Path, wandb: Mode = "offline", resume: bool = False) -> None:
@@ -43,11 +47,13 @@ class Track:
             raise InputError("folder", "a folder", f"the file {folder}")
         self._check()
         self.tracker: Tracker | None = None
+        self.lock: FileLock | None = None
 
     def __call__(self, progress: Progress) -> None:
         if self.tracker is None:
             self._check()
             self.folder.mkdir(parents=True, exist_ok=True)
+            self.lock = lock(self.folder, "folder")
             self.tracker = Tracker(self.folder, self.wandb, progress.meta, "solve")
             self.step = int(self.tracker.last().get("step", -1)) + 1
         self.tracker.log(self.step, figures(progress))
@@ -59,7 +65,9 @@ class Track:
             rows = [{"sample": at, "loss": loss} for at, loss in enumerate(self.best)]
             mean = sum(self.best) / len(self.best)
             self.tracker.finish(rows, {"mean_loss": mean}, [self.folder / METRICS])
-        self.tracker = None
+        if self.lock is not None:
+            unlock(self.lock)
+        self.tracker = self.lock = None
 
     def _check(self) -> None:
         if (self.folder / METRICS).exists() and not self.resume:

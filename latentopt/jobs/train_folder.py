@@ -14,12 +14,11 @@ import torch
 from latentopt.errors import InputError
 from latentopt.jobs.lifetime import lock
 from latentopt.jobs.specs import describe, digest
-from latentopt.jobs.store import what
+from latentopt.jobs.store import JOB, what
 from latentopt.jobs.tracking import SUMMARY
 from latentopt.result import write_atomically
 from latentopt.zoo.data import ImageData
 
-JOB = "job.json"
 PLACES = ("root", "download")
 """Arguments of data that say where they are, not what."""
 

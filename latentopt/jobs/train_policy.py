@@ -13,6 +13,7 @@ from latentopt.errors import InputError, positive, seed_within
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.specs import describe
 from latentopt.jobs.tracking import Mode, Tracker, check_mode
+from latentopt.jobs.train_folder import opened
 from latentopt.rehearsal import begin
 from latentopt.rl import train_policy as training
 from latentopt.rl.procgen import INSTALL, Game, installed
@@ -75,7 +76,8 @@ def train_policy(
         stop: end after so many steps, the learning rate having fallen as if there were ``steps``; default after all.
         episodes: levels that the card's returns are measured on.
         out: folder to which the model's own is added.
-        log: folder to which one of the model's name is added, with metrics.jsonl, agents on the way and W&B's run.
+        log: folder to which one of the model's name is added (or name-2, ...), with metrics.jsonl, agents on the way
+            and W&B's run. A training that was stopped begins anew.
         wandb: online, offline or disabled.
     """
     recipe = {"job": "train-policy", **describe(locals())}
@@ -87,14 +89,13 @@ def train_policy(
     check_mode(wandb)
     if not installed():
         raise InputError("procgen", f"an installed Procgen: {INSTALL}", "none")
-    folder, logs = Path(out) / name, Path(log) / name
-    for path in (folder, logs):
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise InputError("out" if path is folder else "log", "a folder without this model", f"{path}")
+    folder = Path(out) / name
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError("out", "a folder without this model", f"{folder}")
     begin()
     begun = time.perf_counter()
-    logs.mkdir(parents=True, exist_ok=True)
-    tracker, rounds = Tracker(logs, wandb, recipe, "train-policy"), 0
+    logs = opened(Path(log), name, recipe)
+    tracker, rounds = Tracker(logs, wandb, recipe, "train-policy", kept={}), 0
     with tqdm(total=steps, unit="step") as bar:
 
         def seen(done: int, figures: dict[str, float]) -> None:
@@ -108,7 +109,9 @@ def train_policy(
         network = training.train_policy(**learning, checkpoints=logs, seen=seen)  # pyright: ignore[reportArgumentType]
     said: dict[str, Any] = {"recipe": f"latentopt train train-{name}", **learning}
     said |= {"seconds": round(time.perf_counter() - begun), "threads": torch.get_num_threads()}
-    card = ship(folder, name, summary, network, channels, hidden, said, episodes)
+    partial = folder.with_name(f".{folder.name}.partial")  # a model is there when all of it is
+    card = ship(partial, name, summary, network, channels, hidden, said, episodes)
+    partial.replace(folder)
     figures = [{"figure": key, "value": value} for key, value in card.quality.items() if key != "protocol"]
     tracker.finish(figures, {"return": card.quality["return"]}, [], [folder])
     return folder
