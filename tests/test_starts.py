@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 from nets import Counted, mlp, near, randn, refuses
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import latentopt as lo
@@ -100,9 +102,23 @@ def test_what_was_learnt_is_kept_and_found_by_all_that_decides_it(tmp_path, monk
     assert learnt.forwards == again.forwards == start.pool  # what it costs to learn it, whoever did
     assert torch.equal(learnt(problem, 5, 1), again(problem, 5, 1))
     file.write_bytes(file.read_bytes()[:-9])
-    for _ in range(2):
-        assert kept_or_learnt(start, generator, Identity(), 3, tmp_path).forwards == start.pool
-        assert len(drawn) == 2
+    tensors: dict[str, Tensor] = {}
+    for spoilt in range(4):
+        again = kept_or_learnt(start, generator, Identity(), 3, tmp_path)
+        assert len(drawn) == 2 + spoilt
+        assert torch.equal(learnt(problem, 5, 1), again(problem, 5, 1))
+        with safe_open(file, "pt") as opened:
+            told = opened.metadata()
+        tensors = tensors or load_file(file)
+        name = max(tensors, key=lambda name: tensors[name].numel())
+        changed = {**tensors, name: tensors[name] + 1}
+        match spoilt:
+            case 0:
+                save_file(changed, file, told)  # readable, and not what was learnt
+            case 1:
+                save_file(tensors, file)  # without saying of what
+            case 2:
+                save_file(tensors, file, {**told, "key": "another's"})
     others = [
         (start, generator, Identity(), 4),
         (start, generator, Downsample(2), 3),
@@ -111,7 +127,7 @@ def test_what_was_learnt_is_kept_and_found_by_all_that_decides_it(tmp_path, monk
     ]
     for number, other in enumerate(others):
         kept_or_learnt(*other, folder=tmp_path)
-        assert len(drawn) == 3 + number
+        assert len(drawn) == 6 + number
     assert len(list(tmp_path.iterdir())) == 5
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from files import ROOT, call, contents, write_classifier
+from files import ROOT, call, change_card, contents, write_classifier
 from nets import refuses
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args, load_sweep_config
 
@@ -133,6 +133,7 @@ def test_random_trials_follow_their_distributions_and_the_seed(tmp_path):
         ({"command": ["latentopt", "bench", "norms", "${args}"]}, "command"),
         ({"early_terminate": {"type": "hyperband"}}, "early_terminate"),
         ({"run_cap": 0}, "run_cap"),
+        ({"project": 3}, "project"),
     ],
 )
 def test_a_bad_sweep_file_is_refused_in_one_line_and_nothing_is_written(tmp_path, capsys, changes, named):
@@ -201,6 +202,47 @@ def test_a_trial_that_is_refused_is_told_and_the_others_are_done(tmp_path, capsy
     assert said.code == 3
     assert "refused trial-001: eps: expected" in said.err
     assert "1 trials, 1 refused" in said.out
+
+
+def test_a_sweep_whose_model_has_changed_is_refused_and_nothing_is_done(tmp_path, capsys, attack_sweep):
+    words = ["sweep", attack_sweep, "--out", tmp_path / "o", "--wandb", "disabled"]
+    assert call(capsys, *words, "--trials", "2").code == 0
+    change_card(tmp_path / "m", std=0.5)
+    before = contents(tmp_path / "o")
+    said = call(capsys, *words)
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert said.err.split(" with other ")[1].strip().split(", ") == ["weights_held", "card.std"]
+    assert contents(tmp_path / "o") == before
+
+
+@pytest.mark.parametrize(
+    ("held", "variables", "expected"),
+    [
+        ({"project": "p", "entity": "e"}, {}, ("p", "e")),
+        ({"project": "p"}, {"WANDB_PROJECT": "mine"}, ("mine", "")),
+        ({}, {"WANDB_ENTITY": "me"}, ("latentopt", "me")),
+    ],
+)
+def test_a_sweeps_project_and_entity_are_those_of_its_trials(
+    tmp_path, capsys, monkeypatch, attack_sweep, held, variables, expected
+):
+    from test_tracking import offline_records
+
+    for name in ("WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    content = yaml.safe_load(attack_sweep.read_text())
+    attack_sweep.write_text(yaml.safe_dump({**content, **held}))
+    assert call(capsys, "sweep", attack_sweep, "--out", tmp_path / "o", "--trials", "1").code == 0
+    records = offline_records(tmp_path / "o" / "trial-000")
+    (run,) = (record.run for record in records if record.WhichOneof("record_type") == "run")
+    assert (run.project, run.entity) == expected
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_sweep_is_of_the_project_that_the_page_names(path):
+    assert read_sweep(path).project == "latentopt"
 
 
 def test_trials_are_tracked_as_one_group(tmp_path, capsys, monkeypatch, attack_sweep):

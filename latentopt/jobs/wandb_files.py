@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ BLOCK = 32768
 HEAD = 7
 WHOLE, LAST = 1, 4
 MAGIC = b":W&B"
+SETTLED = 2.0
+"""Seconds after which nothing more is written to a part whose job was killed."""
 
 
 def wandb_module() -> Any:
@@ -39,20 +42,31 @@ def parts(job: Path, run: str = "") -> list[Path]:
         job: its folder.
         run: only those of the run with this id.
     """
-    found = [path for path in (job / "wandb").glob("*run-*/run-*.wandb") if path.stat().st_size > HEAD]
-    chosen = [path for path in found if not run or path.stem == f"run-{run}"]
-    return sorted(chosen, key=lambda path: path.parent.name.removeprefix("offline-"))
+    return [path for path in _files(job, run) if path.stat().st_size > HEAD]
+
+
+def _files(job: Path, run: str) -> list[Path]:
+    found = [path for path in (job / "wandb").glob("*run-*/run-*.wandb") if not run or path.stem == f"run-{run}"]
+    return sorted(found, key=lambda path: path.parent.name.removeprefix("offline-"))
 
 
 def last_step(job: Path, run: str) -> int:
     """The last step that the parts of a run hold; -1 if they hold none."""
-    steps = [
-        int(values(record.history.item).get("_step", -1))
-        for path in parts(job, run)
-        for record in raw_records(path.read_bytes())
-        if record.WhichOneof("record_type") == "history"
-    ]
-    return max(steps, default=-1)
+    steps = [-1]
+    for path in _files(job, run):
+        records = _settled(path)
+        histories = [record.history for record in records if record.WhichOneof("record_type") == "history"]
+        steps += [int(values(history.item).get("_step", -1)) for history in histories]
+    return max(steps)
+
+
+def _settled(path: Path) -> list[Any]:
+    """The records of a part; W&B's own process may write the last of them soon after the job has ended."""
+    while True:
+        age, records = time.time() - path.stat().st_mtime, list(raw_records(path.read_bytes()))
+        if age > SETTLED or any(record.WhichOneof("record_type") == "exit" for record in records):
+            return records
+        time.sleep(0.05)
 
 
 def raw_records(content: bytes) -> Iterator[Any]:

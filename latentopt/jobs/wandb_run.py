@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from latentopt.jobs.wandb_files import RUN_ID, last_step, run_id, wandb_module
-from latentopt.jobs.wandb_server import refusal
+from latentopt.jobs.wandb_server import refusal, setting
 
 PROJECT = "latentopt"
 INIT_SECONDS, FINISH_SECONDS = 20, 300
@@ -60,15 +60,17 @@ def _settings() -> Any:
     """Of a run: W&B itself reads its variables only once in a process, so that those of a first job would stay."""
     read = os.environ.get
     tags = read("WANDB_TAGS")
-    settings: dict[str, Any] = {
-        "project": read("WANDB_PROJECT") or PROJECT,
+    wanted = {
         "entity": read("WANDB_ENTITY") or _configured("entity"),
         "run_group": read("WANDB_RUN_GROUP"),
         "run_name": read("WANDB_NAME"),
         "run_notes": read("WANDB_NOTES"),
         "run_tags": tuple(tags.split(",")) if tags else None,
-        "init_timeout": INIT_SECONDS,
     }
+    empty = {"run_tags": ()}  # None would leave what the process began with
+    settings: dict[str, Any] = {key: value or empty.get(key, "") for key, value in wanted.items()}
+    settings = {key: value for key, value in settings.items() if value or setting(key)}
+    settings |= {"project": read("WANDB_PROJECT") or PROJECT, "init_timeout": INIT_SECONDS}
     if url := read("WANDB_BASE_URL"):
         settings["base_url"] = url
     if "WANDB_FINISH_TIMEOUT" not in os.environ:

@@ -10,6 +10,7 @@ import ssl
 import time
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -23,7 +24,7 @@ SECONDS, TRIES = 5.0, 2
 
 def refusal() -> str:
     """Why no run can go to the server; empty if one can, or if only W&B can tell."""
-    url = os.environ.get("WANDB_BASE_URL") or _setting("base_url") or URL
+    url = os.environ.get("WANDB_BASE_URL") or setting("base_url") or URL
     token = os.environ.get("WANDB_IDENTITY_TOKEN_FILE")
     key = "" if token else api_key(url)
     if not key and not token:
@@ -42,10 +43,10 @@ def api_key(url: str) -> str:
             continue
         if found and (entry := found.authenticators(urlsplit(url).hostname or "")):
             return entry[2] or ""
-    return _setting("api_key") or ""
+    return setting("api_key") or ""
 
 
-def _setting(name: str) -> str | None:
+def setting(name: str) -> Any:
     """Of W&B in this process: from its files, or as the user has set it up."""
     try:
         return getattr(wandb_module().setup().settings, name, None)
