@@ -278,6 +278,7 @@ def test_sigterm_does_not_wait_long_for_a_batch(tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM")
 def test_sigterm_ends_what_has_no_batches_at_once(tmp_path):
     words = ["diagnose", "--model", "mnist-vae", "--samples", "8", "--steps", "1000000", "--start", "random"]
+    words += ["--optimizer", "adam", "--tolerance", "1e-30"]
     process = subprocess.Popen([*MODULE, *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     time.sleep(12)
     process.send_signal(signal.SIGTERM)
