@@ -43,7 +43,7 @@ def inputs(ends: tuple[float, float], dtype: torch.dtype, seed: int, shape: tupl
 def test_what_an_attack_returns_measures_no_farther_than_its_radius(dtype, ends, norm: Norm) -> None:
     model = classifier(ends, dtype, 0, (40,))
     for seed in range(4):
-        x, optimizer = inputs(ends, dtype, seed, (40,)), ("fgsm", "pgd", "square", "frank-wolfe")[seed]
+        x, optimizer = inputs(ends, dtype, seed, (40,)), ("apgd", "pgd", "square", "frank-wolfe")[seed]
         eps = (0.3 if norm == "linf" else 1.0) * min(ends[1] - ends[0], 2.0) * rand(4, seed=seed)
         y = model(x).argmax(1)
         found = lo.attack(model, x, y, eps, norm=norm, optimizer=optimizer, steps=4, start="random", seed=seed)

@@ -138,6 +138,6 @@ def test_wrong_radii_labels_and_portfolios_are_named():
         robustness(model, x, y.double(), 0.1)
     with refuses("x"):
         check_attack(model, rand(4, 6) + 1, y, 0.1)
-    for portfolio in ("portfolio", PORTFOLIO):
+    for fixed in ("portfolio", PORTFOLIO, "fgsm"):
         with refuses("optimizer"):
-            check_attack(model, x, y, 0.1, optimizer=portfolio)
+            check_attack(model, x, y, 0.1, optimizer=fixed)

@@ -39,7 +39,7 @@ def check_attack(
     Args:
         model, x, y, eps: as in `latentopt.attack`; ``eps`` is one number, > 0.
         steps: of the attack; it is repeated with a fifth and with five times as many.
-        settings: anything else that `latentopt.attack` takes; by default ``pgd``. No portfolio.
+        settings: anything else that `latentopt.attack` takes; by default ``pgd``. Neither a portfolio nor ``fgsm``.
 
     Raises:
         InputError: as `latentopt.attack`.
@@ -51,8 +51,9 @@ def check_attack(
     if not isinstance(eps, (int, float)) or not eps > 0:
         raise InputError("eps", "one number > 0", eps)
     settings = {"optimizer": "pgd", **settings}
-    if settings["optimizer"] == "portfolio" or isinstance(settings["optimizer"], Portfolio):
-        raise InputError("optimizer", "one method, whose steps can be changed", "a portfolio")
+    optimizer = settings["optimizer"]
+    if isinstance(optimizer, Portfolio) or optimizer in ("portfolio", "fgsm"):
+        raise InputError("optimizer", "one method, whose steps can be changed", repr(optimizer))
 
     def attacked(radius: float, **changes: Any) -> Adversarial:
         return attack(model, x, y, radius, **{"steps": steps, **settings, **changes})
