@@ -47,8 +47,8 @@ def certify(
         sample: which of its batch.
         start: the best point known, (*shape) or (1, *shape), or a result; None: 32 restarts of 200 steps of PGD.
         seconds: of CPU, > 0, that the search may take; it looks at the clock after each batch of boxes.
-        tolerance: the gap at which it ends, relative to the value, >= 0; the precision of what proves it, up to some
-            2e-6 of the last layer's greatest term where HiGHS is used, comes on top.
+        tolerance: the gap at which it ends, relative to the value, >= 0; the precision of what proves it, some 2e-6 of
+            how much the output can change where HiGHS is used, comes on top.
         goal: asks only whether the maximum exceeds it.
         method: ``split`` the inputs, right where they are few; ``milp``, a mixed-integer program, where units are few;
             ``auto`` chooses by the number of inputs.

@@ -35,9 +35,7 @@ def milp_search(chain: Chain, low: Tensor, high: Tensor, best: Found, terms: Ter
     found = best._replace(bound=max(top, best.value), boxes=0, slack=slack)
     if top <= terms.floor(best.value) or terms.done(best.value):
         return found
-    program = _program(
-        chain, low, high, [(least[0], most[0]) for least, most in relaxed.intervals(low[None], high[None])]
-    )
+    program = _program(chain, low, high, relaxed)
     while True:
         allowed = terms.allowance(found.value)
         found = _solved(program, found, allowed, max(terms.until - time.process_time(), 0.1))
@@ -47,54 +45,70 @@ def milp_search(chain: Chain, low: Tensor, high: Tensor, best: Found, terms: Ter
 
 
 class _Program(NamedTuple):
-    """A chain over a box, its inputs in [-1, 1], its units at most 1; minus its output is ``size`` times the cost."""
+    """A chain over a box: ``offset - size * cost @ v``, v being x scaled to [-1, 1], then each h that is an open
+    question, scaled to at most 1, then a gate for each of these.
+    """
 
     chain: Chain
     low: Tensor  # (n,)
     high: Tensor  # (n,)
-    layers: list[tuple[np.ndarray, np.ndarray]]  # scaled weight and bias of each hidden layer
-    spans: list[tuple[np.ndarray, np.ndarray]]  # of the scaled pre-activations
-    cost: np.ndarray  # of the inputs, and each layer's h and a
+    z: np.ndarray  # (units, n + units) the pre-activations by x and the units before, over their scales
+    bias: np.ndarray  # (units,)
+    least: np.ndarray  # (units,) < 0, of z
+    most: np.ndarray  # (units,) > 0
+    cost: np.ndarray  # (n + 2 units,)
     size: float
-    offset: float  # the output without its row
+    offset: float
+    rounding: float  # more than what the sums above are wrong by
 
 
-def _program(chain: Chain, low: Tensor, high: Tensor, spans: list[tuple[Tensor, Tensor]]) -> _Program:
-    middle, behind = (low + high) / 2, ((high - low) / 2).cpu().numpy()
-    first, *rest = chain.layers
-    biases = [first.bias + first.weight @ middle, *(layer.bias for layer in rest)]
-    layers, scaled = list[tuple[np.ndarray, np.ndarray]](), list[tuple[np.ndarray, np.ndarray]]()
-    for layer, bias, span in zip(chain.layers, biases, spans, strict=False):
-        least, most = (end.cpu().numpy() for end in span)
-        scale = np.where(most > 0, np.maximum(most, -FLAT * least), 1.0)
-        layers.append((layer.weight.cpu().numpy() * behind / scale[:, None], bias.cpu().numpy() / scale))
-        scaled.append((least / scale, most / scale))
-        behind = scale
-    row = chain.layers[-1].weight[0].cpu().numpy() * behind
+def _program(chain: Chain, low: Tensor, high: Tensor, relaxed: Relaxed) -> _Program:
+    """The program of the units whose sign is open; the others are affine in what is in front of them, or 0."""
+    middle, reach = ((high + low) / 2).cpu().numpy(), ((high - low) / 2).cpu().numpy()
+    spans = [
+        (least[0].cpu().numpy(), most[0].cpu().numpy()) for least, most in relaxed.intervals(low[None], high[None])
+    ]
+    opened = [(least < 0) & (most > 0) for least, most in spans]
+    count, width = len(middle), len(middle) + sum(int(split.sum()) for split in opened)
+    slope, offset = np.diag(reach), middle  # of the last layer's h by x and the units so far
+    slope = np.pad(slope, ((0, 0), (0, width - count)))
+    parts = list[tuple[np.ndarray, ...]]()
+    for layer, (least, most), split in zip(chain.layers, spans, opened, strict=False):
+        weight, bias = (part.cpu().numpy() for part in layer)
+        slope, offset = weight @ slope, weight @ offset + bias
+        scale = np.maximum(most, -FLAT * least)[split]
+        parts.append((slope[split] / scale[:, None], *(part[split] / scale for part in (offset, least, most))))
+        on = least >= 0
+        slope, offset = np.where(on[:, None], slope, 0.0), np.where(on, offset, 0.0)
+        slope[split, np.arange(count, count + len(scale))] = scale
+        count += len(scale)
+    weight, bias = (part[0].cpu().numpy() for part in chain.layers[-1])
+    row = weight @ slope
     size = max(float(np.abs(row).max()), np.finfo(float).tiny)
-    cost = np.zeros(chain.inputs + 2 * chain.units)
-    cost[-2 * len(row) : -len(row)] = -row / size
-    return _Program(chain, low, high, layers, scaled, cost, size, float(biases[-1][0]))
+    cost = np.pad(-row / size, (0, width - len(middle)))
+    z, known, least, most = (np.concatenate(part) for part in zip(*parts, strict=True))
+    constant = float(weight @ offset + bias)
+    return _Program(chain, low, high, z, known, least, most, cost, size, constant, relaxed.rounding[-1])
 
 
 def _solved(program: _Program, best: Found, allowed: float, seconds: float) -> Found:
     """What HiGHS finds, and proves up to a gap ``allowed`` in units of the output."""
-    from scipy.optimize import Bounds, milp
+    from scipy.optimize import Bounds, LinearConstraint, milp
 
-    offset, size = program.offset, program.size
+    offset, size, n = program.offset, program.size, program.chain.inputs
     most = max(abs(best.value - offset), abs(best.bound - offset), FEASIBLE * size)  # HiGHS knows of no offset
-    gap = allowed / 2 / most
-    least, greatest, integral = _variables(program.chain.inputs, program.spans)
+    gap, units = allowed / 2 / most, len(program.most)
+    ends = (np.r_[-np.ones(n), np.zeros(2 * units)], np.r_[np.ones(n), program.most, np.ones(units)])
     solved = milp(
         program.cost,
-        integrality=integral,
-        bounds=Bounds(least, greatest),  # pyright: ignore[reportArgumentType]
-        constraints=_constraints(program.layers, program.spans),
+        integrality=np.r_[np.zeros(n + units), np.ones(units)],
+        bounds=Bounds(*ends),  # pyright: ignore[reportArgumentType]
+        constraints=LinearConstraint(*_constraints(program)) if units else (),  # pyright: ignore[reportArgumentType]
         options={"time_limit": seconds, "mip_rel_gap": gap},
     )
     value, x, bound, slack = best.value, best.x, best.bound, best.slack
     if solved.x is not None:
-        t = torch.as_tensor(solved.x[: program.chain.inputs]).to(x)
+        t = torch.as_tensor(solved.x[:n]).to(x)
         middle, reach = (program.low + program.high) / 2, (program.high - program.low) / 2
         point = (middle + reach * t).clamp(program.low, program.high)
         if (reached := float(program.chain(point[None]))) > value:
@@ -103,40 +117,24 @@ def _solved(program: _Program, best: Found, allowed: float, seconds: float) -> F
     if dual is not None and np.isfinite(dual):
         # What it prunes is within its gaps of its best point, and its bound says nothing of that.
         pruned = np.inf if solved.fun is None else solved.fun - max(gap * abs(solved.fun), PRUNED)
-        bound = min(bound, float(offset - size * (min(dual, pruned) - FEASIBLE * (1 + abs(dual)))))
-        slack = max(slack, size * (PRUNED + FEASIBLE * (1 + abs(dual))))
+        raised = size * FEASIBLE * (1 + abs(dual)) + program.rounding
+        bound = min(bound, offset - size * min(dual, pruned) + raised)
+        slack = max(slack, size * PRUNED + raised)
     return Found(value, max(bound, value), x, best.boxes + int(solved.mip_node_count or 0), slack)
 
 
-def _variables(inputs: int, spans: list[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Least and greatest values of x, then of each layer's h and a; and which are integers."""
-    least, greatest, integral = [-np.ones(inputs)], [np.ones(inputs)], [np.zeros(inputs)]
-    for l, u in spans:  # noqa: E741
-        least += [np.maximum(l, 0), (l >= 0).astype(float)]
-        greatest += [np.maximum(u, 0), (u > 0).astype(float)]
-        integral += [np.zeros(len(l)), np.ones(len(l))]
-    return np.concatenate(least), np.concatenate(greatest), np.concatenate(integral)
-
-
-def _constraints(layers: list[tuple[np.ndarray, np.ndarray]], spans: list[Any]) -> Any:
-    from scipy.optimize import LinearConstraint
+def _constraints(program: _Program) -> tuple[Any, np.ndarray, np.ndarray]:
+    """Rows, least and greatest values: of ``h >= z``, ``h <= u a``, ``h <= z - l (1 - a)``."""
     from scipy.sparse import csr_array, diags_array, eye_array, hstack, vstack
 
-    start = layers[0][0].shape[1]
-    total = start + 2 * sum(len(bias) for _, bias in layers)
-    rows, lower, upper, before = [], [], [], 0
-    for (weight, b), (l, u) in zip(layers, spans, strict=True):  # noqa: E741
-        n = len(b)
-        behind = csr_array((n, total - start - 2 * n))
-        gap = csr_array((n, start - before - weight.shape[1]))
-        z = hstack([csr_array((n, before)), csr_array(weight), gap])
-        h, none = eye_array(n), csr_array((n, n))
-        rows += [
-            hstack([-z, h, none, behind]),  # h >= z
-            hstack([csr_array((n, start)), h, -diags_array(np.maximum(u, 0)), behind]),  # h <= u a
-            hstack([-z, h, -diags_array(np.minimum(l, 0)), behind]),  # h <= z - l (1 - a)
-        ]
-        lower += [b, np.full(n, -np.inf), np.full(n, -np.inf)]
-        upper += [np.full(n, np.inf), np.zeros(n), b - np.minimum(l, 0)]
-        before, start = start, start + 2 * n
-    return LinearConstraint(vstack(rows).tocsr(), np.concatenate(lower), np.concatenate(upper))  # pyright: ignore[reportArgumentType]
+    bias, least, most = program.bias, program.least, program.most
+    units = len(most)
+    h = hstack([csr_array((units, program.chain.inputs)), eye_array(units)])
+    above = h - csr_array(program.z)
+    rows = [
+        hstack([above, csr_array((units, units))]),
+        hstack([h, -diags_array(most)]),
+        hstack([above, -diags_array(least)]),
+    ]
+    infinite = np.full(units, np.inf)
+    return vstack(rows).tocsr(), np.r_[bias, -infinite, -infinite], np.r_[infinite, np.zeros(units), bias - least]
