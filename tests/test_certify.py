@@ -141,8 +141,8 @@ class Skip(nn.Module):
 @pytest.mark.parametrize(
     ("network", "words"),
     [
-        (nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)), "smooth"),
-        (nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1), nn.Sigmoid()), "another network"),
+        (nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)), "calls tanh"),
+        (nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1), nn.Sigmoid()), "calls sigmoid"),
         (Skip(), "another network"),
         (nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.MaxPool1d(2)), "max pooling"),
         (nn.Sequential(nn.Linear(3, 5000), nn.ReLU(), nn.Linear(5000, 1)), "5000"),

@@ -238,3 +238,58 @@ def test_a_network_that_works_in_single_precision_inside_is_refused():
 
     with refuses("network", "single precision"):
         certify(problem(Single(), 2))
+
+
+class Bump(nn.Module):
+    """The peak, and a bump that no random point meets."""
+
+    def __init__(self, bump) -> None:
+        super().__init__()
+        self.inner, self.bump = peak(), bump
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.inner(x)
+        return self.bump(y) - y
+
+
+@pytest.mark.parametrize(
+    "bump",
+    [
+        lambda y: 100 * (-(((y - 7.777) / 1e-6) ** 2)).exp(),
+        lambda y: 100 * torch.sigmoid((y - 20) * 1e6),
+        lambda y: 100 * ((y.detach() - 7.777).abs() < 1e-6).to(y.dtype) + 0 * y,
+        lambda y: 100 * ((y.data - 7.777).abs() < 1e-6).to(y.dtype) + 0 * y,
+        lambda y: 1e-13 * y * y,
+        lambda y: 1e-13 / (y + 100),
+        lambda y: torch.einsum("bi,bi->bi", y, y) * 1e-13,
+        lambda y: torch.as_tensor(100.0 * (abs(y.detach().numpy() - 7.777) < 1e-6)) + 0 * y,
+    ],
+)
+def test_bumps_that_no_point_shows_are_refused(bump):
+    with refuses("network"):
+        certify(problem(Bump(bump).eval(), 2))
+    with refuses("objective"):
+        certify(Problem(peak(), lambda y: (y - bump(y))[:, 0], (2,), 1, Box(-1.0, 1.0)))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda y: torch.cat([y, y.flip(1)], 1)[:, :1] * torch.tensor(2.0).double() / 3 + 1 - y.mean(1, keepdim=True),
+        lambda y: torch.stack([y, -y])[0].reshape(len(y), -1).unsqueeze(1).squeeze(1).contiguous(),
+        lambda y: y @ torch.ones(1, 1).double() + y.new_zeros(1) + torch.zeros_like(y),
+        lambda y: nn.functional.avg_pool1d(nn.functional.pad(y[:, None], (1, 1)), 3)[:, 0],
+        lambda y: torch.addmm(torch.ones(1).double(), y, torch.ones(1, 1).double().T),
+        lambda y: torch.where(torch.tensor([True]), y, 0.0).sum(1, keepdim=True).expand(-1, 2)[:, 1:],
+    ],
+)
+def test_affine_functions_of_the_output_are_certified(part):
+    net = peak().double()
+    for asked in (
+        Problem(lambda x: part(net(x)), Unit(), (2,), 1, Box(-1.0, 1.0), like=GRID.double()),
+        Problem(net, lambda y: -part(y)[:, 0], (2,), 1, Box(-1.0, 1.0), like=GRID.double()),
+    ):
+        found = certify(asked, start=torch.zeros(2), tolerance=1e-6)
+        reached = float(part(net(GRID.double())).max())
+        assert found.bound >= reached - 1e-9
+        assert found.value - reached <= 0.01 * abs(reached)

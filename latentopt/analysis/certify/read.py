@@ -13,29 +13,16 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
+from latentopt.analysis.certify.affine import OnlyAffine
 from latentopt.analysis.certify.chain import Affine, Chain, power_of_two
 from latentopt.errors import InputError
 from latentopt.gates import Activation, OnGates
-from latentopt.gates.activations import SITES
 from latentopt.networks import frozen, require_eval
 
 MOST = 4096
 """Units of a layer, or inputs; the weights are dense matrices."""
 FITS = "a chain of affine layers (linear, convolution, BatchNorm, ...) and piecewise-linear activations"
-KINKS = {
-    *("amax", "amin", "aminmax", "argmax", "argmin", "argsort", "bucketize", "ceil", "copysign", "cummax", "cummin"),
-    *("eq", "floor", "floor_divide", "fmax", "fmin", "fmod", "frac", "ge", "greater", "greater_equal", "gt"),
-    *("hardshrink", "hardswish", "heaviside", "item", "kthvalue", "le", "less", "less_equal", "lt", "max", "maximum"),
-    *("median", "min", "minimum", "msort", "mode", "nanmedian", "nanquantile", "ne", "nonzero", "not_equal"),
-    *("quantile", "remainder", "round", "searchsorted", "sgn", "sign", "signbit", "softshrink", "sort", "threshold"),
-    *("bool", "float", "int", "tolist", "topk", "trunc", "unique", "where"),
-    *SITES,
-}
-"""Functions with kinks or jumps that are no activation of a chain. They may lie where no random point shows them."""
-CASTS = {"float", "int", "bool"}
-"""Of these, those that also name conversions of tensors: `Tensor.float` is none, `float(x)` is one number."""
 ROUNDINGS = 4
 """How many times its rounding a chain may differ from the network: both round, and so do the weights that were read."""
 
@@ -68,22 +55,6 @@ def in_float64(network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor
     return copy.deepcopy(network).double()
 
 
-class _NoKinks(TorchFunctionMode):
-    """While active, a function with kinks of what depends on the input, other than a chain's activations, is refused.
-
-    An input that requires gradients shows what depends on it. Activations are seen by an `OnGates` inside this mode.
-    """
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        name, given = getattr(func, "__name__", "").strip("_"), (*args, *(kwargs or {}).values())
-        if name in KINKS and any(isinstance(h, Tensor) and h.requires_grad for h in given):
-            result = func(*args, **(kwargs or {}))
-            if not (name in CASTS and isinstance(result, Tensor)):
-                raise InputError("network", FITS, f"one that calls {name} on what depends on its input")
-            return result
-        return func(*args, **(kwargs or {}))
-
-
 def _widths(network: Callable[[Tensor], Tensor], x: Tensor) -> list[int]:
     """Inputs of the layers, the sites' sizes."""
     widths = [x.numel()]
@@ -92,8 +63,9 @@ def _widths(network: Callable[[Tensor], Tensor], x: Tensor) -> list[int]:
         widths.append(h.numel())
         return h * 0.5  # any affine function: it depends on the input, and calls no activation
 
-    with torch.enable_grad(), _NoKinks(), OnGates(rule, 1, pool=_no_pool):
-        _call(network, x.detach().requires_grad_() * 1)  # no leaf: the network may change it in place
+    x = x.clone()
+    with OnlyAffine(x, FITS), OnGates(rule, 1, pool=_no_pool):
+        _call(network, x)
     if len(widths) == 1:
         raise InputError("network", FITS, "a network without such activations (are they smooth?)")
     if max(widths) > MOST:
@@ -108,6 +80,8 @@ def _no_pool(h: Tensor, dims: int, real: object) -> tuple[Tensor, Tensor]:
 def _call(network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     try:
         return network(x)
+    except InputError:
+        raise
     except (RuntimeError, ValueError, IndexError) as error:
         reason = str(error).splitlines()[0]
         raise InputError("network", f"one that takes float64 of shape {tuple(x.shape[1:])}", reason) from error
