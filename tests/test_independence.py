@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 import latentopt as lo
 from latentopt import Generator, Problem, Stage, attack, solve
 from latentopt.independence import holds, require_independent
+from latentopt.networks import NetworkWarning
 from latentopt.optimizers import NAMED
 from latentopt.sets import Box
 from latentopt.tasks.stages import Portfolio
@@ -104,7 +106,9 @@ def test_one_sample_may_have_what_it_wants():
 def test_randomised_functions_and_those_of_each_sample_by_itself_are_not(functions):
     settings = {"network": nn.Identity(), "objective": square, "shape": (2,), "batch": B, "like": SHIFTS, **functions}
     torch.manual_seed(0)
-    found = solve(Problem(**settings), "gd", steps=4, restarts=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NetworkWarning)  # that they are randomised
+        found = solve(Problem(**settings), "gd", steps=4, restarts=2)
     assert found.value.shape == (B,)
 
 

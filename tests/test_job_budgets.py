@@ -15,7 +15,7 @@ import latentopt as lo
 from latentopt.jobs.reconstruct import reconstruct
 from latentopt.operators import Downsample
 from latentopt.optimizers import named
-from latentopt.tasks.starts import Random
+from latentopt.tasks.starts import Random, Regression, shares
 from latentopt.zoo import cards
 
 COUNT, STEPS, RESTARTS = 5, 12, 3
@@ -71,4 +71,5 @@ def test_a_budget_is_part_of_what_a_job_is_and_a_stopped_job_goes_on_with_it(tmp
         assert (said.code, changed[0].strip("-") in said.err) == (2, True)
     assert call(capsys, *words).code == 2
     assert call(capsys, *words, *budget).code == 0
-    assert costs(table(tmp_path / "out")) == [(2 * 5 + 1, 2 * 4)] * 3
+    learning = shares(Regression().pool, 3, torch.arange(3)).tolist()
+    assert costs(table(tmp_path / "out")) == [(2 * 5 + 1 + share, 2 * 4) for share in learning]

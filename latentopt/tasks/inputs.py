@@ -19,8 +19,8 @@ SLACK = 1e-6
 def slack(low: float, high: float, dtype: torch.dtype) -> float:
     """By how much numbers of a dtype may lie outside the range [low, high] through rounding.
 
-    >>> slack(0.0, 255.0, torch.float32)
-    0.000255
+    >>> f"{slack(0.0, 255.0, torch.float32):.3g}"
+    '0.000255'
     """
     sizes = [abs(end) for end in (low, high, high - low) if isfinite(end)]
     return max(SLACK, 2 * torch.finfo(dtype).eps) * max(sizes, default=1.0)

@@ -53,7 +53,7 @@ def minimum_norm(
 
     >>> model = lambda x: torch.stack([x[:, 0], x[:, 1]], 1)
     >>> minimum_norm(model, torch.tensor([[0.75, 0.5]]), torch.tensor([0])).eps
-    tensor([0.1251])
+    tensor([0.1250])
     """
     positive("rounds", rounds, integer=True)
     for name in ("eps", "start"):

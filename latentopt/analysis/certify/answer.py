@@ -47,8 +47,8 @@ def certify(
         sample: which of its batch.
         start: the best point known, (*shape) or (1, *shape), or a result; None: 32 restarts of 200 steps of PGD.
         seconds: of CPU, > 0, that the search may take; it looks at the clock after each batch of boxes.
-        tolerance: the gap at which it ends, relative to the value, >= 0; the precision of what proves it, some 2e-6 of
-            how much the output can change where HiGHS is used, comes on top.
+        tolerance: the gap at which it ends, relative to the value, >= 0. HiGHS's own tolerances, up to 1e-4 of the
+            value, and rounding come on top.
         goal: asks only whether the maximum exceeds it.
         method: ``split`` the inputs, right where they are few; ``milp``, a mixed-integer program, where units are few;
             ``auto`` chooses by the number of inputs.
@@ -128,4 +128,4 @@ def _over_free(
 def _status(found: Found, terms: Terms) -> Status:
     if terms.goal is not None:
         return Status.ABOVE if found.value > terms.goal else Status.BELOW if found.bound <= terms.goal else Status.TIME
-    return Status.OPTIMAL if found.bound <= terms.floor(found.value) + found.slack else Status.TIME
+    return Status.OPTIMAL if found.bound <= terms.limit(found.value, found.slack) else Status.TIME

@@ -12,7 +12,7 @@ class Status(Enum):
     """Why a search ended, in words."""
 
     OPTIMAL = "the gap is within the tolerance"
-    TIME = "out of time: the gap is wider than the tolerance"
+    TIME = "the gap is wider than the tolerance: out of time, or at the solver's precision"
     ABOVE = "a point above the goal is found"
     BELOW = "no point is above the goal"
 

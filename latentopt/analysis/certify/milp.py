@@ -39,7 +39,7 @@ def milp_search(chain: Chain, low: Tensor, high: Tensor, best: Found, terms: Ter
     while True:
         allowed = terms.allowance(found.value)
         found = _solved(program, found, allowed, max(terms.until - time.process_time(), 0.1))
-        closed = found.bound <= terms.floor(found.value) + found.slack
+        closed = found.bound <= terms.limit(found.value, found.slack)
         if closed or terms.done(found.value) or terms.allowance(found.value) >= allowed:
             return found  # else the better value allows a lesser gap
 

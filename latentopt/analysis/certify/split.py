@@ -15,7 +15,7 @@ from latentopt.analysis.certify.boxes import Boxes, Pool
 from latentopt.analysis.certify.chain import Chain
 from latentopt.analysis.certify.milp import milp_search
 from latentopt.analysis.certify.relaxed import Plane, Relaxed
-from latentopt.analysis.certify.terms import Found, Seen, Terms
+from latentopt.analysis.certify.terms import FINE, Found, Seen, Terms
 
 WORK = 1 << 22
 """Numbers in the largest tensor of a batch of boxes."""
@@ -96,14 +96,20 @@ class _Search:
         self.pool.prune(self.floor())
 
     def _solve(self, leaf: Boxes) -> None:
-        """Close a box by HiGHS, if there is time."""
+        """Close a box by HiGHS, if there is time; where its tolerances are too wide, the box is halved again."""
         if self.terms.done(self.best.value):
             return self.pool.put(leaf)
         found = milp_search(self.chain, leaf.low[0], leaf.high[0], self.best, self.terms)
         self.best = self.best._replace(slack=max(self.best.slack, found.slack))
         if found.value > self.best.value:
             self._better(found.value, found.x)
-        self.closed = max(self.closed, min(found.bound, float(leaf.bound)))
+        bound = min(found.bound, float(leaf.bound))
+        if bound > self.terms.limit(self.best.value, found.slack, max(self.terms.tolerance, FINE)):
+            depth = leaf.depth - self.chain.inputs
+            return self.pool.put(
+                Boxes(leaf.low, leaf.high, leaf.bound.new_tensor([bound]), leaf.side, depth, *leaf[5:])
+            )
+        self.closed = max(self.closed, bound)
         return None
 
 

@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+PRECISION, FINE, TINY = 1e-4, 1e-6, 1e-9
+"""Shares of a value: by how much HiGHS's tolerances may take a bound beyond the tolerance in the end; and below which a
+box is not halved for their sake. The last is a share of how large a balanced chain's outputs can be."""
 Seen = Callable[[float, float, int], None]
 """Called with the value, the bound and the boxes so far, once in a while."""
 
@@ -32,6 +35,10 @@ class Terms(NamedTuple):
     def floor(self, value: float) -> float:
         """Boxes whose bound is not above it are of no interest."""
         return value + self.tolerance * abs(value) if self.goal is None else self.goal
+
+    def limit(self, value: float, slack: float, share: float = PRECISION) -> float:
+        """The bound up to which the question is answered; ``slack`` of it is rounding's and HiGHS's."""
+        return self.floor(value) + (0.0 if self.goal is not None else min(slack, share * abs(value) + TINY))
 
     def allowance(self, value: float) -> float:
         """The greatest gap, in units of the value, that answers what is asked."""
