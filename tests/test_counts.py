@@ -114,3 +114,14 @@ def test_a_sample_that_leaves_early_lowers_the_mean(tmp_path):
     result = lo.solve(problem, "gd", steps=3, start=start, callbacks=[lo.callbacks.JsonLines(file)])
     assert costs(file, "forwards")[0] == 1
     assert costs(file, "forwards")[-1] < result.forwards.double().mean() < 5
+
+
+def test_a_jobs_lines_go_on_in_later_rounds(tmp_path):
+    settings = {"steps": STEPS, "restarts": 2, "keep": (), "optimizer": lo.Adam(), "resize": True, "device": "cpu"}
+    out = tmp_path / "o"
+    settings |= {"start": Random(), "limit": COUNT, "tolerance": 1e-9, "rounds": 3}
+    reconstruct("mnist-vae", ["digits"], out=str(out), wandb="disabled", **settings)
+    lines = costs(out / "metrics.jsonl", "cost/forwards")
+    assert len(lines) == 3 * STEPS
+    assert lines == sorted(lines)
+    assert abs(lines[-1] - forwards(out)[0]) <= 3  # but for the last looks

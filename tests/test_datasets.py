@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import pickle
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -248,3 +249,17 @@ def test_images_are_mirrored_and_moved_each_for_itself_and_else_unchanged():
     around[:, 1:-1, 1:-1] = image[0]
     allowed = {around[:, y : y + 5, x : x + 6].numpy().tobytes() for y in range(3) for x in range(3)}
     assert {one.numpy().tobytes() for one in moved} == allowed
+
+
+def test_a_broken_file_of_a_data_set_is_one_line(tmp_path):
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in (
+        "train-images-idx3-ubyte",
+        "train-labels-idx1-ubyte",
+        "t10k-images-idx3-ubyte",
+        "t10k-labels-idx1-ubyte",
+    ):
+        (raw / name).write_bytes(b"xx")
+    with refuses("data set fashionmnist", str(tmp_path)):
+        open_dataset("fashionmnist", str(tmp_path))

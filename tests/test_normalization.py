@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 
 sb3 = pytest.importorskip("stable_baselines3")
 
+import gymnasium  # noqa: E402
 from far import FAR, NEAR, Far, learned, true_returns, write_learned  # noqa: E402
 from gymnasium import spaces  # noqa: E402
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize  # noqa: E402
@@ -434,3 +435,15 @@ def test_observations_that_are_dictionaries_are_refused(tmp_path):
     agent.save(tmp_path / "a.zip")
     with refuses("observations", "an array or a tensor"):
         attack_job(str(tmp_path / "a.zip"), 0.1, "latentopt-both-v0", "TD3", out=str(tmp_path / "out"))
+
+
+def test_settings_that_are_scalars_of_numpy_are_read(tmp_path):
+    games = VecNormalize(DummyVecEnv([lambda: gymnasium.make("Pendulum-v1")]), clip_obs=np.float64(5.0))  # pyright: ignore[reportArgumentType]
+    games.epsilon = np.float32(1e-6)  # pyright: ignore[reportAttributeAccessIssue]
+    games.save(str(tmp_path / "x.pkl"))
+    found = read_statistics(tmp_path / "x.pkl")
+    assert found is not None
+    assert (found.clip, found.epsilon) == (5.0, float(np.float32(1e-6)))
+    games.norm_obs = np.False_  # pyright: ignore[reportAttributeAccessIssue]
+    games.save(str(tmp_path / "y.pkl"))
+    assert read_statistics(tmp_path / "y.pkl") is None

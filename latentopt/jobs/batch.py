@@ -149,7 +149,9 @@ class _Watch:
         self.pictured = _pictured(job.steps, job.settings.picture_every)
 
     def __call__(self, progress: Progress) -> None:
-        if progress.t > self.job.steps:  # a later round, of some targets
+        if progress.t > self.job.steps:  # a later round, of some targets: no part of the curve and the pictures
+            self.job.tracker.log(self.job.logged, figures(progress))
+            self.job.logged += 1
             return
         self.curve.append(progress.best.float().cpu())
         seen, grid = figures(progress), None

@@ -50,7 +50,7 @@ def _left(space: Any, last: Array, original: Array) -> bool:
     """Whether the last observation lies clearly outside the space, and the environment's own does not."""
     if getattr(space, "low", None) is None or space.dtype == np.uint8:
         return False
-    slack = 0.1 * np.where(np.isfinite(space.high - space.low), space.high - space.low, 0)
+    slack = 1e-6 * (1 + np.where(np.isfinite(space.high - space.low), space.high - space.low, 0))  # of rounding
     outside = [((x < space.low - slack) | (x > space.high + slack)).any() for x in (last, original)]
     return bool(outside[0] and not outside[1])
 

@@ -129,9 +129,10 @@ def _pickled(content: bytes) -> Normalization | None:
     if not came.startswith("stable_baselines") or not came.endswith(".VecNormalize"):
         raise InputError("pickle", f"a VecNormalize of stable-baselines3, or its numbers: {EXPORT}", came)
     state = saved.state
-    if not state["norm_obs"]:
+    if not _array(state["norm_obs"]):
         return None
-    return statistics_of(True, _rms(state["obs_rms"]), state["epsilon"], state["clip_obs"])
+    epsilon, clip = (float(_array(state[name])) for name in ("epsilon", "clip_obs"))
+    return statistics_of(True, _rms(state["obs_rms"]), epsilon, clip)
 
 
 def _rms(record: Any) -> Any:
@@ -159,7 +160,7 @@ def _array(record: Any) -> NDArray[Any]:
 
 def _dtype(record: Inert) -> np.dtype[Any]:
     code, order = record.args[0], (record.state or (3, "<"))[1]
-    if not re.fullmatch(r"[fiu][1248]", code) or order not in "<>|":
+    if not re.fullmatch(r"[fiu][1248]|b1", code) or order not in "<>|":
         raise InputError("pickle", "an array of numbers", f"one of {order}{code}")
     return np.dtype(order + code)
 
