@@ -254,12 +254,7 @@ def test_images_are_mirrored_and_moved_each_for_itself_and_else_unchanged():
 def test_a_broken_file_of_a_data_set_is_one_line(tmp_path):
     raw = tmp_path / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
-    for name in (
-        "train-images-idx3-ubyte",
-        "train-labels-idx1-ubyte",
-        "t10k-images-idx3-ubyte",
-        "t10k-labels-idx1-ubyte",
-    ):
-        (raw / name).write_bytes(b"xx")
+    for split, kind in product(("train", "t10k"), ("images-idx3", "labels-idx1")):
+        (raw / f"{split}-{kind}-ubyte").write_bytes(b"xx")
     with refuses("data set fashionmnist", str(tmp_path)):
         open_dataset("fashionmnist", str(tmp_path))
