@@ -194,3 +194,31 @@ def test_gradients_that_mislead_are_found():
 def test_the_checks_want_one_radius():
     with refuses("eps"):
         check_attack(Linear(), images(), torch.zeros(12).long(), 0.0)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("ends", [(0.0, 1.0), (-1.0, 1.0)])
+def test_in_half_precision_the_radius_is_that_of_single_precision(norm, ends):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 4)).eval().half()
+    x = torch.rand(10, 6).half()
+    y = network(x).argmax(1)
+    half = minimum_norm(Classifier(network, input_range=ends), x, y, norm=norm)
+    single = minimum_norm(Classifier(network.float(), input_range=ends), x.float(), y, norm=norm)
+    assert half.success.all()
+    near(half.eps.float(), single.eps, 0.05)
+
+
+@pytest.mark.filterwarnings("ignore::latentopt.AttackWarning")
+def test_slopes_near_zero_do_not_make_a_radius_infinite():
+    torch.manual_seed(0)
+    saturated = nn.Sequential(nn.Linear(4, 3), nn.Softmax(1)).eval()
+    x = torch.rand(6, 4)
+    with torch.no_grad():
+        saturated[0].weight *= 200
+        W, z, y = saturated[0].weight, saturated[0](x), saturated(x).argmax(1)
+    found = minimum_norm(saturated, x, y)
+    least = (z.gather(1, y[:, None]) - z) / (W[y][:, None] - W).abs().sum(2)
+    assert found.success.all()
+    assert (found.eps >= least.scatter(1, y[:, None], torch.inf).amin(1) - 1e-5).all()
+    assert (found.eps <= 1).all()

@@ -60,14 +60,15 @@ def nearest_border(model: Callable[[Tensor], Tensor], clean: Adversarial, norm: 
     x = clean.clean
     labels, aims = _aims(clean)
     radius, towards = torch.full_like(clean.eps, torch.inf), torch.zeros_like(x)
+    ends, widest = range_of(model), min(width(model, x, norm), torch.finfo(x.dtype).max / 4)  # doubled it is finite
     for aim in aims:
         lead, grad = _lead(model, x, labels, aim)
-        reach = _reach(x, lead, grad, norm, range_of(model))
+        reach = _reach(x, lead, grad, norm, ends, widest)
         towards = torch.where(as_rows(reach < radius, x), grad, towards)
         radius = radius.minimum(reach)
     radius = _usable(model, x, radius, norm)
     radius = (radius * (1 + BEYOND)).clamp(max=width(model, x, norm))
-    return Border(around(x, radius, norm, *range_of(model)).extreme(towards), radius, len(aims))
+    return Border(around(x, radius, norm, *ends).extreme(towards), radius, len(aims))
 
 
 def steepness(model: Callable[[Tensor], Tensor], clean: Adversarial, confidence: float) -> tuple[Tensor, Tensor]:
@@ -105,11 +106,14 @@ def _usable(model: Callable[[Tensor], Tensor], x: Tensor, radius: Tensor, norm: 
     return radius.maximum(torch.finfo(x.dtype).eps * length(x, norm)).clamp_min(torch.finfo(x.dtype).tiny)
 
 
-def _reach(x: Tensor, lead: Tensor, grad: Tensor, norm: Norm, ends: tuple[float, float]) -> Tensor:
-    """The radius (B,) of the least ball in which an affine function of value ``lead`` (B,) comes down to 0."""
+def _reach(x: Tensor, lead: Tensor, grad: Tensor, norm: Norm, ends: tuple[float, float], widest: float) -> Tensor:
+    """The radius (B,), <= ``widest``, of the least ball in which an affine function of value ``lead`` comes down to 0.
+
+    Infinity: there is none.
+    """
     slope = grad.reshape(len(grad), -1).abs().sum(1) if norm == "linf" else sample_norm(grad)
     least = (lead / slope).clamp_min(0)  # the box can only make it more
-    least = torch.where(least.isfinite(), least, 0)
+    least = torch.where(least.isfinite(), least, 0).clamp(max=widest)
 
     def left(radius: Tensor) -> Tensor:
         """The least value in the ball."""
@@ -117,12 +121,12 @@ def _reach(x: Tensor, lead: Tensor, grad: Tensor, norm: Norm, ends: tuple[float,
         return lead + (grad * (lowest - x)).flatten(1).sum(1)
 
     most = least.clone()
-    rounding = 1e-6 * lead.abs()
+    rounding = max(1e-6, torch.finfo(x.dtype).eps) * lead.abs()
     for _ in range(HALVINGS):
         short = left(most) > rounding
         if not bool(short.any()):
             break
-        least, most = torch.where(short, most, least), torch.where(short, 2 * most, most)
+        least, most = torch.where(short, most, least), torch.where(short, 2 * most, most).clamp(max=widest)
     none = left(most) > rounding
     for _ in range(HALVINGS if bool((most > least).any()) else 0):
         middle = (least + most) / 2
