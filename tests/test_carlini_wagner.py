@@ -168,3 +168,15 @@ def test_its_own_settings_find_what_the_best_ones_of_other_libraries_find(name, 
     assert found.success.all()
     assert found.backwards.max() <= 1801
     assert found.eps.median() <= 1.03 * median
+
+
+@pytest.mark.parametrize("ends", [(0.0, 1.0), (-float("inf"), float("inf"))])
+def test_a_border_beyond_all_numbers_is_no_success_and_no_error(ends):
+    network = torch.nn.Linear(4, 2).eval()
+    with torch.no_grad():
+        network.weight.copy_(torch.tensor([[1e-20], [-1e-20]]).expand(2, 4))
+        network.bias.copy_(torch.tensor([1.0, 0.0]))
+    model = Classifier(network, input_range=ends)
+    found = carlini_wagner(model, torch.full((2, 4), 0.5), torch.zeros(2).long(), rounds=2, steps=5)
+    assert found.success.tolist() == [False, False]
+    assert found.eps.tolist() == [0.0, 0.0]

@@ -22,9 +22,12 @@ from latentopt.solve import solve
 from latentopt.tasks.adversarial import Adversarial
 from latentopt.tasks.attack import attack
 from latentopt.tasks.border import steepness
+from latentopt.tasks.inputs import width
 
 PACE = 0.4
 """Adam's first step, as a share of the way to the border."""
+FARTHEST = 1e18
+"""Borders are taken to be no farther, so that squares of distances are finite in single precision."""
 
 
 def carlini_wagner(
@@ -73,6 +76,7 @@ def carlini_wagner(
     clean = attack(model, x, y, 0.0, norm="l2", targeted=targeted, optimizer="pgd", steps=1)
     labels = clean.target if targeted else clean.labels
     distance, lead = (t.to(_wide(t)) for t in steepness(model, clean, confidence))
+    distance = distance.clamp(max=min(width(model, clean.clean, "l2"), FARTHEST))
     space = _Space.around(model, clean.clean, None if lr is not None else distance)
     closest = _Closest(space, clean, confidence, targeted)
     closest.pays(torch.ones_like(clean.forwards), torch.ones_like(clean.backwards))
