@@ -212,11 +212,12 @@ def test_in_half_precision_the_radius_is_that_of_single_precision(norm, ends):
 @pytest.mark.filterwarnings("ignore::latentopt.AttackWarning")
 def test_slopes_near_zero_do_not_make_a_radius_infinite():
     torch.manual_seed(0)
-    saturated = nn.Sequential(nn.Linear(4, 3), nn.Softmax(1)).eval()
+    linear = nn.Linear(4, 3)
+    saturated = nn.Sequential(linear, nn.Softmax(1)).eval()
     x = torch.rand(6, 4)
     with torch.no_grad():
-        saturated[0].weight *= 200
-        W, z, y = saturated[0].weight, saturated[0](x), saturated(x).argmax(1)
+        linear.weight *= 200
+        W, z, y = linear.weight, linear(x), saturated(x).argmax(1)
     found = minimum_norm(saturated, x, y)
     least = (z.gather(1, y[:, None]) - z) / (W[y][:, None] - W).abs().sum(2)
     assert found.success.all()
