@@ -141,3 +141,44 @@ def test_wrong_radii_labels_and_portfolios_are_named():
     for fixed in ("portfolio", PORTFOLIO, "fgsm"):
         with refuses("optimizer"):
             check_attack(model, x, y, 0.1, optimizer=fixed)
+
+
+def of_five() -> tuple[nn.Module, Tensor, Tensor]:
+    """A network that predicts only some of its five classes anywhere, inputs and what it takes them for."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 30), nn.ReLU(), nn.Linear(30, 5)).eval()
+    x = torch.rand(12, 6)
+    return network, x, network(x).argmax(1)
+
+
+@pytest.mark.parametrize("aim", ["least-likely", "random", "next"])
+def test_that_a_class_occurs_nowhere_is_no_finding(aim):
+    network, x, y = of_five()
+    settings = {"targeted": True} if aim == "next" else {"targets": aim}
+    check = check_attack(network, x, (y + 1) % 5 if aim == "next" else y, 0.3, steps=20, **settings)
+    assert check.success["any input"] < 1
+    assert check.findings == ()
+
+
+def test_that_a_constant_network_resists_is_no_finding():
+    constant = nn.Linear(6, 3).eval()
+    with torch.no_grad():
+        constant.weight.zero_()
+        constant.bias.copy_(torch.tensor([0.0, 1.0, 0.0]))
+    check = check_attack(constant, rand(12, 6).float(), torch.ones(12).long(), 0.3, steps=20)
+    assert check.success["any input"] == 0.0
+    assert check.findings == ()
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_that_a_class_of_other_inputs_is_not_reached_is_a_finding(targeted):
+    class Rounded(nn.Module):
+        """The first input decides, but without a slope."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([x[:, 0].round() - 0.5, 0.5 - x[:, 0].round()], 1) + 0 * x[:, :1]
+
+    x = rand(12, 6).float()
+    y = Rounded()(x).argmax(1)
+    with pytest.warns(lo.AttackWarning, match="any input: only 0.0% succeed"):
+        check_attack(Rounded().eval(), x, 1 - y if targeted else y, 1e-3, steps=5, targeted=targeted)
