@@ -7,6 +7,7 @@ code) only the type counts, and of a library's functions only the name.
 
 from __future__ import annotations
 
+import argparse
 import dis
 import enum
 import functools
@@ -28,8 +29,10 @@ DEEP = 60
 """Objects within objects that are looked into."""
 _PLAIN = (numbers.Number, str, bytes, range, slice, enum.Enum, PurePath, np.generic)
 _PLAIN += (torch.dtype, torch.device, torch.Size, types.EllipsisType, types.NoneType)
+_NAMESPACES = (argparse.Namespace, types.SimpleNamespace)
 _NAMED = (type, types.ModuleType, types.BuiltinFunctionType, types.MethodWrapperType, np.ufunc)
 _NAMED += (types.MethodDescriptorType, types.WrapperDescriptorType)
+_DATA = (*_PLAIN, *_NAMESPACES, Tensor, np.ndarray, Mapping, Sequence, Set)
 
 
 def fingerprint(thing: object) -> str:
@@ -131,6 +134,9 @@ class _Walk:
 
     def _named(self, named: Any) -> None:
         self.say(getattr(named, "__qualname__", named.__name__))
+        if isinstance(named, type):
+            self._attributes(named)
+            return
         owner = getattr(named, "__self__", None)
         if owner is not None and not isinstance(owner, types.ModuleType | type):
             self.add(owner)
@@ -138,11 +144,36 @@ class _Walk:
     def _object(self, thing: object) -> None:
         kind = type(thing)
         self.say(kind.__qualname__)
-        if kind.__module__.partition(".")[0] in sys.stdlib_module_names - {"__main__"}:
+        if kind.__module__.partition(".")[0] in sys.stdlib_module_names and not isinstance(thing, _NAMESPACES):
             return
         self._mapping(_held(thing))
+        self._attributes(kind)
         if isinstance(vars(kind).get("__call__"), types.FunctionType) and not kind.__module__.startswith("latentopt."):
             self._mapping({name: each for name, each in vars(kind).items() if isinstance(each, types.FunctionType)})
+
+    def _attributes(self, kind: type) -> None:
+        """The data of a class and its bases, but those of libraries."""
+        for base in kind.__mro__:
+            if not _of_library(base) and (data := _data(base)):
+                self._mapping(data)
+
+
+def _of_library(kind: type) -> bool:
+    """Whether a class is Python's, this package's or an installed one's: its data change only with its version."""
+    root = kind.__module__.partition(".")[0]
+    file = getattr(sys.modules.get(root), "__file__", None) or ""
+    return root in sys.stdlib_module_names or root == "latentopt" or "site-packages" in file or "dist-packages" in file
+
+
+def _data(kind: type) -> dict[str, Any]:
+    """The plain attributes of a class, but what its own methods write."""
+    methods = [each for each in vars(kind).values() if isinstance(each, types.FunctionType)]
+    written = {name for method in methods for name in _used(method.__code__, "STORE_ATTR")}
+    return {
+        name: value
+        for name, value in vars(kind).items()
+        if not name.startswith("__") and name not in written and isinstance(value, _DATA)
+    }
 
 
 def _held(thing: object) -> dict[str, Any]:

@@ -6,11 +6,13 @@ import logging
 import subprocess
 import sys
 import threading
+from argparse import Namespace
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property, partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -74,6 +76,29 @@ def network(scale: float = 1.0) -> nn.Module:
     return module
 
 
+def of_class(limit: float) -> type:
+    class Limits:
+        at = limit
+        calls = 0
+
+        def __call__(self, value: Tensor) -> Tensor:
+            type(self).calls += 1
+            return value < self.at
+
+    return Limits
+
+
+def derived(limit: float) -> type:
+    class Derived(of_class(limit)):
+        pass
+
+    return Derived
+
+
+def reading(limits: Any) -> Callable[[Tensor], Tensor]:
+    return lambda value: value < limits.at
+
+
 MAKERS: dict[str, Callable[[float], Any]] = {
     "a number": lambda v: v,
     "a decimal": lambda v: Decimal(v),
@@ -92,6 +117,12 @@ MAKERS: dict[str, Callable[[float], Any]] = {
     "a partial": lambda v: partial(torch.lt, other=v),
     "an object": Below,
     "an object with slots": Slotted,
+    "an object whose class holds it": lambda v: of_class(v)(),
+    "an object whose class inherits it": lambda v: derived(v)(),
+    "a class in a closure": lambda v: reading(of_class(v)),
+    "a namespace in a closure": lambda v: reading(SimpleNamespace(at=v)),
+    "the command line's namespace": lambda v: reading(Namespace(at=v)),
+    "a namespace in a class": lambda v: type("Holding", (), {"at": SimpleNamespace(at=[v]), "__module__": __name__}),
     "a method": lambda v: Below(v).check,
     "a number's own method": lambda v: v.__gt__,
     "a tensor's own method": lambda v: torch.tensor(v).gt,
@@ -159,11 +190,13 @@ def test_what_a_function_counts_itself_does_not_count():
 
 def test_what_is_computed_or_counted_on_the_way_does_not_count():
     below, counted = Below(0.5), Counted(network())
-    before = fingerprint(below), fingerprint(counted)
+    own = of_class(0.5)()
+    before = fingerprint(below), fingerprint(counted), fingerprint(own)
     below(torch.zeros(1))
+    own(torch.zeros(1))
     counted(randn(1, 2))
     counted.train()
-    assert (fingerprint(below), fingerprint(counted)) == before
+    assert (fingerprint(below), fingerprint(counted), fingerprint(own)) == before
 
 
 def test_a_circle_and_what_cannot_be_seen_into_are_no_trouble():
