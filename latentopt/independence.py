@@ -75,10 +75,29 @@ def _near(a: Tensor, b: Tensor, whole: Tensor) -> bool:
     return torch.allclose(a, b, rtol=eps**0.5, atol=float(100 * eps * size), equal_nan=True)
 
 
-def holds(function: Any, count: int) -> bool:
-    """Whether a function, or what it is made of, holds a tensor or array of ``count`` rows that is no parameter.
+def spread(t: Tensor) -> Tensor:
+    """The values (B, ...) scaled by row, from 1 down to a half: of equal samples nothing shows that they are mixed.
 
-    It looks at closures, globals, attributes and buffers, a bounded number of them.
+    Where all are zero, ones are scaled; integers stay as they are.
+    """
+    if not t.is_floating_point():
+        return t
+    shares = torch.linspace(1, 0.5, len(t)).to(t).reshape(-1, *[1] * (t.ndim - 1))
+    return torch.where((t == 0).all(), 1, t) * shares
+
+
+def suspect(network: Any, count: int) -> bool:
+    """Whether a network may treat samples by their place among ``count``: it `holds` so many, or is no module.
+
+    A plain function may also go by its rows' numbers, which does not show in what it holds.
+    """
+    return not isinstance(network, nn.Module) or holds(network, count)
+
+
+def holds(function: Any, count: int) -> bool:
+    """Whether a function, or what it is made of, holds a tensor or array of ``count`` rows, or so many things listed.
+
+    It looks at closures, globals, attributes, parameters and buffers, a bounded number of them.
     """
     seen, todo = set[int](), [function]
     while todo and len(seen) < 10_000:
@@ -87,14 +106,22 @@ def holds(function: Any, count: int) -> bool:
             continue
         seen.add(id(thing))
         if isinstance(thing, Tensor | np.ndarray):
-            if thing.ndim > 0 and len(thing) == count and not isinstance(thing, nn.Parameter):
+            if thing.ndim > 0 and len(thing) == count:
                 return True
+        elif isinstance(thing, _LISTS) and len(thing) == count and not _sizes(thing):
+            return True
         else:
             todo += islice(_parts(thing), 1000)
     return False
 
 
-_HOOKS = vars(nn.Module()).keys() - {"_buffers", "_modules"}
+def _sizes(thing: Any) -> bool:
+    """Whether it is a tuple of integers, such as the stride of a convolution."""
+    return isinstance(thing, tuple) and all(isinstance(each, int) for each in thing)
+
+
+_LISTS = (list, tuple, nn.ModuleList, nn.ParameterList)
+_HOOKS = vars(nn.Module()).keys() - {"_buffers", "_modules", "_parameters"}
 
 
 def _parts(thing: Any) -> Iterable[Any]:

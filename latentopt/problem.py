@@ -14,12 +14,14 @@ from latentopt.draws import Draws
 from latentopt.errors import InputError, positive
 from latentopt.gates import require_gates, soft_backward
 from latentopt.gradients import gradients
-from latentopt.independence import holds, require_independent
+from latentopt.independence import require_independent, spread, suspect
 from latentopt.objectives import Objective, take
 from latentopt.sets import FeasibleSet, Free
 
 T = TypeVar("T")
 Success = Callable[[Tensor, Tensor], Tensor]
+SCALES = (2.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-6, 0.0)
+"""Where the success test is looked at, in values of a start, at which mostly no sample is solved yet."""
 
 
 class Evaluation(NamedTuple):
@@ -132,21 +134,25 @@ class Problem:
 
         Args:
             x: (B, *shape).
-            output: the network's at ``x``; None: it is computed. Where it is given, the network itself is evaluated,
-                for one sample, only if it holds a tensor of B rows.
+            output: the network's at ``x``; None: it is computed. Where it is given, the network itself is evaluated
+                only if it is no module or holds something of B rows.
 
         Raises:
             InputError: a function does not.
         """
-        if output is None or holds(self.network, len(x)):
-            require_independent("network", self.network, x)
+        apart = self.feasible.project(spread(x))  # the samples may all start alike
+        if output is None or suspect(self.network, len(x)):
+            require_independent("network", self.network, apart)
         output = self.network(x) if output is None else output
-        halved = output / 2 if output.is_floating_point() else output  # at a solution all values are rounding
-        require_independent("objective", self.objective, halved)
+        various = spread(output / 2 if output.is_floating_point() else output)  # at a solution all values are rounding
+        require_independent("objective", self.objective, various)
         if self.penalty is not None:
-            require_independent("penalty", self.penalty, x)
+            require_independent("penalty", self.penalty, apart)
         if self.success is not None:
-            require_independent("success", self.success, self.loss(output, x), output)
+            value = spread(self.loss(output, x))
+            for scale in SCALES:
+                scaled = scale * various if output.is_floating_point() else output
+                require_independent("success", self.success, scale * value, scaled)
 
     @torch.no_grad()
     def evaluate(self, x: Tensor) -> Evaluation:

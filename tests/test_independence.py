@@ -68,6 +68,39 @@ HOLDING: dict[str, tuple[str, dict]] = {
 }
 
 
+THRESHOLDS = torch.tensor([1e-1, 1e-4, 1e-8])
+
+
+class Rowwise(nn.Module):
+    """A network of another module, or other weights, for each row."""
+
+    def __init__(self, listed: bool) -> None:
+        super().__init__()
+        self.each = nn.ModuleList(mlp(2, 2, seed=seed, dtype=torch.float32) for seed in range(B)) if listed else None
+        self.weights = nn.Parameter(SHIFTS.float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.each is None:
+            return x * self.weights[: len(x)]
+        return torch.stack([module(row) for module, row in zip(self.each, x, strict=False)])
+
+
+def mixing(y: Tensor) -> Tensor:
+    return square(y) + 5 * square(y - y.mean(0))
+
+
+HOLDING |= {
+    "success test of thresholds": ("success", {"success": lambda value, y: value < THRESHOLDS[: len(y)]}),
+    "success test against the mean": ("success", {"success": lambda value, y: value < value.mean()}),
+    "network with weights for each": ("network", {"network": Rowwise(listed=False).eval()}),
+    "network with a module for each": ("network", {"network": Rowwise(listed=True).eval()}),
+    "network that counts rows": ("network", {"network": lambda x: x * torch.arange(1, len(x) + 1)[:, None]}),
+    "network that mixes": ("network", {"network": lambda x: x - x.mean(0)}),
+    "objective that mixes": ("objective", {"objective": mixing}),
+    "penalty that mixes": ("penalty", {"penalty": mixing}),
+}
+
+
 @each_number
 @pytest.mark.parametrize(("name", "functions"), HOLDING.values(), ids=HOLDING)
 def test_functions_that_hold_something_for_each_sample_are_refused(name, functions, restarts):
@@ -247,6 +280,8 @@ def test_an_attacked_model_that_cannot_follow_its_samples_is_refused():
     with refuses("model", "take(rows)"):
         attack(lambda x: LINEAR(x + shifts), X, Y, 0.3)
     with refuses("model", "take(rows)"):
+        attack(lambda x: LINEAR(x) * torch.arange(1, len(x) + 1)[:, None], X, Y, 0.3)
+    with refuses("model", "take(rows)"):
         attack(lambda x: LINEAR(x + cycled(shifts, len(x))), X, Y, 0.3, batch_size=2)
 
 
@@ -264,7 +299,10 @@ def test_what_a_function_holds_is_found_wherever_it_is():
     for function in (cell, default, Deep(), Deep().method, partial(print, held), lambda x: cell(x), held):
         assert holds(function, B)
         assert not holds(function, B + 1)
-    for function in (mlp(B, B), nn.Identity(), torch.relu, None, B, lambda x: x + nn.Parameter(torch.zeros(B))):
+    many = nn.ModuleList(nn.Identity() for _ in range(B))
+    for function in (mlp(B, B), nn.Sequential(many), [1] * B, lambda x: x + many[0](x), nn.Parameter(torch.zeros(B))):
+        assert holds(function, B)
+    for function in (nn.Identity(), torch.relu, None, B, mlp(2, 4), nn.Conv3d(1, 1, 1)):
         assert not holds(function, B)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from latentopt.draws import Draws
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.generators import Generator
-from latentopt.independence import require_independent
+from latentopt.independence import require_independent, spread
 from latentopt.networks import frozen, like
 from latentopt.objectives import MSE, Fit
 from latentopt.operators import Identity, Operator
@@ -106,7 +106,7 @@ class Reconstruction(Problem):
             images = pixels.to(measured).expand(count, *image_shape)
             measured = _measured(self.operator, images)
         require_independent("operator", self.operator, images)
-        require_independent("loss", loss, measured / 2, self.measurement)
+        require_independent("loss", loss, spread(measured / 2), self.measurement)
 
     def samples(self, rows: Tensor) -> Self:
         """The same of some targets ``rows`` (long)."""
