@@ -86,18 +86,11 @@ def spread(t: Tensor) -> Tensor:
     return torch.where((t == 0).all(), 1, t) * shares
 
 
-def suspect(network: Any, count: int) -> bool:
-    """Whether a network may treat samples by their place among ``count``: it `holds` so many, or is no module.
-
-    A plain function may also go by its rows' numbers, which does not show in what it holds.
-    """
-    return not isinstance(network, nn.Module) or holds(network, count)
-
-
 def holds(function: Any, count: int) -> bool:
-    """Whether a function, or what it is made of, holds a tensor or array of ``count`` rows, or so many things listed.
+    """Whether a function, or what it is made of, holds a tensor or array of ``count`` rows, or so many modules.
 
-    It looks at closures, globals, attributes, parameters and buffers, a bounded number of them.
+    It looks at closures, globals, attributes and buffers, a bounded number of them. Parameters are left out, as layers
+    with as many outputs as there are samples are common.
     """
     seen, todo = set[int](), [function]
     while todo and len(seen) < 10_000:
@@ -106,21 +99,16 @@ def holds(function: Any, count: int) -> bool:
             continue
         seen.add(id(thing))
         if isinstance(thing, Tensor | np.ndarray):
-            if thing.ndim > 0 and len(thing) == count:
+            if thing.ndim > 0 and len(thing) == count and not isinstance(thing, nn.Parameter):
                 return True
-        elif isinstance(thing, _LISTS) and len(thing) == count and not _sizes(thing):
+        elif isinstance(thing, _LISTS) and len(thing) == count:
             return True
         else:
             todo += islice(_parts(thing), 1000)
     return False
 
 
-def _sizes(thing: Any) -> bool:
-    """Whether it is a tuple of integers, such as the stride of a convolution."""
-    return isinstance(thing, tuple) and all(isinstance(each, int) for each in thing)
-
-
-_LISTS = (list, tuple, nn.ModuleList, nn.ParameterList)
+_LISTS = (nn.ModuleList, nn.ParameterList)
 _HOOKS = vars(nn.Module()).keys() - {"_buffers", "_modules", "_parameters"}
 
 

@@ -14,7 +14,7 @@ from latentopt.draws import Draws
 from latentopt.errors import InputError, positive
 from latentopt.gates import require_gates, soft_backward
 from latentopt.gradients import gradients
-from latentopt.independence import require_independent, spread, suspect
+from latentopt.independence import holds, require_independent, spread
 from latentopt.objectives import Objective, take
 from latentopt.sets import FeasibleSet, Free
 
@@ -135,13 +135,13 @@ class Problem:
         Args:
             x: (B, *shape).
             output: the network's at ``x``; None: it is computed. Where it is given, the network itself is evaluated
-                only if it is no module or holds something of B rows.
+                only if it holds something of B rows.
 
         Raises:
             InputError: a function does not.
         """
         apart = self.feasible.project(spread(x))  # the samples may all start alike
-        if output is None or suspect(self.network, len(x)):
+        if output is None or holds(self.network, len(x)):
             require_independent("network", self.network, apart)
         output = self.network(x) if output is None else output
         various = spread(output / 2 if output.is_floating_point() else output)  # at a solution all values are rounding

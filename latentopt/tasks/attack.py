@@ -13,7 +13,7 @@ from torch import Tensor
 from latentopt.callbacks import Callback
 from latentopt.classification import Loss
 from latentopt.errors import InputError, positive
-from latentopt.independence import require_independent, suspect
+from latentopt.independence import holds, require_independent
 from latentopt.networks import frozen, require_eval
 from latentopt.optimizers import Optimizer
 from latentopt.samples import take
@@ -117,7 +117,7 @@ def attack(
     terms = Terms(norm, targeted, targets, seed, evaluations, seconds, portfolio)
     parts = []
     with frozen(model):
-        if suspect(model, len(x)):
+        if holds(model, len(x)):
             require_independent("model", model, x)
         for rows in torch.arange(len(x), device=x.device).split(batch_size or len(x)):
             search = Search(take(model, rows), x[rows], y[rows], eps[rows], None if warm is None else warm[rows], terms)
