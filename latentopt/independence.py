@@ -109,7 +109,7 @@ def holds(function: Any, count: int) -> bool:
 
 
 _LISTS = (nn.ModuleList, nn.ParameterList)
-_HOOKS = vars(nn.Module()).keys() - {"_buffers", "_modules", "_parameters"}
+_HOOKS = vars(nn.Module()).keys() - {"_buffers", "_modules"}
 
 
 def _parts(thing: Any) -> Iterable[Any]:

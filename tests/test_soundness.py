@@ -259,6 +259,8 @@ class Bump(nn.Module):
         lambda y: 100 * torch.sigmoid((y - 20) * 1e6),
         lambda y: 100 * ((y.detach() - 7.777).abs() < 1e-6).to(y.dtype) + 0 * y,
         lambda y: 100 * ((y.data - 7.777).abs() < 1e-6).to(y.dtype) + 0 * y,
+        lambda y: (y / 1e4).to(torch.int64).to(y.dtype),
+        lambda y: torch.zeros(len(y), 1, dtype=torch.int64).copy_(y / 1e4).to(y.dtype) + 0 * y,
         lambda y: 1e-13 * y * y,
         lambda y: 1e-13 / (y + 100),
         lambda y: torch.einsum("bi,bi->bi", y, y) * 1e-13,

@@ -10,83 +10,57 @@ from torch.overrides import TorchFunctionMode
 
 from latentopt.errors import InputError
 
-PRODUCTS = {
-    *("addbmm", "addcmul", "addmm", "addmv", "baddbmm", "bmm", "chain_matmul", "conv1d", "conv2d", "conv3d"),
-    *(
-        "conv_transpose1d",
-        "conv_transpose2d",
-        "conv_transpose3d",
-        "div",
-        "divide",
-        "dot",
-        "einsum",
-        "inner",
-        "itruediv",
-    ),
-    *("kron", "linear", "matmul", "mm", "mul", "multiply", "mv", "outer", "rmatmul", "rmul", "tensordot"),
-    *("true_divide", "truediv", "vdot", "imul"),
-}
+PRODUCTS = frozenset(
+    """
+    addbmm addcmul addmm addmv baddbmm bmm chain_matmul conv1d conv2d conv3d conv_transpose1d conv_transpose2d
+    conv_transpose3d div divide dot einsum imul inner itruediv kron linear matmul mm mul multiply mv outer rmatmul
+    rmul tensordot true_divide truediv vdot
+    """.split()  # noqa: SIM905
+)
 """Affine where one factor alone depends on the input."""
-QUOTIENTS = {"div", "divide", "truediv", "true_divide", "itruediv"}
+QUOTIENTS = frozenset(("div", "divide", "truediv", "true_divide", "itruediv"))
 """Of these, those whose second argument may not depend on it."""
-SUMS = {
-    *("add", "cat", "concat", "concatenate", "cumsum", "diff", "hstack", "iadd", "isub", "mean", "neg", "negative"),
-    *("positive", "radd", "rsub", "stack", "sub", "subtract", "sum", "trace", "vstack", "column_stack", "dstack"),
-}
-MOVES = {
-    *(
-        "broadcast_to",
-        "channel_shuffle",
-        "chunk",
-        "clone",
-        "contiguous",
-        "copy",
-        "detach",
-        "diag",
-        "diag_embed",
-        "diagonal",
-    ),
-    *("expand", "expand_as", "flatten", "flip", "fold", "gather", "getitem", "index_add", "index_copy", "index_select"),
-    *("iter", "masked_fill", "masked_select", "moveaxis", "movedim", "narrow", "pad", "permute", "pixel_shuffle"),
-    *("pixel_unshuffle", "ravel", "repeat", "repeat_interleave", "reshape", "reshape_as", "roll", "rot90", "scatter"),
-    *("scatter_add", "select", "setitem", "split", "split_with_sizes", "squeeze", "swapaxes", "swapdims", "t", "take"),
-    *("take_along_dim", "tensor_split", "tile", "transpose", "tril", "triu", "unbind", "unflatten", "unfold"),
-    *("unsafe_chunk", "unsafe_split", "unsqueeze", "view", "view_as", "where"),
-}
-AVERAGES = {
-    *("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d"),
-    *("batch_norm", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout", "interpolate", "upsample"),
-}
+SUMS = frozenset(
+    """
+    add cat column_stack concat concatenate cumsum diff dstack hstack iadd isub mean neg negative positive radd rsub
+    stack sub subtract sum trace vstack
+    """.split()  # noqa: SIM905
+)
+MOVES = frozenset(
+    """
+    broadcast_to channel_shuffle chunk clone contiguous copy detach diag diag_embed diagonal expand expand_as
+    flatten flip fold gather getitem index_add index_copy index_select iter masked_fill masked_select moveaxis
+    movedim narrow pad permute pixel_shuffle pixel_unshuffle ravel repeat repeat_interleave reshape reshape_as roll
+    rot90 scatter scatter_add select setitem split split_with_sizes squeeze swapaxes swapdims t take take_along_dim
+    tensor_split tile transpose tril triu unbind unflatten unfold unsafe_chunk unsafe_split unsqueeze view view_as
+    where
+    """.split()  # noqa: SIM905
+)
+AVERAGES = frozenset(
+    """
+    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d avg_pool1d avg_pool2d avg_pool3d batch_norm dropout
+    dropout1d dropout2d dropout3d feature_dropout interpolate upsample
+    """.split()  # noqa: SIM905
+)
 """In eval mode: whether they are is seen where network and chain are compared."""
-CASTS = {"bfloat16", "cpu", "cuda", "double", "float", "half", "to", "type", "type_as"}
+CASTS = frozenset(("bfloat16", "cpu", "cuda", "double", "float", "half", "to", "type", "type_as"))
 """Affine where they return a tensor: ``float(x)`` is one number."""
-QUESTIONS = {
-    *("dim", "element_size", "empty_like", "full_like", "get_device", "is_complex", "is_contiguous"),
-    *("is_floating_point", "len", "ndimension", "nelement", "new_empty", "new_full", "new_ones", "new_tensor"),
-    *("new_zeros", "numel", "ones_like", "register_hook", "requires_grad", "retain_grad", "size", "storage_offset"),
-    *("stride", "zeros_like"),
-}
-"""What they return does not depend on values."""
-PROPERTIES = {
-    *(
-        "H",
-        "T",
-        "data",
-        "device",
-        "dtype",
-        "is_cpu",
-        "is_cuda",
-        "is_leaf",
-        "is_meta",
-        "is_mps",
-        "is_nested",
-        "is_quantized",
-    ),
-    *("is_sparse", "itemsize", "layout", "mH", "mT", "nbytes", "ndim", "requires_grad", "shape"),
-}
-VIEWS = {"H", "T", "data", "mH", "mT"}
-"""Of these, those that are tensors of the same values."""
-AFFINE = SUMS | MOVES | AVERAGES | QUESTIONS
+QUESTIONS = frozenset(
+    """
+    dim element_size empty_like full_like get_device is_complex is_contiguous is_floating_point len ndimension
+    nelement new_empty new_full new_ones new_tensor new_zeros numel ones_like register_hook requires_grad
+    retain_grad size storage_offset stride zeros_like
+    """.split()  # noqa: SIM905
+)
+"""What they return depends on their first argument's shape alone."""
+PROPERTIES = frozenset(
+    """
+    device dtype is_cpu is_cuda is_leaf is_meta is_mps is_nested is_quantized is_sparse itemsize layout nbytes ndim
+    requires_grad shape
+    """.split()  # noqa: SIM905
+)
+VIEWS = frozenset(("H", "T", "data", "mH", "mT"))
+"""Properties that are tensors of the same values."""
 
 
 class OnlyAffine(TorchFunctionMode):
@@ -109,10 +83,10 @@ class OnlyAffine(TorchFunctionMode):
         result, name, given = func(*args, **kwargs), _name(func), [*args, *kwargs.values()]
         counts = [sum(id(h) in self.dependent for h in _tensors(value)) for value in given]
         if any(counts):
-            if not _is_affine(name, counts, result):
+            changed = args[0] if name == "setitem" else result
+            if not _is_affine(name, counts, changed):
                 raise InputError("network", self.expected, f"one that calls {name} on what depends on its input")
-            if name not in QUESTIONS and name not in PROPERTIES - VIEWS:
-                changed = args[0] if name == "setitem" else result
+            if name not in QUESTIONS | PROPERTIES:
                 self.dependent |= {id(h): h for h in _tensors(changed)}
         return result
 
@@ -125,12 +99,16 @@ def _name(func: Any) -> str:
 
 def _is_affine(name: str, counts: list[int], result: Any) -> bool:
     """Whether a function is; ``counts``: of each argument, the tensors that depend on the input."""
+    if name in QUESTIONS | PROPERTIES:
+        return not any(counts[1:])
+    if not all(h.is_floating_point() for h in _tensors(result)):
+        return False  # numbers were cut to integers
     if name in PRODUCTS:
         factors = counts[1:] if name.startswith(("add", "baddbmm")) else counts  # the first is a term
         return sum(factors) <= 1 and not (name in QUOTIENTS and any(counts[1:]))
-    if name in CASTS:
-        return isinstance(result, Tensor)
-    return name in AFFINE or name in PROPERTIES
+    if name in AVERAGES:
+        return not any(counts[1:])
+    return name in SUMS | MOVES | VIEWS or (name in CASTS and isinstance(result, Tensor))
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
