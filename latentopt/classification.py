@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from latentopt.batch_math import take
 from latentopt.errors import InputError
-from latentopt.samples import take
 
 LossName = Literal["ce", "margin", "dlr"]
 Loss = LossName | Callable[[Tensor, Tensor], Tensor]
@@ -104,7 +104,7 @@ class Misclassify:
 
 
 @dataclass(frozen=True, eq=False)
-class Fooled:
+class Misclassified:
     """Success test: the predicted class is not the label; with ``aimed``, it is the class ``labels``.
 
     Of equal logits the first is the predicted one.
@@ -116,5 +116,5 @@ class Fooled:
     def __call__(self, value: Tensor, logits: Tensor) -> Tensor:
         return (logits.argmax(1) == self.labels) == self.aimed
 
-    def take(self, rows: Tensor) -> Fooled:
-        return Fooled(self.labels[rows], self.aimed)
+    def take(self, rows: Tensor) -> Misclassified:
+        return Misclassified(self.labels[rows], self.aimed)

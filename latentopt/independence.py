@@ -1,6 +1,6 @@
 """Check that functions treat the samples of a batch independently.
 
-A function that holds a tensor for each sample and cannot follow its samples (`latentopt.samples.take`) gives wrong
+A function that holds a tensor for each sample and cannot follow its samples (`latentopt.batch_math.take`) gives wrong
 values, or fails, as soon as one of them has left the batch. Evaluated for one sample alone, it shows.
 """
 
@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from latentopt.batch_math import take
 from latentopt.errors import InputError
-from latentopt.samples import take
 
 
 @torch.no_grad()

@@ -9,12 +9,12 @@ from typing import NamedTuple, Self, TypeVar
 import torch
 from torch import Tensor
 
-from latentopt.compiled import Compiled
-from latentopt.draws import Draws
+from latentopt.autodiff import gradients
+from latentopt.compile import Compiled
 from latentopt.errors import InputError, positive
 from latentopt.gates import require_gates, soft_backward
-from latentopt.gradients import gradients
 from latentopt.independence import holds, require_independent, spread
+from latentopt.noise import Noise
 from latentopt.objectives import Objective, take
 from latentopt.sets import FeasibleSet, Free
 
@@ -54,7 +54,7 @@ class Problem:
     """
 
     # What `solve` fills in for an optimiser:
-    draws: Draws  # the only source of randomness
+    draws: Noise  # the only source of randomness
     steps: int  # planned number of steps, where schedules end
     compiled: Compiled | None = None  # where passes through the network are compiled
     warns = True  # whether `solve` warns where the network is randomised; else the caller does
@@ -86,7 +86,7 @@ class Problem:
     def feasible(self, feasible: FeasibleSet) -> None:
         self._feasible = feasible.broadcast_to((self.batch, *self.shape), self.like)
 
-    def rows(self, sample: Tensor, draws: Draws, steps: int) -> Self:
+    def rows(self, sample: Tensor, draws: Noise, steps: int) -> Self:
         """The problem whose batch is the samples ``sample`` (rows,) long, each as often as it is named."""
         problem = copy.copy(self)
         problem.network, problem.objective = take(self.network, sample), take(self.objective, sample)
@@ -99,7 +99,7 @@ class Problem:
     def tiled(self, copies: int) -> Self:
         """The problem of every sample ``copies`` times, (copies * B) rows, copy by copy."""
         sample = torch.arange(self.batch, device=self.like.device).repeat(copies)
-        return self.rows(sample, Draws(self.draws.seed, self.draws.restart.repeat(copies)), self.steps)
+        return self.rows(sample, Noise(self.draws.seed, self.draws.restart.repeat(copies)), self.steps)
 
     def random_start(self) -> Tensor:
         """Random points of the feasible set (B, *shape), projected."""
@@ -208,7 +208,7 @@ class Problem:
         return problem
 
     def call(self, owner: object, function: Callable[..., T], *args: Tensor | tuple[Tensor, ...]) -> T:
-        """``function(*args)`` in compiled form where the problem is; see `latentopt.compiled.Compiled`."""
+        """``function(*args)`` in compiled form where the problem is; see `latentopt.compile.Compiled`."""
         return self.compiled(owner, function, *args) if self.compiled else function(*args)
 
 

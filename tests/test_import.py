@@ -20,8 +20,10 @@ def test_importing_latentopt_imports_nothing_heavier_than_torch(tmp_path):
 
 
 def test_importing_latentopt_alone_imports_no_torch_and_a_name_beats_a_module(tmp_path):
-    script = "import sys, latentopt; print('torch' in sys.modules); import latentopt.solve, latentopt.tasks.attack; "
-    script += "print(latentopt.solve.__name__, type(latentopt.solve).__name__, latentopt.metrics.__name__)"
+    script = (
+        "import sys, latentopt; print('torch' in sys.modules); import latentopt.solver.loop, latentopt.attacks.attack; "
+    )
+    script += "print(latentopt.solver.loop.__name__, type(latentopt.solver.loop).__name__, latentopt.metrics.__name__)"
     done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == ["False", "solve function latentopt.metrics"]

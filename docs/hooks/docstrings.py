@@ -12,7 +12,7 @@ BLOCK = re.compile(r"^( *)>>> .*(?:\n(?!\s*$).*)*", re.MULTILINE)
 QUOTATION = re.compile(r"^(\s*(?:[\w*, ]+(?: \([^)]*\))?: +)?)>(?!>>)", re.MULTILINE)
 """A ``>`` that begins a line, or the text of a parameter: it is a sign, which Markdown would take for a quotation."""
 NAME = re.compile(r"`(latentopt(?:\.\w+)+)`")
-ELSEWHERE = {"latentopt.solve": "latentopt.solve.solve"}
+ELSEWHERE = {"latentopt.solver.loop": "latentopt.solver.loop.solve"}
 """Names by which the reference does not know what they stand for."""
 COMMENT = re.compile(r"  # (?!noqa|pyright)(.*?)(?:  # .*)?$")
 

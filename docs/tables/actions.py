@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from latentopt.bench.statistics import mean_of
+from benchmarks.statistics import mean_of
 from latentopt.reports import Table
 from tables.stored import Cell, distinct, load, one, where
 from tables.text import bare, box_of, interval, table

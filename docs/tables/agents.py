@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from latentopt.bench.statistics import bootstrapped, mean_of
+from benchmarks.statistics import bootstrapped, mean_of
 from latentopt.reports import Table
 from latentopt.rl.curves import Point, final, mean_gain, whole
 from tables.stored import Cell, distinct, load, made, named, several, where

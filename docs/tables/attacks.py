@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from latentopt.bench.statistics import signs
+from benchmarks.statistics import signs
 from latentopt.metrics import wilson
 from latentopt.reports import Table
 from tables.stored import Cell, distinct, load, named, one, several, where

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from latentopt.bench.report import ENVIRONMENT
+from benchmarks.report import ENVIRONMENT
 from latentopt.errors import InputError
 from latentopt.reports import ROWS, TABLE, Row, csv_text
 

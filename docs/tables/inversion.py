@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from latentopt.bench.inverted import RECOVERED
-from latentopt.bench.statistics import mean_of
+from benchmarks.inverted import RECOVERED
+from benchmarks.statistics import mean_of
 from latentopt.reports import Table
 from tables.stored import Cell, distinct, load, named, one, several, where
 from tables.text import plus_minus, table

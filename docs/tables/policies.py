@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from latentopt.bench.statistics import Mean, bootstrapped, signs
+from benchmarks.statistics import Mean, bootstrapped, signs
 from latentopt.reports import Table
 from tables.attacks import radius
 from tables.stored import Cell, distinct, load, made, named, one, several, where

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from latentopt.bench.parts import SECONDS
-from latentopt.bench.statistics import TIE, mean_of, signs
+from benchmarks.parts import SECONDS
+from benchmarks.statistics import TIE, mean_of, signs
 from latentopt.jobs.analyze.dynamics_report import median
 from tables.attacks import percent
 from tables.cards import quality

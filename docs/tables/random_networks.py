@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from latentopt.bench.methods import PAPERS_ALPHA
-from latentopt.bench.parts import PRINTED, SECONDS
-from latentopt.bench.statistics import Mean, mean_of, paired, reached
+from benchmarks.methods import PAPERS_ALPHA
+from benchmarks.parts import PRINTED, SECONDS
+from benchmarks.statistics import Mean, mean_of, paired, reached
 from latentopt.reports import Table
 from tables.stored import Cell, distinct, load, one, where
 from tables.text import bare, table

@@ -6,8 +6,8 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from latentopt.bench.duel_methods import CONTROL, OURS
-from latentopt.bench.statistics import Mean, mean_of
+from benchmarks.duel_methods import CONTROL, OURS
+from benchmarks.statistics import Mean, mean_of
 from latentopt.reports import Table
 from tables.stored import Cell, distinct, named, several, where
 from tables.text import EMPTY, signed, table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from latentopt.bench.statistics import Mean, mean_of
+from benchmarks.statistics import Mean, mean_of
 from latentopt.metrics import wilson
 from latentopt.reports import Table
 

@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from latentopt.attacks.attack import attack
+from latentopt.attacks.carlini_wagner import carlini_wagner
+from latentopt.attacks.inputs import checked_inputs, checked_labels, checked_radii
+from latentopt.attacks.result import AttackWarning
+from latentopt.batch_math import sample_norm, take
 from latentopt.errors import positive
 from latentopt.gates import has_gates, uncapped_backward
 from latentopt.metrics import wilson
-from latentopt.networks import frozen, range_of
-from latentopt.samples import sample_norm, take
-from latentopt.tasks.adversarial import AttackWarning
-from latentopt.tasks.attack import attack
-from latentopt.tasks.carlini_wagner import carlini_wagner
-from latentopt.tasks.inputs import checked_inputs, checked_labels, checked_radii
+from latentopt.networks.wrappers import frozen, range_of
 
 OTHERS = ("pgd-straight-through", "adr-gd", "square")
 """Attacks in Linf that do not believe the gradients."""

@@ -188,7 +188,7 @@ def _cifar(root: Path) -> Finding:
 
 
 def _agents(root: Path) -> Finding:
-    from latentopt.bench.action_agents import AGENTS
+    from benchmarks.action_agents import AGENTS
 
     wanted = sorted({str(entry[0]) for entry in AGENTS.values()})
     absent = [name for name in wanted if not (root / name).is_file()]

@@ -125,8 +125,8 @@ def _check(sweep: Sweep) -> None:
 
 def _open(folder: Path, sweep: Sweep, path: Path, seed: int) -> None:
     """Say in the folder which sweep it holds."""
+    from latentopt.io import write_atomically
     from latentopt.jobs.store import is_beginning
-    from latentopt.result import write_atomically
 
     held, now = folder / HELD, {"seed": seed, "file": path.read_text(encoding="utf-8")}
     empty = not folder.exists() or (folder.is_dir() and all(is_beginning(each) for each in folder.iterdir()))

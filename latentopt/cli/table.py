@@ -184,7 +184,7 @@ _JOBS = [
         again="goes on with the first seed that is not done",
     ),
     *_group("analyze", "latentopt.jobs.analyze", ANALYSES, ANALYZE_EXAMPLES),
-    *_group("bench", "latentopt.bench", BENCHMARKS, BENCH_EXAMPLES),
+    *_group("bench", "benchmarks", BENCHMARKS, BENCH_EXAMPLES),
 ]
 JOBS = {job.name: job for job in _JOBS}
 """By the name that a recipe has for them."""

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from latentopt.autodiff import require_no_checkpoint
 from latentopt.errors import InputError
 from latentopt.gates.activations import SITES, Activation
-from latentopt.gradients import require_no_checkpoint
-from latentopt.networks import frozen
+from latentopt.networks.wrappers import frozen
 
 Network = Callable[[Tensor], Tensor]
 

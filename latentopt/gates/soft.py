@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from latentopt.batch_math import per_sample, sample_rms
 from latentopt.gates.activations import Activation
 from latentopt.gates.mode import OnGates
-from latentopt.samples import per_sample, sample_rms
 
 
 def soft_backward(tau: float | Tensor, rows: int, layers: Collection[int] | None = None) -> OnGates:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from latentopt.attacks.stages import Portfolio, Start
 from latentopt.classification import LossName
 from latentopt.errors import InputError, positive
 from latentopt.jobs import attack_pictures
@@ -26,10 +27,9 @@ from latentopt.jobs.store import RECIPE, RESULTS, Store
 from latentopt.jobs.tracking import METRICS, Mode, check_mode, track_job
 from latentopt.jobs.trainer import Where, predict, predictor
 from latentopt.jobs.used import card_of, held, used
-from latentopt.networks import Classifier, output_shape
+from latentopt.networks.wrappers import Classifier, output_shape
 from latentopt.optimizers import Optimizer
 from latentopt.sets import Norm
-from latentopt.tasks.stages import Portfolio, Start
 from latentopt.zoo import cards
 
 SHOWN = 16

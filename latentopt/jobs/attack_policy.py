@@ -14,12 +14,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from latentopt.attacks.stages import Portfolio
 from latentopt.classification import LossName
 from latentopt.errors import InputError, nonnegative, positive
+from latentopt.io import checksum
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.policy_pictures import save_episode, save_returns
 from latentopt.jobs.specs import describe
-from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store, checksum
+from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store
 from latentopt.jobs.tracking import METRICS, Mode, check_mode, track_job
 from latentopt.jobs.used import card_of, held, used
 from latentopt.optimizers import Optimizer
@@ -33,7 +35,6 @@ from latentopt.rl.shipped import game_of
 from latentopt.rl.statistics import NONE, normalization_of, statistics_file
 from latentopt.rl.train_policy import TEST_LEVELS
 from latentopt.sets import Norm
-from latentopt.tasks.stages import Portfolio
 from latentopt.zoo import cards
 
 ALGORITHMS = ("PPO", "A2C", "DQN", "TD3", "DDPG", "SAC")

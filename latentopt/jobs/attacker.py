@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from latentopt.callbacks import Progress
+from latentopt.attacks.attack import attack
+from latentopt.attacks.result import AttackResult, AttackWarning
 from latentopt.classification import margin
 from latentopt.jobs.rates import Share, rates
 from latentopt.jobs.store import Shard
 from latentopt.jobs.track import figures
 from latentopt.jobs.tracking import Tracker
-from latentopt.networks import Classifier
-from latentopt.tasks.adversarial import Adversarial, AttackWarning
-from latentopt.tasks.attack import attack
+from latentopt.networks.wrappers import Classifier
+from latentopt.solver.callbacks import Progress
 
 
 class Attacker(lightning.LightningModule):
@@ -77,7 +77,7 @@ class Attacker(lightning.LightningModule):
         left = (~progress.loss.isnan()).reshape(-1, len(progress.best)).any(0)
         self._show(self.batch - int(left.sum()), f", loss {seen['loss/best']:.4g}")
 
-    def _log(self, found: Adversarial) -> None:
+    def _log(self, found: AttackResult) -> None:
         self.stage = self.batch = 0
         seen: dict[str, float | str] = {
             "metric/success": self.rates.success.rate,
@@ -101,7 +101,7 @@ class Attacker(lightning.LightningModule):
 
 def attacked(
     classifier: Classifier, x: Tensor, labels: Tensor, target: int | None, settings: dict[str, Any], callbacks: Any = ()
-) -> Adversarial:
+) -> AttackResult:
     """`latentopt.attack`, towards the class ``target`` if there is one; its warnings are in the result alone."""
     y = labels if target is None else torch.full_like(labels, target)
     with warnings.catch_warnings():
@@ -109,7 +109,7 @@ def attacked(
         return attack(classifier, x, y, targeted=target is not None, callbacks=callbacks, **settings)
 
 
-def _rows(found: Adversarial, index: Tensor, labels: Tensor, seconds: float) -> list[dict[str, Any]]:
+def _rows(found: AttackResult, index: Tensor, labels: Tensor, seconds: float) -> list[dict[str, Any]]:
     before = -margin(found.clean_logits, found.target) if found.targeted else margin(found.clean_logits, found.labels)
     columns = {
         "index": index,

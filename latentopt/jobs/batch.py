@@ -14,23 +14,23 @@ from torch import Tensor
 from tqdm import tqdm
 
 from latentopt import metrics
-from latentopt.generators import Generator
+from latentopt.batch_math import per_sample, take
+from latentopt.inverse.initializers import Guess, Start, kept_or_learnt, learnt, shares
+from latentopt.inverse.initializers.learn import Key, keys
+from latentopt.inverse.priors import Prior
+from latentopt.inverse.problem import Reconstruction
+from latentopt.inverse.reconstruct import invert
 from latentopt.jobs import pictures
 from latentopt.jobs.store import Shard
 from latentopt.jobs.targets import Target
 from latentopt.jobs.track import figures
 from latentopt.jobs.tracking import Tracker
+from latentopt.networks.generator import Generator
 from latentopt.objectives import Loss
 from latentopt.operators import Identity, Operator
 from latentopt.optimizers import Optimizer
-from latentopt.priors import Prior
-from latentopt.result import Result
-from latentopt.samples import per_sample, take
-from latentopt.solve import Progress
-from latentopt.tasks.inversion import invert
-from latentopt.tasks.reconstruct import Reconstruction
-from latentopt.tasks.starts import Guess, Start, kept_or_learnt, learnt, shares
-from latentopt.tasks.starts.learn import Key, keys
+from latentopt.solver.loop import Progress
+from latentopt.solver.result import Result
 from latentopt.zoo.content import cache_root
 
 SHOWN = 16

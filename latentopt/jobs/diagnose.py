@@ -9,6 +9,11 @@ from pathlib import Path
 import torch
 
 from latentopt.errors import InputError
+from latentopt.inverse.diagnose import Diagnosis
+from latentopt.inverse.diagnose import diagnose as told
+from latentopt.inverse.initializers import Regression, Start
+from latentopt.inverse.problem import Checked, measurement_shapes
+from latentopt.io import write_atomically
 from latentopt.jobs import pictures
 from latentopt.jobs.specs import describe
 from latentopt.jobs.targets import Fitted, Targets, open_source
@@ -16,11 +21,6 @@ from latentopt.jobs.trainer import accelerator_of
 from latentopt.operators import Identity, Operator
 from latentopt.optimizers import LBFGS, Optimizer
 from latentopt.rehearsal import begin
-from latentopt.result import write_atomically
-from latentopt.tasks.diagnose import Diagnosis
-from latentopt.tasks.diagnose import diagnose as told
-from latentopt.tasks.reconstruct import Checked, measurement_shapes
-from latentopt.tasks.starts import Regression, Start
 from latentopt.zoo import cards
 
 JSON, GRID = "diagnosis.json", "grid.png"

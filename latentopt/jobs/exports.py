@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from latentopt.errors import InputError
-from latentopt.generators import Generator
 from latentopt.jobs import pictures
 from latentopt.jobs.quality import classifier_quality, generator_quality
-from latentopt.networks import Classifier, output_shape
+from latentopt.networks.generator import Generator
+from latentopt.networks.wrappers import Classifier, output_shape
 from latentopt.zoo import cards
 from latentopt.zoo.classifiers import ClassifierTraining
 from latentopt.zoo.data import ImageData, LabelledData

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentopt.generators import Generator
-from latentopt.networks import Classifier
-from latentopt.tasks.attack import attack
-from latentopt.tasks.inversion import reconstruct
+from latentopt.attacks.attack import attack
+from latentopt.inverse.reconstruct import reconstruct
+from latentopt.networks.generator import Generator
+from latentopt.networks.wrappers import Classifier
 from latentopt.zoo.data import ImageData, LabelledData
 
 MEASURED = 64

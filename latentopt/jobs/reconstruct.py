@@ -10,7 +10,12 @@ from typing import Any, Literal
 import torch
 from torch.utils.data import DataLoader
 
+from latentopt.batch_math import take
 from latentopt.errors import positive
+from latentopt.inverse.initializers import Regression, Start
+from latentopt.inverse.priors import Anywhere, Prior
+from latentopt.inverse.problem import Checked, Reconstruction, measurement_shapes
+from latentopt.inverse.reconstruct import KEEP
 from latentopt.jobs.batch import Reconstructor, Settings
 from latentopt.jobs.chunks import Chunks, chunks_of
 from latentopt.jobs.lifetime import job
@@ -24,12 +29,7 @@ from latentopt.jobs.used import card_of, held, used
 from latentopt.objectives import MSE, Loss
 from latentopt.operators import Identity, Operator
 from latentopt.optimizers import LBFGS, Optimizer
-from latentopt.priors import Anywhere, Prior
-from latentopt.samples import take
-from latentopt.solve import halvings, solve
-from latentopt.tasks.inversion import KEEP
-from latentopt.tasks.reconstruct import Checked, Reconstruction, measurement_shapes
-from latentopt.tasks.starts import Regression, Start
+from latentopt.solver.loop import halvings, solve
 from latentopt.zoo import cards
 
 
@@ -56,7 +56,7 @@ def reconstruct(
     restarts: int = 8,
     seed: int = 0,
     start: Start = Regression(),
-    keep: tuple[tuple[int, int], ...] = KEEP,
+    halving: tuple[tuple[int, int], ...] = KEEP,
     tolerance: float | None = None,
     rounds: int = 1,
     prior: Prior = Anywhere(),
@@ -95,7 +95,7 @@ def reconstruct(
         seed: of every random number.
         start: regression (what kernel regression on samples of the generator predicts), nearest, encoder or random.
             All targets share the forwards that it costs to learn it; they count where it was learnt before, too.
-        keep: pairs [step, count]: after that step only the count best restarts of each target go on.
+        halving: pairs [step, count]: after that step only the count best restarts of each target go on.
         tolerance: a target is solved once its loss is below this; default never.
         rounds: targets that are not solved are tried so often, from what was found and from other starts.
         prior: what is known of latents: anywhere (nothing), gaussian, sphere, box.
@@ -131,7 +131,7 @@ def reconstruct(
         if value is not None:
             positive(name, value, integer=name != "seconds")
     positive("rounds", rounds, integer=True)
-    halvings(keep)
+    halvings(halving)
     check_mode(wandb)
     generator = cards.load_generator(model)
     image_shape, shape = measurement_shapes(generator, operator)
@@ -157,7 +157,7 @@ def reconstruct(
         todo = set(range(len(dataset))) - store.done()
         chunks = chunks_of(todo, batch_size, rank, trainer.world_size)
         tracker = track_job(store, wandb, todo, {**recipe, **used(model)}, "reconstruct", rank)
-        loop = {"steps": steps, "restarts": restarts, "keep": keep}
+        loop = {"steps": steps, "restarts": restarts, "halving": halving}
         loop |= {"evaluations": evaluations, "seconds": seconds, "patience": patience}
         settings = Settings(
             operator, loss, prior, noise, measured, optimizer, start, tolerance, rounds, seed, picture_every, loop

@@ -13,12 +13,13 @@ import torch
 from tqdm import tqdm
 
 from latentopt.errors import InputError, nonnegative, positive
+from latentopt.io import checksum
 from latentopt.jobs.agent_warnings import printed_warnings
 from latentopt.jobs.episode_pictures import film
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.pictures import save_gif
 from latentopt.jobs.specs import describe
-from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store, checksum
+from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store
 from latentopt.jobs.tracking import METRICS, Mode, check_mode, track_job
 from latentopt.jobs.used import held, used
 from latentopt.optimizers import Optimizer

@@ -12,11 +12,11 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.utils.data import Subset
 
+from latentopt.io import write_atomically
 from latentopt.jobs import html, pictures
 from latentopt.jobs.batch import Reconstructor, known
 from latentopt.jobs.store import WHERE_ONLY, Store
 from latentopt.jobs.targets import Target
-from latentopt.result import write_atomically
 
 REPORT = "report.html"
 EACH = 8

@@ -10,12 +10,12 @@ from typing import Any
 
 from torch import Tensor
 
+from latentopt.attacks.stages import ATTACKS
+from latentopt.inverse.initializers import Start
+from latentopt.inverse.priors import Prior
 from latentopt.objectives import Loss
 from latentopt.operators import Operator
 from latentopt.optimizers import NAMED
-from latentopt.priors import Prior
-from latentopt.tasks.stages import ATTACKS
-from latentopt.tasks.starts import Start
 
 
 def describe(value: Any) -> Any:

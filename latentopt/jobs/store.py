@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,9 +16,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from latentopt.errors import InputError
+from latentopt.io import write_atomically, write_csv
 from latentopt.jobs.lifetime import LOCK, lock
 from latentopt.rehearsal import begin
-from latentopt.result import write_atomically
 
 RECIPE, RESULTS, SKIPPED, SHARDS, JOB = "recipe.yaml", "results.csv", "skipped.csv", "shards", "job.json"
 WHERE_ONLY = ("out", "wandb", "device", "batch_size", "devices", "strategy", "num_nodes")
@@ -183,18 +180,3 @@ class Store:
         if skipped:
             write_csv(self.folder / SKIPPED, ["name", "reason"], [list(entry) for entry in skipped])
         return rows
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of what a file holds."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_csv(path: Path, head: list[str], rows: list[list[Any]]) -> None:
-    """Write a table: the columns' names, then its rows."""
-    file = io.StringIO(newline="")
-    writer = csv.writer(file)
-    writer.writerow(head)
-    writer.writerows(rows)
-    write_atomically(path, file.getvalue().encode())

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latentopt.errors import InputError
-from latentopt.jobs.store import RESULTS, write_csv
+from latentopt.io import write_atomically, write_csv
+from latentopt.jobs.store import RESULTS
 from latentopt.jobs.sweeps import Sweep
 from latentopt.jobs.tracking import SUMMARY
 from latentopt.reports import PLOT, png_bytes
-from latentopt.result import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from latentopt.callbacks import Progress, each, means
 from latentopt.errors import InputError
 from latentopt.jobs.lifetime import lock, unlock
 from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode
+from latentopt.solver.callbacks import Progress, each, means
 
 _KEYS = {"grad_norm": "opt/grad_norm", "beta": "opt/beta", "flips": "opt/flips", "constraint": "constraint"}
 

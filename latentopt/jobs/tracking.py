@@ -12,11 +12,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from latentopt.errors import InputError
+from latentopt.io import write_atomically
 from latentopt.jobs.lifetime import at_its_end
 from latentopt.jobs.store import Shard, Store
 from latentopt.jobs.wandb_files import wandb_module
 from latentopt.jobs.wandb_run import log_files, log_model, log_table, start, warn
-from latentopt.result import write_atomically
 
 Mode = Literal["online", "offline", "disabled"]
 METRICS, SUMMARY = "metrics.jsonl", "summary.json"

@@ -10,6 +10,7 @@ import lightning
 import torch
 
 from latentopt.errors import InputError, positive, seed_within
+from latentopt.io import versions
 from latentopt.jobs.checkpoints import LAST, Checkpoints, epochs_done
 from latentopt.jobs.exports import ClassifierExport, GeneratorExport
 from latentopt.jobs.lifetime import job
@@ -18,7 +19,6 @@ from latentopt.jobs.tracking import Mode, Tracker, check_mode
 from latentopt.jobs.train_folder import opened, training_held
 from latentopt.jobs.trainer import Where, quiet_trainer
 from latentopt.rehearsal import begin
-from latentopt.result import versions
 from latentopt.zoo import cards
 from latentopt.zoo.classifiers import ClassifierTraining
 from latentopt.zoo.data import ImageData

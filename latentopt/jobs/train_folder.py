@@ -12,11 +12,11 @@ import lightning
 import torch
 
 from latentopt.errors import InputError
+from latentopt.io import write_atomically
 from latentopt.jobs.lifetime import lock
 from latentopt.jobs.specs import describe, digest
 from latentopt.jobs.store import JOB, what
 from latentopt.jobs.tracking import SUMMARY
-from latentopt.result import write_atomically
 from latentopt.zoo.data import ImageData
 
 PLACES = ("root", "download")

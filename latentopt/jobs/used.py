@@ -10,9 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from latentopt.errors import InputError
+from latentopt.io import checksum, versions
 from latentopt.jobs.specs import digest
-from latentopt.jobs.store import checksum
-from latentopt.result import versions
 from latentopt.zoo import cards
 
 TOLD = ("name", "summary", "licence", "training", "quality", "weights_sha256")

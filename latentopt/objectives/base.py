@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from latentopt.batch_math import take
 from latentopt.errors import InputError
-from latentopt.samples import take
 
 Objective = Callable[[Tensor], Tensor]
 """Maps the output (B, ...) to (B,), to be minimised. One that holds a tensor for each sample (a target) also has

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from latentopt.batch_math import take
 from latentopt.operators.base import Operator
-from latentopt.samples import take
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from latentopt.optimizers.apgd import APGD
 from latentopt.optimizers.base import Optimizer
 from latentopt.optimizers.cem import CEM
 from latentopt.optimizers.cma_es import CMAES
-from latentopt.optimizers.distances import Distances
 from latentopt.optimizers.early_gates import EarlyGates
 from latentopt.optimizers.frank_wolfe import FrankWolfe
 from latentopt.optimizers.free_gates import FreeGates
@@ -20,14 +19,15 @@ from latentopt.optimizers.gd import GD
 from latentopt.optimizers.lbfgs import LBFGS
 from latentopt.optimizers.levenberg_marquardt import LevenbergMarquardt
 from latentopt.optimizers.momentum import Momentum
-from latentopt.optimizers.opening import Opening
 from latentopt.optimizers.perturbed_gd import PerturbedGD
 from latentopt.optimizers.pgd import PGD
 from latentopt.optimizers.random_shooting import RandomShooting
 from latentopt.optimizers.rgd import RGD
 from latentopt.optimizers.rmsprop import RMSProp
+from latentopt.optimizers.row_norms import RowNorms
 from latentopt.optimizers.soft_gates import SoftGates
 from latentopt.optimizers.square import Square
+from latentopt.optimizers.two_phase import TwoPhase
 
 __all__ = [
     "ADRGD",
@@ -41,19 +41,19 @@ __all__ = [
     "RGD",
     "Adagrad",
     "Adam",
-    "Distances",
     "EarlyGates",
     "FrankWolfe",
     "FreeGates",
     "LevenbergMarquardt",
     "Momentum",
-    "Opening",
     "Optimizer",
     "PerturbedGD",
     "RMSProp",
     "RandomShooting",
+    "RowNorms",
     "SoftGates",
     "Square",
+    "TwoPhase",
     "named",
 ]
 

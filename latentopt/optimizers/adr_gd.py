@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from latentopt.optimizers.base import Optimizer, State, Step
-from latentopt.optimizers.distances import Distances
 from latentopt.optimizers.early_gates import EarlyGates
 from latentopt.optimizers.free_gates import FreeGates
 from latentopt.optimizers.gates import Gates
 from latentopt.optimizers.gd import GD
-from latentopt.optimizers.opening import Opening
+from latentopt.optimizers.row_norms import RowNorms
+from latentopt.optimizers.two_phase import TwoPhase
 from latentopt.problem import Problem
 
 
@@ -44,7 +44,7 @@ class ADRGD(Optimizer):
     """
 
     gates: Gates = field(default_factory=EarlyGates)
-    descent: Optimizer = field(default_factory=Opening)
+    descent: Optimizer = field(default_factory=TwoPhase)
 
     @classmethod
     def paper(cls, a_x: float = 0.1, **settings: Any) -> ADRGD:
@@ -66,7 +66,7 @@ class ADRGD(Optimizer):
         Unlike the paper: of each layer's constraint only the greatest terms; the output divided by the norm of its row;
         gradients rescaled only when longer than 1; eta starts at .5 +- .01 and stays within [.3, .7]; beta stays within
         [.2, 10]; exact norms every step. The defaults are the code's settings for the smallest network (A). For images
-        it also has ``resync=16``, ``scale="norm"`` and `Distances` with ``own_gate`` and a ``floor`` of 1. The feasible
+        it also has ``resync=16``, ``scale="norm"`` and `RowNorms` with ``own_gate`` and a ``floor`` of 1. The feasible
         set is enforced as everywhere; their attack on images leaves the pixel range.
 
         Args:
@@ -83,7 +83,7 @@ class ADRGD(Optimizer):
             beta_min=0.2,
             beta_max=10.0,
             scale="row",
-            distances=Distances("exact", refresh=1),
+            distances=RowNorms("exact", refresh=1),
         )
         return cls(replace(theirs, **settings), GD(lr=a_x, clip=1.0))
 

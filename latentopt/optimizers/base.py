@@ -8,9 +8,9 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from torch import Tensor
 
+from latentopt.batch_math import per_sample, sample_norm
 from latentopt.errors import InputError
 from latentopt.problem import Evaluation, Problem
-from latentopt.samples import per_sample, sample_norm
 from latentopt.sets import FeasibleSet
 
 State = Any

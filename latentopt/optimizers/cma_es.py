@@ -9,11 +9,11 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from latentopt.batch_math import per_sample
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.optimizers.base import Cost, Optimizer, Step
 from latentopt.optimizers.lbfgs import LBFGS
 from latentopt.problem import Evaluation, Problem
-from latentopt.samples import per_sample
 from latentopt.sets import BoxAndBall, FeasibleSet, Free, L2Ball, Sphere
 
 Covariance = Literal["auto", "full", "diagonal"]
@@ -218,7 +218,7 @@ def _decoded(feasible: FeasibleSet, v: Tensor, x: Tensor) -> Tensor:
 def _hull(feasible: FeasibleSet, x: Tensor) -> tuple[Tensor, Tensor]:
     """The middle and half the width of a box around the set: the smallest, but where a ball cuts off corners."""
     if feasible.norm == "linf":
-        low, high = feasible.extreme(torch.ones_like(x)), feasible.extreme(-torch.ones_like(x))
+        low, high = feasible.lmo(torch.ones_like(x)), feasible.lmo(-torch.ones_like(x))
     else:
         ball = feasible.ball if isinstance(feasible, BoxAndBall) else feasible
         assert isinstance(ball, L2Ball)

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latentopt.batch_math import per_sample, sample_norm
 from latentopt.optimizers.base import Cost, Optimizer, Step, check_fraction
 from latentopt.problem import Problem
-from latentopt.samples import per_sample, sample_norm
 
 
 class FrankWolfeState(NamedTuple):
@@ -41,13 +41,13 @@ class FrankWolfe(Optimizer):
         check_fraction("FrankWolfe.momentum", self.momentum)
 
     def init(self, problem: Problem, x: Tensor) -> FrankWolfeState:
-        problem.feasible.extreme(x)
+        problem.feasible.lmo(x)
         return FrankWolfeState(0, torch.zeros_like(x))
 
     def step(self, problem: Problem, x: Tensor, state: FrankWolfeState) -> Step:
         here, grad = problem.gradient(x)
         m = torch.lerp(grad, state.m, self.momentum)
-        toward = problem.feasible.extreme(m) - x
+        toward = problem.feasible.lmo(m) - x
         gap = -(m * toward).flatten(1).sum(1)
         gamma = 2 / (state.t + 2) * (gap > 0)  # where nothing is gained, as at gradient zero, stay
         following = problem.feasible.project(x + per_sample(gamma, x) * toward)

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from latentopt.autodiff import gradients
+from latentopt.batch_math import per_sample, sample_norm
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.gates import dual
-from latentopt.gradients import gradients
 from latentopt.optimizers.base import Cost
-from latentopt.optimizers.distances import Distances
 from latentopt.optimizers.gates import Gates, Look, check_layers
+from latentopt.optimizers.row_norms import RowNorms
 from latentopt.problem import Evaluation, Problem
-from latentopt.samples import per_sample, sample_norm
 
 Rescale = Literal["always", "above one", "never"]
 Reduce = Literal["sum", "max"]
@@ -82,7 +82,7 @@ class FreeGates(Gates):
     beta_min: float = 0.0
     beta_max: float | None = None
     scale: Scale = "none"
-    distances: Distances = field(default_factory=Distances)
+    distances: RowNorms = field(default_factory=RowNorms)
     layers: Sequence[int] | None = None
 
     def __post_init__(self) -> None:

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from latentopt.batch_math import per_sample, sample_norm, unit
 from latentopt.errors import positive
 from latentopt.optimizers.base import Descent, Schedule, check_schedule, scheduled
 from latentopt.problem import Problem
-from latentopt.samples import per_sample, sample_norm, unit
 
 
 class GDState(NamedTuple):

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latentopt.batch_math import per_sample, sample_norm
 from latentopt.errors import InputError, positive
 from latentopt.optimizers.base import Cost, Optimizer, Step
 from latentopt.problem import Problem
-from latentopt.samples import per_sample, sample_norm
 from latentopt.sets import BoxAndBall, FeasibleSet, Free
 
 FLAT = 1e-10

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latentopt.autodiff import jvp
+from latentopt.batch_math import sample_norm
 from latentopt.errors import nonnegative, positive
 from latentopt.optimizers.base import Cost, Optimizer, Step
 from latentopt.optimizers.lbfgs import face_at
 from latentopt.problem import Problem
-from latentopt.samples import sample_norm
-from latentopt.tangents import jvp
 
 ROOM = 256
 """Tangents of samples that pass through the network at once (but at least one sample's)."""

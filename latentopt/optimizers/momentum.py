@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latentopt.batch_math import unit
 from latentopt.errors import positive
 from latentopt.optimizers.base import Descent, Schedule, check_fraction, check_schedule, scheduled
 from latentopt.problem import Problem
-from latentopt.samples import unit
 
 
 class MomentumState(NamedTuple):

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latentopt.batch_math import per_sample, sample_norm, unit
 from latentopt.errors import nonnegative, positive
 from latentopt.optimizers.base import Descent, Schedule, check_schedule, scheduled
 from latentopt.problem import Problem
-from latentopt.samples import per_sample, sample_norm, unit
 
 
 class PerturbedGDState(NamedTuple):

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latentopt.batch_math import unit
 from latentopt.errors import InputError
 from latentopt.optimizers.base import Cost, Optimizer, Step
 from latentopt.problem import Problem
-from latentopt.samples import unit
 
 _HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """When the share of the changed pixels is halved, of 10,000 steps (the paper's supplement B)."""

@@ -1,7 +1,7 @@
 """A lean loop for problems that take microseconds: `latentopt.solve` without what a single action does not need.
 
 The steps are the optimisers' own. `latentopt.solve` keeps histories, budgets and statuses, a quarter of a millisecond
-a step; here a step costs little more than the method. `tests/test_refine.py` holds both to the same results.
+a step; here a step costs little more than the method. `tests/rl/test_refine.py` holds both to the same results.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentopt.draws import Draws
+from latentopt.noise import Noise
 from latentopt.optimizers.base import Optimizer
 from latentopt.problem import Problem
 
@@ -33,10 +33,10 @@ def descend(problem: Problem, optimizer: Optimizer, start: Tensor, steps: int, r
     x: Any
     if restarts == 1:
         rows, x = problem, start  # x: an array or a tensor
-        rows.draws, rows.steps = Draws(seed, torch.zeros(batch, dtype=torch.long)), steps
+        rows.draws, rows.steps = Noise(seed, torch.zeros(batch, dtype=torch.long)), steps
     else:
         index = torch.arange(restarts * batch)
-        rows = problem.rows(index % batch, Draws(seed, index // batch), steps)
+        rows = problem.rows(index % batch, Noise(seed, index // batch), steps)
         x = torch.cat([start, rows.random_start()[batch:]])
     rows.tells = False
     if optimizer.arithmetic:

@@ -11,21 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentopt.callbacks import Callback
+from latentopt.attacks.attack import attack, stages_of
+from latentopt.attacks.inputs import SLACK, checked_inputs, checked_radii
+from latentopt.attacks.quantize import to_bytes
+from latentopt.attacks.result import AttackWarning
+from latentopt.attacks.stages import Portfolio
 from latentopt.classification import LossName, margin
 from latentopt.errors import InputError
-from latentopt.networks import frozen
+from latentopt.networks.wrappers import frozen
 from latentopt.optimizers import Optimizer
 from latentopt.rl.farthest import farthest
 from latentopt.rl.normalization import Normalization, as_normalization
 from latentopt.rl.normalization_checks import warn_if_unlike
 from latentopt.rl.policy_network import BYTES, Kind, Observations, PolicyNetwork, as_tensor
 from latentopt.sets import Norm, length
-from latentopt.tasks.adversarial import AttackWarning
-from latentopt.tasks.attack import attack, stages_of
-from latentopt.tasks.inputs import SLACK, checked_inputs, checked_radii
-from latentopt.tasks.png import to_bytes
-from latentopt.tasks.stages import Portfolio
+from latentopt.solver.callbacks import Callback
 
 Aim = Literal["random", "least-likely"]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from latentopt.errors import InputError, positive
-from latentopt.networks import frozen, like
+from latentopt.networks.wrappers import frozen, like
 from latentopt.rl.attack_policy import attack_policy, output_of
 from latentopt.rl.normalization import Normalization, as_normalization
 from latentopt.rl.normalization_checks import warn_if_unlike

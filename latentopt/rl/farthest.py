@@ -9,15 +9,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from latentopt.callbacks import Callback
+from latentopt.attacks.stages import Stage, method
 from latentopt.errors import positive
 from latentopt.gates import has_gates
 from latentopt.optimizers import ADRGD, Optimizer
 from latentopt.problem import Problem
 from latentopt.rl.policy_network import PolicyNetwork
 from latentopt.sets import Norm, around
-from latentopt.solve import solve
-from latentopt.tasks.stages import Stage, method
+from latentopt.solver.callbacks import Callback
+from latentopt.solver.loop import solve
 
 
 @dataclass(frozen=True, eq=False)

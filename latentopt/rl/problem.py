@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latentopt.draws import Draws
+from latentopt.noise import Noise
 from latentopt.problem import Evaluation, Problem
 from latentopt.rl.closed_form import ClosedForm, Seen
 from latentopt.rl.critics import Reduce, Values, reduced
@@ -85,7 +85,7 @@ class ActionProblem(Problem):
         self.single = Single.of(self.form)
         self.folded = self.single.folded(self.feasible.bounds[0][0], self.feasible.bounds[1][0])
 
-    def rows(self, sample: Tensor, draws: Draws, steps: int) -> Self:
+    def rows(self, sample: Tensor, draws: Noise, steps: int) -> Self:
         problem = super().rows(sample, draws, steps)
         problem.form, problem.single, problem.folded, problem.last = self.form.take(sample.numpy()), None, None, None
         return problem

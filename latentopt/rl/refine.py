@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from latentopt.errors import InputError, positive
-from latentopt.networks import frozen, require_eval
+from latentopt.networks.wrappers import frozen, require_eval
 from latentopt.optimizers import Optimizer
 from latentopt.problem import Problem
 from latentopt.rl.ascent import Found, descend
@@ -24,7 +24,7 @@ from latentopt.rl.normalization import as_normalization
 from latentopt.rl.normalization_checks import warn_if_unlike
 from latentopt.rl.problem import ActionProblem, ActionValues, Around, Worst
 from latentopt.sets import Box
-from latentopt.solve import solve
+from latentopt.solver.loop import solve
 
 Array = NDArray[Any]
 WORTH_FOLDING = 5

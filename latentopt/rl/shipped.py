@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from latentopt.errors import InputError
-from latentopt.networks import Classifier
-from latentopt.result import versions
+from latentopt.io import versions
+from latentopt.networks.wrappers import Classifier
 from latentopt.rl.played import Played
 from latentopt.rl.procgen import ACTIONS, GAMES, Game
 from latentopt.rl.train_policy import TEST_LEVELS

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from latentopt.autodiff import require_no_checkpoint
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.gates import Activation, OnGates, require_gates
-from latentopt.gradients import require_no_checkpoint
 
 
 class CappedReLU(nn.Module):

@@ -17,8 +17,8 @@ import yaml
 from torch import Tensor, nn
 
 from latentopt.errors import InputError
-from latentopt.generators import Generator
-from latentopt.networks import Classifier
+from latentopt.networks.generator import Generator
+from latentopt.networks.wrappers import Classifier
 from latentopt.zoo import torchvision_models
 from latentopt.zoo.content import folder
 from latentopt.zoo.plain_yaml import read_yaml

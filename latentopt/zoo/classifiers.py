@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from latentopt.classification import Misclassify
 from latentopt.errors import InputError, positive
-from latentopt.networks import Classifier, frozen
+from latentopt.networks.wrappers import Classifier, frozen
 from latentopt.optimizers import PGD
 from latentopt.problem import Problem
 from latentopt.sets import around
-from latentopt.solve import solve
+from latentopt.solver.loop import solve
 from latentopt.zoo.modules import annealed_adam
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from latentopt.errors import InputError
-from latentopt.networks import Classifier
+from latentopt.networks.wrappers import Classifier
 from latentopt.zoo.weights import fill, one_line, read_tensors
 
 PREFIX = "torchvision/"

@@ -18,8 +18,8 @@ from latentopt.analysis.certify.terms import Found, Seen, Terms
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.optimizers import PGD
 from latentopt.problem import Problem
-from latentopt.result import Result
-from latentopt.solve import solve
+from latentopt.solver.loop import solve
+from latentopt.solver.result import Result
 
 Method = Literal["auto", "split", "milp"]
 FEW = 16

@@ -11,9 +11,9 @@ from torch import Tensor
 from latentopt.analysis.certify.chain import Chain
 from latentopt.analysis.certify.read import ROUNDINGS, in_float64, read_chain
 from latentopt.classification import Misclassify, loss_function, margin
-from latentopt.draws import Draws
 from latentopt.errors import InputError, nonnegative
-from latentopt.networks import frozen
+from latentopt.networks.wrappers import frozen
+from latentopt.noise import Noise
 from latentopt.objectives import Objective, take
 from latentopt.problem import Problem
 from latentopt.sets import Box, BoxAndBall, FeasibleSet, LinfBall
@@ -59,7 +59,7 @@ def question(problem: Problem, sample: int = 0) -> Question:
     if problem.penalty is not None:
         raise InputError("problem", "one without a penalty", "one with")
     row = torch.tensor([sample], device=problem.like.device)
-    one = problem.rows(row, Draws(0, torch.zeros_like(row)), steps=1)
+    one = problem.rows(row, Noise(0, torch.zeros_like(row)), steps=1)
     low, high = corners(one.feasible, one.like.new_empty(1, *one.shape))
     network = in_float64(one.network)
     with frozen(network):
@@ -98,7 +98,7 @@ def corners(feasible: FeasibleSet, like: Tensor) -> tuple[Tensor, Tensor]:
     if not isinstance(ball, Box | LinfBall):
         raise InputError("feasible", "a box, or an l-infinity ball", type(ball).__name__)
     ones = (torch.ones_like(like), torch.ones_like(like, dtype=torch.float64))  # the bounds, and as inputs have them
-    low, high = ([feasible.extreme(sign * one)[0].double() for one in ones] for sign in (1, -1))
+    low, high = ([feasible.lmo(sign * one)[0].double() for one in ones] for sign in (1, -1))
     return torch.minimum(*low), torch.maximum(*high)
 
 

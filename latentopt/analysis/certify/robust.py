@@ -8,11 +8,11 @@ from torch import Tensor
 
 from latentopt.analysis.certify.answer import Method, certify
 from latentopt.analysis.certify.certificate import Certificate
+from latentopt.attacks.attack import attack
 from latentopt.classification import Misclassify
-from latentopt.networks import range_of
+from latentopt.networks.wrappers import range_of
 from latentopt.problem import Problem
 from latentopt.sets import around
-from latentopt.tasks.attack import attack
 
 
 def certify_robustness(

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from latentopt.analysis.dynamics.region import look
+from latentopt.batch_math import per_sample, sample_norm
 from latentopt.classification import Loss
 from latentopt.errors import InputError
 from latentopt.optimizers import GD, Optimizer, named
-from latentopt.samples import per_sample, sample_norm
 from latentopt.sets import FeasibleSet
 
 

@@ -12,11 +12,11 @@ from latentopt.analysis.dynamics.ascent import Here, ascent, require_raw
 from latentopt.analysis.dynamics.checks import check, step_sizes
 from latentopt.analysis.dynamics.predict import METHODS, Local, Method
 from latentopt.analysis.dynamics.region import pieces
+from latentopt.batch_math import sample_norm, unit
 from latentopt.classification import Loss
 from latentopt.errors import InputError, positive
-from latentopt.networks import frozen
+from latentopt.networks.wrappers import frozen
 from latentopt.optimizers import Optimizer
-from latentopt.samples import sample_norm, unit
 from latentopt.sets import FeasibleSet
 
 

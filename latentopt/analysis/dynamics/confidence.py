@@ -20,10 +20,10 @@ from latentopt.analysis.dynamics.derivatives import derivative
 from latentopt.analysis.dynamics.modes import grown_gradient
 from latentopt.analysis.dynamics.predict import Local
 from latentopt.analysis.dynamics.region import look, pieces
+from latentopt.batch_math import sample_norm
 from latentopt.classification import Loss
 from latentopt.errors import InputError, positive
-from latentopt.networks import frozen
-from latentopt.samples import sample_norm
+from latentopt.networks.wrappers import frozen
 
 
 @dataclass(frozen=True, eq=False)

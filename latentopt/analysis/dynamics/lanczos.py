@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from latentopt.samples import sample_norm
+from latentopt.batch_math import sample_norm
 
 
 class Ritz(NamedTuple):

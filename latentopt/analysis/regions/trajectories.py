@@ -25,7 +25,7 @@ class Travel:
 
 
 def travel(network: Network, x: Tensor, crossings: bool = True, limit: int = 10_000, batch_size: int = 64) -> Travel:
-    """What the units do along a trajectory (`latentopt.callbacks.Trajectory.stacked` keeps one).
+    """What the units do along a trajectory (`latentopt.solver.callbacks.Trajectory.stacked` keeps one).
 
     Args:
         network: as in `latentopt.analysis.regions.boundary`; with max pooling only where ``crossings`` is False.

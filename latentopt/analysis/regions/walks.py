@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from latentopt.analysis.regions.checks import require_batch, require_like
+from latentopt.autodiff import jvp
+from latentopt.batch_math import per_sample, sample_norm
 from latentopt.errors import InputError, positive
 from latentopt.gates import Activation, Network, OnGates, require_gates
-from latentopt.networks import frozen
-from latentopt.samples import per_sample, sample_norm
-from latentopt.tangents import jvp
+from latentopt.networks.wrappers import frozen
 
 
 class Place(NamedTuple):

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from latentopt.analysis.regions import units
 from latentopt.analysis.robustness import Robustness, robustness
 from latentopt.errors import InputError, positive
+from latentopt.io import write_atomically
 from latentopt.jobs.analyze.capped_report import report
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.specs import describe
@@ -23,9 +24,8 @@ from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode, track_jo
 from latentopt.jobs.train import fit
 from latentopt.jobs.trainer import Where
 from latentopt.jobs.used import held
-from latentopt.networks import Classifier
+from latentopt.networks.wrappers import Classifier
 from latentopt.reports import PLOT, TABLE, Written, png_bytes
-from latentopt.result import write_atomically
 from latentopt.zoo.architectures import MLP, ConvClassifier
 from latentopt.zoo.capped import Capped
 from latentopt.zoo.classifiers import Adversary, ClassifierTraining

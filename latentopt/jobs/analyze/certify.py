@@ -18,8 +18,8 @@ from latentopt.jobs.lifetime import job
 from latentopt.jobs.tracking import Mode
 from latentopt.optimizers import named
 from latentopt.reports import Report, Row, Table, Written
-from latentopt.result import Result
-from latentopt.solve import solve
+from latentopt.solver.loop import solve
+from latentopt.solver.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from latentopt.classification import Misclassify
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.jobs.labelled import open_labelled
-from latentopt.networks import range_of
+from latentopt.networks.wrappers import range_of
 from latentopt.objectives import Unit
 from latentopt.problem import Problem
-from latentopt.rl.at_state import AtState
+from latentopt.rl.fixed_state_critic import FixedStateCritic
 from latentopt.sets import Box, around
 from latentopt.zoo import cards
 from latentopt.zoo.random_nets import WIDTHS, random_net
@@ -124,7 +124,7 @@ def critic_cases(agent: str, env: str | None, box: float, limit: int, seed: int)
         actions = loaded.actor(observations)
     cases = list[Case]()
     for observation, action in zip(observations, actions, strict=True):
-        network = AtState(loaded.critics.networks[0], observation)
+        network = FixedStateCritic(loaded.critics.networks[0], observation)
         problem = Problem(network, Unit(), action.shape, 1, _near(action, box), like=action)
         cases.append(Case(f"state {len(cases)}", problem))
     return cases

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from latentopt.errors import InputError
+from latentopt.io import write_atomically
 from latentopt.jobs.lifetime import lock
 from latentopt.jobs.specs import describe
 from latentopt.jobs.store import RECIPE, is_beginning, what
 from latentopt.jobs.tracking import METRICS, Tracker, check_mode
 from latentopt.rehearsal import begin
 from latentopt.reports import PLOT, ROWS, TABLE, Report, Written, csv_text, png_bytes
-from latentopt.result import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -23,7 +23,6 @@ from latentopt.analysis.regions import (
     units,
 )
 from latentopt.analysis.regions.one_dimension import KINKS, START, draw_line, example
-from latentopt.callbacks import Trajectory
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.jobs.analyze.folder import Folder
 from latentopt.jobs.analyze.regions_cases import RANDOM, STEP, Case, classified, optimizer_of, random_2d
@@ -31,11 +30,12 @@ from latentopt.jobs.analyze.regions_report import NOTE, Ran, draw_steps, rows_of
 from latentopt.jobs.labelled import open_labelled
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.tracking import Mode
+from latentopt.maximization import maximize
 from latentopt.optimizers import ADRGD, GD, Optimizer, SoftGates
 from latentopt.problem import Problem
 from latentopt.reports import Report, Written
-from latentopt.solve import solve
-from latentopt.tasks.maximize import maximize
+from latentopt.solver.callbacks import Trajectory
+from latentopt.solver.loop import solve
 from latentopt.zoo import cards
 
 if TYPE_CHECKING:

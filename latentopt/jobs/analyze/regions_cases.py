@@ -11,7 +11,7 @@ from torch import Tensor
 from latentopt.classification import Misclassify, margin
 from latentopt.errors import InputError, positive
 from latentopt.gates import Network
-from latentopt.networks import Classifier, output_shape
+from latentopt.networks.wrappers import Classifier, output_shape
 from latentopt.objectives import Unit
 from latentopt.optimizers import ADRGD, GD, Optimizer, SoftGates, named
 from latentopt.problem import Problem

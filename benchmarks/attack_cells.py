@@ -1,0 +1,168 @@
+"""The cells of the tables of attacks: one method with one budget on one case; tables, rows and plot of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.attacked import Case, Judged
+from benchmarks.statistics import signs
+from latentopt.metrics import wilson
+from latentopt.reports import Row, Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One method with one budget on one case."""
+
+    part: str  # table, curve, references, ablation or tuning
+    group: str  # the form of ADR-GD, or the method that is tuned; else the part
+    name: str
+    case: Case
+    evaluations: int  # gradient evaluations that an image may take
+    judged: Judged
+
+    @property
+    def label(self) -> str:
+        """In plots."""
+        return f"{self.group}: {self.name}" if self.part == "ablation" else self.name
+
+    @property
+    def rate(self) -> float:
+        return self.judged.success.float().mean().item()
+
+
+NOTE = (
+    "Success: share of images that end inside the ball and the range of pixels and are misclassified, with Wilson's "
+    "95 % interval; the errors that the classifier makes without an attack are among them for every method. `+ -`: "
+    "images on which only the method succeeds, and only the control (bold); p of the exact sign test. Loss and margin "
+    "are of the image returned: methods of ours stop at an image's first success, PGD of other packages goes on, and "
+    "their APGD gives back the clean image where it fails. "
+    "Forwards and backwards are of one image in the mean, counted at the model; CPU seconds of all images together."
+)
+COLUMNS = (
+    "method",
+    "success [95 %]",
+    "+ -",
+    "p",
+    "loss: mean",
+    "median",
+    "margin: mean",
+    "forwards",
+    "backwards",
+    "CPU s",
+)
+
+
+def heading(case: Case) -> str:
+    """What a case is called."""
+    pixels = f"{255 * case.eps:g}/255" if case.data in ("cifar10", "imagenet") else f"{case.eps:g}"
+    return f"{case.network}, eps {pixels}"
+
+
+def table(title: str, note: str, cells: Sequence[Cell], control: str, missing: Sequence[tuple[str, str]] = ()) -> Table:
+    """Cells of one case against the one named ``control``; ``missing`` are names and why there is no cell."""
+    (base,) = (cell for cell in cells if cell.name == control)
+
+    def row(cell: Cell) -> list[str]:
+        judged, count = cell.judged, int(cell.judged.success.sum())
+        low, high = wilson(count, len(judged.success))
+        against = signs(judged.success.tolist(), base.judged.success.tolist())
+        figures = (judged.loss.mean(), judged.loss.median(), judged.margin.mean())
+        return [
+            f"**{cell.name}**" if cell is base else cell.name,
+            f"{cell.rate:.1%} [{low:.1%}, {high:.1%}]",
+            "" if cell is base else f"{against.wins} {against.losses}",
+            "control" if cell is base else f"{against.p:.2g}",
+            *(f"{figure.item():.3g}" for figure in figures),
+            f"{judged.forwards:.0f}",
+            f"{judged.backwards:.0f}",
+            f"{judged.seconds:.2f}",
+        ]
+
+    gone = [[name, reason, *[""] * (len(COLUMNS) - 2)] for name, reason in missing]
+    return Table(title, note, COLUMNS, [*map(row, cells), *gone])
+
+
+def curve(title: str, note: str, cells: Sequence[Cell]) -> Table:
+    """Success and CPU seconds by budget: a row for each method, a column for each budget."""
+    budgets = sorted({cell.evaluations for cell in cells})
+    at = {(cell.name, cell.evaluations): cell for cell in cells}
+
+    def text(cell: Cell | None) -> str:
+        return "" if cell is None else f"{cell.rate:.1%} ({cell.judged.seconds:.1f} s)"
+
+    names = dict.fromkeys(cell.name for cell in cells)
+    rows = [[name, *(text(at.get((name, budget))) for budget in budgets)] for name in names]
+    return Table(title, note, ["method", *(str(budget) for budget in budgets)], rows)
+
+
+def rows_of(cells: Sequence[Cell]) -> list[Row]:
+    """A row for each image and cell."""
+    return [row for cell in cells for row in _rows(cell)]
+
+
+def _rows(cell: Cell) -> list[Row]:
+    case, judged = cell.case, cell.judged
+    told = [""] * len(case.x) if judged.told is None else judged.told.tolist()
+    common = {
+        "part": cell.part,
+        "group": cell.group,
+        "network": case.network,
+        "eps": case.eps,
+        "box": case.box,
+        "method": cell.name,
+        "evaluations": cell.evaluations,
+    }
+    whole = {
+        "mean_forwards": judged.forwards,
+        "mean_backwards": judged.backwards,
+        "cpu_seconds_of_all": round(judged.seconds, 4),
+    }
+    return [
+        {
+            **common,
+            "image": case.first + at,
+            "label": int(case.y[at]),
+            "clean_error": bool(case.errors[at]),
+            "success": bool(judged.success[at]),
+            "inside": bool(judged.inside[at]),
+            "margin": float(judged.margin[at]),
+            "loss": float(judged.loss[at]),
+            "distance": float(judged.distance[at]),
+            "backwards": told[at],
+            **whole,
+        }
+        for at in range(len(case.x))
+    ]
+
+
+def draw(cells: Sequence[Cell], figure: Figure) -> None:
+    """Of each case success against gradient evaluations and against CPU seconds, a line for each method."""
+    shown = [cell for cell in cells if cell.part != "ablation"] or list(cells)
+    cases = list(dict.fromkeys(heading(cell.case) for cell in shown))
+    figure.set_size_inches(13, 4 * len(cases) + 1)
+    panels = figure.subplots(len(cases), 2, squeeze=False, sharey="row")
+    axes: tuple[tuple[str, Callable[[Cell], float]], ...] = (
+        ("gradient evaluations that an image may take", lambda cell: cell.evaluations),
+        ("CPU s of an image, mean", lambda cell: cell.judged.seconds / len(cell.case.x)),
+    )
+    for row, name in zip(panels, cases, strict=True):
+        mine = [cell for cell in shown if heading(cell.case) == name]
+        for ax, (label, x) in zip(row, axes, strict=True):
+            _lines(ax, mine, x)
+            ax.set(xscale="log", xlabel=label, ylabel="success", title=name)
+            ax.grid(alpha=0.3)
+        row[1].legend(fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def _lines(ax: Any, cells: Sequence[Cell], x: Callable[[Cell], float]) -> None:
+    for at, name in enumerate(dict.fromkeys(cell.label for cell in cells)):
+        unique = {cell.evaluations: cell for cell in cells if cell.label == name}
+        points = sorted((max(x(cell), 1e-6), cell.rate) for cell in unique.values())
+        marker = "os^vD*"[at // 10 % 6]
+        ax.plot(*zip(*points, strict=True), marker=marker, color=f"C{at % 10}", label=name, markersize=4, linewidth=1)

@@ -1,0 +1,213 @@
+"""`latentopt bench attack-policy`: attacks on what policies for Procgen see, at equal counted cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import partial
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+from tqdm import tqdm
+
+from benchmarks.choices import chosen
+from benchmarks.policy_cells import Cell, Plan, played_by
+from benchmarks.policy_methods import CONTROL, METHODS
+from benchmarks.policy_tuning import tuning
+from benchmarks.report import Bench
+from benchmarks.statistics import signs
+from benchmarks.timing import threads as pinned
+from latentopt.errors import InputError, nonnegative, positive
+from latentopt.metrics import bootstrap, wilson
+from latentopt.reports import Report, Row, Table, Written
+from latentopt.rl.attack_policy import Aim
+from latentopt.rl.attacked_episodes import Episodes
+from latentopt.rl.played import Played
+from latentopt.rl.procgen import GAMES, INSTALL, installed
+from latentopt.rl.train_policy import TEST_LEVELS, TUNING_LEVELS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Part = Literal["states", "episodes", "all"]
+NOTE = (
+    "Policies act greedily. Every attack keeps pixels within eps of what the game shows, and in [0, 1]; what the "
+    "policy sees are whole bytes, and success is of these. Cost: forwards and backwards of one state in the mean, "
+    "probes and the looks before and after counted; every method gets as many steps as fit the same budget, and leaves "
+    "a state when it succeeds. Sizes were chosen on states of other levels (`--tune`)."
+)
+
+
+def attack_policy(
+    games: str = "all",
+    eps: str = "3/255,5/255",
+    episodes: int = 100,
+    states: int = 500,
+    evaluations: int = 40,
+    horizon: int = 100,
+    part: Part = "all",
+    targets: Aim | None = None,
+    methods: str = "all",
+    models: str = "",
+    tune: bool = False,
+    seed: int = 0,
+    threads: int = 1,
+    out: str | None = None,
+    overwrite: bool = False,
+    quick: bool = False,
+) -> Written:
+    """Attack policies for FruitBot and CoinRun with every method: success on states, returns of episodes.
+
+    Args:
+        games: all, or coinrun or fruitbot; the policies are those of the models of that name.
+        eps: radii between commas, as shares of 255.
+        episodes: levels, from number 2,000,000 on, each played once.
+        states: of these levels, on which success is counted.
+        evaluations: forwards and backwards that an attack on one state may cost.
+        horizon: actions after which an episode is cut; an agent that got nowhere may stand still for very long.
+        part: states, episodes or all.
+        targets: the action that attacks aim at: random or least-likely; default whichever is nearest.
+        methods: all, or some, between commas; the control, pgd, is always among them.
+        models: folder of the policies' models, GAME-cnn each; default the shipped ones.
+        tune: instead of the benchmark, find each method's size on states of levels from number 1,000,000 on.
+        seed: of the states that are drawn and of the methods' own noise.
+        threads: that torch computes with.
+        out: folder for the results; default runs/bench/attack-policy.
+        overwrite: replace the results of an earlier run there.
+        quick: one game, two methods, 2 episodes and 8 states, to see that it works.
+    """
+    settings = dict(locals())
+    settings["out"] = out or f"runs/bench/attack-policy{'-tune' * tune}"
+    bench = Bench("attack-policy", settings)
+    if part not in get_args(Part):
+        raise InputError("part", f"one of {', '.join(get_args(Part))}", repr(part))
+    radii = _radii(eps)
+    for name, value in {
+        "episodes": episodes,
+        "states": states,
+        "evaluations": evaluations,
+        "threads": threads,
+        "horizon": horizon,
+    }.items():
+        positive(name, value, integer=True)
+    nonnegative("seed", seed, integer=True)
+    wanted, known = chosen("methods", methods, METHODS, always=CONTROL), chosen("games", games, dict.fromkeys(GAMES))
+    if not installed():
+        raise InputError("bench", f"Procgen, which is not installed: {INSTALL}", "none")
+    bench.check_folder()
+    if quick:
+        known, episodes, states, radii = dict(list(known.items())[:1]), 2, 8, radii[:1]
+        wanted = {name: forms for name, forms in wanted.items() if name in (CONTROL, "adr-gd")}
+    levels = range(first := TUNING_LEVELS if tune else TEST_LEVELS, first + episodes)
+    plan = Plan(radii, states, evaluations, seed, list(wanted), targets)
+    with pinned(threads):
+        played = [played_by(f"{models}/{game}-cnn" if models else f"{game}-cnn", levels, horizon) for game in known]
+        return bench.write(tuning(played, plan) if tune else benchmark(played, plan, part))
+
+
+def _radii(text: str) -> tuple[float, ...]:
+    try:
+        radii = tuple(float(Fraction(word)) for word in text.split(","))
+    except (ValueError, ZeroDivisionError) as error:
+        raise InputError("eps", "numbers between commas, such as 3/255", repr(text)) from error
+    for radius in radii:
+        positive("eps", radius)
+    return radii
+
+
+def benchmark(played: Sequence[Played], plan: Plan, part: Part) -> Report:
+    """The tables of every policy and radius."""
+    tables, rows = list[Table](), list[Row]()
+    shown: dict[str, dict[str, np.ndarray]] = {}
+    for one in played:
+        states = one.states(plan.states, plan.seed)
+        plain = {} if part == "states" else {"unattacked": one.episodes(), "actions at random": one.at_random()}
+        for radius in plan.radii:
+            title = f"{one.game}, eps {255 * radius:g}/255"
+            on_states, on_episodes = dict[str, Cell](), dict[str, Episodes]()
+            if part != "episodes":
+                on_states = {name: plan.on_states(one, states, radius, name) for name in tqdm(plan.methods, title)}
+                tables.append(_states_table(f"{title}: states", len(states), on_states))
+            if part != "states":
+                on_episodes = {name: plan.on_episodes(one, radius, name) for name in tqdm(plan.methods, title)}
+                tables.append(_episodes_table(f"{title}: episodes", plain, on_episodes))
+                shown[f"{title}: returns"] = {name: each.returns for name, each in {**plain, **on_episodes}.items()}
+            else:
+                shown[f"{title}: states with another action"] = {name: c.success for name, c in on_states.items()}
+            rows += _rows(one, radius, on_states, {**plain, **on_episodes})
+    return Report("Attacks on policies", NOTE, tables, rows, partial(_draw, shown))
+
+
+def _states_table(title: str, count: int, found: dict[str, Cell]) -> Table:
+    base = found[CONTROL].success
+
+    def row(name: str, cell: Cell) -> list[str]:
+        successes = int(cell.success.sum())
+        low, high = wilson(successes, count)
+        against = signs(cell.success.tolist(), base.tolist())
+        return [
+            f"**{name}**" if name == CONTROL else name,
+            cell.size,
+            f"{successes / count:.1%} [{low:.1%}, {high:.1%}]",
+            "" if name == CONTROL else f"{against.wins} {against.losses}",
+            "control" if name == CONTROL else f"{against.p:.2g}",
+            f"{cell.forwards:.1f}",
+            f"{cell.backwards:.1f}",
+            f"{cell.seconds:.2f}",
+        ]
+
+    columns = ["method", "size", "another action [95 %]", "+ -", "p", "forwards", "backwards", "CPU s"]
+    return Table(title, f"{count} states.", columns, [row(name, cell) for name, cell in found.items()])
+
+
+def _episodes_table(title: str, plain: dict[str, Episodes], found: dict[str, Episodes]) -> Table:
+    clean, control = plain["unattacked"], found[CONTROL]
+
+    def row(name: str, one: Episodes) -> list[str]:
+        attacked = name in found
+        return [
+            f"**{name}**" if name == CONTROL else name,
+            _interval(one.returns),
+            "" if one is clean else _interval(one.returns - clean.returns),
+            _interval(one.returns - control.returns) if attacked and one is not control else "",
+            f"{one.lengths.mean():.0f}",
+            f"{one.changed.mean():.1%}" if attacked else "",
+            f"{one.forwards:.1f}" if attacked else "",
+            f"{one.backwards:.1f}" if attacked else "",
+        ]
+
+    columns = ["method", "return [95 %]", "minus unattacked", f"minus {CONTROL}", "steps", "changed"]
+    columns += ["forwards", "backwards"]
+    note = f"{len(clean.returns)} episodes, the same levels for all; bootstrap intervals, differences paired."
+    return Table(title, note, columns, [row(name, one) for name, one in {**plain, **found}.items()])
+
+
+def _interval(values: np.ndarray) -> str:
+    low, high = bootstrap(values)
+    return f"{values.mean():.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _rows(one: Played, radius: float, states: dict[str, Cell], episodes: dict[str, Episodes]) -> list[Row]:
+    common = {"game": one.game, "eps": radius}
+    on_states = [
+        {**common, "part": "states", "method": name, "case": at, "success": int(success)}
+        for name, cell in states.items()
+        for at, success in enumerate(cell.success)
+    ]
+    on_episodes = [
+        {**common, "part": "episodes", "method": name, "case": level, "return": value, "steps": int(steps)}
+        for name, each in episodes.items()
+        for level, value, steps in zip(one.levels, each.returns, each.lengths, strict=True)
+    ]
+    return on_states + on_episodes
+
+
+def _draw(shown: dict[str, dict[str, np.ndarray]], figure: Figure) -> None:
+    """Means with their intervals: a panel for each game and radius."""
+    figure.set_size_inches(8, 2.2 * len(shown))
+    for ax, (title, each) in zip(figure.subplots(len(shown), 1, squeeze=False)[:, 0], shown.items(), strict=True):
+        means = [values.mean() for values in each.values()]
+        ends = np.array([bootstrap(values) for values in each.values()]).T
+        ax.errorbar(means, list(each), xerr=np.abs(ends - means), fmt="o")
+        ax.set(title=title)
+        ax.grid(alpha=0.3)

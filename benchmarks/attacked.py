@@ -1,0 +1,190 @@
+"""What `latentopt bench attack` attacks, and how any attack is judged: by us, on the images that it returned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.classifiers import CIFAR, CLASSIFIERS, IMAGENET, Images, Pretrained, test_images
+from benchmarks.networks import mnist_conv, vgg19_cifar, wide_resnet
+from benchmarks.timing import timed
+from latentopt.classification import cross_entropy, margin
+from latentopt.errors import InputError
+from latentopt.gates import sites
+from latentopt.noise import Noise
+from latentopt.solver.rows import as_rows
+
+SLACK = 1e-6
+"""By how much what an attack returns may lie outside its ball or the range of pixels, through rounding."""
+RANDOM: dict[str, Pretrained] = {
+    "vgg19": Pretrained(vgg19_cifar, None, "cifar10", (2 / 255,), *CIFAR, trained=False),
+    "wide-resnet": Pretrained(wide_resnet, None, "imagenet", (1 / 255,), *IMAGENET, last=3, trained=False),
+}
+"""Networks with random weights, to see that the code gets through them; labels are what they say themselves."""
+BARE = Pretrained(mnist_conv, None, "random", (0.1,), trained=False)
+"""What a smoke test attacks where there are no data: random weights, random images."""
+NETWORKS = {**CLASSIFIERS, **RANDOM}
+BATCH = {"mnist": 250, "cifar10": 100, "imagenet": 10, "random": 250}
+"""Images that an attack has at a time, by data set."""
+
+
+class Counted(nn.Module):
+    """A classifier that counts the images that pass through it, forwards and backwards, whoever calls it."""
+
+    def __init__(self, module: nn.Module, input_range: tuple[float, float] = (0.0, 1.0)) -> None:
+        super().__init__()
+        self.module, self.input_range = module.eval(), input_range
+        self.forwards = self.backwards = 0
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.forwards += len(x)
+        logits = self.module(x)
+        if logits.requires_grad:
+            logits.register_hook(self._backward)
+        return logits
+
+    def _backward(self, grad: Tensor) -> None:
+        self.backwards += len(grad)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A classifier, images of it and a radius.
+
+    Args:
+        network: its name.
+        model: the classifier.
+        x: images (B, *shape).
+        y: their labels (B,).
+        eps: greatest change of a pixel.
+        data: ``mnist``, ``cifar10``, ``imagenet`` or ``random``.
+        first: number of the first image in its data set.
+        layers: sites of ADR-GD's gates; None: all.
+        box: pixels stay in [0, 1].
+        seed: of random starts and of the methods' own noise.
+    """
+
+    network: str
+    model: nn.Module
+    x: Tensor
+    y: Tensor
+    eps: float
+    data: str
+    first: int = 0
+    layers: tuple[int, ...] | None = None
+    box: bool = True
+    seed: int = 0
+
+    @cached_property
+    def errors(self) -> Tensor:
+        """What is misclassified without an attack (B,) bool."""
+        return logits_of(self.model, self.x, self.batch_size).argmax(1) != self.y
+
+    @property
+    def input_range(self) -> tuple[float, float]:
+        return (0.0, 1.0) if self.box else (-math.inf, math.inf)
+
+    @property
+    def batch_size(self) -> int:
+        return BATCH[self.data]
+
+    def split(self) -> Iterator[Case]:
+        """Parts of at most `batch_size` images."""
+        pairs = zip(self.x.split(self.batch_size), self.y.split(self.batch_size), strict=True)
+        return (replace(self, x=x, y=y) for x, y in pairs)
+
+    def unboxed(self) -> Case:
+        """The same without the range of pixels, as the paper's authors attack."""
+        return replace(self, box=False)
+
+
+class Found(NamedTuple):
+    """What an attack returns."""
+
+    x: Tensor  # (B, *shape)
+    backwards: Tensor | None = None  # (B,) long, where the attack tells
+
+
+Attack = Callable[[nn.Module, Case, int], Found]
+"""A function of the model, which counts, the case and the gradient evaluations that an image may take."""
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """An attack on a case, judged by its images alone."""
+
+    success: Tensor  # (B,) bool: inside the ball and the range, and misclassified
+    inside: Tensor  # (B,) bool
+    margin: Tensor  # (B,)
+    loss: Tensor  # (B,) cross-entropy
+    distance: Tensor  # (B,) greatest change of a pixel
+    told: Tensor | None  # (B,) long, backwards of each image, where the attack tells
+    forwards: float  # of an image, in the mean
+    backwards: float
+    seconds: float  # CPU time of all images together
+
+
+def attacked(case: Case, attack: Attack, evaluations: int) -> Judged:
+    """Attack, count, time and judge."""
+    model, found = Counted(case.model, case.input_range), list[Found]()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(case.seed)  # of outside packages
+        took = timed(lambda: found.append(attack(model, case, evaluations)))
+    forwards, backwards = model.forwards / len(case.x), model.backwards / len(case.x)
+    x = torch.where(as_rows(case.errors, case.x), case.x, found[0].x.detach())  # the clean image is a success already
+    low, high = case.input_range
+    logits = logits_of(case.model, x, case.batch_size)
+    distance = (x - case.x).flatten(1).abs().amax(1)
+    pixels = x.flatten(1)
+    inside = (distance <= case.eps + SLACK) & (pixels >= low - SLACK).all(1) & (pixels <= high + SLACK).all(1)
+    return Judged(
+        success=(logits.argmax(1) != case.y) & inside,
+        inside=inside,
+        margin=margin(logits, case.y),
+        loss=cross_entropy(logits, case.y),
+        distance=distance,
+        told=found[0].backwards,
+        forwards=forwards,
+        backwards=backwards,
+        seconds=took.cpu,
+    )
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
+    """Logits (B, K), some images at a time."""
+    return torch.cat([model(part) for part in x.split(batch_size)])
+
+
+def cases_of(name: str, source: Pretrained, eps: tuple[float, ...] | None, images: range, seed: int) -> list[Case]:
+    """A case for each radius, on the images of these numbers.
+
+    Raises:
+        InputError: weights or images are not there.
+    """
+    model = source.load()
+    x, y = (part[images.start :] for part in _images(source, images.stop))
+    if not len(x):
+        raise InputError("images", f"some that {source.images} has", f"those from {images.start} on")
+    if not source.trained:
+        y = logits_of(model, x, BATCH[source.images]).argmax(1)
+    layers = None
+    if source.last:
+        count = len(sites(model, x[:1]))
+        layers = tuple(range(count - source.last, count))
+    case = partial(Case, name, model, x, y, data=source.images, first=images.start, layers=layers, seed=seed)
+    return [case(radius) for radius in eps or source.eps]
+
+
+def _images(source: Pretrained, count: int) -> Images:
+    if source.images != "random":
+        return test_images(source.images, count)
+    x = Noise(0, torch.arange(count)).uniform(torch.empty(count, 1, 28, 28), "images")
+    return x, torch.zeros(count, dtype=torch.long)

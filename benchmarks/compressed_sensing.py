@@ -1,0 +1,252 @@
+"""`latentopt bench compressed-sensing`: images from few random measurements (Bora et al. 2017, arXiv 1703.03208)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.choices import chosen
+from benchmarks.generators import GENERATORS
+from benchmarks.report import Bench
+from benchmarks.statistics import Mean, mean_of
+from benchmarks.timing import threads as pinned
+from benchmarks.timing import timed
+from latentopt.errors import nonnegative, positive
+from latentopt.inverse.priors import Gaussian as Normal
+from latentopt.inverse.reconstruct import reconstruct
+from latentopt.metrics import mse
+from latentopt.networks.generator import Generator
+from latentopt.operators import Gaussian
+from latentopt.optimizers import Adam
+from latentopt.reports import Report, Row, Table, Written
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NOISE = 0.1
+"""Root of the mean square of the whole noise vector: a measurement's is .1 / sqrt(m)."""
+RESTARTS = 10
+MEASUREMENTS = {1: (10, 25, 50, 100, 200, 300, 400, 500, 750), 3: (20, 50, 100, 200, 500, 1000, 2500, 5000, 10000)}
+"""By colours."""
+ALPHAS = (1e-5, 1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1)
+TRAINING = 8
+"""Images, not of the test set, from which Lasso's penalty and the generator's own error are chosen."""
+NOTE = (
+    "Mean squared error a pixel with its standard error, over the test images. One Gaussian matrix a number of "
+    "measurements m, its entries of variance 1 / m; noise of norm .1 in the mean. `reconstruct`: the default of the "
+    "library with the most probable latent's prior, the generator's own error (measured on training images) taken for "
+    "noise; `csgm`: as published, Adam at .01 for 1000 steps from 10 random starts, prior weight .1. Lasso: of pixels, "
+    "or of the discrete cosine transform of each colour; its penalty is the best one on training images for each m."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A generator, test images and training images, and a number of measurements."""
+
+    name: str
+    generator: Generator
+    images: Tensor  # (B, C, H, W)
+    training: Tensor  # (B', C, H, W)
+    error: float  # mean squared norm of what the generator cannot make
+    m: int
+    seed: int
+
+    @property
+    def operator(self) -> Gaussian:
+        return Gaussian(self.m, self.seed)
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of one measurement's."""
+        return NOISE / self.m**0.5
+
+
+Method = Callable[[Case], Tensor]
+
+
+def default(case: Case) -> Tensor:
+    """Images that `latentopt.reconstruct` finds; the prior is that of the most probable latent (see `NOTE`)."""
+    weight = (NOISE**2 + case.error) / case.m**2
+    found = reconstruct(
+        case.generator,
+        case.images,
+        operator=case.operator,
+        noise=case.noise,
+        prior=Normal(weight),
+        restarts=RESTARTS,
+        seed=case.seed,
+    )
+    return found.output
+
+
+def csgm(case: Case) -> Tensor:
+    """Images found as published."""
+    found = reconstruct(
+        case.generator,
+        case.images,
+        operator=case.operator,
+        noise=case.noise,
+        prior=Normal(0.1 / case.m),
+        optimizer=Adam(0.01, schedule="constant"),
+        start="random",
+        steps=1000,
+        restarts=RESTARTS,
+        halving=(),
+        patience=None,
+        seed=case.seed,
+    )
+    return found.output
+
+
+def lasso(case: Case) -> Tensor:
+    """Images by Lasso, its penalty chosen on training images."""
+    seen = replace(case, images=case.training)
+    errors = [mse(_lasso(seen, alpha), seen.images).mean().item() for alpha in ALPHAS]
+    return _lasso(case, ALPHAS[int(np.argmin(errors))])
+
+
+def _lasso(case: Case, alpha: float) -> Tensor:
+    import warnings
+
+    from scipy.fft import dctn, idctn
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import Lasso
+
+    shape = case.images.shape[1:]
+    operator = case.operator
+    y = operator.add_noise(operator(case.images), case.noise, case.seed)
+    matrix = operator.adjoint(torch.eye(case.m), shape).numpy()  # (m, *shape)
+    colours = shape[0] > 1
+    rows = np.asarray(dctn(matrix, axes=(2, 3), norm="ortho")) if colours else matrix
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = Lasso(alpha, fit_intercept=False, max_iter=300, positive=not colours)
+        found = model.fit(rows.reshape(case.m, -1), y.numpy().T).coef_.reshape(-1, *shape)
+    images = idctn(found, axes=(2, 3), norm="ortho") if colours else found
+    return torch.tensor(np.asarray(images), dtype=torch.float32).clamp(0, 1)
+
+
+METHODS: dict[str, Method] = {"reconstruct": default, "csgm": csgm, "lasso": lasso}
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A method on a case."""
+
+    method: str
+    case: Case
+    errors: list[float]
+    seconds: float
+
+    @property
+    def mean(self) -> Mean:
+        return mean_of(self.errors)
+
+
+def compressed_sensing(
+    generators: str = "mlp-vae,mnist-vae,celeba-vae",
+    methods: str = "all",
+    measurements: str | None = None,
+    images: int = 50,
+    seed: int = 0,
+    threads: int = 1,
+    out: str = "runs/bench/compressed-sensing",
+    overwrite: bool = False,
+    quick: bool = False,
+) -> Written:
+    """Reconstruct images from few random measurements, with generators and with Lasso.
+
+    Args:
+        generators: all, or some of those of `latentopt bench reconstruct` that there are real images for.
+        methods: all, or some of reconstruct, csgm, lasso, between commas.
+        measurements: numbers of them between commas; default 10 to 750, and 20 to 10000 of colour images.
+        images: test images; there are 16 faces.
+        seed: of matrices, noise and starts.
+        threads: that torch computes with.
+        out: folder for the results.
+        overwrite: replace the results of an earlier run there.
+        quick: mnist-vae, 4 images of its own, 25 measurements, to see that it works.
+    """
+    settings = dict(locals())
+    for name, value in (("images", images), ("threads", threads)):
+        positive(name, value, integer=True)
+    nonnegative("seed", seed, integer=True)
+    bench = Bench("compressed-sensing", settings)
+    known = {name: source for name, source in GENERATORS.items() if source.images}
+    sources, runs = chosen("generators", generators, known), chosen("methods", methods, METHODS)
+    counts = None if measurements is None else [int(word) for word in measurements.split(",")]
+    bench.check_folder()
+    if quick:
+        sources, counts, images = {"mnist-vae": known["mnist-vae"]}, [25], 4
+        runs = {name: run for name, run in runs.items() if name != "csgm"}
+    cells = list[Cell]()
+    with pinned(threads):
+        for name, source in sources.items():
+            generator = source.build()
+            if quick:
+                held = training = generator(generator.latents(images, seed))
+            else:
+                held, training = source.targets(0, images, True), source.targets(0, TRAINING, False)
+            fitted = reconstruct(generator, training, seed=seed).output
+            error = (fitted - training).square().flatten(1).sum(1).mean().item()
+            base = Case(name, generator, held, training, error, 1, seed)
+            for m in counts or MEASUREMENTS[held.shape[1]]:
+                cells += [_ran(method, run, replace(base, m=m)) for method, run in runs.items()]
+    tables = [_table([cell for cell in cells if cell.case.name == name]) for name in sources]
+    return bench.write(
+        Report("Compressed sensing", NOTE, tables, [row for c in cells for row in _rows(c)], partial(_draw, cells))
+    )
+
+
+def _ran(name: str, run: Method, case: Case) -> Cell:
+    found = list[Tensor]()
+    seconds = timed(lambda: found.append(run(case)))
+    return Cell(name, case, mse(found[0], case.images).tolist(), seconds.cpu)
+
+
+def _table(cells: Sequence[Cell]) -> Table:
+    methods = list(dict.fromkeys(cell.method for cell in cells))
+    by = {(cell.method, cell.case.m): cell for cell in cells}
+    rows = [
+        [str(m), *(_shown(by[name, m]) for name in methods), *(f"{by[name, m].seconds:.1f}" for name in methods)]
+        for m in dict.fromkeys(cell.case.m for cell in cells)
+    ]
+    case = cells[0].case
+    note = f"{len(case.images)} images of {case.images[0].numel()} values; {case.generator.latent_shape[0]} latents."
+    return Table(case.name, note, ["m", *methods, *(f"CPU s: {name}" for name in methods)], rows)
+
+
+def _shown(cell: Cell) -> str:
+    return f"{cell.mean.mean:.4f} +- {cell.mean.error:.4f}"
+
+
+def _rows(cell: Cell) -> list[Row]:
+    case = cell.case
+    common = {"generator": case.name, "method": cell.method, "m": case.m, "seconds": round(cell.seconds, 2)}
+    return [{**common, "image": at, "mse": error} for at, error in enumerate(cell.errors)]
+
+
+def _draw(cells: Sequence[Cell], figure: Figure) -> None:
+    names = list(dict.fromkeys(cell.case.name for cell in cells))
+    figure.set_size_inches(4.5 * len(names), 3.6)
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False).flat, names, strict=True):
+        axes.set(title=name, xlabel="measurements", ylabel="MSE a pixel", xscale="log", yscale="log")
+        for method in dict.fromkeys(cell.method for cell in cells):
+            own = [cell for cell in cells if (cell.case.name, cell.method) == (name, method)]
+            means = [cell.mean for cell in own]
+            axes.errorbar(
+                [cell.case.m for cell in own],
+                [mean.mean for mean in means],
+                [mean.error for mean in means],
+                label=method,
+                marker=".",
+                lw=1,
+            )
+        axes.legend()

@@ -1,0 +1,204 @@
+"""`latentopt bench cost`: what an iteration of ADR-GD costs over one of PGD, by network and batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.cases import CASES, Case
+from benchmarks.choices import chosen
+from benchmarks.report import Bench
+from benchmarks.timing import Seconds, interleaved, timed
+from benchmarks.timing import threads as pinned
+from latentopt.errors import positive
+from latentopt.gates import sites
+from latentopt.optimizers import ADRGD, GD, PGD, FreeGates, Optimizer, SoftGates
+from latentopt.problem import Problem
+from latentopt.reports import Report, Row, Table, Written
+from latentopt.solver.loop import solve
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BASE, HAND = "pgd", "by hand"
+CLOCKS = ("cpu", "wall")
+BLOCK = FreeGates().distances.refresh
+"""Steps of a block: as many as the norms last, so that every block pays for them once."""
+SOLVE = 200
+"""Steps of a solve that is timed whole, its set-up included."""
+NOTE = (
+    "Random weights; the first output unit is maximised. The methods take turns, a block of steps each; a ratio is a "
+    "block over the first method's block in the same turn, its median with the quartiles. Milliseconds are medians of "
+    "one step of the whole batch; forwards and backwards are of one sample and step, norms included."
+)
+
+
+def cost(
+    networks: str = "all",
+    seconds: float = 60.0,
+    rounds: int = 25,
+    threads: int = 1,
+    out: str = "runs/bench/cost",
+    overwrite: bool = False,
+    quick: bool = False,
+) -> Written:
+    """Time an iteration of each form of ADR-GD over one of PGD.
+
+    Args:
+        networks: all, or some of a, c, mnist, vgg19, wide-resnet, between commas.
+        seconds: of each network and batch; no new round after that.
+        rounds: at most so many; at least 3.
+        threads: that torch computes with.
+        out: folder for the results.
+        overwrite: replace the results of an earlier run there.
+        quick: net A, one round, to see that it works.
+    """
+    settings = dict(locals())
+    if quick:
+        settings |= {"seconds": 0.01, "rounds": 1}
+    bench = Bench("cost", settings)
+    positive("seconds", seconds)
+    for name, value in (("rounds", rounds), ("threads", threads)):
+        positive(name, value, integer=True)
+    cases = CASES["a"][:2] if quick else list(chain(*chosen("networks", networks, CASES).values()))
+    bench.check_folder()
+    turns = Turns(settings["seconds"], settings["rounds"])
+    with pinned(threads):
+        steps = [row for case in cases for row in measure(case, turns)]
+        loops = [
+            row
+            for case in cases
+            if case.batch <= 64 and not (case.last or case.compiled)
+            for row in measure_loop(case, turns)
+        ]
+    tables = [_table("One step", steps, ("forwards", "backwards"))]
+    if loops:
+        tables.append(_table("The loop: solve with plain GD over a loop written by hand", loops, ()))
+    return bench.write(Report("Cost of an iteration", NOTE, tables, steps + loops, partial(_draw, steps)))
+
+
+@dataclass(frozen=True)
+class Turns:
+    """How long a case is measured."""
+
+    seconds: float
+    most: int
+    block: float = 0.02  # CPU seconds that a block of the first method takes at least
+
+    def take(
+        self, advance: dict[str, Callable[[int], object]], first: str, least: int = BLOCK
+    ) -> tuple[int, dict[str, list[Seconds]]]:
+        """Steps of a block, at least ``least``, and of each method what its blocks took."""
+        for each in advance.values():
+            each(2)  # first calls are slower
+        a_step = min(timed(partial(advance[first], 2)).cpu for _ in range(3)) / 2
+        steps = least * max(1, round(self.block / max(least * a_step, 1e-6)))
+        blocks = {name: partial(each, steps) for name, each in advance.items()}
+        return steps, interleaved(blocks, self.seconds, min(3, self.most), self.most)
+
+
+def methods(case: Case, layers: Sequence[int] | None) -> dict[str, Optimizer]:
+    """What is timed; the first is what the others are compared with."""
+    methods: dict[str, Optimizer] = {
+        BASE: PGD(),
+        "adr-gd soft": ADRGD(SoftGates(phase=1.0, layers=layers), PGD()),
+        "adr-gd paper": ADRGD.paper(layers=layers),
+    }
+    return methods | ({"adr-gd reference": ADRGD.reference(layers=layers)} if case.exact else {})
+
+
+class Stepper:
+    """A method under way; `forwards` and `backwards` are those of the latest block."""
+
+    def __init__(self, problem: Problem, optimizer: Optimizer, start: Tensor) -> None:
+        self.problem, self.optimizer, self.x = problem, optimizer, start
+        self.state = optimizer.init(problem, start)
+
+    def advance(self, steps: int) -> None:
+        self.forwards = self.backwards = 0
+        for _ in range(steps):
+            step = self.optimizer.step(self.problem, self.x, self.state)
+            self.x, self.state = step.x, step.state
+            self.forwards, self.backwards = self.forwards + step.cost.forwards, self.backwards + step.cost.backwards
+
+
+def measure(case: Case, turns: Turns) -> list[Row]:
+    """One row for each method."""
+    posed, layers = case.posed(), None
+    if case.last:
+        assert isinstance(posed.network, nn.Module)
+        count = len(sites(posed.network, torch.zeros(1, *case.shape)))
+        layers = list(range(count - case.last, count))
+    start = case.start(posed)
+    steppers = {name: Stepper(case.ready(posed), method, start) for name, method in methods(case, layers).items()}
+    steps, taken = turns.take({name: stepper.advance for name, stepper in steppers.items()}, BASE)
+    return [
+        {
+            **_row(case, name, steps, taken[name], taken[BASE]),
+            "forwards": stepper.forwards / steps,
+            "backwards": stepper.backwards / steps,
+        }
+        for name, stepper in steppers.items()
+    ]
+
+
+def measure_loop(case: Case, turns: Turns) -> list[Row]:
+    """`solve` with plain gradient descent against the same written by hand."""
+    problem = case.posed()
+    start = case.start(problem)
+
+    def by_hand(steps: int) -> Tensor:
+        x = start
+        for _ in range(steps):
+            x = x.detach().requires_grad_()
+            (grad,) = torch.autograd.grad(problem.objective(problem.network(x)).sum(), x)
+            x = problem.feasible.project(x.detach() - 0.1 * grad)
+        return x
+
+    def solved(steps: int) -> Tensor:
+        return solve(problem, GD(lr=0.1), steps=steps, start=start).x
+
+    steps, taken = turns.take({HAND: by_hand, "solve": solved}, HAND, 1 if turns.most == 1 else SOLVE)
+    return [_row(case, name, steps, taken[name], taken[HAND]) for name in (HAND, "solve")]
+
+
+def _row(case: Case, name: str, steps: int, taken: Sequence[Seconds], base: Sequence[Seconds]) -> Row:
+    row: Row = {"network": case.name, "batch": case.batch, "method": name, "rounds": len(taken), "block": steps}
+    for clock in CLOCKS:
+        own, other = (np.array([getattr(each, clock) for each in times]) for times in (taken, base))
+        low, middle, high = np.quantile(own / other, [0.25, 0.5, 0.75]).tolist()
+        row |= {f"{clock}_ms": 1000 * float(np.median(own)) / steps, f"{clock}_ratio": middle}
+        row |= {f"{clock}_ratio_q1": low, f"{clock}_ratio_q3": high}
+    return row
+
+
+def _table(title: str, rows: Sequence[Row], counts: Sequence[str]) -> Table:
+    def cells(row: Row) -> list[str]:
+        ratios = [f"{row[f'{c}_ratio']:.2f} [{row[f'{c}_ratio_q1']:.2f}, {row[f'{c}_ratio_q3']:.2f}]" for c in CLOCKS]
+        times = [f"{row[f'{clock}_ms']:.3g}" for clock in CLOCKS]
+        counted = [f"{row[name]:.3g}" for name in counts]
+        return [row["network"], str(row["batch"]), row["method"], *counted, *times, *ratios, f"{row['rounds']}"]
+
+    columns = ["network", "batch", "method", *counts, "CPU ms", "wall ms", "CPU ratio", "wall ratio", "rounds"]
+    return Table(title, "", columns, [cells(row) for row in rows])
+
+
+def _draw(rows: Sequence[Row], figure: Figure) -> None:
+    shown = [row for row in rows if row["method"].startswith("adr-gd")]
+    figure.set_size_inches(8, 1 + 0.28 * len(shown))
+    axes = figure.subplots()
+    for at, row in enumerate(shown):
+        reach = [[row["cpu_ratio"] - row["cpu_ratio_q1"]], [row["cpu_ratio_q3"] - row["cpu_ratio"]]]
+        axes.errorbar(row["cpu_ratio"], -at, xerr=reach, fmt="o", color="tab:blue", capsize=3)
+    names = [f"{row['network']}, batch {row['batch']}: {row['method']}" for row in shown]
+    axes.set_yticks([-at for at in range(len(shown))], names, fontsize=8)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set(xscale="log", xlabel="CPU time of a step over PGD's, median and quartiles")
+    axes.grid(alpha=0.3, which="both")

@@ -1,0 +1,203 @@
+"""What `latentopt bench reconstruct` inverts, with what, and how any method is judged: by us, at its latents."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.inverted_tuned import TUNED
+from latentopt import metrics
+from latentopt.inverse.initializers import Random, Regression, Start
+from latentopt.inverse.reconstruct import KEEP, reconstruct
+from latentopt.networks.generator import Generator
+from latentopt.optimizers import ADRGD, CMAES, LBFGS, Adam, LevenbergMarquardt, Momentum, Optimizer, SoftGates
+from latentopt.solver.callbacks import Progress
+
+RECOVERED = 1e-4
+"""A generator's own image is found again below this mean squared error."""
+RESTARTS = 8
+STEPS, STALLED = 1000, 30
+"""Of a round of a method whose step sizes do not fall: at most, and without a gain, after which a restart leaves."""
+ROUNDS = 1000
+"""More than any method has time for: what has converged, and is not solved, begins anew."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A generator and targets.
+
+    Args:
+        name: of the generator.
+        generator: as a user has it.
+        targets: (B, C, H, W) in [0, 1].
+        own: they are the generator's own.
+        seed: of starts.
+    """
+
+    name: str
+    generator: Generator
+    targets: Tensor
+    own: bool
+    seed: int
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}, its own images" if self.own else f"{self.name}, real images"
+
+
+@dataclass(eq=False)
+class Watch:
+    """The clock of one method on one case, in CPU seconds: what is best so far, when. It starts with the first look.
+
+    As a callback of `latentopt.solve` it stops the solve in time.
+    """
+
+    case: Case
+    seconds: float
+    times: list[float] = field(default_factory=list)
+    values: list[Tensor] = field(default_factory=list)  # (B,) each, falling
+    x: Tensor | None = None
+    begun: float = field(default_factory=time.process_time)
+
+    def __call__(self, progress: Progress) -> bool:
+        return self.see(progress.best_x, progress.best)
+
+    def see(self, x: Tensor, value: Tensor) -> bool:
+        """Note latents and their mean squared errors; whether the time is over."""
+        now = time.process_time() - self.begun
+        if self.x is None:
+            self.x, best = x.clone(), value.clone()
+        else:
+            better = value < self.values[-1]
+            self.x = torch.where(better.reshape(-1, *[1] * (x.ndim - 1)), x, self.x)
+            best = torch.where(better, value, self.values[-1])
+        self.times.append(now)
+        self.values.append(best.detach())
+        return now >= self.seconds or (self.case.own and bool((best < RECOVERED).all()))
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What a method reached."""
+
+    times: list[float]  # CPU seconds
+    values: Tensor  # (times, B) best so far, of the method's own count
+    mse: Tensor  # (B,) at the latents in the end, through the generator as the user has it
+    psnr: Tensor
+    ssim: Tensor
+
+    def at(self, seconds: float) -> Tensor:
+        """Best so far (B,) at a time; infinite before the first look."""
+        seen = [row for t, row in zip(self.times, self.values, strict=True) if t <= seconds]
+        return seen[-1] if seen else torch.full_like(self.mse, torch.inf)
+
+    def recovered_at(self) -> float:
+        """The time at which all targets were recovered; infinite if never."""
+        all_of = (t for t, row in zip(self.times, self.values, strict=True) if (row < RECOVERED).all())
+        return next(all_of, float("inf"))
+
+
+Runner = Callable[[Case, Watch], None]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to invert.
+
+    Args:
+        name: by which its size is found in `TUNED`.
+        build: from a step size and a number of restarts.
+        sizes: to choose among; none: nothing is chosen.
+        default: where nothing was chosen for a generator.
+    """
+
+    name: str
+    build: Callable[[float, int], Runner]
+    sizes: tuple[tuple[float, int], ...] = ()
+    default: tuple[float, int] = (0.1, RESTARTS)
+
+    def at(self, case: Case, size: tuple[float, int] | None = None) -> Runner:
+        return self.build(*(size or TUNED.get(case.name, {}).get(self.name, self.default)))
+
+
+def judge(case: Case, runner: Runner, seconds: float) -> Judged:
+    """Let a method work for so many CPU seconds."""
+    watch = Watch(case, seconds)
+    runner(case, watch)
+    assert watch.x is not None
+    with torch.no_grad():
+        image = case.generator(watch.x)
+    mse, psnr = metrics.mse(image, case.targets), metrics.psnr(image, case.targets)
+    return Judged(watch.times, torch.stack(watch.values), mse, psnr, metrics.ssim(image.clamp(0, 1), case.targets))
+
+
+def ours(
+    optimizer: Optimizer,
+    start: Start,
+    planned: bool,
+    restarts: int,
+    halving: tuple[tuple[int, int], ...] = KEEP,
+) -> Runner:
+    """A method of ours; ``planned``: its step sizes fall, so that as many steps are planned as the time allows."""
+
+    def run(case: Case, watch: Watch) -> None:
+        settings: dict[str, Any] = {"steps": STEPS, "halving": halving, "patience": STALLED}
+        if planned:
+            steps = max(10, int(watch.seconds / _seconds_a_step(case, optimizer, restarts)))
+            settings = {"steps": steps, "halving": (), "patience": None}
+        reconstruct(
+            case.generator,
+            case.targets,
+            optimizer=optimizer,
+            start=start,
+            restarts=restarts,
+            tolerance=RECOVERED if case.own else None,
+            rounds=ROUNDS,
+            seed=case.seed,
+            callbacks=[watch],
+            **settings,
+        )
+
+    return run
+
+
+def _seconds_a_step(case: Case, optimizer: Optimizer, restarts: int) -> float:
+    """Measured on the targets themselves, beforehand, outside the method's time."""
+    settings: dict[str, Any] = {"start": Random(), "restarts": restarts, "halving": (), "patience": None}
+    clock = Watch(case, float("inf"))
+    reconstruct(case.generator, case.targets, optimizer=optimizer, steps=6, callbacks=[clock], **settings)
+    return (clock.times[-1] - clock.times[1]) / (len(clock.times) - 2)
+
+
+SIZES = tuple((lr, restarts) for lr in (0.05, 0.1, 0.2, 0.4) for restarts in (1, 4))
+"""Step sizes, and how many starts share the time."""
+PAPER = tuple((a_x, RESTARTS) for a_x in (0.1, 0.3, 1.0, 3.0))
+RANDOM = Random()
+
+
+def _soft(lr: float) -> Optimizer:
+    return ADRGD(SoftGates(), Adam(lr))
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("reconstruct", lambda _, k: ours(LBFGS(memory=64), Regression(), False, k)),
+        Method("lbfgs", lambda _, k: ours(LBFGS(memory=64), RANDOM, False, k)),
+        Method("lm", lambda _, k: ours(LevenbergMarquardt(), Regression(), False, k)),
+        Method("lm-random", lambda _, k: ours(LevenbergMarquardt(), RANDOM, False, k)),
+        Method("adam", lambda lr, k: ours(Adam(lr), RANDOM, True, k), SIZES),
+        Method("adam-regression", lambda lr, k: ours(Adam(lr), Regression(), True, k), SIZES),
+        Method("adr-gd-soft", lambda lr, k: ours(_soft(lr), RANDOM, True, k), SIZES),
+        Method("adr-gd-soft-regression", lambda lr, k: ours(_soft(lr), Regression(), True, k), SIZES),
+        Method("adr-gd-paper", lambda a_x, k: ours(ADRGD.paper(a_x=a_x), RANDOM, True, k), PAPER),
+        Method("momentum", lambda _, k: ours(Momentum(), RANDOM, True, k)),
+        Method("basin-cma", lambda *_: ours(CMAES(refine=30), RANDOM, True, 1)),
+        Method("cma-es", lambda *_: ours(CMAES(), RANDOM, True, 1)),
+    )
+}

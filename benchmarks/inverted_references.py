@@ -1,0 +1,72 @@
+"""What `latentopt bench reconstruct` runs beside methods of ours: what else a user would pick."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.inverted import Case, Method, Watch
+from latentopt.networks.generator import Generator
+
+
+def hand_written(lr: float, case: Case, watch: Watch) -> None:
+    """What a user writes: Adam on all latents together, one random start each, the mean squared error, no schedule."""
+    z = case.generator.latents(len(case.targets), case.seed).requires_grad_()
+    adam = torch.optim.Adam([z], lr)
+    while True:
+        image = case.generator(z)
+        each = (image - case.targets).square().flatten(1).mean(1)
+        if watch.see(z.detach(), each.detach()):
+            return
+        adam.zero_grad()
+        each.sum().backward()
+        adam.step()
+
+
+class _Backbone(nn.Module):
+    """A generator as deepinv's CSGM wants it: latents (B, nz, 1, 1)."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.generator, self.nz = generator, generator.latent_shape[0]
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.generator(z.flatten(1))
+
+
+def deepinv_csgm(lr: float, case: Case, watch: Watch) -> None:
+    """deepinv's `CSGMGenerator`, which inverts one image at a time from one start; in rounds, as long as there is time.
+
+    Raises:
+        ImportError: there is no deepinv.
+    """
+    from deepinv.models import CSGMGenerator  # pyright: ignore[reportMissingImports]
+    from deepinv.physics import Denoising  # pyright: ignore[reportMissingImports]
+
+    torch.manual_seed(case.seed)  # it has no seed of its own
+    model = CSGMGenerator(_Backbone(case.generator), inf_lr=lr, inf_tol=0.0, inf_max_iter=STEPS).eval()
+    x = case.generator.latents(len(case.targets), case.seed)
+    value = torch.full((len(x),), torch.inf)
+    while True:
+        for at in range(len(x)):
+            y = case.targets[at : at + 1]
+            z = model.optimize_z(model.random_latent(y.device), y, Denoising()).detach().flatten(1)
+            with torch.no_grad():
+                value[at] = (case.generator(z) - y).square().mean()
+            x[at] = z[0]
+            if watch.see(x, value):
+                return
+
+
+STEPS = 300
+"""Of one start: its own default of 2,500 does not get through 16 targets in the time, its tolerance stops too early."""
+SIZES = tuple((lr, 1) for lr in (0.01, 0.03, 0.1, 0.2, 0.3))
+REFERENCES: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("a hand-written Adam loop", lambda lr, _: partial(hand_written, lr), SIZES),
+        Method("deepinv CSGM", lambda lr, _: partial(deepinv_csgm, lr), SIZES),
+    )
+}

@@ -1,0 +1,142 @@
+"""`latentopt bench norms`: how well a few probes estimate the norms of ADR-GD's rows (arXiv 2406.00494, eq. 8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks import networks
+from benchmarks.report import Bench
+from benchmarks.timing import threads as pinned
+from benchmarks.timing import timed
+from latentopt.errors import nonnegative, positive
+from latentopt.gates import row_norms
+from latentopt.noise import Noise
+from latentopt.reports import Report, Row, Table, Written
+from latentopt.zoo.random_nets import WIDTHS, random_net
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NOTE = (
+    "Relative error of ||P_j|| over all rows, at the network's own gates: its mean, and what 90 % of the rows stay "
+    "below. Time is CPU time over that of one plain forward of the same batch."
+)
+PROBES = (1, 2, 4, 8, 16, 32, 64)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A network and the points where its rows are measured."""
+
+    name: str
+    network: nn.Module
+    x: Tensor  # (B, *shape)
+
+
+def norms(
+    samples: int = 8,
+    repeats: int = 8,
+    seed: int = 0,
+    threads: int = 1,
+    out: str = "runs/bench/norms",
+    overwrite: bool = False,
+    quick: bool = False,
+) -> Written:
+    """Measure the error of the estimated row norms against the exact ones, by the number of probes.
+
+    Args:
+        samples: random points of each network.
+        repeats: independent draws of the probes.
+        seed: of points and probes.
+        threads: that torch computes with.
+        out: folder for the results.
+        overwrite: replace the results of an earlier run there.
+        quick: two points and one draw, to see that it works.
+    """
+    if quick:
+        samples, repeats = 2, 1
+    bench = Bench("norms", dict(locals()))
+    for name, value in (("samples", samples), ("repeats", repeats), ("threads", threads)):
+        positive(name, value, integer=True)
+    nonnegative("seed", seed, integer=True)
+    bench.check_folder()
+    with pinned(threads):
+        rows = [row for case in cases(samples, seed) for row in measure(case, repeats, seed)]
+    return bench.write(Report("Error of the estimated row norms", NOTE, [_table(rows)], rows, lambda f: _draw(f, rows)))
+
+
+def cases(samples: int, seed: int) -> list[Case]:
+    """The networks, each with random points of its own kind: images, a box, latents."""
+    from latentopt.zoo import cards
+
+    vae = cards.load_generator("mnist-vae")
+    random = Noise(seed, torch.zeros(1, dtype=torch.long))
+    images = random.uniform(torch.empty(1, samples, 1, 28, 28), "images")[0]
+    box = 2 * random.uniform(torch.empty(1, samples, 10), "box")[0] - 1
+    latents = random.normal(torch.empty(1, samples, *vae.latent_shape), "latents")[0]
+    return [
+        Case("MNIST conv net", networks.mnist_conv(), images),
+        Case("random net A", random_net(WIDTHS["A"], 0), box),
+        Case("mnist-vae", vae.module, latents),
+    ]
+
+
+def measure(case: Case, repeats: int, seed: int) -> list[Row]:
+    """The errors of one network: a row for the exact norms, then one for each number of probes."""
+    x = case.x
+    with torch.no_grad():
+        plain = median(timed(lambda: case.network(x)).cpu for _ in range(21))
+    basis = torch.eye(x[0].numel(), dtype=x.dtype).reshape(-1, 1, *x.shape[1:]).expand(-1, len(x), *x.shape[1:])
+    exact, forwards, seconds = _norms(case, basis, exact=True)
+    alive = exact > 1e-6 * exact.mean()  # a neuron behind closed gates has no row
+    common = {"network": case.name, "points": len(x), "rows": int(alive.sum())}
+    rows: list[Row] = [{**common, "probes": "exact", "forwards": forwards, "time": seconds / plain}]
+    for probes in PROBES:
+        errors, times = [], []
+        for repeat in range(repeats):
+            random = Noise(seed, torch.tensor([repeat]))
+            directions = random.normal(x.new_empty(1, probes, *x.shape), "probes")[0]
+            estimate, forwards, seconds = _norms(case, directions, exact=False)
+            errors.append((estimate[alive] / exact[alive] - 1).abs())
+            times.append(seconds)
+        error = torch.cat(errors).sort().values
+        figures = {"mean_error": error.mean().item(), "worst_decile": error[int(0.9 * len(error))].item()}
+        rows.append({**common, "probes": probes, "forwards": forwards, "time": median(times) / plain, **figures})
+    return rows
+
+
+def _norms(case: Case, directions: Tensor, exact: bool) -> tuple[Tensor, int, float]:
+    """The norms of all rows as one vector, the forwards they cost, and the CPU seconds."""
+    results = []
+    took = timed(
+        lambda: results.append(row_norms(case.network, case.x, lambda _, z: (z > 0).to(z.dtype), directions, exact))
+    )
+    (norms,) = results
+    return torch.cat([norm.flatten() for norm in norms.switches]), norms.forwards, took.cpu
+
+
+def _table(rows: list[Row]) -> Table:
+    def cells(row: Row) -> list[str]:
+        errors = [f"{row[name]:.3f}" if name in row else "0" for name in ("mean_error", "worst_decile")]
+        return [row["network"], str(row["probes"]), *errors, str(row["forwards"]), f"{row['time']:.1f}"]
+
+    columns = ["network", "probes", "mean error", "worst decile", "forwards", "time"]
+    return Table("Error by number of probes", "", columns, [cells(row) for row in rows])
+
+
+def _draw(figure: Figure, rows: list[Row]) -> None:
+    figure.set_size_inches(6, 4)
+    axes = figure.subplots()
+    for name in dict.fromkeys(row["network"] for row in rows):
+        mine = [row for row in rows if row["network"] == name and "mean_error" in row]
+        axes.plot([row["probes"] for row in mine], [row["mean_error"] for row in mine], "o-", label=name)
+    axes.plot(PROBES, [0.5642 * k**-0.5 for k in PROBES], "k:", label="$1 / \\sqrt{\\pi K}$")
+    axes.set(xscale="log", yscale="log", xlabel="probes K", ylabel="mean relative error of $||P_j||$")
+    axes.set_xticks(PROBES, [str(k) for k in PROBES])
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()

@@ -1,0 +1,79 @@
+"""The attacks on policies that are compared, each in the sizes that tuning tries, at one counted cost."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from latentopt.classification import LossName
+from latentopt.networks.wrappers import Classifier
+from latentopt.optimizers import ADRGD, APGD, PGD, Optimizer, RowNorms, SoftGates
+from latentopt.rl.attack_policy import attack_policy
+
+CONTROL = "pgd"
+
+
+@dataclass(frozen=True)
+class Form:
+    """A method in one size."""
+
+    optimizer: Optimizer
+    loss: LossName = "ce"
+
+    def settings(self, evaluations: int) -> dict[str, Any]:
+        """Arguments of `attack_policy`, with as many steps as cost no more than ``evaluations``, all looks included."""
+        return {"optimizer": self.optimizer, "loss": self.loss, "steps": affordable(self, evaluations)}
+
+
+TABLE_2 = {"beta0": 0.5, "a_eta": 0.25, "a_beta": 0.001, "r": 0.01, "delta": 1e-4, "delta_beta": 0.1, "T_p": 10}
+"""Of arXiv 2406.00494 for attacks on policies, where a_x is .4."""
+STEPS, TAUS, LENGTHS = (0.25, 0.5, 1.0, 2.0), (0.1, 0.3, 1.0), (0.4, 1.0, 3.0, 10.0)
+
+
+def _reference(a_x: float) -> ADRGD:
+    theirs = {**TABLE_2, "r": TABLE_2["a_eta"] * TABLE_2["r"], "resync": 16, "scale": "norm"}
+    return ADRGD.reference(a_x, **theirs, distances=RowNorms("probes", own_gate=True, floor=1.0))
+
+
+METHODS: dict[str, dict[str, Form]] = {
+    CONTROL: {f"{lr:g}, {loss}": Form(PGD(lr), loss) for lr in STEPS for loss in ("ce", "margin")},
+    "apgd": {loss: Form(APGD(), loss) for loss in ("ce", "margin", "dlr")},
+    "adr-gd": {
+        f"{tau:g}, {lr:g}, {loss}": Form(ADRGD(SoftGates(tau), PGD(lr)), loss)
+        for tau in TAUS
+        for lr in (0.5, 1.0)
+        for loss in ("ce", "margin")
+    },
+    "adr-gd-paper": {
+        f"{a_x:g}, {loss}": Form(ADRGD.paper(a_x, **TABLE_2), loss) for a_x in LENGTHS for loss in ("ce", "margin")
+    },
+    "adr-gd-reference": {
+        f"{a_x:g}, {loss}": Form(_reference(a_x), loss) for a_x in LENGTHS for loss in ("ce", "margin")
+    },
+}
+"""By method and size: PGD's first step in radii and its loss; ADR-GD's softness too; of the others a_x and the loss."""
+
+
+def chosen_form(method: str, tuned: Mapping[str, str]) -> tuple[str, Form]:
+    """The size that was best on other states, else the first, and the method in it."""
+    size = tuned.get(method, next(iter(METHODS[method])))
+    return size, METHODS[method][size]
+
+
+@cache
+def affordable(form: Form, evaluations: int) -> int:
+    """The greatest number of steps, at least 1, whose counted cost is within ``evaluations``."""
+    policy = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)))
+    states = torch.full((1, 4), 0.5)
+
+    def cost(steps: int) -> int:
+        found = attack_policy(policy, states, 0.0, optimizer=form.optimizer, loss=form.loss, steps=steps)
+        return int(found.forwards[0] + found.backwards[0])
+
+    return bisect_right(range(2, evaluations // 2), evaluations, key=cost) + 1

@@ -1,0 +1,219 @@
+"""`latentopt bench returns`: pretrained agents whose every action is refined, episode by episode on the same seeds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.action_agents import AGENTS
+from benchmarks.choices import chosen, numbers
+from benchmarks.kept import kept
+from benchmarks.report import Bench
+from benchmarks.statistics import Mean, bootstrapped, mean_of
+from benchmarks.timing import threads as pinned
+from latentopt.errors import InputError, nonnegative, positive
+from latentopt.reports import Report, Row, Table, Written
+from latentopt.zoo.content import data_root
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from latentopt.rl.players import Played
+
+METHODS: Mapping[str, str] = {"gradient-ascent": "gd", "adam": "adam", "adr-gd": "adr-gd", "cem": "cem"}
+"""Names of `refine_action`'s methods."""
+CRITICS: Mapping[str, str] = {"first": "first", "min": "min"}
+TUNING = 1000
+"""Added to the seeds of tuning."""
+NOTE = (
+    "Sum of rewards of an episode. Every action of the actor is replaced by the refined one. *Difference*: to the "
+    "actor alone on the same seeds, with its 95 % bootstrap interval over the seeds; **bold** where the interval lies "
+    "above 0, *slanted* where it lies below. *Gain*: in Q a step, of the critic that counts. Intervals are of each "
+    "cell by itself: of forty cells without any effect about two leave 0, one to each side."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A method on an agent."""
+
+    agent: str
+    method: str  # or none
+    critic: str
+    box: float
+    played: Played
+
+    @property
+    def settings(self) -> tuple[str, str, float]:
+        return self.method, self.critic, self.box
+
+
+def returns(
+    agents: str = "all",
+    methods: str = "all",
+    critics: str = "first,min",
+    boxes: str = "0.05,0.25,1",
+    steps: int = 20,
+    episodes: int = 20,
+    seed: int = 0,
+    tune: bool = False,
+    threads: int = 1,
+    out: str = "runs/bench/returns",
+    overwrite: bool = False,
+    quick: bool = False,
+) -> Written:
+    """Play episodes of pretrained agents with every action refined, and with none.
+
+    Cells that are done lie in ``out/played`` and are not done again: a call that was stopped goes on.
+
+    Args:
+        agents: all, or some of halfcheetah, hopper, walker2d, swimmer, bipedal-td3, lunar-td3, lunar-ddpg, between
+            commas; from LATENTOPT_DATA.
+        methods: all, or some of gradient-ascent, adam, adr-gd, cem, between commas.
+        critics: of the twins, first, min, or both, between commas; of an agent with one critic, first alone.
+        boxes: how far an action may move, in units of half the range, between commas.
+        steps: of each method.
+        episodes: of each cell, on the same seeds.
+        seed: of the first episode.
+        tune: choose settings: the same on other seeds, from 1000 on.
+        threads: that torch computes with.
+        out: folder for the results.
+        overwrite: replace the results of an earlier run there.
+        quick: lunar-ddpg and gradient ascent alone, 2 episodes, 2 steps, to see that it works.
+    """
+    settings = dict(locals())
+    for name, value in (("steps", steps), ("episodes", episodes), ("threads", threads)):
+        positive(name, value, integer=True)
+    nonnegative("seed", seed, integer=True)
+    bench = Bench("returns", settings)
+    files, runs = chosen("agents", agents, AGENTS), chosen("methods", methods, METHODS)
+    counted, widths = chosen("critics", critics, CRITICS), numbers("boxes", boxes)
+    bench.check_folder()
+    if quick:
+        files, runs = {"lunar-ddpg": AGENTS["lunar-ddpg"]}, {"gradient-ascent": "gd"}
+        widths, episodes, steps = widths[:1], 2, 2
+    for file, _ in files.values():
+        if not (data_root() / file).is_file():
+            raise InputError("LATENTOPT_DATA", f"a folder with {file}", str(data_root()))
+    seeds = [seed + tune * TUNING + at for at in range(episodes)]
+    cells = list[Cell]()
+    with pinned(threads):
+        for name in files:
+            cells += _cells(bench.folder / "played", name, runs, list(counted), widths, steps, seeds)
+    tables = [_summary(cells), *(_table([cell for cell in cells if cell.agent == name]) for name in files)]
+    title = f"Returns with refined actions, {steps} steps a state, {episodes} episodes of seeds from {seeds[0]} on"
+    rows = [row for cell in cells for row in _rows(cell, seeds)]
+    return bench.write(Report(title, NOTE, tables, rows, partial(_draw, cells)))
+
+
+def _cells(
+    folder: Path,
+    name: str,
+    runs: Mapping[str, str],
+    critics: Sequence[str],
+    boxes: Sequence[float],
+    steps: int,
+    seeds: Sequence[int],
+) -> list[Cell]:
+    from latentopt.rl.agents import environment
+    from latentopt.rl.players import Played, load_player, play
+    from latentopt.rl.refine import Refiner
+
+    file, env = AGENTS[name]
+    environments = [environment(env) for _ in seeds]
+    held = hashlib.sha256((data_root() / file).read_bytes()).hexdigest()
+    player = load_player(data_root() / file, environments[0])
+    counted = critics if len(player.critic.networks) > 1 else ["first"]
+    cells = list[Cell]()
+    for method, critic, box in [("none", "", 0.0), *product(runs, counted, boxes)]:
+        refiner = None
+        if method != "none":
+            refiner = Refiner(player.critic, -1.0, 1.0, box, runs[method], steps, critic)  # pyright: ignore[reportArgumentType]
+        settings = {"agent": name, "method": method, "critic": critic, "box": box, "steps": steps, "seeds": seeds}
+        settings |= {"optimizer": repr(refiner and refiner.method), "agent_held": held}
+
+        def played(refiner: Refiner | None = refiner) -> dict[str, Any]:
+            found = play(player, environments, seeds, refiner)
+            return {key: value.tolist() if key != "seconds" else value for key, value in found._asdict().items()}
+
+        path = folder / f"{name}-{method}-{critic}-{box:g}-{seeds[0]}.json"
+        found = kept(path, settings, played)
+        total, count, gains = (np.array(found[key]) for key in ("returns", "steps", "gains"))
+        cells.append(Cell(name, method, critic, box, Played(total, count, gains, found["seconds"])))
+    return cells
+
+
+def difference(cell: Cell, plain: Cell) -> Mean:
+    """What refinement changed in the return, seed by seed."""
+    return bootstrapped((cell.played.returns - plain.played.returns).tolist())
+
+
+def _table(cells: Sequence[Cell]) -> Table:
+    plain = cells[0]
+    base = mean_of(plain.played.returns.tolist())
+    rows = [["none", "", "", f"{base.mean:.1f} +- {base.error:.1f}", "", "", ""]]
+    for cell in cells[1:]:
+        mean, gain = mean_of(cell.played.returns.tolist()), cell.played.gains.mean()
+        each = 1e3 * cell.played.seconds / cell.played.steps.sum()
+        shown = [f"{mean.mean:.1f} +- {mean.error:.1f}", _shown(difference(cell, plain)), f"{gain:.3f}", f"{each:.3f}"]
+        rows.append([cell.method, cell.critic, f"{cell.box:g}", *shown])
+    columns = ["method", "critic", "box", "return", "difference", "gain in Q", "CPU ms a state"]
+    return Table(cells[0].agent, "", columns, rows)
+
+
+def _shown(found: Mean) -> str:
+    text = f"{found.mean:+.1f} [{found.low:.1f}, {found.high:.1f}]"
+    return f"**{text}**" if found.low > 0 else f"*{text}*" if found.high < 0 else text
+
+
+def _summary(cells: Sequence[Cell]) -> Table:
+    """Each setting over all agents, in units of the standard deviation of the actor's returns."""
+    plains = {cell.agent: cell for cell in cells if cell.method == "none"}
+    rows = []
+    for settings in dict.fromkeys(cell.settings for cell in cells if cell.method != "none"):
+        own = [cell for cell in cells if cell.settings == settings]
+        found = [difference(cell, plains[cell.agent]) for cell in own]
+        shares = [
+            each.mean / abs(plains[cell.agent].played.returns.mean()) for cell, each in zip(own, found, strict=True)
+        ]
+        above, below = sum(each.low > 0 for each in found), sum(each.high < 0 for each in found)
+        cells_ = [f"{100 * float(np.mean(shares)):+.2f} %", f"{100 * min(shares):+.2f} %", str(above), str(below)]
+        rows.append([settings[0], settings[1], f"{settings[2]:g}", str(len(own)), *cells_])
+    columns = ["method", "critic", "box", "agents", "mean change", "worst agent", "better", "worse"]
+    note = "Change of the mean return in per cent of the actor's; better, worse: agents whose interval leaves 0."
+    return Table("All agents", note, columns, rows)
+
+
+def _rows(cell: Cell, seeds: Sequence[int]) -> list[Row]:
+    common: dict[str, Any] = {
+        "agent": cell.agent,
+        "method": cell.method,
+        "critic": cell.critic,
+        "box": cell.box,
+        "seconds": round(cell.played.seconds, 3),
+    }
+    each = zip(seeds, cell.played.returns, cell.played.steps, cell.played.gains, strict=True)
+    return [{**common, "seed": at, "return": float(r), "steps": int(n), "gain": float(g)} for at, r, n, g in each]
+
+
+def _draw(cells: Sequence[Cell], figure: Figure) -> None:
+    agents = list(dict.fromkeys(cell.agent for cell in cells))
+    figure.set_size_inches(4.2 * len(agents), 5)
+    for ax, agent in zip(figure.subplots(1, len(agents), squeeze=False).flat, agents, strict=True):
+        plain, *own = (cell for cell in cells if cell.agent == agent)
+        for at, cell in enumerate(own):
+            found = difference(cell, plain)
+            reach = [[found.mean - found.low], [found.high - found.mean]]
+            ax.errorbar(found.mean, -at, xerr=reach, fmt="o", color="tab:blue", markersize=4, capsize=2)
+        labels = [f"{cell.method} {cell.critic} {cell.box:g}" for cell in own]
+        ax.set_yticks([-at for at in range(len(own))], labels, fontsize=6)
+        ax.axvline(0, color="black", linewidth=0.8)
+        ax.set(title=agent, xlabel="return, difference to the actor")
+        ax.grid(alpha=0.3)

@@ -1,0 +1,183 @@
+"""`latentopt bench train-rl`: what refined actions change where TD3 and DDPG learn (arXiv 2406.00494, section 6.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.choices import chosen, numbers
+from benchmarks.kept import kept
+from benchmarks.report import Bench
+from benchmarks.statistics import bootstrapped, mean_of
+from benchmarks.timing import threads as pinned
+from latentopt.errors import positive
+from latentopt.reports import Report, Row, Table, Written
+from latentopt.rl.curves import Point, final, mean_gain, spread, whole
+from latentopt.rl.methods import method
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from latentopt.rl.training import Training
+
+REFINED: Mapping[str, Mapping[str, Any] | None] = {
+    "none": None,
+    "gradient-ascent": {"optimizer": "gd"},
+    "adr-gd": {"optimizer": "adr-gd"},
+    "gradient-ascent-paper": {"optimizer": "gd", "steps": 100, "box": 1.0, "critic": "first"},
+    "adr-gd-paper": {"optimizer": "adr-gd-paper", "steps": 100, "box": 1.0, "critic": "first"},
+}
+"""Settings of `Refinement` by name."""
+NOTE = (
+    "Return of the actor alone, without noise and refinement, mean of 5 episodes an evaluation. *End*: the mean of "
+    "the last fifth of a learning curve; *whole*: of all of it; each the mean over the seeds, and its difference to "
+    "the plain algorithm of the same seeds with its 95 % bootstrap interval. A refined action replaces the actor's, "
+    "before noise, with probability .5. CPU seconds are those of training, evaluations left out."
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training, what its curve was, and the CPU seconds it took."""
+
+    algorithm: str
+    refinement: str
+    seed: int
+    points: list[Point]
+
+    @property
+    def seconds(self) -> float:
+        return self.points[-1].seconds
+
+
+def train_rl(
+    env: str = "Pendulum-v1",
+    algorithms: str = "td3,ddpg",
+    refinements: str = "none,gradient-ascent,adr-gd",
+    steps: int = 20_000,
+    seeds: int = 5,
+    hidden: str = "64,64",
+    cost_rounds: int = 10,
+    threads: int = 1,
+    out: str = "runs/bench/train-rl",
+    overwrite: bool = False,
+    quick: bool = False,
+) -> Written:
+    """Train TD3 and DDPG with and without refined actions.
+
+    Runs that are done lie in ``out/trained`` and are not done again: a call that was stopped goes on, one with more
+    seeds adds them.
+
+    Args:
+        env: a gymnasium environment.
+        algorithms: td3, ddpg or both, between commas.
+        refinements: all, or some of none, gradient-ascent, adr-gd, gradient-ascent-paper, adr-gd-paper; none is always
+            among them.
+        steps: of the environment, a run.
+        seeds: so many, from 0 on.
+        hidden: widths of the hidden layers, between commas.
+        cost_rounds: of the table of costs, which is taken on stable-baselines3's networks, 400 and 300 units.
+        threads: that torch computes with.
+        out: folder for the results.
+        overwrite: replace the results of an earlier run there.
+        quick: 300 steps, 2 seeds, small networks, to see that it works.
+    """
+    settings = dict(locals())
+    for name, value in (("steps", steps), ("seeds", seeds), ("cost_rounds", cost_rounds), ("threads", threads)):
+        positive(name, value, integer=True)
+    bench = Bench("train-rl", settings)
+    kinds = chosen("algorithms", algorithms, {"td3": "td3", "ddpg": "ddpg"})
+    cells = chosen("refinements", refinements, REFINED, always="none")
+    widths = numbers("hidden", hidden, int)
+    bench.check_folder()
+    wide = (400, 300)
+    if quick:
+        steps, seeds, widths, wide, cost_rounds = min(steps, 300), min(seeds, 2), (16, 16), (16, 16), 2
+    from benchmarks import train_cost
+
+    every = max(1, steps // (3 if quick else 12))
+    runs, spent = list[Run](), list[train_cost.Cost]()
+    with pinned(threads):
+        for seed in range(seeds):
+            for kind in kinds:
+                for name, training in _trainings(env, kind, cells, steps, widths, every).items():
+                    runs.append(_trained(bench.folder / "trained", name, training, seed))
+        for kind in kinds:
+            spent += train_cost.costs(kind, _trainings(env, kind, cells, 1000, wide, every), cost_rounds)
+    tables = [_table(kind, [run for run in runs if run.algorithm == kind]) for kind in kinds]
+    tables.append(train_cost.table(spent, cost_rounds, str(list(wide))))
+    title = f"Refined actions in training: {env}, {steps} steps, {seeds} seeds, hidden layers {list(widths)}"
+    rows = [*(row for run in runs for row in _rows(run)), *train_cost.rows(spent)]
+    return bench.write(Report(title, NOTE, tables, rows, partial(_draw, runs)))
+
+
+def _trainings(
+    env: str, kind: str, cells: Mapping[str, Mapping[str, Any] | None], steps: int, widths: Sequence[int], every: int
+) -> dict[str, Training]:
+    """By the name of a refinement."""
+    from latentopt.rl.refinement import Refinement
+    from latentopt.rl.training import Training
+
+    refinements = {name: None if how is None else Refinement(**how) for name, how in cells.items()}
+    return {
+        name: Training(env, kind, how, steps, widths, every=every)  # pyright: ignore[reportArgumentType]
+        for name, how in refinements.items()
+    }
+
+
+def _trained(folder: Path, refinement: str, training: Training, seed: int) -> Run:
+    from latentopt.rl.training import train_agent
+
+    path = folder / f"{training.algorithm}-{refinement}-{seed}.json"
+    how = training.refinement and repr(method(training.refinement.optimizer))
+    settings = {"training": asdict(training), "optimizer": how, "seed": seed}
+    found = kept(path, settings, lambda: {"points": train_agent(training, seed)[1]})
+    return Run(training.algorithm, refinement, seed, [Point(*each) for each in found["points"]])
+
+
+def _table(kind: str, runs: Sequence[Run]) -> Table:
+    names = list(dict.fromkeys(run.refinement for run in runs))
+    by = {name: [run for run in runs if run.refinement == name] for name in names}
+    plain = by["none"]
+    columns = ["refinement", "end", "end - none", "whole", "whole - none", "gain in Q", "CPU s a run"]
+    rows = []
+    for name, own in by.items():
+        cells = []
+        for part in (final, whole):
+            values, base = [part(run.points) for run in own], [part(run.points) for run in plain]
+            cells += [f"{mean_of(values).mean:.1f}", "" if name == "none" else _difference(values, base)]
+        gain = float(np.mean([mean_gain(run.points) for run in own]))
+        seconds = float(np.mean([run.seconds for run in own]))
+        gains = "" if name == "none" else f"{gain:.3f}"
+        rows.append([name, *cells, gains, f"{seconds:.1f}"])
+    return Table(kind.upper(), "", columns, rows)
+
+
+def _difference(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    found = bootstrapped(np.subtract(ours, theirs).tolist())
+    return f"{found.mean:+.1f} [{found.low:.1f}, {found.high:.1f}]"
+
+
+def _rows(run: Run) -> list[Row]:
+    return [
+        {"algorithm": run.algorithm, "refinement": run.refinement, "seed": run.seed, **point._asdict()}
+        for point in run.points
+    ]
+
+
+def _draw(runs: Sequence[Run], figure: Figure) -> None:
+    kinds = list(dict.fromkeys(run.algorithm for run in runs))
+    figure.set_size_inches(6 * len(kinds), 4)
+    for ax, kind in zip(figure.subplots(1, len(kinds), squeeze=False).flat, kinds, strict=True):
+        for name in dict.fromkeys(run.refinement for run in runs):
+            own = [run for run in runs if (run.algorithm, run.refinement) == (kind, name)]
+            steps = [point.step for point in own[0].points]
+            spread(ax, steps, [[point.mean for point in run.points] for run in own], name)
+        ax.set(title=kind.upper(), xlabel="steps", ylabel="return of the actor")
+        ax.legend()
+        ax.grid(alpha=0.3)

@@ -1,0 +1,77 @@
+"""Reverse-mode gradients and forward-mode directional derivatives of a batch."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from latentopt.errors import InputError
+
+
+def gradients(value: Tensor, inputs: Sequence[Tensor], unused: bool = False) -> tuple[Tensor, ...]:
+    """Gradients of the sum of ``value`` (B,) with respect to each of ``inputs``.
+
+    Args:
+        value: (B,).
+        inputs: tensors that it depends on.
+        unused: some it may not depend on; their gradients are 0.
+
+    Raises:
+        InputError: the network uses `torch.utils.checkpoint` in its reentrant form, which has no such gradients.
+    """
+    ones = torch.ones_like(value)
+    try:
+        return torch.autograd.grad(value, inputs, ones, allow_unused=unused or None, materialize_grads=unused)
+    except RuntimeError as error:
+        if "use_reentrant" not in str(error) and not str(error).startswith("Checkpointing is not compatible"):
+            raise
+        came = "one that calls torch.utils.checkpoint with use_reentrant=True"
+        raise InputError("network", "one whose checkpoints have use_reentrant=False, or none", came) from error
+
+
+def require_no_checkpoint(came: str) -> None:
+    """Raise `InputError` within a function that `torch.utils.checkpoint` will call again in the backward pass.
+
+    What is put in an activation's place in the forward pass would not be there the second time.
+    """
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "torch.utils.checkpoint":
+            expected = "one without torch.utils.checkpoint (which computes activations again) where gates are driven"
+            raise InputError("network", expected, came)
+        frame = frame.f_back
+
+
+def jvp(function: Callable[[Tensor], Tensor], x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
+    """A network's function at ``x`` and its directional derivative along ``tangent``, in one pass.
+
+    Raises:
+        InputError: the network has an operation without a forward-mode derivative.
+
+    >>> jvp(torch.square, torch.tensor(3.0), torch.tensor(1.0))
+    (tensor(9.), tensor(6.))
+    """
+    _load()
+    try:
+        value, slope = torch.func.jvp(function, (x,), (tangent,))[:2]
+    except (NotImplementedError, RuntimeError) as error:
+        if not any(word in str(error) for word in ("forward AD", "jvp", "forward mode", "setup_context")):
+            raise
+        reason = str(error).splitlines()[0]
+        raise InputError("network", "operations that have a forward-mode derivative", reason) from error
+    return value, slope
+
+
+@cache
+def _load() -> None:
+    """Loaded at its first use, torch's forward mode warns of something that is its own affair."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*torch.jit.script", FutureWarning)
+        torch.func.jvp(torch.sin, (torch.zeros(1),), (torch.zeros(1),))

@@ -1,0 +1,5 @@
+"""Inverse problems: reconstruct images through frozen generators."""
+
+from latentopt.inverse import priors
+
+__all__ = ["priors"]

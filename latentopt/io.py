@@ -1,0 +1,53 @@
+"""Atomic writes, checksums, tables in CSV, and the versions that decide a result."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from latentopt.version import __version__
+
+
+def versions() -> dict[str, str]:
+    """Versions that decide what a run gives."""
+    return {
+        "latentopt": __version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that whoever reads it, after any crash, finds the whole content or the former one."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:  # a full disk keeps nothing of it
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of what a file holds."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_csv(path: Path, head: list[str], rows: list[list[Any]]) -> None:
+    """Write a table: the columns' names, then its rows."""
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(head)
+    writer.writerows(rows)
+    write_atomically(path, file.getvalue().encode())

@@ -1,0 +1,74 @@
+"""Maximisation of a network's scalar output over a box."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from latentopt.errors import InputError, nonnegative, positive
+from latentopt.networks.wrappers import like, output_shape
+from latentopt.objectives import Unit
+from latentopt.optimizers import Optimizer
+from latentopt.problem import Problem
+from latentopt.sets import Box
+from latentopt.sets.bounds import Values, as_values
+from latentopt.solver.loop import solve
+from latentopt.solver.result import Result
+
+
+def maximize(
+    network: Callable[[Tensor], Tensor],
+    *,
+    low: Values,
+    high: Values,
+    shape: Sequence[int],
+    unit: int = 0,
+    optimizer: Optimizer | str = "pgd",
+    steps: int = 300,
+    restarts: int = 1,
+    seed: int = 0,
+    start: Tensor | Result | None = None,
+    **settings: Any,
+) -> Result:
+    """The input in ``[low, high]`` that makes an output unit largest.
+
+    Args:
+        network: maps (B, *shape) to (B, ...).
+        low: least value: a number for every coordinate, or a tensor, an array or a list that broadcasts to ``shape``.
+        high: greatest value, the same.
+        shape: shape of one input.
+        unit: index of the unit in the flattened output, from 0.
+        optimizer: as in `latentopt.solve`, like the rest; ``start`` is (1, *shape).
+        settings: any other argument of `latentopt.solve`: budgets, checkpoint, callbacks.
+
+    Returns:
+        A `Result` of one sample. ``value`` is what was minimised: minus the unit.
+
+    Raises:
+        InputError: as `latentopt.solve`; or the bounds are not finite, cross or do not fit the shape, the network does
+            not take inputs of this shape, or it has no such unit. A forward pass finds that out, which is not counted.
+    """
+    for size in shape:
+        positive("shape", size, integer=True)
+    nonnegative("unit", unit, integer=True)
+    example = like(network) if isinstance(network, nn.Module) else torch.empty(0)
+    problem = Problem(network, Unit(unit), shape, 1, _bounded(low, high), like=example)
+    lowest = problem.feasible.lmo(example.new_ones(1, *shape))
+    units = prod(output_shape(network, lowest, "shape"))
+    if unit >= units:
+        raise InputError("unit", f"one of the {units} output units, from 0", unit)
+    return solve(problem, optimizer, steps=steps, restarts=restarts, seed=seed, start=start, **settings)
+
+
+def _bounded(low: Values, high: Values) -> Box:
+    for name, bound in (("low", as_values("low", low)), ("high", as_values("high", high))):
+        if not bool(torch.as_tensor(bound).isfinite().all()):
+            raise InputError(name, "finite bounds", "NaN or infinity")
+    try:
+        return Box(low, high)
+    except InputError as error:
+        raise InputError("low", error.expected, error.got) from error

@@ -1,0 +1,146 @@
+"""Where a generator's latents come from: standard normal numbers, rows of a sample, or a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import ceil
+
+import torch
+from torch import Tensor
+
+from latentopt.errors import InputError
+from latentopt.noise import Noise
+from latentopt.sets import Free, Sphere
+
+Draw = Callable[[int, torch.Generator], Tensor]
+"""Maps a count and a random number generator of the CPU to latents (count, *shape)."""
+MOMENTS = 2048
+"""Latents from which a function's mean and scale are estimated."""
+
+
+@dataclass(frozen=True, eq=False)
+class Latents:
+    """The distribution of a generator's latents.
+
+    Args:
+        shape: of one latent.
+        source: None, standard normal; a sample (N, *shape), N >= 2, from which rows are drawn, none twice before all;
+            or a function.
+
+    Raises:
+        InputError: the sample, or what the function returns, is not as described, or not finite.
+    """
+
+    shape: tuple[int, ...]
+    source: Tensor | Draw | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.source, Tensor):
+            if len(self.source) < 2:
+                raise InputError("latents", "a sample of at least 2", len(self.source))
+            self._checked(self.source, len(self.source))
+        elif self.source is not None and not callable(self.source):
+            came = type(self.source).__name__
+            raise InputError("latents", "None, a tensor (N, *latent_shape) or a function (count, generator)", came)
+
+    @torch.no_grad()
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """``count`` latents (count, *shape)."""
+        if self.source is None:
+            return torch.randn(count, *self.shape, generator=generator)
+        if callable(self.source) and not isinstance(self.source, Tensor):
+            return self._checked(self.source(count, generator), count)
+        orders = [torch.randperm(len(self.source), generator=generator) for _ in range(ceil(count / len(self.source)))]
+        return self.source.detach()[torch.cat(orders)[:count].to(self.source.device)]
+
+    def _checked(self, z: object, count: int) -> Tensor:
+        if not isinstance(z, Tensor) or not z.is_floating_point() or z.shape != (count, *self.shape):
+            came = f"{z.dtype} of shape {tuple(z.shape)}" if isinstance(z, Tensor) else type(z).__name__
+            raise InputError("latents", f"floating-point numbers of shape {(count, *self.shape)}", came)
+        if not bool(z.isfinite().all()):
+            raise InputError("latents", "finite numbers", "NaN or infinity")
+        return z
+
+    @property
+    def mean(self) -> Tensor:
+        """(*shape)"""
+        return self._moments[0]
+
+    @property
+    def scale(self) -> Tensor:
+        """(*shape), the standard deviation of each value; a little more than 0 where it is 0."""
+        return self._moments[1]
+
+    @cached_property
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        if self.source is None:
+            return torch.zeros(self.shape), torch.ones(self.shape)
+        if isinstance(self.source, Tensor):
+            z = self.source.detach().cpu().double()
+        else:
+            z = self.draw(MOMENTS, torch.Generator().manual_seed(0)).cpu().double()
+        scale = z.std(0, correction=0)
+        if not bool(scale.any()):
+            raise InputError("latents", "ones that differ", "all alike")
+        return z.mean(0), scale.clamp_min(1e-3 * float(scale.square().mean().sqrt()))
+
+    def without(self, count: int, seed: int) -> tuple[Tensor, Latents]:
+        """``count`` latents, and the distribution of others: that of a sample has no row of them."""
+        generator = torch.Generator().manual_seed(seed)
+        if not isinstance(self.source, Tensor):
+            return self.draw(count, generator), self
+        if count > len(self.source) - 2:
+            raise InputError("samples", f"at most {len(self.source) - 2}, which leaves 2 latents", count)
+        order = torch.randperm(len(self.source), generator=generator).to(self.source.device)
+        return self.source.detach()[order[:count]], Latents(self.shape, self.source[order[count:]])
+
+
+@dataclass(frozen=True, eq=False)
+class Around(Free):
+    """The whole space; random points are latents of a distribution, ``scale`` times as far from its mean."""
+
+    latents: Latents = field(kw_only=True)
+
+    def sample(self, like: Tensor, draws: Noise) -> Tensor:
+        mean = self.latents.mean.to(like)
+        return mean + self.scale * (draws.of(self.latents.draw, like, "start") - mean)
+
+    def radius(self, like: Tensor) -> Tensor:
+        return self.scale * self.latents.scale.norm().to(like)
+
+
+@dataclass(frozen=True, eq=False)
+class Spheres(Sphere):
+    """The points (B, *shape) whose parts, in a row of the flattened point, lie each on a sphere; not convex.
+
+    Args:
+        size: distance of the points from the centre, the root of the sum of the squared radii.
+        parts: (number of values, radius > 0) of each part.
+        latents: whose mean is the centre, and from which random points are drawn before they are projected.
+    """
+
+    parts: Sequence[tuple[int, float]]
+    latents: Latents
+
+    @classmethod
+    def around(cls, latents: Latents, sizes: Sequence[int]) -> Spheres:
+        """Each part of so many values as far from the mean as it is on average (root of the mean square)."""
+        radii = [float(scale.norm()) for scale in latents.scale.flatten().split(list(sizes))]
+        parts = tuple(zip(sizes, radii, strict=True))
+        return cls(sum(radius**2 for radius in radii) ** 0.5, parts, latents)
+
+    def project(self, x: Tensor) -> Tensor:
+        center = self.latents.mean.to(x)
+        return center + self._each(x - center)
+
+    def sample(self, like: Tensor, draws: Noise) -> Tensor:
+        return self.project(draws.of(self.latents.draw, like, "start"))
+
+    def lmo(self, grad: Tensor) -> Tensor:
+        return self.latents.mean.to(grad) - self._each(grad)
+
+    def _each(self, x: Tensor) -> Tensor:
+        flat = zip(x.flatten(1).split([size for size, _ in self.parts], 1), self.parts, strict=True)
+        return torch.cat([Sphere(radius).project(part) for part, (_, radius) in flat], 1).reshape(x.shape)

@@ -1,0 +1,56 @@
+"""First so many steps of one method, then another one."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import Tensor
+
+from latentopt.errors import positive
+from latentopt.optimizers.base import Optimizer, State, Step
+from latentopt.optimizers.lbfgs import LBFGS
+from latentopt.optimizers.pgd import PGD
+from latentopt.problem import Problem
+
+
+class TwoPhaseState(NamedTuple):
+    t: int  # steps done
+    first: State
+    then: State
+
+
+@dataclass(frozen=True)
+class TwoPhase(Optimizer):
+    """Long steps that fall, to get near; then a method that converges from there.
+
+    Args:
+        first: the method of the opening. Its schedule runs down within it.
+        steps: of the opening, >= 1. A `patience` of `latentopt.solve` should be longer.
+        then: the method from there on.
+    """
+
+    first: Optimizer = field(default_factory=PGD)
+    steps: int = 15
+    then: Optimizer = field(default_factory=lambda: LBFGS(memory=64))
+
+    def __post_init__(self) -> None:
+        positive("TwoPhase.steps", self.steps, integer=True)
+
+    @property
+    def recovers(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.first.recovers and self.then.recovers
+
+    def init(self, problem: Problem, x: Tensor) -> TwoPhaseState:
+        return TwoPhaseState(0, self.first.init(problem, x), self.then.init(problem, x))
+
+    def step(self, problem: Problem, x: Tensor, state: TwoPhaseState) -> Step:
+        t, first, then = state
+        if t < self.steps:
+            problem = copy.copy(problem)
+            problem.steps = self.steps
+            step = self.first.step(problem, x, first)
+            return step._replace(state=TwoPhaseState(t + 1, step.state, then))
+        step = self.then.step(problem, x, self.then.init(problem, x) if t == self.steps else then)
+        return step._replace(state=TwoPhaseState(t + 1, first, step.state))

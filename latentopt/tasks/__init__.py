@@ -1,1 +1,0 @@
-"""Tasks: what users come for, each as a problem."""

@@ -1,0 +1,95 @@
+"""What an attack warns of, and what it refuses."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import pytest
+import torch
+from labelled import CLASSES as K
+from labelled import INPUTS as N
+from labelled import Linear, classes_of, images
+from nets import linear, mlp, refuses
+from torch import Tensor, nn
+
+from latentopt import AttackResult, AttackWarning, attack
+
+
+def warned(model: Callable[[Tensor], Tensor], x: Tensor, **more) -> AttackResult:
+    y = classes_of(model, x)
+    with pytest.warns(AttackWarning) as caught:
+        found = attack(model, x, y, 0.1, **{"optimizer": "pgd", "steps": 5, **more})
+    assert {str(each.message) for each in caught} == set(found.warnings)
+    return found
+
+
+def test_a_gradient_of_zero_is_said():
+    dead = nn.Sequential(nn.Linear(N, 5), nn.ReLU(), nn.Linear(5, K)).double()
+    with torch.no_grad():
+        linear(dead, 0).bias.fill_(-100)
+    assert "gradients" in warned(dead, images()).warnings[0]
+
+
+def test_outputs_that_are_probabilities_are_said():
+    assert "probabilities" in warned(nn.Sequential(Linear(), nn.Softmax(1)), images()).warnings[0]
+
+
+def test_a_randomised_model_is_said():
+    generator = torch.Generator().manual_seed(0)
+    model = Linear()
+    noisy = lambda x: model(x + 0.1 * torch.randn(x.shape, generator=generator, dtype=x.dtype))  # noqa: E731
+    assert "randomised" in warned(noisy, images()).warnings[0]
+
+
+def test_a_sound_model_warns_of_nothing():
+    network, x = mlp(N, 8, K, seed=1), images()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert attack(network, x, classes_of(network, x), 0.1).warnings == ()
+
+
+X, Y = images(), classes_of(Linear(), images())
+WRONG = {
+    "x integers": ("x", {"x": (X * 255).long()}),
+    "x array": ("x", {"x": X.numpy()}),
+    "x NaN": ("x", {"x": X.index_fill(0, torch.tensor([1]), float("nan"))}),
+    "x out of range": ("x", {"x": 2 * X}),
+    "x of no batch": ("x", {"x": X[0]}),
+    "x empty": ("x", {"x": X[:0], "y": Y[:0]}),
+    "y floating": ("y", {"y": Y.double()}),
+    "y too long": ("y", {"y": torch.zeros(13).long()}),
+    "y one-hot": ("y", {"y": torch.zeros(12, 4).long()}),
+    "y too great": ("y", {"y": Y.index_fill(0, torch.tensor([2]), 4)}),
+    "y negative": ("y", {"y": Y.index_fill(0, torch.tensor([2]), -1)}),
+    "eps negative": ("eps", {"eps": -0.1}),
+    "eps NaN": ("eps", {"eps": float("nan")}),
+    "eps above the range": ("eps", {"eps": 1.5}),
+    "eps l2 above the range": ("eps", {"eps": 3.0, "norm": "l2"}),
+    "eps of another length": ("eps", {"eps": torch.full((3,), 0.1)}),
+    "norm": ("norm", {"norm": "l1"}),
+    "loss": ("loss", {"loss": "hinge", "optimizer": "pgd"}),
+    "steps": ("steps", {"steps": 0, "optimizer": "pgd"}),
+    "restarts": ("restarts", {"restarts": 1.5, "optimizer": "pgd"}),
+    "start": ("start", {"start": "warm", "optimizer": "pgd"}),
+    "start of another shape": ("start", {"start": X[:3]}),
+    "targets": ("targets", {"targets": 0, "optimizer": "pgd"}),
+    "targets unknown": ("targets", {"targets": "most", "optimizer": "pgd"}),
+    "targets and targeted": ("targets", {"targets": "random", "targeted": True}),
+    "optimizer": ("optimizer", {"optimizer": "sgd"}),
+    "portfolio with steps": ("steps", {"steps": 10}),
+    "portfolio with targets": ("targets", {"targets": 3}),
+    "evaluations": ("evaluations", {"evaluations": 0}),
+    "seconds": ("seconds", {"seconds": -1.0}),
+    "batch_size": ("batch_size", {"batch_size": 0}),
+    "model of one logit": ("model", {"model": Linear(classes=1)}),
+    "model of images": ("model", {"model": lambda x: x[:, :, None]}),
+    "model of NaN": ("model", {"model": lambda x: Linear()(x) / 0}),
+    "model in training mode": ("network", {"model": nn.Sequential(nn.BatchNorm1d(N), nn.Linear(N, K)).double()}),
+}
+
+
+@pytest.mark.parametrize(("name", "changes"), WRONG.values(), ids=WRONG)
+def test_wrong_input_is_named_before_any_work(name, changes):
+    with refuses(name):
+        attack(**{"model": Linear(), "x": X, "y": Y, "eps": 0.1, **changes})

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from files import contents
+from nets import rand, refuses
+from PIL import Image
+
+import latentopt as lo
+from latentopt.sets import Norm
+
+
+def brighter(threshold: float):
+    """Two classes: whether the mean of the pixels lies over a threshold."""
+
+    def model(x: torch.Tensor) -> torch.Tensor:
+        mean = x.flatten(1).mean(1)
+        return torch.stack([threshold - mean, mean - threshold], 1)
+
+    return model
+
+
+def attacked(x: torch.Tensor, threshold: float, eps: float, norm: Norm = "linf") -> lo.AttackResult:
+    zeros = torch.zeros(len(x), dtype=torch.long)
+    return lo.attack(brighter(threshold), x, zeros, eps, norm=norm, optimizer="pgd", steps=40)
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        assert image.mode in ("L", "RGB")
+        return np.array(image)
+
+
+def test_a_success_that_rounding_destroys_is_told(tmp_path):
+    """From 100 / 255 and within .4 / 255 there is no other byte: the file is the clean image."""
+    x = torch.full((2, 1, 4, 4), 100 / 255)
+    found = attacked(x, 100.2 / 255, 0.4 / 255)
+    assert found.success.all()
+    with pytest.warns(lo.AttackWarning, match="2 of the 2 images that succeed do not as 8-bit files"):
+        still = lo.save_png(tmp_path / "o", found, brighter(100.2 / 255))
+    assert still is not None
+    assert still.tolist() == [False, False]
+    assert (pixels(tmp_path / "o" / "0001.png") == 100).all()
+
+
+def test_a_success_that_rounding_leaves_is_silent(tmp_path):
+    """Within 8 / 255 all pixels become 108, to the byte."""
+    x = torch.stack([torch.full((3, 4, 5), 100 / 255), torch.full((3, 4, 5), 20 / 255)])
+    found = attacked(x, 107.5 / 255, 8 / 255)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        still = lo.save_png(tmp_path, found, brighter(107.5 / 255), names=["a.png", "b.png"])
+    assert still is not None
+    assert still.tolist() == found.success.tolist() == [True, False]
+    assert pixels(tmp_path / "a.png").shape == (4, 5, 3)
+    assert (pixels(tmp_path / "a.png") == 108).all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("levels", [0.3, 1.0, 2.6, 8.0])
+def test_files_stay_in_the_ball_and_near_the_inputs(tmp_path, norm, levels):
+    clean = (255 * rand(6, 1, 5, 5, dtype=torch.float32)).round() / 255
+    eps = levels / 255 * (1 if norm == "linf" else 5)
+    change = (rand(6, 1, 5, 5, seed=1, dtype=torch.float32) - 0.5).flatten(1)
+    size = change.abs().amax(1) if norm == "linf" else change.norm(dim=1)
+    x = (clean + eps * (change / size[:, None]).reshape(clean.shape)).clamp(0, 1)
+    found = attacked(clean, 0.9, eps, norm)
+    object.__setattr__(found, "x", x)
+    lo.save_png(tmp_path, found, brighter(0.9), verify=False)
+    files = torch.stack([torch.from_numpy(pixels(tmp_path / f"{at:04d}.png")) for at in range(6)])[:, None] / 255
+    left = (files - clean).flatten(1)
+    assert ((left.abs().amax(1) if norm == "linf" else left.norm(dim=1)) <= eps + 2e-6).all()
+    assert (files - x).abs().max() < 1 / 255
+    plain = (255 * x).round() / 255 - clean
+    inside = (plain.abs().flatten(1).amax(1) if norm == "linf" else plain.flatten(1).norm(dim=1)) <= eps
+    assert torch.equal(files[inside], ((255 * x).round() / 255)[inside])  # nothing else where plain rounding will do
+
+
+def test_success_towards_a_target_is_that_class(tmp_path):
+    x = torch.full((1, 1, 4, 4), 100 / 255)
+    model = brighter(107.5 / 255)
+    found = lo.attack(model, x, torch.tensor([1]), 8 / 255, targeted=True, optimizer="pgd", steps=40)
+    still = lo.save_png(tmp_path, found, model)
+    assert still is not None
+    assert still.tolist() == found.success.tolist() == [True]
+
+
+def test_a_clean_image_between_bytes_may_have_no_file_in_its_ball(tmp_path):
+    x = torch.full((1, 1, 2, 2), 100.5 / 255)
+    found = attacked(x, 100.6 / 255, 0.3 / 255)
+    with pytest.warns(lo.AttackWarning, match="1 of the 1"):
+        still = lo.save_png(tmp_path, found, brighter(0.0))  # which any file would fool
+    assert still is not None
+    assert not still.any()
+
+
+def test_0_and_255_are_the_ends_of_the_models_range(tmp_path):
+    model = lo.Classifier(torch.nn.Flatten(), input_range=(-1.0, 1.0))
+    x = torch.tensor([[[[-1.0, 0.2]]]])
+    found = lo.attack(model, x, torch.tensor([1]), 0.8, optimizer="pgd", steps=20)
+    assert found.success.all()
+    still = lo.save_png(tmp_path, found, model)
+    assert still is not None
+    assert still.all()
+    expected = (255 * (found.x + 1) / 2).flatten()
+    assert np.abs(pixels(tmp_path / "0000.png").ravel() - expected.numpy()).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("names", "wrong"),
+    [
+        (["a.png"], "names"),
+        (["a.png", "a.png"], "names"),
+        (["a.png", "../b.png"], "names"),
+        (["a.png", "b.gif"], "names"),
+    ],
+)
+def test_wrong_names_are_refused(tmp_path, names, wrong):
+    found = attacked(torch.full((2, 1, 2, 2), 0.5), 0.6, 0.2)
+    with refuses(wrong):
+        lo.save_png(tmp_path / "o", found, brighter(0.6), names=names)
+    assert not (tmp_path / "o").exists()
+
+
+def test_no_file_is_overwritten(tmp_path):
+    found = attacked(torch.full((2, 1, 2, 2), 0.5), 0.6, 0.2)
+    (tmp_path / "0001.png").write_text("mine")
+    with refuses(str(tmp_path / "0001.png")):
+        lo.save_png(tmp_path, found, brighter(0.6))
+    with refuses("folder"):
+        lo.save_png(tmp_path / "0001.png", found, brighter(0.6))
+    assert contents(tmp_path) == {"0001.png": b"mine"}
+
+
+def test_what_is_no_image_is_refused(tmp_path):
+    found = attacked(torch.full((2, 5), 0.5), 0.6, 0.2)
+    with refuses("adversarial"):
+        lo.save_png(tmp_path, found, brighter(0.6))

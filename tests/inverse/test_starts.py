@@ -1,0 +1,362 @@
+"""Where a reconstruction starts."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from nets import Counted, mlp, near, randn, refuses
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+import latentopt as lo
+from latentopt import Generator, Reconstruction
+from latentopt.inverse.initializers import Encoder, Nearest, Random, Regression, Start, kept_or_learnt, start_named
+from latentopt.inverse.initializers.base import POOL_SEED
+from latentopt.inverse.initializers.learn import STARTS
+from latentopt.inverse.initializers.pools import Predictor
+from latentopt.inverse.initializers.random import SCALES, probed_scale
+from latentopt.operators import Downsample, Identity
+
+LATENTS = 3
+
+
+def imaging(*hidden: int, seed: int = 0) -> Generator:
+    """(B, 3) to images (B, 1, 4, 4), in [0, 1] wherever it is seen."""
+    layers = nn.Sequential(mlp(LATENTS, *hidden, 16, seed=seed), nn.Unflatten(1, (1, 4, 4)))
+    return Generator(layers, latent_shape=(LATENTS,), output_range=(-40.0, 40.0))
+
+
+def vae() -> Generator:
+    generator = lo.load("mnist-vae")
+    assert isinstance(generator, Generator)
+    return generator.double()
+
+
+def posed(generator: Generator, z: Tensor) -> Reconstruction:
+    return Reconstruction(generator, generator(z).detach().clamp(0, 1))
+
+
+EVERY = [Random(), Random(0.3), Random("probe"), Nearest(60), Regression(60), Encoder()]
+every_start = pytest.mark.parametrize("start", EVERY, ids=repr)
+
+
+@every_start
+def test_a_batch_starts_where_its_samples_alone_do(start):
+    generator = vae() if isinstance(start, Encoder) else imaging(9)
+    problem = posed(generator, generator.latents(4, 0))
+    guess = start.learn(generator, Identity(), 0)
+    whole = guess(problem, 5, 3)
+    assert whole.shape == (5, 4, *generator.latent_shape)
+    assert whole.dtype == torch.float64
+    for row in range(4):
+        alone = guess(problem.samples(torch.tensor([row])), 5, 3)
+        near(whole[:, [row]], alone, 1e-9)
+    again = start.learn(generator, Identity(), 0)(problem, 5, 3)
+    assert torch.equal(whole, again)
+
+
+@every_start
+def test_a_reconstruction_of_a_batch_is_that_of_its_samples(start):
+    generator = vae() if isinstance(start, Encoder) else imaging(9)
+    targets = generator(generator.latents(3, 5)).clamp(0, 1)
+    settings = {"start": start, "steps": 5, "restarts": 4, "halving": [(2, 2)], "tolerance": 1e-6, "rounds": 2}
+    together = lo.reconstruct(generator, targets, **settings)
+    for row in range(3):
+        alone = lo.reconstruct(generator, targets[row : row + 1], **settings)
+        near(together.x[[row]], alone.x, 1e-9)
+        near(together.value[[row]], alone.value, 1e-9)
+        assert together.restart[row] == alone.restart[0]
+        assert together.status[row] == alone.status[0]
+
+
+def test_a_reconstruction_in_single_precision_starts_alike_in_a_batch():
+    generator = vae().float()
+    targets = generator(generator.latents(6, 0))
+    together, alone = (lo.Reconstruction(generator, part, Downsample(4)) for part in (targets, targets[1:2]))
+    guess = Regression(500).learn(generator, Downsample(4), 0)
+    near(guess(together, 2, 0)[:, 1:2], guess(alone, 2, 0), 1e-6)
+
+
+def counted(learn: Any, drawn: list[int]) -> Any:
+    def counting(*args: Any) -> Any:
+        drawn.append(1)
+        return learn(*args)
+
+    return counting
+
+
+@pytest.mark.parametrize("start", [Nearest(50), Regression(60, noise=0.5)], ids=repr)
+def test_what_was_learnt_is_kept_and_found_by_all_that_decides_it(tmp_path, monkeypatch, start):
+    generator, problem = imaging(9), posed(imaging(9), randn(4, LATENTS, seed=8))
+    drawn: list[int] = []
+    monkeypatch.setattr(type(start), "learn", counted(type(start).learn, drawn))
+    learnt = kept_or_learnt(start, generator, Identity(), 3, tmp_path)
+    (file,) = tmp_path.iterdir()
+    again = kept_or_learnt(start, generator, Identity(), 3, tmp_path)
+    assert len(drawn) == 1
+    assert learnt.forwards == again.forwards == start.pool  # what it costs to learn it, whoever did
+    assert torch.equal(learnt(problem, 5, 1), again(problem, 5, 1))
+    file.write_bytes(file.read_bytes()[:-9])
+    tensors: dict[str, Tensor] = {}
+    for spoilt in range(4):
+        again = kept_or_learnt(start, generator, Identity(), 3, tmp_path)
+        assert len(drawn) == 2 + spoilt
+        assert torch.equal(learnt(problem, 5, 1), again(problem, 5, 1))
+        with safe_open(file, "pt") as opened:
+            told = opened.metadata()
+        tensors = tensors or load_file(file)
+        name = max(tensors, key=lambda name: tensors[name].numel())
+        changed = {**tensors, name: tensors[name] + 1}
+        match spoilt:
+            case 0:
+                save_file(changed, file, told)  # readable, and not what was learnt
+            case 1:
+                save_file(tensors, file)  # without saying of what
+            case 2:
+                save_file(tensors, file, {**told, "key": "another's"})
+    others = [
+        (start, generator, Identity(), 4),
+        (start, generator, Downsample(2), 3),
+        (start, imaging(9, seed=1), Identity(), 3),
+        (replace(start, pool=40), generator, Identity(), 3),
+    ]
+    for number, other in enumerate(others):
+        kept_or_learnt(*other, folder=tmp_path)
+        assert len(drawn) == 6 + number
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_a_folder_that_cannot_be_written_keeps_nothing_and_stops_nobody(tmp_path):
+    (tmp_path / "file").touch()
+    assert kept_or_learnt(Nearest(9), imaging(9), Identity(), 0, tmp_path / "file" / "starts").forwards == 9
+    assert kept_or_learnt(Random(), imaging(9), Identity(), 0, tmp_path / "starts").forwards == 0
+    assert not (tmp_path / "starts").exists()
+
+
+def test_regression_predicts_the_latents_of_a_linear_generator():
+    generator = imaging()
+    z = generator.latents(50, 1)
+    guess = Regression(400, noise=0.3).learn(generator, Identity(), 0)
+    found = guess(posed(generator, z), 3, 0)
+    error = (found[0] - z).square().mean() / z.square().mean()
+    assert error < 0.02
+    near((found[1:] - found[0]).std(1), torch.zeros(2, 3).double(), 1e-9)  # the samples share their noise
+    assert 0.05 < (found[1:] - found[0]).std() < 0.6
+
+
+def test_regression_of_enough_samples_is_the_kernel_formula():
+    generator, operator = imaging(9), Downsample(2)
+    start, problem = Regression(30, width=2.0, ridge=0.1), posed(imaging(9), randn(4, LATENTS, seed=8))
+    problem = Reconstruction(generator, problem.measurement, operator)
+    z = generator.latents(30, POOL_SEED + 3)
+    y, seen = operator(generator(z)).flatten(1), problem.measurement.flatten(1)
+    squares = (y[:, None] - y[None]).square().sum(2)
+    width = 2.0 * squares.flatten().sort().values[(30 * 30 - 1) // 2]
+    weights = torch.linalg.solve((-squares / width).exp() + 0.1 * torch.eye(30).double(), z)
+    expected = (-(seen[:, None] - y[None]).square().sum(2) / width).exp() @ weights
+    found = start.learn(generator, operator, 3)(problem, 1, 0)
+    near(found[0], expected, 1e-9)
+
+
+def test_nearest_are_the_nearest_of_the_pool_in_order():
+    generator, operator = imaging(9), Downsample(2)
+    problem = Reconstruction(generator, posed(generator, randn(4, LATENTS, seed=8)).measurement, operator)
+    pool = generator.latents(60, POOL_SEED + 3)
+    distance = (problem.measurement.flatten(1)[:, None] - operator(generator(pool)).flatten(1)[None]).norm(dim=2)
+    order = distance.argsort(1)
+    guess = Nearest(60).learn(generator, operator, 3)
+    assert torch.equal(guess(problem, 5, 0), pool[order[:, :5]].transpose(0, 1))
+    assert torch.equal(guess(problem, 5, 9, 2.0), pool[order[:, 5:10]].transpose(0, 1))
+    assert torch.equal(guess(problem, 5, 9, 4.0), pool[order[:, 15:20]].transpose(0, 1))
+    assert torch.equal(guess(problem, 40, 9, 2.0), pool[order[:, 20:]].transpose(0, 1))
+    assert guess(problem, 70, 0).shape == (60, 4, LATENTS)
+
+
+def test_a_pool_smaller_than_the_restarts_leaves_the_others_to_chance():
+    generator = imaging(9)
+    targets = generator(generator.latents(2, 1))
+    result = lo.reconstruct(generator, targets, start=Nearest(3), restarts=5, steps=3)
+    assert result.history["loss"].shape == (3, 5, 2)
+    assert not result.history["loss"][0].isnan().any()
+
+
+def test_a_pool_that_holds_the_target_finds_it():
+    generator = imaging(9)
+    z = generator.latents(40, POOL_SEED)[[3, 30]]
+    result = lo.reconstruct(generator, generator(z), start=Nearest(40), restarts=2, steps=2, tolerance=1e-12)
+    near(result.x, z, 1e-9)
+    assert result.restart.tolist() == [0, 0]
+
+
+def test_the_encoder_starts_lower_than_chance_on_the_generators_own_images():
+    generator = vae().float()
+    targets = generator(generator.latents(20, 3))
+    first = {
+        start: lo.reconstruct(generator, targets, start=start, restarts=1, steps=1).history["loss"][0, 0]
+        for start in ("encoder", "random")
+    }
+    assert (first["encoder"] < first["random"]).all()
+    assert first["encoder"].mean() < 0.1 * first["random"].mean()
+
+
+def test_the_first_restart_is_the_encoders_word():
+    generator = vae()
+    problem = posed(generator, generator.latents(3, 0))
+    found = Encoder(0.5).learn(generator, Identity(), 0)(problem, 4, 0)
+    assert generator.encoder is not None
+    near(found[0], generator.encoder(problem.measurement)[:, :20], 1e-12)
+    assert 0.3 < (found[1:] - found[0]).std() < 0.7
+
+
+def test_the_encoder_needs_whole_images():
+    with refuses("start"):
+        lo.reconstruct(vae(), torch.rand(1, 1, 28, 28), operator=Downsample(4), start="encoder", steps=1)
+
+
+def test_random_starts_are_those_of_solve():
+    generator = imaging(9)
+    targets = generator(generator.latents(2, 1))
+    ours = lo.reconstruct(generator, targets, start="random", steps=3, restarts=3, seed=4)
+    theirs = lo.solve(Reconstruction(generator, targets), lo.LBFGS(memory=10), steps=3, restarts=3, seed=4)
+    near(ours.history["loss"], theirs.history["loss"], 1e-9)
+
+
+@pytest.mark.parametrize("scale", [0.1, 2.0, None])
+def test_random_starts_have_their_scale_or_the_generators(scale):
+    generator = Generator(mlp(500, 4), latent_shape=(500,), start_scale=0.4, output_range=(-40.0, 40.0))
+    problem = Reconstruction(generator, torch.rand(1, 4).double())
+    guess = Random(scale).learn(generator, Identity(), 0)
+    found = guess(problem, 6, 0)
+    assert found.std().item() == pytest.approx(scale or 0.4, rel=0.05)
+    assert guess.forwards == 0
+
+
+class Flat(nn.Module):
+    """Fits from small latents only: beyond 0.5 nothing changes."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return nn.functional.hardtanh(z, -0.5, 0.5)[:, :, None, None].repeat(1, 1, 2, 2)
+
+
+def test_the_probe_picks_the_scale_from_which_own_samples_are_best_fitted():
+    network = Counted(Flat())
+    generator = Generator(network, latent_shape=(4,), output_range=(-0.5, 0.5))
+    scale, forwards = probed_scale(generator, Identity(), 0)
+    assert scale in (0.1, 0.2)
+    assert forwards == network.forwards - 1  # the problem looks at the shape of an image
+    assert Random("probe").learn(generator, Identity(), 0).forwards == forwards
+    assert probed_scale(imaging(9), Identity(), 0)[0] in SCALES
+
+
+@pytest.mark.parametrize("start", [Nearest(300), Regression(300)], ids=repr)
+def test_the_forwards_of_a_pool_are_counted(start):
+    network = Counted(imaging(9).module)
+    guess = start.learn(Generator(network, latent_shape=(LATENTS,)), Identity(), 0)
+    assert guess.forwards == network.forwards == 300
+
+
+def test_the_forwards_of_an_encoders_check_are_counted():
+    generator = vae()
+    network = Counted(generator.module)
+    generator.module = network
+    assert Encoder().learn(generator, Identity(), 0).forwards == network.forwards
+
+
+@pytest.mark.parametrize("start", [Random(0.5), Regression(60), Encoder()], ids=repr)
+def test_wider_starts_lie_further_from_each_other(start):
+    generator = vae() if isinstance(start, Encoder) else imaging(9)
+    problem = posed(generator, generator.latents(2, 0))
+    guess = start.learn(generator, Identity(), 0)
+    near_by, wide = guess(problem, 6, 3), guess(problem, 6, 3, 2.0)
+    near(wide[1:] - wide[2:3], 2 * (near_by[1:] - near_by[2:3]), 1e-9)
+    assert (wide[0] - near_by[0]).abs().min() > 0  # the first is not what was tried before
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        *[("Random.scale", lambda scale=scale: Random(scale)) for scale in (0, -1.0, float("nan"), "other")],
+        *[("Nearest.pool", lambda pool=pool: Nearest(pool)) for pool in (0, -3)],
+        *[("Regression.pool", lambda pool=pool: Regression(pool)) for pool in (1, 0)],
+        *[("Regression.noise", lambda noise=noise: Regression(noise=noise)) for noise in (-0.1, float("nan"))],
+        ("Regression.width", lambda: Regression(width=0.0)),
+        ("Regression.ridge", lambda: Regression(ridge=0.0)),
+        ("Encoder.noise", lambda: Encoder(-1.0)),
+        ("start", lambda: start_named("nowhere")),
+        ("start", lambda: start_named(3)),  # pyright: ignore[reportArgumentType]
+    ],
+)
+def test_wrong_starts_are_refused(name, make):
+    with refuses(name):
+        make()
+
+
+def test_a_name_is_the_start_and_a_start_itself():
+    assert {name: start_named(name) for name in STARTS} == {
+        "random": Random(),
+        "nearest": Nearest(),
+        "regression": Regression(),
+        "encoder": Encoder(),
+    }
+    own: Start = Random(0.5)
+    assert start_named(own) is own
+
+
+class Large(nn.Module):
+    """Images (B, 3, 256, 256)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = list[int]()
+
+    def forward(self, z: Tensor) -> Tensor:
+        self.rows.append(len(z))
+        return z[:, :3].sigmoid()[:, :, None, None].repeat(1, 1, 256, 256)
+
+
+def test_a_pool_of_large_images_is_never_held_whole():
+    network, made, alive = Large(), list[weakref.ref[Tensor]](), list[int]()
+
+    def operator(image: Tensor) -> Tensor:
+        alive.append(sum(each() is not None for each in made))
+        measurement = 1.0 * image
+        made.append(weakref.ref(measurement))
+        return measurement
+
+    guess = Regression(200).learn(Generator(network, latent_shape=(8,)), operator, 0)
+    assert isinstance(guess, Predictor)
+    assert guess.measurements.shape == (200, 512)
+    assert (sum(network.rows), max(network.rows)) == (200, 2**22 // (3 * 256 * 256))
+    assert max(alive) <= 1 < len(alive)
+
+
+def conditioned(count: int) -> Generator:
+    class Shifted(nn.Module):
+        def forward(self, z: Tensor, by: Tensor) -> Tensor:
+            return (z + by).sigmoid()[:, None, None]
+
+    return Generator(Shifted(), latent_shape=(3,)).given(by=torch.linspace(0, 1, count)[:, None])
+
+
+def test_what_a_pool_for_each_of_many_conditions_costs_is_said():
+    settings = {"steps": 1, "restarts": 1, "start": Nearest(5)}
+    with pytest.warns(lo.NetworkWarning, match="5 samples of each of 21 conditions, 105 forwards"):
+        found = lo.reconstruct(conditioned(21), torch.rand(21, 1, 1, 3), **settings)
+    assert int(found.forwards.sum()) == 105 + 3 * 21
+    lo.reconstruct(conditioned(20), torch.rand(20, 1, 1, 3), **settings)
+    lo.reconstruct(conditioned(21), torch.rand(21, 1, 1, 3), **{**settings, "start": "random"})
+
+
+def test_equal_samples_end_alike_unless_they_start_apart():
+    generator = imaging(9)
+    target = generator(generator.latents(1, 2)).detach().expand(3, -1, -1, -1)
+    problem = Reconstruction(generator, target)
+    alike = lo.solve(problem, "adam", steps=3)
+    assert torch.equal(alike.x, alike.x[:1].expand(3, -1))
+    apart = lo.solve(problem, "adam", steps=3, start=generator.latents(3, 0))
+    assert len(apart.x.unique(dim=0)) == 3

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import pytest
+import torch
+import yaml
+
+from latentopt.jobs.specs import describe, short_names
+from latentopt.objectives import L1, LPIPS, MSE, SSIM, Huber, Loss, WeightedSum
+from latentopt.operators import (
+    Bicubic,
+    Blur,
+    Compose,
+    Crop,
+    Downsample,
+    Gaussian,
+    Grey,
+    Hole,
+    Identity,
+    Mask,
+    MotionBlur,
+    Operator,
+    PerImage,
+)
+from latentopt.optimizers import ADRGD, GD, NAMED, Adam, FreeGates, Optimizer, RowNorms, SoftGates
+
+
+def parsed(kind: type, spec: Any) -> Any:
+    """The object a recipe gets from ``spec``, after it was written to YAML and read again."""
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--it", type=kind)
+    return parser.instantiate(parser.parse_object({"it": yaml.safe_load(yaml.safe_dump(spec))})).it
+
+
+OBJECTS = [
+    *[(Optimizer, preset()) for preset in NAMED.values()],
+    (Optimizer, Adam(lr=0.3, betas=(0.5, 0.9), schedule="linear")),
+    (Optimizer, GD(lr=2.0, normalize=True)),
+    (Optimizer, ADRGD(gates=SoftGates(tau=0.7))),
+    (Optimizer, ADRGD(gates=FreeGates(T_p=3, distances=RowNorms("exact")), descent=GD())),
+    *[(Loss, loss) for loss in (MSE(), L1(), Huber(), Huber(0.5), SSIM(), LPIPS("vgg"))],
+    (Loss, WeightedSum([SSIM(), WeightedSum([L1()], [2.0])], [1.0, 0.5])),
+    *[(Operator, operator) for operator in (Identity(), Hole(3), Crop(5), Downsample(2), Downsample(2.5))],
+    *[(Operator, operator) for operator in (Blur(1.5), Blur(2, 3), MotionBlur(5, 30.0), Gaussian(10, seed=3))],
+    *[(Operator, operator) for operator in (Grey(), Bicubic(2))],
+    (Operator, Compose([Crop(20), Downsample(2.5), Compose([Identity()])])),
+    (Operator, PerImage([Blur(1.5), MotionBlur(5, 30.0), Blur(1.5)])),
+]
+
+
+@pytest.mark.parametrize(("kind", "value"), OBJECTS, ids=lambda value: repr(value)[:60])
+def test_a_described_object_is_parsed_to_an_equal_one(kind, value):
+    assert parsed(kind, describe(value)) == value
+
+
+@pytest.mark.parametrize(("field", "kind"), [("optimizer", Optimizer), ("operator", Operator), ("loss", Loss)])
+def test_every_short_name_stands_for_an_object_of_its_field(field, kind):
+    required = {"hole": {"size": 2}, "crop": {"size": 2}, "downsample": {"factor": 2}, "bicubic": {"factor": 2}}
+    required |= {"compose": {"operators": []}, "blur": {"sigma": 1.5}, "motionblur": {"length": 3}}
+    required |= {"gaussian": {"measurements": 5}, "perimage": {"operators": [describe(Blur(1.5))]}}
+    required |= {"weightedsum": {"losses": [{"class_path": "latentopt.objectives.MSE"}], "weights": [1.0]}}
+    names = short_names("reconstruct")[field]
+    assert names
+    for name, stands_for in names.items():
+        if name in ("mask", "physics", "features"):  # take what no recipe can hold
+            continue
+        spec = stands_for if isinstance(stands_for, dict) else {"class_path": stands_for}
+        value = parsed(kind, {**spec, **({"init_args": required[name]} if name in required else {})})
+        assert isinstance(value, kind)
+        if isinstance(stands_for, str):
+            assert type(value).__name__.lower() == name
+
+
+def test_the_short_names_of_optimizers_are_the_presets():
+    for name, preset in NAMED.items():
+        assert parsed(Optimizer, short_names("reconstruct")["optimizer"][name]) == preset()
+
+
+def test_plain_values_are_described_as_they_are():
+    plain = {"a": None, "b": [True, 1, 2.5, "x"], "c": {"d": []}}
+    assert describe(plain) == plain
+    assert describe((Path("a/b"), (1,))) == ["a/b", [1]]
+
+
+def test_tensors_are_described_by_shape_and_content():
+    one, same, other = (describe(torch.tensor(values)) for values in ([1.0, 2], [1.0, 2], [1.0, 3]))
+    assert one == same != other
+    assert describe(Mask(torch.ones(1, 2)))["init_args"]["mask"].startswith("tensor of shape (1, 2)")
+
+
+class Elsewhere:
+    def __init__(self, given: int, hidden: int = 3) -> None:
+        self.given = given
+
+
+def test_an_object_is_described_by_the_arguments_that_it_keeps():
+    spec = describe(Elsewhere(4))
+    assert spec == {"class_path": f"{__name__}.Elsewhere", "init_args": {"given": 4}}

@@ -1,0 +1,464 @@
+"""What is held for each image follows it when others leave: a batch gives what its images give alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from files import own_images, table
+from nets import mlp, near, rand, randn, refuses
+from torch import Tensor, nn
+
+import latentopt as lo
+from latentopt import Generator, LevenbergMarquardt, Problem, Reconstruction, Status, priors, solve
+from latentopt.inverse.initializers import Nearest, Random, Regression
+from latentopt.jobs.reconstruct import reconstruct as job
+from latentopt.objectives import L1, MSE, Features, Loss, WeightedSum
+from latentopt.operators import (
+    Blur,
+    Compose,
+    Crop,
+    Downsample,
+    Gaussian,
+    Hole,
+    Identity,
+    Mask,
+    Operator,
+    PerImage,
+    Physics,
+)
+from latentopt.optimizers import NAMED
+from latentopt.zoo import cards
+
+B, SIDE = 4, 6
+
+
+def generator(dtype: torch.dtype = torch.float64) -> Generator:
+    """Three latents to images (B, 1, 6, 6)."""
+    layers = nn.Sequential(mlp(3, 12, SIDE**2, seed=1, dtype=dtype), nn.Unflatten(1, (1, SIDE, SIDE)))
+    return Generator(layers, latent_shape=(3,), output_range=(-20.0, 20.0))
+
+
+def own(count: int = B, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Images of the generator."""
+    return generator(dtype)(generator(dtype).latents(count, seed=3)).detach().clamp(0, 1)
+
+
+def halves() -> Tensor:
+    """(2, 1, 6, 6): the left half is seen, the right half."""
+    left = torch.zeros(1, 1, SIDE, SIDE)
+    left[..., : SIDE // 2] = 1
+    return torch.cat([left, 1 - left])
+
+
+MASKS = (rand(B, 1, SIDE, SIDE) > 0.4).double()
+ONES = [Identity(), Blur(0.5), Blur(1.0), Blur(0.5)]
+
+
+@dataclass(frozen=True, eq=False)
+class Held(Operator):
+    """A user's own mask for each image; as it cycles through them, no size tells that they are another's."""
+
+    masks: Tensor
+
+    def __call__(self, image: Tensor) -> Tensor:
+        return image * self.masks[torch.arange(len(image)) % len(self.masks)].to(image)
+
+    def take(self, rows: Tensor) -> Held:
+        return Held(self.masks[rows])
+
+
+class Weighted(Loss):
+    """A user's own loss with weights and references for each sample, in NumPy's arrays."""
+
+    def __init__(self, weights: np.ndarray, references: np.ndarray) -> None:
+        self.weights, self.references = weights, references
+
+    def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return self.residual(prediction, target).square().sum(1)
+
+    def residual(self, prediction: Tensor, target: Tensor) -> Tensor:
+        fit = (prediction - target).flatten(1) * torch.from_numpy(self.weights)[:, None]
+        return torch.cat([fit, 0.01 * (prediction.flatten(1) - torch.from_numpy(self.references))], 1)
+
+    def take(self, rows: Tensor) -> Weighted:
+        return Weighted(self.weights[rows.numpy()], self.references[rows.numpy()])
+
+
+@dataclass(frozen=True)
+class Pulled(priors.Prior):
+    """Latents lie near a point of each sample's own."""
+
+    centres: Tensor
+
+    def feasible(self, generator: Generator) -> lo.sets.FeasibleSet:
+        return lo.sets.Free()
+
+    def penalty(self) -> Callable[[Tensor], Tensor]:
+        return Pull(self.centres)
+
+    def take(self, rows: Tensor) -> Pulled:
+        return Pulled(self.centres[rows])
+
+
+@dataclass(frozen=True)
+class Pull:
+    centres: Tensor
+
+    def __call__(self, z: Tensor) -> Tensor:
+        return 1e-4 * (z - self.centres).square().sum(1)
+
+    def take(self, rows: Tensor) -> Pull:
+        return Pull(self.centres[rows])
+
+
+WEIGHTED = Weighted(np.linspace(0.5, 2, B), np.linspace(0, 1, B * SIDE**2).reshape(B, -1))
+CHAIN = Compose([Mask(MASKS), Blur(0.7), PerImage(ONES)])
+KINDS: dict[str, Callable[[Tensor], dict]] = {
+    "masks": lambda rows: {"operator": Mask(MASKS[rows])},
+    "masks of NumPy": lambda rows: {"operator": Mask(MASKS.bool().numpy()[rows])},
+    "one's own masks": lambda rows: {"operator": Held(MASKS[rows])},
+    "kernels": lambda rows: {"operator": PerImage([ONES[row] for row in rows])},
+    "matrices": lambda rows: {"operator": PerImage([Gaussian(20, seed=int(row)) for row in rows])},
+    "a chain": lambda rows: {
+        "operator": Compose([Mask(MASKS[rows]), Blur(0.7), PerImage([ONES[row] for row in rows])])
+    },
+    "weights and references": lambda rows: {"loss": WEIGHTED.take(rows)},
+    "a sum of losses": lambda rows: {"loss": WeightedSum([L1(), WEIGHTED.take(rows)], [0.1, 1.0])},
+    "a prior": lambda rows: {"prior": Pulled(randn(B, 3, seed=5)[rows])},
+}
+SETTINGS = {
+    "tolerance": {"tolerance": 1e-3, "restarts": 1, "halving": (), "steps": 30},
+    "restarts and keep": {"tolerance": 1e-5, "restarts": 4, "halving": [(3, 3), (6, 2), (9, 1)], "steps": 20},
+    "patience": {"restarts": 3, "halving": (), "patience": 3, "min_delta": 0.3, "steps": 30, "tolerance": 1e-6},
+    "evaluations": {"restarts": 3, "halving": [(4, 2)], "evaluations": 60, "steps": 30, "tolerance": 1e-5},
+    "rounds": {"restarts": 4, "halving": [(5, 1)], "rounds": 3, "steps": 12, "tolerance": 1e-4},
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_a_batch_gives_what_its_images_give_alone(kind, settings):
+    targets, settings = own(), {"start": "random", **settings}
+    together = lo.reconstruct(generator(), targets, **kind(torch.arange(B)), **settings)
+    for row in range(B):
+        alone = lo.reconstruct(generator(), targets[[row]], **kind(torch.tensor([row])), **settings)
+        near(together.x[[row]], alone.x, 1e-7)
+        near(together.value[[row]], alone.value, 1e-9)
+        assert together.status[row] == alone.status[0]
+        for name in ("forwards", "backwards"):
+            assert torch.equal(getattr(together, name)[[row]], getattr(alone, name)), name
+
+
+@pytest.mark.parametrize("start", [Random("probe"), Nearest(40), Regression(40)], ids=repr)
+@pytest.mark.parametrize("kind", [KINDS["one's own masks"], KINDS["a chain"], KINDS["a prior"]])
+def test_starts_are_learnt_through_the_operator_of_each_image(kind, start):
+    targets = own()
+    settings = {"start": start, "restarts": 3, "halving": [(2, 2)], "steps": 5, "rounds": 2}
+    together = lo.reconstruct(generator(), targets, **kind(torch.arange(B)), **settings)
+    for row in (1, 3):
+        alone = lo.reconstruct(generator(), targets[[row]], **kind(torch.tensor([row])), **settings)
+        near(together.x[[row]], alone.x, 1e-7)
+        near(together.value[[row]], alone.value, 1e-9)
+
+
+@pytest.mark.parametrize("start", [Nearest(40), Regression(40)], ids=repr)
+def test_the_images_that_starts_are_learnt_from_are_made_once_for_all_operators(start):
+    settings = {"start": start, "restarts": 1, "halving": (), "steps": 1}
+    found = lo.reconstruct(generator(), own(), operator=Mask(MASKS), **settings)
+    assert int(found.forwards.sum()) == 40 + B * 3
+    equal = lo.reconstruct(generator(), own(), operator=Mask(MASKS[:1].expand(B, 1, SIDE, SIDE)), **settings)
+    near(equal.x, lo.reconstruct(generator(), own(), operator=Mask(MASKS[0]), **settings).x, 1e-9)
+
+
+@pytest.mark.parametrize("operator", [Held(halves()), Mask(halves()), PerImage([Mask(half) for half in halves()])])
+def test_an_image_keeps_its_mask_when_the_one_before_it_is_solved_at_once(operator):
+    g, z = generator(), generator().latents(2, seed=8)
+    y = operator(g(z).detach())
+    start = torch.stack([z[0], torch.zeros(3).double()])
+    settings = {"tolerance": 1e-6, "restarts": 1, "halving": (), "steps": 60, "measured": True}
+    both = lo.reconstruct(g, y, operator=operator, start=start, **settings)
+    alone = lo.reconstruct(g, y[1:], operator=operator.take(torch.tensor([1])), start=start[1:], **settings)
+    assert both.status == (Status.SOLVED, Status.SOLVED)
+    assert int(both.backwards[0]) == 1 < int(both.backwards[1])
+    near(both.x[1:], alone.x, 1e-9)
+    assert torch.equal(both.forwards[1:], alone.forwards)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_every_method_follows_the_masks_and_the_references(name):
+    settings = {"start": "random", "restarts": 2, "halving": [(3, 1)], "steps": 6, "tolerance": 1e-2}
+    settings |= {"optimizer": name, "prior": priors.Box(2.0)}
+
+    def found(rows: Tensor) -> lo.Result:
+        return lo.reconstruct(
+            generator(), own()[rows], operator=Mask(MASKS[rows]), loss=WEIGHTED.take(rows), **settings
+        )
+
+    together = found(torch.arange(B))
+    for row in range(B):
+        alone = found(torch.tensor([row]))
+        near(together.x[[row]], alone.x, 1e-6)
+        assert torch.equal(together.forwards[[row]], alone.forwards)
+
+
+def test_residuals_of_levenberg_and_marquardt_are_those_of_each_image():
+    problem = Reconstruction(generator(), own(), Mask(MASKS), WEIGHTED, tolerance=1e-4)
+    together = solve(problem, LevenbergMarquardt(), steps=8, restarts=2)
+    for row in range(B):
+        rows = torch.tensor([row])
+        part = Reconstruction(generator(), own()[rows], Mask(MASKS[rows]), WEIGHTED.take(rows), tolerance=1e-4)
+        near(together.x[rows], solve(part, LevenbergMarquardt(), steps=8, restarts=2).x, 1e-7)
+
+
+def test_some_targets_of_a_reconstruction_have_their_operators():
+    problem = Reconstruction(generator(), own(), Mask(MASKS))
+    part = problem.samples(torch.tensor([3, 1]))
+    near(part.operator(own()[[3, 1]]), problem.measurement[[3, 1]], 0)
+    near(part.samples(torch.tensor([1])).operator(own()[[1]]), problem.measurement[[1]], 0)
+
+
+@pytest.mark.parametrize("operator", [Mask(MASKS), Held(MASKS), PerImage(ONES)])
+def test_own_images_are_diagnosed_through_the_operators_of_the_targets_in_turn(operator):
+    settings = {"start": Random(), "restarts": 2, "steps": 20, "samples": 6, "loss": WEIGHTED}
+    found = lo.diagnose(generator(), own(), operator=operator, **settings)
+    turn = torch.tensor([0, 1, 2, 3, 0, 1])
+    settings |= {"loss": WEIGHTED.take(turn), "samples": 6}
+    alone = lo.diagnose(generator(), operator=operator.take(turn), **settings)
+    near(found.own_error, alone.own_error, 1e-12)
+    assert found.error is not None
+    assert found.error.shape == (B,)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+def test_the_targets_of_a_job_keep_their_masks_whatever_batch_they_are_in(tmp_path, noise):
+    images, masks = own_images(5), (rand(5, 1, 28, 28) > 0.5).float()
+    np.save(tmp_path / "five.npy", images.numpy())
+    settings = {"steps": 4, "restarts": 2, "noise": noise, "wandb": "disabled", "device": "cpu", "start": Nearest(30)}
+    found = []
+    for size in (5, 2):
+        out = tmp_path / str(size)
+        job("mnist-vae", [str(tmp_path / "five.npy")], Mask(masks), batch_size=size, out=str(out), **settings)
+        found.append(torch.tensor([float(row["loss"]) for row in table(out)]))
+    near(found[0], found[1], 1e-5)
+    settings = {"steps": 4, "restarts": 2, "noise": noise, "start": Nearest(30)}
+    reached = lo.reconstruct(cards.load_generator("mnist-vae"), images, operator=Mask(masks), **settings)
+    near(found[0], reached.value.float(), 1e-5)
+
+
+def test_a_job_with_fewer_masks_than_targets_is_refused(tmp_path):
+    np.save(tmp_path / "five.npy", own_images(5).numpy())
+    for operator in (Mask(torch.ones(4, 1, 28, 28)), PerImage([Blur(1.0)] * 4)):
+        with refuses("operator"):
+            job("mnist-vae", [str(tmp_path / "five.npy")], operator, out=str(tmp_path / "out"), wandb="disabled")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 4, 4), (2, 3, 4, 4), (1, 1, 4, 4), (2, 1, 1, 4), (1, 3, 1, 1)])
+@pytest.mark.parametrize("convert", [lambda m: m, Tensor.bool, Tensor.byte, Tensor.numpy])
+def test_a_mask_for_each_image_multiplies_each_image(shape, convert):
+    masks, images = (rand(*shape) > 0.3).double(), rand(2, 3, 4, 4, seed=1)
+    expected, operator = images * masks, Mask(convert(masks))
+    assert torch.equal(operator(images), expected)
+    rows = torch.tensor([1, 0, 1])
+    taken = operator.take(rows)
+    assert torch.equal(taken(images[rows]), expected[rows])
+    assert torch.equal(taken.take(torch.tensor([1]))(images[:1]), expected[:1])
+    assert (operator.add_noise(expected, 0.1, 0)[expected == 0] == 0).all()
+
+
+def test_one_mask_is_that_of_all_samples_taken():
+    for mask in (rand(4, 4), rand(3, 4, 4), rand(1, 1, 4, 4)):
+        rows, images = torch.tensor([1, 1, 0, 5, 7]), rand(5, 3, 4, 4)
+        assert torch.equal(Mask(mask).take(rows)(images), Mask(mask)(images))
+
+
+def test_the_dimensions_of_a_mask_tell_whether_it_is_one_for_each_volume():
+    volumes, one, each = rand(2, 3, 4, 4, 4), rand(3, 1, 1, 1), rand(2, 1, 4, 4, 4, seed=1)
+    assert torch.equal(Mask(one).take(torch.tensor([1]))(volumes[1:]), (volumes * one)[1:])
+    assert torch.equal(Mask(each).take(torch.tensor([1]))(volumes[1:]), (volumes * each)[1:])
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (torch.ones(3, 1, 4, 4), "one mask for all images or 2"),
+        (torch.ones(2, 4, 4), "(B, 1, 4, 4)"),
+        (torch.ones(2, 2, 4, 4), "a shape that fits (3, 4, 4)"),
+        (torch.ones(2, 1, 3, 4), "a shape that fits"),
+    ],
+)
+def test_masks_that_do_not_fit_the_images_are_refused(mask, words):
+    with refuses("mask", words):
+        Mask(mask)(torch.zeros(2, 3, 4, 4))
+
+
+@pytest.mark.parametrize("mask", ["mask", [[1.0]], np.array(["a"]), torch.zeros(0), 1j * torch.ones(2), None])
+def test_what_is_no_mask_is_refused(mask):
+    with refuses("mask", "a tensor or an array of numbers"):
+        Mask(mask)
+
+
+def test_a_mask_that_hides_one_of_the_images_is_refused():
+    with refuses("mask", "all zeros"):
+        Mask(torch.stack([torch.ones(1, 4, 4), torch.zeros(1, 4, 4)]))
+
+
+def test_an_array_that_is_changed_later_or_runs_backwards_makes_a_mask():
+    array = np.eye(4)
+    operator = Mask(array[::-1])  # pyright: ignore[reportArgumentType]
+    array[:] = 0
+    assert torch.equal(operator(torch.ones(1, 1, 4, 4))[0, 0], torch.eye(4).flip(0))
+
+
+@pytest.mark.parametrize("operators", [ONES, [Crop(3), Compose([Hole(2), Crop(3)]), Downsample(2), Crop(3)]])
+def test_each_image_has_its_operator(operators):
+    images = rand(B, 2, SIDE, SIDE)
+    measured = PerImage(operators)(images)
+    near(measured, torch.cat([operator(images[[row]]) for row, operator in enumerate(operators)]), 1e-15)
+    rows = torch.tensor([3, 0, 0, 2, 1])
+    near(PerImage(operators).take(rows)(images[rows]), measured[rows], 1e-15)
+    back = PerImage(operators).adjoint(measured, (2, SIDE, SIDE))
+    near((measured * measured).sum(), (images * back).sum(), 1e-12)
+
+
+class Slow:
+    """A physics as deepinv's are: what `A` takes by name it holds for each image, and what follows from it."""
+
+    def __init__(self, mask: Tensor) -> None:
+        self.mask, self.twice, self.matrix = mask, 2 * mask, torch.eye(len(mask)).double()
+
+    def A(self, x: Tensor, mask: Tensor | None = None) -> Tensor:  # noqa: N802
+        return x * self.mask * self.twice
+
+    def A_adjoint(self, y: Tensor) -> Tensor:  # noqa: N802
+        return self.A(y)
+
+
+@pytest.mark.parametrize("module", [False, True])
+def test_what_a_physics_holds_for_each_image_follows_it(module):
+    physics = Slow(MASKS)
+    if module:
+        physics = type("Module", (nn.Module, Slow), {"__init__": lambda self: nn.Module.__init__(self)})()
+        for name, value in vars(Slow(MASKS)).items():
+            physics.register_buffer(name, value)
+    operator, rows, images = Physics(physics), torch.tensor([3, 0, 3]), own()
+    near(operator.take(rows)(images[rows]), operator(images)[rows], 0)
+    near(operator.take(rows).take(torch.tensor([1]))(images[:1]), operator(images)[:1], 0)
+    assert operator.take(rows).physics.matrix.shape == (B, B)
+    together = lo.reconstruct(generator(), images, operator=operator, start=Nearest(20), steps=3, tolerance=1e-4)
+    alone = lo.reconstruct(
+        generator(), images[2:3], operator=Physics(Slow(MASKS[2:3])), start=Nearest(20), steps=3, tolerance=1e-4
+    )
+    near(together.x[2:3], alone.x, 1e-9)
+
+
+def test_a_physics_with_one_mask_or_its_own_way_to_take_samples_is_left_to_it():
+    class Taking(Slow):
+        def take(self, rows: Tensor) -> Taking:
+            return Taking(self.mask[rows])
+
+    rows = torch.tensor([1, 1])
+    assert Physics(Slow(MASKS[:1])).take(rows)(own()[:2]).shape == (2, 1, SIDE, SIDE)
+    near(Physics(Taking(MASKS)).take(rows).physics.twice, 2 * MASKS[rows], 0)
+
+
+def test_noise_is_that_of_each_images_operator():
+    operator = PerImage([Mask(halves()[0, 0]), Identity(), Mask(halves()[1, 0])])
+    measurement = operator(rand(3, 1, SIDE, SIDE))
+    noisy = operator.add_noise(measurement, 0.1, seed=2)
+    assert bool((noisy[0][halves()[0] == 0] == 0).all())
+    assert bool((noisy[2][halves()[1] == 0] == 0).all())
+    assert torch.equal(noisy[1:2], Identity().add_noise(measurement[1:2], 0.1, seed=2))
+
+
+def test_operators_that_are_not_one_for_each_image_are_refused():
+    with refuses("PerImage.operators", "one for each of 3 images, got 2"):
+        PerImage([Identity(), Identity()])(torch.zeros(3, 1, 4, 4))
+    with refuses("PerImage.operators", "one shape"):
+        PerImage([Crop(2), Crop(3)])(torch.zeros(2, 1, 4, 4))
+    with refuses("PerImage.operators"):
+        PerImage([])
+    with refuses("mask"):
+        lo.reconstruct(generator(), own(3), operator=Mask(MASKS), steps=1)
+    with refuses("PerImage.operators"):
+        lo.reconstruct(generator(), own(2), operator=PerImage(ONES), steps=1)
+
+
+def test_as_many_images_as_restarts_are_told_from_them():
+    settings = {"start": "random", "restarts": B, "halving": (), "steps": 5}
+    together = lo.reconstruct(generator(), own(), operator=Held(MASKS), **settings)
+    alone = lo.reconstruct(generator(), own()[2:3], operator=Held(MASKS[2:3]), **settings)
+    near(together.x[2:3], alone.x, 1e-9)
+
+
+def test_a_network_that_is_another_for_each_sample_is_followed_within_wrappers():
+    class Own(nn.Module):
+        def __init__(self, shifts: Tensor) -> None:
+            super().__init__()
+            self.register_buffer("shifts", shifts)
+
+        def forward(self, z: Tensor) -> Tensor:
+            assert isinstance(self.shifts, Tensor)
+            return (z[:, :2] + self.shifts)[:, None, None].sigmoid()
+
+        def take(self, rows: Tensor) -> Own:
+            assert isinstance(self.shifts, Tensor)
+            return Own(self.shifts[rows]).eval()
+
+    shifts = randn(3, 2)
+    whole = Generator(Own(shifts).eval(), latent_shape=(2,))
+    targets = rand(3, 1, 1, 2)
+    settings = {"restarts": 2, "steps": 4, "start": Nearest(20), "tolerance": 1e-2}
+    together = lo.reconstruct(whole, targets, **settings)
+    for row in range(3):
+        one = Generator(Own(shifts[[row]]).eval(), latent_shape=(2,))
+        near(together.x[[row]], lo.reconstruct(one, targets[[row]], **settings).x, 1e-9)
+
+
+def test_a_problems_success_test_follows_its_samples():
+    @dataclass
+    class Below:
+        bars: Tensor
+
+        def __call__(self, value: Tensor, output: Tensor) -> Tensor:
+            return value < self.bars[torch.arange(len(value)) % len(self.bars)]
+
+        def take(self, rows: Tensor) -> Below:
+            return Below(self.bars[rows])
+
+    bars = torch.tensor([1.0, 0.1, 1e-3])
+    problem = Problem(nn.Identity(), lambda y: y.square().sum(1), (2,), 3, success=Below(bars))
+    start = torch.ones(3, 2)
+    result = solve(problem, "gd", steps=400, start=start)
+    assert result.status == (Status.SOLVED,) * 3
+    assert bool((result.value < bars).all())
+    assert int(result.backwards[0]) < int(result.backwards[1]) < int(result.backwards[2])
+
+
+def test_features_of_a_classifier_of_each_image_follow_it():
+    class Own(nn.Module):
+        def __init__(self, scales: Tensor) -> None:
+            super().__init__()
+            self.scales = scales
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1) * self.scales[:, None]
+
+        def take(self, rows: Tensor) -> Own:
+            return Own(self.scales[rows]).eval()
+
+    features = Features(Own(torch.tensor([1.0, 2.0, 3.0]).double()).eval())
+    prediction, target, rows = rand(3, 4), rand(3, 4, seed=1), torch.tensor([2, 0])
+    near(features.take(rows)(prediction[rows], target[rows]), features(prediction, target)[rows], 1e-15)
+    shared = Features(mlp(4, 3))
+    assert shared.take(rows) is shared
+
+
+def test_losses_of_the_package_have_the_same_values_for_rows_taken():
+    both = WeightedSum([MSE(), WEIGHTED], [1.0, 2.0])
+    prediction, target, rows = rand(B, SIDE**2), rand(B, SIDE**2, seed=1), torch.tensor([2, 2, 0])
+    near(both.take(rows)(prediction[rows], target[rows]), both(prediction, target)[rows], 1e-15)

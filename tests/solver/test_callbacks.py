@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from loops import METHODS, posed, same_results
+from nets import near, refuses
+from test_tracking import offline_records, values
+from torch import nn
+
+import latentopt as lo
+from latentopt import GD, Problem, Status, solve
+from latentopt.solver.callbacks import JsonLines, Progress, ProgressBar, StopBelow, Trajectory
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def walk(*start: float, **settings) -> lo.Result:
+    """The objective is the input, a number, which falls by .5 a step."""
+    problem = Problem(nn.Identity(), lambda x: x[:, 0], (1,), len(start), like=torch.zeros(1).double())
+    return solve(problem, GD(lr=0.5), start=torch.tensor(start).double()[:, None], **{"steps": 8, **settings})
+
+
+def test_a_callback_that_returns_true_stops_the_solve_and_all_others_are_still_called():
+    seen: list[int] = []
+    result = walk(
+        4.0, 9.0, callbacks=[lambda progress: progress.t == 3, lambda progress: seen.append(progress.t)], restarts=2
+    )
+    assert seen == [1, 2, 3]
+    assert result.status == (Status.STOPPED,) * 2
+    assert len(result.history["loss"]) == 3
+    assert result.forwards.tolist() == [2 * (3 + 1) + 1] * 2  # the last iterates are looked at
+    near(result.value, result.history["loss"][-1].amin(0) - 0.5, 1e-12)
+
+
+def test_samples_that_had_ended_keep_their_status_when_a_callback_stops_the_others():
+    problem = Problem(nn.Identity(), lambda x: x[:, 0], (1,), 2, like=torch.zeros(1).double())
+    problem.success = lambda value, output: value < 3
+    start = torch.tensor([[4.0], [99.0]]).double()
+    result = solve(problem, GD(lr=0.5), steps=9, start=start, callbacks=[lambda progress: progress.t == 5])
+    assert result.status == (Status.SOLVED, Status.STOPPED)
+
+
+@pytest.mark.parametrize("answer", [None, False, 0, torch.tensor(False)])
+def test_any_other_answer_does_not_stop_it(answer):
+    assert len(walk(4.0, callbacks=[lambda progress: answer]).history["loss"]) == 8
+
+
+@pytest.mark.parametrize("ends", ["whole", "stopped", "error"])
+def test_callbacks_are_closed_however_the_solve_ends(ends):
+    class Recorder:
+        closed = 0
+
+        def __call__(self, progress: Progress) -> bool:
+            assert self.closed == 0
+            if ends == "error" and progress.t == 2:
+                raise ZeroDivisionError
+            return ends == "stopped"
+
+        def close(self) -> None:
+            self.closed += 1
+
+    first, second = Recorder(), Recorder()
+    try:
+        walk(4.0, callbacks=[first, second])
+    except ZeroDivisionError:
+        assert ends == "error"
+    assert (first.closed, second.closed) == (1, 1)
+
+
+@pytest.mark.parametrize("method", [METHODS["adr-gd-paper"], METHODS["adam"]])
+def test_watching_changes_nothing(method, tmp_path):
+    watched = solve(posed(), method, steps=6, callbacks=[Trajectory(), JsonLines(tmp_path / "a"), ProgressBar()])
+    assert same_results(watched, solve(posed(), method, steps=6))
+
+
+def test_a_trajectory_keeps_every_so_many_iterates():
+    seen = Trajectory(every=3)
+    result = walk(4.0, 9.0, callbacks=[seen])
+    assert seen.t == [1, 4, 7]
+    expected = torch.tensor([[4.0, 9.0], [2.5, 7.5], [1.0, 6.0]]).double()[..., None]
+    assert torch.equal(seen.stacked(), expected)
+    assert result.x[0] == 0
+    with refuses("every"):
+        Trajectory(every=0)
+
+
+def test_json_lines_are_written_as_the_solve_goes(tmp_path):
+    path = tmp_path / "a.jsonl"
+    counts: list[int] = []
+    result = walk(4.0, 9.0, callbacks=[JsonLines(path), lambda progress: counts.append(len(lines(path)))])
+    assert counts == list(range(1, 9))
+    written = lines(path)
+    assert [line["t"] for line in written] == list(range(1, 9))
+    assert [line["loss"] for line in written] == [6.5 - 0.5 * t for t in range(8)]
+    assert [line["best"] for line in written] == [line["loss"] for line in written]
+    assert [line["grad_norm"] for line in written] == [1.0] * 8
+    assert [(line["forwards"], line["backwards"]) for line in written] == [(t, t) for t in range(1, 9)]  # a sample's
+    assert 0 < written[0]["seconds"] <= written[-1]["seconds"] <= result.meta["seconds"]
+
+
+def test_figures_that_are_not_finite_are_null(tmp_path):
+    path = tmp_path / "a.jsonl"
+    walk(float(3), callbacks=[JsonLines(path)], steps=2)
+    problem = Problem(nn.Identity(), lambda x: torch.where(x < 0.75, torch.inf, x)[:, 0], (1,), 1)
+    solve(problem, GD(lr=0.5), start=torch.ones(1, 1), callbacks=[JsonLines(tmp_path / "b")])
+    assert [line["loss"] for line in lines(tmp_path / "b")] == [1.0, None, 1.0, None]
+
+
+def test_json_lines_overwrite_nothing_unless_they_resume(tmp_path):
+    path = tmp_path / "a.jsonl"
+    writer = JsonLines(path)
+    walk(4.0, callbacks=[writer], steps=2)
+    before = path.read_bytes()
+    with refuses(str(path)):
+        JsonLines(path)
+    with refuses(str(path)):  # the second solve of the same callback
+        walk(4.0, callbacks=[writer], steps=2)
+    assert path.read_bytes() == before
+    with refuses(str(tmp_path / "no")):
+        JsonLines(tmp_path / "no" / "a.jsonl")
+
+
+def test_json_lines_that_resume_have_each_step_once(tmp_path):
+    path, checkpoint = tmp_path / "a.jsonl", tmp_path / "c"
+
+    def killed(progress: Progress) -> None:
+        if progress.t == 6:
+            raise KeyboardInterrupt
+
+    settings = {"checkpoint": checkpoint, "checkpoint_every": 4}
+    with pytest.raises(KeyboardInterrupt):
+        walk(4.0, callbacks=[JsonLines(path, resume=True), killed], **settings)
+    with path.open("a") as file:
+        file.write('{"t": 7, "lo')  # a line torn by a kill
+    walk(4.0, callbacks=[JsonLines(path, resume=True)], **settings)
+    assert [(line["t"], line["loss"]) for line in lines(path)] == [(t, 4.5 - 0.5 * t) for t in range(1, 9)]
+
+
+@pytest.mark.parametrize("content", ["notes\n", "[1]\n", '{"step": 1}\n'])
+def test_json_lines_do_not_resume_another_file(tmp_path, content):
+    (tmp_path / "a").write_text(content)
+    with refuses(str(tmp_path / "a")):
+        JsonLines(tmp_path / "a", resume=True)
+    assert (tmp_path / "a").read_text() == content
+
+
+def test_stop_below_waits_for_every_sample():
+    result = walk(4.0, 4.75, callbacks=[StopBelow(3.0)])
+    assert len(result.history["loss"]) == 5  # 2.75 is looked at in the fifth step
+    assert result.status == (Status.STOPPED,) * 2
+
+
+def test_the_progress_bar_shows_steps_and_loss_and_may_be_used_again(capsys):
+    bar = ProgressBar(desc="mine", mininterval=0)
+    for _ in range(2):
+        walk(4.0, callbacks=[bar])
+        said = capsys.readouterr().err
+        assert "mine: 100%" in said
+        assert "8/8" in said
+        assert "loss 0.5" in said
+
+
+def test_progress_tells_the_settings_and_the_cost():
+    seen: list[Progress] = []
+    result = walk(4.0, restarts=3, seed=5, callbacks=[seen.append])
+    assert seen[0].meta["seed"] == 5
+    assert {**seen[0].meta, "seconds": result.meta["seconds"]} == result.meta
+    assert [(p.forwards, p.backwards) for p in seen] == [(3 * t, 3 * t) for t in range(1, 9)]
+    assert [p.seconds for p in seen] == sorted(p.seconds for p in seen)
+
+
+def test_track_writes_the_fixed_keys_and_an_offline_run(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    folder = tmp_path / "runs" / "mine"
+    paper = METHODS["adr-gd-paper"]
+    result = solve(posed(), paper, steps=5, restarts=2, callbacks=[lo.Track(folder)])
+    written = lines(folder / "metrics.jsonl")
+    assert [line["step"] for line in written] == list(range(5))
+    gates = {"constraint", "opt/beta", "opt/flips"}
+    promised = {"step", "loss/total", "loss/data", "loss/best", "cost/forwards", "opt/grad_norm", *gates}
+    assert all(line.keys() == promised for line in written)
+    loss = result.history["loss"].mean((1, 2)).tolist()
+    assert [line["loss/total"] for line in written] == pytest.approx(loss, rel=1e-6)
+    best = result.history["loss"].cummin(0).values.amin(1).mean(1).tolist()
+    assert [line["loss/best"] for line in written] == pytest.approx(best, rel=1e-6)
+    records = offline_records(folder)
+    (started,) = (record.run for record in records if record.WhichOneof("record_type") == "run")
+    config = values(started.config.update)
+    assert config["optimizer"] == repr(paper)
+    assert (config["steps"], config["restarts"], config["seed"]) == (5, 2, 0)
+    history = [values(r.history.item) for r in records if r.WhichOneof("record_type") == "history"]
+    steps = [row for row in history if "loss/total" in row]
+    assert [row["loss/total"] for row in steps] == [line["loss/total"] for line in written]
+
+
+def test_track_goes_on_only_if_told_to(tmp_path):
+    tracker = lo.Track(tmp_path, wandb="disabled")
+    walk(4.0, callbacks=[tracker], steps=3)
+    for again in (lambda: lo.Track(tmp_path, wandb="disabled"), lambda: walk(4.0, callbacks=[tracker])):
+        with refuses("folder"):
+            again()
+    assert len(lines(tmp_path / "metrics.jsonl")) == 3
+    walk(4.0, callbacks=[lo.Track(tmp_path, wandb="disabled", resume=True)], steps=2)
+    assert [line["step"] for line in lines(tmp_path / "metrics.jsonl")] == list(range(5))
+    (tmp_path / "file").touch()
+    with refuses("folder"):
+        lo.Track(tmp_path / "file")
+    with refuses("wandb"):
+        lo.Track(tmp_path / "b", wandb="sometimes")  # pyright: ignore[reportArgumentType]

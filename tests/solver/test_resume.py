@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from files import blobs, call, contents, lasting, stopped_in_its_second_batch, table
+
+from latentopt.io import write_atomically
+from latentopt.jobs import report, store
+
+COUNT, STEPS = 24, 40
+
+
+def command(folder: Path, out: str) -> list[str]:
+    words = ["reconstruct", "--model", "mnist-vae", "--targets", str(folder / "a.npy"), "--out", str(folder / out)]
+    words += ["--steps", str(STEPS), "--restarts", "4", "--batch-size", "1", "--start", "random"]
+    return [*words, "--wandb", "disabled", "--device", "cpu", "--picture-every", "20"]
+
+
+def done(out: Path) -> dict[str, int]:
+    """The parts of a job that are done, and when each was written."""
+    return {path.name: path.stat().st_mtime_ns for path in (out / "shards").glob("*.safetensors")}
+
+
+def killed(words: list[str], out: Path, parts: int) -> dict[str, int]:
+    """Start the job in a process of its own and kill it once so many parts are done."""
+    process = subprocess.Popen([sys.executable, "-m", "latentopt", *words], stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while len(done(out)) < parts and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
+    return done(out)
+
+
+def test_a_job_killed_twice_ends_as_one_that_was_not(tmp_path, capsys):
+    np.save(tmp_path / "a.npy", blobs(COUNT, seed=0))
+    words = command(tmp_path, "killed")
+    first = killed(words, tmp_path / "killed", 2)
+    second = killed(words, tmp_path / "killed", len(first) + 2)
+    assert 2 <= len(first) < len(second) < COUNT
+    assert not (tmp_path / "killed" / "results.csv").exists()
+    assert call(capsys, *words).code == 0
+    parts = done(tmp_path / "killed")
+    assert len(parts) == COUNT
+    assert first.items() <= second.items() <= parts.items()  # no target is done twice
+
+    assert call(capsys, *command(tmp_path, "whole")).code == 0
+    assert table(tmp_path / "killed") == table(tmp_path / "whole")
+    for name in ("latents.safetensors", "grid.png", "trajectory.gif", "convergence.png", "report.html"):
+        assert lasting(tmp_path / "killed" / name) == lasting(tmp_path / "whole" / name), name
+
+
+@pytest.fixture
+def interrupted(tmp_path, monkeypatch, capsys) -> list[str]:
+    """The command of a job of 3 targets that was stopped by Ctrl-C in its second batch."""
+    np.save(tmp_path / "a.npy", blobs(3, seed=0))
+    words = [*command(tmp_path, "out"), "--steps", "6"]
+    with stopped_in_its_second_batch(monkeypatch):
+        said = call(capsys, *words)
+    assert said.code == 130
+    assert said.err.splitlines()[-1] == "latentopt: stopped; the same command goes on from here"
+    assert len(done(tmp_path / "out")) == 1
+    return words
+
+
+def test_a_job_stopped_by_hand_says_so_and_goes_on(interrupted, tmp_path, capsys):
+    said = call(capsys, *interrupted)
+    assert said.code == 0
+    assert "3 done, 0 skipped" in said.out
+    assert len(table(tmp_path / "out")) == 3
+
+
+def test_the_steps_on_disk_go_on_where_the_job_was_stopped(interrupted, tmp_path, capsys):
+    call(capsys, *interrupted)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(3 * 6))
+    costs = [line["cost/forwards"] for line in lines]
+    for batch in (costs[:6], costs[6:12], costs[12:]):  # a target's, from the batch's beginning
+        assert [cost - batch[0] for cost in batch] == [4.0 * at for at in range(6)]
+
+
+@pytest.mark.parametrize("changes", [["--batch-size", "2"], ["--wandb", "disabled", "--device", "auto"]])
+def test_a_stopped_job_goes_on_though_where_and_how_it_runs_has_changed(interrupted, tmp_path, capsys, changes):
+    assert call(capsys, *interrupted, *changes).code == 0
+    assert [row["name"] for row in table(tmp_path / "out")] == ["a-000000", "a-000001", "a-000002"]
+
+
+def test_a_stopped_job_is_not_continued_by_another(interrupted, tmp_path, capsys):
+    before = contents(tmp_path)
+    said = call(capsys, *interrupted, "--seed", "1")
+    assert said.code == 2
+    assert "seed" in said.err
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("written", ["000000001.safetensors", "latents.safetensors", "results.csv", "report.html"])
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path, monkeypatch, capsys, written):
+    np.save(tmp_path / "a.npy", blobs(3, seed=0))
+    words = [*command(tmp_path, "out"), "--steps", "4"]
+
+    def full(path, content):
+        if path.name == written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write_atomically(path, content)
+
+    with monkeypatch.context() as patch:
+        for module in (store, report):
+            patch.setattr(module, "write_atomically", full)
+        said = call(capsys, *words)
+    assert said.code == 1
+    last = said.err.splitlines()[-1]
+    assert last.startswith("latentopt: error: [Errno 28] No space left on device")
+    assert written in last
+    held = done(tmp_path / "out")
+    assert len(held) == (1 if written.startswith("0") else 3)
+    assert call(capsys, *words).code == 0
+    assert held.items() <= done(tmp_path / "out").items()
+    assert call(capsys, *words, "--out", tmp_path / "whole").code == 0
+    assert table(tmp_path / "out") == table(tmp_path / "whole")
+
+
+def test_a_part_that_the_disk_has_no_room_for_leaves_nothing(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(tmp_path / "a", b"content")
+    assert list(tmp_path.iterdir()) == []
