@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from latentopt._deprecated import old_names
 from latentopt.errors import InputError
 from latentopt.optimizers.adagrad import Adagrad
 from latentopt.optimizers.adam import Adam
@@ -93,3 +94,6 @@ def named(optimizer: Optimizer | str) -> Optimizer:
     if optimizer not in NAMED:
         raise InputError("optimizer", f"one of {', '.join(NAMED)}, or an Optimizer", repr(optimizer))
     return NAMED[optimizer]()
+
+
+__getattr__ = old_names(__name__)

@@ -1,0 +1,117 @@
+"""Old public names: they work for one release, with a DeprecationWarning.
+
+`NAMES` has public names of `latentopt` and class paths, `MODULES` import paths, `options` names of the command line
+and of recipes. Functions with renamed keywords are decorated by `renamed_keywords`.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+NAMES = {
+    "latentopt.Adversarial": "latentopt.AttackResult",
+    "latentopt.Distances": "latentopt.RowNorms",
+    "latentopt.Opening": "latentopt.TwoPhase",
+    "latentopt.optimizers.Distances": "latentopt.optimizers.RowNorms",
+    "latentopt.optimizers.Opening": "latentopt.optimizers.TwoPhase",
+}
+"""Old path of a class or function to its new one. Its module calls `old_names`."""
+
+MODULES = {
+    "latentopt.callbacks": "latentopt.solver.callbacks",
+    "latentopt.checkpoint": "latentopt.solver.checkpoint",
+    "latentopt.draws": "latentopt.noise",
+    "latentopt.generators": "latentopt.networks.generator",
+    "latentopt.latents": "latentopt.networks.latents",
+    "latentopt.priors": "latentopt.inverse.priors",
+    "latentopt.result": "latentopt.solver.result",
+    "latentopt.samples": "latentopt.batch_math",
+    "latentopt.states": "latentopt.pytree",
+    "latentopt.tasks": "latentopt.attacks",
+    "latentopt.tasks.adversarial": "latentopt.attacks.result",
+    "latentopt.tasks.attack": "latentopt.attacks.attack",
+    "latentopt.tasks.carlini_wagner": "latentopt.attacks.carlini_wagner",
+    "latentopt.tasks.check_attack": "latentopt.attacks.sanity",
+    "latentopt.tasks.diagnose": "latentopt.inverse.diagnose",
+    "latentopt.tasks.inversion": "latentopt.inverse.reconstruct",
+    "latentopt.tasks.maximize": "latentopt.maximization",
+    "latentopt.tasks.minimum_norm": "latentopt.attacks.minimum_norm",
+    "latentopt.tasks.png": "latentopt.attacks.quantize",
+    "latentopt.tasks.reconstruct": "latentopt.inverse.problem",
+    "latentopt.tasks.stages": "latentopt.attacks.stages",
+    "latentopt.tasks.starts": "latentopt.inverse.initializers",
+}
+"""Old path of a module to its new one."""
+
+
+def _warn(old: str, new: str, stacklevel: int) -> None:
+    warnings.warn(f"{old} is deprecated: use {new}", DeprecationWarning, stacklevel=stacklevel + 1)
+
+
+def old_names(module: str, otherwise: Callable[[str], Any] | None = None) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a module some of whose names are old.
+
+    Args:
+        module: its ``__name__``.
+        otherwise: the ``__getattr__`` that it has for its other names.
+    """
+
+    def __getattr__(name: str) -> Any:  # noqa: N807
+        old = f"{module}.{name}"
+        if old in NAMES:
+            new = NAMES[old]
+            _warn(old, new, 2)
+            home, _, attribute = new.rpartition(".")
+            return getattr(import_module(home), attribute)
+        if otherwise is not None:
+            return otherwise(name)
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+    return __getattr__
+
+
+def renamed_keywords(**old: str | tuple[str, Callable[[Any], Any]]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return a decorator for a function whose keyword arguments once had other names.
+
+    Args:
+        old: old keyword to the new one, or to the new one and a function that converts the value.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            for name in old.keys() & kwargs.keys():
+                renamed = old[name]
+                new, convert = renamed if isinstance(renamed, tuple) else (renamed, lambda value: value)
+                _warn(f"{function.__name__}({name}=)", f"{new}=", 2)
+                kwargs[new] = convert(kwargs.pop(name))
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+class _OldModules(MetaPathFinder, Loader):
+    """Imports the new module under its old path."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self, is_package=True) if fullname in MODULES else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        _warn(module.__name__, MODULES[module.__name__], 1)
+        sys.modules[module.__name__] = import_module(MODULES[module.__name__])
+
+
+sys.meta_path.append(_OldModules())
