@@ -33,6 +33,7 @@ MODULES = {
     "latentopt.checkpoint": "latentopt.solver.checkpoint",
     "latentopt.draws": "latentopt.noise",
     "latentopt.generators": "latentopt.networks.generator",
+    "latentopt.jobs.tracking": "latentopt.jobs.tracker",
     "latentopt.latents": "latentopt.networks.latents",
     "latentopt.priors": "latentopt.inverse.priors",
     "latentopt.result": "latentopt.solver.result",

@@ -24,7 +24,7 @@ from latentopt.jobs.lifetime import job
 from latentopt.jobs.rates import Rates, rates
 from latentopt.jobs.specs import describe
 from latentopt.jobs.store import RECIPE, RESULTS, Store
-from latentopt.jobs.tracking import METRICS, Mode, check_mode, track_job
+from latentopt.jobs.tracker import METRICS, WandbMode, check_wandb_mode, track_job
 from latentopt.jobs.trainer import Where, predict, predictor
 from latentopt.jobs.used import card_of, held, used
 from latentopt.networks.wrappers import Classifier, output_shape
@@ -71,7 +71,7 @@ def attack(
     limit: int | None = None,
     batch_size: int = 256,
     out: str = "runs/attack",
-    wandb: Mode = "offline",
+    wandb: WandbMode = "offline",
     device: str = "auto",
     evaluations: int | None = None,
     seconds: float | None = None,
@@ -116,7 +116,7 @@ def attack(
     recipe = {"job": "attack", **describe(locals())}
     begun = time.perf_counter()
     positive("batch_size", batch_size, integer=True)
-    check_mode(wandb)
+    check_wandb_mode(wandb)
     settings = {"eps": eps, "norm": norm, "targets": targets, "optimizer": optimizer, "loss": loss, "steps": steps}
     settings |= {"restarts": restarts, "start": start, "seed": seed, "evaluations": evaluations, "seconds": seconds}
     classifier = cards.load_classifier(model, weights=weights)

@@ -22,7 +22,7 @@ from latentopt.jobs.lifetime import job
 from latentopt.jobs.policy_pictures import save_episode, save_returns
 from latentopt.jobs.specs import describe
 from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store
-from latentopt.jobs.tracking import METRICS, Mode, check_mode, track_job
+from latentopt.jobs.tracker import METRICS, WandbMode, check_wandb_mode, track_job
 from latentopt.jobs.used import card_of, held, used
 from latentopt.optimizers import Optimizer
 from latentopt.rl.attack_policy import Aim
@@ -72,7 +72,7 @@ def attack_policy(
     seed: int = 0,
     vecnormalize: str | None = None,
     out: str = "runs/attack-policy",
-    wandb: Mode = "offline",
+    wandb: WandbMode = "offline",
 ) -> Report:
     """Attack what a policy observes, and compare its returns with and without.
 
@@ -102,7 +102,7 @@ def attack_policy(
     begun = time.perf_counter()
     positive("episodes", episodes, integer=True)
     nonnegative("seed", seed, integer=True)
-    check_mode(wandb)
+    check_wandb_mode(wandb)
     opened = partial(_opened, model, env, algorithm, seed)
     attack = {"norm": norm, "optimizer": optimizer, "loss": loss, "steps": steps, "restarts": restarts}
     attack |= {"targets": targets, "evaluations": evaluations}

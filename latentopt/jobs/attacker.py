@@ -17,7 +17,7 @@ from latentopt.classification import margin
 from latentopt.jobs.rates import Share, rates
 from latentopt.jobs.store import Shard
 from latentopt.jobs.track import figures
-from latentopt.jobs.tracking import Tracker
+from latentopt.jobs.tracker import Tracker
 from latentopt.networks.wrappers import Classifier
 from latentopt.solver.callbacks import Progress
 

@@ -24,7 +24,7 @@ from latentopt.jobs import pictures
 from latentopt.jobs.store import Shard
 from latentopt.jobs.targets import Target
 from latentopt.jobs.track import figures
-from latentopt.jobs.tracking import Tracker
+from latentopt.jobs.tracker import Tracker
 from latentopt.networks.generator import Generator
 from latentopt.objectives import Loss
 from latentopt.operators import Identity, Operator

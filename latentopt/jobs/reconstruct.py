@@ -23,7 +23,7 @@ from latentopt.jobs.results import finish
 from latentopt.jobs.specs import describe
 from latentopt.jobs.store import Store
 from latentopt.jobs.targets import Fit, Fitted, Targets, open_source
-from latentopt.jobs.tracking import Mode, check_mode, track_job
+from latentopt.jobs.tracker import WandbMode, check_wandb_mode, track_job
 from latentopt.jobs.trainer import Where, predict, predictor
 from latentopt.jobs.used import card_of, held, used
 from latentopt.objectives import MSE, Loss
@@ -71,7 +71,7 @@ def reconstruct(
     limit: int | None = None,
     batch_size: int = 64,
     out: str = "runs/reconstruct",
-    wandb: Mode = "offline",
+    wandb: WandbMode = "offline",
     device: str = "auto",
     picture_every: int = 10,
     evaluations: int | None = None,
@@ -132,7 +132,7 @@ def reconstruct(
             positive(name, value, integer=name != "seconds")
     positive("rounds", rounds, integer=True)
     halvings(halving)
-    check_mode(wandb)
+    check_wandb_mode(wandb)
     generator = cards.load_generator(model)
     image_shape, shape = measurement_shapes(generator, operator)
     with predictor(Where(device, devices, strategy, num_nodes)) as trainer:

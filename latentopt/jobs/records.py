@@ -11,7 +11,7 @@ from typing import Any
 
 from latentopt.errors import InputError, nonnegative
 from latentopt.jobs.store import RESULTS
-from latentopt.jobs.tracking import BEST, METRICS, SUMMARISED
+from latentopt.jobs.tracker import BEST, METRICS, SUMMARISED
 from latentopt.jobs.wandb_files import MAGIC, parts, raw_records, run_id, values
 from latentopt.reports import read_value
 

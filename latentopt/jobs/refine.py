@@ -20,7 +20,7 @@ from latentopt.jobs.lifetime import job
 from latentopt.jobs.pictures import save_gif
 from latentopt.jobs.specs import describe
 from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store
-from latentopt.jobs.tracking import METRICS, Mode, check_mode, track_job
+from latentopt.jobs.tracker import METRICS, WandbMode, check_wandb_mode, track_job
 from latentopt.jobs.used import held, used
 from latentopt.optimizers import Optimizer
 from latentopt.rl.agents import environment
@@ -56,7 +56,7 @@ def refine(
     vecnormalize: str | None = None,
     activation: str | None = None,
     out: str = "runs/refine",
-    wandb: Mode = "offline",
+    wandb: WandbMode = "offline",
 ) -> Report:
     """Play an agent's episodes with every action refined, and with none, on the same seeds.
 
@@ -83,7 +83,7 @@ def refine(
     begun = time.perf_counter()
     positive("episodes", episodes, integer=True)
     nonnegative("seed", seed, integer=True)
-    check_mode(wandb)
+    check_wandb_mode(wandb)
     if not Path(agent).is_file():
         raise InputError("agent", "a file", repr(agent))
     environments = [environment(env) for _ in range(episodes)]

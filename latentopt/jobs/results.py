@@ -13,7 +13,7 @@ from latentopt.jobs.batch import SHOWN, Reconstructor
 from latentopt.jobs.report import save_report
 from latentopt.jobs.store import RECIPE, RESULTS, Store
 from latentopt.jobs.targets import Targets
-from latentopt.jobs.tracking import METRICS
+from latentopt.jobs.tracker import METRICS
 from latentopt.jobs.video import save_mp4
 
 CURVES = 1000

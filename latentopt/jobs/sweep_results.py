@@ -12,7 +12,7 @@ from latentopt.errors import InputError
 from latentopt.io import write_atomically, write_csv
 from latentopt.jobs.store import RESULTS
 from latentopt.jobs.sweeps import Sweep
-from latentopt.jobs.tracking import SUMMARY
+from latentopt.jobs.tracker import SUMMARY
 from latentopt.reports import PLOT, png_bytes
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from filelock import FileLock
 
 from latentopt.errors import InputError
 from latentopt.jobs.lifetime import lock, unlock
-from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode
+from latentopt.jobs.tracker import METRICS, Tracker, WandbMode, check_wandb_mode
 from latentopt.solver.callbacks import Progress, each, means
 
 _KEYS = {"grad_norm": "opt/grad_norm", "beta": "opt/beta", "flips": "opt/flips", "constraint": "constraint"}
@@ -39,10 +39,10 @@ class Track:
             is at work in it.
     """
 
-    def __init__(self, folder: str | Path, wandb: Mode = "offline", resume: bool = False) -> None:
-        check_mode(wandb)
+    def __init__(self, folder: str | Path, wandb: WandbMode = "offline", resume: bool = False) -> None:
+        check_wandb_mode(wandb)
         self.folder, self.resume = Path(folder), resume
-        self.wandb: Mode = wandb
+        self.wandb: WandbMode = wandb
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError("folder", "a folder", f"the file {folder}")
         self._check()

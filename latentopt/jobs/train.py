@@ -15,7 +15,7 @@ from latentopt.jobs.checkpoints import LAST, Checkpoints, epochs_done
 from latentopt.jobs.exports import ClassifierExport, GeneratorExport
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.specs import describe
-from latentopt.jobs.tracking import Mode, Tracker, check_mode
+from latentopt.jobs.tracker import Tracker, WandbMode, check_wandb_mode
 from latentopt.jobs.train_folder import opened, training_held
 from latentopt.jobs.trainer import Where, quiet_trainer
 from latentopt.rehearsal import begin
@@ -39,7 +39,7 @@ def train(
     out: str = "models",
     device: str = "auto",
     log: str = "runs/train",
-    wandb: Mode = "offline",
+    wandb: WandbMode = "offline",
 ) -> Path:
     """Train a model and write ``out/name/`` with its card, its weights and, if it is a generator, a sheet of samples.
 
@@ -62,7 +62,7 @@ def train(
     cards.check_name(name)
     positive("epochs", epochs, integer=True)
     seed_within(seed, 0, 2**32 - 1)
-    check_mode(wandb)
+    check_wandb_mode(wandb)
     where = Where(device)
     where.options()
     folder = Path(out) / name
@@ -81,7 +81,7 @@ def train(
     done = epochs_done(place / LAST)
     if done:
         print(f"latentopt: goes on after epoch {done} of {epochs}", file=sys.stderr)
-    tracker = Tracker(place, wandb, {**config, "versions": versions()}, "train", kept={0: done})
+    tracker = Tracker(place, wandb, {**config, "versions": versions()}, "train", kept_lines={0: done})
     checkpoints = Checkpoints(place / LAST)
     fit(module, data, epochs, seed, where, callbacks=[_Epochs(tracker), checkpoints])
     export.model.eval()

@@ -16,7 +16,7 @@ from latentopt.io import write_atomically
 from latentopt.jobs.lifetime import lock
 from latentopt.jobs.specs import describe, digest
 from latentopt.jobs.store import JOB, what
-from latentopt.jobs.tracking import SUMMARY
+from latentopt.jobs.tracker import SUMMARY
 from latentopt.zoo.data import ImageData
 
 PLACES = ("root", "download")

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from latentopt.errors import InputError, positive, seed_within
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.specs import describe
-from latentopt.jobs.tracking import Mode, Tracker, check_mode
+from latentopt.jobs.tracker import Tracker, WandbMode, check_wandb_mode
 from latentopt.jobs.train_folder import opened
 from latentopt.rehearsal import begin
 from latentopt.rl import train_policy as training
@@ -51,7 +51,7 @@ def train_policy(
     episodes: int = 200,
     out: str = "models",
     log: str = "runs/train-policy",
-    wandb: Mode = "offline",
+    wandb: WandbMode = "offline",
 ) -> Path:
     """Train a policy for a game of Procgen by PPO and write ``out/name/`` with its card and weights.
 
@@ -86,7 +86,7 @@ def train_policy(
         positive(field, value, integer=True)
     check_name(name)
     seed_within(seed, 0, 2**32 - 1)
-    check_mode(wandb)
+    check_wandb_mode(wandb)
     if not installed():
         raise InputError("procgen", f"an installed Procgen: {INSTALL}", "none")
     folder = Path(out) / name
@@ -95,7 +95,7 @@ def train_policy(
     begin()
     begun = time.perf_counter()
     logs = opened(Path(log), name, recipe)
-    tracker, rounds = Tracker(logs, wandb, recipe, "train-policy", kept={}), 0
+    tracker, rounds = Tracker(logs, wandb, recipe, "train-policy", kept_lines={}), 0
     with tqdm(total=steps, unit="step") as bar:
 
         def seen(done: int, figures: dict[str, float]) -> None:

@@ -15,7 +15,7 @@ from latentopt.errors import positive, seed_within
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.specs import describe
 from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store
-from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode, track_job
+from latentopt.jobs.tracker import METRICS, Tracker, WandbMode, check_wandb_mode, track_job
 from latentopt.jobs.used import held
 from latentopt.optimizers import Optimizer
 from latentopt.rl.curves import Point, final, mean_gain, save_curves, whole
@@ -54,7 +54,7 @@ def train_rl(
     every: int = 1000,
     episodes: int = 5,
     out: str = "runs/train-rl",
-    wandb: Mode = "offline",
+    wandb: WandbMode = "offline",
 ) -> Report:
     """Train TD3 or DDPG agents that explore from refined actions.
 
@@ -84,7 +84,7 @@ def train_rl(
     begun = time.perf_counter()
     positive("seeds", seeds, integer=True)
     seed_within(seed, 0, 2**32 - 1 - seeds)
-    check_mode(wandb)
+    check_wandb_mode(wandb)
     from latentopt.rl.training import Training
 
     refined = Refinement(epsilon, optimizer or "gd", refine_steps, box, critic)  # checks a plain agent's too

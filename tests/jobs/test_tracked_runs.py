@@ -14,7 +14,7 @@ import yaml
 from files import QUICK, ROOT, blobs, call, stopped_in_its_second_batch, write_classifier, write_mnist
 from test_tracking import values
 
-from latentopt.jobs.tracking import Tracker
+from latentopt.jobs.tracker import Tracker
 from latentopt.jobs.wandb_files import RUN_ID, raw_records
 from latentopt.zoo import cards
 

@@ -14,7 +14,7 @@ from nets import refuses
 
 from latentopt.jobs.attack import attack
 from latentopt.jobs.reconstruct import Report, reconstruct
-from latentopt.jobs.tracking import Tracker, check_mode
+from latentopt.jobs.tracker import Tracker, check_wandb_mode
 from latentopt.jobs.wandb_files import raw_records
 from latentopt.operators import Downsample
 from latentopt.optimizers import PGD
@@ -265,7 +265,7 @@ def test_online_without_a_key_warns_stays_offline_and_never_asks(tmp_path, monke
 @pytest.mark.parametrize("mode", ["Online", "", "dryrun"])
 def test_an_unknown_mode_is_refused(mode):
     with refuses("wandb"):
-        check_mode(mode)
+        check_wandb_mode(mode)
 
 
 def test_a_line_torn_by_a_kill_is_dropped_and_the_log_goes_on(tmp_path):

@@ -22,10 +22,11 @@ from files import QUICK, blobs, call, stopped_in_its_second_batch, write_classif
 from nets import mlp
 
 import latentopt as lo
-from latentopt.jobs import tracking, wandb_run
+from latentopt.jobs import tracker as tracking
+from latentopt.jobs import wandb_run
 from latentopt.jobs.records import Offline, read_metrics, read_offline
 from latentopt.jobs.store import Store
-from latentopt.jobs.tracking import Tracker
+from latentopt.jobs.tracker import Tracker
 from latentopt.jobs.wandb_files import RUN_ID, last_step, parts, raw_records
 from latentopt.jobs.wandb_server import refusal
 

@@ -20,7 +20,7 @@ from latentopt.jobs.analyze.capped_report import report
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.specs import describe
 from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store
-from latentopt.jobs.tracking import METRICS, Mode, Tracker, check_mode, track_job
+from latentopt.jobs.tracker import METRICS, Tracker, WandbMode, check_wandb_mode, track_job
 from latentopt.jobs.train import fit
 from latentopt.jobs.trainer import Where
 from latentopt.jobs.used import held
@@ -66,7 +66,7 @@ def capped(
     root: str | None = None,
     download: bool = False,
     out: str = "runs/analyze-capped",
-    wandb: Mode = "offline",
+    wandb: WandbMode = "offline",
     device: str = "cpu",
 ) -> Written:
     """Train classifiers with a cap on each layer, and attack them with and without trust in their gradients.
@@ -94,7 +94,7 @@ def capped(
         positive(name, value, integer=True)
     for name, value in (("eps", eps), ("eps_l2", eps_l2)):
         positive(name, value)
-    check_mode(wandb)
+    check_wandb_mode(wandb)
     cells = _cells(network, betas, training, seeds)
     images = LabelledData(data, root, batch_size=500, download=download)
     x, y = images.labelled("test", limit)

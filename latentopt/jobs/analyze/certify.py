@@ -15,7 +15,7 @@ from latentopt.errors import InputError, nonnegative, positive
 from latentopt.jobs.analyze.certify_cases import RANDOM, Case, classifier_cases, critic_cases, random_cases
 from latentopt.jobs.analyze.folder import Folder
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.tracking import Mode
+from latentopt.jobs.tracker import WandbMode
 from latentopt.optimizers import named
 from latentopt.reports import Report, Row, Table, Written
 from latentopt.solver.loop import solve
@@ -47,7 +47,7 @@ def certify(
     method: Method = "auto",
     seed: int = 0,
     out: str = "runs/analyze-certify",
-    wandb: Mode = "offline",
+    wandb: WandbMode = "offline",
 ) -> Written:
     """Bound the maximum of small networks, and price every optimiser's gap.
 

@@ -16,7 +16,7 @@ from latentopt.jobs.analyze.dynamics_report import NOTE, Setting, appendix, figu
 from latentopt.jobs.analyze.folder import Folder
 from latentopt.jobs.labelled import open_labelled
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.tracking import Mode
+from latentopt.jobs.tracker import WandbMode
 from latentopt.jobs.trainer import accelerator_of
 from latentopt.networks.wrappers import Classifier
 from latentopt.reports import Report, Written
@@ -44,7 +44,7 @@ def dynamics(
     limit: int | None = 200,
     batch_size: int = 100,
     out: str = "runs/analyze-dynamics",
-    wandb: Mode = "offline",
+    wandb: WandbMode = "offline",
     device: str = "auto",
 ) -> Written:
     """Compare raw gradient ascent on a classifier's cross-entropy with what formulas predict, in double precision.

@@ -13,7 +13,7 @@ from latentopt.io import write_atomically
 from latentopt.jobs.lifetime import lock
 from latentopt.jobs.specs import describe
 from latentopt.jobs.store import RECIPE, is_beginning, what
-from latentopt.jobs.tracking import METRICS, Tracker, check_mode
+from latentopt.jobs.tracker import METRICS, Tracker, check_wandb_mode
 from latentopt.rehearsal import begin
 from latentopt.reports import PLOT, ROWS, TABLE, Report, Written, csv_text, png_bytes
 
@@ -34,7 +34,7 @@ class Folder:
     """
 
     def __init__(self, job: str, settings: Mapping[str, Any]) -> None:
-        check_mode(settings["wandb"])
+        check_wandb_mode(settings["wandb"])
         self.job, self.path, self.mode = job, Path(settings["out"]), settings["wandb"]
         self.recipe = {"job": job, **describe(dict(settings))}
         self.steps = 0
@@ -66,7 +66,7 @@ class Folder:
             write_atomically(self.path / RECIPE, yaml.safe_dump(self.recipe, sort_keys=False, width=100).encode())
         except OSError as error:
             raise InputError("out", "a folder that can be written", f"{self.path} ({error.strerror})") from error
-        self.tracker = Tracker(self.path, self.mode, self.recipe, self.job, kept={})
+        self.tracker = Tracker(self.path, self.mode, self.recipe, self.job, kept_lines={})
 
     def log(self, figures: Mapping[str, float | str]) -> None:
         """Track the figures of one more step."""

@@ -29,7 +29,7 @@ from latentopt.jobs.analyze.regions_cases import RANDOM, STEP, Case, classified,
 from latentopt.jobs.analyze.regions_report import NOTE, Ran, draw_steps, rows_of, tables
 from latentopt.jobs.labelled import open_labelled
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.tracking import Mode
+from latentopt.jobs.tracker import WandbMode
 from latentopt.maximization import maximize
 from latentopt.optimizers import ADRGD, GD, Optimizer, SoftGates
 from latentopt.problem import Problem
@@ -62,7 +62,7 @@ def regions(
     download: bool = False,
     limit: int = 4,
     out: str = "runs/analyze-regions",
-    wandb: Mode = "offline",
+    wandb: WandbMode = "offline",
 ) -> Written:
     """Look at the units that optimisers switch on their way: flips, regions, boundaries; pictures of the landscape.
 

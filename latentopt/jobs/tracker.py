@@ -18,7 +18,7 @@ from latentopt.jobs.store import Shard, Store
 from latentopt.jobs.wandb_files import wandb_module
 from latentopt.jobs.wandb_run import log_files, log_model, log_table, start, warn
 
-Mode = Literal["online", "offline", "disabled"]
+WandbMode = Literal["online", "offline", "disabled"]
 METRICS, SUMMARY = "metrics.jsonl", "summary.json"
 """The summary is written last of all: a job that has one is done."""
 OTHERS = "metrics.*.jsonl"
@@ -37,9 +37,9 @@ BEST: dict[str, Callable[..., float]] = {
 
 
 def check_mode(mode: str) -> None:
-    """Raise `InputError` unless ``mode`` is a `Mode`."""
-    if mode not in get_args(Mode):
-        raise InputError("wandb", f"one of {', '.join(get_args(Mode))}", repr(mode))
+    """Raise `InputError` unless ``mode`` is a `WandbMode`."""
+    if mode not in get_args(WandbMode):
+        raise InputError("wandb", f"one of {', '.join(get_args(WandbMode))}", repr(mode))
 
 
 class Tracker:
@@ -56,26 +56,26 @@ class Tracker:
         config: the resolved recipe, and what it was run with.
         kind: W&B's job type.
         rank: of this process among those of the job; only the first, 0, has a run; it takes over what others log.
-        kept: how many lines of each process are of work that was kept; the lines behind them are cut off, as that work
+        kept_lines: how many lines of each process are of work that was kept; the lines behind them are cut off, as that work
             is done again. Default: all.
     """
 
     def __init__(
         self,
         folder: Path,
-        mode: Mode,
+        mode: WandbMode,
         config: dict[str, Any],
         kind: str,
         rank: int = 0,
-        kept: Mapping[int, int] | None = None,
+        kept_lines: Mapping[int, int] | None = None,
     ) -> None:
         check_mode(mode)
         self.folder, self.lines, self.rank = folder, [], rank
         self.path = _path(folder, rank)
-        if kept is not None:
+        if kept_lines is not None:
             for path in sorted(folder.glob(OTHERS)) if not rank else ():
-                _cut(path, kept.get(_rank(path), 0))
-            _cut(self.path, kept.get(rank, 0))
+                _cut(path, kept_lines.get(_rank(path), 0))
+            _cut(self.path, kept_lines.get(rank, 0))
         started = None if rank or mode == "disabled" else start(folder, mode, config, kind)
         self.run: Any = started and started.run
         self.sent = started.step if started else -1  # the last step that W&B holds
@@ -229,7 +229,7 @@ def _cut(path: Path, count: int) -> None:
 
 
 def track_job(
-    store: Store, mode: Mode, left: Collection[Any], config: dict[str, Any], kind: str, rank: int = 0
+    store: Store, mode: WandbMode, left: Collection[Any], config: dict[str, Any], kind: str, rank: int = 0
 ) -> Tracker:
     """The tracker of a job that keeps its batches in a `Store`.
 
