@@ -36,7 +36,7 @@ BEST: dict[str, Callable[..., float]] = {
 }
 
 
-def check_mode(mode: str) -> None:
+def check_wandb_mode(mode: str) -> None:
     """Raise `InputError` unless ``mode`` is a `WandbMode`."""
     if mode not in get_args(WandbMode):
         raise InputError("wandb", f"one of {', '.join(get_args(WandbMode))}", repr(mode))
@@ -56,8 +56,8 @@ class Tracker:
         config: the resolved recipe, and what it was run with.
         kind: W&B's job type.
         rank: of this process among those of the job; only the first, 0, has a run; it takes over what others log.
-        kept_lines: how many lines of each process are of work that was kept; the lines behind them are cut off, as that work
-            is done again. Default: all.
+        kept_lines: how many lines of each process are of work that was kept; the lines behind them are cut off, as that
+            work is done again. Default: all.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Tracker:
         rank: int = 0,
         kept_lines: Mapping[int, int] | None = None,
     ) -> None:
-        check_mode(mode)
+        check_wandb_mode(mode)
         self.folder, self.lines, self.rank = folder, [], rank
         self.path = _path(folder, rank)
         if kept_lines is not None:
