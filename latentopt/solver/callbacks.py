@@ -27,6 +27,7 @@ class Progress:
     t: int  # steps done, from 1
     steps: int
     x: Tensor  # (restarts * B, *shape) where the step started; of a stopped row, where it stopped
+    output: Tensor  # (restarts * B, *out) the network's output there; NaN once stopped (0 if it is of integers)
     loss: Tensor  # (restarts * B,) objective there; NaN once stopped
     best_x: Tensor  # (B, *shape) best so far
     best: Tensor  # (B,) its objective

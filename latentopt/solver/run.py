@@ -169,7 +169,7 @@ class Run:
         step = self._first_step() if self.t == 1 else self.optimizer.step(self.active, self.rows.x, self.state)
         self.forwards, self.backwards = self.forwards + step.cost.forwards, self.backwards + step.cost.backwards
         self.dearest = max(self.dearest, sum(step.cost))
-        self.looked = self.indices, self.rows.x
+        self.evaluated = self.indices, self.rows.x, step.here.output
         self.history.add(self.indices, {"loss": step.here.value, **step.info})
         rows, done = self._judged(*step.here)
         alarm = step.here.value.sum() + step.x.sum()  # not finite if anything is not; or if it overflows, no harm
@@ -259,13 +259,18 @@ class Run:
         self._set_in(self.indices[stay], take(self.rows, stay))
 
     def progress(self) -> Progress:
-        rows, (indices, x) = self.all_rows(), self.looked
+        rows, (indices, x, output) = self.all_rows(), self.evaluated
+        if len(indices) < self.count:
+            missing = torch.nan if output.is_floating_point() else 0
+            x = rows.x.index_copy(0, indices, x)
+            output = output.new_full((self.count, *output.shape[1:]), missing).index_copy(0, indices, output)
         best = winner(rows, self.restarts)
         info = self.history.last()
         return Progress(
             t=self.t,
             steps=self.steps,
-            x=x if len(indices) == self.count else rows.x.index_copy(0, indices, x),
+            x=x,
+            output=output,
             loss=info.pop("loss"),
             best_x=rows.best_x[best],
             best=rows.best[best],

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from loops import METHODS, posed, same_results
-from nets import near, refuses
-from test_tracking import offline_records, values
+from nets import Counted, mlp, near, refuses
 from torch import nn
 
 import latentopt as lo
@@ -174,41 +173,14 @@ def test_progress_tells_the_settings_and_the_cost():
     assert [p.seconds for p in seen] == sorted(p.seconds for p in seen)
 
 
-def test_track_writes_the_fixed_keys_and_an_offline_run(tmp_path, monkeypatch):
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    folder = tmp_path / "runs" / "mine"
-    paper = METHODS["adr-gd-paper"]
-    result = solve(posed(), paper, steps=5, restarts=2, callbacks=[lo.Track(folder)])
-    written = lines(folder / "metrics.jsonl")
-    assert [line["step"] for line in written] == list(range(5))
-    gates = {"constraint", "opt/beta", "opt/flips"}
-    promised = {"step", "loss/total", "loss/data", "loss/best", "cost/forwards", "opt/grad_norm", *gates}
-    assert all(line.keys() == promised for line in written)
-    loss = result.history["loss"].mean((1, 2)).tolist()
-    assert [line["loss/total"] for line in written] == pytest.approx(loss, rel=1e-6)
-    best = result.history["loss"].cummin(0).values.amin(1).mean(1).tolist()
-    assert [line["loss/best"] for line in written] == pytest.approx(best, rel=1e-6)
-    records = offline_records(folder)
-    (started,) = (record.run for record in records if record.WhichOneof("record_type") == "run")
-    config = values(started.config.update)
-    assert config["optimizer"] == repr(paper)
-    assert (config["steps"], config["restarts"], config["seed"]) == (5, 2, 0)
-    history = [values(r.history.item) for r in records if r.WhichOneof("record_type") == "history"]
-    steps = [row for row in history if "loss/total" in row]
-    assert [row["loss/total"] for row in steps] == [line["loss/total"] for line in written]
-
-
-def test_track_goes_on_only_if_told_to(tmp_path):
-    tracker = lo.Track(tmp_path, wandb="disabled")
-    walk(4.0, callbacks=[tracker], steps=3)
-    for again in (lambda: lo.Track(tmp_path, wandb="disabled"), lambda: walk(4.0, callbacks=[tracker])):
-        with refuses("folder"):
-            again()
-    assert len(lines(tmp_path / "metrics.jsonl")) == 3
-    walk(4.0, callbacks=[lo.Track(tmp_path, wandb="disabled", resume=True)], steps=2)
-    assert [line["step"] for line in lines(tmp_path / "metrics.jsonl")] == list(range(5))
-    (tmp_path / "file").touch()
-    with refuses("folder"):
-        lo.Track(tmp_path / "file")
-    with refuses("wandb"):
-        lo.Track(tmp_path / "b", wandb="sometimes")  # pyright: ignore[reportArgumentType]
+def test_progress_carries_the_output_of_every_iterate_at_no_cost():
+    seen: list[Progress] = []
+    plain, watched = Counted(mlp(3, 8, 5, 2)), Counted(mlp(3, 8, 5, 2))
+    for network, callbacks in ((plain, []), (watched, [seen.append])):
+        solve(posed(network=network, tolerance=0.05), "adam", steps=30, restarts=2, callbacks=callbacks)
+    assert watched.forwards == plain.forwards
+    assert 0 < int(seen[-1].loss.isnan().sum()) < 6  # some have stopped
+    for progress in seen:
+        stopped = progress.loss.isnan()
+        assert torch.equal(progress.output.isnan().all(1), stopped)
+        near(progress.output[~stopped], watched(progress.x[~stopped]), 1e-12)
