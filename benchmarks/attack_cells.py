@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.attacked import Case, Judged
 from benchmarks.statistics import signs
-from latentopt.metrics import wilson
+from latentopt.statistics import wilson
 from latentopt.reports import Row, Table
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from benchmarks.report import Bench
 from benchmarks.statistics import signs
 from benchmarks.timing import threads as pinned
 from latentopt.errors import InputError, nonnegative, positive
-from latentopt.metrics import bootstrap, wilson
+from latentopt.statistics import bootstrap, wilson
 from latentopt.reports import Report, Row, Table, Written
 from latentopt.rl.attack_policy import Aim
 from latentopt.rl.attacked_episodes import Episodes

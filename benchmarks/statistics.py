@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from latentopt.errors import InputError
-from latentopt.metrics import bootstrap
+from latentopt.statistics import bootstrap
 
 TIE = 1e-3
 """Two values are level, and a best known value reached, within this share of it."""

@@ -6,6 +6,7 @@ from . import objectives as objectives
 from . import operators as operators
 from . import optimizers as optimizers
 from . import sets as sets
+from . import statistics as statistics
 from .analysis.certify import certify as certify
 from .analysis.certify import certify_robustness as certify_robustness
 from .analysis.dynamics import amplification as amplification

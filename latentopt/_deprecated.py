@@ -23,6 +23,8 @@ NAMES = {
     "latentopt.Adversarial": "latentopt.AttackResult",
     "latentopt.Distances": "latentopt.RowNorms",
     "latentopt.Opening": "latentopt.TwoPhase",
+    "latentopt.metrics.bootstrap": "latentopt.statistics.bootstrap",
+    "latentopt.metrics.wilson": "latentopt.statistics.wilson",
     "latentopt.optimizers.Distances": "latentopt.optimizers.RowNorms",
     "latentopt.optimizers.Opening": "latentopt.optimizers.TwoPhase",
 }

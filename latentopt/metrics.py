@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 import torch
 from torch import Tensor
 
+from latentopt._deprecated import old_names
 from latentopt.errors import InputError
 
 
@@ -59,27 +57,4 @@ def value_range(images: Tensor) -> tuple[Tensor, Tensor]:
     return values.amin(1).clamp_max(0), values.amax(1).clamp_min(1)
 
 
-def wilson(successes: int, count: int) -> tuple[float, float]:
-    """The 95 % interval of a rate of which ``successes`` of ``count`` trials are known (Wilson 1927); (0, 1) of none.
-
-    >>> [round(end, 3) for end in wilson(8, 10)]
-    [0.49, 0.943]
-    """
-    if not count:
-        return 0.0, 1.0
-    rate, spread = successes / count, 1.959964**2 / count  # the normal distribution's quantile for 95 %
-    centre = (rate + spread / 2) / (1 + spread)
-    reach = (spread * (rate * (1 - rate) + spread / 4)) ** 0.5 / (1 + spread)
-    return max(0.0, centre - reach), min(1.0, centre + reach)
-
-
-def bootstrap(values: Sequence[float] | np.ndarray, draws: int = 10_000, seed: int = 0) -> tuple[float, float]:
-    """The 95 % percentile interval of the mean of independent values, over resamples of them (Efron 1979).
-
-    >>> bootstrap([2.0, 2.0, 2.0])
-    (2.0, 2.0)
-    """
-    array = np.asarray(values, dtype=float)
-    picks = np.random.default_rng(seed).integers(0, len(array), (draws, len(array)))
-    low, high = np.quantile(array[picks].mean(1), (0.025, 0.975))
-    return float(low), float(high)
+__getattr__ = old_names(__name__)

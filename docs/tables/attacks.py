@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from benchmarks.statistics import signs
-from latentopt.metrics import wilson
+from latentopt.statistics import wilson
 from latentopt.reports import Table
 from tables.stored import Cell, distinct, load, named, one, several, where
 from tables.text import table

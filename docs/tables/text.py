@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.statistics import Mean, mean_of
-from latentopt.metrics import wilson
+from latentopt.statistics import wilson
 from latentopt.reports import Table
 
 EMPTY = ""

@@ -22,7 +22,7 @@ from latentopt.attacks.result import AttackWarning
 from latentopt.batch_math import sample_norm, take
 from latentopt.errors import positive
 from latentopt.gates import has_gates, uncapped_backward
-from latentopt.metrics import wilson
+from latentopt.statistics import wilson
 from latentopt.networks.wrappers import frozen, range_of
 
 OTHERS = ("pgd-straight-through", "adr-gd", "square")
@@ -54,7 +54,7 @@ class Robustness:
         ``vanishing gradients``: hardly better than chance, and zero gradients at most inputs; ``not trained``: hardly
         better than chance without them; ``masked gradients``: of what is right under PGD and APGD an attack that does
         not believe the gradients breaks more than 5 % of all inputs. Few inputs show little: what is said must hold
-        over the 95 % interval of a share (`latentopt.metrics.wilson`).
+        over the 95 % interval of a share (`latentopt.statistics.wilson`).
         """
         if self._hardly_better_than_chance():
             return "vanishing gradients" if self.zero > 0.5 else "not trained"

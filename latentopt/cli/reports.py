@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from latentopt.cli.said import one_line
-from latentopt.metrics import bootstrap
+from latentopt.statistics import bootstrap
 
 
 def print_report(report: Any, most: int = 20) -> None:

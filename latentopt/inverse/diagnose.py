@@ -13,7 +13,7 @@ from latentopt.batch_math import take
 from latentopt.errors import InputError, positive
 from latentopt.inverse.initializers.base import POOL_SEED
 from latentopt.inverse.reconstruct import reconstruct
-from latentopt.metrics import wilson
+from latentopt.statistics import wilson
 from latentopt.networks.generator import Generator
 from latentopt.networks.wrappers import frozen
 from latentopt.solver.result import Result

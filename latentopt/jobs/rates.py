@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from latentopt.metrics import wilson
+from latentopt.statistics import wilson
 
 
 class Share(NamedTuple):

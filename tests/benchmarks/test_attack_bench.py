@@ -16,7 +16,7 @@ from benchmarks.attacked import BARE, NETWORKS, Case, Found, attacked, cases_of
 from benchmarks.choices import chosen
 from benchmarks.references import REFERENCES
 from benchmarks.statistics import signs
-from latentopt.metrics import wilson
+from latentopt.statistics import wilson
 
 LAST = nn.Linear(4, 2)
 LAST.load_state_dict({"weight": torch.tensor([[1.0, 1, 1, 1], [0.0, 0, 0, 0]]), "bias": torch.tensor([0.0, 1.0])})

@@ -15,7 +15,7 @@ from torch import nn
 import latentopt as lo
 from latentopt import Diagnosis, Generator, priors
 from latentopt.inverse.initializers import Random
-from latentopt.metrics import wilson
+from latentopt.statistics import wilson
 from latentopt.operators import Downsample
 
 QUICK = {"start": Random(), "restarts": 3, "steps": 40}
