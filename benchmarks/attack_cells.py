@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.attacked import Case, Judged
 from benchmarks.statistics import signs
-from latentopt.statistics import wilson
 from latentopt.reports import Row, Table
+from latentopt.statistics import wilson
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,13 +18,13 @@ from benchmarks.report import Bench
 from benchmarks.statistics import signs
 from benchmarks.timing import threads as pinned
 from latentopt.errors import InputError, nonnegative, positive
-from latentopt.statistics import bootstrap, wilson
 from latentopt.reports import Report, Row, Table, Written
 from latentopt.rl.attack_policy import Aim
 from latentopt.rl.attacked_episodes import Episodes
 from latentopt.rl.played import Played
 from latentopt.rl.procgen import GAMES, INSTALL, installed
 from latentopt.rl.train_policy import TEST_LEVELS, TUNING_LEVELS
+from latentopt.statistics import bootstrap, wilson
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

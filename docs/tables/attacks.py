@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from benchmarks.statistics import signs
-from latentopt.statistics import wilson
 from latentopt.reports import Table
+from latentopt.statistics import wilson
 from tables.stored import Cell, distinct, load, named, one, several, where
 from tables.text import table
 

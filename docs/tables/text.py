@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.statistics import Mean, mean_of
-from latentopt.statistics import wilson
 from latentopt.reports import Table
+from latentopt.statistics import wilson
 
 EMPTY = ""
 

@@ -22,8 +22,8 @@ from latentopt.attacks.result import AttackWarning
 from latentopt.batch_math import sample_norm, take
 from latentopt.errors import positive
 from latentopt.gates import has_gates, uncapped_backward
-from latentopt.statistics import wilson
 from latentopt.networks.wrappers import frozen, range_of
+from latentopt.statistics import wilson
 
 OTHERS = ("pgd-straight-through", "adr-gd", "square")
 """Attacks in Linf that do not believe the gradients."""

@@ -13,10 +13,10 @@ from latentopt.batch_math import take
 from latentopt.errors import InputError, positive
 from latentopt.inverse.initializers.base import POOL_SEED
 from latentopt.inverse.reconstruct import reconstruct
-from latentopt.statistics import wilson
 from latentopt.networks.generator import Generator
 from latentopt.networks.wrappers import frozen
 from latentopt.solver.result import Result
+from latentopt.statistics import wilson
 
 FOUND = 0.5
 """Of the generator's own images; a share under this is the optimiser's fault."""

@@ -15,8 +15,8 @@ from torch import nn
 import latentopt as lo
 from latentopt import Diagnosis, Generator, priors
 from latentopt.inverse.initializers import Random
-from latentopt.statistics import wilson
 from latentopt.operators import Downsample
+from latentopt.statistics import wilson
 
 QUICK = {"start": Random(), "restarts": 3, "steps": 40}
 
