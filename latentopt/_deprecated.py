@@ -117,4 +117,4 @@ class _OldModules(MetaPathFinder, Loader):
         sys.modules[module.__name__] = import_module(MODULES[module.__name__])
 
 
-sys.meta_path.append(_OldModules())
+sys.meta_path.insert(0, _OldModules())  # before the finder of files, which finds attacks/ as tasks/

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from files import blobs, call, contents, lasting, stopped_in_its_second_batch, table
 
+from latentopt import io
 from latentopt.io import write_atomically
 from latentopt.jobs import report, store
 
@@ -116,7 +117,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path, monkeypa
         write_atomically(path, content)
 
     with monkeypatch.context() as patch:
-        for module in (store, report):
+        for module in (io, store, report):
             patch.setattr(module, "write_atomically", full)
         said = call(capsys, *words)
     assert said.code == 1
