@@ -10,13 +10,13 @@ import platform
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from latentopt.version import __version__
 
 
 def versions() -> dict[str, str]:
-    """Versions that decide what a run gives."""
+    """Return the versions that decide the results of a run."""
+    import torch
+
     return {
         "latentopt": __version__,
         "torch": str(torch.__version__),

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from latentopt.errors import InputError
 from latentopt.rl.inert import Inert, read_inert
 from latentopt.rl.normalization import Normalization, statistics_of
-from latentopt.zoo.weights import one_line, read_tensors
+from latentopt.zoo.card import one_line
+from latentopt.zoo.weights import read_tensors
 
 SUFFIXES = (".pkl", ".npz", ".safetensors")
 EXPORT = "np.savez('vecnormalize.npz', mean=v.obs_rms.mean, var=v.obs_rms.var, epsilon=v.epsilon, clip=v.clip_obs)"

@@ -1,16 +1,12 @@
-"""Model cards: a folder ``<name>/`` with ``card.yaml`` and ``weights.safetensors``, read and written here."""
+"""Pretrained models: loaded from a folder ``<name>/`` with a card and weights, and saved to one."""
 
 from __future__ import annotations
 
 import hashlib
-import re
-from argparse import ArgumentError
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import yaml
@@ -20,138 +16,42 @@ from latentopt.errors import InputError
 from latentopt.networks.generator import Generator
 from latentopt.networks.wrappers import Classifier
 from latentopt.zoo import torchvision_models
-from latentopt.zoo.content import folder
-from latentopt.zoo.plain_yaml import read_yaml
+from latentopt.zoo.card import (
+    CARD,
+    WEIGHTS,
+    Card,
+    ClassifierCard,
+    GeneratorCard,
+    PolicyCard,
+    check_name,
+    find,
+    names,
+    one_line,
+    read_card,
+)
 from latentopt.zoo.trusted import only_trusted, refusal
-from latentopt.zoo.weights import fill, one_line, parse_safetensors
+from latentopt.zoo.weights import fill, parse_safetensors
 
-WEIGHTS, CARD = "weights.safetensors", "card.yaml"
-FREE = ("architecture", "training", "quality")
-"""What of a card holds whatever it says: nothing in there is parsed."""
+__all__ = [
+    "CARD",
+    "WEIGHTS",
+    "Card",
+    "ClassifierCard",
+    "GeneratorCard",
+    "PolicyCard",
+    "build",
+    "check_name",
+    "find",
+    "load",
+    "load_classifier",
+    "load_generator",
+    "names",
+    "read_card",
+    "read_weights",
+    "save_model",
+]
 N = TypeVar("N", bound=nn.Module)
-C = TypeVar("C", bound="Card")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Card:
-    """What a pretrained model is and how good it was measured to be; a kind adds the settings of its wrapper."""
-
-    part: ClassVar[str]  # of the architecture that makes a model one of this kind
-    extras: ClassVar[tuple[str, ...]] = ()  # other parts that the wrapper takes
-    wrapper: ClassVar[Callable[..., Generator | Classifier]]
-
-    name: str
-    summary: str
-    architecture: dict[str, dict[str, Any]]  # part to class_path and init_args
-    weights_sha256: str = ""
-    licence: str = "MIT"
-    training: dict[str, Any] = field(default_factory=dict)  # recipe, data, seed, epochs, seconds, versions
-    quality: dict[str, Any] = field(default_factory=dict)  # measured figures and the command that measures them
-
-    def wrapped(self, module: nn.Module, **extras: nn.Module) -> Generator | Classifier:
-        """The model around the module of its `part`, and its `extras`."""
-        common = {f.name for f in fields(Card)}
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in common}
-        return type(self).wrapper(module, **own, **extras)
-
-
-@dataclass(frozen=True, kw_only=True)
-class GeneratorCard(Card):
-    """The card of a `latentopt.Generator`."""
-
-    part, extras, wrapper = "generator", ("encoder",), Generator
-
-    latent_shape: list[int]
-    output_range: tuple[float, float]  # what the generator's module emits
-    start_scale: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassifierCard(Card):
-    """The card of a `latentopt.Classifier`."""
-
-    part, wrapper = "classifier", Classifier
-
-    input_shape: list[int]
-    mean: float | list[float]  # in units of the input, like std
-    std: float | list[float]
-    classes: list[str]
-    input_range: tuple[float, float] = (0.0, 1.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PolicyCard(ClassifierCard):
-    """The card of a policy of images: a `latentopt.Classifier` of observations, whose classes are actions."""
-
-    part = "policy"
-
-
-def names() -> list[str]:
-    """Names of the shipped models."""
-    return sorted(path.parent.name for path in folder("models").glob(f"*/{CARD}"))
-
-
-def check_name(name: str) -> None:
-    """Raise `InputError` unless ``name`` can be a model's: a folder's, an artifact's, and no path."""
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):
-        expected = "letters, digits, dots, dashes and underscores, the first a letter or a digit"
-        raise InputError("name", expected, repr(name))
-
-
-def find(model: str | Path) -> Path:
-    """The folder of a model: a shipped model's name, or a folder that holds a card.
-
-    Raises:
-        InputError: neither.
-    """
-    for path in (folder("models") / model, Path(model)):
-        with suppress(OSError):  # a name no file can have
-            if (path / CARD).is_file():
-                return path
-    expected = f"a model ({', '.join(names()) or 'none is shipped'}) or a folder with a {CARD}"
-    raise InputError("model", expected, repr(str(model)))
-
-
-def read_card(model: str | Path) -> Card:
-    """The card of a model, by name or folder.
-
-    Raises:
-        InputError: no such model, or a card that is not one.
-    """
-    path = find(model) / CARD
-    from jsonargparse import ArgumentParser
-
-    try:
-        content = read_yaml(path, "a model card")
-        kind = _kind(content)
-        free = {name: _mapping(name, content[name]) for name in FREE if name in content}
-        parser = ArgumentParser(exit_on_error=False)
-        parser.add_argument("--card", type=kind)
-        plain = {**content, **{name: {} for name in free}}  # to look at a card must build nothing
-        with only_trusted():
-            return replace(parser.instantiate(parser.parse_object({"card": plain})).card, **free)
-    except (ArgumentError, TypeError) as error:
-        raise InputError(str(path), "a model card", one_line(error)) from error
-
-
-def _mapping(name: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise TypeError(f"{name} has to be a mapping of names, but is {value!r}")
-    return value
-
-
-def _kind(content: Any) -> type[Card]:
-    """Whose card the content of a file is: the architecture says it.
-
-    Raises:
-        TypeError: it is nobody's.
-    """
-    architecture = content.get("architecture") if isinstance(content, dict) else None
-    if isinstance(architecture, dict) and all(isinstance(spec, dict) for spec in architecture.values()):
-        for kind in (GeneratorCard, ClassifierCard, PolicyCard):
-            if kind.part in architecture:
-                return kind
-    raise TypeError(f"no architecture with a generator, a classifier or a policy, but {architecture}")
+C = TypeVar("C", bound=Card)
 
 
 def load(model: str | Path, device: str | torch.device | None = None) -> Generator | Classifier:

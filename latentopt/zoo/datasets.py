@@ -9,15 +9,16 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from latentopt.errors import InputError
 from latentopt.zoo.content import data_root
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Part = Literal["images", "labels"]
 
@@ -56,6 +57,8 @@ def labelled(
     >>> images.shape, labels
     (torch.Size([3, 1, 8, 8]), tensor([0, 1, 2]))
     """
+    import torch
+
     images = as_images(_opened("images", name, root, split, download), limit)
     source = _opened("labels", name, root, split, download)
     labels = np.asarray([source[index] for index in range(len(source))][:limit])
@@ -70,6 +73,8 @@ def as_images(source: Sequence[Any] | NDArray[Any], limit: int | None = None) ->
 
     Images of Pillow are turned as their EXIF orientation says.
     """
+    import torch
+
     array = source if isinstance(source, np.ndarray) else np.stack([np.asarray(upright(image)) for image in source])
     images = torch.tensor(array[:limit])
     images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)

@@ -7,7 +7,8 @@ from typing import Any
 
 from latentopt.errors import InputError
 from latentopt.networks.wrappers import Classifier
-from latentopt.zoo.weights import fill, one_line, read_tensors
+from latentopt.zoo.card import one_line
+from latentopt.zoo.weights import fill, read_tensors
 
 PREFIX = "torchvision/"
 

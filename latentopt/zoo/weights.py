@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from latentopt.errors import InputError
+from latentopt.zoo.card import one_line
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -51,9 +52,3 @@ def fill(module: nn.Module, state: dict[str, Tensor], path: Path, owner: str) ->
         module.load_state_dict(state)
     except RuntimeError as error:
         raise InputError(str(path), f"the tensors of {owner}", one_line(error)) from error
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, in one line: its second, where there are several, as the first is a heading."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[1:2] or lines)[:200]
