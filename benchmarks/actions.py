@@ -33,7 +33,7 @@ def actions(
     agents: str = "all",
     methods: str = "all",
     critics: str = "first,min",
-    boxes: str = "0.25,1",
+    radii: str = "0.25,1",
     states: int = 256,
     milliseconds: float = 1.0,
     exact: int = 4,
@@ -52,7 +52,7 @@ def actions(
             commas; from LATENTOPT_DATA.
         methods: all, or some, between commas.
         critics: first (the twin is held out), min, or both, between commas.
-        boxes: how far an action may move, in units of half the range, between commas.
+        radii: how far an action may move, in units of half the range, between commas.
         states: of each agent.
         milliseconds: CPU time of a method for a state.
         exact: states of each agent whose maximum on the first critic is bounded by branch and bound; 0: none.
@@ -75,7 +75,7 @@ def actions(
     bench = Bench("actions", settings)
     names, known = chosen("agents", agents, AGENTS), chosen("methods", methods, METHODS, CONTROL)
     reduces = list(chosen("critics", critics, {name: name for name in get_args(Critic)}))
-    sizes = _boxes(boxes)
+    sizes = _radii(radii)
     bench.check_folder()
     if quick:
         names, sizes, reduces, states, milliseconds = dict(list(names.items())[-1:]), sizes[:1], ["first"], 8, 0.5
@@ -97,13 +97,13 @@ def _met(name: str, count: int, seed: int) -> States:
     return states(name, count, seed)
 
 
-def _boxes(words: str) -> list[float]:
+def _radii(words: str) -> list[float]:
     try:
         values = [float(word) for word in words.split(",")]
     except ValueError as error:
-        raise InputError("boxes", "numbers between commas", repr(words)) from error
+        raise InputError("radii", "numbers between commas", repr(words)) from error
     for value in values:
-        positive("boxes", value)
+        positive("radii", value)
     return values
 
 

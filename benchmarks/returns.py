@@ -59,7 +59,7 @@ def returns(
     agents: str = "all",
     methods: str = "all",
     critics: str = "first,min",
-    boxes: str = "0.05,0.25,1",
+    radii: str = "0.05,0.25,1",
     steps: int = 20,
     episodes: int = 20,
     seed: int = 0,
@@ -78,7 +78,7 @@ def returns(
             commas; from LATENTOPT_DATA.
         methods: all, or some of gradient-ascent, adam, adr-gd, cem, between commas.
         critics: of the twins, first, min, or both, between commas; of an agent with one critic, first alone.
-        boxes: how far an action may move, in units of half the range, between commas.
+        radii: how far an action may move, in units of half the range, between commas.
         steps: of each method.
         episodes: of each cell, on the same seeds.
         seed: of the first episode.
@@ -94,7 +94,7 @@ def returns(
     nonnegative("seed", seed, integer=True)
     bench = Bench("returns", settings)
     files, runs = chosen("agents", agents, AGENTS), chosen("methods", methods, METHODS)
-    counted, widths = chosen("critics", critics, CRITICS), numbers("boxes", boxes)
+    counted, widths = chosen("critics", critics, CRITICS), numbers("radii", radii)
     bench.check_folder()
     if quick:
         files, runs = {"lunar-ddpg": AGENTS["lunar-ddpg"]}, {"gradient-ascent": "gd"}
@@ -118,7 +118,7 @@ def _cells(
     name: str,
     runs: Mapping[str, str],
     critics: Sequence[str],
-    boxes: Sequence[float],
+    radii: Sequence[float],
     steps: int,
     seeds: Sequence[int],
 ) -> list[Cell]:
@@ -132,7 +132,7 @@ def _cells(
     player = load_player(data_root() / file, environments[0])
     counted = critics if len(player.critic.networks) > 1 else ["first"]
     cells = list[Cell]()
-    for method, critic, box in [("none", "", 0.0), *product(runs, counted, boxes)]:
+    for method, critic, box in [("none", "", 0.0), *product(runs, counted, radii)]:
         refiner = None
         if method != "none":
             refiner = Refiner(player.critic, -1.0, 1.0, box, runs[method], steps, critic)  # pyright: ignore[reportArgumentType]

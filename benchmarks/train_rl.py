@@ -29,8 +29,8 @@ REFINED: Mapping[str, Mapping[str, Any] | None] = {
     "none": None,
     "gradient-ascent": {"optimizer": "gd"},
     "adr-gd": {"optimizer": "adr-gd"},
-    "gradient-ascent-paper": {"optimizer": "gd", "steps": 100, "box": 1.0, "critic": "first"},
-    "adr-gd-paper": {"optimizer": "adr-gd-paper", "steps": 100, "box": 1.0, "critic": "first"},
+    "gradient-ascent-paper": {"optimizer": "gd", "steps": 100, "radius": 1.0, "critic": "first"},
+    "adr-gd-paper": {"optimizer": "adr-gd-paper", "steps": 100, "radius": 1.0, "critic": "first"},
 }
 """Settings of `Refinement` by name."""
 NOTE = (

@@ -1,6 +1,6 @@
 """Old public names: they work for one release, with a DeprecationWarning.
 
-`NAMES` has public names of `latentopt` and class paths, `MODULES` import paths, `options` names of the command line
+`NAMES` has public names of `latentopt` and class paths, `MODULES` import paths, `OPTIONS` names of the command line
 and of recipes. Functions with renamed keywords are decorated by `renamed_keywords`.
 """
 
@@ -57,6 +57,21 @@ MODULES = {
 }
 """Old path of a module to its new one."""
 
+OPTIONS = {
+    "refine": {"box": "radius"},
+    "train-rl": {"box": "radius"},
+}
+"""Of each job, old name of an option to its new one."""
+
+
+def current_option(job: str, name: str) -> str:
+    """Return the name that a job's option has now."""
+    new = OPTIONS.get(job, {}).get(name)
+    if new is None:
+        return name
+    _warn(f"{job} --{name}", f"--{new}", 2)
+    return new
+
 
 def _warn(old: str, new: str, stacklevel: int) -> None:
     warnings.warn(f"{old} is deprecated: use {new}", DeprecationWarning, stacklevel=stacklevel + 1)
@@ -85,19 +100,25 @@ def old_names(module: str, otherwise: Callable[[str], Any] | None = None) -> Cal
 
 
 def renamed_keywords(**old: str | tuple[str, Callable[[Any], Any]]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator for a function whose keyword arguments once had other names.
+    """Return a decorator for a function, or a class, whose keyword arguments once had other names.
 
     Args:
         old: old keyword to the new one, or to the new one and a function that converts the value.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        if isinstance(function, type):
+            function.__init__ = rename(function.__init__, function.__name__)
+            return function
+        return rename(function, function.__name__)
+
+    def rename(function: Callable[P, R], title: str) -> Callable[P, R]:
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             for name in old.keys() & kwargs.keys():
                 renamed = old[name]
                 new, convert = renamed if isinstance(renamed, tuple) else (renamed, lambda value: value)
-                _warn(f"{function.__name__}({name}=)", f"{new}=", 2)
+                _warn(f"{title}({name}=)", f"{new}=", 2)
                 kwargs[new] = convert(kwargs.pop(name))
             return function(*args, **kwargs)
 

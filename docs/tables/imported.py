@@ -145,7 +145,7 @@ def _playing(held: Sequence[Mapping[str, Any]]) -> list[str]:
     agents: dict[str, list[str]] = {}
     for one in held:
         if one["method"] != "none":
-            words = f"--methods {one['method']} --critics {one['critic']} --boxes {one['box']:g} --steps {one['steps']}"
+            words = f"--methods {one['method']} --critics {one['critic']} --radii {one['box']:g} --steps {one['steps']}"
             words += f" --episodes {len(one['seeds'])} --seed {one['seeds'][0]}"
             agents.setdefault(words, []).append(one["agent"])
     return [f"latentopt bench returns --agents {','.join(names)} {words}" for words, names in agents.items()]

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from latentopt._deprecated import current_option
 from latentopt.cli.help import examples
 from latentopt.cli.table import Job
 from latentopt.errors import InputError, LatentOptError, seed_within
@@ -80,7 +81,8 @@ def parse(job: Job, words: list[str], recipe: dict[str, Any] | None) -> Parsed:
 
     parser, known = parser_of(job.words, job.load(), job.skip, job.examples), short_names(job.words)
     if recipe is not None:
-        fields = {key: _long_name(known, key, value) for key, value in recipe.items() if key != "job"}
+        named = {current_option(job.words, key): value for key, value in recipe.items() if key != "job"}
+        fields = {key: _long_name(known, key, value) for key, value in named.items()}
         words = ["--config", json.dumps(fields, default=str), *words]
     with _refusing():
         plain = parser.parse_args(_completed(words, parser, known))
@@ -139,7 +141,8 @@ def _formatter() -> type[argparse.HelpFormatter]:
 
 def _completed(words: list[str], parser: Any, known: Names) -> list[str]:
     """Options with dashes and short names spelled out, and flags without a value set to true."""
-    words = [part for word in words for part in _parts(word)]
+    job = parser.prog.removeprefix("latentopt ")
+    words = [_current(job, part) for word in words for part in _parts(word)]
     flags = {
         f"--{action.dest}" for action in parser._actions if getattr(action, "_typehint", None) in (bool, bool | None)
     }
@@ -163,6 +166,10 @@ def _parts(word: str) -> list[str]:
         return [word]
     option, *value = word.split("=", 1)
     return ["--" + option[2:].replace("-", "_"), *value]
+
+
+def _current(job: str, word: str) -> str:
+    return f"--{current_option(job, word[2:])}" if word.startswith("--") else word
 
 
 def _spelled(known: Names, option: str, word: str) -> str:

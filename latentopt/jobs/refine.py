@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from latentopt._deprecated import renamed_keywords
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.io import checksum
 from latentopt.jobs.agent_warnings import printed_warnings
@@ -41,11 +42,12 @@ class Report:
     seconds: float
 
 
+@renamed_keywords(box="radius")
 @job
 def refine(
     agent: str,
     env: str,
-    box: float = 0.25,
+    radius: float = 0.25,
     optimizer: Optimizer | str = "adr-gd",
     refine_steps: int = 20,
     critic: Literal["min", "first"] = "min",
@@ -64,7 +66,7 @@ def refine(
         agent: a .safetensors file with actor and critics, or a .zip file that stable-baselines3 saved (TD3, DDPG, SAC,
             TQC). A zip file can run any code when it is loaded: trust where it comes from.
         env: a gymnasium environment's name.
-        box: how far an action may move, in units of half the range.
+        radius: how far an action may move, in units of half the range.
         optimizer: adr-gd, adam, gd, cem, ... as for `refine_action`, or a class path.
         refine_steps: of the optimizer.
         critic: min or first of the critics.
@@ -89,7 +91,7 @@ def refine(
     environments = [environment(env) for _ in range(episodes)]
     with printed_warnings():
         player = load_player(agent, environments[0], vecnormalize, activation)
-    refiner = Refiner(player.critic, -1.0, 1.0, box, optimizer, refine_steps, critic, restarts)
+    refiner = Refiner(player.critic, -1.0, 1.0, radius, optimizer, refine_steps, critic, restarts)
     _rehearse(player, environments[0], seed, refiner)
     identity = _held(agent, vecnormalize, env) | held(optimizer=optimizer)
     store = Store(Path(out), recipe, identity, "returns")

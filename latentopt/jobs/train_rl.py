@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from tqdm import tqdm
 
+from latentopt._deprecated import renamed_keywords
 from latentopt.errors import positive, seed_within
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.specs import describe
@@ -34,13 +35,14 @@ class Report:
     seconds: float
 
 
+@renamed_keywords(box="radius")
 @job
 def train_rl(
     env: str,
     algorithm: Literal["td3", "ddpg"] = "td3",
     optimizer: Optimizer | str | None = None,
     epsilon: float = 0.5,
-    box: float = 0.25,
+    radius: float = 0.25,
     refine_steps: int = 10,
     critic: Literal["min", "first"] = "min",
     steps: int = 20_000,
@@ -64,7 +66,7 @@ def train_rl(
         optimizer: that refines: gd, adam, adr-gd, ... as for `refine_action`, or a class path; default none, the plain
             algorithm.
         epsilon: probability that an action is refined.
-        box: how far a refined action may move, in units of half the range.
+        radius: how far a refined action may move, in units of half the range.
         refine_steps: of the optimizer.
         critic: min or first of the twins.
         steps: of the environment, each seed.
@@ -87,7 +89,7 @@ def train_rl(
     check_wandb_mode(wandb)
     from latentopt.rl.training import Training
 
-    refined = Refinement(epsilon, optimizer or "gd", refine_steps, box, critic)  # checks a plain agent's too
+    refined = Refinement(epsilon, optimizer or "gd", refine_steps, radius, critic)  # checks a plain agent's too
     refinement = None if optimizer is None else refined
     training = Training(
         env, algorithm, refinement, steps, hidden, lr, batch_size, learning_starts, noise, every, episodes

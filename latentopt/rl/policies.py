@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from latentopt._deprecated import renamed_keywords
 from latentopt.errors import InputError
 from latentopt.optimizers import Optimizer
 from latentopt.rl.critics import Reduce
@@ -18,13 +19,14 @@ from latentopt.rl.refine import Refined, Refiner
 Array = NDArray[Any]
 
 
+@renamed_keywords(box="radius")
 class RefinedPolicy:
     """`refine_action` behind ``predict``: what takes a model of stable-baselines3 to act takes this too.
 
     Args:
         model: of TD3, DDPG, SAC or TQC; or anything like one: ``predict``, ``critic``, ``action_space`` (a Box), and
             ``policy.obs_to_tensor``.
-        box, optimizer: as for `refine_action`; the defaults are what won where returns were measured (docs/agents.md).
+        radius, optimizer: as for `refine_action`; the defaults won where returns were measured (docs/agents.md).
             A critic without piecewise-linear activations has no gates: say ``optimizer="adam"``.
         steps, critic, restarts: as for `refine_action`.
         seed: of the methods that draw random numbers; the same at every call.
@@ -39,7 +41,7 @@ class RefinedPolicy:
     def __init__(
         self,
         model: Any,
-        box: float = 0.25,
+        radius: float = 0.25,
         optimizer: Optimizer | str = "adr-gd",
         steps: int = 20,
         critic: Reduce = "min",
@@ -57,7 +59,7 @@ class RefinedPolicy:
             raise InputError("model", "a model with a critic of actions (TD3, DDPG, SAC, TQC)", type(model).__name__)
         self.model, self.seed = model, seed
         self.normalization, self.warned = as_normalization(normalization), False
-        self.refiner = Refiner(model.critic, space.low, space.high, box, optimizer, steps, critic, restarts)
+        self.refiner = Refiner(model.critic, space.low, space.high, radius, optimizer, steps, critic, restarts)
 
     @property
     def action_space(self) -> Any:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from latentopt._deprecated import renamed_keywords
 from latentopt.errors import InputError, positive
 from latentopt.networks.wrappers import frozen, require_eval
 from latentopt.optimizers import Optimizer
@@ -47,6 +48,7 @@ class Refined:
         return self.after - self.before
 
 
+@renamed_keywords(box="radius")
 @dataclass(eq=False)
 class Refiner:
     """`refine_action` of one critic, built once and called at every step; arguments as there.
@@ -59,7 +61,7 @@ class Refiner:
     q: Any
     low: Any = None
     high: Any = None
-    box: float = 0.25
+    radius: float = 0.25
     optimizer: Optimizer | str = "adam"
     steps: int = 20
     critic: Reduce = "min"
@@ -72,7 +74,7 @@ class Refiner:
         if self.low is None and self.high is None and space is not None:
             self.low, self.high = space.low, space.high
         self.bounds = check_bounds(self.low, self.high)
-        positive("box", self.box)
+        positive("radius", self.radius)
         positive("steps", self.steps, integer=True)
         check_reduce(self.critic)
         chosen = method(self.optimizer)
@@ -92,7 +94,7 @@ class Refiner:
         a = inside(a, low, high)
         middle, half = (low + high) / 2, (high - low) / 2
         u = (a - middle) / half
-        box = np.maximum(u - self.box, -1), np.minimum(u + self.box, 1)
+        box = np.maximum(u - self.radius, -1), np.minimum(u + self.radius, 1)
         inner = (np.zeros_like(half), np.ones_like(half)) if is_sb3(self.network) else (middle, half)
         closed = bool(self.layers) and fits(self.layers, s, a)
         device = "cpu" if closed else _device(self.network, actions)
@@ -137,6 +139,7 @@ class Refiner:
         return Found(result.x.cpu(), result.value.cpu(), first, *cost)
 
 
+@renamed_keywords(box="radius")
 def refine_action(
     q: Any,
     observations: Any,
@@ -144,7 +147,7 @@ def refine_action(
     low: Any = None,
     high: Any = None,
     *,
-    box: float = 0.25,
+    radius: float = 0.25,
     optimizer: Optimizer | str = "adam",
     steps: int = 20,
     critic: Reduce = "min",
@@ -154,9 +157,9 @@ def refine_action(
 ) -> Refined:
     """Maximise a critic's Q around an actor's actions, for a batch of observations.
 
-    Searched are the actions within ``box`` of the actor's, coordinate by coordinate, that lie in [low, high]; step
+    Searched are the actions within ``radius`` of the actor's, coordinate by coordinate, that lie in [low, high]; step
     sizes too are in scaled actions, in which [low, high] is [-1, 1]. What is returned is never worse than the actor on
-    the critic that counts. Far from the actor a critic mostly errs: with ``box=1`` much of the gain is not real.
+    the critic that counts. Far from the actor a critic mostly errs: with ``radius=1`` much of the gain is not real.
 
     Args:
         q: the critic: any function of observations (B, *obs) and actions (B, A) to (B,) or (B, 1), or to a tuple of
@@ -165,7 +168,7 @@ def refine_action(
         actions: (B, A), the actor's, in [low, high].
         low: least action, a number or (A,); of a model of stable-baselines3 its action space is the default.
         high: greatest.
-        box: how far an action may move, > 0, in units of half the range: .25 is an eighth of it to either side, 1 is
+        radius: how far an action may move, > 0, in units of half the range: .25 is an eighth of it to either side, 1 is
             +-1 in scaled actions.
         optimizer: a method of `latentopt.optimizers`, or a name, of `latentopt.rl.methods.ACTIONS` or any other.
         steps: of the method, >= 1.
@@ -186,7 +189,7 @@ def refine_action(
             discrete, the critic takes observations or actions of other sizes, or a method that drives gates (ADR-GD)
             meets a critic without, such as one of tanh layers.
     """
-    refiner = Refiner(q, low, high, box, optimizer, steps, critic, restarts, normalization)
+    refiner = Refiner(q, low, high, radius, optimizer, steps, critic, restarts, normalization)
     return refiner(observations, actions, seed)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from latentopt._deprecated import renamed_keywords
 from latentopt.errors import InputError, positive
 from latentopt.optimizers import Optimizer
 from latentopt.rl.critics import Reduce
 from latentopt.rl.refine import Refiner
 
 
+@renamed_keywords(box="radius")
 @dataclass(frozen=True)
 class Refinement:
     """How often and how an agent's actions are refined while it learns.
@@ -19,7 +21,7 @@ class Refinement:
         epsilon: probability, in [0, 1], that an action is refined; drawn for each environment at each step.
         optimizer: as for `refine_action`.
         steps: of the optimizer.
-        box: how far an action may move, in units of half the range of actions.
+        radius: how far an action may move, in units of half the range of actions.
         critic: of several critics, which counts.
         restarts: as for `refine_action`.
     """
@@ -27,7 +29,7 @@ class Refinement:
     epsilon: float = 0.5
     optimizer: Optimizer | str = "gd"
     steps: int = 10
-    box: float = 0.25
+    radius: float = 0.25
     critic: Reduce = "min"
     restarts: int | None = None
 
@@ -35,13 +37,13 @@ class Refinement:
         if not isinstance(self.epsilon, int | float) or isinstance(self.epsilon, bool) or not 0 <= self.epsilon <= 1:
             raise InputError("epsilon", "a number in [0, 1]", repr(self.epsilon))
         positive("steps", self.steps, integer=True)
-        positive("box", self.box)
+        positive("radius", self.radius)
 
     @classmethod
     def paper(cls, optimizer: str = "adr-gd-paper", epsilon: float = 0.5) -> Refinement:
         """Table 2's settings for DDPG and TD3: 100 steps on the first critic, within 1 of the actor."""
-        return cls(epsilon, optimizer, steps=100, box=1.0, critic="first")
+        return cls(epsilon, optimizer, steps=100, radius=1.0, critic="first")
 
     def refiner(self, critic: Any, low: Any = None, high: Any = None) -> Refiner:
         """What refines the actions of one critic."""
-        return Refiner(critic, low, high, self.box, self.optimizer, self.steps, self.critic, self.restarts)
+        return Refiner(critic, low, high, self.radius, self.optimizer, self.steps, self.critic, self.restarts)

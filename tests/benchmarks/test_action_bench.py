@@ -44,7 +44,7 @@ def met(name: str) -> States:
 def test_the_command_leaves_its_tables(pendulum, tmp_path, capsys):
     out = tmp_path / "out"
     words = ["bench", "actions", "--agents", pendulum, "--states", "8", "--milliseconds", "1", "--exact", "2"]
-    assert main([*words, "--boxes", "0.25", "--methods", "adam,cem", "--out", str(out)]) == 0
+    assert main([*words, "--radii", "0.25", "--methods", "adam,cem", "--out", str(out)]) == 0
     text = (out / "table.md").read_text()
     for words in (
         "pendulum, critic first, box 0.25",
@@ -77,11 +77,11 @@ def test_no_method_beats_the_exact_maximum(pendulum):
     assert exact.closed == 6
     for name in ("multi-start", "cem", "gd"):
         found = refine_action(
-            states.agent.critics, states.observations, states.actions, -1, 1, box=0.5, critic="first", optimizer=name
+            states.agent.critics, states.observations, states.actions, -1, 1, radius=0.5, critic="first", optimizer=name
         )
         assert (found.gain <= torch.tensor(exact.bounds) + 1e-4).all()
     found = refine_action(
-        states.agent.critics, states.observations, states.actions, -1, 1, box=0.5, critic="first", optimizer="cem"
+        states.agent.critics, states.observations, states.actions, -1, 1, radius=0.5, critic="first", optimizer="cem"
     )
     assert (found.gain >= torch.tensor(exact.gains) - 0.01).all()
 
@@ -97,10 +97,10 @@ def test_a_critic_at_an_observation_is_the_critic(pendulum):
 def test_what_is_not_there_is_said(pendulum, tmp_path):
     with refuses("agents"):
         actions("cheetah")
-    with refuses("boxes"):
-        actions(boxes="wide")
-    with refuses("boxes"):
-        actions(boxes="0.25,-1")
+    with refuses("radii"):
+        actions(radii="wide")
+    with refuses("radii"):
+        actions(radii="0.25,-1")
     with refuses("critics"):
         actions(critics="max")
     with refuses("LATENTOPT_DATA"):

@@ -59,7 +59,7 @@ def test_bench_returns(tmp_path):
     pytest.importorskip("Box2D")
     written = returns(quick=True, out=str(tmp_path))
     assert "gradient-ascent" in written.markdown
-    with refuses("boxes"):
-        returns(boxes="a", out=str(tmp_path / "other"))
+    with refuses("radii"):
+        returns(radii="a", out=str(tmp_path / "other"))
     with refuses("agents"):
         returns(agents="ant", out=str(tmp_path / "other"))

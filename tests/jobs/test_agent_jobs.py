@@ -100,8 +100,8 @@ def test_refine_on_the_command_line(capsys, tmp_path, agent):
     assert {"results.csv", "metrics.jsonl", "recipe.yaml"} <= set(contents(tmp_path / "out"))
     again = call(capsys, *words)
     assert again.out.splitlines()[:3] == said.out.splitlines()[:3]
-    other = call(capsys, *words, "--box", "1")
-    assert (other.code, "other box" in other.err) == (2, True)
+    other = call(capsys, *words, "--radius", "1")
+    assert (other.code, "other radius" in other.err) == (2, True)
     wrong = call(capsys, "refine", "--agent", agent, "--env", "CartPole-v1", "--out", tmp_path / "new")
     assert (wrong.code, wrong.out) == (2, "")
     assert not (tmp_path / "new").exists()
@@ -141,7 +141,9 @@ def test_recipes_of_training(name):
         assert (arguments["steps"], arguments["seeds"]) == (20_000, 5)
     else:
         paper = Refinement.paper()
-        refinement = Refinement(*(arguments[key] for key in ("epsilon", "optimizer", "refine_steps", "box", "critic")))
+        refinement = Refinement(
+            *(arguments[key] for key in ("epsilon", "optimizer", "refine_steps", "radius", "critic"))
+        )
         assert refinement == paper
 
 

@@ -60,10 +60,10 @@ def test_a_model_is_refined_in_the_units_of_its_environment(kind):
     model, s = model_of(kind), randn(6, 3).float()
     assert chains(model.critic)
     a, _ = model.predict(s.numpy(), deterministic=True)
-    whole = refine_action(model, s.numpy(), a, box=0.5)
-    critic = refine_action(model.critic, s, a, -2.0, 2.0, box=0.5)
+    whole = refine_action(model, s.numpy(), a, radius=0.5)
+    critic = refine_action(model.critic, s, a, -2.0, 2.0, radius=0.5)
     plain = lambda s, a: model.critic(s, a / 2)  # noqa: E731
-    general = refine_action(plain, s, a, -2.0, 2.0, box=0.5)
+    general = refine_action(plain, s, a, -2.0, 2.0, radius=0.5)
     value = torch.stack(model.critic(s, whole.action / 2)).min(0).values[:, 0]
     near(whole.after, value.detach(), 1e-5)
     near(general.action, whole.action, 1e-3)

@@ -141,7 +141,7 @@ def test_never_worse_within_the_box_and_true(name, critic, form):
     q, s, a = Twins(8, 7), randn(B, S, seed=3), 2 * rand(B, A, seed=4) - 1
     low, high = torch.tensor([-1.0, -2.0, -1.5]), torch.tensor([1.0, 1.0, 3.0])
     a = (low + high) / 2 + (high - low) / 2 * a
-    result = refine_action(form(q), s, a, low, high, box=0.3, optimizer=name, critic=critic)
+    result = refine_action(form(q), s, a, low, high, radius=0.3, optimizer=name, critic=critic)
     value = lambda x: reduced(torch.stack([v[:, 0] for v in q(s, x)]), critic).detach()  # noqa: E731
     assert (value(result.action) >= value(a)).all()
     near(result.before, value(a), 1e-12)
@@ -177,7 +177,7 @@ def test_the_greatest_of_a_critic_of_one_action_is_found(name):
     assert chains(q)
     line = torch.linspace(-1, 1, 20001, dtype=torch.float64)[:, None]
     values = torch.stack([q(row.expand(len(line), -1), line).detach() for row in s])
-    result = refine_action(q, s, torch.zeros(6, 1), -1.0, 1.0, box=1.0, optimizer=name, steps=60)
+    result = refine_action(q, s, torch.zeros(6, 1), -1.0, 1.0, radius=1.0, optimizer=name, steps=60)
     spread = values.amax(1) - values.amin(1)
     assert (result.after >= values.amax(1) - 0.01 * spread).all()
 
@@ -185,7 +185,7 @@ def test_the_greatest_of_a_critic_of_one_action_is_found(name):
 def test_a_linear_critic_is_raised_to_the_corner_of_the_box():
     q = lambda s, a: a @ torch.tensor([1.0, -2.0, 0.5])  # noqa: E731
     s, a = torch.zeros(2, 1), torch.tensor([[0.0, 0.5, 0.9], [-0.2, 0.0, -1.0]])
-    result = refine_action(q, s, a, -1.0, 1.0, box=0.25, optimizer="gd")
+    result = refine_action(q, s, a, -1.0, 1.0, radius=0.25, optimizer="gd")
     near(result.action, torch.tensor([[0.25, 0.25, 1.0], [0.05, -0.25, -0.75]]), 1e-6)
     near(result.gain, torch.tensor([0.8, 0.875]), 1e-6)
 
@@ -283,8 +283,8 @@ def test_bad_input_is_refused():
         refine_action(q, s, a, [-1.0, -1.0], 1.0)
     with refuses("low"):
         refine_action(q, s, a)
-    with refuses("box"):
-        refine_action(q, s, a, -1.0, 1.0, box=0.0)
+    with refuses("radius"):
+        refine_action(q, s, a, -1.0, 1.0, radius=0.0)
     with refuses("critic"):
         refine_action(q, s, a, -1.0, 1.0, critic="max")  # pyright: ignore[reportArgumentType]
     with refuses("critic", "(2, 4) to (4,)"):

@@ -58,7 +58,7 @@ def test_an_exploitation_step_is_the_refined_action_of_the_present_critic(ours, 
         model._last_obs = observations
         actions, scaled = model._sample_action(0, None, envs)
         plain = model.predict(observations, deterministic=True)[0]
-        found = refine_action(model, observations, plain, box=0.25, optimizer="adam", steps=20, critic="min")
+        found = refine_action(model, observations, plain, radius=0.25, optimizer="adam", steps=20, critic="min")
         near(torch.from_numpy(actions), found.action, 1e-5)
         near(torch.from_numpy(scaled * 2), found.action, 1e-5)
         q = torch.stack(model.critic(torch.from_numpy(observations), torch.from_numpy(scaled))).min(0).values[:, 0]
@@ -75,7 +75,7 @@ def test_only_some_steps_are_refined_and_the_gain_is_logged():
 
 @pytest.mark.parametrize("ours", [RefinedTD3, RefinedDDPG])
 def test_saved_and_loaded_it_goes_on_as_it_would_have(ours, tmp_path):
-    model = refined(ours, epsilon=0.5, box=0.5, steps=3)
+    model = refined(ours, epsilon=0.5, radius=0.5, steps=3)
     model.learn(40)
     model.save(tmp_path / "agent.zip")
     again = ours.load(tmp_path / "agent.zip", env=gymnasium.make("Pendulum-v1"), device="cpu")
@@ -90,8 +90,8 @@ def test_saved_and_loaded_it_goes_on_as_it_would_have(ours, tmp_path):
 
 def test_the_papers_preset():
     paper = Refinement.paper()
-    assert (paper.steps, paper.box, paper.critic, paper.optimizer) == (100, 1.0, "first", "adr-gd-paper")
-    model = refined(epsilon=1.0, optimizer="adr-gd-paper", steps=2, box=1.0, critic="first")
+    assert (paper.steps, paper.radius, paper.critic, paper.optimizer) == (100, 1.0, "first", "adr-gd-paper")
+    model = refined(epsilon=1.0, optimizer="adr-gd-paper", steps=2, radius=1.0, critic="first")
     model.learn(25)
     assert model.num_timesteps == 25
 
@@ -101,7 +101,7 @@ def test_the_papers_preset():
     [
         ({"epsilon": 1.5}, "epsilon"),
         ({"epsilon": float("nan")}, "epsilon"),
-        ({"box": 0.0}, "box"),
+        ({"radius": 0.0}, "radius"),
         ({"steps": 0}, "steps"),
         ({"optimizer": "gda"}, "optimizer"),
         ({"critic": "max"}, "critic"),
@@ -135,7 +135,7 @@ def test_predict_is_refine_action(kind):
     model = model_of(kind)
     observations = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     plain, _ = model.predict(observations, deterministic=True)
-    policy = RefinedPolicy(model, box=0.25, optimizer="gd", steps=7)
+    policy = RefinedPolicy(model, radius=0.25, optimizer="gd", steps=7)
     found = refine_action(model, observations, plain, optimizer="gd", steps=7)
     actions, state = policy.predict(observations, deterministic=True)
     assert state is None

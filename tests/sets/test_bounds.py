@@ -340,7 +340,7 @@ def test_a_refined_action_keeps_its_own_bounds():
     def critic(s: Tensor, a: Tensor) -> Tensor:
         return a.sum(1)
 
-    found = lo.refine_action(critic, torch.zeros(3, 1), torch.tensor([LOW] * 3), LOW, HIGH, box=2.0, steps=60)
+    found = lo.refine_action(critic, torch.zeros(3, 1), torch.tensor([LOW] * 3), LOW, HIGH, radius=2.0, steps=60)
     assert found.action.tolist() == [HIGH] * 3
 
 
