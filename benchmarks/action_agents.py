@@ -10,7 +10,7 @@ from torch import Tensor
 from latentopt.errors import InputError
 from latentopt.rl.agents import Agent, environment, load_agent
 from latentopt.rl.rollouts import on_policy
-from latentopt.zoo.content import data_root
+from latentopt.zoo.paths import data_root
 
 AGENTS: dict[str, tuple[str, str]] = {
     "halfcheetah": ("rl_sb3/sac_HalfCheetah-v3.safetensors", "HalfCheetah-v4"),

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from latentopt.errors import InputError
 from latentopt.networks.generator import Generator
 from latentopt.zoo.cards import load_generator
-from latentopt.zoo.content import data_root
+from latentopt.zoo.paths import data_root
 from latentopt.zoo.datasets import as_images, open_dataset
-from latentopt.zoo.weights import fill, parse_safetensors
+from latentopt.zoo.state_dicts import load_into, parse_safetensors
 
 
 class MLPDecoder(nn.Module):
@@ -125,7 +125,7 @@ def _filled(module: nn.Module, name: str, prefix: str = "") -> nn.Module:
     path = _file(name)
     tensors = parse_safetensors(path, path.read_bytes())
     state = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
-    fill(module, state, path, "the benchmark's network")
+    load_into(module, state, path, "the benchmark's network")
     return module
 
 
@@ -138,7 +138,7 @@ def _mlp_vae() -> Generator:
     path = _file("mnist_vae_mlp/vae_epoch_25.safetensors")
     tensors = parse_safetensors(path, path.read_bytes())
     module = MLPDecoder()
-    fill(module, {k: t for k, t in tensors.items() if k.startswith(("fc3", "fc4"))}, path, "the decoder")
+    load_into(module, {k: t for k, t in tensors.items() if k.startswith(("fc3", "fc4"))}, path, "the decoder")
     return _ready(module, (20,))
 
 

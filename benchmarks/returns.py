@@ -20,7 +20,7 @@ from benchmarks.statistics import Mean, bootstrapped, mean_of
 from benchmarks.timing import threads as pinned
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.reports import Report, Row, Table, Written
-from latentopt.zoo.content import data_root
+from latentopt.zoo.paths import data_root
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

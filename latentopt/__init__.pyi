@@ -76,4 +76,4 @@ from .version import __version__ as __version__
 from .zoo.capped import Capped as Capped
 from .zoo.capped import CappedReLU as CappedReLU
 from .zoo.cards import load as load
-from .zoo.trusted import trust as trust
+from .zoo.trust import trust as trust

@@ -12,7 +12,7 @@ from files import ROOT
 
 import latentopt as lo
 from latentopt.zoo import cards
-from latentopt.zoo.content import folder
+from latentopt.zoo.paths import shipped_folder
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_the_installed_wheel_works_from_its_own_files(wheel, tmp_path):
 def test_a_checkout_uses_its_own_folders(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert Path(lo.__file__).parents[1] == ROOT
-    assert (folder("models"), folder("recipes")) == (ROOT / "models", ROOT / "recipes")
+    assert (shipped_folder("models"), shipped_folder("recipes")) == (ROOT / "models", ROOT / "recipes")
     assert cards.find("mnist-vae") == ROOT / "models" / "mnist-vae"
 
 

@@ -18,8 +18,8 @@ from latentopt._deprecated import current_option
 from latentopt.cli.help import examples
 from latentopt.cli.table import Job
 from latentopt.errors import InputError, LatentOptError, seed_within
-from latentopt.zoo.plain_yaml import read_yaml
-from latentopt.zoo.trusted import only_trusted, refusal
+from latentopt.zoo.strict_yaml import read_yaml
+from latentopt.zoo.trust import only_trusted, refusal
 
 Names = dict[str, dict[str, Any]]
 """Of each field that takes an object, the short names and what they stand for."""

@@ -145,7 +145,7 @@ def _has_key() -> bool:
 
 
 def data() -> list[Finding]:
-    from latentopt.zoo.content import data_root
+    from latentopt.zoo.paths import data_root
 
     root, named = data_root(), os.environ.get("LATENTOPT_DATA")
     said = f"{root} ({'LATENTOPT_DATA' if named else 'the default; LATENTOPT_DATA is not set'})"
@@ -223,7 +223,7 @@ def _model(name: str) -> Finding:
 
 
 def folders() -> list[Finding]:
-    from latentopt.zoo.content import cache_root
+    from latentopt.zoo.paths import cache_root
 
     return [_writable("runs/", Path("runs"), "--out"), _writable("cache", cache_root(), "LATENTOPT_CACHE")]
 

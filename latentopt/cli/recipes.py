@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from latentopt.errors import InputError
-from latentopt.zoo.plain_yaml import read_yaml
+from latentopt.zoo.strict_yaml import read_yaml
 
 
 def read_recipe(name: str) -> dict[str, Any]:
@@ -20,23 +20,23 @@ def read_recipe(name: str) -> dict[str, Any]:
 
 
 def path_of(name: str) -> Path:
-    from latentopt.zoo.content import folder
+    from latentopt.zoo.paths import shipped_folder
 
-    shipped = folder("recipes") / f"{name}.yaml"
+    shipped = shipped_folder("recipes") / f"{name}.yaml"
     if shipped.is_file():
         return shipped
     if not Path(name).is_file():
-        known = ", ".join(sorted(path.stem for path in folder("recipes").glob("*.yaml")))
+        known = ", ".join(sorted(path.stem for path in shipped_folder("recipes").glob("*.yaml")))
         raise InputError("recipe", f"a file, or one of {known}", repr(name))
     return Path(name)
 
 
 def recipes(words: list[str]) -> int:
-    from latentopt.zoo.content import folder
+    from latentopt.zoo.paths import shipped_folder
 
     match words:
         case ["list"]:
-            for path in sorted(folder("recipes").glob("*.yaml"), key=lambda path: path.stem):
+            for path in sorted(shipped_folder("recipes").glob("*.yaml"), key=lambda path: path.stem):
                 print(f"{path.stem:24s} {path.read_text(encoding='utf-8').splitlines()[0].lstrip('# ')}")
         case ["show", name]:
             print(path_of(name).read_text(encoding="utf-8"), end="")

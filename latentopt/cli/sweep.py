@@ -82,9 +82,9 @@ def _asked(words: list[str]) -> argparse.Namespace:
 
 
 def _path(name: str) -> Path:
-    from latentopt.zoo.content import folder
+    from latentopt.zoo.paths import shipped_folder
 
-    shipped = folder("recipes") / "sweeps" / f"{name}.yaml"
+    shipped = shipped_folder("recipes") / "sweeps" / f"{name}.yaml"
     if shipped.is_file():
         return shipped
     if not Path(name).is_file():

@@ -31,7 +31,7 @@ from latentopt.operators import Identity, Operator
 from latentopt.optimizers import Optimizer
 from latentopt.solver.loop import Progress
 from latentopt.solver.result import Result
-from latentopt.zoo.content import cache_root
+from latentopt.zoo.paths import cache_root
 
 SHOWN = 16
 """Pictures show the first so many targets."""

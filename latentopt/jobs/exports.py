@@ -68,7 +68,7 @@ class ClassifierExport:
             raise InputError("data", "images with labels (latentopt.zoo.data.LabelledData)", type(data).__name__)
         self.data, self.eps, network = data, module.eps, module.network
         images, labels = data.training()
-        unseen, _ = data.labelled("test")
+        unseen, _ = data.load("test")
         if len(unseen) >= len(images) and torch.equal(unseen[: len(images)], images):
             raise InputError("data", "a data set whose test images are others than its training's", data.dataset)
         (logits,) = output_shape(network, images[:1], "data")

@@ -22,7 +22,7 @@ def open_labelled(
 
     Args:
         data: an ``.npz`` file with the arrays ``images`` and ``labels``; or a data set's name.
-        root, split, download: of a named data set (`latentopt.zoo.datasets.labelled`).
+        root, split, download: of a named data set (`latentopt.zoo.datasets.load_labelled`).
         limit: None: all.
 
     Raises:
@@ -31,7 +31,7 @@ def open_labelled(
     if limit is not None:
         positive("limit", limit, integer=True)
     if data.isidentifier():
-        return datasets.labelled(data, root, split, limit, download)
+        return datasets.load_labelled(data, root, split, limit, download)
     return _npz(Path(data), limit)
 
 

@@ -44,7 +44,7 @@ def classifier_quality(classifier: Classifier, data: LabelledData, eps: float) -
 
     The attack is the portfolio of `latentopt.attack` in the Linf ball of radius ``eps``, seed 0.
     """
-    images, labels = data.labelled("test")
+    images, labels = data.load("test")
     with torch.no_grad():
         predicted = torch.cat([classifier(batch).argmax(1) for batch in images.split(500)])
     found = attack(classifier, images[:ATTACKED], labels[:ATTACKED], eps)

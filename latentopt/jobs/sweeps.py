@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from latentopt.errors import InputError, positive
-from latentopt.zoo.plain_yaml import read_yaml
+from latentopt.zoo.strict_yaml import read_yaml
 
 METHODS = ("grid", "random")
 MACROS = ("${env}", "${interpreter}", "${program}")

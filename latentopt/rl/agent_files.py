@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from latentopt.errors import InputError
 from latentopt.rl.agent_names import BIAS, EXAMPLE, SCALE, Names, sort_names
-from latentopt.zoo.weights import read_tensors
+from latentopt.zoo.state_dicts import read_state_dict
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -60,7 +60,7 @@ def read_parts(path: Path, activation: str | None) -> Parts:
     """
     if path.suffix != ".safetensors":
         raise InputError(str(path), "a .safetensors file", path.suffix or "no suffix")
-    tensors = _floats(path, read_tensors(path))
+    tensors = _floats(path, read_state_dict(path))
     said = _metadata(path)
     kind = _activation(path, activation, said.get("activation"))
     names = sort_names(str(path), tensors)

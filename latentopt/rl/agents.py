@@ -15,7 +15,7 @@ from latentopt.errors import InputError
 from latentopt.rl.agent_files import TOLERANCE, Parts, read_parts, rescaled
 from latentopt.rl.normalization import Normalization
 from latentopt.rl.statistics import normalization_of
-from latentopt.zoo.trusted import require_trusted
+from latentopt.zoo.trust import require_trusted
 
 if TYPE_CHECKING:
     import gymnasium

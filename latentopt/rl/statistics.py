@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from latentopt.errors import InputError
 from latentopt.rl.inert import Inert, read_inert
 from latentopt.rl.normalization import Normalization, statistics_of
-from latentopt.zoo.card import one_line
-from latentopt.zoo.weights import read_tensors
+from latentopt.zoo.card import error_line
+from latentopt.zoo.state_dicts import read_state_dict
 
 SUFFIXES = (".pkl", ".npz", ".safetensors")
 EXPORT = "np.savez('vecnormalize.npz', mean=v.obs_rms.mean, var=v.obs_rms.var, epsilon=v.epsilon, clip=v.clip_obs)"
@@ -105,12 +105,12 @@ def read_statistics(path: str | Path) -> Normalization | None:
         raise InputError(str(path), where + error.expected, error.got) from error
     except Exception as error:  # whatever a broken file does
         expected = f"what VecNormalize saved, or its numbers ({EXPORT})"
-        raise InputError(str(path), expected, one_line(error) or type(error).__name__) from error
+        raise InputError(str(path), expected, error_line(error) or type(error).__name__) from error
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     if path.suffix == ".safetensors":
-        return {name: tensor.double().numpy() for name, tensor in read_tensors(path).items()}
+        return {name: tensor.double().numpy() for name, tensor in read_state_dict(path).items()}
     with np.load(path, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 

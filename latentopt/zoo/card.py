@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from latentopt.errors import InputError
-from latentopt.zoo.content import folder
-from latentopt.zoo.plain_yaml import read_yaml
-from latentopt.zoo.trusted import only_trusted
+from latentopt.zoo.paths import shipped_folder
+from latentopt.zoo.strict_yaml import read_yaml
+from latentopt.zoo.trust import only_trusted
 
 WEIGHTS, CARD = "weights.safetensors", "card.yaml"
 FREE = ("architecture", "training", "quality")
@@ -95,7 +95,7 @@ class PolicyCard(ClassifierCard):
 
 def names() -> list[str]:
     """Names of the shipped models."""
-    return sorted(path.parent.name for path in folder("models").glob(f"*/{CARD}"))
+    return sorted(path.parent.name for path in shipped_folder("models").glob(f"*/{CARD}"))
 
 
 def check_name(name: str) -> None:
@@ -111,7 +111,7 @@ def find(model: str | Path) -> Path:
     Raises:
         InputError: neither.
     """
-    for path in (folder("models") / model, Path(model)):
+    for path in (shipped_folder("models") / model, Path(model)):
         with suppress(OSError):  # a name no file can have
             if (path / CARD).is_file():
                 return path
@@ -138,7 +138,7 @@ def read_card(model: str | Path) -> Card:
         with only_trusted():
             return replace(parser.instantiate(parser.parse_object({"card": plain})).card, **free)
     except (ArgumentError, TypeError) as error:
-        raise InputError(str(path), "a model card", one_line(error)) from error
+        raise InputError(str(path), "a model card", error_line(error)) from error
 
 
 def _mapping(name: str, value: Any) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def _kind(content: Any) -> type[Card]:
     raise TypeError(f"no architecture with a generator, a classifier or a policy, but {architecture}")
 
 
-def one_line(error: Exception) -> str:
+def error_line(error: Exception) -> str:
     """The second line of an error's text where there are several, as the first is a heading; at most 200 letters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[1:2] or lines)[:200]

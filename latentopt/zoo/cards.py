@@ -24,13 +24,13 @@ from latentopt.zoo.card import (
     GeneratorCard,
     PolicyCard,
     check_name,
+    error_line,
     find,
     names,
-    one_line,
     read_card,
 )
-from latentopt.zoo.trusted import only_trusted, refusal
-from latentopt.zoo.weights import fill, parse_safetensors
+from latentopt.zoo.state_dicts import load_into, parse_safetensors
+from latentopt.zoo.trust import only_trusted, refusal
 
 __all__ = [
     "CARD",
@@ -77,7 +77,7 @@ def load(model: str | Path, device: str | torch.device | None = None) -> Generat
     for part in (card.part, *(extra for extra in card.extras if extra in card.architecture)):
         parts[part], prefix = build(card.architecture[part]), f"{part}."
         state = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-        fill(parts[part], state, find(model) / WEIGHTS, f"the card's {part}")
+        load_into(parts[part], state, find(model) / WEIGHTS, f"the card's {part}")
     return _ready(card.wrapped(parts.pop(card.part), **parts), device)
 
 
@@ -156,7 +156,7 @@ def _not_built(spec: dict[str, Any], error: Exception) -> InputError:
     if owner and find_spec(owner) is None:
         came = f"{spec['class_path']}: no module named {owner} (install it, or put its folder on PYTHONPATH)"
         return InputError("architecture", "a class that can be imported", came)
-    return InputError("architecture", "the class_path and init_args of a module", one_line(error))
+    return InputError("architecture", "the class_path and init_args of a module", error_line(error))
 
 
 def save_model(path: Path, card: C, networks: dict[str, nn.Module]) -> C:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from latentopt.errors import InputError, nonnegative, positive
-from latentopt.zoo.datasets import as_images, labelled, open_dataset
+from latentopt.zoo.datasets import as_images, load_labelled, open_dataset
 
 
 class ImageData(lightning.LightningDataModule):
@@ -68,13 +68,13 @@ class LabelledData(ImageData):
         nonnegative("shift", shift, integer=True)
         self.validation, self.flip, self.shift = validation, flip, shift
 
-    def labelled(self, split: str, limit: int | None = None) -> tuple[Tensor, Tensor]:
+    def load(self, split: str, limit: int | None = None) -> tuple[Tensor, Tensor]:
         """The first ``limit`` images of a split (N, C, H, W), float32 in [0, 1], and their classes (N,)."""
-        return labelled(self.dataset, self.root, split, limit, self.download)
+        return load_labelled(self.dataset, self.root, split, limit, self.download)
 
     @cached_property
     def _known(self) -> tuple[Tensor, Tensor]:
-        return self.labelled("train")
+        return self.load("train")
 
     def training(self) -> tuple[Tensor, ...]:
         images, labels = self._known
@@ -91,10 +91,10 @@ class LabelledData(ImageData):
         if self.trainer is None or not self.trainer.training:
             return batch
         images, labels = batch
-        return [augmented(images, self.flip, self.shift), labels]
+        return [augment(images, self.flip, self.shift), labels]
 
 
-def augmented(images: Tensor, flip: bool, shift: int) -> Tensor:
+def augment(images: Tensor, flip: bool, shift: int) -> Tensor:
     """Images (B, C, H, W), each mirrored or not and moved by random numbers of pixels, as `LabelledData` says."""
     if flip:
         mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentopt.errors import InputError
-from latentopt.zoo.content import data_root
+from latentopt.zoo.paths import data_root
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +41,7 @@ def open_dataset(name: str, root: str | None = None, split: str = "test", downlo
     return _opened("images", name, root, split, download)
 
 
-def labelled(
+def load_labelled(
     name: str, root: str | None = None, split: str = "test", limit: int | None = None, download: bool = False
 ) -> tuple[Tensor, Tensor]:
     """The first ``limit`` images (N, C, H, W), float32 in [0, 1], and their classes (N,), long, from 0.
@@ -53,7 +53,7 @@ def labelled(
     Raises:
         InputError: as `open_dataset`; or the labels are not there, or are not one whole number >= 0 an image.
 
-    >>> images, labels = labelled("digits", limit=3)
+    >>> images, labels = load_labelled("digits", limit=3)
     >>> images.shape, labels
     (torch.Size([3, 1, 8, 8]), tensor([0, 1, 2]))
     """

@@ -7,8 +7,8 @@ from typing import Any
 
 from latentopt.errors import InputError
 from latentopt.networks.wrappers import Classifier
-from latentopt.zoo.card import one_line
-from latentopt.zoo.weights import fill, read_tensors
+from latentopt.zoo.card import error_line
+from latentopt.zoo.state_dicts import load_into, read_state_dict
 
 PREFIX = "torchvision/"
 
@@ -38,10 +38,10 @@ def classifier(name: str, weights: str | Path | None = None) -> Classifier:
             module = models.get_model(name, weights=official)
         except (OSError, RuntimeError) as error:
             expected = "the official ones from the network, or a file: load_classifier(..., weights=FILE)"
-            raise InputError("weights", expected, f"{one_line(error)} ({official.url})") from error
+            raise InputError("weights", expected, f"{error_line(error)} ({official.url})") from error
     else:
         module = models.get_model(name, weights=None, **_AS_TRAINED.get(name, {}))
-        fill(module, read_tensors(Path(weights)), Path(weights), name)
+        load_into(module, read_state_dict(Path(weights)), Path(weights), name)
     seen = official.transforms()
     return Classifier(
         module,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from files import DATA
+from local_data import local_data
 from nets import refuses
 
 gymnasium = pytest.importorskip("gymnasium")
@@ -54,8 +54,7 @@ def test_bench_train_rl(tmp_path):
 
 
 def test_bench_returns(tmp_path):
-    if not (DATA / "rl_sb3/ddpg_LunarLanderContinuous-v2.safetensors").is_file():
-        pytest.skip("LATENTOPT_DATA has no agents")
+    local_data("rl_sb3/ddpg_LunarLanderContinuous-v2.safetensors")
     pytest.importorskip("Box2D")
     written = returns(quick=True, out=str(tmp_path))
     assert "gradient-ascent" in written.markdown

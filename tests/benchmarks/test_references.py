@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 import pytest
-from files import DATA
+from local_data import local_data
 
 from benchmarks.attack_methods import METHODS
 from benchmarks.attacked import NETWORKS, Judged, attacked, cases_of
@@ -25,10 +25,8 @@ def judged(name: str, images: int = 200) -> Judged:
 
 
 @pytest.fixture(autouse=True)
-def data(monkeypatch):
-    if not (DATA / MNIST).is_file():
-        pytest.skip(f"{MNIST} is not in LATENTOPT_DATA")
-    monkeypatch.setenv("LATENTOPT_DATA", str(DATA))
+def data():
+    local_data(MNIST)
 
 
 def rates(theirs: str) -> tuple[float, float]:

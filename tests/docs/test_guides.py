@@ -8,10 +8,10 @@ from contextlib import redirect_stdout
 
 import pytest
 from files import ROOT, call
+from local_data import local_data
 
 from latentopt.cli.arguments import parse
 from latentopt.cli.jobs import chosen
-from latentopt.zoo.content import data_root
 
 GUIDES = ROOT / "docs" / "guides"
 
@@ -30,9 +30,7 @@ def lines(name: str, language: str) -> list[list[str]]:
 
 @pytest.mark.slow
 def test_the_guide_on_the_command_line_runs(tmp_path, monkeypatch, capsys):
-    if not (data_root() / "mnist").is_dir():
-        pytest.skip("needs MNIST's files in LATENTOPT_DATA")
-    monkeypatch.setenv("LATENTOPT_DATA", str(data_root().resolve()))
+    monkeypatch.setenv("LATENTOPT_DATA", str(local_data("mnist").parent))
     monkeypatch.chdir(tmp_path)
     assert len(lines("command-line.md", "bash")) > 10
     for words in lines("command-line.md", "bash"):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
+from local_data import local_data
 from nets import mlp, randn
 from torch import Tensor, nn
 
 import latentopt as lo
-from latentopt.errors import InputError
 from latentopt.zoo import cards, datasets
-from latentopt.zoo.content import data_root
 
 METHODS = ("first-order", "eigen", "region-exact")
 Y = torch.tensor([0, 1, 2, 0])
@@ -30,8 +28,5 @@ def images(seed: int = 1) -> Tensor:
 
 def digits() -> tuple[lo.Classifier, Tensor, Tensor]:
     """`mnist-cnn` and 60 test images with their labels, in float64; skips where there are none."""
-    try:
-        x, y = datasets.labelled("mnist", limit=60)
-    except InputError:
-        pytest.skip(f"no mnist in {data_root()}")
+    x, y = datasets.load_labelled("mnist", str(local_data("mnist")), limit=60)
     return cards.load_classifier("mnist-cnn").double(), x.double(), y

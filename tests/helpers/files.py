@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import os
 import re
 import shutil
 import struct
@@ -27,7 +26,6 @@ from latentopt.jobs.store import Shard, Store
 from latentopt.zoo import cards, datasets
 
 ROOT = Path(__file__).parents[2]
-DATA = Path(os.environ.get("LATENTOPT_DATA", ROOT / "../shared/data"))
 QUICK = ("--steps", "4", "--restarts", "2", "--wandb", "disabled", "--device", "cpu")
 
 VIDEO = {"trajectory.mp4"} if shutil.which("ffmpeg") else set()
@@ -119,7 +117,7 @@ def write_model(folder: Path, **changes: Any) -> Path:
 
 def write_classifier(folder: Path, hidden: int = 0, scale: float = 10.0) -> Path:
     """A model that tells scikit-learn's digits by least squares, on the pixels or on so many random ReLU features."""
-    images, labels = datasets.labelled("digits")
+    images, labels = datasets.load_labelled("digits")
     sizes = [64, hidden, 10] if hidden else [64, 10]
     spec = {"class_path": "latentopt.zoo.architectures.MLP", "init_args": {"sizes": sizes}}
     module = refill(cards.build(spec), seed=0, dtype=torch.float32)

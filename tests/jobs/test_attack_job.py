@@ -51,7 +51,7 @@ def figures(folder: Path, name: str) -> torch.Tensor:
 
 def test_a_linear_classifier_is_broken_exactly_where_it_can_be(done, linear):
     """Each pixel moves as far as the ball and [0, 1] let it, towards the class that gains most by it."""
-    images, labels = datasets.labelled("digits", limit=COUNT)
+    images, labels = datasets.load_labelled("digits", limit=COUNT)
     model = cards.load_classifier(linear)
     (weight, _) = model.parameters()
     logits = model(images)
@@ -66,7 +66,7 @@ def test_a_linear_classifier_is_broken_exactly_where_it_can_be(done, linear):
 
 def test_the_rows_are_what_the_saved_inputs_give(done, linear):
     out, _ = done
-    images, labels = datasets.labelled("digits", limit=COUNT)
+    images, labels = datasets.load_labelled("digits", limit=COUNT)
     model, x = cards.load_classifier(linear), adversarial(out)
     assert figures(out, "index").tolist() == list(range(COUNT))
     assert figures(out, "label").tolist() == labels.tolist()
@@ -85,7 +85,7 @@ def test_the_rows_are_what_the_saved_inputs_give(done, linear):
 )
 def test_the_search_is_the_one_that_attack_makes(linear, tmp_path, settings):
     run(linear, tmp_path / "o", **settings)
-    images, labels = datasets.labelled("digits", limit=COUNT)
+    images, labels = datasets.load_labelled("digits", limit=COUNT)
     arguments = {"optimizer": "pgd", "steps": 10, "eps": EPS, **settings}
     found = lo.attack(cards.load_classifier(linear), images, labels, **arguments)
     near(adversarial(tmp_path / "o"), found.x, 1e-5)
@@ -113,7 +113,7 @@ def test_the_pictures_show_what_they_say(done):
         grid = np.asarray(image)[22:]  # below the titles
     height, width = 112 + 3 * 14 + 4, 112 + 4
     assert grid.shape == (8 * height, 2 * (8 + 3 * width), 3)  # 16 images, two a row, three columns
-    images, _ = datasets.labelled("digits", limit=COUNT)
+    images, _ = datasets.load_labelled("digits", limit=COUNT)
     change = adversarial(out)[1, 0] - images[1, 0]
     scale = 0.5 / (adversarial(out)[:16] - images[:16]).abs().max()
     shown = [images[1, 0], 0.5 + scale * change, adversarial(out)[1, 0]]
@@ -155,20 +155,20 @@ def test_a_chosen_target_is_another_class_and_success_is_that_class(linear, tmp_
     assert all(row["target"] != row["label"] for row in report.rows)
     assert all(row["success"] == (row["adversarial"] == row["target"]) for row in report.rows)
     if targets == "least-likely":
-        images, labels = datasets.labelled("digits", limit=COUNT)
+        images, labels = datasets.load_labelled("digits", limit=COUNT)
         logits = cards.load_classifier(linear)(images).scatter(1, labels[:, None], torch.inf)
         assert [row["target"] for row in report.rows] == logits.argmin(1).tolist()
 
 
 def test_a_file_of_images_and_labels_is_data_too(linear, tmp_path, done):
-    images, labels = datasets.labelled("digits", limit=COUNT)
+    images, labels = datasets.load_labelled("digits", limit=COUNT)
     np.savez(tmp_path / "own.npz", images=images.numpy(), labels=labels.numpy())
     run(linear, tmp_path / "o", targets="all", data=str(tmp_path / "own.npz"))
     assert table(tmp_path / "o") == table(done[0])
 
 
 def test_bytes_with_their_channels_last_are_images_too(linear, tmp_path):
-    images, labels = datasets.labelled("digits", limit=COUNT)
+    images, labels = datasets.load_labelled("digits", limit=COUNT)
     pixels = (255 * images).round().byte().permute(0, 2, 3, 1).numpy()
     np.savez(tmp_path / "own.npz", images=pixels, labels=labels.numpy().astype(np.uint8))
     report = run(linear, tmp_path / "o", data=str(tmp_path / "own.npz"))

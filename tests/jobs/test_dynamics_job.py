@@ -15,7 +15,7 @@ from latentopt.analysis.dynamics import compare_dynamics, input_hessian_eigs
 from latentopt.jobs.analyze.dynamics import dynamics
 from latentopt.reports import Written
 from latentopt.zoo import cards, datasets
-from latentopt.zoo.content import folder
+from latentopt.zoo.paths import shipped_folder
 
 COUNT, STEPS = 12, 4
 
@@ -53,7 +53,7 @@ def test_everything_is_written(done):
 
 
 def test_the_rows_are_what_the_functions_say(done, model):
-    x, y = datasets.labelled("digits", limit=COUNT)
+    x, y = datasets.load_labelled("digits", limit=COUNT)
     network, x = cards.load_classifier(model).double(), x.double()
     top = input_hessian_eigs(network, x, y, k=1).values[:, 0]
     found = compare_dynamics(network, x, y, 0.5 / (STEPS * top), STEPS)
@@ -107,4 +107,4 @@ def test_the_command_and_its_recipe(model, tmp_path, capsys):
     said = call(capsys, "analyze", "dynamics", *words, "--growth", "[0.1]", "--out", tmp_path / "a")
     assert said.code == 2
     assert "out" in said.err
-    assert (folder("recipes") / "analyze-dynamics.yaml").read_text().startswith("# ")
+    assert (shipped_folder("recipes") / "analyze-dynamics.yaml").read_text().startswith("# ")

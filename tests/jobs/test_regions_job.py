@@ -17,7 +17,7 @@ from latentopt.jobs.analyze.regions_cases import classified, optimizer_of, rando
 from latentopt.networks.wrappers import Classifier
 from latentopt.reports import Written
 from latentopt.zoo import cards, datasets
-from latentopt.zoo.content import folder
+from latentopt.zoo.paths import shipped_folder
 
 FILES = {"table.md", "results.csv", "plot.png", "landscape.png", "figure2.png", "metrics.jsonl", "recipe.yaml"}
 FILES |= {"summary.json"}
@@ -53,7 +53,7 @@ def test_a_classifier_is_attacked_within_eps(tmp_path):
     assert "3 images" in written.markdown
     rows = table(tmp_path / "out")
     assert len(rows) == 3 * 5
-    images, labels = datasets.labelled("digits", limit=3)
+    images, labels = datasets.load_labelled("digits", limit=3)
     case = classified("m", cards.load_classifier(model).double(), images.double(), labels, 0.3)
     x, values = trajectory(case.problem, optimizer_of("pgd", None), case.start, 5, 0)
     assert (x - images.double()).abs().max() <= 0.3 + 1e-12
@@ -114,6 +114,6 @@ def test_the_command_and_its_recipes(tmp_path, capsys):
     assert "seed 8" in said.out
     assert call(capsys, "analyze", "regions", *words, "--out", tmp_path / "a").code == 2
     for name in ("analyze-regions", "analyze-regions-mnist"):
-        text = (folder("recipes") / f"{name}.yaml").read_text()
+        text = (shipped_folder("recipes") / f"{name}.yaml").read_text()
         assert text.startswith("# ")
         assert yaml.safe_load(text)["job"] == "analyze-regions"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from nets import near, randn, refuses
 from safetensors.torch import save_file
 from torch import Tensor
+from local_data import local_data
 
 from latentopt.errors import InputError
 from latentopt.rl.agents import environment, load_agent
@@ -21,7 +21,6 @@ from latentopt.rl.rollouts import episode, on_policy
 
 gym = pytest.importorskip("gymnasium")
 sb3 = pytest.importorskip("stable_baselines3")
-DATA = Path(os.environ.get("LATENTOPT_DATA", "../shared/data"))
 KINDS = {"sac": sb3.SAC, "td3": sb3.TD3, "ddpg": sb3.DDPG}
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -140,9 +139,7 @@ RETURNS = {
 @pytest.mark.parametrize("file", RETURNS)
 def test_an_agent_returns_what_was_measured(file):
     name, expected, tolerance = RETURNS[file]
-    path = DATA / f"{file}.safetensors"
-    if not path.is_file():
-        pytest.skip("needs LATENTOPT_DATA")
+    path = local_data(f"{file}.safetensors")
     try:
         env = environment(name)
     except InputError as error:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from files import DATA, ROOT, change_card, write_model
+from files import ROOT, change_card, write_model
+from local_data import local_data
 from nets import refill, refuses
 from torch import nn
 
@@ -85,10 +86,9 @@ def test_most_of_mnist_vaes_own_images_are_found_again():
 
 def quality(name: str) -> None:
     """Images that the model has not seen are explained as well as wanted, and as its card says; its own are found."""
-    if not (DATA / "mnist").is_dir():
-        pytest.skip(f"needs MNIST under {DATA} (LATENTOPT_DATA)")
+    root = str(local_data("mnist"))
     said = cards.read_card(name).quality
-    now = generator_quality(cards.load_generator(name), ImageData("mnist", str(DATA)))
+    now = generator_quality(cards.load_generator(name), ImageData("mnist", root))
     assert now["test_mse"] <= MOST[name]
     assert now["test_mse"] == pytest.approx(said["test_mse"], rel=0.05)
     assert now["in_span_recovered"] == pytest.approx(said["in_span_recovered"], abs=0.05)
@@ -135,10 +135,9 @@ def test_a_shipped_classifier_is_frozen_and_says_the_truth_about_itself(name):
     "name", [pytest.param(name, marks=[pytest.mark.slow] if "robust" in name else []) for name in CLASSIFIERS]
 )
 def test_a_shipped_classifier_is_as_good_as_its_card_says(name):
-    if not (DATA / "mnist").is_dir():
-        pytest.skip(f"needs MNIST under {DATA} (LATENTOPT_DATA)")
+    root = str(local_data("mnist"))
     said = cards.read_card(name).quality
-    measured = classifier_quality(cards.load_classifier(name), LabelledData("mnist", str(DATA)), said["robust_eps"])
+    measured = classifier_quality(cards.load_classifier(name), LabelledData("mnist", root), said["robust_eps"])
     assert measured["test_accuracy"] >= LEAST[name][0]
     assert measured["test_accuracy"] == pytest.approx(said["test_accuracy"], abs=3e-4)
     assert measured["robust_accuracy"] >= LEAST[name][1]

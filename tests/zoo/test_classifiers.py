@@ -88,7 +88,7 @@ def test_a_radius_that_is_not_positive_is_refused():
 class Halves(LabelledData):
     """Images whose left or right half is the brighter one, by .4; the class says which."""
 
-    def labelled(self, split: str, limit: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    def load(self, split: str, limit: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         count = 320 if split == "train" else 64
         labels = torch.arange(count) % 2
         images = 0.3 + 0.2 * rand(count, 1, 8, 8, seed=int(split == "test"), dtype=torch.float32)
@@ -126,7 +126,7 @@ def test_a_networks_quality_is_what_its_margins_say():
             return torch.stack([0.45 - pixel, pixel - 0.45], 1)
 
     data = Halves()
-    images, labels = data.labelled("test")
+    images, labels = data.load("test")
     right = (images[:, 0, 0, 0] > 0.45) == labels.bool()
     far = (images[:, 0, 0, 0] - 0.45).abs() > 0.02
     quality = classifier_quality(lo.Classifier(Threshold()).eval(), data, 0.02)

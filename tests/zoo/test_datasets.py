@@ -15,8 +15,8 @@ from nets import refuses
 from sklearn.datasets import load_digits
 
 from latentopt.errors import InputError
-from latentopt.zoo.data import ImageData, LabelledData, augmented
-from latentopt.zoo.datasets import labelled, names, open_dataset, read_idx
+from latentopt.zoo.data import ImageData, LabelledData, augment
+from latentopt.zoo.datasets import load_labelled, names, open_dataset, read_idx
 
 
 def test_digits_are_scikit_learns():
@@ -91,7 +91,7 @@ def test_torchvisions_layout_is_read_through_torchvision(tmp_path, name, folder)
     for split, expected in (("test", blobs(3, seed=1)), ("train", blobs(6, seed=0))):
         dataset = open_dataset(name, str(tmp_path), split)
         assert np.array_equal(np.stack([np.asarray(dataset[i]) for i in range(len(dataset))]), expected)
-        images, labels = labelled(name, str(tmp_path), split, limit=2)
+        images, labels = load_labelled(name, str(tmp_path), split, limit=2)
         assert np.array_equal(255 * images[:, 0], expected[:2])
         assert np.array_equal(labels, halves(expected)[:2])
 
@@ -161,12 +161,12 @@ def test_a_batch_size_under_one_is_refused():
 
 
 def test_labels_of_digits_and_mnist_are_read_with_their_images(tmp_path):
-    images, labels = labelled("digits")
+    images, labels = load_labelled("digits")
     assert images.shape == (1797, 1, 8, 8)
     assert np.array_equal(labels, load_digits(return_X_y=True)[1])
     write_mnist(tmp_path, train=6, test=3)
     for split, expected in (("test", blobs(3, seed=1)), ("train", blobs(6, seed=0))):
-        images, labels = labelled("mnist", str(tmp_path), split)
+        images, labels = load_labelled("mnist", str(tmp_path), split)
         assert (images.dtype, labels.dtype) == (torch.float32, torch.long)
         assert torch.equal(images, torch.tensor(expected)[:, None] / 255)
         assert np.array_equal(labels, halves(expected))
@@ -186,17 +186,17 @@ COLOURS = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uin
 def test_cifar10_is_read_from_npz_files(tmp_path, under):
     write_cifar10(tmp_path / under, COLOURS, [3, 0, 9, 1])
     assert np.array_equal(open_dataset("CIFAR10", str(tmp_path), "train"), COLOURS)
-    images, labels = labelled("cifar10", str(tmp_path), "train", limit=3)
+    images, labels = load_labelled("cifar10", str(tmp_path), "train", limit=3)
     assert torch.equal(images, torch.tensor(COLOURS[:3]).permute(0, 3, 1, 2) / 255)
     assert labels.tolist() == [3, 0, 9]
     with refuses("data set cifar10"):
-        labelled("cifar10", str(tmp_path), "test")
+        load_labelled("cifar10", str(tmp_path), "test")
 
 
 def test_a_broken_npz_file_and_one_without_labels_are_refused(tmp_path):
     path = write_cifar10(tmp_path, COLOURS) / "cifar10_train_first4.npz"
     with refuses(str(path)):
-        labelled("cifar10", str(tmp_path), "train")
+        load_labelled("cifar10", str(tmp_path), "train")
     path.write_bytes(path.read_bytes()[:-40])
     with refuses(str(path)):
         open_dataset("cifar10", str(tmp_path), "train")
@@ -206,7 +206,7 @@ def test_a_broken_npz_file_and_one_without_labels_are_refused(tmp_path):
 def test_labels_that_are_no_classes_are_refused(tmp_path, labels):
     write_cifar10(tmp_path, COLOURS, labels)
     with refuses("data set cifar10"):
-        labelled("cifar10", str(tmp_path), "train")
+        load_labelled("cifar10", str(tmp_path), "train")
 
 
 def test_images_without_labels_are_still_images(tmp_path):
@@ -214,12 +214,12 @@ def test_images_without_labels_are_still_images(tmp_path):
     labels.unlink()
     assert len(open_dataset("mnist", str(tmp_path))) == 3
     with refuses(str(labels)):
-        labelled("mnist", str(tmp_path))
+        load_labelled("mnist", str(tmp_path))
 
 
 def test_labelled_data_keeps_the_last_images_for_validation(tmp_path):
     data = LabelledData("mnist", str(write_mnist(tmp_path, train=20)), batch_size=8, validation=3)
-    images, labels = data.labelled("train")
+    images, labels = data.load("train")
     torch.manual_seed(0)
     batches = list(data.train_dataloader())
     assert [len(batch[0]) for batch in batches] == [8, 8]  # the 17th is left out
@@ -239,12 +239,12 @@ def test_wrong_settings_of_labelled_data_are_refused(settings):
 def test_images_are_mirrored_and_moved_each_for_itself_and_else_unchanged():
     image = torch.rand(1, 2, 5, 6)
     torch.manual_seed(0)
-    assert augmented(image, False, 0) is image
-    mirrored = augmented(image.expand(64, -1, -1, -1), True, 0)
+    assert augment(image, False, 0) is image
+    mirrored = augment(image.expand(64, -1, -1, -1), True, 0)
     kept = [torch.equal(one, image[0]) for one in mirrored]
     assert 16 < sum(kept) < 48
     assert all(same or torch.equal(one, image[0].flip(-1)) for one, same in zip(mirrored, kept, strict=True))
-    moved = augmented(image.expand(256, -1, -1, -1), False, 1)
+    moved = augment(image.expand(256, -1, -1, -1), False, 1)
     around = torch.zeros(2, 7, 8)
     around[:, 1:-1, 1:-1] = image[0]
     allowed = {around[:, y : y + 5, x : x + 6].numpy().tobytes() for y in range(3) for x in range(3)}

@@ -97,7 +97,7 @@ def capped(
     check_wandb_mode(wandb)
     cells = _cells(network, betas, training, seeds)
     images = LabelledData(data, root, batch_size=500, download=download)
-    x, y = images.labelled("test", limit)
+    x, y = images.load("test", limit)
     classes = [str(label) for label in range(int(images.training()[1].max()) + 1)]
     _network(network, x, len(classes), cells[0])
     store = Store(Path(out), recipe, held(data=[*images.training(), x, y]), "right")

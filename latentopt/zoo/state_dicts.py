@@ -1,4 +1,4 @@
-"""Weights in files: read without running what they hold, and filled into modules."""
+"""State dicts: read from files without running code, and loaded into modules."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from latentopt.errors import InputError
-from latentopt.zoo.card import one_line
+from latentopt.zoo.card import error_line
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, or of a state dict that ``torch.save`` wrote; on the CPU.
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a safetensors file, or of a state dict that ``torch.save`` wrote, onto the CPU.
 
     Raises:
-        InputError: no such file, or one that is broken or holds anything but named tensors.
+        InputError: there is no such file, it is broken, or it holds anything but named tensors.
     """
     if not path.is_file():
         raise InputError(str(path), "a file of weights", "no file")
@@ -25,14 +25,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise InputError(str(path), "a state dict that torch.save wrote", one_line(error)) from error
+        raise InputError(str(path), "a state dict that torch.save wrote", error_line(error)) from error
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise InputError(str(path), "a state dict, names to tensors", type(state).__name__)
     return state
 
 
 def parse_safetensors(path: Path, content: bytes) -> dict[str, Tensor]:
-    """The tensors in the content of the safetensors file ``path``."""
+    """Return the tensors in the content of the safetensors file ``path``."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -42,13 +42,13 @@ def parse_safetensors(path: Path, content: bytes) -> dict[str, Tensor]:
         raise InputError(str(path), "a safetensors file", f"a broken one ({error})") from error
 
 
-def fill(module: nn.Module, state: dict[str, Tensor], path: Path, owner: str) -> None:
-    """Fill a module with the tensors that ``path`` held.
+def load_into(module: nn.Module, state: dict[str, Tensor], path: Path, owner: str) -> None:
+    """Load the state dict of the file ``path`` into a module, which messages call ``owner``.
 
     Raises:
-        InputError: they are not those of this module, which the message calls ``owner``.
+        InputError: the tensors are not the module's.
     """
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
-        raise InputError(str(path), f"the tensors of {owner}", one_line(error)) from error
+        raise InputError(str(path), f"the tensors of {owner}", error_line(error)) from error

@@ -18,7 +18,7 @@ from torch import nn
 
 import latentopt as lo
 from latentopt.rl.agents import environment
-from latentopt.zoo import cards, trusted
+from latentopt.zoo import cards, trust
 
 EVIL = "from pathlib import Path\nfrom torch import nn\nPath('PWNED').touch()\nclass Net(nn.Linear): pass\n"
 CODE = {
@@ -66,7 +66,7 @@ def here(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delenv("LATENTOPT_TRUST", raising=False)
-    monkeypatch.setattr(trusted, "_added", set[str]())
+    monkeypatch.setattr(trust, "_added", set[str]())
     monkeypatch.delitem(sys.modules, "evil", raising=False)
     (tmp_path / "evil.py").write_text(EVIL)
     return tmp_path
@@ -246,7 +246,7 @@ def test_other_users_of_jsonargparse_are_left_alone(own):
     cards.build(LINEAR)
     assert type(parser.instantiate(parser.parse_object({"module": OWN})).module).__name__ == "Net"
     made = list[Any]()
-    with trusted.only_trusted():
+    with trust.only_trusted():
         thread = threading.Thread(target=lambda: made.append(parser.parse_object({"module": OWN})))
         thread.start()
         thread.join()
@@ -283,7 +283,7 @@ def test_yaml_that_says_more_or_other_than_is_seen_is_refused(here, capsys, text
 def test_aliases_and_merges_of_a_few_values_stay(tmp_path, capsys):
     recipe = "base: &b {steps: 3, restarts: 2}\nmore: {<<: *b, steps: 4}\nagain: {<<: *b}\n"
     (tmp_path / "r.yaml").write_text(recipe)
-    from latentopt.zoo.plain_yaml import read_yaml
+    from latentopt.zoo.strict_yaml import read_yaml
 
     held = read_yaml(tmp_path / "r.yaml")
     assert held["more"] == {"steps": 4, "restarts": 2}
