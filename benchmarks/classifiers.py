@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from latentopt.errors import InputError
 from latentopt.networks.wrappers import Classifier
 from latentopt.zoo import cards
-from latentopt.zoo.paths import data_root
 from latentopt.zoo.datasets import open_dataset, read_idx, upright
+from latentopt.zoo.paths import data_root
 
 CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

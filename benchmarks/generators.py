@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from latentopt.errors import InputError
 from latentopt.networks.generator import Generator
 from latentopt.zoo.cards import load_generator
-from latentopt.zoo.paths import data_root
 from latentopt.zoo.datasets import as_images, open_dataset
+from latentopt.zoo.paths import data_root
 from latentopt.zoo.state_dicts import load_into, parse_safetensors
 
 

@@ -35,7 +35,9 @@ def _names() -> dict[str, list[str]]:
     from latentopt.zoo import cards
     from latentopt.zoo.paths import shipped_folder
 
-    names = {kind: sorted(path.stem for path in shipped_folder(where).glob("*.yaml")) for kind, where in _SHIPPED.items()}
+    names = {
+        kind: sorted(path.stem for path in shipped_folder(where).glob("*.yaml")) for kind, where in _SHIPPED.items()
+    }
     return {"model": cards.names(), **names}
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from local_data import local_data
 from nets import near, randn, refuses
 from safetensors.torch import save_file
 from torch import Tensor
-from local_data import local_data
 
 from latentopt.errors import InputError
 from latentopt.rl.agents import environment, load_agent
