@@ -59,7 +59,7 @@ def test_a_changed_model_and_one_without_weights_are_broken(capsys, tmp_path, mo
     path.write_bytes(content)
     (tmp_path / "models" / "mnist-vae" / cards.WEIGHTS).unlink()
     (tmp_path / "models" / "mnist-dcgan" / cards.CARD).write_text("name: x")
-    monkeypatch.setattr(cards, "shipped_folder", lambda kind: tmp_path / kind)
+    monkeypatch.setattr(card, "shipped_folder", lambda kind: tmp_path / kind)
     found = findings(capsys, 1)
     broken = {name for name, finding in found.items() if finding["state"] == "broken"}
     assert broken == {"model mnist-cnn", "model mnist-vae", "model mnist-dcgan"}
