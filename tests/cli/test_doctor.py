@@ -10,7 +10,7 @@ import pytest
 from files import call, write_mnist
 
 from latentopt.cli import look_at
-from latentopt.zoo import cards
+from latentopt.zoo import card, cards
 
 SECRET = "0123456789abcdef0123456789abcdef01234567"
 
