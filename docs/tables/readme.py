@@ -1,4 +1,4 @@
-"""Tables of README.md that no other page has."""
+"""Tables of README.md and of docs/models.md."""
 
 from __future__ import annotations
 
