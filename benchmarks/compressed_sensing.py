@@ -18,7 +18,7 @@ from benchmarks.statistics import Mean, mean_of
 from benchmarks.timing import threads as pinned
 from benchmarks.timing import timed
 from latentopt.errors import nonnegative, positive
-from latentopt.inverse.priors import Gaussian as Normal
+from latentopt.inverse.priors import GaussianPrior
 from latentopt.inverse.reconstruct import reconstruct
 from latentopt.metrics import mse
 from latentopt.networks.generator import Generator
@@ -79,7 +79,7 @@ def default(case: Case) -> Tensor:
         case.images,
         operator=case.operator,
         noise=case.noise,
-        prior=Normal(weight),
+        prior=GaussianPrior(weight),
         restarts=RESTARTS,
         seed=case.seed,
     )
@@ -93,7 +93,7 @@ def csgm(case: Case) -> Tensor:
         case.images,
         operator=case.operator,
         noise=case.noise,
-        prior=Normal(0.1 / case.m),
+        prior=GaussianPrior(0.1 / case.m),
         optimizer=Adam(0.01, schedule="constant"),
         start="random",
         steps=1000,

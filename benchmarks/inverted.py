@@ -12,8 +12,8 @@ from torch import Tensor
 
 from benchmarks.inverted_tuned import TUNED
 from latentopt import metrics
-from latentopt.inverse.initializers import Random, Regression, Start
-from latentopt.inverse.reconstruct import KEEP, reconstruct
+from latentopt.inverse.initializers import Initializer, Random, Regression
+from latentopt.inverse.reconstruct import HALVING, reconstruct
 from latentopt.networks.generator import Generator
 from latentopt.optimizers import ADRGD, CMAES, LBFGS, Adam, LevenbergMarquardt, Momentum, Optimizer, SoftGates
 from latentopt.solver.callbacks import Progress
@@ -23,7 +23,7 @@ RECOVERED = 1e-4
 RESTARTS = 8
 STEPS, STALLED = 1000, 30
 """Of a round of a method whose step sizes do not fall: at most, and without a gain, after which a restart leaves."""
-ROUNDS = 1000
+RETRIES = 999
 """More than any method has time for: what has converged, and is not solved, begins anew."""
 
 
@@ -138,10 +138,10 @@ def judge(case: Case, runner: Runner, seconds: float) -> Judged:
 
 def ours(
     optimizer: Optimizer,
-    start: Start,
+    start: Initializer,
     planned: bool,
     restarts: int,
-    halving: tuple[tuple[int, int], ...] = KEEP,
+    halving: tuple[tuple[int, int], ...] = HALVING,
 ) -> Runner:
     """A method of ours; ``planned``: its step sizes fall, so that as many steps are planned as the time allows."""
 
@@ -157,7 +157,7 @@ def ours(
             start=start,
             restarts=restarts,
             tolerance=RECOVERED if case.own else None,
-            rounds=ROUNDS,
+            retries=RETRIES,
             seed=case.seed,
             callbacks=[watch],
             **settings,

@@ -52,7 +52,7 @@ PICTURES = {
         "Digits made by another network (`mnist-dcgan`), their middle 10 x 10 pixels hidden, and what `mnist-vae` puts "
         "there. Some holes are filled with another digit's strokes: it is plausible, not always true. Last row: the "
         "hole filled smoothly from its border, without a generator.",
-        "`lo.reconstruct(generator, images, operator=lo.operators.Hole(10), prior=lo.priors.Gaussian(5e-5))`",
+        "`lo.reconstruct(generator, images, operator=lo.operators.Hole(10), prior=lo.priors.GaussianPrior(5e-5))`",
         gallery_images.inpainting,
     ),
     "descent": Picture(

@@ -56,7 +56,7 @@ def handwriting(path: Path) -> None:
     digits = torch.tensor(load_digits(return_X_y=True)[0][:12].reshape(-1, 1, 8, 8) / 16).float()
     seen = lo.operators.Compose([lo.operators.Crop(20), lo.operators.Downsample(2.5)])
     found = lo.reconstruct(
-        load_generator("mnist-vae"), digits, operator=seen, prior=lo.priors.Gaussian(2e-5), steps=200
+        load_generator("mnist-vae"), digits, operator=seen, prior=lo.priors.GaussianPrior(2e-5), steps=200
     )
     sheet({"8 x 8, real": digits, "found": found.output}).savefig(path)
 
@@ -73,7 +73,7 @@ def smooth_fill(images: Tensor, hole: lo.operators.Hole) -> Tensor:
 def inpainting(path: Path) -> None:
     gan, hole = load_generator("mnist-dcgan"), lo.operators.Hole(10)
     truth = gan(gan.latents(40, seed=3)[LEGIBLE]).detach()
-    prior = lo.priors.Gaussian(5e-5)
+    prior = lo.priors.GaussianPrior(5e-5)
     found = lo.reconstruct(load_generator("mnist-vae"), truth, operator=hole, prior=prior, steps=200).output
     hidden = torch.where(hole(torch.ones_like(truth)) == 0, 0.5, truth)
     sheet({"truth": truth, "measured": hidden, "found": found, "smooth fill": smooth_fill(truth, hole)}).savefig(path)

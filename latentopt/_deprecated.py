@@ -25,6 +25,12 @@ NAMES = {
     "latentopt.Opening": "latentopt.TwoPhase",
     "latentopt.metrics.bootstrap": "latentopt.statistics.bootstrap",
     "latentopt.metrics.wilson": "latentopt.statistics.wilson",
+    "latentopt.inverse.initializers.Guess": "latentopt.inverse.initializers.FittedInitializer",
+    "latentopt.inverse.initializers.Start": "latentopt.inverse.initializers.Initializer",
+    "latentopt.inverse.priors.Anywhere": "latentopt.inverse.priors.Unconstrained",
+    "latentopt.inverse.priors.Box": "latentopt.inverse.priors.BoxPrior",
+    "latentopt.inverse.priors.Gaussian": "latentopt.inverse.priors.GaussianPrior",
+    "latentopt.inverse.priors.Sphere": "latentopt.inverse.priors.SpherePrior",
     "latentopt.optimizers.Distances": "latentopt.optimizers.RowNorms",
     "latentopt.optimizers.Opening": "latentopt.optimizers.TwoPhase",
 }

@@ -127,7 +127,7 @@ def robustness(
             seen = _StraightThrough(model) if name == OTHERS[0] else model
             right[name] = ~attack(seen, x, y, eps, seed=seed, **settings).success
         if eps_l2 is not None:
-            cw = carlini_wagner(model, x, y, rounds=4, steps=steps)
+            cw = carlini_wagner(model, x, y, binary_search_steps=4, steps=steps)
             right["cw-l2"] = ~(cw.success & (cw.eps <= eps_l2))
             if gated:
                 found = attack(model, x, y, eps_l2, norm="l2", optimizer="adr-gd-soft", steps=steps, seed=seed)

@@ -14,7 +14,7 @@ from latentopt.attacks.inputs import checked_inputs, checked_labels, checked_rad
 from latentopt.attacks.portfolio import PORTFOLIO
 from latentopt.attacks.result import AttackResult, AttackWarning, joined
 from latentopt.attacks.search import Search, Terms
-from latentopt.attacks.stages import Portfolio, Stage, Start, Targets, method
+from latentopt.attacks.stages import Portfolio, Stage, StartPoint, Targets, method
 from latentopt.batch_math import take
 from latentopt.classification import Loss
 from latentopt.errors import InputError, positive
@@ -38,7 +38,7 @@ def attack(
     loss: Loss | None = None,
     steps: int | None = None,
     restarts: int | None = None,
-    start: Start | Tensor | None = None,
+    start: StartPoint | Tensor | None = None,
     seed: int = 0,
     evaluations: int | None = None,
     seconds: float | None = None,

@@ -9,6 +9,7 @@ from math import isfinite
 import torch
 from torch import Tensor
 
+from latentopt._deprecated import renamed_keywords
 from latentopt.attacks.attack import attack
 from latentopt.attacks.border import steepness
 from latentopt.attacks.inputs import width
@@ -30,6 +31,7 @@ FARTHEST = 1e18
 """Borders are taken to be no farther, so that squares of distances are finite in single precision."""
 
 
+@renamed_keywords(rounds="binary_search_steps")
 def carlini_wagner(
     model: Callable[[Tensor], Tensor],
     x: Tensor,
@@ -38,7 +40,7 @@ def carlini_wagner(
     targeted: bool = False,
     confidence: float = 0.0,
     c: float | None = None,
-    rounds: int = 9,
+    binary_search_steps: int = 9,
     steps: int = 200,
     lr: float | None = None,
 ) -> AttackResult:
@@ -55,7 +57,7 @@ def carlini_wagner(
         confidence: margin in logits that is asked for, >= 0.
         c: of the first round, > 0, distances being shares of the range (where it is open, in units of the inputs).
             None: for each sample twice what it would take if the network were affine.
-        rounds: >= 1.
+        binary_search_steps: >= 1.
         steps: of each round, >= 1.
         lr: of Adam, > 0, in units of w; it falls over a round. None: for each sample such that a step is two fifths
             of the way to the border if the network were affine.
@@ -70,7 +72,7 @@ def carlini_wagner(
     for name, value in (("c", c), ("lr", lr)):
         if value is not None:
             positive(name, value)
-    for name, value in (("rounds", rounds), ("steps", steps)):
+    for name, value in (("binary_search_steps", binary_search_steps), ("steps", steps)):
         positive(name, value, integer=True)
     nonnegative("confidence", confidence)
     clean = attack(model, x, y, 0.0, norm="l2", targeted=targeted, optimizer="pgd", steps=1)
@@ -84,7 +86,7 @@ def carlini_wagner(
     least, most = torch.zeros_like(factor), torch.full_like(factor, torch.inf)
     seconds, start = clean.meta["seconds"], torch.zeros_like(space.origin)
     with frozen(model):
-        for _ in range(rounds):
+        for _ in range(binary_search_steps):
             closest.found = torch.zeros_like(clean.success)
             objective = _Penalised(space.clean, labels, factor, confidence, targeted)
             problem = Problem(space, objective, start.shape[1:], len(x), space.feasible, like=start)
@@ -94,7 +96,7 @@ def carlini_wagner(
             least, most = torch.where(closest.found, least, factor), torch.where(closest.found, factor, most)
             factor = torch.where(most.isfinite(), (least + most) / 2, 10 * factor)
     best = closest.best
-    settings = {"confidence": confidence, "c": c, "rounds": rounds, "steps": steps, "lr": lr}
+    settings = {"confidence": confidence, "c": c, "binary_search_steps": binary_search_steps, "steps": steps, "lr": lr}
     return replace(best, eps=best.distance, meta={**best.meta, "stages": [settings], "seconds": seconds})
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentopt._deprecated import renamed_keywords
 from latentopt.attacks.attack import attack
 from latentopt.attacks.border import BEYOND, nearest_border
 from latentopt.attacks.inputs import width
@@ -20,13 +21,14 @@ from latentopt.sets import Norm
 from latentopt.solver.rows import as_rows
 
 
+@renamed_keywords(rounds="search_steps")
 def minimum_norm(
     model: Callable[[Tensor], Tensor],
     x: Tensor,
     y: Tensor,
     *,
     norm: Norm = "linf",
-    rounds: int = 12,
+    search_steps: int = 12,
     targeted: bool = False,
     **settings: Any,
 ) -> AttackResult:
@@ -39,7 +41,7 @@ def minimum_norm(
 
     Args:
         model, x, y, norm, targeted: as in `latentopt.attack`.
-        rounds: attacks, one radius each, >= 1. Each one after the first success halves the interval.
+        search_steps: attacks, one radius each, >= 1. Each one after the first success halves the interval.
         settings: anything else that `latentopt.attack` takes; by default 50 steps on the margin of
             ``pgd``, or in L2, where the network has gates, of ``adr-gd-soft``.
 
@@ -55,7 +57,7 @@ def minimum_norm(
     >>> minimum_norm(model, torch.tensor([[0.75, 0.5]]), torch.tensor([0])).eps
     tensor([0.1250])
     """
-    positive("rounds", rounds, integer=True)
+    positive("search_steps", search_steps, integer=True)
     for name in ("eps", "start"):
         if name in settings:
             raise InputError(name, "nothing here", settings[name])
@@ -66,7 +68,7 @@ def minimum_norm(
     found = torch.zeros_like(best.eps).masked_fill(~best.success, torch.inf)
     failed, radius, start = torch.zeros_like(found), border.radius.masked_fill(best.success, 0), clean
     widest = min(width(model, clean, norm), torch.finfo(clean.dtype).max ** 0.5)
-    for number in range(rounds):
+    for number in range(search_steps):
         now = attack(model, clean, y, radius, start=start, **settings)
         best, found = _nearer(best, found, now, found)
         if number == 0:

@@ -10,7 +10,7 @@ from latentopt.classification import Loss, loss_function
 from latentopt.errors import InputError, positive
 from latentopt.optimizers import ADRGD, NAMED, PGD, EarlyGates, Optimizer, SoftGates, named
 
-Start = Literal["clean", "random"]
+StartPoint = Literal["clean", "random"]
 Targets = Literal["random", "least-likely", "all"] | int
 
 
@@ -32,7 +32,7 @@ class Stage:
     loss: Loss = "ce"
     steps: int = 100
     restarts: int = 1
-    start: Start = "clean"
+    start: StartPoint = "clean"
     targets: Literal["all"] | int | None = None
 
     def __post_init__(self) -> None:

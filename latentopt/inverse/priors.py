@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from latentopt import sets
+from latentopt._deprecated import old_names
 from latentopt.errors import nonnegative, positive
 from latentopt.networks.generator import Generator
 from latentopt.networks.latents import Around, Spheres
@@ -33,15 +34,15 @@ class Prior(ABC):
 
 
 @dataclass(frozen=True)
-class Anywhere(Prior):
+class Unconstrained(Prior):
     """Nothing is known."""
 
     def feasible(self, generator: Generator) -> sets.FeasibleSet:
-        return everywhere(generator, generator.start_scale)
+        return latent_space(generator, generator.start_scale)
 
 
 @dataclass(frozen=True)
-class Gaussian(Prior):
+class GaussianPrior(Prior):
     """Latents are standard normal: ``weight * ||z||^2`` is added to the loss (Bora et al. 2017, arXiv 1703.03208).
 
     Where the generator has ``latents`` of its own, z is what lies between a latent and their mean, each value divided
@@ -55,10 +56,10 @@ class Gaussian(Prior):
     weight: float = 0.001
 
     def __post_init__(self) -> None:
-        nonnegative("Gaussian.weight", self.weight)
+        nonnegative("GaussianPrior.weight", self.weight)
 
     def feasible(self, generator: Generator) -> sets.FeasibleSet:
-        return everywhere(generator, generator.start_scale)
+        return latent_space(generator, generator.start_scale)
 
     def penalty(self) -> Callable[[Tensor], Tensor] | None:
         return SquaredNorm(self.weight)
@@ -69,7 +70,7 @@ class Gaussian(Prior):
 
 
 @dataclass(frozen=True)
-class Sphere(Prior):
+class SpherePrior(Prior):
     """Latents lie on the sphere of radius sqrt(n), close to which n normal numbers lie (Menon et al. 2020, PULSE).
 
     Each of several latents lies on a sphere of its own. Where the generator has ``latents`` of its own, a sphere is
@@ -84,7 +85,7 @@ class Sphere(Prior):
 
 
 @dataclass(frozen=True)
-class Box(Prior):
+class BoxPrior(Prior):
     """No latent value is further than ``width`` > 0 from 0 (Lipton and Tripathi 2017, arXiv 1702.04782, clip at 1).
 
     Where the generator has ``latents`` of its own: further than so many standard deviations from its mean.
@@ -93,7 +94,7 @@ class Box(Prior):
     width: float = 3.0
 
     def __post_init__(self) -> None:
-        positive("Box.width", self.width)
+        positive("BoxPrior.width", self.width)
 
     def feasible(self, generator: Generator) -> sets.FeasibleSet:
         own = generator.distribution
@@ -102,7 +103,7 @@ class Box(Prior):
         return sets.Box((own.mean - self.width * own.scale)[None], (own.mean + self.width * own.scale)[None])
 
 
-def everywhere(generator: Generator, scale: float) -> sets.FeasibleSet:
+def latent_space(generator: Generator, scale: float) -> sets.FeasibleSet:
     """The whole space; random points are latents, ``scale`` times as far from their mean."""
     own = generator.distribution
     return sets.Free(scale) if own.source is None else Around(scale, latents=own)
@@ -123,3 +124,6 @@ class SquaredNorm:
         """(B, n), whose squares sum to the penalty."""
         mean, scale = (torch.as_tensor(value).to(x) for value in (self.mean, self.scale))
         return self.weight**0.5 * ((x - mean) / scale).flatten(1)
+
+
+__getattr__ = old_names(__name__)

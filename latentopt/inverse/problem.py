@@ -12,7 +12,7 @@ from torch import Tensor
 from latentopt.batch_math import take
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.independence import require_independent, spread
-from latentopt.inverse.priors import Anywhere, Prior
+from latentopt.inverse.priors import Prior, Unconstrained
 from latentopt.networks.generator import Generator
 from latentopt.networks.wrappers import frozen, like
 from latentopt.noise import Noise
@@ -57,7 +57,7 @@ class Reconstruction(Problem):
         loss: Callable[[Tensor, Tensor], Tensor] | None = None,
         measured: bool | None = None,
         tolerance: float | None = None,
-        prior: Prior = Anywhere(),
+        prior: Prior = Unconstrained(),
         noise: float = 0.0,
         noise_seed: int = 0,
     ) -> None:
@@ -167,7 +167,7 @@ def _finite(target: Tensor) -> Tensor:
 
 
 @dataclass
-class Checked:
+class TargetCheck:
     """A job's rule for one target's values, as `Reconstruction` has it; ``measured`` None: an image where it has the
     shape of one.
     """

@@ -10,9 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentopt.errors import positive
-from latentopt.inverse.initializers import Guess, Regression, Start, learnt, shares, start_named
-from latentopt.inverse.priors import Anywhere, Prior
+from latentopt._deprecated import renamed_keywords
+from latentopt.errors import nonnegative, positive
+from latentopt.inverse.initializers import (
+    FittedInitializer,
+    Initializer,
+    Regression,
+    fit_initializer,
+    get_initializer,
+    share_cost,
+)
+from latentopt.inverse.priors import Prior, Unconstrained
 from latentopt.inverse.problem import Reconstruction
 from latentopt.networks.generator import Generator
 from latentopt.optimizers import LBFGS, Optimizer
@@ -20,26 +28,27 @@ from latentopt.solver.callbacks import Callback, Progress
 from latentopt.solver.loop import halvings, solve
 from latentopt.solver.result import Result, Status
 
-KEEP = ((20, 4), (60, 2), (150, 1))
+HALVING = ((20, 4), (60, 2), (150, 1))
 """Which restarts go on by default: half of them or more are dropped as soon as they lie behind."""
 
 
+@renamed_keywords(rounds=("retries", lambda rounds: rounds - 1))
 def reconstruct(
     generator: Generator,
     target: Tensor,
     *,
     operator: Callable[[Tensor], Tensor] | None = None,
     loss: Callable[[Tensor, Tensor], Tensor] | None = None,
-    prior: Prior = Anywhere(),
+    prior: Prior = Unconstrained(),
     noise: float = 0.0,
     measured: bool | None = None,
     optimizer: Optimizer | str = LBFGS(memory=64),
-    start: Start | Guess | Tensor | Result | str = Regression(),
+    start: Initializer | FittedInitializer | Tensor | Result | str = Regression(),
     steps: int = 400,
     restarts: int = 8,
-    halving: Sequence[tuple[int, int]] = KEEP,
+    halving: Sequence[tuple[int, int]] = HALVING,
     tolerance: float | None = None,
-    rounds: int = 1,
+    retries: int = 0,
     seed: int = 0,
     evaluations: int | None = None,
     seconds: float | None = None,
@@ -63,7 +72,7 @@ def reconstruct(
             targets, and the rest of those that are tried again.
         halving: as in `latentopt.solve`; pairs whose step is not under ``steps`` are left out.
         tolerance: a target is solved once its loss is below this; None: never.
-        rounds: >= 1; targets that are not solved after one (all, without a tolerance) are tried again: from what was
+        retries: >= 0; how often targets that are not solved (all, without a tolerance) are tried again: from what was
             found, from its negative, or its mirror image in the mean of the generator's latents (where a random network
             has another critical region than the solution's, it lies there: Hand and Voroninski 2017, arXiv 1705.07576),
             from other starts, twice as far from each other, and,
@@ -81,16 +90,21 @@ def reconstruct(
         NetworkWarning: the generator is randomised, so that the result is of one draw of many; what it emits is far
             outside its ``output_range``; or the start learns from pools of more than 20 conditions.
     """
-    for name, value in {"steps": steps, "restarts": restarts, "rounds": rounds}.items():
+    for name, value in {"steps": steps, "restarts": restarts}.items():
         positive(name, value, integer=True)
+    nonnegative("retries", retries, integer=True)
     halvings(halving)
     if isinstance(start, str):
-        start = start_named(start)
+        start = get_initializer(start)
     swift = generator.fast() if fast else generator
     if fast and swift is generator:  # of a fast form its making has shown it
         generator.repeats()
     problem = Reconstruction(swift, target, operator, loss, measured, tolerance, prior, noise, seed)
-    guess = learnt(start, swift, problem.operator, seed, problem.batch) if isinstance(start, Start) else start
+    guess = (
+        fit_initializer(start, swift, problem.operator, seed, problem.batch)
+        if isinstance(start, Initializer)
+        else start
+    )
     settings = {
         "steps": steps,
         "restarts": restarts,
@@ -100,16 +114,16 @@ def reconstruct(
     }
     settings |= {"patience": patience, "min_delta": min_delta}
     paid = None
-    if isinstance(start, Start) and isinstance(guess, Guess):
-        paid = shares(guess.forwards, problem.batch, torch.arange(problem.batch))
-    return invert(problem, optimizer, guess, rounds, seed, callbacks, paid, **settings)
+    if isinstance(start, Initializer) and isinstance(guess, FittedInitializer):
+        paid = share_cost(guess.forwards, problem.batch, torch.arange(problem.batch))
+    return invert(problem, optimizer, guess, retries, seed, callbacks, paid, **settings)
 
 
 def invert(
     problem: Reconstruction,
     optimizer: Optimizer | str,
-    guess: Guess | Tensor | Result | None = None,
-    rounds: int = 1,
+    guess: FittedInitializer | Tensor | Result | None = None,
+    retries: int = 0,
     seed: int = 0,
     callbacks: Sequence[Callback] = (),
     paid: Tensor | None = None,
@@ -118,7 +132,7 @@ def invert(
     """`reconstruct` of a problem, with what a start has learnt.
 
     Args:
-        problem, optimizer, rounds, seed, callbacks: as in `reconstruct`.
+        problem, optimizer, retries, seed, callbacks: as in `reconstruct`.
         guess: what a start has learnt, or the starts.
         paid: forwards (B,), long, that each target has cost already, its share of the learning; default none.
         settings: of `latentopt.solve`.
@@ -127,14 +141,14 @@ def invert(
         for callback in callbacks:
             if close := getattr(callback, "close", None):
                 stack.callback(close)
-        return _inverted(problem, optimizer, guess, rounds, seed, callbacks, paid, settings)
+        return _inverted(problem, optimizer, guess, retries, seed, callbacks, paid, settings)
 
 
 def _inverted(
     problem: Reconstruction,
     optimizer: Optimizer | str,
-    guess: Guess | Tensor | Result | None,
-    rounds: int,
+    guess: FittedInitializer | Tensor | Result | None,
+    retries: int,
     seed: int,
     callbacks: Sequence[Callback],
     paid: Tensor | None,
@@ -142,13 +156,13 @@ def _inverted(
 ) -> Result:
     restarts = settings["restarts"]
     settings["halving"] = [pair for pair in halvings(settings["halving"]) if pair[0] < settings["steps"]]
-    start = problem.projected(guess(problem, restarts, seed)) if isinstance(guess, Guess) else guess
+    start = problem.projected(guess(problem, restarts, seed)) if isinstance(guess, FittedInitializer) else guess
     total = 0 if paid is None else int(paid.sum())
     first = [_First(callback, total) for callback in callbacks]
     found = solve(problem, optimizer, seed=seed, start=start, callbacks=first, **settings)
     if paid is not None:
         found = replace(found, forwards=found.forwards + paid.to(found.forwards))
-    for number in range(1, rounds):
+    for number in range(1, retries + 1):
         ended = [status in (Status.SOLVED, Status.STOPPED) for status in found.status]
         left = (~torch.tensor(ended, device=found.x.device)).nonzero()[:, 0]
         if not len(left):
@@ -156,7 +170,7 @@ def _inverted(
         part, x = problem.samples(left), found.x[left]
         mirrored = 2 * problem.generator.distribution.mean.to(x) - x
         starts = torch.stack([x, mirrored])
-        if isinstance(guess, Guess):
+        if isinstance(guess, FittedInitializer):
             starts = torch.cat([starts, guess(part, restarts, seed + number, 2.0**number)])
         settings["restarts"] = max(restarts, 2)  # the negative is tried in any case
         starts = part.projected(starts[: max(2, settings["restarts"] // 2)])  # the others start at random

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from latentopt.attacks.stages import Portfolio, Start
+from latentopt.attacks.stages import Portfolio, StartPoint
 from latentopt.classification import LossName
 from latentopt.errors import InputError, positive
 from latentopt.jobs import attack_pictures
@@ -62,7 +62,7 @@ def attack(
     loss: LossName | Callable[..., Any] | None = None,
     steps: int | None = None,
     restarts: int | None = None,
-    start: Start | None = None,
+    start: StartPoint | None = None,
     seed: int = 0,
     weights: str | None = None,
     root: str | None = None,

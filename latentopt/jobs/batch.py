@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from latentopt import metrics
 from latentopt.batch_math import per_sample, take
-from latentopt.inverse.initializers import Guess, Start, kept_or_learnt, learnt, shares
-from latentopt.inverse.initializers.learn import Key, keys
+from latentopt.inverse.initializers import FittedInitializer, Initializer, fit_cached, fit_initializer, share_cost
+from latentopt.inverse.initializers.fit import Key, group_keys
 from latentopt.inverse.priors import Prior
 from latentopt.inverse.problem import Reconstruction
 from latentopt.inverse.reconstruct import invert
@@ -47,7 +47,7 @@ class Settings:
     noise: float
     measured: bool
     optimizer: Optimizer
-    start: Start
+    start: Initializer
     tolerance: float | None
     rounds: int
     seed: int
@@ -83,7 +83,7 @@ class Reconstructor(lightning.LightningModule):
             generator.repeats()
         self.steps: int = settings.loop["steps"]
         self.bar = tqdm(total=batches * self.steps, unit="step", desc="reconstruct", disable=not batches)
-        self.known: dict[Key, Guess] = {}  # what the start has learnt
+        self.known: dict[Key, FittedInitializer] = {}  # what the start has learnt
         self.logged = int(tracker.last().get("step", -1)) + 1
         self.targets, self.learning = targets, 0.0
 
@@ -100,8 +100,8 @@ class Reconstructor(lightning.LightningModule):
         begun = time.perf_counter() if self.alike else begun  # what all targets share is added below
         watch = _Watch(self, problem, good)
         rows = torch.arange(len(good))
-        paid = shares(guess.forwards, *((self.targets, watch.index) if self.alike else (len(good), rows)))
-        result = invert(problem, s.optimizer, guess, s.rounds, s.seed, [watch], paid, **s.loop)
+        paid = share_cost(guess.forwards, *((self.targets, watch.index) if self.alike else (len(good), rows)))
+        result = invert(problem, s.optimizer, guess, s.rounds - 1, s.seed, [watch], paid, **s.loop)
         self.bar.update(self.steps - len(watch.curve))  # of steps that were not needed
         seconds = (time.perf_counter() - begun) / len(good) + self.learning / self.targets
         return Shard([t.name for t in good], _rows(problem, result, good, seconds), watch.tensors(result))
@@ -110,25 +110,27 @@ class Reconstructor(lightning.LightningModule):
     def alike(self) -> bool:
         """Whether the operator is the same for all targets, which then share what the start's learning costs."""
         ends = torch.tensor([0, self.targets - 1])
-        return len(set(keys(self.generator, take(self.settings.operator, ends), len(ends)))) == 1
+        return len(set(group_keys(self.generator, take(self.settings.operator, ends), len(ends)))) == 1
 
-    def _guess(self, problem: Reconstruction) -> Guess:
+    def _guess(self, problem: Reconstruction) -> FittedInitializer:
         """What the start has learnt of the generator."""
         s, begun = self.settings, time.perf_counter()
         if not self.alike:  # each image's own, which no other batch asks for
             self.known = {}
-        guess = learnt(s.start, self.generator, problem.operator, s.seed, problem.batch, self._learn, self.known)
+        guess = fit_initializer(
+            s.start, self.generator, problem.operator, s.seed, problem.batch, self._learn, self.known
+        )
         if self.alike and not self.learning:
             self.learning = time.perf_counter() - begun
         return guess
 
     def _learn(
         self, generator: Generator, operators: Sequence[Callable[[Tensor], Tensor]], seed: int
-    ) -> Sequence[Guess]:
+    ) -> Sequence[FittedInitializer]:
         start, folder = self.settings.start, cache_root() / "starts"
         if not self.alike:  # nor any other job
-            return start.learn_each(generator, operators, seed)
-        return [kept_or_learnt(start, generator, operators[0], seed, folder)]
+            return start.fit_each(generator, operators, seed)
+        return [fit_cached(start, generator, operators[0], seed, folder)]
 
     def on_predict_end(self) -> None:
         self.bar.close()

@@ -11,8 +11,8 @@ import torch
 from latentopt.errors import InputError
 from latentopt.inverse.diagnose import Diagnosis
 from latentopt.inverse.diagnose import diagnose as told
-from latentopt.inverse.initializers import Regression, Start
-from latentopt.inverse.problem import Checked, measurement_shapes
+from latentopt.inverse.initializers import Initializer, Regression
+from latentopt.inverse.problem import TargetCheck, measurement_shapes
 from latentopt.io import write_atomically
 from latentopt.jobs import pictures
 from latentopt.jobs.specs import describe
@@ -42,7 +42,7 @@ def diagnose(
     targets: list[str] | None = None,
     operator: Operator = Identity(),
     optimizer: Optimizer = LBFGS(memory=64),
-    start: Start = Regression(),
+    start: Initializer = Regression(),
     steps: int = 400,
     restarts: int = 8,
     samples: int = 16,
@@ -88,7 +88,7 @@ def diagnose(
     images, skipped = None, list[tuple[str, str]]()
     if targets is not None:
         shapes = measurement_shapes(generator, operator)
-        checked = Checked(generator, operator, shapes[0], None)
+        checked = TargetCheck(generator, operator, shapes[0], None)
         fitted = Fitted(*shapes, resize, convert)
         dataset = Targets(open_source(targets, root, split, download, limit), fitted, checked=checked)
         dataset.kind = tuple(dataset.first_good().shape)

@@ -29,7 +29,7 @@ def generator_quality(generator: Generator, data: ImageData) -> dict[str, Any]:
     held_out = reconstruct(generator, targets).value
     with torch.no_grad():
         own = generator(generator.latents(MEASURED, seed=1234))
-    in_span = reconstruct(generator, own, tolerance=1e-4, rounds=3).value
+    in_span = reconstruct(generator, own, tolerance=1e-4, retries=2).value
     return {
         "test_mse": round(held_out.mean().item(), 6),
         "test_mse_standard_error": round((held_out.std() / MEASURED**0.5).item(), 6),

@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader
 
 from latentopt.batch_math import take
 from latentopt.errors import positive
-from latentopt.inverse.initializers import Regression, Start
-from latentopt.inverse.priors import Anywhere, Prior
-from latentopt.inverse.problem import Checked, Reconstruction, measurement_shapes
-from latentopt.inverse.reconstruct import KEEP
+from latentopt.inverse.initializers import Initializer, Regression
+from latentopt.inverse.priors import Prior, Unconstrained
+from latentopt.inverse.problem import Reconstruction, TargetCheck, measurement_shapes
+from latentopt.inverse.reconstruct import HALVING
 from latentopt.jobs.batch import Reconstructor, Settings
 from latentopt.jobs.chunks import Chunks, chunks_of
 from latentopt.jobs.lifetime import job
@@ -55,11 +55,11 @@ def reconstruct(
     steps: int = 400,
     restarts: int = 8,
     seed: int = 0,
-    start: Start = Regression(),
-    halving: tuple[tuple[int, int], ...] = KEEP,
+    start: Initializer = Regression(),
+    halving: tuple[tuple[int, int], ...] = HALVING,
     tolerance: float | None = None,
     rounds: int = 1,
-    prior: Prior = Anywhere(),
+    prior: Prior = Unconstrained(),
     noise: float = 0.0,
     measured: bool | None = None,
     resize: bool = False,
@@ -98,7 +98,7 @@ def reconstruct(
         halving: pairs [step, count]: after that step only the count best restarts of each target go on.
         tolerance: a target is solved once its loss is below this; default never.
         rounds: targets that are not solved are tried so often, from what was found and from other starts.
-        prior: what is known of latents: anywhere (nothing), gaussian, sphere, box.
+        prior: what is known of latents: unconstrained (nothing), gaussian, sphere, box.
         noise: standard deviation of noise that is added to the measurements of images.
         measured: the targets are measurements already (the operator's output); by default decided by their shape.
         resize: resize targets that have another size than the generator's images, keeping their aspect.
@@ -137,7 +137,7 @@ def reconstruct(
     image_shape, shape = measurement_shapes(generator, operator)
     with predictor(Where(device, devices, strategy, num_nodes)) as trainer:
         source = open_source(targets, root, split, download, limit)
-        checked = Checked(generator, operator, image_shape, measured)
+        checked = TargetCheck(generator, operator, image_shape, measured)
         dataset = Targets(source, Fitted(image_shape, shape, resize, convert, fit), checked=checked)
         if measured is None:
             checked.measured = measured = dataset.first_good().shape != image_shape

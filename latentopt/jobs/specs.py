@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from latentopt.attacks.stages import ATTACKS
-from latentopt.inverse.initializers import Start
+from latentopt.inverse.initializers import Initializer
 from latentopt.inverse.priors import Prior
 from latentopt.objectives import Loss
 from latentopt.operators import Operator
@@ -63,8 +63,8 @@ def short_names(job: str) -> dict[str, dict[str, Any]]:
         "optimizer": {name: describe(preset()) for name, preset in NAMED.items()},
         "operator": _classes(Operator),
         "loss": _classes(Loss),
-        "prior": _classes(Prior),
-        "start": _classes(Start),
+        "prior": _classes(Prior) | {"anywhere": f"{Prior.__module__}.Unconstrained"},  # its old name
+        "start": _classes(Initializer),
     }
 
 
@@ -73,4 +73,8 @@ def _classes(base: type) -> dict[str, Any]:
     found, module = list(base.__subclasses__()), base.__module__
     for kind in found:
         found += kind.__subclasses__()
-    return {kind.__name__.lower(): f"{module}.{kind.__qualname__}" for kind in found if kind.__module__ == module}
+    return {
+        kind.__name__.removesuffix("Prior").lower(): f"{module}.{kind.__qualname__}"
+        for kind in found
+        if kind.__module__ == module
+    }

@@ -94,7 +94,7 @@ def test_one_logit_is_that_of_the_second_of_two_classes():
     ]
     assert robustness(one, x, y, 0.2, **QUICK).accuracy == robustness(two, x, y, 0.2, **QUICK).accuracy
     assert lo.minimum_norm(one, x, y).success.all()
-    assert lo.carlini_wagner(one, x, y, rounds=3, steps=20).clean_logits.shape == (8, 2)
+    assert lo.carlini_wagner(one, x, y, binary_search_steps=3, steps=20).clean_logits.shape == (8, 2)
 
 
 def converted(x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -59,12 +59,12 @@ def test_the_smallest_radius_is_found_in_any_range(ends, norm: Norm) -> None:
     x = inputs(ends, torch.float64, 1, (8,))
     model = classifier(ends, torch.float64, 1, (8,))
     y = model(x).argmax(1)
-    found = lo.minimum_norm(model, x, y, norm=norm, rounds=8, steps=20)
+    found = lo.minimum_norm(model, x, y, norm=norm, search_steps=8, steps=20)
     assert found.success.all()
     unit = classifier((0.0, 1.0), torch.float64, 1, (8,))
-    same = lo.minimum_norm(unit, (x - ends[0]) / (ends[1] - ends[0]), y, norm=norm, rounds=8, steps=20)
+    same = lo.minimum_norm(unit, (x - ends[0]) / (ends[1] - ends[0]), y, norm=norm, search_steps=8, steps=20)
     torch.testing.assert_close(found.eps / (ends[1] - ends[0]), same.eps, rtol=0.02, atol=0)
-    single = lo.minimum_norm(model.float(), x.float(), y, norm=norm, rounds=8, steps=20)
+    single = lo.minimum_norm(model.float(), x.float(), y, norm=norm, search_steps=8, steps=20)
     assert torch.equal(single.eps, length(single.x - single.clean, norm))
 
 

@@ -12,7 +12,7 @@ from benchmarks.classifiers import test_images as labelled_images
 from latentopt import Classifier, carlini_wagner, minimum_norm
 from latentopt.errors import InputError
 
-QUICK = {"rounds": 6, "steps": 80, "c": 0.1}
+QUICK = {"binary_search_steps": 6, "steps": 80, "c": 0.1}
 
 
 def narrow() -> Linear:
@@ -65,11 +65,11 @@ def test_what_is_wrong_already_stays_and_what_cannot_be_found_is_told():
     model, x = Linear(), images(3)
     y = classes_of(model, x)
     y[0] = (y[0] + 1) % 4
-    found = carlini_wagner(model, x, y, rounds=2, steps=10)
+    found = carlini_wagner(model, x, y, binary_search_steps=2, steps=10)
     assert found.success[0]
     assert found.eps[0] == 0
     near(found.x[0], x[0], 0)
-    none = carlini_wagner(model, x, y, rounds=1, steps=1, c=1e-9)
+    none = carlini_wagner(model, x, y, binary_search_steps=1, steps=1, c=1e-9)
     assert none.success.tolist() == [True, False, False]
     assert none.eps.tolist() == [0.0, 0.0, 0.0]
 
@@ -78,13 +78,13 @@ def test_its_cost_is_counted():
     """Of one sample: of several, `solve` looks once a round whether they are independent, which is nobody's cost."""
     network = Counted(mlp(6, 8, 4, seed=1))
     x = images(1)
-    found = carlini_wagner(network, x, classes_of(network.module, x), rounds=3, steps=5)
+    found = carlini_wagner(network, x, classes_of(network.module, x), binary_search_steps=3, steps=5)
     assert network.forwards == int(found.forwards[0])
     assert network.backwards == int(found.backwards[0])
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("c", 0.0), ("lr", -1.0), ("rounds", 0), ("steps", 1.5), ("confidence", -1.0)]
+    ("name", "value"), [("c", 0.0), ("lr", -1.0), ("binary_search_steps", 0), ("steps", 1.5), ("confidence", -1.0)]
 )
 def test_wrong_settings_are_named(name, value):
     with refuses(name):
@@ -126,7 +126,7 @@ def test_ends_of_the_range_that_half_precision_rounds_outwards_are_inputs():
     model = Classifier(mlp(6, 8, 4, seed=1), input_range=(-2.1179, 2.64)).bfloat16()
     x = torch.tensor([[-2.1179, 2.64]]).expand(3, 2).repeat(1, 3).bfloat16()
     assert x.max().item() > 2.64
-    found = carlini_wagner(model, x, classes_of(model, x), rounds=3, steps=40)
+    found = carlini_wagner(model, x, classes_of(model, x), binary_search_steps=3, steps=40)
     assert found.success.all()
 
 
@@ -134,9 +134,9 @@ def test_a_given_constant_counts_shares_of_the_range_and_a_given_step_is_in_unit
     """So settings that fit [0, 1] fit [0, 255], to the rounding of the change of units."""
     linear, unit = narrow(), 0.4 + 0.2 * images(5)
     y = classes_of(linear, unit)
-    found = carlini_wagner(linear, unit, y, c=0.1, lr=0.05, rounds=4, steps=40)
+    found = carlini_wagner(linear, unit, y, c=0.1, lr=0.05, binary_search_steps=4, steps=40)
     wide = Classifier(linear, std=255.0, input_range=(0, 255))
-    same = carlini_wagner(wide, 255 * unit, y, c=0.1, lr=0.05, rounds=4, steps=40)
+    same = carlini_wagner(wide, 255 * unit, y, c=0.1, lr=0.05, binary_search_steps=4, steps=40)
     near(same.eps / 255, found.eps, 1e-6)
 
 
@@ -146,7 +146,7 @@ def test_a_flat_network_gives_nothing_and_breaks_nothing(ends):
     with torch.no_grad():
         flat.layer.weight.zero_()
     model, x = Classifier(flat, input_range=ends), images(3)
-    found = carlini_wagner(model, x, classes_of(model, x), rounds=3, steps=10)
+    found = carlini_wagner(model, x, classes_of(model, x), binary_search_steps=3, steps=10)
     assert not found.success.any()
     assert found.x.isfinite().all()
 
@@ -177,6 +177,6 @@ def test_a_border_beyond_all_numbers_is_no_success_and_no_error(ends):
         network.weight.copy_(torch.tensor([[1e-20], [-1e-20]]).expand(2, 4))
         network.bias.copy_(torch.tensor([1.0, 0.0]))
     model = Classifier(network, input_range=ends)
-    found = carlini_wagner(model, torch.full((2, 4), 0.5), torch.zeros(2).long(), rounds=2, steps=5)
+    found = carlini_wagner(model, torch.full((2, 4), 0.5), torch.zeros(2).long(), binary_search_steps=2, steps=5)
     assert found.success.tolist() == [False, False]
     assert found.eps.tolist() == [0.0, 0.0]

@@ -65,7 +65,7 @@ def test_of_all_classes_the_nearest_border_is_found_by_its_own_settings(classes,
     linear, x = Linear(classes, n, seed), randn(20, n, seed=seed + 7)
     y = classes_of(linear, x)
     model = Classifier(linear, input_range=(-100, 100))
-    found, exact = minimum_norm(model, x, y, norm=norm, rounds=4), exact_radius(linear, x, y, norm)
+    found, exact = minimum_norm(model, x, y, norm=norm, search_steps=4), exact_radius(linear, x, y, norm)
     assert found.success.all()
     assert (found.eps >= exact * (1 - 1e-9)).all()
     assert (found.eps <= exact * 1.002).all()
@@ -74,7 +74,7 @@ def test_of_all_classes_the_nearest_border_is_found_by_its_own_settings(classes,
 def test_in_a_narrow_range_too():
     linear, x = Linear(10, 20), rand(20, 20, seed=3)
     y = classes_of(linear, x)
-    found, exact = minimum_norm(linear, x, y, rounds=4), exact_radius(linear, x, y, "linf", (0.0, 1.0))
+    found, exact = minimum_norm(linear, x, y, search_steps=4), exact_radius(linear, x, y, "linf", (0.0, 1.0))
     assert found.success.all()
     assert (found.eps >= exact * (1 - 1e-9)).all()
     assert (found.eps <= exact * 1.002).all()
@@ -107,7 +107,7 @@ FIFTY: dict[str, Any] = {"optimizer": "adr-gd-soft", "loss": "margin", "steps": 
 
 def assert_same(network: nn.Module, x: Tensor, y: Tensor, norm: Norm, settings: dict[str, Any], looks: int) -> None:
     """By its own settings it does what it does by these, and so many forwards more to see the gates."""
-    ours, same = (minimum_norm(network, x, y, norm=norm, rounds=5, **more) for more in ({}, settings))
+    ours, same = (minimum_norm(network, x, y, norm=norm, search_steps=5, **more) for more in ({}, settings))
     assert torch.equal(ours.x, same.x)
     assert torch.equal(ours.forwards, same.forwards + looks)
 
@@ -115,7 +115,7 @@ def assert_same(network: nn.Module, x: Tensor, y: Tensor, norm: Norm, settings: 
 def test_every_pass_is_counted():
     network = Counted(mlp(6, 8, 4, seed=1))
     x = images(1)
-    found = minimum_norm(network, x, classes_of(network.module, x), rounds=3)
+    found = minimum_norm(network, x, classes_of(network.module, x), search_steps=3)
     assert network.forwards == int(found.forwards[0])
     assert network.backwards == int(found.backwards[0])
 
@@ -127,7 +127,7 @@ def test_a_flat_network_of_an_open_range_gives_nothing(norm: Norm):
     with torch.no_grad():
         flat.layer.weight.zero_()
     model, x = Classifier(flat, input_range=(-torch.inf, torch.inf)), images(3)
-    found = minimum_norm(model, x, classes_of(model, x), norm=norm, rounds=12)
+    found = minimum_norm(model, x, classes_of(model, x), norm=norm, search_steps=12)
     assert not found.success.any()
     assert found.eps.isfinite().all()
 
@@ -136,7 +136,7 @@ def test_what_is_wrong_already_needs_no_radius_and_what_resists_tells_the_greate
     x = images(3)
     y = classes_of(Linear(), x)
     y[0] = (y[0] + 1) % 4
-    found = minimum_norm(Linear(), x, y, rounds=4)
+    found = minimum_norm(Linear(), x, y, search_steps=4)
     assert found.eps[0] == 0
     assert torch.equal(found.x[0], x[0])
     constant = nn.Linear(6, 3).double()
@@ -144,7 +144,7 @@ def test_what_is_wrong_already_needs_no_radius_and_what_resists_tells_the_greate
         constant.weight.zero_()
         constant.bias.copy_(torch.tensor([1.0, 0.0, 0.0]))
     with pytest.warns(AttackWarning, match="gradients"):
-        found = minimum_norm(constant, x, torch.zeros(3).long(), rounds=3)
+        found = minimum_norm(constant, x, torch.zeros(3).long(), search_steps=3)
     assert not found.success.any()
     assert torch.equal(found.eps, torch.ones(3).double())
 
@@ -159,7 +159,7 @@ def test_its_cost_is_that_of_its_attacks_and_it_is_no_larger_than_the_radius_an_
     assert torch.equal(found.predicted != y, found.success)
 
 
-@pytest.mark.parametrize("name", ["rounds", "eps", "start"])
+@pytest.mark.parametrize("name", ["search_steps", "eps", "start"])
 def test_wrong_arguments_are_named(name):
     with refuses(name):
         minimum_norm(Linear(), images(), torch.zeros(12).long(), **{name: 0})  # pyright: ignore[reportArgumentType]

@@ -89,7 +89,7 @@ def test_what_is_returned_is_one_text(objects):
     [
         ("latentopt.attacks.attack.attack", "steps", "&gt;= 1; default 100, of <code>fgsm</code> 1."),
         ("latentopt.inverse.initializers.pools.Regression", "width", "&gt; 0."),
-        ("latentopt.inverse.priors.Gaussian", "weight", "&gt;= 0, in units of the loss."),
+        ("latentopt.inverse.priors.GaussianPrior", "weight", "&gt;= 0, in units of the loss."),
     ],
 )
 def test_a_parameter_that_begins_with_a_sign_keeps_it(objects, name, parameter, text):

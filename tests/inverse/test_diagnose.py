@@ -67,7 +67,7 @@ def test_without_targets_only_the_optimiser_is_judged():
 
 def test_the_figures_are_those_of_reconstruct():
     target, made = rand(5, 1, 4, 4), generator()
-    settings = {**QUICK, "operator": Downsample(2), "prior": priors.Gaussian(1e-6)}
+    settings = {**QUICK, "operator": Downsample(2), "prior": priors.GaussianPrior(1e-6)}
     found = lo.diagnose(made, target, seed=4, tolerance=1e-5, **settings)
     assert found.error is not None
     near(found.error, lo.reconstruct(made, target, seed=4, tolerance=1e-5, **settings).value, 0)

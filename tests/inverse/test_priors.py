@@ -30,7 +30,7 @@ def targets(count: int = 4) -> Tensor:
 
 
 def test_a_penalty_is_added_to_value_and_gradient():
-    problem = Reconstruction(imaging(9), targets(), prior=priors.Gaussian(0.3))
+    problem = Reconstruction(imaging(9), targets(), prior=priors.GaussianPrior(0.3))
     x = randn(4, LATENTS, seed=2)
     at = x.clone().requires_grad_()
     loss = (problem.generator(at) - targets()).square().flatten(1).mean(1) + 0.3 * at.square().sum(1)
@@ -60,7 +60,7 @@ def ridge(generator: Generator, measurement: Tensor, weight: float, operator=lam
 @pytest.mark.parametrize("weight", [0.01, 1.0])
 def test_a_linear_generators_optimum_is_ridge_regression(method, weight):
     generator = imaging()
-    problem = Reconstruction(generator, targets(), prior=priors.Gaussian(weight))
+    problem = Reconstruction(generator, targets(), prior=priors.GaussianPrior(weight))
     best = ridge(generator, targets(), weight)
     result = solve(problem, method, steps=40 if isinstance(method, LBFGS) else 500)
     optimum = problem.evaluate(best).value
@@ -74,7 +74,7 @@ def test_the_weight_of_the_docstring_gives_the_most_probable_latent():
     m = measurement[0].numel()
     weight = s**2 / m
     result = solve(
-        Reconstruction(generator, measurement, operator, measured=True, prior=priors.Gaussian(weight)),
+        Reconstruction(generator, measurement, operator, measured=True, prior=priors.GaussianPrior(weight)),
         LBFGS(memory=10),
         steps=60,
     )
@@ -88,11 +88,11 @@ def test_the_weight_of_the_docstring_gives_the_most_probable_latent():
 
 def test_no_weight_is_no_penalty():
     plain = solve(Reconstruction(imaging(9), targets()), "adam", steps=9)
-    free = solve(Reconstruction(imaging(9), targets(), prior=priors.Gaussian(0.0)), "adam", steps=9)
+    free = solve(Reconstruction(imaging(9), targets(), prior=priors.GaussianPrior(0.0)), "adam", steps=9)
     near(free.x, plain.x, 1e-12)
 
 
-PRIORS = {"sphere": priors.Sphere(), "box": priors.Box(0.4)}
+PRIORS = {"sphere": priors.SpherePrior(), "box": priors.BoxPrior(0.4)}
 
 
 @every_method
@@ -100,7 +100,7 @@ PRIORS = {"sphere": priors.Sphere(), "box": priors.Box(0.4)}
 def test_what_is_seen_and_returned_is_feasible_all_along(method, prior):
     def check(progress: Progress) -> None:
         for x in (progress.x, progress.best_x):
-            if isinstance(prior, priors.Sphere):
+            if isinstance(prior, priors.SpherePrior):
                 near(x.norm(dim=1), torch.full((len(x),), math.sqrt(LATENTS), dtype=torch.float64), 1e-9)
             else:
                 assert x.abs().max() <= 0.4
@@ -112,7 +112,7 @@ def test_what_is_seen_and_returned_is_feasible_all_along(method, prior):
 
 def test_the_sphere_of_two_latents_by_enumeration():
     layers = nn.Sequential(mlp(2, SIDE * SIDE, seed=3), nn.Unflatten(1, (1, SIDE, SIDE)))
-    problem = Reconstruction(Generator(layers, latent_shape=(2,)), targets(1), prior=priors.Sphere())
+    problem = Reconstruction(Generator(layers, latent_shape=(2,)), targets(1), prior=priors.SpherePrior())
     angles = torch.linspace(0, 2 * math.pi, 100_001, dtype=torch.float64)
     circle = math.sqrt(2) * torch.stack([angles.cos(), angles.sin()], 1)
     least = (layers(circle) - targets(1)).square().flatten(1).mean(1).min()
@@ -152,7 +152,7 @@ def test_the_extreme_point_of_a_sphere_is_the_least():
 @pytest.mark.parametrize("shape", [(3,), (2, 3)])
 def test_the_sphere_of_a_prior_has_the_radius_of_normal_latents(shape):
     generator = Generator(nn.Flatten(), latent_shape=shape)
-    feasible = priors.Sphere().feasible(generator)
+    feasible = priors.SpherePrior().feasible(generator)
     assert isinstance(feasible, Sphere)
     assert feasible.size == pytest.approx(math.prod(shape) ** 0.5)
 
@@ -160,8 +160,11 @@ def test_the_sphere_of_a_prior_has_the_radius_of_normal_latents(shape):
 @pytest.mark.parametrize(
     ("name", "make"),
     [
-        *[("Gaussian.weight", lambda weight=weight: priors.Gaussian(weight)) for weight in (-1.0, math.nan, math.inf)],
-        *[("Box.width", lambda width=width: priors.Box(width)) for width in (0.0, -1.0, math.nan)],
+        *[
+            ("GaussianPrior.weight", lambda weight=weight: priors.GaussianPrior(weight))
+            for weight in (-1.0, math.nan, math.inf)
+        ],
+        *[("BoxPrior.width", lambda width=width: priors.BoxPrior(width)) for width in (0.0, -1.0, math.nan)],
         *[("Sphere.size", lambda size=size: Sphere(size)) for size in (0.0, -1.0, math.inf)],
     ],
 )

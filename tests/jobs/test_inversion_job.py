@@ -35,15 +35,15 @@ def test_all_that_is_chosen_is_in_the_recipe_and_done(tmp_path, capsys):
     assert call(capsys, *chosen(tmp_path, "o")).code == 0
     recipe = yaml.safe_load((tmp_path / "o" / "recipe.yaml").read_text())
     assert recipe["start"] == {"class_path": "latentopt.inverse.initializers.Nearest", "init_args": {"pool": 200}}
-    assert recipe["prior"] == {"class_path": "latentopt.inverse.priors.Sphere"}
+    assert recipe["prior"] == {"class_path": "latentopt.inverse.priors.SpherePrior"}
     assert (recipe["noise"], recipe["rounds"], recipe["tolerance"], recipe["halving"]) == (0.1, 2, 1e-3, [[5, 2]])
     latents = load_file(tmp_path / "o" / "latents.safetensors")["latents"]
     near(latents.norm(dim=1), torch.full((3,), 20**0.5), 1e-4)
 
     generator = cards.load_generator("mnist-vae")
-    settings = {"steps": 8, "restarts": 3, "halving": [(5, 2)], "start": Nearest(200), "rounds": 2, "tolerance": 1e-3}
+    settings = {"steps": 8, "restarts": 3, "halving": [(5, 2)], "start": Nearest(200), "retries": 1, "tolerance": 1e-3}
     each = [
-        lo.reconstruct(generator, image[None], prior=priors.Sphere(), noise=0.1, patience=None, **settings)
+        lo.reconstruct(generator, image[None], prior=priors.SpherePrior(), noise=0.1, patience=None, **settings)
         for image in own_images(3)
     ]
     near(latents, torch.cat([result.x for result in each]), 1e-3)
@@ -72,7 +72,7 @@ def test_its_recipe_gives_the_same_results_again(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("start", ["random", "nearest", "regression", "encoder"])
-@pytest.mark.parametrize("prior", ["anywhere", "gaussian", "sphere", "box"])
+@pytest.mark.parametrize("prior", ["unconstrained", "gaussian", "sphere", "box"])
 def test_every_short_name_is_taken(tmp_path, capsys, start, prior):
     if start != "random" and prior != "box":
         return
@@ -80,7 +80,8 @@ def test_every_short_name_is_taken(tmp_path, capsys, start, prior):
     assert call(capsys, *without, "--start", start, "--prior", prior, "--steps", 2).code == 0
     recipe = yaml.safe_load((tmp_path / "o" / "recipe.yaml").read_text())
     assert recipe["start"]["class_path"].lower() == f"latentopt.inverse.initializers.{start}"
-    assert recipe["prior"]["class_path"].lower() == f"latentopt.inverse.priors.{prior}"
+    suffix = "" if prior == "unconstrained" else "prior"
+    assert recipe["prior"]["class_path"].lower() == f"latentopt.inverse.priors.{prior}{suffix}"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from files import blobs, call, own_images, stopped_in_its_second_batch, table
 from safetensors.torch import load_file
 
 import latentopt as lo
-from latentopt.inverse.initializers import Random, Regression, shares
+from latentopt.inverse.initializers import Random, Regression, share_cost
 from latentopt.jobs.reconstruct import reconstruct
 from latentopt.operators import Downsample
 from latentopt.optimizers import named
@@ -71,5 +71,5 @@ def test_a_budget_is_part_of_what_a_job_is_and_a_stopped_job_goes_on_with_it(tmp
         assert (said.code, changed[0].strip("-") in said.err) == (2, True)
     assert call(capsys, *words).code == 2
     assert call(capsys, *words, *budget).code == 0
-    learning = shares(Regression().pool, 3, torch.arange(3)).tolist()
+    learning = share_cost(Regression().pool, 3, torch.arange(3)).tolist()
     assert costs(table(tmp_path / "out")) == [(2 * 5 + 1 + share, 2 * 4) for share in learning]

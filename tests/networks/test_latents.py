@@ -57,8 +57,8 @@ def test_without_them_all_is_as_it_was():
     plain = synthesis(None)
     expected = torch.randn(4, N, generator=torch.Generator().manual_seed(6)).double()
     assert torch.equal(plain.latents(4, seed=6), expected)
-    assert priors.Anywhere().feasible(plain) == sets.Free(1.0)
-    assert priors.Gaussian(0.1).penalty_of(plain) == priors.SquaredNorm(0.1)
+    assert priors.Unconstrained().feasible(plain) == sets.Free(1.0)
+    assert priors.GaussianPrior(0.1).penalty_of(plain) == priors.SquaredNorm(0.1)
     assert plain.held_out(4, 6)[1] is plain
 
 
@@ -68,13 +68,13 @@ def test_the_gaussian_prior_pulls_to_the_mean_in_units_of_the_scale(latents):
     many = latents if isinstance(latents, Tensor) else mapped(2048, torch.Generator().manual_seed(0))
     mean, scale = many.mean(0), many.std(0, correction=0)
     target, weight = rand(3, 1, 4, 4), 0.02
-    result = solve(Reconstruction(generator, target, prior=priors.Gaussian(weight)), LBFGS(memory=10), steps=80)
+    result = solve(Reconstruction(generator, target, prior=priors.GaussianPrior(weight)), LBFGS(memory=10), steps=80)
     zero = generator(torch.zeros(1, N).double()).flatten()
     a = (generator(torch.eye(N).double()).flatten(1) - zero).T
     pull = 16 * weight * torch.diag(scale**-2)
     y = (target.flatten(1) - zero) @ a + (pull @ mean)
     near(result.x, torch.linalg.solve(a.T @ a + pull, y.T).T, 1e-4)
-    strong = solve(Reconstruction(generator, target, prior=priors.Gaussian(1e6)), LBFGS(memory=10), steps=80)
+    strong = solve(Reconstruction(generator, target, prior=priors.GaussianPrior(1e6)), LBFGS(memory=10), steps=80)
     near(strong.x, mean.expand(3, -1), 1e-4)
 
 
@@ -104,7 +104,7 @@ def test_starts_lie_where_latents_do(start):
     generator = synthesis(sample())
     problem = Reconstruction(generator, generator(generator.latents(20, 9)).detach())
     far = (sample(2000) - sample().mean(0)).norm(dim=1).max()
-    found = start.learn(generator, Identity(), 0)(problem, 4, 0)
+    found = start.fit(generator, Identity(), 0)(problem, 4, 0)
     assert (found - sample().mean(0)).norm(dim=2).max() < 2.5 * far
     assert found.mean() > 1.5  # of standard normal latents it would be 0
     if isinstance(start, Nearest):
@@ -115,14 +115,14 @@ def test_starts_lie_where_latents_do(start):
 def test_a_batch_equals_its_samples_alone(latents):
     generator = synthesis(latents)
     targets = generator(generator.latents(3, 5)).detach()
-    for prior in (priors.Anywhere(), priors.Gaussian(1e-3), priors.Sphere(), priors.Box(2.0)):
+    for prior in (priors.Unconstrained(), priors.GaussianPrior(1e-3), priors.SpherePrior(), priors.BoxPrior(2.0)):
         settings = {
             "steps": 4,
             "restarts": 3,
             "halving": [(2, 2)],
             "prior": prior,
             "start": Regression(60),
-            "rounds": 2,
+            "retries": 1,
         }
         together = lo.reconstruct(generator, targets, **settings)
         for row in range(3):
@@ -156,7 +156,7 @@ def test_an_encoder_is_tried_on_the_generators_own_latents():
     generator = Generator(Logistic(), **given, latents=about_five)
     found = lo.reconstruct(generator, image, start="encoder", restarts=1, steps=1)
     assert found.value.max() < 1e-6
-    guess = Encoder(0.5).learn(generator, Identity(), 0)
+    guess = Encoder(0.5).fit(generator, Identity(), 0)
     spread = (guess(Reconstruction(generator, image), 400, 0)[1:] - found.x).std((0, 1))
     near(spread.double(), 0.5 * generator.distribution.scale, 0.08)
 
@@ -182,7 +182,7 @@ def test_a_later_round_starts_at_the_mirror_image_in_the_mean():
     target = rand(1, 1, 4, 4)
     first = lo.reconstruct(generator, target, steps=1, restarts=2, halving=(), start="random")
     watch = lambda progress: seen.append(progress.x)  # noqa: E731
-    lo.reconstruct(generator, target, steps=1, restarts=4, halving=(), start="random", rounds=2, callbacks=[watch])
+    lo.reconstruct(generator, target, steps=1, restarts=4, halving=(), start="random", retries=1, callbacks=[watch])
     assert len(seen) == 2
     starts = seen[1].reshape(4, N)
     mean = generator.distribution.mean
@@ -219,13 +219,13 @@ def test_each_named_part_has_a_sphere_of_its_own_all_along(method):
             near(norms(x, generator)["w"], torch.full((len(x),), math.sqrt(12)).double(), 1e-5)
             near(norms(x, generator)["noise"], torch.full((len(x),), math.sqrt(6)).double(), 1e-5)
 
-    problem = Reconstruction(generator, rand(2, 1, 1, 6), prior=priors.Sphere())
+    problem = Reconstruction(generator, rand(2, 1, 1, 6), prior=priors.SpherePrior())
     solve(problem, method, steps=5, restarts=2, callbacks=[check])
 
 
 def test_projection_on_spheres_is_that_of_each_part():
     generator = several(lambda count, source: 2 + 3 * torch.randn(count, 18, generator=source))
-    spheres = priors.Sphere().feasible(generator)
+    spheres = priors.SpherePrior().feasible(generator)
     assert isinstance(spheres, Spheres)
     mean, scale = generator.distribution.mean, generator.distribution.scale
     radii = scale[:12].norm(), scale[12:].norm()
@@ -246,14 +246,14 @@ def test_projection_on_spheres_is_that_of_each_part():
 
 def test_one_latent_of_a_distribution_has_a_sphere_around_its_mean():
     generator = synthesis(sample())
-    x = priors.Sphere().feasible(generator).project(randn(9, N))
+    x = priors.SpherePrior().feasible(generator).project(randn(9, N))
     typical = (sample() - sample().mean(0)).square().sum(1).mean().sqrt()
     near((x - sample().mean(0)).norm(dim=1), typical.expand(9), 1e-6)
 
 
 def test_a_box_is_so_many_standard_deviations_about_the_mean():
     generator = synthesis(sample())
-    box, own = priors.Box(2.0).feasible(generator), generator.distribution
+    box, own = priors.BoxPrior(2.0).feasible(generator), generator.distribution
     assert isinstance(box, sets.Box)
     far = 1e3 * torch.ones(2, N).double()
     near(box.project(far), (own.mean + 2 * own.scale).expand(2, -1), 1e-12)
@@ -298,4 +298,4 @@ def test_a_wrong_function_is_refused_when_it_draws(draw):
 
 def test_latents_that_are_all_alike_have_no_scale():
     with refuses("latents"):
-        priors.Gaussian(0.1).penalty_of(synthesis(torch.ones(4, N)))
+        priors.GaussianPrior(0.1).penalty_of(synthesis(torch.ones(4, N)))

@@ -135,7 +135,7 @@ SETTINGS = {
     "restarts and keep": {"tolerance": 1e-5, "restarts": 4, "halving": [(3, 3), (6, 2), (9, 1)], "steps": 20},
     "patience": {"restarts": 3, "halving": (), "patience": 3, "min_delta": 0.3, "steps": 30, "tolerance": 1e-6},
     "evaluations": {"restarts": 3, "halving": [(4, 2)], "evaluations": 60, "steps": 30, "tolerance": 1e-5},
-    "rounds": {"restarts": 4, "halving": [(5, 1)], "rounds": 3, "steps": 12, "tolerance": 1e-4},
+    "retries": {"restarts": 4, "halving": [(5, 1)], "retries": 2, "steps": 12, "tolerance": 1e-4},
 }
 
 
@@ -157,7 +157,7 @@ def test_a_batch_gives_what_its_images_give_alone(kind, settings):
 @pytest.mark.parametrize("kind", [KINDS["one's own masks"], KINDS["a chain"], KINDS["a prior"]])
 def test_starts_are_learnt_through_the_operator_of_each_image(kind, start):
     targets = own()
-    settings = {"start": start, "restarts": 3, "halving": [(2, 2)], "steps": 5, "rounds": 2}
+    settings = {"start": start, "restarts": 3, "halving": [(2, 2)], "steps": 5, "retries": 1}
     together = lo.reconstruct(generator(), targets, **kind(torch.arange(B)), **settings)
     for row in (1, 3):
         alone = lo.reconstruct(generator(), targets[[row]], **kind(torch.tensor([row])), **settings)
@@ -191,7 +191,7 @@ def test_an_image_keeps_its_mask_when_the_one_before_it_is_solved_at_once(operat
 @pytest.mark.parametrize("name", NAMED)
 def test_every_method_follows_the_masks_and_the_references(name):
     settings = {"start": "random", "restarts": 2, "halving": [(3, 1)], "steps": 6, "tolerance": 1e-2}
-    settings |= {"optimizer": name, "prior": priors.Box(2.0)}
+    settings |= {"optimizer": name, "prior": priors.BoxPrior(2.0)}
 
     def found(rows: Tensor) -> lo.Result:
         return lo.reconstruct(

@@ -10,7 +10,7 @@ import torch
 from files import call, table, write_classifier
 
 import latentopt as lo
-from latentopt.inverse.initializers import Nearest, Random, Start
+from latentopt.inverse.initializers import Initializer, Nearest, Random
 from latentopt.jobs.reconstruct import reconstruct
 from latentopt.jobs.targets import load_images
 
@@ -75,21 +75,21 @@ def test_a_jobs_lines_tell_the_cost_of_a_target(tmp_path, limit, start):
 
 
 @pytest.mark.parametrize("start", [Nearest(100), Random()])
-@pytest.mark.parametrize("rounds", [1, 2])
-def test_callbacks_and_the_lines_that_they_write_tell_it_too(tmp_path, start: Start, rounds):
-    """In later rounds as well, when a callback is not closed between two of them."""
+@pytest.mark.parametrize("retries", [0, 1])
+def test_callbacks_and_the_lines_that_they_write_tell_it_too(tmp_path, start: Initializer, retries):
+    """When it is tried again as well, when a callback is not closed between two of them."""
     generator = lo.load("mnist-vae")
     assert isinstance(generator, lo.Generator)
     seen: list[int] = []
     watch = [lo.callbacks.JsonLines(tmp_path / "lines"), lo.Track(tmp_path / "track", "disabled")]
-    settings = {"steps": STEPS, "restarts": 2, "halving": (), "optimizer": lo.Adam(), "rounds": rounds}
+    settings = {"steps": STEPS, "restarts": 2, "halving": (), "optimizer": lo.Adam(), "retries": retries}
     images = load_images("digits", shape=(1, 28, 28))[:COUNT]
     callbacks = [*watch, lambda progress: seen.append(progress.forwards)]
     result = lo.reconstruct(generator, images, start=start, callbacks=callbacks, **settings)
     learnt = 25 if isinstance(start, Nearest) else 0
     first = [learnt + 2 * t for t in range(1, STEPS + 1)]
     rest = [first[-1] + 2 + 1 + 2 * t for t in range(1, STEPS + 1)]  # the last iterates, and what is returned
-    expected = [*first, *(rest if rounds == 2 else [])]
+    expected = [*first, *(rest if retries else [])]
     assert seen == [COUNT * cost for cost in expected]
     assert costs(tmp_path / "lines", "forwards") == expected
     assert costs(tmp_path / "track/metrics.jsonl", "cost/forwards") == expected

@@ -224,7 +224,7 @@ class Weighted:
 ATTACKS: dict[str, Callable] = {
     "attack": lambda loss: attack(LINEAR, X, Y, 0.3, optimizer="pgd", loss=loss, steps=4),
     "attack in batches": lambda loss: attack(LINEAR, X, Y, 0.3, optimizer="apgd", loss=loss, steps=4, batch_size=2),
-    "minimum_norm": lambda loss: lo.minimum_norm(LINEAR, X, Y, loss=loss, steps=4, rounds=3),
+    "minimum_norm": lambda loss: lo.minimum_norm(LINEAR, X, Y, loss=loss, steps=4, search_steps=3),
     "check_attack": lambda loss: lo.check_attack(LINEAR, X, Y, 0.3, loss=loss, steps=4),
     "portfolio": lambda loss: attack(LINEAR, X, Y, 0.3, optimizer=Portfolio((Stage(loss=loss), Stage(loss=loss)))),
 }
@@ -265,8 +265,8 @@ def test_an_attack_follows_the_loss_and_the_model_of_each_sample(settings):
         near(together.x[[row]], alone.x, 1e-9)
         assert torch.equal(together.backwards[[row]], alone.backwards)
     near(lo.minimum_norm(Own(W), x, y).eps[[3]], lo.minimum_norm(Own(W[[3]]), x[[3]], y[[3]]).eps, 1e-9)
-    far = lo.carlini_wagner(Own(W), x, y, rounds=2, steps=20)
-    near(far.eps[[3]], lo.carlini_wagner(Own(W[[3]]), x[[3]], y[[3]], rounds=2, steps=20).eps, 1e-9)
+    far = lo.carlini_wagner(Own(W), x, y, binary_search_steps=2, steps=20)
+    near(far.eps[[3]], lo.carlini_wagner(Own(W[[3]]), x[[3]], y[[3]], binary_search_steps=2, steps=20).eps, 1e-9)
 
 
 def test_an_attacked_model_that_cannot_follow_its_samples_is_refused():

@@ -1,24 +1,27 @@
 """Where a reconstruction starts: at random, or at what samples of the generator or an encoder say of a measurement."""
 
-from latentopt.inverse.initializers.base import Guess, Start
+from latentopt._deprecated import old_names
+from latentopt.inverse.initializers.base import FittedInitializer, Initializer
+from latentopt.inverse.initializers.cache import fit_cached
 from latentopt.inverse.initializers.encoder import Encoder
-from latentopt.inverse.initializers.kept import kept_or_learnt
-from latentopt.inverse.initializers.learn import learnt, shares, start_named
+from latentopt.inverse.initializers.fit import fit_initializer, get_initializer, share_cost
 from latentopt.inverse.initializers.pools import Nearest, Regression
 from latentopt.inverse.initializers.random import Random
 
 __all__ = [
     "Encoder",
-    "Guess",
+    "FittedInitializer",
+    "Initializer",
     "Nearest",
     "Random",
     "Regression",
-    "Start",
-    "kept_or_learnt",
-    "learnt",
-    "shares",
-    "start_named",
+    "fit_cached",
+    "fit_initializer",
+    "get_initializer",
+    "share_cost",
 ]
 
-for _kind in (Encoder, Nearest, Random, Regression, Start):
+for _kind in (Encoder, Nearest, Random, Regression, Initializer):
     _kind.__module__ = __name__  # the path by which recipes name them; see latentopt.operators
+
+__getattr__ = old_names(__name__)

@@ -17,8 +17,8 @@ POOL_SEED = 1_000_003
 """Added to the seed, so that a pool is not what a test drew as its targets."""
 
 
-class Guess(ABC):
-    """What a `Start` has learnt of a generator and an operator."""
+class FittedInitializer(ABC):
+    """What a `Initializer` has learnt of a generator and an operator."""
 
     forwards: int
     """Of the generator, to learn it, in all; the same where it was read from a file in which an earlier job left it."""
@@ -31,20 +31,20 @@ class Guess(ABC):
         """
 
 
-class Start(ABC):
+class Initializer(ABC):
     """A way to find starts."""
 
     @abstractmethod
-    def learn(self, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> Guess:
+    def fit(self, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> FittedInitializer:
         """What is needed to start any number of targets."""
 
-    def learn_each(
+    def fit_each(
         self, generator: Generator, operators: Sequence[Callable[[Tensor], Tensor]], seed: int
-    ) -> Sequence[Guess]:
+    ) -> Sequence[FittedInitializer]:
         """The same for each of several operators; a start that can share its forwards among them overrides it."""
-        return [self.learn(generator, operator, seed) for operator in operators]
+        return [self.fit(generator, operator, seed) for operator in operators]
 
-    def restored(self, tensors: dict[str, Tensor]) -> Guess | None:
+    def restored(self, tensors: dict[str, Tensor]) -> FittedInitializer | None:
         """The guess whose tensors these are; None: they are not, or this start learns too little to keep it."""
         return None
 

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from latentopt.errors import InputError, nonnegative
-from latentopt.inverse.initializers.base import POOL_SEED, Guess, Start, around
+from latentopt.inverse.initializers.base import POOL_SEED, FittedInitializer, Initializer, around
 from latentopt.inverse.problem import Reconstruction
 from latentopt.networks.generator import Generator
 from latentopt.networks.wrappers import frozen
 
 
 @dataclass(frozen=True)
-class Encoder(Start):
+class Encoder(Initializer):
     """What the generator's own encoder says of an image, and points around it.
 
     Args:
@@ -29,7 +29,7 @@ class Encoder(Start):
     def __post_init__(self) -> None:
         nonnegative("Encoder.noise", self.noise)
 
-    def learn(self, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> Guess:
+    def fit(self, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> FittedInitializer:
         self.check(generator, operator)
         return _Encoded(self.noise, 2 * CHECKED)
 
@@ -52,7 +52,7 @@ CHECKED = 32
 
 
 @dataclass(frozen=True)
-class _Encoded(Guess):
+class _Encoded(FittedInitializer):
     noise: float
     forwards: int
 

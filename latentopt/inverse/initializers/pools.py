@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from latentopt.errors import nonnegative, positive
-from latentopt.inverse.initializers.base import POOL_SEED, Guess, Start, around
+from latentopt.inverse.initializers.base import POOL_SEED, FittedInitializer, Initializer, around
 from latentopt.inverse.problem import Reconstruction
 from latentopt.networks.generator import Generator
 from latentopt.networks.wrappers import frozen
@@ -19,7 +19,7 @@ CHUNK, VALUES = 250, 2**22
 
 
 @dataclass(frozen=True)
-class Nearest(Start):
+class Nearest(Initializer):
     """The samples of a pool that are nearest to the measurement, the nearest first.
 
     It holds their measurements whole: of 2,000 measurements of 3 x 256 x 256 values 1.6 GB in single precision.
@@ -33,22 +33,22 @@ class Nearest(Start):
     def __post_init__(self) -> None:
         positive("Nearest.pool", self.pool, integer=True)
 
-    def learn(self, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> Guess:
-        return self.learn_each(generator, [operator], seed)[0]
+    def fit(self, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> FittedInitializer:
+        return self.fit_each(generator, [operator], seed)[0]
 
-    def learn_each(
+    def fit_each(
         self, generator: Generator, operators: Sequence[Callable[[Tensor], Tensor]], seed: int
-    ) -> Sequence[Guess]:
+    ) -> Sequence[FittedInitializer]:
         z = generator.latents(self.pool, seed + POOL_SEED)
         measurements = measured_each(generator, operators, z)
         return _once([_Neighbours(z, y, self.pool) for y in measurements])
 
-    def restored(self, tensors: dict[str, Tensor]) -> Guess | None:
+    def restored(self, tensors: dict[str, Tensor]) -> FittedInitializer | None:
         return _Neighbours(**tensors, forwards=self.pool) if tensors.keys() == {"latents", "measurements"} else None
 
 
 @dataclass(frozen=True)
-class _Neighbours(Guess):
+class _Neighbours(FittedInitializer):
     latents: Tensor  # (pool, *latent_shape)
     measurements: Tensor  # (pool, m)
     forwards: int
@@ -61,7 +61,7 @@ class _Neighbours(Guess):
 
 
 @dataclass(frozen=True)
-class Regression(Start):
+class Regression(Initializer):
     """What kernel ridge regression on a pool of samples predicts from the measurement, and points around it.
 
     The kernel is ``exp(-d^2 / (width median(d^2)))`` of the distance ``d`` between measurements, seen at `FEATURES` of
@@ -86,12 +86,12 @@ class Regression(Start):
         positive("Regression.width", self.width)
         positive("Regression.ridge", self.ridge)
 
-    def learn(self, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> Guess:
-        return self.learn_each(generator, [operator], seed)[0]
+    def fit(self, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> FittedInitializer:
+        return self.fit_each(generator, [operator], seed)[0]
 
-    def learn_each(
+    def fit_each(
         self, generator: Generator, operators: Sequence[Callable[[Tensor], Tensor]], seed: int
-    ) -> Sequence[Guess]:
+    ) -> Sequence[FittedInitializer]:
         z = generator.latents(self.pool, seed + POOL_SEED)
         chosen = list[Tensor]()
 
@@ -114,7 +114,7 @@ class Regression(Start):
         weights = torch.cholesky_solve(z.flatten(1).to(y), torch.linalg.cholesky(kernel)).contiguous()
         return Predictor(y, chosen, width, weights, self.noise, self.pool)
 
-    def restored(self, tensors: dict[str, Tensor]) -> Guess | None:
+    def restored(self, tensors: dict[str, Tensor]) -> FittedInitializer | None:
         fitted = tensors.keys() == {"measurements", "chosen", "width", "weights"}
         return Predictor(**tensors, noise=self.noise, forwards=self.pool) if fitted else None
 
@@ -123,7 +123,7 @@ FEATURES = 512
 
 
 @dataclass(frozen=True)
-class Predictor(Guess):
+class Predictor(FittedInitializer):
     """A fitted `Regression`."""
 
     measurements: Tensor  # (pool, features)
@@ -151,7 +151,7 @@ def distances(x: Tensor, y: Tensor) -> Tensor:
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def _once(guesses: Sequence[_Neighbours | Predictor]) -> Sequence[Guess]:
+def _once(guesses: Sequence[_Neighbours | Predictor]) -> Sequence[FittedInitializer]:
     """The guesses, of which the first alone has what their common pool has cost."""
     return [guesses[0], *(replace(guess, forwards=0) for guess in guesses[1:])]
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from latentopt.errors import InputError, positive
-from latentopt.inverse.initializers.base import POOL_SEED, Guess, Start
-from latentopt.inverse.priors import everywhere
+from latentopt.inverse.initializers.base import POOL_SEED, FittedInitializer, Initializer
+from latentopt.inverse.priors import latent_space
 from latentopt.inverse.problem import Reconstruction
 from latentopt.networks.generator import Generator
 from latentopt.networks.wrappers import frozen
@@ -20,7 +20,7 @@ from latentopt.solver.loop import solve
 
 
 @dataclass(frozen=True)
-class Random(Start):
+class Random(Initializer):
     """Random latents, those that `latentopt.solve` draws.
 
     Args:
@@ -37,7 +37,7 @@ class Random(Start):
         if self.scale is not None and not isinstance(self.scale, str):
             positive("Random.scale", self.scale)
 
-    def learn(self, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> Guess:
+    def fit(self, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> FittedInitializer:
         if isinstance(self.scale, str):
             return _Scattered(*probed_scale(generator, operator, seed))
         return _Scattered(self.scale or generator.start_scale, 0)
@@ -63,11 +63,11 @@ def probed_scale(generator: Generator, operator: Callable[[Tensor], Tensor], see
 
 
 @dataclass(frozen=True)
-class _Scattered(Guess):
+class _Scattered(FittedInitializer):
     scale: float
     forwards: int
 
     def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor:
         like = problem.like.new_empty(restarts, *problem.shape)
-        drawn = everywhere(problem.generator, self.scale * wider).sample(like, Noise(seed, torch.arange(restarts)))
+        drawn = latent_space(problem.generator, self.scale * wider).sample(like, Noise(seed, torch.arange(restarts)))
         return drawn[:, None].expand(-1, problem.batch, *problem.shape)

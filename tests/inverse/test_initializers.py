@@ -15,9 +15,17 @@ from torch import Tensor, nn
 
 import latentopt as lo
 from latentopt import Generator, Reconstruction
-from latentopt.inverse.initializers import Encoder, Nearest, Random, Regression, Start, kept_or_learnt, start_named
+from latentopt.inverse.initializers import (
+    Encoder,
+    Initializer,
+    Nearest,
+    Random,
+    Regression,
+    fit_cached,
+    get_initializer,
+)
 from latentopt.inverse.initializers.base import POOL_SEED
-from latentopt.inverse.initializers.learn import STARTS
+from latentopt.inverse.initializers.fit import INITIALIZERS
 from latentopt.inverse.initializers.pools import Predictor
 from latentopt.inverse.initializers.random import SCALES, probed_scale
 from latentopt.operators import Downsample, Identity
@@ -49,14 +57,14 @@ every_start = pytest.mark.parametrize("start", EVERY, ids=repr)
 def test_a_batch_starts_where_its_samples_alone_do(start):
     generator = vae() if isinstance(start, Encoder) else imaging(9)
     problem = posed(generator, generator.latents(4, 0))
-    guess = start.learn(generator, Identity(), 0)
+    guess = start.fit(generator, Identity(), 0)
     whole = guess(problem, 5, 3)
     assert whole.shape == (5, 4, *generator.latent_shape)
     assert whole.dtype == torch.float64
     for row in range(4):
         alone = guess(problem.samples(torch.tensor([row])), 5, 3)
         near(whole[:, [row]], alone, 1e-9)
-    again = start.learn(generator, Identity(), 0)(problem, 5, 3)
+    again = start.fit(generator, Identity(), 0)(problem, 5, 3)
     assert torch.equal(whole, again)
 
 
@@ -64,7 +72,7 @@ def test_a_batch_starts_where_its_samples_alone_do(start):
 def test_a_reconstruction_of_a_batch_is_that_of_its_samples(start):
     generator = vae() if isinstance(start, Encoder) else imaging(9)
     targets = generator(generator.latents(3, 5)).clamp(0, 1)
-    settings = {"start": start, "steps": 5, "restarts": 4, "halving": [(2, 2)], "tolerance": 1e-6, "rounds": 2}
+    settings = {"start": start, "steps": 5, "restarts": 4, "halving": [(2, 2)], "tolerance": 1e-6, "retries": 1}
     together = lo.reconstruct(generator, targets, **settings)
     for row in range(3):
         alone = lo.reconstruct(generator, targets[row : row + 1], **settings)
@@ -78,7 +86,7 @@ def test_a_reconstruction_in_single_precision_starts_alike_in_a_batch():
     generator = vae().float()
     targets = generator(generator.latents(6, 0))
     together, alone = (lo.Reconstruction(generator, part, Downsample(4)) for part in (targets, targets[1:2]))
-    guess = Regression(500).learn(generator, Downsample(4), 0)
+    guess = Regression(500).fit(generator, Downsample(4), 0)
     near(guess(together, 2, 0)[:, 1:2], guess(alone, 2, 0), 1e-6)
 
 
@@ -94,17 +102,17 @@ def counted(learn: Any, drawn: list[int]) -> Any:
 def test_what_was_learnt_is_kept_and_found_by_all_that_decides_it(tmp_path, monkeypatch, start):
     generator, problem = imaging(9), posed(imaging(9), randn(4, LATENTS, seed=8))
     drawn: list[int] = []
-    monkeypatch.setattr(type(start), "learn", counted(type(start).learn, drawn))
-    learnt = kept_or_learnt(start, generator, Identity(), 3, tmp_path)
+    monkeypatch.setattr(type(start), "fit", counted(type(start).fit, drawn))
+    learnt = fit_cached(start, generator, Identity(), 3, tmp_path)
     (file,) = tmp_path.iterdir()
-    again = kept_or_learnt(start, generator, Identity(), 3, tmp_path)
+    again = fit_cached(start, generator, Identity(), 3, tmp_path)
     assert len(drawn) == 1
     assert learnt.forwards == again.forwards == start.pool  # what it costs to learn it, whoever did
     assert torch.equal(learnt(problem, 5, 1), again(problem, 5, 1))
     file.write_bytes(file.read_bytes()[:-9])
     tensors: dict[str, Tensor] = {}
     for spoilt in range(4):
-        again = kept_or_learnt(start, generator, Identity(), 3, tmp_path)
+        again = fit_cached(start, generator, Identity(), 3, tmp_path)
         assert len(drawn) == 2 + spoilt
         assert torch.equal(learnt(problem, 5, 1), again(problem, 5, 1))
         with safe_open(file, "pt") as opened:
@@ -126,22 +134,22 @@ def test_what_was_learnt_is_kept_and_found_by_all_that_decides_it(tmp_path, monk
         (replace(start, pool=40), generator, Identity(), 3),
     ]
     for number, other in enumerate(others):
-        kept_or_learnt(*other, folder=tmp_path)
+        fit_cached(*other, folder=tmp_path)
         assert len(drawn) == 6 + number
     assert len(list(tmp_path.iterdir())) == 5
 
 
 def test_a_folder_that_cannot_be_written_keeps_nothing_and_stops_nobody(tmp_path):
     (tmp_path / "file").touch()
-    assert kept_or_learnt(Nearest(9), imaging(9), Identity(), 0, tmp_path / "file" / "starts").forwards == 9
-    assert kept_or_learnt(Random(), imaging(9), Identity(), 0, tmp_path / "starts").forwards == 0
+    assert fit_cached(Nearest(9), imaging(9), Identity(), 0, tmp_path / "file" / "starts").forwards == 9
+    assert fit_cached(Random(), imaging(9), Identity(), 0, tmp_path / "starts").forwards == 0
     assert not (tmp_path / "starts").exists()
 
 
 def test_regression_predicts_the_latents_of_a_linear_generator():
     generator = imaging()
     z = generator.latents(50, 1)
-    guess = Regression(400, noise=0.3).learn(generator, Identity(), 0)
+    guess = Regression(400, noise=0.3).fit(generator, Identity(), 0)
     found = guess(posed(generator, z), 3, 0)
     error = (found[0] - z).square().mean() / z.square().mean()
     assert error < 0.02
@@ -159,7 +167,7 @@ def test_regression_of_enough_samples_is_the_kernel_formula():
     width = 2.0 * squares.flatten().sort().values[(30 * 30 - 1) // 2]
     weights = torch.linalg.solve((-squares / width).exp() + 0.1 * torch.eye(30).double(), z)
     expected = (-(seen[:, None] - y[None]).square().sum(2) / width).exp() @ weights
-    found = start.learn(generator, operator, 3)(problem, 1, 0)
+    found = start.fit(generator, operator, 3)(problem, 1, 0)
     near(found[0], expected, 1e-9)
 
 
@@ -169,7 +177,7 @@ def test_nearest_are_the_nearest_of_the_pool_in_order():
     pool = generator.latents(60, POOL_SEED + 3)
     distance = (problem.measurement.flatten(1)[:, None] - operator(generator(pool)).flatten(1)[None]).norm(dim=2)
     order = distance.argsort(1)
-    guess = Nearest(60).learn(generator, operator, 3)
+    guess = Nearest(60).fit(generator, operator, 3)
     assert torch.equal(guess(problem, 5, 0), pool[order[:, :5]].transpose(0, 1))
     assert torch.equal(guess(problem, 5, 9, 2.0), pool[order[:, 5:10]].transpose(0, 1))
     assert torch.equal(guess(problem, 5, 9, 4.0), pool[order[:, 15:20]].transpose(0, 1))
@@ -207,7 +215,7 @@ def test_the_encoder_starts_lower_than_chance_on_the_generators_own_images():
 def test_the_first_restart_is_the_encoders_word():
     generator = vae()
     problem = posed(generator, generator.latents(3, 0))
-    found = Encoder(0.5).learn(generator, Identity(), 0)(problem, 4, 0)
+    found = Encoder(0.5).fit(generator, Identity(), 0)(problem, 4, 0)
     assert generator.encoder is not None
     near(found[0], generator.encoder(problem.measurement)[:, :20], 1e-12)
     assert 0.3 < (found[1:] - found[0]).std() < 0.7
@@ -230,7 +238,7 @@ def test_random_starts_are_those_of_solve():
 def test_random_starts_have_their_scale_or_the_generators(scale):
     generator = Generator(mlp(500, 4), latent_shape=(500,), start_scale=0.4, output_range=(-40.0, 40.0))
     problem = Reconstruction(generator, torch.rand(1, 4).double())
-    guess = Random(scale).learn(generator, Identity(), 0)
+    guess = Random(scale).fit(generator, Identity(), 0)
     found = guess(problem, 6, 0)
     assert found.std().item() == pytest.approx(scale or 0.4, rel=0.05)
     assert guess.forwards == 0
@@ -249,14 +257,14 @@ def test_the_probe_picks_the_scale_from_which_own_samples_are_best_fitted():
     scale, forwards = probed_scale(generator, Identity(), 0)
     assert scale in (0.1, 0.2)
     assert forwards == network.forwards - 1  # the problem looks at the shape of an image
-    assert Random("probe").learn(generator, Identity(), 0).forwards == forwards
+    assert Random("probe").fit(generator, Identity(), 0).forwards == forwards
     assert probed_scale(imaging(9), Identity(), 0)[0] in SCALES
 
 
 @pytest.mark.parametrize("start", [Nearest(300), Regression(300)], ids=repr)
 def test_the_forwards_of_a_pool_are_counted(start):
     network = Counted(imaging(9).module)
-    guess = start.learn(Generator(network, latent_shape=(LATENTS,)), Identity(), 0)
+    guess = start.fit(Generator(network, latent_shape=(LATENTS,)), Identity(), 0)
     assert guess.forwards == network.forwards == 300
 
 
@@ -264,14 +272,14 @@ def test_the_forwards_of_an_encoders_check_are_counted():
     generator = vae()
     network = Counted(generator.module)
     generator.module = network
-    assert Encoder().learn(generator, Identity(), 0).forwards == network.forwards
+    assert Encoder().fit(generator, Identity(), 0).forwards == network.forwards
 
 
 @pytest.mark.parametrize("start", [Random(0.5), Regression(60), Encoder()], ids=repr)
 def test_wider_starts_lie_further_from_each_other(start):
     generator = vae() if isinstance(start, Encoder) else imaging(9)
     problem = posed(generator, generator.latents(2, 0))
-    guess = start.learn(generator, Identity(), 0)
+    guess = start.fit(generator, Identity(), 0)
     near_by, wide = guess(problem, 6, 3), guess(problem, 6, 3, 2.0)
     near(wide[1:] - wide[2:3], 2 * (near_by[1:] - near_by[2:3]), 1e-9)
     assert (wide[0] - near_by[0]).abs().min() > 0  # the first is not what was tried before
@@ -287,8 +295,8 @@ def test_wider_starts_lie_further_from_each_other(start):
         ("Regression.width", lambda: Regression(width=0.0)),
         ("Regression.ridge", lambda: Regression(ridge=0.0)),
         ("Encoder.noise", lambda: Encoder(-1.0)),
-        ("start", lambda: start_named("nowhere")),
-        ("start", lambda: start_named(3)),  # pyright: ignore[reportArgumentType]
+        ("start", lambda: get_initializer("nowhere")),
+        ("start", lambda: get_initializer(3)),  # pyright: ignore[reportArgumentType]
     ],
 )
 def test_wrong_starts_are_refused(name, make):
@@ -297,14 +305,14 @@ def test_wrong_starts_are_refused(name, make):
 
 
 def test_a_name_is_the_start_and_a_start_itself():
-    assert {name: start_named(name) for name in STARTS} == {
+    assert {name: get_initializer(name) for name in INITIALIZERS} == {
         "random": Random(),
         "nearest": Nearest(),
         "regression": Regression(),
         "encoder": Encoder(),
     }
-    own: Start = Random(0.5)
-    assert start_named(own) is own
+    own: Initializer = Random(0.5)
+    assert get_initializer(own) is own
 
 
 class Large(nn.Module):
@@ -328,7 +336,7 @@ def test_a_pool_of_large_images_is_never_held_whole():
         made.append(weakref.ref(measurement))
         return measurement
 
-    guess = Regression(200).learn(Generator(network, latent_shape=(8,)), operator, 0)
+    guess = Regression(200).fit(Generator(network, latent_shape=(8,)), operator, 0)
     assert isinstance(guess, Predictor)
     assert guess.measurements.shape == (200, 512)
     assert (sum(network.rows), max(network.rows)) == (200, 2**22 // (3 * 256 * 256))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from latentopt.batch_math import take
 from latentopt.errors import InputError
-from latentopt.inverse.initializers.base import Guess, Start
+from latentopt.inverse.initializers.base import FittedInitializer, Initializer
 from latentopt.inverse.initializers.encoder import Encoder
 from latentopt.inverse.initializers.pools import Nearest, Regression
 from latentopt.inverse.initializers.random import Random
@@ -22,8 +22,8 @@ from latentopt.networks.wrappers import like, warn
 
 T = TypeVar("T")
 Key = tuple[str, str]  # of a condition and of an operator
-Learn = Callable[[Generator, Sequence[Callable[[Tensor], Tensor]], int], Sequence[Guess]]
-STARTS: dict[str, Callable[[], Start]] = {
+Learn = Callable[[Generator, Sequence[Callable[[Tensor], Tensor]], int], Sequence[FittedInitializer]]
+INITIALIZERS: dict[str, Callable[[], Initializer]] = {
     "random": Random,
     "nearest": Nearest,
     "regression": Regression,
@@ -35,28 +35,28 @@ MANY = 20
 """Conditions of a batch from which on it is said what a pool for each of them costs."""
 
 
-def start_named(start: Start | str) -> Start:
+def get_initializer(start: Initializer | str) -> Initializer:
     """The start itself, or the one of a name.
 
     Raises:
         InputError: no such name.
     """
-    if isinstance(start, Start):
+    if isinstance(start, Initializer):
         return start
-    if start not in STARTS:
-        raise InputError("start", f"one of {', '.join(STARTS)}, or a Start", repr(start))
-    return STARTS[start]()
+    if start not in INITIALIZERS:
+        raise InputError("start", f"one of {', '.join(INITIALIZERS)}, or a Initializer", repr(start))
+    return INITIALIZERS[start]()
 
 
-def learnt(
-    start: Start,
+def fit_initializer(
+    start: Initializer,
     generator: Generator,
     operator: Callable[[Tensor], Tensor],
     seed: int,
     batch: int = 1,
     learn: Learn | None = None,
-    known: dict[Key, Guess] | None = None,
-) -> Guess:
+    known: dict[Key, FittedInitializer] | None = None,
+) -> FittedInitializer:
     """What a start learns; where each sample has its own condition or operator, of each different pair by itself.
 
     Args:
@@ -65,14 +65,14 @@ def learnt(
         operator: the same for all samples, or with ``take(rows)``.
         seed: of random numbers.
         batch: number of samples.
-        learn: learns of several operators; None: `Start.learn_each`.
+        learn: learns of several operators; None: `Initializer.fit_each`.
         known: guesses that were learnt before; what is learnt is added.
 
     Warns:
         NetworkWarning: there are more than `MANY` conditions, each of which costs the forwards of a pool.
     """
-    learn, guesses = learn or start.learn_each, {} if known is None else known
-    each = keys(generator, operator, batch)
+    learn, guesses = learn or start.fit_each, {} if known is None else known
+    each = group_keys(generator, operator, batch)
     first = {key: row for row, key in reversed(list(enumerate(each)))}
     new = [key for key in first if key not in guesses]
     conditions = dict.fromkeys(condition for condition, _ in new)
@@ -100,10 +100,10 @@ class _Own:
         return take(self.operator, torch.full((len(images),), self.row, device=images.device))(images)
 
 
-def shares(forwards: int, targets: int, rows: Tensor) -> Tensor:
+def share_cost(forwards: int, targets: int, rows: Tensor) -> Tensor:
     """What each of some targets, ``rows`` (long) of so many, bears of the forwards that a start's learning cost.
 
-    >>> shares(2000, 3, torch.arange(3))
+    >>> share_cost(2000, 3, torch.arange(3))
     tensor([667, 667, 666])
     """
     share, rest = divmod(forwards, targets)
@@ -111,14 +111,14 @@ def shares(forwards: int, targets: int, rows: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Conditional(Guess):
+class Conditional(FittedInitializer):
     """A guess for each condition of a generator and each operator."""
 
-    guesses: Mapping[Key, Guess]
+    guesses: Mapping[Key, FittedInitializer]
     forwards: int
 
     def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor:
-        each = keys(problem.generator, problem.operator, problem.batch)
+        each = group_keys(problem.generator, problem.operator, problem.batch)
         found = dict[int, Tensor]()
         for key in dict.fromkeys(each):
             rows = [row for row, its in enumerate(each) if its == key]
@@ -127,7 +127,7 @@ class Conditional(Guess):
         return torch.stack([found[row] for row in range(problem.batch)], 1)
 
 
-def keys(generator: Generator, operator: Callable[[Tensor], Tensor], batch: int) -> list[Key]:
+def group_keys(generator: Generator, operator: Callable[[Tensor], Tensor], batch: int) -> list[Key]:
     """By what the condition and the operator of each sample are told from others."""
     seen = [""] * batch
     if hasattr(operator, "take"):

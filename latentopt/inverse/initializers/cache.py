@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from latentopt.inverse.initializers.base import POOL_SEED, Guess, Start
+from latentopt.inverse.initializers.base import POOL_SEED, FittedInitializer, Initializer
 from latentopt.inverse.initializers.pools import measured
 from latentopt.io import write_atomically
 from latentopt.networks.generator import Generator
@@ -24,10 +24,10 @@ KEY, CONTENT = "key", "content"
 """Of a file's metadata: what it was learnt of, and the checksum of its tensors."""
 
 
-def kept_or_learnt(
-    start: Start, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int, folder: Path
-) -> Guess:
-    """What `Start.learn` returns, read from ``folder`` where it was learnt before, else left there.
+def fit_cached(
+    start: Initializer, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int, folder: Path
+) -> FittedInitializer:
+    """What `Initializer.learn` returns, read from ``folder`` where it was learnt before, else left there.
 
     It is known by the start's settings, the seed, the generator and its weights, the operator, and the measurements of
     a few samples, so that other weights, another operator or another machine's rounding learn anew. So does a file that
@@ -38,12 +38,12 @@ def kept_or_learnt(
     tensors = _read(path, key, str(generator.latents(1, 0).device)) if path.is_file() else None
     guess = start.restored(tensors) if tensors else None
     if guess is None:
-        guess = start.learn(generator, operator, seed)
+        guess = start.fit(generator, operator, seed)
         _keep(guess, path, key)
     return guess
 
 
-def _key(start: Start, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> str:
+def _key(start: Initializer, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> str:
     z = generator.latents(PROBES, seed + POOL_SEED + 2)
     named = re.sub(r" at 0x[0-9a-f]+", "", f"{start!r} {seed} {generator!r} {generator.output_range} {operator!r}")
     seen = hashlib.sha256(f"{named} {z.dtype} {tuple(z.shape)}".encode())
@@ -72,7 +72,7 @@ def _read(path: Path, key: str, device: str) -> dict[str, Tensor] | None:
     return tensors if told == {KEY: key, CONTENT: _checksum(tensors)} else None
 
 
-def _keep(guess: Guess, path: Path, key: str) -> None:
+def _keep(guess: FittedInitializer, path: Path, key: str) -> None:
     tensors = {name: value.contiguous() for name, value in vars(guess).items() if isinstance(value, Tensor)}
     if not tensors:
         return
