@@ -8,7 +8,7 @@ from typing import Literal
 
 from latentopt.classification import Loss, loss_function
 from latentopt.errors import InputError, positive
-from latentopt.optimizers import ADRGD, NAMED, PGD, EarlyGates, Optimizer, SoftGates, named
+from latentopt.optimizers import ADRGD, METHODS, PGD, EarlyGates, Optimizer, SoftGates, registry
 
 StartPoint = Literal["clean", "random"]
 Targets = Literal["random", "least-likely", "all"] | int
@@ -61,7 +61,7 @@ class Portfolio:
 FGSM = PGD(lr=1.0, momentum=0.0, schedule="constant")
 """With one step from the clean input, the method of Goodfellow et al. 2014 (arXiv 1412.6572)."""
 ATTACKS: dict[str, Callable[[], Optimizer]] = {
-    **NAMED,
+    **METHODS,
     "fgsm": lambda: FGSM,
     "adr-gd": lambda: ADRGD(EarlyGates(0.25), PGD()),  # the steps measured by the set, as eps may be anything
     "adr-gd-soft": lambda: ADRGD(SoftGates(), PGD()),
@@ -72,4 +72,4 @@ def method(optimizer: Optimizer | str) -> Optimizer:
     """The optimiser itself, or the one that a name stands for in attacks."""
     if isinstance(optimizer, str) and optimizer in ATTACKS:
         return ATTACKS[optimizer]()
-    return named(optimizer)
+    return registry.method(optimizer)

@@ -15,7 +15,7 @@ from latentopt.inverse.initializers import Initializer
 from latentopt.inverse.priors import Prior
 from latentopt.objectives import Loss
 from latentopt.operators import Operator
-from latentopt.optimizers import NAMED
+from latentopt.optimizers import METHODS
 
 
 def describe(value: Any) -> Any:
@@ -60,7 +60,7 @@ def short_names(job: str) -> dict[str, dict[str, Any]]:
     if job in ("refine", "train-rl"):  # where a name has step sizes of its own
         return {}
     return {
-        "optimizer": {name: describe(preset()) for name, preset in NAMED.items()},
+        "optimizer": {name: describe(preset()) for name, preset in METHODS.items()},
         "operator": _classes(Operator),
         "loss": _classes(Loss),
         "prior": _classes(Prior) | {"anywhere": f"{Prior.__module__}.Unconstrained"},  # its old name

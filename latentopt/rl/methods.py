@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from latentopt.errors import InputError
-from latentopt.optimizers import ADRGD, CEM, GD, NAMED, Adam, Optimizer, RandomShooting, SoftGates, named
+from latentopt.optimizers import ADRGD, CEM, GD, METHODS, Adam, Optimizer, RandomShooting, SoftGates, registry
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def method(optimizer: Optimizer | str) -> Method:
         return Method(optimizer)
     if optimizer in ACTIONS:
         return ACTIONS[optimizer]()
-    if optimizer not in NAMED:
-        known = ", ".join({**ACTIONS, **NAMED})
+    if optimizer not in METHODS:
+        known = ", ".join({**ACTIONS, **METHODS})
         raise InputError("optimizer", f"one of {known}, or an Optimizer", repr(optimizer))
-    return Method(named(optimizer))
+    return Method(registry.method(optimizer))

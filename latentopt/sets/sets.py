@@ -28,7 +28,7 @@ S = TypeVar("S", bound="FeasibleSet")
 
 
 class FeasibleSet(ABC):
-    """A closed convex set of inputs, one for each sample of a batch."""
+    """A closed set of inputs, one for each sample of a batch; convex, but for spheres."""
 
     @abstractmethod
     def project(self, x: Tensor) -> Tensor:
@@ -81,6 +81,11 @@ class FeasibleSet(ABC):
         own = self.broadcast_to(x.shape, x)
         object.__setattr__(own, "_fits", key)
         return own
+
+    @property
+    def bounded(self) -> bool:
+        """Whether it is a bounded box or ball, or one within the other: its radius is then the scale of a step."""
+        return False
 
     @property
     def round(self) -> bool:
@@ -156,7 +161,7 @@ class Box(FeasibleSet):
 
     def sample(self, like: Tensor, draws: Noise) -> Tensor:
         low, high = self._bounds(like)
-        if not bool((low.isfinite() & high.isfinite()).all()):
+        if not self.bounded:
             raise InputError("feasible", "a bounded set for random points, or a start", "a box that is open somewhere")
         return self.project(low + (high - low) * draws.uniform(like, "start"))
 
@@ -169,6 +174,10 @@ class Box(FeasibleSet):
         return Box(_take(self.low, rows), _take(self.high, rows))
 
     @property
+    def bounded(self) -> bool:
+        return all(bool(torch.as_tensor(bound).isfinite().all()) for bound in (self.low, self.high))
+
+    @property
     def norm(self) -> Norm:
         return "linf"
 
@@ -178,7 +187,7 @@ class Box(FeasibleSet):
 
     def lmo(self, grad: Tensor) -> Tensor:
         low, high = self._bounds(grad)
-        if not bool((low.isfinite() & high.isfinite()).all()):
+        if not self.bounded:
             raise InputError("feasible", "a bounded set", "a box that is open somewhere")
         return torch.where(grad > 0, low, high).expand_as(grad)
 
@@ -224,6 +233,10 @@ class LinfBall(FeasibleSet):
 
     def take(self, rows: Tensor) -> LinfBall:
         return LinfBall(_take(self.center, rows), _take(self.eps, rows))
+
+    @property
+    def bounded(self) -> bool:
+        return True
 
     @property
     def norm(self) -> Norm:
@@ -294,6 +307,10 @@ class L2Ball(FeasibleSet):
 
     def take(self, rows: Tensor) -> L2Ball:
         return L2Ball(_take(self.center, rows), _take(self.eps, rows))
+
+    @property
+    def bounded(self) -> bool:
+        return True
 
     @property
     def round(self) -> bool:
@@ -407,6 +424,10 @@ class BoxAndBall(FeasibleSet):
 
     def take(self, rows: Tensor) -> BoxAndBall:
         return BoxAndBall(self.box.take(rows), self.ball.take(rows))
+
+    @property
+    def bounded(self) -> bool:
+        return True
 
     @property
     def round(self) -> bool:

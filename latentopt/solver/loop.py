@@ -14,7 +14,7 @@ from torch import Tensor
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.networks.generator import Generator
 from latentopt.networks.wrappers import frozen, randomised_words, require_eval, warn
-from latentopt.optimizers import named
+from latentopt.optimizers import method
 from latentopt.optimizers.base import Optimizer
 from latentopt.problem import Problem
 from latentopt.solver.callbacks import Callback, Progress
@@ -54,7 +54,7 @@ def solve(
 
     Args:
         problem: what to minimise.
-        optimizer: a method, or its registered name (`latentopt.optimizers.NAMED`).
+        optimizer: a method, or its registered name (`latentopt.optimizers.METHODS`).
         steps: steps of each restart, >= 1.
         restarts: independent starts of each sample, >= 1; the best is chosen by the objective.
         seed: of every random number. All samples share the starts and noise of a restart, so a batch gives what its
@@ -95,7 +95,7 @@ def solve(
         NetworkWarning: the network is randomised: what is returned, evaluated once more, has another objective than
             when it was found. ``value`` and ``output`` are of this last evaluation. Or a generator leaves its range.
     """
-    optimizer = named(optimizer)
+    optimizer = method(optimizer, problem.feasible)
     counts = {"steps": steps, "restarts": restarts, "checkpoint_every": checkpoint_every}
     _check(counts, {"evaluations": evaluations, "seconds": seconds, "patience": patience})
     nonnegative("min_delta", min_delta)

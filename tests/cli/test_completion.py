@@ -11,7 +11,7 @@ from files import ROOT, call
 
 from latentopt.cli.commands import COMMANDS
 from latentopt.cli.table import JOBS
-from latentopt.optimizers import NAMED
+from latentopt.optimizers import METHODS
 from latentopt.zoo import cards
 
 ASK = """
@@ -67,7 +67,7 @@ def test_bash_completes_options_and_what_they_may_be(script):
     assert completed(script, "attack", "--norm", "") == {"linf", "l2"}
     assert completed(script, "run", "digits", "--batch") == {"--batch-size"}
     assert completed(script, "bench", "cost", "--dry") == {"--dry-run"}
-    assert set(NAMED) <= completed(script, "reconstruct", "--optimizer", "")
+    assert set(METHODS) <= completed(script, "reconstruct", "--optimizer", "")
     assert completed(script, "reconstruct", "--wandb", "o") == {"online", "offline"}
     assert completed(script, "reconstruct", "--resize", "") == {"true", "false"}
 

@@ -21,7 +21,7 @@ from latentopt.cli import main
 from latentopt.cli.arguments import parse, parser_of
 from latentopt.cli.completion import OWN_OPTIONS
 from latentopt.cli.table import JOBS
-from latentopt.optimizers import NAMED
+from latentopt.optimizers import METHODS
 
 QUICK = (
     "reconstruct --model mnist-vae --targets digits --resize --limit 4 --steps 20 --wandb disabled --out runs/four",
@@ -102,8 +102,8 @@ def test_every_option_that_a_message_names_is_there(options):
 
 def test_the_registered_methods_are_named_in_the_reference():
     text = (DOCS / "api/optimizers.md").read_text(encoding="utf-8")
-    said = text.split("registered name is too:")[1].split(". Attacks")[0]
-    assert re.findall(r"`([\w-]+)`", said) == list(NAMED)
+    rows = re.findall(r"^\| `([\w-]+)` \| (.*) \|$", text, re.MULTILINE)
+    assert rows == [(name, preset.summary) for name, preset in METHODS.items()]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -10,11 +10,16 @@ from nets import fitting, mlp, randn
 from torch import Tensor, nn
 
 from latentopt import ADRGD, GD, FreeGates, Problem, Result
-from latentopt.optimizers import CMAES, NAMED, Optimizer, RowNorms, named
+from latentopt.optimizers import CMAES, Optimizer, RowNorms, method, registry
 from latentopt.sets import Box
 
+NAMES = [
+    name
+    for name in registry.METHODS
+    if not name.endswith("-critic") and name not in ("fgsm", "adr-gd-soft-attack")  # others with other step sizes
+]
 METHODS: dict[str, Optimizer] = {
-    **{name: named(name) for name in NAMED},
+    **{name: method(name) for name in NAMES if name != "adr-gd-latent"},  # in no set given, it is adr-gd's
     "basin-cma": CMAES(refine=2),  # more steps of L-BFGS make rounding visible
     "adr-gd with noise": ADRGD(
         FreeGates(alpha=8.0, T_p=1, delta=10.0, distances=RowNorms(refresh=3)), GD(lr=0.1, normalize=True)

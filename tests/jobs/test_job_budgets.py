@@ -15,7 +15,7 @@ import latentopt as lo
 from latentopt.inverse.initializers import Random, Regression, share_cost
 from latentopt.jobs.reconstruct import reconstruct
 from latentopt.operators import Downsample
-from latentopt.optimizers import named
+from latentopt.optimizers import method
 from latentopt.zoo import cards
 
 COUNT, STEPS, RESTARTS = 5, 12, 3
@@ -26,7 +26,7 @@ def run(folder: Path, out: str, **changes: Any) -> list[dict[str, str]]:
     if not path.exists():
         np.save(path, own_images(COUNT).numpy())
     settings = {"operator": Downsample(4), "steps": STEPS, "restarts": RESTARTS, "batch_size": 2}
-    settings |= {"optimizer": named("adr-gd-soft"), "start": Random(), **changes}
+    settings |= {"optimizer": method("adr-gd-soft"), "start": Random(), **changes}
     reconstruct("mnist-vae", [str(path)], out=str(folder / out), wandb="disabled", device="cpu", **settings)
     return table(folder / out)
 

@@ -25,7 +25,7 @@ from latentopt.operators import (
     Operator,
     PerImage,
 )
-from latentopt.optimizers import ADRGD, GD, NAMED, Adam, FreeGates, Optimizer, RowNorms, SoftGates
+from latentopt.optimizers import ADRGD, GD, METHODS, Adam, FreeGates, Optimizer, RowNorms, SoftGates
 
 
 def parsed(kind: type, spec: Any) -> Any:
@@ -36,7 +36,7 @@ def parsed(kind: type, spec: Any) -> Any:
 
 
 OBJECTS = [
-    *[(Optimizer, preset()) for preset in NAMED.values()],
+    *[(Optimizer, preset()) for preset in METHODS.values()],
     (Optimizer, Adam(lr=0.3, betas=(0.5, 0.9), schedule="linear")),
     (Optimizer, GD(lr=2.0, normalize=True)),
     (Optimizer, ADRGD(gates=SoftGates(tau=0.7))),
@@ -75,7 +75,7 @@ def test_every_short_name_stands_for_an_object_of_its_field(field, kind):
 
 
 def test_the_short_names_of_optimizers_are_the_presets():
-    for name, preset in NAMED.items():
+    for name, preset in METHODS.items():
         assert parsed(Optimizer, short_names("reconstruct")["optimizer"][name]) == preset()
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from files import own_images, table
+from loops import NAMES
 from nets import mlp, near, rand, randn, refuses
 from torch import Tensor, nn
 
@@ -30,7 +31,6 @@ from latentopt.operators import (
     PerImage,
     Physics,
 )
-from latentopt.optimizers import NAMED
 from latentopt.zoo import cards
 
 B, SIDE = 4, 6
@@ -188,7 +188,7 @@ def test_an_image_keeps_its_mask_when_the_one_before_it_is_solved_at_once(operat
     assert torch.equal(both.forwards[1:], alone.forwards)
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_method_follows_the_masks_and_the_references(name):
     settings = {"start": "random", "restarts": 2, "halving": [(3, 1)], "steps": 6, "tolerance": 1e-2}
     settings |= {"optimizer": name, "prior": priors.BoxPrior(2.0)}

@@ -6,6 +6,7 @@ from math import cos, pi
 
 import pytest
 import torch
+from loops import METHODS as NAMED
 from loops import same
 from nets import Counted, fitting, mlp, near, pays, rand, randn, ready, refuses, tensors
 from torch import Tensor
@@ -15,29 +16,29 @@ from latentopt.optimizers import (
     CMAES,
     GD,
     LBFGS,
-    NAMED,
     PGD,
     RGD,
-    Adagrad,
     Adam,
+    EarlyGates,
     FrankWolfe,
     FreeGates,
     LevenbergMarquardt,
     Momentum,
     Optimizer,
     PerturbedGD,
-    RMSProp,
     RowNorms,
     SoftGates,
-    named,
+    method,
+    registry,
 )
 from latentopt.optimizers.base import State
 from latentopt.problem import Problem
-from latentopt.sets import Box, BoxAndBall, FeasibleSet, Free, L2Ball, LinfBall
+from latentopt.sets import Box, BoxAndBall, FeasibleSet, Free, L2Ball, LinfBall, Sphere
+from latentopt.solver.loop import solve
 
 BUSY = FreeGates(alpha=8.0, T_p=0, delta=10.0, distances=RowNorms(refresh=2))  # noise at every step
 METHODS: dict[str, Optimizer] = {
-    **{name: named(name) for name in NAMED},
+    **NAMED,
     "gd normalized": GD(lr=0.3, normalize=True),
     "gd linear": GD(lr=0.2, schedule="linear"),
     "adam constant": Adam(lr=0.05, schedule="constant"),
@@ -267,19 +268,26 @@ def test_the_soft_gates_harden_linearly_and_are_relus_own_after_their_phase(phas
         x, state = step.x, step.state
 
 
-def test_every_registered_method_goes_by_its_name_and_another_name_is_refused():
-    assert {"adr-gd", "adr-gd-paper", "adam", "gd", "pgd"} <= set(NAMED)
-    assert named("adr-gd") == ADRGD()
-    assert named("adr-gd-paper") == ADRGD.paper()
-    for name, kind in {
-        "pgd": PGD,
-        "momentum": Momentum,
-        "adagrad": Adagrad,
-        "rmsprop": RMSProp,
-        "perturbed-gd": PerturbedGD,
-        "rgd": RGD,
-    }.items():
-        assert named(name) == kind()
-    assert named(GD(lr=3)) == GD(lr=3)
-    with refuses("optimizer"):
-        named("sgd")
+@pytest.mark.parametrize("name", registry.METHODS)
+def test_a_name_stands_for_its_preset(name):
+    assert isinstance(method(name), Optimizer)
+    assert method(name) == (registry.METHODS["adr-gd-latent"] if name == "adr-gd" else registry.METHODS[name])()
+
+
+def test_an_optimizer_stands_for_itself_and_an_unknown_name_is_refused():
+    assert method(GD(lr=3)) == GD(lr=3)
+    for unknown in ("sgd", GD, None):
+        with refuses("optimizer"):
+            method(unknown)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("kind", [*FEASIBLE, "open box", "sphere"])
+def test_adr_gd_follows_the_feasible_set(kind):
+    more = {"open box": Box(0.0, torch.inf), "sphere": Sphere(2.0)}
+    feasible = more[kind] if kind in more else FEASIBLE[kind](torch.float64)
+    expected = ADRGD() if kind in ("free", *more) else ADRGD(EarlyGates(0.25), PGD())
+    assert method("adr-gd", feasible) == expected
+    if kind == "open box":  # has no radius to measure steps in
+        return
+    problem, x = posed(feasible)[:2]
+    assert torch.equal(solve(problem, "adr-gd", steps=3, start=x).x, solve(problem, expected, steps=3, start=x).x)

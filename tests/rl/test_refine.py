@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import latentopt as lo
 from latentopt.noise import Noise
-from latentopt.optimizers import Optimizer, named
+from latentopt.optimizers import Optimizer, registry
 from latentopt.rl.ascent import descend
 from latentopt.rl.chains import chains
 from latentopt.rl.closed_form import ClosedForm
@@ -116,7 +116,7 @@ METHODS: dict[str, Optimizer] = {
     **{name: method(name).optimizer for name in ACTIONS},
     "raw gd": lo.GD(lr=0.2),
     "clipped gd": lo.GD(lr=0.2, clip=0.1),
-    **{name: named(name) for name in ("pgd", "momentum", "lbfgs", "cma-es")},
+    **{name: registry.method(name) for name in ("pgd", "momentum", "lbfgs", "cma-es")},
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from loops import METHODS, ROUGH, every_method, rough, same_results
+from loops import METHODS, NAMES, ROUGH, every_method, rough, same_results
 from nets import mlp, near, rand, randn, ready, refuses
 from torch import Tensor, nn
 
@@ -56,7 +56,7 @@ def test_each_coordinate_keeps_its_own_bounds(form, restarts, batch):
     assert found.x.dtype == torch.float32
 
 
-@pytest.mark.parametrize("optimizer", [name for name in lo.optimizers.NAMED if not name.startswith("adr-gd-")])
+@pytest.mark.parametrize("optimizer", [name for name in NAMES if not name.startswith("adr-gd-")])
 def test_every_method_stays_in_the_box(optimizer):
     network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     objective = lo.objectives.Fit(lo.objectives.MSE(), nn.Identity(), torch.zeros(3, 2))
@@ -130,7 +130,7 @@ def test_a_set_by_itself_takes_its_shape_from_the_points(name, rows):
     own, spelled = SETS[name]()
     x, draws = 3 * randn(rows, 3, seed=1), Noise(0, torch.arange(rows))
     spelled = spelled.broadcast_to((6, 3), x).take(torch.arange(rows))
-    for method in ("project", "extreme", "steepest"):
+    for method in ("project", "lmo", "steepest"):
         near(getattr(own, method)(x), getattr(spelled, method)(x), 1e-15)
     near(own.radius(x).expand_as(x), spelled.radius(x).expand_as(x), 1e-15)
     near(own.sample(x, draws), spelled.sample(x, draws), 1e-15)

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from loops import NAMES
 from nets import Counted, mlp, near, rand, randn, refuses
 from torch import Tensor, nn
 
@@ -17,7 +18,6 @@ from latentopt import Generator, Problem, Stage, attack, solve
 from latentopt.attacks.stages import Portfolio
 from latentopt.independence import holds, require_independent
 from latentopt.networks.wrappers import NetworkWarning
-from latentopt.optimizers import NAMED
 from latentopt.sets import Box
 
 B = 3
@@ -105,7 +105,7 @@ def test_functions_that_hold_something_for_each_sample_are_refused(name, functio
     assert not steps
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_method_meets_them_at_its_first_step(name):
     problem = Problem(mlp(2, 3, 2), lambda y: square(y - SHIFTS), (2,), B, Box(-1.0, 1.0), like=SHIFTS)
     with refuses("objective", "take(rows)"):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from loops import NAMES
 from nets import conv, near, rand, randn, refill
 from torch import Tensor, nn
 
@@ -18,14 +19,13 @@ from latentopt.classification import Misclassify
 from latentopt.noise import Noise
 from latentopt.objectives import MSE, Fit
 from latentopt.operators import Identity
-from latentopt.optimizers import NAMED
 from latentopt.optimizers.lbfgs import face_at
 from latentopt.sets import Box, around
 
 B = 5
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
 """Of inputs and values of order one after 20 steps, as the docs state it."""
-DECIDING = {"adr-gd", "apgd", "lbfgs", "lm", "basin-cma"}
+DECIDING = {"adr-gd", "adr-gd-latent", "apgd", "lbfgs", "lm", "basin-cma"}
 """Methods that accept a step, or set its length, by differences of values, which in the end are rounding: their values
 after 20 steps (BasinCMA's after 3, each of which has many) agree to `LOOSE`; their inputs need not."""
 LOOSE = 1e-2
@@ -62,7 +62,7 @@ def attack(dtype: torch.dtype) -> Callable[[Tensor], Problem]:
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("pose", [inversion, attack])
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", NAMES)
 def test_on_convolutions_a_batch_gives_what_its_samples_give_alone_to_the_stated_tolerance(name, pose, dtype):
     if pose is attack and name == "lm":
         pytest.skip("cross-entropy is no sum of squares")

@@ -12,7 +12,7 @@ from latentopt.analysis.dynamics.region import look
 from latentopt.batch_math import per_sample, sample_norm
 from latentopt.classification import Loss
 from latentopt.errors import InputError
-from latentopt.optimizers import GD, Optimizer, named
+from latentopt.optimizers import GD, Optimizer, method
 from latentopt.sets import FeasibleSet
 
 
@@ -75,9 +75,9 @@ def require_raw(optimizer: Optimizer | str | None, a: Tensor) -> None:
     """Raise `InputError` unless the method's step is ``x + a g``, with these step sizes (B,)."""
     if optimizer is None:
         return
-    method = named(optimizer)
+    chosen = method(optimizer)
     expected = "raw gradient ascent, GD(lr=step) without normalize, clip or schedule: the formulas hold for no other"
-    if not isinstance(method, GD) or method.normalize or method.clip is not None or method.schedule != "constant":
+    if not isinstance(chosen, GD) or chosen.normalize or chosen.clip is not None or chosen.schedule != "constant":
         raise InputError("optimizer", expected, repr(optimizer))
-    if not bool((a == method.lr).all()):
-        raise InputError("step", f"the lr of the optimiser, {method.lr}", a.tolist()[:8])
+    if not bool((a == chosen.lr).all()):
+        raise InputError("step", f"the lr of the optimiser, {chosen.lr}", a.tolist()[:8])

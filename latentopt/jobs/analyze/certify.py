@@ -16,7 +16,6 @@ from latentopt.jobs.analyze.certify_cases import RANDOM, Case, classifier_cases,
 from latentopt.jobs.analyze.folder import Folder
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.tracker import WandbMode
-from latentopt.optimizers import named
 from latentopt.reports import Report, Row, Table, Written
 from latentopt.solver.loop import solve
 from latentopt.solver.result import Result
@@ -76,7 +75,7 @@ def certify(
     nonnegative("tolerance", tolerance)
     methods = [name.strip() for name in optimizers.split(",") if name.strip()]
     for name in methods:
-        named(name)
+        method(name)
     _check_unused(model, eps, env)
     if model.startswith(RANDOM):
         cases = random_cases(model, seeds)

@@ -13,7 +13,7 @@ from latentopt.errors import InputError, positive
 from latentopt.gates import Network
 from latentopt.networks.wrappers import Classifier, output_shape
 from latentopt.objectives import Unit
-from latentopt.optimizers import ADRGD, GD, Optimizer, SoftGates, named
+from latentopt.optimizers import ADRGD, GD, Optimizer, SoftGates, method
 from latentopt.problem import Problem
 from latentopt.sets import Box, around
 from latentopt.zoo.random_nets import random_net
@@ -79,7 +79,7 @@ def classified(name: str, classifier: Classifier, images: Tensor, labels: Tensor
 def optimizer_of(name: str, step: float | None) -> Optimizer:
     """An optimiser by its name; with ``step``, one whose steps have this Euclidean length, without a schedule."""
     if step is None:
-        return named(name)
+        return method(name)
     positive("step", step)
     plain = GD(lr=step, normalize=True)
     chosen: dict[str, Callable[[], Optimizer]] = {

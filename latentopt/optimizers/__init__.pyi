@@ -1,0 +1,29 @@
+"""Names of the package and their modules, which are imported when a name is first used."""
+
+from .adagrad import Adagrad as Adagrad
+from .adam import Adam as Adam
+from .adr_gd import ADRGD as ADRGD
+from .apgd import APGD as APGD
+from .base import Optimizer as Optimizer
+from .cem import CEM as CEM
+from .cma_es import CMAES as CMAES
+from .early_gates import EarlyGates as EarlyGates
+from .frank_wolfe import FrankWolfe as FrankWolfe
+from .free_gates import FreeGates as FreeGates
+from .gd import GD as GD
+from .lbfgs import LBFGS as LBFGS
+from .levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt
+from .momentum import Momentum as Momentum
+from .perturbed_gd import PerturbedGD as PerturbedGD
+from .pgd import PGD as PGD
+from .random_shooting import RandomShooting as RandomShooting
+from .registry import METHODS as METHODS
+from .registry import Preset as Preset
+from .registry import method as method
+from .registry import require_name as require_name
+from .rgd import RGD as RGD
+from .rmsprop import RMSProp as RMSProp
+from .row_norms import RowNorms as RowNorms
+from .soft_gates import SoftGates as SoftGates
+from .square import Square as Square
+from .two_phase import TwoPhase as TwoPhase
