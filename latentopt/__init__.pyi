@@ -24,6 +24,8 @@ from .attacks.result import AttackWarning as AttackWarning
 from .attacks.sanity import check_attack as check_attack
 from .attacks.stages import Portfolio as Portfolio
 from .attacks.stages import Stage as Stage
+from .comparison import Comparison as Comparison
+from .comparison import compare as compare
 from .errors import InputError as InputError
 from .errors import LatentOptError as LatentOptError
 from .inverse import priors as priors

@@ -1,0 +1,277 @@
+"""Results of a comparison: paired differences, tables and the plot of value against cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentopt.comparison.runs import Budget, Curve, MethodRun
+from latentopt.errors import InputError
+from latentopt.io import write_atomically
+from latentopt.metrics import wilson
+from latentopt.reports import PLOT, ROWS, TABLE, Row, Table, csv_text, png_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TIE = 1e-3
+"""Two values are level within this share of the greater magnitude."""
+
+
+class Estimate(NamedTuple):
+    """An estimate with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class MethodSummary:
+    """What one method reached, over all seeds and samples, and how it differs from the reference.
+
+    Differences are values minus the reference's at the same seed and sample, negative where the method is better; for
+    their interval see `paired_interval`.
+    """
+
+    method: str
+    count: int  # solves: seeds times samples
+    mean: float  # objective
+    median: float  # objective
+    solved: Estimate  # share, with Wilson's interval
+    difference: Estimate  # mean paired difference; NaN for the reference
+    wins: float  # share of pairs with a lower value than the reference's
+    ties: float  # share of pairs that are both solved, or whose values are level
+    evaluations: float  # mean of a sample
+    cpu_seconds: float  # mean of a sample
+    reasons: tuple[str, ...]  # of runs that failed
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Methods on the same seeds and samples at equal cost.
+
+    Args:
+        runs: one of each method and seed.
+        reference: name of the method that others are compared with.
+        budget: of each sample.
+    """
+
+    runs: Sequence[MethodRun]
+    reference: str
+    budget: Budget
+
+    @property
+    def methods(self) -> list[str]:
+        """Names of the methods, in the order in which they were given."""
+        return list(dict.fromkeys(run.method for run in self.runs))
+
+    @property
+    def rows(self) -> list[Row]:
+        """One row for each method, seed and sample; a run that failed has one row with its reason."""
+        return [row for run in self.runs for row in run.rows()]
+
+    def runs_of(self, method: str) -> dict[int, MethodRun]:
+        """Return the completed runs of a method by their seeds.
+
+        Args:
+            method: its name.
+
+        Returns:
+            Seed to run.
+        """
+        return {run.seed: run for run in self.runs if run.method == method and run.seed is not None and not run.reason}
+
+    def summary(self) -> list[MethodSummary]:
+        """Return one summary a method, in the order in which they were given."""
+        return [self._summary(method) for method in self.methods]
+
+    def _summary(self, method: str) -> MethodSummary:
+        runs = list(self.runs_of(method).values())
+        reasons = tuple(dict.fromkeys(run.reason for run in self.runs if run.method == method and run.reason))
+        nothing = Estimate(np.nan, np.nan, np.nan)
+        if not runs:
+            return MethodSummary(method, 0, np.nan, np.nan, nothing, nothing, np.nan, np.nan, np.nan, np.nan, reasons)
+        values = torch.cat([run.value for run in runs]).double()
+        solved = int(sum(run.solved.sum() for run in runs))
+        difference, wins, ties = self._against_reference(method)
+        return MethodSummary(
+            method=method,
+            count=len(values),
+            mean=float(values.mean()),
+            median=float(values.quantile(0.5)),
+            solved=Estimate(solved / len(values), *wilson(solved, len(values))),
+            difference=difference,
+            wins=wins,
+            ties=ties,
+            evaluations=float(torch.cat([run.forwards + run.backwards for run in runs]).double().mean()),
+            cpu_seconds=float(np.mean([run.cpu_seconds for run in runs])),
+            reasons=reasons,
+        )
+
+    def _against_reference(self, method: str) -> tuple[Estimate, float, float]:
+        """The mean paired difference of a method to the reference, and its shares of wins and ties."""
+        own, other = self.runs_of(method), self.runs_of(self.reference)
+        seeds = [seed for seed in own if seed in other]
+        if method == self.reference or not seeds:
+            return Estimate(np.nan, np.nan, np.nan), np.nan, np.nan
+        a, b = (torch.stack([runs[seed].value for seed in seeds]).double() for runs in (own, other))
+        both_solved = torch.stack([own[seed].solved & other[seed].solved for seed in seeds])
+        level = both_solved | ((a - b).abs() <= TIE * torch.maximum(a.abs(), b.abs()))
+        wins = ((a < b) & ~level).double().mean()
+        return paired_interval(a - b), float(wins), float(level.double().mean())
+
+    def markdown(self) -> str:
+        """Return the summary as a table in Markdown, with a note how to read it."""
+        budgets = [
+            "" if self.budget.evaluations is None else f"{self.budget.evaluations} evaluations a sample",
+            "" if self.budget.seconds is None else f"{self.budget.seconds:g} s a solve",
+        ]
+        restarts = f", {self.budget.restarts} restarts" if self.budget.restarts > 1 else ""
+        note = (
+            f"Each method: {' and '.join(filter(None, budgets))}{restarts}. Values are minimised. Difference: to "
+            f"{self.reference} at the same seed and sample, with a 95 % interval that takes account of the starts that "
+            "the samples of one seed share. Solved: share with Wilson's 95 % interval. Level: both are solved, or the "
+            f"values agree to {TIE:g}."
+        )
+        columns = ("method", "mean", "median", "solved", "difference", "lower", "level", "evaluations", "CPU s")
+        tables = [Table("Comparison", note, columns, [self._cells(line) for line in self.summary()]).markdown()]
+        failures = [f"- {line.method}: {reason}" for line in self.summary() for reason in line.reasons]
+        if failures:
+            tables.append("Not run:\n\n" + "\n".join(failures))
+        return "\n\n".join(tables) + "\n"
+
+    def _cells(self, line: MethodSummary) -> list[str]:
+        if not line.count:
+            return [line.method, "not run", *[""] * 7]
+        is_reference = line.method == self.reference or np.isnan(line.difference.value)
+        versus = ["", "", ""]
+        if not is_reference:
+            low, high = line.difference.low, line.difference.high
+            interval = "" if np.isinf(low) else f" [{low:.3g}, {high:.3g}]"
+            versus = [f"{line.difference.value:+.3g}{interval}", f"{line.wins:.0%}", f"{line.ties:.0%}"]
+        return [
+            line.method,
+            f"{line.mean:.4g}",
+            f"{line.median:.4g}",
+            f"{line.solved.value:.0%} [{line.solved.low:.0%}, {line.solved.high:.0%}]",
+            *versus,
+            f"{line.evaluations:.0f}",
+            f"{line.cpu_seconds:.3g}",
+        ]
+
+    def csv(self) -> str:
+        """Return `rows` as CSV."""
+        return csv_text(self.rows)
+
+    def plot(self, path: str | Path) -> None:
+        """Draw the best value so far against the cost: median over seeds and samples, with the quartiles.
+
+        The cost is evaluations of a sample, or seconds of a solve where the budget is seconds alone.
+
+        Args:
+            path: PNG file to write.
+        """
+        write_atomically(Path(path), png_bytes(self._draw))
+
+    def save(self, folder: str | Path, overwrite: bool = False) -> list[Path]:
+        """Write ``results.csv``, ``table.md`` and ``plot.png``.
+
+        Args:
+            folder: where to; it is made if it does not exist.
+            overwrite: replace an earlier comparison there.
+
+        Returns:
+            The files.
+
+        Raises:
+            InputError: the folder holds one of them, and `overwrite` is not set.
+        """
+        files = [Path(folder) / name for name in (ROWS, TABLE, PLOT)]
+        existing = [path for path in files if path.exists()]
+        if existing and not overwrite:
+            raise InputError("folder", "one without a comparison, or overwrite=True", f"{existing[0]}")
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for path, content in zip(files, (self.csv().encode(), self.markdown().encode(), None), strict=True):
+            write_atomically(path, png_bytes(self._draw) if content is None else content)
+        return files
+
+    def _draw(self, figure: Figure) -> None:
+        figure.set_size_inches(7, 4.5)
+        axes = figure.subplots()
+        lowest = np.inf
+        for method in self.methods:
+            curves = [run.curve for run in self.runs_of(method).values()]
+            if not curves:
+                continue
+            cost, best = _resampled(curves, by_seconds=self.budget.evaluations is None)
+            low, middle, high = np.quantile(best, (0.25, 0.5, 0.75), axis=1)
+            (line,) = axes.plot(cost, middle, label=method)
+            axes.fill_between(cost, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+            lowest = min(lowest, low.min())
+        if 0 < lowest < np.inf:
+            axes.set_yscale("log")
+        unit = "evaluations of a sample" if self.budget.evaluations is not None else "seconds of a solve"
+        axes.set(xlabel=unit, ylabel="best value so far: median and quartiles")
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend()
+
+
+def _resampled(curves: Sequence[Curve], by_seconds: bool, points: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    """Best values on a common grid of costs: (points,) and (points, seeds * B).
+
+    A sample has its best value at the last time it was evaluated; before its first one, that one.
+    """
+    pairs = []
+    for curve in curves:
+        best = curve.best.double().numpy()
+        for sample in range(best.shape[1]):
+            cost = curve.seconds if by_seconds else curve.evaluations[:, sample]
+            pairs.append((cost.double().numpy(), best[:, sample]))
+    first, last = max(cost[0] for cost, _ in pairs), max(cost[-1] for cost, _ in pairs)
+    grid = np.linspace(first, last, points)
+    columns = [best[np.searchsorted(cost, grid, side="right").clip(1) - 1] for cost, best in pairs]
+    return grid, np.stack(columns, 1)
+
+
+def paired_interval(differences: Tensor) -> Estimate:
+    """Estimate the mean of paired differences, with a 95 % interval that counts neither seeds nor samples twice.
+
+    Samples of one seed share their starts, and one sample is solved from several seeds. The variance is that of the
+    means over the seeds, plus that of the means over the samples, less that of single differences, which is in both
+    (two-way clustered, Cameron, Gelbach and Miller 2011), at least the greater of the first two. The quantile is
+    Student's, with Satterthwaite's degrees of freedom. A single seed or a single sample adds nothing; one difference
+    alone has an infinite interval.
+
+    Args:
+        differences: (seeds, B).
+
+    Returns:
+        The mean and its interval.
+    """
+    from scipy.stats import t
+
+    array = differences.double().numpy()
+    seeds, samples = array.shape
+    mean = float(array.mean())
+    parts = [(array.mean(axis), count) for axis, count in ((1, seeds), (0, samples)) if count > 1]
+    if not parts:
+        return Estimate(mean, -np.inf, np.inf)
+    variances = [float(means.var(ddof=1)) / count for means, count in parts]
+    variance = max(variances)
+    if len(parts) == 2:
+        residual = array - array.mean(0) - array.mean(1, keepdims=True) + mean
+        both = float(np.square(residual).sum()) / ((seeds - 1) * (samples - 1) * seeds * samples)
+        variance = max(variance, sum(variances) - both)
+    if variance == 0:
+        return Estimate(mean, mean, mean)
+    freedom = sum(variances) ** 2 / sum(v**2 / (count - 1) for v, (_, count) in zip(variances, parts, strict=True))
+    reach = float(t.ppf(0.975, freedom)) * variance**0.5
+    return Estimate(mean, mean - reach, mean + reach)
