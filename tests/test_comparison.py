@@ -59,9 +59,9 @@ def test_exact_answer_on_a_quadratic():
     assert exact.mean == exact.median == 0
     assert exact.count == slow.count == 6
     values = torch.stack([run.value for run in found.runs_of("slow").values()])
-    assert slow.difference.value == pytest.approx(float(values.mean()))
+    assert slow.difference.mean == pytest.approx(float(values.mean()))
     assert slow.wins == slow.ties == 0
-    assert math.isnan(exact.difference.value)
+    assert math.isnan(exact.difference.mean)
 
 
 @pytest.mark.parametrize("restarts", [1, 3])
@@ -98,7 +98,7 @@ def test_steps_that_are_given_are_taken():
 def test_a_method_against_itself():
     found = compare(relu_network(), {"one": "adam", "same": Adam()}, evaluations=60)
     same = by_method(found)["same"]
-    assert same.difference == (0, 0, 0)
+    assert same.difference == (0, 0, 0, 0)
     assert (same.wins, same.ties) == (0, 1)
 
 
@@ -114,7 +114,7 @@ def test_the_order_of_methods_does_not_matter():
 
 def test_solved_samples_leave_and_tie():
     found = compare(quadratic(1e-3), ["adam", "lbfgs"], evaluations=400)
-    assert all(line.solved.value == 1 for line in found.summary())
+    assert all(line.solved == 1 for line in found.summary())
     assert by_method(found)["lbfgs"].ties == 1
     run = found.runs[0]
     spent = run.forwards + run.backwards
@@ -133,7 +133,7 @@ def test_methods_that_cannot_run_have_a_reason():
     assert "sum of squares" in reasons["lm"]
     assert "one step of this method" in reasons["basin-cma"]
     assert by_method(found)["adam"].count == 4
-    assert math.isnan(by_method(found)["adam"].difference.value)  # the reference has no values
+    assert math.isnan(by_method(found)["adam"].difference.mean)  # the reference has no values
     assert "lm: objective: expected a sum of squares" in found.markdown()
     with pytest.raises(lo.InputError, match="at least one that can run"):
         compare(problem, ["lm"], evaluations=50)
@@ -205,13 +205,13 @@ tables = st.tuples(st.integers(1, 4), st.integers(1, 5)).flatmap(
 
 @given(tables, st.randoms(use_true_random=False))
 def test_intervals_hold_the_mean_whatever_the_order(differences: Tensor, random):
-    low, high = paired_interval(differences)[1:]
+    low, high = paired_interval(differences)[1:3]
     mean = float(differences.double().mean())
     assert low <= mean <= high
     order = random.sample(range(differences.shape[1]), differences.shape[1])
     shuffled = paired_interval(differences[:, order])
-    assert shuffled == pytest.approx((mean, low, high), rel=1e-6, abs=1e-6)
-    assert paired_interval(-differences) == pytest.approx((-mean, -high, -low), rel=1e-6, abs=1e-6)
+    assert shuffled[:3] == pytest.approx((mean, low, high), rel=1e-6, abs=1e-6)
+    assert paired_interval(-differences)[:3] == pytest.approx((-mean, -high, -low), rel=1e-6, abs=1e-6)
 
 
 def test_intervals_are_students_where_one_factor_is_alone():
@@ -220,9 +220,9 @@ def test_intervals_are_students_where_one_factor_is_alone():
     values = [0.5, -1.0, 2.0, 0.25]
     exact = ttest_1samp(values, 0).confidence_interval(0.95)
     for shape in ((4, 1), (1, 4)):
-        assert paired_interval(torch.tensor(values).reshape(shape))[1:] == pytest.approx(tuple(exact))
+        assert paired_interval(torch.tensor(values).reshape(shape))[1:3] == pytest.approx(tuple(exact))
     equal_samples = torch.tensor(values)[:, None].expand(4, 6)  # six copies of one sample tell no more than one
-    assert paired_interval(equal_samples)[1:] == pytest.approx(tuple(exact))
+    assert paired_interval(equal_samples)[1:3] == pytest.approx(tuple(exact))
 
 
 def test_intervals_hold_in_95_of_100_cases():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,22 +14,15 @@ from torch import Tensor
 from latentopt.comparison.runs import Budget, Curve, MethodRun
 from latentopt.errors import InputError
 from latentopt.io import write_atomically
-from latentopt.metrics import wilson
 from latentopt.reports import PLOT, ROWS, TABLE, Row, Table, csv_text, png_bytes
+from latentopt.statistics import MeanInterval, wilson
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TIE = 1e-3
 """Two values are level within this share of the greater magnitude."""
-
-
-class Estimate(NamedTuple):
-    """An estimate with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
+NO_DIFFERENCE = MeanInterval(np.nan, np.nan, np.nan, np.nan)
 
 
 @dataclass(frozen=True)
@@ -44,8 +37,9 @@ class MethodSummary:
     count: int  # solves: seeds times samples
     mean: float  # objective
     median: float  # objective
-    solved: Estimate  # share, with Wilson's interval
-    difference: Estimate  # mean paired difference; NaN for the reference
+    solved: float  # share
+    solved_interval: tuple[float, float]  # Wilson's
+    difference: MeanInterval  # mean paired difference; NaN for the reference
     wins: float  # share of pairs with a lower value than the reference's
     ties: float  # share of pairs that are both solved, or whose values are level
     evaluations: float  # mean of a sample
@@ -95,9 +89,9 @@ class Comparison:
     def _summary(self, method: str) -> MethodSummary:
         runs = list(self.runs_of(method).values())
         reasons = tuple(dict.fromkeys(run.reason for run in self.runs if run.method == method and run.reason))
-        nothing = Estimate(np.nan, np.nan, np.nan)
         if not runs:
-            return MethodSummary(method, 0, np.nan, np.nan, nothing, nothing, np.nan, np.nan, np.nan, np.nan, reasons)
+            no_interval = (np.nan, np.nan)
+            return MethodSummary(method, 0, *[np.nan] * 3, no_interval, NO_DIFFERENCE, *[np.nan] * 4, reasons)
         values = torch.cat([run.value for run in runs]).double()
         solved = int(sum(run.solved.sum() for run in runs))
         difference, wins, ties = self._against_reference(method)
@@ -106,7 +100,8 @@ class Comparison:
             count=len(values),
             mean=float(values.mean()),
             median=float(values.quantile(0.5)),
-            solved=Estimate(solved / len(values), *wilson(solved, len(values))),
+            solved=solved / len(values),
+            solved_interval=wilson(solved, len(values)),
             difference=difference,
             wins=wins,
             ties=ties,
@@ -115,12 +110,12 @@ class Comparison:
             reasons=reasons,
         )
 
-    def _against_reference(self, method: str) -> tuple[Estimate, float, float]:
+    def _against_reference(self, method: str) -> tuple[MeanInterval, float, float]:
         """The mean paired difference of a method to the reference, and its shares of wins and ties."""
         own, other = self.runs_of(method), self.runs_of(self.reference)
         seeds = [seed for seed in own if seed in other]
         if method == self.reference or not seeds:
-            return Estimate(np.nan, np.nan, np.nan), np.nan, np.nan
+            return NO_DIFFERENCE, np.nan, np.nan
         a, b = (torch.stack([runs[seed].value for seed in seeds]).double() for runs in (own, other))
         both_solved = torch.stack([own[seed].solved & other[seed].solved for seed in seeds])
         level = both_solved | ((a - b).abs() <= TIE * torch.maximum(a.abs(), b.abs()))
@@ -150,17 +145,18 @@ class Comparison:
     def _cells(self, line: MethodSummary) -> list[str]:
         if not line.count:
             return [line.method, "not run", *[""] * 7]
-        is_reference = line.method == self.reference or np.isnan(line.difference.value)
+        is_reference = line.method == self.reference or np.isnan(line.difference.mean)
         versus = ["", "", ""]
         if not is_reference:
             low, high = line.difference.low, line.difference.high
             interval = "" if np.isinf(low) else f" [{low:.3g}, {high:.3g}]"
-            versus = [f"{line.difference.value:+.3g}{interval}", f"{line.wins:.0%}", f"{line.ties:.0%}"]
+            versus = [f"{line.difference.mean:+.3g}{interval}", f"{line.wins:.0%}", f"{line.ties:.0%}"]
+        low, high = line.solved_interval
         return [
             line.method,
             f"{line.mean:.4g}",
             f"{line.median:.4g}",
-            f"{line.solved.value:.0%} [{line.solved.low:.0%}, {line.solved.high:.0%}]",
+            f"{line.solved:.0%} [{low:.0%}, {high:.0%}]",
             *versus,
             f"{line.evaluations:.0f}",
             f"{line.cpu_seconds:.3g}",
@@ -241,8 +237,8 @@ def _resampled(curves: Sequence[Curve], by_seconds: bool, points: int = 400) -> 
     return grid, np.stack(columns, 1)
 
 
-def paired_interval(differences: Tensor) -> Estimate:
-    """Estimate the mean of paired differences, with a 95 % interval that counts neither seeds nor samples twice.
+def paired_interval(differences: Tensor) -> MeanInterval:
+    """MeanInterval the mean of paired differences, with a 95 % interval that counts neither seeds nor samples twice.
 
     Samples of one seed share their starts, and one sample is solved from several seeds. The variance is that of the
     means over the seeds, plus that of the means over the samples, less that of single differences, which is in both
@@ -263,7 +259,7 @@ def paired_interval(differences: Tensor) -> Estimate:
     mean = float(array.mean())
     parts = [(array.mean(axis), count) for axis, count in ((1, seeds), (0, samples)) if count > 1]
     if not parts:
-        return Estimate(mean, -np.inf, np.inf)
+        return MeanInterval(mean, -np.inf, np.inf, np.nan)
     variances = [float(means.var(ddof=1)) / count for means, count in parts]
     variance = max(variances)
     if len(parts) == 2:
@@ -271,7 +267,7 @@ def paired_interval(differences: Tensor) -> Estimate:
         both = float(np.square(residual).sum()) / ((seeds - 1) * (samples - 1) * seeds * samples)
         variance = max(variance, sum(variances) - both)
     if variance == 0:
-        return Estimate(mean, mean, mean)
+        return MeanInterval(mean, mean, mean, 0.0)
     freedom = sum(variances) ** 2 / sum(v**2 / (count - 1) for v, (_, count) in zip(variances, parts, strict=True))
     reach = float(t.ppf(0.975, freedom)) * variance**0.5
-    return Estimate(mean, mean - reach, mean + reach)
+    return MeanInterval(mean, mean - reach, mean + reach, variance**0.5)
