@@ -11,7 +11,7 @@ from latentopt.cli.help import ASKED, general, page
 from latentopt.cli.said import one_line
 from latentopt.cli.table import again, found
 from latentopt.errors import InputError, LatentOptError
-from latentopt.jobs.sigterm import CODE, Terminated, terminable
+from latentopt.jobs.sigterm import CODE, Terminated, handle_sigterm
 from latentopt.rl.extra import missing
 from latentopt.version import __version__
 
@@ -25,7 +25,7 @@ EXTRA = ("stable_baselines3", "gymnasium", "mujoco", "Box2D", "pygame")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    with terminable():
+    with handle_sigterm():
         return _main(words)
 
 

@@ -53,14 +53,14 @@ def sweep(words: list[str]) -> int:
 @job
 def _done(sweep: Sweep, path: Path, folder: Path, trials: dict[str, dict[str, Any]], asked: argparse.Namespace) -> int:
     """Do the trials, and write and print what came of them; return the exit code."""
-    from latentopt.jobs import sweep_results
+    from latentopt.jobs.sweeps import rank_trials, write_results
 
     _open(folder, sweep, path, asked.seed)
     with _tracked(WANDB_RUN_GROUP=f"{path.stem}-{folder.name}", WANDB_PROJECT=sweep.project, WANDB_ENTITY=sweep.entity):
         refused = {name: _run(sweep, trials[name], folder / name, asked.wandb) for name in trials}
-    rows = sweep_results.ranked(sweep, trials, folder)
+    rows = rank_trials(sweep, trials, folder)
     refused = {name: reason for name, reason in refused.items() if reason}
-    files = sweep_results.write(sweep, rows, folder) if rows else []
+    files = write_results(sweep, rows, folder) if rows else []
     _print(sweep, rows, refused, files)
     return SOME_REFUSED if refused else 0
 
@@ -109,7 +109,7 @@ def _check(sweep: Sweep) -> None:
     job, _, _ = chosen(list(sweep.words))
     if job.name not in SWEPT and not job.name.startswith("analyze-"):
         raise InputError("command", f"a job that can be swept: {', '.join(SWEPT)}, analyze-...", job.name)
-    from latentopt.jobs.sweep_results import check_metric
+    from latentopt.jobs.sweeps import check_metric
 
     check_metric(job.name, sweep.metric)
     first = {name: parameter.probes()[0] for name, parameter in sweep.parameters.items()}
@@ -160,10 +160,10 @@ def _run(sweep: Sweep, options: dict[str, Any], folder: Path, wandb: str) -> str
         LatentOptError: a trial that is done would be another one now: of other weights, or other data.
     """
     from latentopt.jobs.store import JOB
-    from latentopt.jobs.sweep_results import figures
+    from latentopt.jobs.sweeps import read_summary
 
     parsed = _parsed(sweep, options, folder, wandb)
-    if figures(folder) is not None:
+    if read_summary(folder) is not None:
         if (folder / JOB).is_file():
             with rehearsed():
                 parsed.job.load()(**parsed.arguments())

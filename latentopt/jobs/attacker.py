@@ -16,7 +16,7 @@ from latentopt.attacks.result import AttackResult, AttackWarning
 from latentopt.classification import margin
 from latentopt.jobs.rates import Share, rates
 from latentopt.jobs.store import Shard
-from latentopt.jobs.track import figures
+from latentopt.jobs.track import tracked_figures
 from latentopt.jobs.tracker import Tracker
 from latentopt.networks.wrappers import Classifier
 from latentopt.solver.callbacks import Progress
@@ -71,7 +71,7 @@ class Attacker(lightning.LightningModule):
             self.forwards, self.stage = self.forwards + self.stage, 0
         self.batch = self.batch or len(progress.best)
         self.stage = progress.forwards
-        seen = {**figures(progress), "cost/forwards": (self.forwards + self.stage) / self.images}
+        seen = {**tracked_figures(progress), "cost/forwards": (self.forwards + self.stage) / self.images}
         self.tracker.log(self.logged, seen)
         self.logged += 1
         left = (~progress.loss.isnan()).reshape(-1, len(progress.best)).any(0)

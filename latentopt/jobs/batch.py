@@ -23,7 +23,7 @@ from latentopt.inverse.reconstruct import invert
 from latentopt.jobs import pictures
 from latentopt.jobs.store import Shard
 from latentopt.jobs.targets import Target
-from latentopt.jobs.track import figures
+from latentopt.jobs.track import tracked_figures
 from latentopt.jobs.tracker import Tracker
 from latentopt.networks.generator import Generator
 from latentopt.objectives import Loss
@@ -152,11 +152,11 @@ class _Watch:
 
     def __call__(self, progress: Progress) -> None:
         if progress.t > self.job.steps:  # a later round, of some targets: no part of the curve and the pictures
-            self.job.tracker.log(self.job.logged, figures(progress))
+            self.job.tracker.log(self.job.logged, tracked_figures(progress))
             self.job.logged += 1
             return
         self.curve.append(progress.best.float().cpu())
-        seen, grid = figures(progress), None
+        seen, grid = tracked_figures(progress), None
         if progress.t in self.pictured:
             seen["metric/psnr"], grid = self._picture(progress)
         self.job.tracker.log(self.job.logged, seen, grid)

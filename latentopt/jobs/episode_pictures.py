@@ -1,4 +1,4 @@
-"""Episodes as pictures, side by side."""
+"""Films of episodes, side by side."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ from numpy.typing import NDArray
 from latentopt.rl.players import Player
 from latentopt.rl.refine import Refiner
 
-FRAMES, SIDE = 120, 240
-"""Most frames of an episode, and their height in pixels, about."""
+MAX_FRAMES, HEIGHT = 120, 240
+"""Frames of an episode at most, and their approximate height in pixels."""
 Picture = NDArray[Any]
 
 
 def film(player: Player, env: str, seed: int, refiners: Sequence[Refiner | None]) -> list[Picture]:
-    """An episode of the same seed with each refiner, in columns, the ended ones still: frames (H, W, 3) bytes."""
-    shots = [_frames(player, env, seed, refiner) for refiner in refiners]
-    columns = [shot[:: max(1, -(-max(map(len, shots)) // FRAMES))] for shot in shots]
+    """Film an episode of one seed with each refiner, in columns; an episode that ended stands still.
+
+    Returns:
+        Frames (H, W, 3) of bytes.
+    """
+    episodes = [_film_episode(player, env, seed, refiner) for refiner in refiners]
+    stride = max(1, -(-max(map(len, episodes)) // MAX_FRAMES))
+    columns = [episode[::stride] for episode in episodes]
     frames = list[Picture]()
     last = [column[0] for column in columns]
     for row in zip_longest(*columns):
@@ -30,28 +35,28 @@ def film(player: Player, env: str, seed: int, refiners: Sequence[Refiner | None]
     return frames
 
 
-def _frames(player: Player, env: str, seed: int, refiner: Refiner | None) -> list[Picture]:
+def _film_episode(player: Player, env: str, seed: int, refiner: Refiner | None) -> list[Picture]:
     import gymnasium
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         environment = gymnasium.make(env, render_mode="rgb_array")
         observation, _ = environment.reset(seed=seed)
-        frames, over, step = [_shrunk(environment.render())], False, 0
-        while not over:
-            seen = player.observe(np.asarray(observation)[None])
-            scaled = player.actor(seen)
+        frames, is_over, step = [_shrink(environment.render())], False, 0
+        while not is_over:
+            observed = player.observe(np.asarray(observation)[None])
+            scaled = player.actor(observed)
             if refiner is not None:
-                scaled = refiner(seen, scaled, seed=step).action.numpy()
-            observation, _, ended, cut, _ = environment.step(player.actions(scaled)[0])
-            over, step = ended or cut, step + 1
-            frames.append(_shrunk(environment.render()))
+                scaled = refiner(observed, scaled, seed=step).action.numpy()
+            observation, _, terminated, truncated, _ = environment.step(player.actions(scaled)[0])
+            is_over, step = terminated or truncated, step + 1
+            frames.append(_shrink(environment.render()))
         environment.close()
     return frames
 
 
-def _shrunk(picture: Any) -> Picture:
-    """Every so many-th pixel."""
+def _shrink(picture: Any) -> Picture:
+    """Leave out rows and columns evenly."""
     frame = np.asarray(picture, dtype=np.uint8)
-    stride = max(1, round(len(frame) / SIDE))
+    stride = max(1, round(len(frame) / HEIGHT))
     return frame[::stride, ::stride]

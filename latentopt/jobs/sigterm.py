@@ -11,31 +11,31 @@ from typing import Any
 
 CODE = 128 + signal.SIGTERM
 GRACE = 5.0
-"""Seconds that a batch may still take: who sends SIGTERM kills a few seconds later (a container's stop after 10)."""
+"""Seconds that a batch may still take. Whoever sends SIGTERM kills a few seconds later (a container's stop: 10)."""
 
 
 class Terminated(BaseException):
-    """The process is to end; no error, so that no `except Exception` stops it."""
+    """End of the process by SIGTERM; no `Exception`, so that no handler of errors stops it."""
 
 
 @dataclass
-class _Asked:
-    waits: bool = False  # a batch is under way, which may come to its end
-    came: bool = False
+class _TerminationState:
+    is_deferred: bool = False  # a batch is under way and may finish
+    is_requested: bool = False
 
 
-_ASKED = _Asked()
+_STATE = _TerminationState()
 
 
 @contextmanager
-def terminable() -> Iterator[None]:
-    """Within, SIGTERM raises `Terminated`: at once, or where there are batches when the one under way is kept."""
-    if threading.current_thread() is not threading.main_thread():  # only that one handles signals
+def handle_sigterm() -> Iterator[None]:
+    """Raise `Terminated` on SIGTERM: at once, or within `defer_sigterm` when the current batch is kept."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread handles signals
         yield
         return
-    handlers: dict[int, Any] = {signal.SIGTERM: _term}
+    handlers: dict[int, Any] = {signal.SIGTERM: _on_sigterm}
     if hasattr(signal, "SIGALRM"):
-        handlers[signal.SIGALRM] = _late
+        handlers[signal.SIGALRM] = _on_alarm
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
@@ -45,31 +45,31 @@ def terminable() -> Iterator[None]:
 
 
 @contextmanager
-def batches() -> Iterator[None]:
-    """Within, SIGTERM waits for the next call of `between`, but no longer than `GRACE`."""
-    _ASKED.waits, _ASKED.came = True, False
+def defer_sigterm() -> Iterator[None]:
+    """Defer SIGTERM to the next call of `check_sigterm`, but no longer than `GRACE`."""
+    _STATE.is_deferred, _STATE.is_requested = True, False
     try:
         yield
-        between()
+        check_sigterm()
     finally:
-        _ASKED.waits = _ASKED.came = False
-        if hasattr(signal, "setitimer") and signal.getsignal(signal.SIGALRM) is _late:
+        _STATE.is_deferred = _STATE.is_requested = False
+        if hasattr(signal, "setitimer") and signal.getsignal(signal.SIGALRM) is _on_alarm:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def between() -> None:
-    """Where a batch has been kept: raise `Terminated` if it has been asked for."""
-    if _ASKED.came:
+def check_sigterm() -> None:
+    """Raise `Terminated` if SIGTERM came; to be called when a batch has been kept."""
+    if _STATE.is_requested:
         raise Terminated
 
 
-def _term(number: int, frame: Any) -> None:
-    if not _ASKED.waits or _ASKED.came:
+def _on_sigterm(number: int, frame: Any) -> None:
+    if not _STATE.is_deferred or _STATE.is_requested:
         raise Terminated
-    _ASKED.came = True
+    _STATE.is_requested = True
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, GRACE)
 
 
-def _late(number: int, frame: Any) -> None:
+def _on_alarm(number: int, frame: Any) -> None:
     raise Terminated

@@ -1,40 +1,53 @@
-"""Sweeps: W&B's files of them, and the trials that such a file asks for, without a server."""
+"""Sweeps without a server: sweep files of W&B, the trials that they ask for, and the table of their results."""
 
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from latentopt.errors import InputError, positive
+from latentopt.jobs.records import RESULTS, SUMMARY
 from latentopt.zoo.strict_yaml import read_yaml
 
-METHODS = ("grid", "random")
-MACROS = ("${env}", "${interpreter}", "${program}")
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 ARGUMENTS = "${args}"
-DRAWN = {
+DISTRIBUTIONS = {
     "uniform": ("min", "max"),
     "log_uniform_values": ("min", "max"),
     "int_uniform": ("min", "max"),
     "normal": ("mu", "sigma"),
 }
-"""W&B's distributions that are drawn here, and what each needs."""
-KEYS = {"program", "command", "method", "metric", "parameters", "name", "description", "run_cap", "project", "entity"}
+"""W&B's distributions that are drawn here, and their numbers."""
+KEYS = ("command", "description", "entity", "method", "metric", "name", "parameters", "program", "project", "run_cap")
+METRICS_OF_JOBS = {
+    "reconstruct": ("mean_mse", "mean_psnr", "mean_ssim", "mean_loss"),
+    "attack": ("success", "robust_accuracy", "clean_accuracy"),
+    "attack-policy": ("mean_unattacked", "mean_attacked", "mean_difference"),
+    "refine": ("difference", "error", "gain"),
+    "train-rl": ("mean_end", "mean_whole", "mean_seconds"),
+}
+"""Best figures of each job; those of an analysis depend on its settings."""
+MAX_PLOTS = 6
 
 
 @dataclass(frozen=True)
-class Parameter:
-    """An option that trials differ in: one of its values, or a number that is drawn."""
+class SweepParameter:
+    """An option in which trials differ: listed values, or a distribution of numbers."""
 
     values: tuple[Any, ...] = ()
     distribution: str = ""
-    numbers: tuple[float, ...] = ()  # of the distribution, as in `DRAWN`
+    numbers: tuple[float, ...] = ()  # of the distribution, as in `DISTRIBUTIONS`
 
     def draw(self, dice: random.Random) -> Any:
+        """Draw a value."""
         if self.values:
             return dice.choice(self.values)
         first, second = self.numbers
@@ -49,7 +62,7 @@ class Parameter:
                 return dice.uniform(first, second)
 
     def probes(self) -> tuple[Any, ...]:
-        """Values that tell whether the job takes this parameter: all, or the ends."""
+        """Return values that tell whether a job takes this parameter: all listed ones, or the ends."""
         if self.values or self.distribution == "normal":
             return self.values or self.numbers[:1]
         return tuple(int(end) for end in self.numbers) if self.distribution == "int_uniform" else self.numbers
@@ -57,73 +70,74 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep file says."""
+    """A sweep file."""
 
     words: tuple[str, ...]  # of the command line, without those of a trial
     method: Literal["grid", "random"]
     metric: str
     goal: Literal["minimize", "maximize"]
-    parameters: Mapping[str, Parameter]
-    cap: int | None  # trials
-    project: str | None = None  # of W&B, like the entity
+    parameters: Mapping[str, SweepParameter]
+    cap: int | None  # number of trials
+    project: str | None = None  # of W&B
     entity: str | None = None
 
     def trials(self, count: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
-        """The options of each trial; the first of them are the same for any ``count``.
+        """Return the options of each trial; the first trials are the same for any ``count``.
 
         Raises:
-            InputError: random trials without a number of them.
+            InputError: the trials are random and there is no number of them.
         """
         count = count or self.cap
         if self.method == "grid":
-            each = itertools.product(*(parameter.values for parameter in self.parameters.values()))
-            return [dict(zip(self.parameters, values, strict=True)) for values in itertools.islice(each, count)]
+            grid = itertools.product(*(parameter.values for parameter in self.parameters.values()))
+            return [dict(zip(self.parameters, values, strict=True)) for values in itertools.islice(grid, count)]
         if count is None:
             raise InputError("trials", "a number, as the file's method is random and it has no run_cap", "none")
-        dice = [random.Random(f"{seed}-{at}") for at in range(count)]
+        dice = [random.Random(f"{seed}-{index}") for index in range(count)]
         return [{name: parameter.draw(die) for name, parameter in self.parameters.items()} for die in dice]
 
 
 def read_sweep(path: Path) -> Sweep:
-    """A sweep file.
+    """Read a sweep file.
 
     Raises:
-        InputError: (one line) it is none, or one that only a server can run.
+        InputError: (one line) it is none, or one that only W&B's server can run.
     """
     content = read_yaml(path, "a sweep file in YAML")
     if not isinstance(content, dict):
         raise InputError(str(path), "a sweep file: keys and values", type(content).__name__)
-    if unknown := sorted(set(content) - KEYS):
-        raise InputError(f"{path}: {unknown[0]}", f"one of the keys {', '.join(sorted(KEYS))}", unknown[0])
-    method, metric = content.get("method"), content.get("metric")
-    if method not in METHODS:
-        raise InputError(f"{path}: method", f"{' or '.join(METHODS)}; others need W&B's server", repr(method))
-    if not isinstance(metric, dict) or not isinstance(metric.get("name"), str):
-        raise InputError(f"{path}: metric", "a name and a goal", repr(metric))
+
+    def require(condition: bool, key: str, expected: str, got: Any) -> None:
+        if not condition:
+            raise InputError(f"{path}: {key}", expected, got)
+
+    for key in sorted(set(content) - set(KEYS)):
+        require(False, key, f"one of the keys {', '.join(KEYS)}", key)
+    method, metric, parameters = (content.get(key) for key in ("method", "metric", "parameters"))
+    require(method in ("grid", "random"), "method", "grid or random; others need W&B's server", repr(method))
+    named = isinstance(metric, dict) and isinstance(metric.get("name"), str)
+    require(named, "metric", "a name and a goal", repr(metric))
     goal = metric.get("goal", "minimize")
-    if goal not in ("minimize", "maximize"):
-        raise InputError(f"{path}: metric.goal", "minimize or maximize", repr(goal))
+    require(goal in ("minimize", "maximize"), "metric.goal", "minimize or maximize", repr(goal))
     if (cap := content.get("run_cap")) is not None:
         positive(f"{path}: run_cap", cap, integer=True)
-    parameters = content.get("parameters")
-    if not isinstance(parameters, dict) or not parameters:
-        raise InputError(f"{path}: parameters", "options, each with its values", repr(parameters))
-    found = {name: _parameter(f"{path}: parameters.{name}", given, method) for name, given in parameters.items()}
-    where = {key: content.get(key) for key in ("project", "entity")}
-    for key, value in where.items():
-        if value is not None and not (isinstance(value, str) and value):
-            raise InputError(f"{path}: {key}", "a name", repr(value))
-    return Sweep(_words(path, content), method, metric["name"], goal, found, cap, **where)
+    given = isinstance(parameters, dict) and bool(parameters)
+    require(given, "parameters", "options, each with its values", repr(parameters))
+    options = {name: _parameter(f"{path}: parameters.{name}", spec, method) for name, spec in parameters.items()}
+    place = {key: content.get(key) for key in ("project", "entity")}
+    for key, value in place.items():
+        require(value is None or (isinstance(value, str) and value != ""), key, "a name", repr(value))
+    return Sweep(_command_words(path, content), method, metric["name"], goal, options, cap, **place)
 
 
-def _words(path: Path, content: dict[str, Any]) -> tuple[str, ...]:
-    """What follows `latentopt` on the command line of a trial."""
+def _command_words(path: Path, content: dict[str, Any]) -> tuple[str, ...]:
+    """Return what follows `latentopt` on the command line of a trial."""
     command = content.get("command")
     expected = f"a list: latentopt, a command of it, and {ARGUMENTS}"
     if not isinstance(command, list) or ARGUMENTS not in command:
         raise InputError(f"{path}: command", expected, repr(command))
-    words = [str(word) for word in command if word not in (*MACROS[:2], ARGUMENTS)]
-    words = [str(content.get("program")) if word == MACROS[2] else word for word in words]
+    words = [str(word) for word in command if word not in ("${env}", "${interpreter}", ARGUMENTS)]
+    words = [str(content.get("program")) if word == "${program}" else word for word in words]
     if words[:2] == ["-m", "latentopt"]:
         words = words[1:]
     if words[:1] != ["latentopt"] or len(words) == 1:
@@ -131,27 +145,87 @@ def _words(path: Path, content: dict[str, Any]) -> tuple[str, ...]:
     return tuple(words[1:])
 
 
-def _parameter(name: str, given: Any, method: str) -> Parameter:
-    if not isinstance(given, dict):
-        raise InputError(name, "value, values, or a distribution", repr(given))
-    if "parameters" in given:
-        raise InputError(name, "options with a dot (optimizer.lr), not nested ones", repr(given))
-    values = [given["value"]] if "value" in given else given.get("values")
+def _parameter(name: str, spec: Any, method: str) -> SweepParameter:
+    if not isinstance(spec, dict):
+        raise InputError(name, "value, values, or a distribution", repr(spec))
+    if "parameters" in spec:
+        raise InputError(name, "options with a dot (optimizer.lr), not nested ones", repr(spec))
+    values = [spec["value"]] if "value" in spec else spec.get("values")
     if values is not None:
         if not isinstance(values, list) or not values:
             raise InputError(name, "a list of values", repr(values))
-        return Parameter(tuple(values))
-    whole = all(isinstance(given.get(end), int) for end in ("min", "max"))
-    distribution = given.get("distribution", "int_uniform" if whole else "uniform")
-    if distribution not in DRAWN:
-        raise InputError(name, f"values, or a distribution: {', '.join(DRAWN)}", repr(distribution))
+        return SweepParameter(tuple(values))
+    integers = all(isinstance(spec.get(end), int) for end in ("min", "max"))
+    distribution = spec.get("distribution", "int_uniform" if integers else "uniform")
+    if distribution not in DISTRIBUTIONS:
+        raise InputError(name, f"values, or a distribution: {', '.join(DISTRIBUTIONS)}", repr(distribution))
     if method == "grid":
         raise InputError(name, "values, as the method is grid", distribution)
-    numbers: tuple[Any, ...] = tuple(given.get(key) for key in DRAWN[distribution])
+    numbers: tuple[Any, ...] = tuple(spec.get(key) for key in DISTRIBUTIONS[distribution])
     if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
-        raise InputError(name, f"numbers {' and '.join(DRAWN[distribution])}", repr(given))
+        raise InputError(name, f"numbers {' and '.join(DISTRIBUTIONS[distribution])}", repr(spec))
     low, high = (float(number) for number in numbers)
     lowest = 0.0 if distribution == "log_uniform_values" else -math.inf
     if distribution != "normal" and not lowest < low <= high:
-        raise InputError(name, "min <= max" + (" and min > 0" if lowest == 0 else ""), repr(given))
-    return Parameter((), distribution, (low, high))
+        raise InputError(name, "min <= max" + (" and min > 0" if lowest == 0 else ""), repr(spec))
+    return SweepParameter((), distribution, (low, high))
+
+
+def check_metric(job: str, metric: str) -> None:
+    """Raise `InputError` if a job has no such figure, before a trial is run for it."""
+    known = [f"best/{name}" for name in METRICS_OF_JOBS.get(job, ())]
+    if known and metric not in known:
+        raise InputError("metric.name", f"one of {', '.join(known)}", metric)
+
+
+def read_summary(trial: Path) -> dict[str, float] | None:
+    """Read the best figures of a trial; None if it is not done."""
+    path = trial / SUMMARY
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def rank_trials(sweep: Sweep, trials: dict[str, dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """Return a row for each trial that is done, the best first.
+
+    Raises:
+        InputError: the trials have no figure of the metric's name.
+    """
+    rows = list[dict[str, Any]]()
+    for name, options in trials.items():
+        summary = read_summary(folder / name)
+        if summary is None:
+            continue
+        if sweep.metric not in summary:
+            raise InputError("metric.name", f"one of {', '.join(summary)}", sweep.metric)
+        rows.append({"trial": name, sweep.metric: summary[sweep.metric], **options, **summary})
+    sign = 1 if sweep.goal == "minimize" else -1
+    return sorted(rows, key=lambda row: (math.isnan(row[sweep.metric]), sign * row[sweep.metric]))
+
+
+def write_results(sweep: Sweep, rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
+    """Write the table and the plot; return their paths."""
+    from latentopt.io import write_atomically, write_csv
+    from latentopt.reports import PLOT, png_bytes
+
+    write_csv(folder / RESULTS, list(rows[0]), [list(row.values()) for row in rows])
+    write_atomically(folder / PLOT, png_bytes(lambda figure: _draw(figure, sweep, rows)))
+    return [folder / RESULTS, folder / PLOT]
+
+
+def _draw(figure: Figure, sweep: Sweep, rows: Sequence[dict[str, Any]]) -> None:
+    """Plot the metric against each parameter that varies."""
+    varying = [name for name, parameter in sweep.parameters.items() if len(parameter.values) != 1][:MAX_PLOTS]
+    varying = varying or list(sweep.parameters)[:1]
+    figure.set_size_inches(3.2 * len(varying), 3)
+    panels = figure.subplots(1, len(varying), squeeze=False)[0]
+    for name, axes in zip(varying, panels, strict=True):
+        values, metric = [row[name] for row in rows], [row[sweep.metric] for row in rows]
+        if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+            values = [str(value) for value in values]
+        elif sweep.parameters[name].distribution == "log_uniform_values":
+            axes.set_xscale("log")
+        axes.scatter(values, metric)
+        axes.scatter(values[:1], metric[:1], label="best")
+        axes.set_xlabel(name)
+    panels[0].set_ylabel(f"{sweep.metric} ({sweep.goal})")
+    panels[0].legend()

@@ -1,4 +1,4 @@
-"""A callback that tracks a solve: the fixed keys of its figures, on disk and in Weights & Biases."""
+"""A callback that tracks a solve, on disk and in Weights & Biases."""
 
 from __future__ import annotations
 
@@ -8,34 +8,35 @@ from filelock import FileLock
 
 from latentopt.errors import InputError
 from latentopt.jobs.lifetime import lock, unlock
-from latentopt.jobs.tracker import METRICS, Tracker, WandbMode, check_wandb_mode
+from latentopt.jobs.records import METRICS
+from latentopt.jobs.tracker import Tracker, WandbMode, check_wandb_mode
 from latentopt.solver.callbacks import Progress, each, means
 
 _KEYS = {"grad_norm": "opt/grad_norm", "beta": "opt/beta", "flips": "opt/flips", "constraint": "constraint"}
 
 
-def figures(progress: Progress) -> dict[str, float]:
-    """What is tracked of a step, by its fixed key: each the mean over all that are still in; the cost, of a sample."""
-    seen = means(progress)
-    loss = {"loss/total": seen["loss"], "loss/data": seen["loss"], "loss/best": seen["best"]}
-    shown = {key: seen[name] for name, key in _KEYS.items() if name in seen}
-    return {**loss, "cost/forwards": each(progress.forwards, progress), **shown}
+def tracked_figures(progress: Progress) -> dict[str, float]:
+    """Return the figures of a step by their fixed keys: means over all running rows, and the cost of one sample."""
+    mean = means(progress)
+    losses = {"loss/total": mean["loss"], "loss/data": mean["loss"], "loss/best": mean["best"]}
+    state = {key: mean[name] for name, key in _KEYS.items() if name in mean}
+    return {**losses, "cost/forwards": each(progress.forwards, progress), **state}
 
 
 class Track:
-    """Tracks a solve as jobs are tracked: ``lo.solve(..., callbacks=[lo.Track("runs/mine")])``.
+    """A callback that tracks a solve as jobs are tracked: ``lo.solve(..., callbacks=[lo.Track("runs/mine")])``.
 
-    The folder gets ``metrics.jsonl``, a line a step, and W&B's run, whose configuration is the settings of the solve
-    and whose table is the best objective of each sample.
+    The folder gets ``metrics.jsonl``, with a line for each step, and an offline run of W&B. The configuration of the
+    run is the settings of the solve, and its table is the best objective of each sample.
 
     Args:
-        folder: where; made if it is not there.
-        wandb: ``offline`` keeps the run on disk (``wandb sync`` uploads it later), ``online`` sends it where a key is
+        folder: where to write; made if it does not exist.
+        wandb: ``offline`` keeps the run on disk (``wandb sync`` uploads it later), ``online`` sends it if a key is
             configured, ``disabled`` leaves W&B out.
-        resume: go on behind the last line of an existing ``metrics.jsonl``.
+        resume: whether to continue after the last line of an existing ``metrics.jsonl``.
 
     Raises:
-        InputError: the folder holds a ``metrics.jsonl`` and ``resume`` is not set, or it is no folder; another process
+        InputError: the folder holds a ``metrics.jsonl`` and ``resume`` is not set, it is no folder, or another process
             is at work in it.
     """
 
@@ -56,13 +57,14 @@ class Track:
             self.lock = lock(self.folder, "folder")
             self.tracker = Tracker(self.folder, self.wandb, progress.meta, "solve")
             self.step = int(self.tracker.last().get("step", -1)) + 1
-        self.tracker.log(self.step, figures(progress))
+        self.tracker.log(self.step, tracked_figures(progress))
         self.tracker.flush()
         self.step, self.best = self.step + 1, progress.best.tolist()
 
     def close(self) -> None:
+        """Write the table and end the run."""
         if self.tracker is not None:
-            rows = [{"sample": at, "loss": loss} for at, loss in enumerate(self.best)]
+            rows = [{"sample": index, "loss": loss} for index, loss in enumerate(self.best)]
             mean = sum(self.best) / len(self.best)
             self.tracker.finish(rows, {"mean_loss": mean}, [self.folder / METRICS])
         if self.lock is not None:

@@ -1,4 +1,4 @@
-"""Tracking: Weights & Biases, offline by default, and always the same figures on disk."""
+"""Tracking of a job: ``metrics.jsonl`` on disk and a run of Weights & Biases, offline by default."""
 
 from __future__ import annotations
 
@@ -7,33 +7,22 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from latentopt.errors import InputError
 from latentopt.io import write_atomically
 from latentopt.jobs.lifetime import at_its_end
-from latentopt.jobs.store import Shard, Store
-from latentopt.jobs.wandb_files import wandb_module
-from latentopt.jobs.wandb_run import log_files, log_model, log_table, start, warn
+from latentopt.jobs.records import BEST, METRICS, SUMMARY
+from latentopt.jobs.wandb_run import begin_run, log_artifact, log_files, log_table, wandb_module, warn
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from latentopt.jobs.store import Shard, Store
 
 WandbMode = Literal["online", "offline", "disabled"]
-METRICS, SUMMARY = "metrics.jsonl", "summary.json"
-"""The summary is written last of all: a job that has one is done."""
-OTHERS = "metrics.*.jsonl"
-"""Of the second process of a job, `metrics.1.jsonl`, and so on."""
-SUMMARISED = {
-    "min": ("loss/total", "loss/data", "loss/best", "constraint", "train/loss"),
-    "max": ("metric/psnr", "metric/success", "metric/return", "val/accuracy"),
-}
-"""W&B's own summary has the last value of a key; of these the best."""
-
-
-BEST: dict[str, Callable[..., float]] = {
-    **dict.fromkeys(SUMMARISED["min"], min),
-    **dict.fromkeys(SUMMARISED["max"], max),
-}
+RANK_METRICS = "metrics.{}.jsonl"
+"""File of a further process of the job, by its rank (1, 2, ...), until the job is done."""
 
 
 def check_wandb_mode(mode: str) -> None:
@@ -43,21 +32,21 @@ def check_wandb_mode(mode: str) -> None:
 
 
 class Tracker:
-    """One W&B run, and ``metrics.jsonl``.
+    """Figures of a job by step, on disk and in one W&B run.
 
-    Lines reach the file when a batch is done, whole: a job that is killed leaves no half batch behind. The run's id
-    stays in the folder: a job that goes on is the same run. What W&B holds of it is not sent again, and what W&B lost
-    when the job was killed is sent from the file, so that the run reads like that of a job that was never stopped.
+    Lines reach ``metrics.jsonl`` when a batch is done, so that a killed job leaves no half batch behind. The id of the
+    run is stored in the folder: a job that is called again continues its run. Steps that W&B already holds are not sent
+    again; steps that it lost when the job was killed are sent from the file.
 
     Args:
-        folder: where the job's results are; W&B writes its offline run there too.
+        folder: folder of the job, and of the offline run of W&B.
         mode: ``offline`` keeps the run on disk (``wandb sync`` uploads it later); ``online`` falls back to offline,
-            with a warning, where no key is configured or no server answers.
-        config: the resolved recipe, and what it was run with.
+            with a warning, if no key is configured or the server does not answer; ``disabled`` leaves W&B out.
+        config: the resolved recipe and versions.
         kind: W&B's job type.
-        rank: of this process among those of the job; only the first, 0, has a run; it takes over what others log.
-        kept_lines: how many lines of each process are of work that was kept; the lines behind them are cut off, as that
-            work is done again. Default: all.
+        rank: rank of this process in the job. Rank 0 alone has a run; it adds the lines of the others at the end.
+        kept_lines: number of lines of each rank that belong to finished work; later lines are cut off, as their work is
+            done again. Default: all lines.
     """
 
     def __init__(
@@ -70,175 +59,184 @@ class Tracker:
         kept_lines: Mapping[int, int] | None = None,
     ) -> None:
         check_wandb_mode(mode)
-        self.folder, self.lines, self.rank = folder, [], rank
-        self.path = _path(folder, rank)
+        self.folder, self.rank = folder, rank
+        self.path = folder / (RANK_METRICS.format(rank) if rank else METRICS)
+        self.lines = list[str]()  # not yet in the file
         if kept_lines is not None:
-            for path in sorted(folder.glob(OTHERS)) if not rank else ():
-                _cut(path, kept_lines.get(_rank(path), 0))
-            _cut(self.path, kept_lines.get(rank, 0))
-        started = None if rank or mode == "disabled" else start(folder, mode, config, kind)
-        self.run: Any = started and started.run
-        self.sent = started.step if started else -1  # the last step that W&B holds
-        self.best = dict[str, float]()  # of the keys of which W&B's summary has the best
-        self.held = self.sent  # of earlier calls
+            for path in [self.path] if rank else [self.path, *self._rank_files()]:
+                _truncate(path, kept_lines.get(_rank_of(path), 0))
+        self.run, self.sent = (None, -1) if rank or mode == "disabled" else begin_run(folder, mode, config, kind)
+        self.resumed_at = self.sent  # last step of earlier calls, -1 without such; `sent`: last step that W&B holds
+        self.best = dict[str, float]()  # by key of `BEST`
         if self.run:
             at_its_end(self._abandon)
-            self._tell(self._begin)
+            self._guard(self._send_lines)
 
-    def _begin(self) -> None:
-        for goal, keys in SUMMARISED.items():
-            for key in keys:
-                self.run.define_metric(key, summary=goal)
-        for line in _whole_lines(self.path):
+    def _send_lines(self) -> None:
+        """Send the lines in the file that W&B does not hold."""
+        for key, choose in BEST.items():
+            self.run.define_metric(key, summary=choose.__name__)
+        for line in _complete_lines(self.path):
             figures = json.loads(line)
-            self._log(figures.pop("step"), figures)
+            self._send(figures.pop("step"), figures)
 
     def log(self, step: int, figures: Mapping[str, float | str], pictures: dict[str, np.ndarray] | None = None) -> None:
-        """Record the figures, and pictures (H, W, C) bytes, of one step; steps rise by one from call to call."""
-        self.lines.append(json.dumps({"step": step, **figures}))
-        self._tell(lambda: self._log(step, figures, pictures))
+        """Log one step.
 
-    def _log(self, step: int, figures: Mapping[str, Any], pictures: dict[str, np.ndarray] | None = None) -> None:
-        for key, value in figures.items():
-            if choose := BEST.get(key):
-                finite = isinstance(value, int | float) and math.isfinite(value)
-                self.best |= {key: choose(value, self.best.get(key, value))} if finite else {}
+        Args:
+            step: rises by one from call to call.
+            figures: values by key.
+            pictures: images (H, W, 3) or (H, W) of bytes, for W&B alone.
+        """
+        self.lines.append(json.dumps({"step": step, **figures}))
+        self._guard(lambda: self._send(step, figures, pictures))
+
+    def _send(self, step: int, figures: Mapping[str, Any], pictures: dict[str, np.ndarray] | None = None) -> None:
+        for key in figures.keys() & BEST.keys():
+            value = figures[key]
+            if isinstance(value, int | float) and math.isfinite(value):
+                self.best[key] = BEST[key](value, self.best.get(key, value))
         if step > self.sent:
-            shown = {name: wandb_module().Image(picture) for name, picture in (pictures or {}).items()}
-            self.run.log({**figures, **shown}, step=step)
+            images = {name: wandb_module().Image(picture) for name, picture in (pictures or {}).items()}
+            self.run.log({**figures, **images}, step=step)
             self.sent = step
 
-    def last(self) -> dict[str, float]:
-        """What was logged last by an earlier run of the same job; empty if there was none."""
-        lines = _whole_lines(self.path)
+    def last(self) -> dict[str, Any]:
+        """Return the last line in the file; empty if there is none."""
+        lines = _complete_lines(self.path)
         return json.loads(lines[-1]) if lines else {}
 
     def flush(self) -> None:
-        """Append what was logged since the last call to the file."""
+        """Append the lines logged since the last call to the file."""
         with self.path.open("a", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in self.lines)
         self.lines.clear()
-        self._tell(self._summarise)
+        self._guard(self._summarise)
 
     def keep(self, store: Store, shard: Shard) -> None:
-        """Keep what a batch gave, with its lines: both, or, where the job is killed in between, in the end neither."""
+        """Store the results of a batch and its lines: both, or neither if the job is killed in between."""
         step = json.loads(self.lines[-1])["step"] if self.lines else self.last().get("step", -1)
-        before = len(_whole_lines(self.path))
+        count = len(_complete_lines(self.path))
         self.flush()
         try:
             store.add(replace(shard, rank=self.rank, step=int(step) + 1))
         except BaseException:
-            _cut(self.path, before)
+            _truncate(self.path, count)
             raise
 
     def finish(
         self, rows: list[dict[str, Any]], best: dict[str, float], files: list[Path], models: Sequence[Path] = ()
     ) -> list[Path]:
-        """Close the run with what came of the job; return its folder, if there is one.
+        """Close the run of a job that is done.
 
         Args:
-            rows: of the table of results.
-            best: the figures to compare runs by; in ``summary.json`` too.
-            files: the job's results; latents and adversarial images are artifacts of their own as well.
-            models: files, or folders with a card and weights: an artifact each.
+            rows: rows of the table of results.
+            best: figures to compare runs by; also written to ``summary.json``, the last file of a job.
+            files: results of the job, for the artifacts.
+            models: model files, or folders with a card and weights: an artifact each.
+
+        Returns:
+            The folder of the run, if there is one.
         """
         if self.rank:
             return []
-        self._take_over()
+        self._merge_ranks()
+        folders = [Path(self.run.dir).parent] if self.run else []
         summary = {f"best/{name}": value for name, value in best.items()}
-        folder = Path(self.run.dir).parent if self.run else None
-        self._tell(lambda: self._close(rows, summary, files, models))
+        self._guard(lambda: self._close(rows, summary, files, models))
         if best:
             write_atomically(self.folder / SUMMARY, json.dumps(summary, indent=1).encode())
-        return [folder] if folder else []
+        return folders
 
     def _close(
         self, rows: list[dict[str, Any]], summary: dict[str, float], files: list[Path], models: Sequence[Path]
     ) -> None:
-        last = int(self.last().get("step", 0))
-        log_table(self.run, rows, last if last > self.held else self.sent + 1)
+        last_step = int(self.last().get("step", 0))
+        log_table(self.run, rows, last_step if last_step > self.resumed_at else self.sent + 1)
         self.run.summary.update(summary)
         log_files(self.run, files)
         for model in models:
-            log_model(self.run, model)
+            log_artifact(self.run, model.stem, "model", [model])
         self._summarise()
         self.run.finish()
         self.run = None
 
     def _abandon(self) -> None:
-        """Close the run of a job that did not come to its end; it may go on."""
-        self._tell(lambda: self.run.finish(exit_code=1))
+        """Close the run of a job that did not reach its end; the job may be resumed."""
+        self._guard(lambda: self.run.finish(exit_code=1))
 
     def _summarise(self) -> None:
-        """Give W&B the best of all calls of the job: it takes the best of each call by itself."""
-        if self.held >= 0 and self.best:
-            goals = {key: goal for goal, keys in SUMMARISED.items() for key in keys}
-            self.run.summary.update({key: {goals[key]: value} for key, value in self.best.items()})
+        """Set the best values over all calls of the job; W&B takes the best of each call by itself."""
+        if self.resumed_at >= 0 and self.best:
+            self.run.summary.update({key: {BEST[key].__name__: value} for key, value in self.best.items()})
 
-    def _tell(self, what: Callable[[], None]) -> None:
-        """Tell W&B something; whatever goes wrong with it must not stop the job."""
+    def _guard(self, call: Callable[[], None]) -> None:
+        """Call W&B; a failure there must not stop the job."""
         if self.run is None:
             return
         try:
-            what()
+            call()
         except Exception as error:
             warn(f"W&B does not take more ({' '.join(str(error).split())}); everything is still on disk")
             self.run = None
 
-    def _take_over(self) -> None:
-        """Add what the job's other processes logged, behind what this one did."""
-        lines = _whole_lines(self.path)
-        held = {json.loads(line).get("rank", 0) for line in lines}  # killed in here, it may have been done
+    def _rank_files(self) -> list[Path]:
+        return sorted(self.folder.glob(RANK_METRICS.format("*")))
+
+    def _merge_ranks(self) -> None:
+        """Append the lines of the other processes to the file and the run, with rising steps."""
+        paths = self._rank_files()
+        if not paths:
+            return
+        lines = _complete_lines(self.path)
+        merged = {json.loads(line).get("rank", 0) for line in lines}  # by a call that was killed in here
         step = json.loads(lines[-1])["step"] if lines else -1
-        others = sorted(self.folder.glob(OTHERS))
-        for path in others:
-            for line in _whole_lines(path) if _rank(path) not in held else ():
+        for path in paths:
+            for line in _complete_lines(path) if _rank_of(path) not in merged else ():
                 step += 1
-                figures = {**json.loads(line), "rank": _rank(path)}
-                lines.append(json.dumps({**figures, "step": step}))
-        if others:
-            write_atomically(self.path, "".join(f"{line}\n" for line in lines).encode())
-            self._tell(self._begin)
-        for path in others:
+                lines.append(json.dumps({**json.loads(line), "rank": _rank_of(path), "step": step}))
+        _write_lines(self.path, lines)
+        self._guard(self._send_lines)
+        for path in paths:
             path.unlink()
 
 
-def _path(folder: Path, rank: int) -> Path:
-    return folder / (OTHERS.replace("*", str(rank)) if rank else METRICS)
+def _rank_of(path: Path) -> int:
+    return 0 if path.name == METRICS else int(path.name.split(".")[1])
 
 
-def _rank(path: Path) -> int:
-    """Of the process whose lines a file of `OTHERS` has."""
-    return int(path.name.split(".")[1])
-
-
-def _whole_lines(path: Path) -> list[str]:
-    """The lines of a file, without one that a kill has torn, which is cut off."""
+def _complete_lines(path: Path) -> list[str]:
+    """Read the lines of a file; cut off a last one that a kill has torn."""
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        write_atomically(path, whole.encode())
-    return whole.splitlines()
+    complete = text[: text.rfind("\n") + 1]
+    if complete != text:
+        write_atomically(path, complete.encode())
+    return complete.splitlines()
 
 
-def _cut(path: Path, count: int) -> None:
-    """Leave the first lines alone."""
-    lines = _whole_lines(path)
+def _truncate(path: Path, count: int) -> None:
+    """Leave the first ``count`` lines."""
+    lines = _complete_lines(path)
     if len(lines) > count:
-        write_atomically(path, "".join(f"{line}\n" for line in lines[:count]).encode())
+        _write_lines(path, lines[:count])
+
+
+def _write_lines(path: Path, lines: Sequence[str]) -> None:
+    write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
 
 
 def track_job(
     store: Store, mode: WandbMode, left: Collection[Any], config: dict[str, Any], kind: str, rank: int = 0
 ) -> Tracker:
-    """The tracker of a job that keeps its batches in a `Store`.
+    """Return the tracker of a job that keeps its batches in a `Store`; a finished job is not tracked again.
 
     Args:
-        store: where.
-        mode: of W&B; of a job that is done nothing is tracked again.
+        store: folder of the job.
+        mode: see `Tracker`.
         left: what is still to do.
-        config, kind, rank: as `Tracker` takes them.
+        config: see `Tracker`.
+        kind: see `Tracker`.
+        rank: see `Tracker`.
     """
-    done = not left and (store.folder / SUMMARY).is_file()
-    kept = store.tracked() if left else None
-    return Tracker(store.folder, "disabled" if done else mode, config, kind, rank, kept)
+    is_done = not left and (store.folder / SUMMARY).is_file()
+    return Tracker(store.folder, "disabled" if is_done else mode, config, kind, rank, store.tracked() if left else None)

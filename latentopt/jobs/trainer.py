@@ -21,7 +21,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
 from latentopt.errors import InputError, positive
-from latentopt.jobs.sigterm import batches, between
+from latentopt.jobs.sigterm import check_sigterm, defer_sigterm
 from latentopt.jobs.store import Store
 
 _SILENCED = (
@@ -124,7 +124,7 @@ def predict(
         OSError: what a batch gave cannot be kept, or another process of the job was killed.
     """
     trainer.callbacks.append(_Writer(store))  # pyright: ignore[reportAttributeAccessIssue]
-    with batches():
+    with defer_sigterm():
         trainer.predict(module, loader, return_predictions=False)
     try:
         trainer.strategy.barrier()
@@ -151,4 +151,4 @@ class _Writer(BasePredictionWriter):
             raise ChildProcessError("the process that started this one is gone")
         if prediction is not None:
             pl_module.tracker.keep(self.store, prediction)
-        between()
+        check_sigterm()

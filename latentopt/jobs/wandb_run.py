@@ -1,77 +1,95 @@
-"""A run of Weights & Biases: how it begins, goes on under its id, and what it is given in the end."""
+"""A run of Weights & Biases: how it begins, continues under its id, and receives tables and files."""
 
 from __future__ import annotations
 
+import base64
+import json
+import netrc
 import os
-import random
-import string
+import secrets
+import ssl
 import sys
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
-from latentopt.jobs.wandb_files import RUN_ID, last_step, run_id, wandb_module
-from latentopt.jobs.wandb_server import refusal, setting
+from latentopt.jobs.wandb_log import RUN_ID, last_step, read_run_id
 
-PROJECT = "latentopt"
+PROJECT, URL = "latentopt", "https://api.wandb.ai"
+ANSWER_SECONDS, TRIES = 5.0, 2
+"""How long the server may take to answer, and how often a failing one is asked."""
 INIT_SECONDS, FINISH_SECONDS = 20, 300
-"""How long a job waits for W&B's server at its start, and for uploads at its end; what is left stays on disk."""
-KINDS = {"latents": "latents", "adversarial": "adversarial"}
-"""Tensors that are an artifact of their own, by the name of their file; and its type."""
+"""How long a job waits for the server at its start, and for uploads at its end. The rest stays on disk."""
+OWN_ARTIFACTS = ("latents", "adversarial")
+"""Stems of the tensor files that are also an artifact of their own; the type of the artifact is the stem."""
 
 
-@dataclass(frozen=True)
-class Started:
-    """A run that has begun, or gone on."""
+def wandb_module() -> Any:
+    """Import wandb without its error reports, which use the network even offline."""
+    if "wandb" not in sys.modules:  # otherwise the choice is the user's
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    import wandb
 
-    run: Any
-    step: int  # the last that W&B holds of it; -1: none
+    return wandb
 
 
-def start(folder: Path, mode: str, config: dict[str, Any], kind: str) -> Started | None:
-    """The run of a job's folder, new or gone on with; None where W&B cannot start: that must not stop a job."""
-    options = {"dir": str(folder), "config": config, "job_type": kind, "resume": "allow"}
+def begin_run(folder: Path, mode: str, config: dict[str, Any], job_type: str) -> tuple[Any, int]:
+    """Begin the run of a job's folder, or continue it.
+
+    Failures are reported as warnings: they must not stop the job.
+
+    Args:
+        folder: of the job.
+        mode: online or offline.
+        config: settings of the job.
+        job_type: name of the job.
+
+    Returns:
+        The run, None if W&B cannot start, and the last step that W&B holds of it, -1 if it holds none.
+    """
+    options = {"dir": str(folder), "config": config, "job_type": job_type, "resume": "allow"}
     options["reinit"] = "create_new"  # a run that the user has open stays open, and stays theirs
-    if mode == "online" and (reason := refusal()):
+    if mode == "online" and (reason := server_refusal()):
         warn(f"{reason}; the run stays offline")
         mode = "offline"
     try:
-        return _begun(folder, mode, _run_id(folder), options)
-    except Exception as error:  # whatever goes wrong with tracking must not stop the job
+        return _init(folder, mode, _stored_run_id(folder), options)
+    except Exception as error:
         if mode == "online":
             warn(f"W&B's server did not answer ({type(error).__name__}); the run stays offline")
-    try:  # W&B's process may still hold the id
-        return _begun(folder, "offline", _kept(folder, _new_id()), options)
+    try:  # under a new id, as the process of W&B may still hold the former
+        return _init(folder, "offline", _stored_run_id(folder, renew=True), options)
     except Exception as error:
         warn(f"W&B could not start ({' '.join(str(error).split())}); everything is still on disk")
-        return None
+        return None, -1
 
 
-def _begun(folder: Path, mode: str, name: str, options: dict[str, Any]) -> Started:
-    held = last_step(folder, name)
-    run = wandb_module().init(mode=mode, id=name, settings=_settings(), **options)
+def _init(folder: Path, mode: str, run_id: str, options: dict[str, Any]) -> tuple[Any, int]:
+    step = last_step(folder, run_id)
+    run = wandb_module().init(mode=mode, id=run_id, settings=_settings(), **options)
     if mode == "online":  # the server knows better than the files
-        held = run.starting_step - 1 if run.resumed else -1
-    return Started(run, held)
+        step = run.starting_step - 1 if run.resumed else -1
+    return run, step
 
 
 def _settings() -> Any:
-    """Of a run: W&B itself reads its variables only once in a process, so that those of a first job would stay."""
-    read = os.environ.get
-    tags = read("WANDB_TAGS")
-    wanted = {
-        "entity": read("WANDB_ENTITY") or _configured("entity"),
-        "run_group": read("WANDB_RUN_GROUP"),
-        "run_name": read("WANDB_NAME"),
-        "run_notes": read("WANDB_NOTES"),
-        "run_tags": tuple(tags.split(",")) if tags else None,
+    """Return W&B's settings by today's environment variables; W&B reads these only once in a process."""
+    tags = os.environ.get("WANDB_TAGS")
+    variables = {
+        "entity": os.environ.get("WANDB_ENTITY") or _configured_entity(),
+        "run_group": os.environ.get("WANDB_RUN_GROUP") or "",
+        "run_name": os.environ.get("WANDB_NAME") or "",
+        "run_notes": os.environ.get("WANDB_NOTES") or "",
+        "run_tags": tuple(tags.split(",")) if tags else (),  # None would leave the tags of an earlier job
     }
-    empty = {"run_tags": ()}  # None would leave what the process began with
-    settings: dict[str, Any] = {key: value or empty.get(key, "") for key, value in wanted.items()}
-    settings = {key: value for key, value in settings.items() if value or setting(key)}
-    settings |= {"project": read("WANDB_PROJECT") or PROJECT, "init_timeout": INIT_SECONDS}
-    if url := read("WANDB_BASE_URL"):
+    settings: dict[str, Any] = {key: value for key, value in variables.items() if value or _process_setting(key)}
+    settings |= {"project": os.environ.get("WANDB_PROJECT") or PROJECT, "init_timeout": INIT_SECONDS}
+    if url := os.environ.get("WANDB_BASE_URL"):
         settings["base_url"] = url
     if "WANDB_FINISH_TIMEOUT" not in os.environ:
         settings["finish_timeout"] = FINISH_SECONDS
@@ -79,68 +97,125 @@ def _settings() -> Any:
     return wandb_module().Settings(**settings, **quiet)
 
 
-def _configured(name: str) -> Any:
-    """A setting in W&B's own files."""
+def _configured_entity() -> str:
+    """Return the entity in W&B's own settings files."""
     try:
-        return wandb_module().setup().settings.read_system_settings().all().get(name)
-    except Exception:  # there are none, or W&B has moved them
+        return wandb_module().setup().settings.read_system_settings().all().get("entity") or ""
+    except Exception:  # there are no such files, or W&B has moved them
+        return ""
+
+
+def _process_setting(name: str) -> Any:
+    """Return a setting of W&B in this process: from its files, or set by the user."""
+    try:
+        return getattr(wandb_module().setup().settings, name, None)
+    except Exception:  # whatever fails in tracking must not stop the job
         return None
 
 
-def _run_id(folder: Path) -> str:
-    """Of the folder's run: an agent's, if one runs this job; else the one that was kept; else a new one. It is kept."""
-    return _kept(folder, os.environ.get("WANDB_RUN_ID") or run_id(folder) or _new_id())
-
-
-def _kept(folder: Path, name: str) -> str:
-    path = folder / "wandb" / RUN_ID
-    if name != run_id(folder):
+def _stored_run_id(folder: Path, renew: bool = False) -> str:
+    """Return and store the run's id: that of W&B's agent, else the stored one, else a new one."""
+    stored = read_run_id(folder)
+    run_id = "" if renew else os.environ.get("WANDB_RUN_ID") or stored
+    run_id = run_id or secrets.token_hex(4)  # independent of the job's seed
+    if run_id != stored:
+        path = folder / "wandb" / RUN_ID
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(name, encoding="utf-8")
-    return name
+        path.write_text(run_id, encoding="utf-8")
+    return run_id
 
 
-def _new_id() -> str:
-    dice = random.SystemRandom()  # a job's seed decides nothing here
-    return "".join(dice.choice(string.ascii_lowercase + string.digits) for _ in range(8))
+def server_refusal() -> str:
+    """Return why the server takes no runs; empty if it takes them, or if only W&B can tell."""
+    url = os.environ.get("WANDB_BASE_URL") or _process_setting("base_url") or URL
+    token = os.environ.get("WANDB_IDENTITY_TOKEN_FILE")
+    key = "" if token else _api_key(url)
+    if not key and not token:
+        return "no W&B key is configured (wandb login)"
+    reason = ""
+    for tries_left in reversed(range(TRIES)):
+        try:
+            return _ask_server(url, key)
+        except HTTPError as error:
+            if error.code in (401, 403):
+                return f"W&B's server does not take the key (HTTP {error.code})"
+            reason = f"HTTP {error.code}"
+        except (OSError, HTTPException, ValueError) as error:
+            cause = error.reason if isinstance(error, URLError) else error
+            if isinstance(cause, ssl.SSLError):  # W&B may know certificates that are not known here
+                return ""
+            reason = type(cause).__name__ if isinstance(cause, BaseException) else str(cause)
+        time.sleep(0.5 * bool(tries_left))
+    return f"W&B's server did not answer ({reason})"
+
+
+def _api_key(url: str) -> str:
+    """Return the key of a server, from where W&B looks for it; empty if there is none."""
+    if key := os.environ.get("WANDB_API_KEY"):
+        return key
+    for file in filter(None, (os.environ.get("NETRC"), "~/.netrc", "~/_netrc")):
+        try:
+            entry = netrc.netrc(str(Path(file).expanduser())).authenticators(urlsplit(url).hostname or "")
+        except (OSError, netrc.NetrcParseError):
+            continue
+        if entry:
+            return entry[2] or ""
+    return _process_setting("api_key") or ""
+
+
+def _ask_server(url: str, key: str) -> str:
+    """Ask the server whose key this is; return what is wrong with the answer.
+
+    Raises:
+        OSError: there is no answer.
+    """
+    headers = {"Content-Type": "application/json", "User-Agent": "latentopt"}
+    if key:
+        headers["Authorization"] = f"Basic {base64.b64encode(f'api:{key}'.encode()).decode()}"
+    query = json.dumps({"query": "query Viewer { viewer { id } }"}).encode()
+    with urlopen(Request(f"{url.rstrip('/')}/graphql", query, headers), timeout=ANSWER_SECONDS) as answer:
+        content = answer.read()
+    try:
+        viewer = json.loads(content)["data"]["viewer"]
+    except (ValueError, KeyError, TypeError):  # perhaps the server is of another version
+        return ""
+    return "" if viewer or not key else "W&B's server does not know the key"
 
 
 def log_table(run: Any, rows: Sequence[dict[str, Any]], step: int) -> None:
-    """The table of results."""
+    """Log the table of results."""
     columns = list(rows[0])
-    table = wandb_module().Table(columns=columns, data=[[row[c] for c in columns] for row in rows])
+    table = wandb_module().Table(columns=columns, data=[[row[column] for column in columns] for row in rows])
     run.log({"results": table}, step=step, commit=True)
 
 
 def log_files(run: Any, files: Sequence[Path]) -> None:
-    """The written files as one artifact, latents by themselves too; pictures and pages are shown."""
+    """Log files as one artifact, latents and adversarial images also alone; show pictures and pages."""
     wandb = wandb_module()
-    artifact = wandb.Artifact(f"results-{run.id}", type="results")
     for file in files:
-        artifact.add_file(str(file))
-        if file.suffix == ".png":
-            run.log({f"pictures/{file.stem}": wandb.Image(str(file))})
-        elif file.suffix == ".gif":
-            run.log({f"pictures/{file.stem}": wandb.Video(str(file), format="gif")})
-        elif file.suffix == ".html":
-            run.log({file.stem: wandb.Html(str(file), inject=False)})
-        elif file.suffix == ".safetensors" and file.stem in KINDS:
-            alone = wandb.Artifact(f"{file.stem}-{run.id}", type=KINDS[file.stem])
-            alone.add_file(str(file))
-            run.log_artifact(alone)
+        path = str(file)
+        match file.suffix:
+            case ".png":
+                run.log({f"pictures/{file.stem}": wandb.Image(path)})
+            case ".gif":
+                run.log({f"pictures/{file.stem}": wandb.Video(path, format="gif")})
+            case ".html":
+                run.log({file.stem: wandb.Html(path, inject=False)})
+            case ".safetensors" if file.stem in OWN_ARTIFACTS:
+                log_artifact(run, file.stem, file.stem, [file])
     if files:
-        run.log_artifact(artifact)
+        log_artifact(run, "results", "results", files)
 
 
-def log_model(run: Any, model: Path) -> None:
-    """A trained model, a file or a folder, as an artifact."""
-    artifact = wandb_module().Artifact(f"{model.stem}-{run.id}", type="model")
-    if model.is_dir():
-        artifact.add_dir(str(model))
-    else:
-        artifact.add_file(str(model))
+def log_artifact(run: Any, name: str, kind: str, paths: Sequence[Path]) -> None:
+    """Log files and folders as one artifact."""
+    artifact = wandb_module().Artifact(f"{name}-{run.id}", type=kind)
+    for path in paths:
+        add = artifact.add_dir if path.is_dir() else artifact.add_file
+        add(str(path))
     run.log_artifact(artifact)
 
 
 def warn(message: str) -> None:
+    """Print a warning on stderr."""
     print(f"latentopt: warning: {message}", file=sys.stderr)

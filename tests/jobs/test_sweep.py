@@ -12,6 +12,7 @@ import yaml
 from files import ROOT, call, change_card, contents, write_classifier
 from nets import refuses
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args, load_sweep_config
+from wandb_runs import LoggedRun, drop_wandb_variables
 
 from latentopt.cli.arguments import parse
 from latentopt.cli.jobs import chosen
@@ -28,9 +29,10 @@ def test_there_are_three_sweeps():
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_sweep_is_one_of_the_jobs_options_and_values(path):
-    found = read_sweep(path)
-    _check(found)
-    assert found.metric.startswith("best/")
+    sweep = read_sweep(path)
+    _check(sweep)
+    assert sweep.metric.startswith("best/")
+    assert sweep.project == "latentopt"  # as the page on tracking says
 
 
 @pytest.mark.filterwarnings("ignore:.*FileIO:pytest.PytestUnraisableExceptionWarning")  # W&B leaves the file open
@@ -226,35 +228,20 @@ def test_a_sweep_whose_model_has_changed_is_refused_and_nothing_is_done(tmp_path
 def test_a_sweeps_project_and_entity_are_those_of_its_trials(
     tmp_path, capsys, monkeypatch, attack_sweep, held, variables, expected
 ):
-    from test_tracking import offline_records
-
-    for name in ("WANDB_MODE", "WANDB_PROJECT", "WANDB_ENTITY"):
-        monkeypatch.delenv(name, raising=False)
+    drop_wandb_variables(monkeypatch)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     content = yaml.safe_load(attack_sweep.read_text())
     attack_sweep.write_text(yaml.safe_dump({**content, **held}))
     assert call(capsys, "sweep", attack_sweep, "--out", tmp_path / "o", "--trials", "1").code == 0
-    records = offline_records(tmp_path / "o" / "trial-000")
-    (run,) = (record.run for record in records if record.WhichOneof("record_type") == "run")
+    (run,) = LoggedRun(tmp_path / "o" / "trial-000").runs
     assert (run.project, run.entity) == expected
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_a_shipped_sweep_is_of_the_project_that_the_page_names(path):
-    assert read_sweep(path).project == "latentopt"
-
-
 def test_trials_are_tracked_as_one_group(tmp_path, capsys, monkeypatch, attack_sweep):
-    from test_tracking import offline_records, values
-
-    monkeypatch.delenv("WANDB_MODE", raising=False)
+    drop_wandb_variables(monkeypatch)
     assert call(capsys, "sweep", attack_sweep, "--out", tmp_path / "o", "--trials", "2").code == 0
-    runs = []
-    for at in range(2):
-        records = offline_records(tmp_path / "o" / f"trial-{at:03d}")
-        (run,) = (record.run for record in records if record.WhichOneof("record_type") == "run")
-        runs.append((run.run_group, run.run_id, values(run.config.update)["steps"]))
-    assert {group for group, _, _ in runs} == {"s-o"}
-    assert runs[0][1] != runs[1][1]
-    assert [steps for _, _, steps in runs] == [1, 4]
+    runs = [LoggedRun(tmp_path / "o" / f"trial-{index:03d}") for index in range(2)]
+    assert [run.runs[0].run_group for run in runs] == ["s-o", "s-o"]
+    assert runs[0].ids != runs[1].ids
+    assert [run.config["steps"] for run in runs] == [1, 4]

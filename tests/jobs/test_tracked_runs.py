@@ -1,213 +1,221 @@
-"""What the page on tracking promises, found in the records of runs; jobs that go on; models as artifacts."""
+"""Tracked jobs: their offline runs hold what the page on tracking promises, and the same figures as on disk."""
 
 from __future__ import annotations
 
 import json
 import re
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
-from files import QUICK, ROOT, blobs, call, stopped_in_its_second_batch, write_classifier, write_mnist
-from test_tracking import values
+from files import QUICK, VIDEO, blobs, call, stopped_in_its_second_batch, table, write_classifier, write_mnist
+from wandb_runs import LoggedRun, check_keys, drop_wandb_variables, promised
 
-from latentopt.jobs.tracker import Tracker
-from latentopt.jobs.wandb_files import RUN_ID, raw_records
+from latentopt.jobs.attack import attack
+from latentopt.jobs.reconstruct import reconstruct
+from latentopt.jobs.records import read_metrics
+from latentopt.jobs.wandb_log import read_run_id
+from latentopt.operators import Downsample
+from latentopt.optimizers import PGD
 from latentopt.zoo import cards
 
 # wandb.Image leaves the GIF that it was given open.
 pytestmark = pytest.mark.filterwarnings("ignore:.*trajectory.gif:pytest.PytestUnraisableExceptionWarning")
 
-PAGE = (ROOT / "docs" / "guides" / "tracking.md").read_text(encoding="utf-8")
+STEPS, EVERY = 6, 3
 TRACKED = (*QUICK[:4], "--device", "cpu", "--wandb", "offline")
 
 
-def promised(job: str) -> tuple[set[str], set[str]]:
-    """Keys of a job that the page says are always there, and those that may be."""
-    (section,) = re.findall(rf"\n### {job}\n(.*?)(?=\n##|\Z)", PAGE, re.DOTALL)
-    rows = [row.split("|")[1:3] for row in section.splitlines() if row.startswith("| `")]
-    each = [(re.findall(r"`([^`]+)`", keys), kind.strip()) for keys, kind in rows]
-    always = {key for keys, kind in each for key in keys if not kind.startswith("some")}
-    return always, {key for keys, _ in each for key in keys}
-
-
-class Run:
-    """The records of the offline runs of a folder, in the order of their start."""
-
-    def __init__(self, folder: Path) -> None:
-        paths = sorted((folder / "wandb").glob("offline-run-*/*.wandb"))
-        self.records = [whole(path) for path in paths]
-        self.all = [record for records in self.records for record in records]
-        self.ids = [_one(records, "run").run_id for records in self.records]
-        self.config = values(_one(self.records[-1], "run").config.update)
-        self.histories = [
-            [values(record.history.item) for record in records if record.HasField("history")]
-            for records in self.records
-        ]
-        self.history = [row for rows in self.histories for row in rows]
-        self.summary: dict[str, Any] = {}
-        for record in self.all:
-            if record.WhichOneof("record_type") == "summary":
-                self.summary |= values(record.summary.update)
-
-    @property
-    def artifacts(self) -> dict[str, tuple[str, set[str]]]:
-        """Type and files of each artifact, by name without the run's id."""
-        found = [record.artifact for record in self.all if record.HasField("artifact")]
-        found += [record.request.log_artifact.artifact for record in self.all if record.HasField("request")]
-        named = {one.name: one for one in found if one.name and not one.name.startswith("run-")}
-        return {
-            name.replace(self.ids[0], "ID"): (one.type, {entry.path for entry in one.manifest.contents})
-            for name, one in named.items()
-        }
-
-    def present(self) -> set[str]:
-        """Every key of the history, the summary's best figures, and the artifacts."""
-        logged = {re.sub(r"\.[a-z_0-9]+$", "", key) for row in self.history for key in row if not key.startswith("_")}
-        return logged | {key for key in self.summary if key.startswith("best/")} | set(self.artifacts)
-
-
-def whole(path: Path) -> list[Any]:
-    """The records of a run that was closed. W&B's own process writes the last of them soon afterwards."""
-    deadline = time.monotonic() + 20
-    while True:
-        records = list(raw_records(path.read_bytes())) if path.stat().st_size > 7 else []
-        if any(record.HasField("exit") for record in records) or time.monotonic() > deadline:
-            return records
-        time.sleep(0.05)
-
-
-def _one(records: list[Any], kind: str) -> Any:
-    return next(getattr(record, kind) for record in records if record.WhichOneof("record_type") == kind)
-
-
-def check(run: Run, job: str) -> None:
-    """All that is promised is there, and all that is there is on the page."""
-    always, named = promised(job)
-    assert always - run.present() == set()
-    assert run.present() - named == set()
-
-
 @pytest.fixture(autouse=True, scope="module")
-def as_users_have_it():
+def _as_users_have_it():
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("WANDB_MODE", "WANDB_RUN_ID", "WANDB_RUN_GROUP"):
-            patch.delenv(name, raising=False)
+        drop_wandb_variables(patch)
         yield
 
 
-def test_a_reconstruction_that_goes_on_is_one_run_with_all_that_is_promised(tmp_path, capsys, monkeypatch):
+@pytest.fixture(scope="module")
+def job(tmp_path_factory) -> tuple[Path, Any]:
+    folder = tmp_path_factory.mktemp("job")
+    np.save(folder / "images.npy", blobs(3, seed=0))
+    report = reconstruct(
+        "mnist-vae",
+        [str(folder / "images.npy")],
+        Downsample(4),
+        steps=STEPS,
+        restarts=2,
+        batch_size=2,
+        picture_every=EVERY,
+        out=str(folder / "out"),
+        device="cpu",
+    )
+    return folder / "out", report
+
+
+@pytest.fixture(scope="module")
+def run(job) -> LoggedRun:
+    return LoggedRun(job[0])
+
+
+@pytest.fixture(scope="module")
+def files(job) -> Path:
+    """The folder of the run's pictures and tables."""
+    (folder,) = (job[0] / "wandb").glob("offline-run-*")
+    assert folder in job[1].files
+    return folder / "files"
+
+
+def test_a_reconstruction_has_every_key_that_is_promised(run):
+    check_keys(run, "reconstruct")
+
+
+def test_every_step_of_every_batch_has_the_promised_figures(run):
+    steps = [row for row in run.history if "loss/total" in row]
+    assert [row["_step"] for row in steps] == list(range(2 * STEPS))
+    assert all({"loss/data", "loss/best", "opt/grad_norm"} <= row.keys() for row in steps)
+    assert all(row["loss/best"] <= row["loss/total"] + 1e-9 for row in steps)
+    forwards = [row["cost/forwards"] for row in steps]
+    learnt = (667, 666)  # of the 2,000 samples that the start learns from, the share of a target of each batch
+    assert forwards == [share + 2 * t for share in learnt for t in range(1, STEPS + 1)]
+
+
+def test_pictures_and_psnr_come_every_so_many_steps_and_at_the_end(run, files):
+    steps = [row["_step"] for row in run.history if "metric/psnr" in row]
+    assert {2, 5, 8, 11} <= set(steps)
+    pictures = [row["trajectory.path"] for row in run.history if "trajectory.path" in row]
+    assert len(pictures) == len(steps)
+    assert all((files / path).is_file() for path in pictures)
+
+
+def test_the_figures_on_disk_are_the_same(run, job):
+    lines, steps = read_metrics(job[0]), [row for row in run.history if "loss/total" in row]
+    assert len(lines) == len(steps)
+    for line, row in zip(lines, steps, strict=True):
+        assert line.pop("step") == row["_step"]
+        assert line == {key: value for key, value in row.items() if "/" in key}
+
+
+def test_the_whole_recipe_is_the_runs_configuration(run, job):
+    recipe = yaml.safe_load((job[0] / "recipe.yaml").read_text())
+    assert {key: run.config[key] for key in recipe} == recipe
+    assert run.config["model_sha256"] == cards.read_card("mnist-vae").weights_sha256
+    assert (run.runs[0].project, run.runs[0].job_type) == ("latentopt", "reconstruct")
+
+
+def test_the_table_of_results_holds_every_row(run, job, files):
+    (row,) = (row for row in run.history if "results.path" in row)
+    logged = json.loads((files / row["results.path"]).read_text())
+    rows = [dict(zip(logged["columns"], map(str, data), strict=True)) for data in logged["data"]]
+    assert [{key: value for key, value in row.items() if key != "seconds"} for row in rows] == table(job[0])
+
+
+def test_the_best_values_are_the_summary(run, job):
+    assert all(run.goals[key].min for key in ("loss/total", "loss/data", "loss/best", "constraint"))
+    assert all(run.goals[key].max for key in ("metric/psnr", "metric/success"))
+    losses = [float(row["loss"]) for row in table(job[0])]
+    assert run.summary["best/mean_loss"] == pytest.approx(sum(losses) / 3)
+    best = {key: value for key, value in run.summary.items() if key.startswith("best/")}
+    assert json.loads((job[0] / "summary.json").read_text()) == best
+
+
+def test_results_latents_and_pictures_are_artifacts(run):
+    tables = {"results.csv", "latents.safetensors", "metrics.jsonl", "recipe.yaml", "report.html"}
+    pictures = {"grid.png", "trajectory.gif", "convergence.png", *VIDEO}
+    assert run.artifacts["results-ID"] == ("results", tables | pictures)
+    assert run.artifacts["latents-ID"] == ("latents", {"latents.safetensors"})
+
+
+def test_a_job_that_goes_on_is_one_run(tmp_path, capsys, monkeypatch):
     np.save(tmp_path / "a.npy", blobs(4, seed=0))
     words = ["reconstruct", "--model", "mnist-vae", "--targets", tmp_path / "a.npy", "--batch-size", "2", *TRACKED]
     words += ["--picture-every", "2", "--out", tmp_path / "o"]
     with stopped_in_its_second_batch(monkeypatch):
         assert call(capsys, *words).code == 130
-    first = (tmp_path / "o" / "metrics.jsonl").read_text().splitlines()
-    assert len(first) == 4
+    assert len(read_metrics(tmp_path / "o")) == 4
     assert call(capsys, *words).code == 0
-    run = Run(tmp_path / "o")
-    assert len(run.ids) == 2
-    assert set(run.ids) == {(tmp_path / "o" / "wandb" / RUN_ID).read_text()}
+    run = LoggedRun(tmp_path / "o")
+    assert run.ids == [read_run_id(tmp_path / "o")] * 2
     before, after = ([row["_step"] for row in rows] for rows in run.histories)
     assert before == sorted(set(before))
     assert after == sorted(set(after))
     assert after[0] == before[-1] + 1  # what W&B holds of the batch that was under way is not sent again
-    lines = [json.loads(line) for line in (tmp_path / "o" / "metrics.jsonl").read_text().splitlines()]
+    lines = read_metrics(tmp_path / "o")
     assert [line["step"] for line in lines] == list(range(8))
     tracked = [row for row in run.history if "loss/total" in row]
     assert [(row["_step"], row["loss/total"]) for row in tracked] == [
         (line["step"], line["loss/total"]) for line in lines
     ]
-    assert run.config["model_sha256"] == cards.read_card("mnist-vae").weights_sha256
-    assert run.artifacts["latents-ID"] == ("latents", {"latents.safetensors"})
-    assert json.loads((tmp_path / "o" / "summary.json").read_text()) == {
-        key: value for key, value in run.summary.items() if key.startswith("best/")
-    }
-    check(run, "reconstruct")
-    files = len(list((tmp_path / "o" / "wandb").iterdir()))
+    check_keys(run, "reconstruct")
+    count = len(list((tmp_path / "o" / "wandb").iterdir()))
     assert call(capsys, *words).code == 0
-    assert len(list((tmp_path / "o" / "wandb").iterdir())) == files  # done: nothing more to track
+    assert len(list((tmp_path / "o" / "wandb").iterdir())) == count  # done: nothing more to track
 
 
 def test_the_papers_method_has_the_keys_of_its_gates(tmp_path, capsys):
-    np.save(tmp_path / "a.npy", blobs(1, seed=0))
+    np.save(tmp_path / "a.npy", blobs(2, seed=0))
     words = ["reconstruct", "--model", "mnist-vae", "--targets", tmp_path / "a.npy", *TRACKED]
     assert call(capsys, *words, "--optimizer", "adr-gd-paper", "--out", tmp_path / "o").code == 0
-    run = Run(tmp_path / "o")
-    assert {"opt/beta", "opt/flips", "constraint"} <= run.present()
-    check(run, "reconstruct")
+    assert all(
+        {"opt/beta", "opt/flips", "constraint", "loss/total"} <= row.keys() for row in read_metrics(tmp_path / "o")
+    )
+    check_keys(LoggedRun(tmp_path / "o"), "reconstruct")
 
 
-def test_an_attack_has_all_that_is_promised(tmp_path, capsys):
-    model = write_classifier(tmp_path / "m", hidden=12)
-    words = ["attack", "--model", model, "--data", "digits", "--eps", "0.02", "--limit", "4", "--optimizer", "pgd"]
-    assert call(capsys, *words, *TRACKED, "--out", tmp_path / "o").code == 0
-    run = Run(tmp_path / "o")
-    check(run, "attack")
+def test_an_attack_is_tracked_with_the_same_keys_and_its_rates(tmp_path):
+    out, model = tmp_path / "o", str(write_classifier(tmp_path / "m", hidden=12))
+    settings = {"optimizer": PGD(), "targets": 2, "steps": 3, "limit": 6, "batch_size": 3, "device": "cpu"}
+    report = attack(model, "digits", 0.02, out=str(out), **settings)
+    run = LoggedRun(out)
+    check_keys(run, "attack")
+    assert run.runs[0].job_type == "attack"
+    assert (run.config["eps"], run.config["model_sha256"]) == (0.02, cards.read_card(model).weights_sha256)
+    tracked = [row for row in run.history if "cost/forwards" in row]
+    assert [row["_step"] for row in tracked] == list(range(len(tracked)))
+    steps = [row for row in tracked if "loss/total" in row]
+    assert all({"loss/data", "loss/best", "opt/grad_norm"} <= row.keys() for row in steps)
+    ends = [row for row in tracked if "metric/success" in row]
+    assert len(ends) == 2
+    assert ends[-1]["metric/success"] == report.rates.success.rate
+    means = [sum(row["forwards"] for row in rows) / 3 for rows in (report.rows[:3], report.rows[3:])]
+    assert [row["cost/forwards"] for row in ends] == pytest.approx(means)
+    first = sum(row["_step"] <= ends[0]["_step"] for row in tracked)
+    costs = [row["cost/forwards"] for row in tracked]
+    for part, mean in zip((costs[:first], costs[first:]), means, strict=True):
+        assert part == sorted(part)
+        assert 1 < part[0] <= part[-1] == pytest.approx(mean)
+    assert [{"_step": line.pop("step"), **line} for line in read_metrics(out)] == [
+        {key: value for key, value in row.items() if "/" in key or key == "_step"} for row in tracked
+    ]
+    assert run.artifacts["results-ID"][1] == {path.name for path in report.files if path.is_file()}
     assert run.artifacts["adversarial-ID"] == ("adversarial", {"adversarial.safetensors"})
-    assert run.config["model_sha256"] == cards.read_card(model).weights_sha256
-    defined = {record.metric.name: record.metric.summary for record in run.all if record.HasField("metric")}
-    assert defined["loss/best"].min
-    assert defined["metric/success"].max
 
 
 @pytest.mark.parametrize(
-    "recipe", ["train-mnist-vae", pytest.param("train-mnist-dcgan", marks=pytest.mark.slow), "train-mnist-cnn"]
+    ("recipe", "keys"),
+    [
+        ("train-mnist-vae", {"train/kl", "best/test_mse", "pictures/samples", "results-ID"}),
+        pytest.param("train-mnist-dcgan", {"train/generator", "train/discriminator"}, marks=pytest.mark.slow),
+        ("train-mnist-cnn", {"val/accuracy"}),
+    ],
 )
-def test_a_training_has_all_that_is_promised_and_its_model_is_an_artifact(tmp_path, capsys, monkeypatch, recipe):
+def test_a_training_has_all_that_is_promised_and_its_model_is_an_artifact(tmp_path, capsys, monkeypatch, recipe, keys):
     monkeypatch.setattr("latentopt.jobs.quality.MEASURED", 4)
     monkeypatch.setattr("latentopt.jobs.quality.ATTACKED", 4)
-    data = ["--data.root", write_mnist(tmp_path), "--data.batch_size", "32"]
-    words = ["train", recipe, *data, "--epochs", "2", "--name", "tiny", "--device", "cpu", "--log", tmp_path / "log"]
+    words = ["train", recipe, "--data.root", write_mnist(tmp_path), "--data.batch_size", "32", "--epochs", "2"]
+    words += ["--name", "tiny", "--device", "cpu", "--log", tmp_path / "log"]
     words += ["--data.validation", "32"] if recipe == "train-mnist-cnn" else []
     assert call(capsys, *words, "--out", tmp_path / "models").code == 0
-    run = Run(tmp_path / "log" / "tiny")
+    run = LoggedRun(tmp_path / "log" / "tiny")
     assert run.artifacts["tiny-ID"][0] == "model"
     assert {"card.yaml", "weights.safetensors"} <= run.artifacts["tiny-ID"][1]
     always, named = promised("train")
-    found = {"NAME-ID" if key == "tiny-ID" else key for key in run.present()}
-    assert always - found == set()
-    assert {key for key in found - named if not re.match(r"train/\w+_(step|epoch)$|best/", key)} == set()
-    wanted = {
-        "vae": {"train/kl", "best/test_mse", "pictures/samples", "results-ID"},
-        "dcgan": {"train/generator", "train/discriminator"},
-        "cnn": {"val/accuracy"},
-    }
-    assert wanted[recipe.split("-")[-1]] <= run.present()
-    epochs = [row["epoch"] for row in run.history if "epoch" in row]
-    assert epochs == [1, 2]
+    present = {"NAME-ID" if key == "tiny-ID" else key for key in run.keys}
+    assert always - present == set()
+    assert {key for key in present - named if not re.match(r"train/\w+_(step|epoch)$|best/", key)} == set()
+    assert keys <= present
+    assert [row["epoch"] for row in run.history if "epoch" in row] == [1, 2]
     card = yaml.safe_load((tmp_path / "models" / "tiny" / "card.yaml").read_text())
     figures = {key: value for key, value in card["quality"].items() if key != "protocol"}
     assert {key: run.summary[f"best/{key}"] for key in figures} == figures
-    lines = [json.loads(line) for line in (tmp_path / "log" / "tiny" / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [0, 1]
-
-
-def test_what_other_processes_track_is_taken_over(tmp_path):
-    first, second, third = (Tracker(tmp_path, "disabled", {}, "test", rank) for rank in range(3))
-    for step in range(3):
-        for tracker in (first, second, third):
-            tracker.log(step, {"loss/total": 10.0 * tracker.rank + step})
-    for tracker in (first, second, third):
-        tracker.flush()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.1.jsonl", "metrics.2.jsonl", "metrics.jsonl"]
-    again = Tracker(tmp_path, "disabled", {}, "test", 1)  # a process that goes on, goes on behind its own lines
-    assert again.last() == {"step": 2, "loss/total": 12.0}
-    assert second.finish([{"a": 1}], {"a": 1.0}, []) == []
-    first.finish([{"a": 1}], {"a": 1.0}, [])
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == list(range(9))
-    assert [line["loss/total"] for line in lines] == [0, 1, 2, 10, 11, 12, 20, 21, 22]
-    assert [line.get("rank") for line in lines] == [None] * 3 + [1] * 3 + [2] * 3
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "summary.json"]
-
-
-def test_an_agents_run_id_wins_and_stays(tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_RUN_ID", "fromagent")
-    Tracker(tmp_path, "offline", {}, "test").finish([{"a": 1}], {}, [])
-    monkeypatch.delenv("WANDB_RUN_ID")
-    Tracker(tmp_path, "offline", {}, "test").finish([{"a": 1}], {}, [])
-    assert Run(tmp_path).ids == ["fromagent", "fromagent"]
+    assert [line["step"] for line in read_metrics(tmp_path / "log" / "tiny")] == [0, 1]
