@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 from files import ROOT
 
-from latentopt.jobs.wandb_log import log_files, raw_records, values
+from latentopt.jobs.wandb_log import raw_records, values
 
 
 class LoggedRun:
     """Records of the offline runs in a job's folder, in the order of their start."""
 
     def __init__(self, folder: Path) -> None:
-        self.calls = [_records(path) for path in log_files(folder)]
+        paths = sorted((folder / "wandb").glob("offline-run-*/*.wandb"))
+        self.calls = [_records(path) for path in paths]
         self.records = [record for records in self.calls for record in records]
         self.runs = [next(r.run for r in records if r.WhichOneof("record_type") == "run") for records in self.calls]
         self.ids = [run.run_id for run in self.runs]
