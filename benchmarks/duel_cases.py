@@ -25,7 +25,7 @@ from latentopt.objectives import Unit
 from latentopt.problem import Problem
 from latentopt.rl.critics import stacked
 from latentopt.rl.problem import ActionValues, Worst
-from latentopt.sets import Box, around
+from latentopt.sets import Box, bounded_ball
 from latentopt.zoo.random_nets import WIDTHS
 
 FRESH = 1000
@@ -151,7 +151,7 @@ def _attacks(family: str, name: str, seed: int, tune: bool) -> Case:
     (case,) = cases_of(classifier, CLASSIFIERS[classifier], (eps,), range(first, first + count), seed)
     right = ~case.errors
     x, y = case.x[right], case.y[right]
-    feasible = around(x, torch.full_like(y, eps, dtype=x.dtype), "linf", *case.input_range)
+    feasible = bounded_ball(x, torch.full_like(y, eps, dtype=x.dtype), "linf", *case.input_range)
     problem = Problem(case.model, Misclassify("margin", y), x.shape[1:], len(x), feasible, like=x)
     return Case(family, name, seed, problem, x, network.seconds, network.passes, network.steps, eps)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 import latentopt as lo
 from latentopt.analysis import regions
 from latentopt.classification import Misclassify, margin
-from latentopt.sets import around
+from latentopt.sets import bounded_ball
 from latentopt.zoo.cards import load_classifier, load_generator
 from latentopt.zoo.random_nets import random_net
 
@@ -62,7 +62,7 @@ def digit(index: int, *names: str) -> tuple[Tensor, Tensor, list[lo.Classifier]]
 def climbed(model: lo.Classifier, x: Tensor, y: Tensor, optimizer: lo.PGD | lo.ADRGD, steps: int) -> Tensor:
     """The iterates (steps, 1, 1, 28, 28) of an attack that does not stop at success."""
     kept = lo.callbacks.Trajectory()
-    problem = lo.Problem(model, Misclassify("ce", y), x.shape[1:], 1, around(x, 0.15, "linf", 0.0, 1.0), like=x)
+    problem = lo.Problem(model, Misclassify("ce", y), x.shape[1:], 1, bounded_ball(x, 0.15, "linf", 0.0, 1.0), like=x)
     lo.solve(problem, optimizer, steps=steps, start=x, seed=0, callbacks=[kept])
     return kept.stacked()
 

@@ -31,6 +31,7 @@ NAMES = {
     "latentopt.inverse.priors.Box": "latentopt.inverse.priors.BoxPrior",
     "latentopt.inverse.priors.Gaussian": "latentopt.inverse.priors.GaussianPrior",
     "latentopt.inverse.priors.Sphere": "latentopt.inverse.priors.SpherePrior",
+    "latentopt.sets.around": "latentopt.sets.bounded_ball",
     "latentopt.optimizers.NAMED": "latentopt.optimizers.METHODS",
     "latentopt.optimizers.named": "latentopt.optimizers.method",
     "latentopt.optimizers.Distances": "latentopt.optimizers.RowNorms",

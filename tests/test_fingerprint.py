@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from latentopt.fingerprint import fingerprint
 from latentopt.objectives import MSE, Fit
-from latentopt.sets import Box, around
+from latentopt.sets import Box, bounded_ball
 
 LIMIT = 0.5
 CALLS = 0
@@ -133,7 +133,7 @@ MAKERS: dict[str, Callable[[float], Any]] = {
     "a module's setting": lambda v: nn.LeakyReLU(v),
     "a fit": lambda v: Fit(MSE(), nn.Identity(), torch.tensor([v])),
     "a box": lambda v: Box([-1.0, -1.0], v),
-    "a ball in a box": lambda v: around([0.0], v, "l2", -9.0, 9.0),
+    "a ball in a box": lambda v: bounded_ball([0.0], v, "l2", -9.0, 9.0),
 }
 
 

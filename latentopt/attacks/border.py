@@ -14,7 +14,7 @@ from latentopt.attacks.result import AttackResult
 from latentopt.batch_math import sample_norm
 from latentopt.networks.wrappers import frozen, range_of
 from latentopt.problem import Problem
-from latentopt.sets import Norm, around, length
+from latentopt.sets import Norm, bounded_ball, length
 from latentopt.solver.rows import as_rows
 
 CLASSES = 9
@@ -68,7 +68,7 @@ def nearest_border(model: Callable[[Tensor], Tensor], clean: AttackResult, norm:
         radius = radius.minimum(reach)
     radius = _usable(model, x, radius, norm)
     radius = (radius * (1 + BEYOND)).clamp(max=width(model, x, norm))
-    return Border(around(x, radius, norm, *ends).lmo(towards), radius, len(aims))
+    return Border(bounded_ball(x, radius, norm, *ends).lmo(towards), radius, len(aims))
 
 
 def steepness(model: Callable[[Tensor], Tensor], clean: AttackResult, confidence: float) -> tuple[Tensor, Tensor]:
@@ -117,7 +117,7 @@ def _reach(x: Tensor, lead: Tensor, grad: Tensor, norm: Norm, ends: tuple[float,
 
     def left(radius: Tensor) -> Tensor:
         """The least value in the ball."""
-        lowest = around(x, radius, norm, *ends).lmo(grad)
+        lowest = bounded_ball(x, radius, norm, *ends).lmo(grad)
         return lead + (grad * (lowest - x)).flatten(1).sum(1)
 
     most = least.clone()

@@ -21,7 +21,7 @@ from latentopt.attacks.stages import Portfolio
 from latentopt.errors import InputError
 from latentopt.networks.wrappers import frozen, range_of
 from latentopt.noise import Noise
-from latentopt.sets import Box, FeasibleSet, around
+from latentopt.sets import Box, FeasibleSet, bounded_ball
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _findings(success: dict[str, float], count: int, resists: bool) -> tuple[str
 def _by_chance(model: Callable[[Tensor], Tensor], asked: AttackResult, seed: int, points: int = 10) -> Tensor:
     """Whether one of some random points (B,) is what the attack was asked for."""
     return _any_of(
-        model, asked, _drawn(around(asked.clean, asked.eps, asked.norm, *range_of(model)), asked, seed, points)
+        model, asked, _drawn(bounded_ball(asked.clean, asked.eps, asked.norm, *range_of(model)), asked, seed, points)
     )
 
 

@@ -23,7 +23,7 @@ from latentopt.io import versions
 from latentopt.networks.wrappers import randomised, randomised_words, range_of
 from latentopt.optimizers import ADRGD, Optimizer
 from latentopt.problem import Problem
-from latentopt.sets import Norm, around, length
+from latentopt.sets import Norm, bounded_ball, length
 from latentopt.solver.callbacks import Callback
 from latentopt.solver.loop import solve
 from latentopt.solver.result import Result
@@ -146,7 +146,7 @@ class Search:
             Misclassify(take(loss, rows), self.labels[rows], aimed),
             clean.shape[1:],
             len(rows),
-            around(clean, self.eps[rows], self.terms.norm, *self.range),
+            bounded_ball(clean, self.eps[rows], self.terms.norm, *self.range),
             self._fooled().take(rows),
             clean,
         )
@@ -251,7 +251,7 @@ class Search:
 
     def _into_the_set(self) -> Tensor:
         """What was found, in the set as measured on the whole batch: a norm's rounding depends on what is beside it."""
-        x = around(self.clean, self.eps, self.terms.norm, *self.range).project(self.x)
+        x = bounded_ball(self.clean, self.eps, self.terms.norm, *self.range).project(self.x)
         if bool(((x - self.x).abs() > slack(*self.range, x.dtype)).any()):
             raise LatentOptError("an attack left its set; please report this")
         return x

@@ -103,9 +103,9 @@ class Around(Free):
 
     latents: Latents = field(kw_only=True)
 
-    def sample(self, like: Tensor, draws: Noise) -> Tensor:
+    def sample(self, like: Tensor, noise: Noise) -> Tensor:
         mean = self.latents.mean.to(like)
-        return mean + self.scale * (draws.of(self.latents.draw, like, "start") - mean)
+        return mean + self.scale * (noise.of(self.latents.draw, like, "start") - mean)
 
     def radius(self, like: Tensor) -> Tensor:
         return self.scale * self.latents.scale.norm().to(like)
@@ -135,8 +135,8 @@ class Spheres(Sphere):
         center = self.latents.mean.to(x)
         return center + self._each(x - center)
 
-    def sample(self, like: Tensor, draws: Noise) -> Tensor:
-        return self.project(draws.of(self.latents.draw, like, "start"))
+    def sample(self, like: Tensor, noise: Noise) -> Tensor:
+        return self.project(noise.of(self.latents.draw, like, "start"))
 
     def lmo(self, grad: Tensor) -> Tensor:
         return self.latents.mean.to(grad) - self._each(grad)

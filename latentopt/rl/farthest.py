@@ -15,7 +15,7 @@ from latentopt.gates import has_gates
 from latentopt.optimizers import ADRGD, Optimizer
 from latentopt.problem import Problem
 from latentopt.rl.policy_network import PolicyNetwork
-from latentopt.sets import Norm, around
+from latentopt.sets import Norm, bounded_ball
 from latentopt.solver.callbacks import Callback
 from latentopt.solver.loop import solve
 
@@ -68,7 +68,7 @@ def farthest(
         positive("evaluations", evaluations, integer=True)
     with torch.no_grad():
         objective = Near(network(x))
-    problem = Problem(network, objective, x.shape[1:], len(x), around(x, eps, norm, *network.input_range), like=x)
+    problem = Problem(network, objective, x.shape[1:], len(x), bounded_ball(x, eps, norm, *network.input_range), like=x)
     best, value = x, torch.zeros(len(x), dtype=x.dtype, device=x.device)
     forwards, backwards = (torch.full((len(x),), cost, device=x.device) for cost in (1, 0))
     for stage in stages:

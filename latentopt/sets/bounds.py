@@ -85,3 +85,17 @@ def broadcast_radius(
         return broadcast(name, eps, shape, like)
     more = f", or one a feature, shape {(1, *shape[1:])} or {tuple(shape)}" if by_feature else ""
     raise InputError(name, f"a number, or one a sample, shape ({shape[0]},){more}", f"shape {tuple(eps.shape)}")
+
+
+def check_shapes(name: str, other: str, first: float | Tensor, second: float | Tensor) -> None:
+    """Raise `InputError` (of ``name``) where two tensors cannot be of the same inputs."""
+    shapes = [tuple(values.shape) for values in (first, second) if isinstance(values, Tensor)]
+    try:
+        torch.broadcast_shapes(*shapes)
+    except RuntimeError as error:
+        raise InputError(name, f"a shape that fits that of {other}, {shapes[1]}", f"shape {shapes[0]}") from error
+
+
+def take_rows(values, rows: Tensor):
+    """Index values for each sample; numbers and tensors that all samples share stay."""
+    return values[rows] if isinstance(values, Tensor) and values.ndim and len(values) > 1 else values

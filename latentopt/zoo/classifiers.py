@@ -16,7 +16,7 @@ from latentopt.errors import InputError, positive
 from latentopt.networks.wrappers import Classifier, frozen
 from latentopt.optimizers import PGD
 from latentopt.problem import Problem
-from latentopt.sets import around
+from latentopt.sets import bounded_ball
 from latentopt.solver.loop import solve
 from latentopt.zoo.modules import annealed_adam
 
@@ -62,7 +62,7 @@ class Adversary:
 
         Of the points that the steps pass the worst is taken, not the last.
         """
-        feasible = around(x, eps, "linf", *classifier.input_range)
+        feasible = bounded_ball(x, eps, "linf", *classifier.input_range)
         start = feasible.project(x + eps * (2 * torch.rand_like(x) - 1))  # solve's own starts are one for a whole batch
         problem = Problem(classifier, Misclassify("ce", y), x.shape[1:], len(x), feasible, like=x)
         method = PGD(lr=self.step, momentum=0.0, schedule="constant")

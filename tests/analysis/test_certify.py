@@ -21,7 +21,7 @@ from latentopt.analysis.certify.relaxed import Relaxed
 from latentopt.classification import Misclassify
 from latentopt.objectives import Unit
 from latentopt.problem import Problem
-from latentopt.sets import Box, Free, L2Ball, LinfBall, around
+from latentopt.sets import Box, Free, L2Ball, LinfBall, bounded_ball
 from latentopt.zoo.random_nets import WIDTHS, random_net
 
 
@@ -199,7 +199,7 @@ def test_out_of_time_the_gap_is_stated():
 
 def test_the_margin_is_the_greatest_of_the_classes_and_its_sign_is_a_verdict():
     network, x, y = mlp(2, 6, 3, seed=4), rand(1, 2), torch.tensor([1])
-    ball = around(x, 0.3, "linf", 0.0, 1.0)
+    ball = bounded_ball(x, 0.3, "linf", 0.0, 1.0)
     problem = Problem(network, Misclassify("margin", y), (2,), 1, ball, like=x)
     grid = torch.cartesian_prod(*[torch.linspace(0, 1, 301).double()] * 2)
     grid = grid[(grid - x).abs().amax(1) <= 0.3]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import latentopt as lo
 from latentopt.attacks.inputs import slack
 from latentopt.rl.attack_policy import attack_policy
-from latentopt.sets import L2Ball, LinfBall, Norm, around, length
+from latentopt.sets import L2Ball, LinfBall, Norm, bounded_ball, length
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 RANGES = [(0.0, 1.0), (0.0, 255.0), (-1.0, 1.0), (-2.1179, 2.64), (-1e-3, 1e-3), (1000.0, 1001.0)]
@@ -84,7 +84,7 @@ def test_an_linf_ball_reaches_as_far_as_numbers_do_that_measure_its_radius(cente
 def test_the_squares_of_a_radius_need_not_fit_the_dtype(eps) -> None:
     """In float16 the square of 1e-4 is 0 and that of 300 infinite; the projection lies on the sphere all the same."""
     center, reach = torch.zeros(1, 4).half(), torch.tensor([eps]).half()
-    ball = around(center, reach, "l2", 0.0, 2 * eps)
+    ball = bounded_ball(center, reach, "l2", 0.0, 2 * eps)
     assert isinstance(ball.ball, L2Ball)
     projected = ball.project(torch.tensor([[2 * eps, 2 * eps, -eps, eps / 4]]).half())
     assert projected[0, 2] == 0

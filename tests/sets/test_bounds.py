@@ -18,7 +18,7 @@ from latentopt.analysis.dynamics import compare_dynamics
 from latentopt.noise import Noise
 from latentopt.objectives import Unit
 from latentopt.rl.policy_network import PolicyNetwork
-from latentopt.sets import Box, BoxAndBall, FeasibleSet, Free, L2Ball, LinfBall, around
+from latentopt.sets import Box, BoxAndBall, FeasibleSet, Free, L2Ball, LinfBall, bounded_ball
 
 LOW, HIGH = [0.0, 10.0, 20.0], [1.0, 11.0, 21.0]
 
@@ -105,12 +105,12 @@ SETS: dict[
     "l2": lambda: (L2Ball(C, 1.5), L2Ball(C.expand(6, 3), torch.full((6,), 1.5))),
     "l2, a radius a sample": lambda: (L2Ball(C, [1, 2, 3, 1, 2, 3]), L2Ball(C.expand(6, 3), [1, 2, 3, 1, 2, 3])),
     "box and linf": lambda: (
-        around(C, 1.0, "linf", C - 0.5, 2),
-        around(C.expand(6, 3), 1.0, "linf", (C - 0.5)[None], 2),
+        bounded_ball(C, 1.0, "linf", C - 0.5, 2),
+        bounded_ball(C.expand(6, 3), 1.0, "linf", (C - 0.5)[None], 2),
     ),
     "box and l2": lambda: (
-        around(C, 1.0, "l2", C - 0.5, 2),
-        around(C.expand(6, 3), 1.0, "l2", (C - 0.5).expand(6, 3), 2.0),
+        bounded_ball(C, 1.0, "l2", C - 0.5, 2),
+        bounded_ball(C.expand(6, 3), 1.0, "l2", (C - 0.5).expand(6, 3), 2.0),
     ),
     "a box a sample, one centre": lambda: (
         BoxAndBall(Box((C - 0.5).expand(6, 3), 2), L2Ball(C, [1, 2, 3, 1, 2, 3])),
@@ -151,7 +151,7 @@ def test_rows_leave_and_are_dropped_alike_in_both_forms(name, method):
 
 @pytest.mark.parametrize("method", [METHODS["pgd"], METHODS["lbfgs"], METHODS["cma-es"]])
 def test_a_batch_gives_what_its_samples_give_alone(method):
-    feasible = around(C, 1.0, "l2", C - 0.5, 2)
+    feasible = bounded_ball(C, 1.0, "l2", C - 0.5, 2)
     network = mlp(3, 8, 5, 2)
     target = randn(4, 2, seed=1)
     objective = lo.objectives.Fit(lo.objectives.MSE(), nn.Identity(), target)
@@ -163,7 +163,12 @@ def test_a_batch_gives_what_its_samples_give_alone(method):
 
 def test_the_set_of_a_problem_has_the_dtype_of_its_inputs():
     for like in (torch.zeros(1), torch.zeros(1).double()):
-        for feasible in (Box(LOW, np.array(HIGH)), LinfBall(LOW, [[1]]), L2Ball(LOW, 1), around(LOW, 1, "l2", -9, 99)):
+        for feasible in (
+            Box(LOW, np.array(HIGH)),
+            LinfBall(LOW, [[1]]),
+            L2Ball(LOW, 1),
+            bounded_ball(LOW, 1, "l2", -9, 99),
+        ):
             problem = posed(feasible, 2, like=like)
             assert lo.solve(problem, "pgd", steps=3).x.dtype == like.dtype
             for tensor in vars(getattr(problem.feasible, "ball", problem.feasible)).values():
@@ -192,7 +197,7 @@ REFUSED: dict[str, tuple[str, Callable[[], FeasibleSet]]] = {
     "a centre of another size": ("center", lambda: L2Ball([0.0, 0.0], 1.0)),
     "radii of another batch": ("eps", lambda: LinfBall(LOW, [1.0, 1.0, 1.0])),
     "radii for the features of an L2 ball": ("eps", lambda: L2Ball(LOW, torch.ones(2, 3))),
-    "a box and a ball of other inputs": ("Box.low", lambda: around(LOW, 1.0, "l2", [0.0, 0.0], 99.0)),
+    "a box and a ball of other inputs": ("Box.low", lambda: bounded_ball(LOW, 1.0, "l2", [0.0, 0.0], 99.0)),
 }
 
 
@@ -246,7 +251,7 @@ def test_centres_and_radii_that_are_no_ball_are_refused_in_one_line(ball):
         with refuses("eps"):
             ball(torch.zeros(2, 2), eps)
     with refuses("norm"):
-        around(torch.zeros(1, 2), 0.1, "l1", 0.0, 1.0)  # pyright: ignore[reportArgumentType]
+        bounded_ball(torch.zeros(1, 2), 0.1, "l1", 0.0, 1.0)  # pyright: ignore[reportArgumentType]
     with refuses("Free.scale"):
         Free(float("nan"))
 

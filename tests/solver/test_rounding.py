@@ -20,7 +20,7 @@ from latentopt.noise import Noise
 from latentopt.objectives import MSE, Fit
 from latentopt.operators import Identity
 from latentopt.optimizers.lbfgs import face_at
-from latentopt.sets import Box, around
+from latentopt.sets import Box, bounded_ball
 
 B = 5
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}
@@ -54,7 +54,7 @@ def attack(dtype: torch.dtype) -> Callable[[Tensor], Problem]:
     labels = network(x).argmax(1)
 
     def problem(rows: Tensor) -> Problem:
-        ball = around(x[rows], 0.5, "l2", 0.0, 1.0)
+        ball = bounded_ball(x[rows], 0.5, "l2", 0.0, 1.0)
         return Problem(network, Misclassify("ce", labels[rows]), (1, 5, 5), len(rows), ball, like=x)
 
     return problem
@@ -92,7 +92,7 @@ def test_one_pass_differs_in_the_last_digits_alone(dtype):
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_which_coordinates_a_bound_holds_does_not_hang_on_the_last_digit(dtype):
     center, grad = rand(200, 25, dtype=dtype), randn(200, 25, seed=1, dtype=dtype)
-    feasible = around(center, 0.5, "l2", 0.0, 1.0)
+    feasible = bounded_ball(center, 0.5, "l2", 0.0, 1.0)
     x = feasible.project(center - grad)
     held = (x == feasible.box.project(center - 100 * grad)) & (x != center)
     assert int(held.sum()) > 300

@@ -12,7 +12,7 @@ from latentopt.attacks.attack import attack
 from latentopt.classification import Misclassify
 from latentopt.networks.wrappers import range_of
 from latentopt.problem import Problem
-from latentopt.sets import around
+from latentopt.sets import bounded_ball
 
 
 def certify_robustness(
@@ -45,7 +45,7 @@ def certify_robustness(
     """
     tried = attack(model, x, y, eps, optimizer="apgd", loss="margin", restarts=4, steps=50, seed=seed)
     x = tried.clean
-    ball = around(x, eps, "linf", *range_of(model))
+    ball = bounded_ball(x, eps, "linf", *range_of(model))
     problem = Problem(model, Misclassify("margin", tried.labels), x.shape[1:], len(x), ball, like=x)
     return [
         certify(problem, sample=at, start=tried.x[at], seconds=seconds, goal=0.0, method=method) for at in range(len(x))

@@ -15,7 +15,7 @@ from latentopt.networks.wrappers import range_of
 from latentopt.objectives import Unit
 from latentopt.problem import Problem
 from latentopt.rl.fixed_state_critic import FixedStateCritic
-from latentopt.sets import Box, around
+from latentopt.sets import Box, bounded_ball
 from latentopt.zoo import cards
 from latentopt.zoo.random_nets import WIDTHS, random_net
 
@@ -81,7 +81,7 @@ def classifier_cases(model: str, data: str, eps: float | None, limit: int, seed:
                 Misclassify("margin", labels[at : at + 1]),
                 images.shape[1:],
                 1,
-                around(images[at : at + 1].clamp(low, high), eps, "linf", low, high),
+                bounded_ball(images[at : at + 1].clamp(low, high), eps, "linf", low, high),
                 like=images,
             ),
         )

@@ -15,7 +15,7 @@ from latentopt.networks.wrappers import Classifier, output_shape
 from latentopt.objectives import Unit
 from latentopt.optimizers import ADRGD, GD, Optimizer, SoftGates, method
 from latentopt.problem import Problem
-from latentopt.sets import Box, around
+from latentopt.sets import Box, bounded_ball
 from latentopt.zoo.random_nets import random_net
 
 RANDOM = "random-2d"
@@ -64,7 +64,7 @@ def classified(name: str, classifier: Classifier, images: Tensor, labels: Tensor
     if len(shape) != 1 or shape[0] <= int(labels.max()):
         raise InputError("data", f"labels of the model's outputs {shape}", int(labels.max()))
     low, high = classifier.input_range
-    feasible = around(images, eps, "linf", low, high)
+    feasible = bounded_ball(images, eps, "linf", low, high)
     problem = Problem(classifier, Misclassify("ce", labels), images.shape[1:], len(images), feasible, like=images)
     title = f"{name}: cross-entropy raised within eps = {eps:g} (l-infinity) of {len(images)} images"
 
