@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentopt.errors import InputError
-from latentopt.networks.wrappers import Classifier
+from latentopt.networks.classifier import Classifier
 from latentopt.zoo import cards
 from latentopt.zoo.datasets import open_dataset, read_idx, upright
 from latentopt.zoo.paths import data_root

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from latentopt.classification import LossName
-from latentopt.networks.wrappers import Classifier
+from latentopt.networks.classifier import Classifier
 from latentopt.optimizers import ADRGD, APGD, PGD, Optimizer, RowNorms, SoftGates
 from latentopt.rl.attack_policy import attack_policy
 

@@ -36,9 +36,9 @@ from .inverse.reconstruct import reconstruct as reconstruct
 from .jobs.targets import load_images as load_images
 from .jobs.track import Track as Track
 from .maximization import maximize as maximize
+from .networks.checks import NetworkWarning as NetworkWarning
+from .networks.classifier import Classifier as Classifier
 from .networks.generator import Generator as Generator
-from .networks.wrappers import Classifier as Classifier
-from .networks.wrappers import NetworkWarning as NetworkWarning
 from .optimizers import ADRGD as ADRGD
 from .optimizers import APGD as APGD
 from .optimizers import CEM as CEM

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from latentopt.errors import InputError, nonnegative, positive
-from latentopt.networks.wrappers import like, output_shape
+from latentopt.networks.checks import empty_like_parameters, output_shape
 from latentopt.objectives import Unit
 from latentopt.optimizers import Optimizer
 from latentopt.problem import Problem
@@ -55,7 +55,7 @@ def maximize(
     for size in shape:
         positive("shape", size, integer=True)
     nonnegative("unit", unit, integer=True)
-    example = like(network) if isinstance(network, nn.Module) else torch.empty(0)
+    example = empty_like_parameters(network) if isinstance(network, nn.Module) else torch.empty(0)
     problem = Problem(network, Unit(unit), shape, 1, _bounded(low, high), like=example)
     lowest = problem.feasible.lmo(example.new_ones(1, *shape))
     units = prod(output_shape(network, lowest, "shape"))

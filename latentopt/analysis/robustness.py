@@ -22,7 +22,8 @@ from latentopt.attacks.result import AttackWarning
 from latentopt.batch_math import sample_norm, take
 from latentopt.errors import positive
 from latentopt.gates import has_gates, uncapped_backward
-from latentopt.networks.wrappers import frozen, range_of
+from latentopt.networks.classifier import range_of
+from latentopt.networks.freezing import frozen
 from latentopt.statistics import wilson
 
 OTHERS = ("pgd-straight-through", "adr-gd", "square")

@@ -19,7 +19,7 @@ from latentopt.batch_math import take
 from latentopt.classification import Loss
 from latentopt.errors import InputError, positive
 from latentopt.independence import holds, require_independent
-from latentopt.networks.wrappers import frozen, require_eval
+from latentopt.networks.freezing import frozen, require_eval
 from latentopt.optimizers import Optimizer
 from latentopt.sets import Norm
 from latentopt.solver.callbacks import Callback

@@ -12,7 +12,8 @@ from torch import Tensor
 from latentopt.attacks.inputs import width
 from latentopt.attacks.result import AttackResult
 from latentopt.batch_math import sample_norm
-from latentopt.networks.wrappers import frozen, range_of
+from latentopt.networks.classifier import range_of
+from latentopt.networks.freezing import frozen
 from latentopt.problem import Problem
 from latentopt.sets import Norm, bounded_ball, length
 from latentopt.solver.rows import as_rows

@@ -17,7 +17,8 @@ from latentopt.attacks.result import AttackResult
 from latentopt.batch_math import sample_norm, take
 from latentopt.classification import cross_entropy, margin
 from latentopt.errors import nonnegative, positive
-from latentopt.networks.wrappers import frozen, range_of
+from latentopt.networks.classifier import range_of
+from latentopt.networks.freezing import frozen
 from latentopt.optimizers import Adam
 from latentopt.problem import Problem
 from latentopt.sets import Box, FeasibleSet, Free

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from latentopt.errors import InputError
-from latentopt.networks.wrappers import like, range_of
+from latentopt.networks.checks import empty_like_parameters
+from latentopt.networks.classifier import range_of
 from latentopt.sets import Norm
 
 SLACK = 1e-6
@@ -46,7 +47,7 @@ def checked_inputs(model: Callable[[Tensor], Tensor], x: Tensor, name: str = "x"
     if least < low - reach or most > high + reach:
         raise InputError(name, f"values in [{low:g}, {high:g}], the model's input_range", f"[{least:.4g}, {most:.4g}]")
     x = x.detach().clamp(low, high)
-    return x.to(like(model)) if isinstance(model, nn.Module) else x
+    return x.to(empty_like_parameters(model)) if isinstance(model, nn.Module) else x
 
 
 def checked_labels(y: Tensor, x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from latentopt.attacks.inputs import width
 from latentopt.attacks.result import AttackResult
 from latentopt.errors import InputError, positive
 from latentopt.gates import has_gates
-from latentopt.networks.wrappers import frozen
+from latentopt.networks.freezing import frozen
 from latentopt.sets import Norm
 from latentopt.solver.rows import as_rows
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from latentopt.attacks.inputs import SLACK, slack
 from latentopt.attacks.result import AttackResult, AttackWarning
 from latentopt.errors import InputError
-from latentopt.networks.wrappers import frozen, range_of
+from latentopt.networks.classifier import range_of
+from latentopt.networks.freezing import frozen
 from latentopt.sets import Norm, length
 from latentopt.solver.rows import as_rows
 

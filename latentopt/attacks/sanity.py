@@ -19,7 +19,8 @@ from latentopt.attacks.inputs import width
 from latentopt.attacks.result import AttackResult, AttackWarning
 from latentopt.attacks.stages import Portfolio
 from latentopt.errors import InputError
-from latentopt.networks.wrappers import frozen, range_of
+from latentopt.networks.classifier import range_of
+from latentopt.networks.freezing import frozen
 from latentopt.noise import Noise
 from latentopt.sets import Box, FeasibleSet, bounded_ball
 

@@ -20,7 +20,8 @@ from latentopt.errors import InputError, LatentOptError
 from latentopt.gates import has_gates
 from latentopt.independence import require_independent
 from latentopt.io import versions
-from latentopt.networks.wrappers import randomised, randomised_words, range_of
+from latentopt.networks.checks import is_randomised, randomised_message
+from latentopt.networks.classifier import range_of
 from latentopt.optimizers import ADRGD, Optimizer
 from latentopt.problem import Problem
 from latentopt.sets import Norm, bounded_ball, length
@@ -181,8 +182,8 @@ class Search:
         x = self._into_the_set()
         logits = self._logits(x)
         success = self._succeeds(logits)
-        if randomised(logits, self.logits):
-            self.warnings.append(randomised_words("model", "logits"))
+        if is_randomised(logits, self.logits):
+            self.warnings.append(randomised_message("model", "logits"))
         loss = loss_function(stages[0].loss if len(stages) == 1 else "ce")
         return AttackResult(
             x=x,

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from latentopt.autodiff import require_no_checkpoint
 from latentopt.errors import InputError
 from latentopt.gates.activations import SITES, Activation
-from latentopt.networks.wrappers import frozen
+from latentopt.networks.freezing import frozen
 
 Network = Callable[[Tensor], Tensor]
 

@@ -13,8 +13,8 @@ from latentopt.batch_math import take
 from latentopt.errors import InputError, positive
 from latentopt.inverse.initializers.base import POOL_SEED
 from latentopt.inverse.reconstruct import reconstruct
+from latentopt.networks.freezing import frozen
 from latentopt.networks.generator import Generator
-from latentopt.networks.wrappers import frozen
 from latentopt.solver.result import Result
 from latentopt.statistics import wilson
 

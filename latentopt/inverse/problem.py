@@ -13,8 +13,9 @@ from latentopt.batch_math import take
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.independence import require_independent, spread
 from latentopt.inverse.priors import Prior, Unconstrained
+from latentopt.networks.checks import empty_like_parameters
+from latentopt.networks.freezing import frozen
 from latentopt.networks.generator import Generator
-from latentopt.networks.wrappers import frozen, like
 from latentopt.noise import Noise
 from latentopt.objectives import MSE, Fit
 from latentopt.operators import Identity, Operator
@@ -66,7 +67,7 @@ class Reconstruction(Problem):
         nonnegative("noise", noise)
         self.generator = generator
         self.operator, loss = operator or Identity(), loss or MSE()
-        target = _finite(target).to(like(generator))
+        target = _finite(target).to(empty_like_parameters(generator))
         image_shape, shape = measurement_shapes(generator, self.operator)
         if measured is None:
             measured = target.shape[1:] != image_shape
@@ -131,7 +132,7 @@ def measurement_shapes(
         InputError: the operator cannot measure the image, or has nothing for it.
     """
     image = generator.output_shape()
-    first = torch.zeros(1, *image).to(like(generator))
+    first = torch.zeros(1, *image).to(empty_like_parameters(generator))
     with frozen(generator), torch.no_grad():
         try:
             one = take(operator, torch.full((1,), row, device=first.device))

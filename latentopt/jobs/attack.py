@@ -27,7 +27,8 @@ from latentopt.jobs.store import RECIPE, RESULTS, Store
 from latentopt.jobs.tracker import METRICS, WandbMode, check_wandb_mode, track_job
 from latentopt.jobs.trainer import Where, predict, predictor
 from latentopt.jobs.used import card_of, held, used
-from latentopt.networks.wrappers import Classifier, output_shape
+from latentopt.networks.checks import output_shape
+from latentopt.networks.classifier import Classifier
 from latentopt.optimizers import Optimizer
 from latentopt.sets import Norm
 from latentopt.zoo import cards

@@ -18,7 +18,7 @@ from latentopt.jobs.rates import Share, rates
 from latentopt.jobs.store import Shard
 from latentopt.jobs.track import tracked_figures
 from latentopt.jobs.tracker import Tracker
-from latentopt.networks.wrappers import Classifier
+from latentopt.networks.classifier import Classifier
 from latentopt.solver.callbacks import Progress
 
 

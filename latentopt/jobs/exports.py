@@ -10,8 +10,9 @@ import torch
 from latentopt.errors import InputError
 from latentopt.jobs import pictures
 from latentopt.jobs.quality import classifier_quality, generator_quality
+from latentopt.networks.checks import output_shape
+from latentopt.networks.classifier import Classifier
 from latentopt.networks.generator import Generator
-from latentopt.networks.wrappers import Classifier, output_shape
 from latentopt.zoo import cards
 from latentopt.zoo.classifiers import ClassifierTraining
 from latentopt.zoo.data import ImageData, LabelledData

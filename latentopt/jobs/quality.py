@@ -9,8 +9,8 @@ from torch import Tensor
 
 from latentopt.attacks.attack import attack
 from latentopt.inverse.reconstruct import reconstruct
+from latentopt.networks.classifier import Classifier
 from latentopt.networks.generator import Generator
-from latentopt.networks.wrappers import Classifier
 from latentopt.zoo.data import ImageData, LabelledData
 
 MEASURED = 64

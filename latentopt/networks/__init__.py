@@ -1,5 +1,6 @@
 """Frozen networks: wrapped generators and classifiers."""
 
-from latentopt.networks.wrappers import Classifier, NetworkWarning
+from latentopt.networks.checks import NetworkWarning
+from latentopt.networks.classifier import Classifier
 
 __all__ = ["Classifier", "NetworkWarning"]

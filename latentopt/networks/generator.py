@@ -16,8 +16,10 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from latentopt.batch_math import take
 from latentopt.errors import InputError, positive, seed_within
+from latentopt.networks.checks import empty_like_parameters, first_output, is_randomised, randomised_message, warn
+from latentopt.networks.classifier import with_module
+from latentopt.networks.freezing import frozen
 from latentopt.networks.latents import Draw, Latents
-from latentopt.networks.wrappers import first_output, frozen, like, randomised, randomised_words, warn, with_module
 
 
 class Generator(nn.Module):
@@ -116,14 +118,14 @@ class Generator(nn.Module):
             InputError: the seed is no integer of 64 bits.
         """
         seed_within(seed, most=2**64 - 1)
-        return self.distribution.draw(count, torch.Generator().manual_seed(seed)).to(like(self))
+        return self.distribution.draw(count, torch.Generator().manual_seed(seed)).to(empty_like_parameters(self))
 
     def held_out(self, count: int, seed: int) -> tuple[Tensor, Self]:
         """``count`` latents, and the generator without them, where its latents are those of a sample."""
         z, rest = self.distribution.without(count, seed)
         other = copy.copy(self)
         other.distribution = rest
-        return z.to(like(self)), other if rest is not self.distribution else self
+        return z.to(empty_like_parameters(self)), other if rest is not self.distribution else self
 
     @torch.no_grad()
     def emitted(self) -> tuple[float, float]:
@@ -179,14 +181,14 @@ class Generator(nn.Module):
         """Whether two calls give the same images; else it warns (`NetworkWarning`), once. Four forwards."""
         first, z = self.take(torch.tensor([0, 0])), self.latents(2, seed=0)
         with frozen(self):
-            same = not randomised(first(z), first(z))
+            same = not is_randomised(first(z), first(z))
         if not same:
             self.say_randomised()
         return same
 
     def say_randomised(self) -> None:
         """Warn, once, that images differ from one call to the next."""
-        self._say("randomised", randomised_words("generator", "images"))
+        self._say("randomised", randomised_message("generator", "images"))
 
     def _say(self, kind: str, words: str) -> None:
         if kind not in self._said:

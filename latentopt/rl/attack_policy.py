@@ -18,7 +18,7 @@ from latentopt.attacks.result import AttackWarning
 from latentopt.attacks.stages import Portfolio
 from latentopt.classification import LossName, margin
 from latentopt.errors import InputError
-from latentopt.networks.wrappers import frozen
+from latentopt.networks.freezing import frozen
 from latentopt.optimizers import Optimizer
 from latentopt.rl.farthest import farthest
 from latentopt.rl.normalization import Normalization, as_normalization

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from latentopt.errors import InputError, positive
-from latentopt.networks.wrappers import frozen, like
+from latentopt.networks.checks import empty_like_parameters
+from latentopt.networks.freezing import frozen
 from latentopt.rl.attack_policy import attack_policy, output_of
 from latentopt.rl.normalization import Normalization, as_normalization
 from latentopt.rl.normalization_checks import warn_if_unlike
@@ -171,7 +172,7 @@ def _look(
 ) -> _Sight:
     if eps is None:
         with frozen(network):
-            output = output_of(network, as_tensor(clean, normal).to(like(network)))
+            output = output_of(network, as_tensor(clean, normal).to(empty_like_parameters(network)))
         none = torch.zeros(len(clean))
         return _Sight(clean, output, none.bool(), none, 0, 0)
     policy = network.policy if network.agent is None else network.agent  # which is not looked at again

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from latentopt.errors import InputError
-from latentopt.networks import wrappers
+from latentopt.networks.checks import empty_like_parameters
 
 Values = Callable[[Tensor, Tensor], Tensor]
 """Observations (B, *obs) and actions (B, A) to what each of n critics says, (n, B)."""
@@ -91,4 +91,4 @@ def is_sb3(q: object) -> bool:
 
 def like(q: object) -> Tensor:
     """An empty tensor in the dtype of a critic; float32 of a plain function."""
-    return wrappers.like(q) if isinstance(q, nn.Module) else torch.empty(0)
+    return empty_like_parameters(q) if isinstance(q, nn.Module) else torch.empty(0)

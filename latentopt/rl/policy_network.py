@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from latentopt.errors import InputError
-from latentopt.networks.wrappers import check_range
+from latentopt.networks.classifier import check_range
 from latentopt.rl.normalization import Normalization
 
 Kind = Literal["discrete", "continuous"]

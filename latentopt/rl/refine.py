@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from latentopt._deprecated import renamed_keywords
 from latentopt.errors import InputError, positive
-from latentopt.networks.wrappers import frozen, require_eval
+from latentopt.networks.freezing import frozen, require_eval
 from latentopt.optimizers import Optimizer
 from latentopt.problem import Problem
 from latentopt.rl.ascent import Found, descend

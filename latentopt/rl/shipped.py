@@ -9,7 +9,7 @@ import numpy as np
 
 from latentopt.errors import InputError
 from latentopt.io import versions
-from latentopt.networks.wrappers import Classifier
+from latentopt.networks.classifier import Classifier
 from latentopt.rl.played import Played
 from latentopt.rl.procgen import ACTIONS, GAMES, Game
 from latentopt.rl.train_policy import TEST_LEVELS

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from latentopt.errors import InputError, nonnegative, positive
+from latentopt.networks.checks import randomised_message, warn
+from latentopt.networks.freezing import frozen, require_eval
 from latentopt.networks.generator import Generator
-from latentopt.networks.wrappers import frozen, randomised_words, require_eval, warn
 from latentopt.optimizers import method
 from latentopt.optimizers.base import Optimizer
 from latentopt.problem import Problem
@@ -139,7 +140,7 @@ def _say_randomised(network: object) -> None:
     if isinstance(network, Generator):
         network.say_randomised()
     else:
-        warn(randomised_words("network", "outputs"))
+        warn(randomised_message("network", "outputs"))
 
 
 def _check(counts: dict[str, int], budgets: dict[str, float | None]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from latentopt.errors import InputError, LatentOptError
 from latentopt.io import write_atomically
-from latentopt.networks.wrappers import frozen
+from latentopt.networks.freezing import frozen
 
 
 class Status(enum.IntEnum):

@@ -81,7 +81,7 @@ class ClassifierCard(Card):
 
     @staticmethod
     def wrapper() -> Callable[..., Any]:
-        from latentopt.networks.wrappers import Classifier
+        from latentopt.networks.classifier import Classifier
 
         return Classifier
 

@@ -13,8 +13,8 @@ import yaml
 from torch import Tensor, nn
 
 from latentopt.errors import InputError
+from latentopt.networks.classifier import Classifier
 from latentopt.networks.generator import Generator
-from latentopt.networks.wrappers import Classifier
 from latentopt.zoo import torchvision_models
 from latentopt.zoo.card import (
     CARD,

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from latentopt.classification import Misclassify
 from latentopt.errors import InputError, positive
-from latentopt.networks.wrappers import Classifier, frozen
+from latentopt.networks.classifier import Classifier
+from latentopt.networks.freezing import frozen
 from latentopt.optimizers import PGD
 from latentopt.problem import Problem
 from latentopt.sets import bounded_ball

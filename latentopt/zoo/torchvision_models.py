@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from latentopt.errors import InputError
-from latentopt.networks.wrappers import Classifier
+from latentopt.networks.classifier import Classifier
 from latentopt.zoo.card import error_line
 from latentopt.zoo.state_dicts import load_into, read_state_dict
 

@@ -14,7 +14,7 @@ from torch import nn
 from latentopt.analysis.regions import travel
 from latentopt.jobs.analyze.regions import regions, trajectory
 from latentopt.jobs.analyze.regions_cases import classified, optimizer_of, random_2d
-from latentopt.networks.wrappers import Classifier
+from latentopt.networks.classifier import Classifier
 from latentopt.reports import Written
 from latentopt.zoo import cards, datasets
 from latentopt.zoo.paths import shipped_folder

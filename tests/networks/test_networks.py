@@ -5,8 +5,10 @@ import torch
 from nets import conv, mlp, near, randn, refuses
 from torch import nn
 
+from latentopt.networks.checks import empty_like_parameters, output_shape
+from latentopt.networks.classifier import Classifier
+from latentopt.networks.freezing import frozen, require_eval
 from latentopt.networks.generator import Generator
-from latentopt.networks.wrappers import Classifier, frozen, like, output_shape, require_eval
 
 
 def images(bias: float = 0.0) -> nn.Module:
@@ -87,9 +89,9 @@ def test_a_classifier_refuses_wrong_settings(name, settings):
 def test_like_is_empty_in_the_dtype_of_the_first_floating_tensor():
     counter = nn.Module()
     counter.register_buffer("steps", torch.zeros(1, dtype=torch.long))
-    assert like(nn.Sequential(counter, nn.Linear(2, 2).double())).dtype == torch.float64
-    assert like(counter).dtype == torch.float32
-    assert like(nn.Linear(2, 2)).numel() == 0
+    assert empty_like_parameters(nn.Sequential(counter, nn.Linear(2, 2).double())).dtype == torch.float64
+    assert empty_like_parameters(counter).dtype == torch.float32
+    assert empty_like_parameters(nn.Linear(2, 2)).numel() == 0
 
 
 def mixed() -> nn.Sequential:

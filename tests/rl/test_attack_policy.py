@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nets import randn, refill, refuses
 from torch import Tensor, nn
 
-from latentopt.networks.wrappers import Classifier
+from latentopt.networks.classifier import Classifier
 from latentopt.optimizers import ADRGD, PGD, SoftGates
 from latentopt.rl.attack_policy import attack_policy
 from latentopt.rl.policy_network import PolicyNetwork

@@ -13,7 +13,7 @@ from nets import refuses
 pytest.importorskip("stable_baselines3", reason="needs stable-baselines3 (the extra rl)")
 
 from latentopt.cli import main
-from latentopt.networks.wrappers import Classifier
+from latentopt.networks.classifier import Classifier
 from latentopt.rl.procgen import ACTIONS, GAMES, Game, Procgen, installed
 from latentopt.rl.shipped import game_of
 from latentopt.zoo import cards

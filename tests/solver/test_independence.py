@@ -17,7 +17,7 @@ import latentopt as lo
 from latentopt import Generator, Problem, Stage, attack, solve
 from latentopt.attacks.stages import Portfolio
 from latentopt.independence import holds, require_independent
-from latentopt.networks.wrappers import NetworkWarning
+from latentopt.networks.checks import NetworkWarning
 from latentopt.sets import Box
 
 B = 3

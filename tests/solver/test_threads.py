@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import latentopt as lo
 from latentopt.gates import mode, preactivations, sites
-from latentopt.networks.wrappers import frozen
+from latentopt.networks.freezing import frozen
 
 
 def states(module: nn.Module) -> list[bool]:

@@ -12,7 +12,7 @@ from latentopt.analysis.certify.chain import Chain
 from latentopt.analysis.certify.read import ROUNDINGS, in_float64, read_chain
 from latentopt.classification import Misclassify, loss_function, margin
 from latentopt.errors import InputError, nonnegative
-from latentopt.networks.wrappers import frozen
+from latentopt.networks.freezing import frozen
 from latentopt.noise import Noise
 from latentopt.objectives import Objective, take
 from latentopt.problem import Problem

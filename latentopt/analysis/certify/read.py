@@ -18,7 +18,7 @@ from latentopt.analysis.certify.affine import OnlyAffine
 from latentopt.analysis.certify.chain import Affine, Chain, power_of_two
 from latentopt.errors import InputError
 from latentopt.gates import Activation, OnGates
-from latentopt.networks.wrappers import frozen, require_eval
+from latentopt.networks.freezing import frozen, require_eval
 
 MOST = 4096
 """Units of a layer, or inputs; the weights are dense matrices."""

@@ -10,7 +10,7 @@ from latentopt.analysis.certify.answer import Method, certify
 from latentopt.analysis.certify.certificate import Certificate
 from latentopt.attacks.attack import attack
 from latentopt.classification import Misclassify
-from latentopt.networks.wrappers import range_of
+from latentopt.networks.classifier import range_of
 from latentopt.problem import Problem
 from latentopt.sets import bounded_ball
 

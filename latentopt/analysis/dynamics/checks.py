@@ -11,14 +11,15 @@ from latentopt.analysis.dynamics import logits
 from latentopt.analysis.dynamics.derivatives import derivative
 from latentopt.classification import Loss
 from latentopt.errors import InputError, nonnegative
-from latentopt.networks.wrappers import output_shape, require_eval
+from latentopt.networks.checks import output_shape
+from latentopt.networks.freezing import require_eval
 
 CURVED = 1e-6
 """A network is piecewise linear where its second derivative is under so much of its slope."""
 
 
 def check(network: Callable[[Tensor], Tensor], x: Tensor, labels: Tensor, loss: Loss) -> int:
-    """The number of classes K; within `latentopt.networks.wrappers.frozen`.
+    """The number of classes K; within `latentopt.networks.freezing.frozen`.
 
     Raises:
         InputError: ``x`` is not a batch of finite floats that the network takes, it does not return logits of K >= 2

@@ -15,7 +15,7 @@ from latentopt.analysis.dynamics.region import pieces
 from latentopt.batch_math import sample_norm, unit
 from latentopt.classification import Loss
 from latentopt.errors import InputError, positive
-from latentopt.networks.wrappers import frozen
+from latentopt.networks.freezing import frozen
 from latentopt.optimizers import Optimizer
 from latentopt.sets import FeasibleSet
 

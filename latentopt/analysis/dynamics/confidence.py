@@ -23,7 +23,7 @@ from latentopt.analysis.dynamics.region import look, pieces
 from latentopt.batch_math import sample_norm
 from latentopt.classification import Loss
 from latentopt.errors import InputError, positive
-from latentopt.networks.wrappers import frozen
+from latentopt.networks.freezing import frozen
 
 
 @dataclass(frozen=True, eq=False)

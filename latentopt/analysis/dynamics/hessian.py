@@ -21,7 +21,7 @@ from latentopt.analysis.dynamics.lanczos import lanczos, largest
 from latentopt.analysis.dynamics.region import LARGEST, Region, pieces, region
 from latentopt.classification import Loss
 from latentopt.errors import InputError, positive
-from latentopt.networks.wrappers import frozen
+from latentopt.networks.freezing import frozen
 
 Method = Literal["exact", "lanczos"]
 

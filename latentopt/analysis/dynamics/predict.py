@@ -20,7 +20,7 @@ from latentopt.analysis.dynamics.modes import Modes, along, combined
 from latentopt.analysis.dynamics.region import Region, look, pieces, region
 from latentopt.classification import Loss
 from latentopt.errors import InputError, nonnegative
-from latentopt.networks.wrappers import frozen
+from latentopt.networks.freezing import frozen
 
 Method = Literal["first-order", "eigen", "region-exact"]
 METHODS: tuple[Method, ...] = get_args(Method)

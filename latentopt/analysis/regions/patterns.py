@@ -10,7 +10,7 @@ from torch import Tensor
 from latentopt.analysis.regions.checks import require_batch
 from latentopt.errors import InputError
 from latentopt.gates import Activation, Network, OnGates, require_gates
-from latentopt.networks.wrappers import frozen
+from latentopt.networks.freezing import frozen
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from latentopt.analysis.regions.checks import require_batch, require_like
 from latentopt.analysis.regions.patterns import pattern, region_keys
 from latentopt.errors import InputError, positive
 from latentopt.gates import Network
-from latentopt.networks.wrappers import frozen
+from latentopt.networks.freezing import frozen
 
 Extent = tuple[float, float, float, float]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latentopt.errors import InputError
 from latentopt.gates import Activation, Network, OnGates, require_gates
-from latentopt.networks.wrappers import frozen
+from latentopt.networks.freezing import frozen
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from latentopt.autodiff import jvp
 from latentopt.batch_math import per_sample, sample_norm
 from latentopt.errors import InputError, positive
 from latentopt.gates import Activation, Network, OnGates, require_gates
-from latentopt.networks.wrappers import frozen
+from latentopt.networks.freezing import frozen
 
 
 class Place(NamedTuple):

@@ -12,8 +12,8 @@ from torch import Tensor
 from latentopt.errors import InputError, nonnegative
 from latentopt.inverse.initializers.base import POOL_SEED, FittedInitializer, Initializer, around
 from latentopt.inverse.problem import Reconstruction
+from latentopt.networks.freezing import frozen
 from latentopt.networks.generator import Generator
-from latentopt.networks.wrappers import frozen
 
 
 @dataclass(frozen=True)

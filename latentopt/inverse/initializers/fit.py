@@ -17,8 +17,8 @@ from latentopt.inverse.initializers.encoder import Encoder
 from latentopt.inverse.initializers.pools import Nearest, Regression
 from latentopt.inverse.initializers.random import Random
 from latentopt.inverse.problem import Reconstruction
+from latentopt.networks.checks import empty_like_parameters, warn
 from latentopt.networks.generator import Generator
-from latentopt.networks.wrappers import like, warn
 
 T = TypeVar("T")
 Key = tuple[str, str]  # of a condition and of an operator
@@ -132,7 +132,7 @@ def group_keys(generator: Generator, operator: Callable[[Tensor], Tensor], batch
     seen = [""] * batch
     if hasattr(operator, "take"):
         image = torch.rand(1, *generator.output_shape(), generator=torch.Generator().manual_seed(0))
-        seen = [_seen(image.to(like(generator)), _one(operator, row)) for row in range(batch)]
+        seen = [_seen(image.to(empty_like_parameters(generator)), _one(operator, row)) for row in range(batch)]
     return [(_condition(generator, row), seen[row]) for row in range(batch)]
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from latentopt.errors import nonnegative, positive
 from latentopt.inverse.initializers.base import POOL_SEED, FittedInitializer, Initializer, around
 from latentopt.inverse.problem import Reconstruction
+from latentopt.networks.freezing import frozen
 from latentopt.networks.generator import Generator
-from latentopt.networks.wrappers import frozen
 
 CHUNK, VALUES = 250, 2**22
 """Latents in a forward of the pool, and values of their images; one latent in any case."""

@@ -12,8 +12,8 @@ from latentopt.errors import InputError, positive
 from latentopt.inverse.initializers.base import POOL_SEED, FittedInitializer, Initializer
 from latentopt.inverse.priors import latent_space
 from latentopt.inverse.problem import Reconstruction
+from latentopt.networks.freezing import frozen
 from latentopt.networks.generator import Generator
-from latentopt.networks.wrappers import frozen
 from latentopt.noise import Noise
 from latentopt.optimizers import LBFGS
 from latentopt.solver.loop import solve

@@ -24,7 +24,7 @@ from latentopt.jobs.tracker import METRICS, Tracker, WandbMode, check_wandb_mode
 from latentopt.jobs.train import fit
 from latentopt.jobs.trainer import Where
 from latentopt.jobs.used import held
-from latentopt.networks.wrappers import Classifier
+from latentopt.networks.classifier import Classifier
 from latentopt.reports import PLOT, TABLE, Written, png_bytes
 from latentopt.zoo.architectures import MLP, ConvClassifier
 from latentopt.zoo.capped import Capped

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from latentopt.classification import Misclassify
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.jobs.labelled import open_labelled
-from latentopt.networks.wrappers import range_of
+from latentopt.networks.classifier import range_of
 from latentopt.objectives import Unit
 from latentopt.problem import Problem
 from latentopt.rl.fixed_state_critic import FixedStateCritic

@@ -18,7 +18,7 @@ from latentopt.jobs.labelled import open_labelled
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.tracker import WandbMode
 from latentopt.jobs.trainer import accelerator_of
-from latentopt.networks.wrappers import Classifier
+from latentopt.networks.classifier import Classifier
 from latentopt.reports import Report, Written
 from latentopt.zoo import cards
 

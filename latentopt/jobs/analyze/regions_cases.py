@@ -11,7 +11,8 @@ from torch import Tensor
 from latentopt.classification import Misclassify, margin
 from latentopt.errors import InputError, positive
 from latentopt.gates import Network
-from latentopt.networks.wrappers import Classifier, output_shape
+from latentopt.networks.checks import output_shape
+from latentopt.networks.classifier import Classifier
 from latentopt.objectives import Unit
 from latentopt.optimizers import ADRGD, GD, Optimizer, SoftGates, method
 from latentopt.problem import Problem

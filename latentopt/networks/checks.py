@@ -1,0 +1,63 @@
+"""Properties of a network found by evaluating it, and the warning about doubtful ones."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from latentopt.errors import InputError
+from latentopt.networks.freezing import frozen
+
+
+class NetworkWarning(UserWarning):
+    """Something about a network makes results doubtful: it draws random numbers, or leaves its range."""
+
+
+def warn(message: str) -> None:
+    """Issue a `NetworkWarning` at the line that called this package."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).split(".")[0] in ("latentopt", "torch"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, NetworkWarning, stacklevel=level)
+
+
+def is_randomised(first: Tensor, again: Tensor) -> bool:
+    """Return whether two outputs (B, ...) of the same inputs differ by more than rounding."""
+    first, again = first.flatten(1), again.flatten(1)
+    return bool(((first - again).abs().amax(1) > 1e-3 * (1 + first.abs().amax(1))).any())
+
+
+def randomised_message(name: str, outputs: str) -> str:
+    """Return the warning about a network, the argument ``name``, whose outputs of the same inputs differ."""
+    return f"{name}: its {outputs} differ from one call to the next; is it randomised?"
+
+
+def output_shape(network: Callable[[Tensor], Tensor], x: Tensor, name: str) -> tuple[int, ...]:
+    """Return the shape of one output, by a forward pass at ``x`` (1, *shape).
+
+    Raises:
+        InputError: (of the argument ``name``) the network does not take inputs of this shape.
+    """
+    return tuple(first_output(network, x, name).shape[1:])
+
+
+def first_output(network: Callable[[Tensor], Tensor], x: Tensor, name: str) -> Tensor:
+    """Return the output at ``x`` (B, *shape); errors as in `output_shape`."""
+    try:
+        with frozen(network), torch.no_grad():
+            return network(x)
+    except (RuntimeError, ValueError, IndexError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(name, "the shape the network takes", f"{tuple(x.shape[1:])} ({reason})") from error
+
+
+def empty_like_parameters(module: nn.Module) -> Tensor:
+    """Return an empty tensor of the parameters' floating dtype and device; without any, float32 on the CPU."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.is_floating_point():
+            return torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    return torch.empty(0)

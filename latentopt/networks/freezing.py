@@ -1,0 +1,84 @@
+"""Eval mode and frozen parameters while a network is evaluated."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from latentopt.errors import InputError
+
+
+def require_eval(network: object) -> None:
+    """Raise `InputError` where a network's BatchNorm would mix the samples of a batch."""
+    if not isinstance(network, nn.Module):
+        return
+    for name, module in network.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            if module.training:
+                raise InputError("network", "one in eval mode (call .eval())", f"{name} (BatchNorm) in training mode")
+            if module.running_mean is None:
+                raise InputError("network", "BatchNorm with running statistics", f"{name} without")
+
+
+@dataclass
+class _FrozenPart:
+    """A module or a parameter that is frozen."""
+
+    part: nn.Module | Tensor  # kept alive, so that its id is its own
+    state: bool  # whether it was training, or took gradients, before
+    users: int = 0
+
+
+_lock = threading.RLock()
+_frozen_parts: dict[int, _FrozenPart] = {}  # by id
+
+
+@contextmanager
+def frozen(network: object) -> Iterator[None]:
+    """Context in which a module is in eval mode and its parameters take no gradients; then all is as before.
+
+    Contexts may overlap, also in other threads and for modules within the module: the state before the first returns
+    after the last. An object that is no module is left alone.
+    """
+    if not isinstance(network, nn.Module):
+        yield
+        return
+    parts = [*network.modules(), *network.parameters()]
+    with _lock:
+        for part in parts:
+            _hold(part)
+        try:
+            network.eval()
+            for parameter in network.parameters():
+                if parameter.requires_grad:
+                    parameter.requires_grad_(False)
+        except BaseException:
+            _release(parts)
+            raise
+    try:
+        yield
+    finally:
+        _release(parts)
+
+
+def _hold(part: nn.Module | Tensor) -> None:
+    state = part.training if isinstance(part, nn.Module) else part.requires_grad
+    _frozen_parts.setdefault(id(part), _FrozenPart(part, state)).users += 1
+
+
+def _release(parts: Sequence[nn.Module | Tensor]) -> None:
+    with _lock:
+        for part in parts:
+            entry = _frozen_parts[id(part)]
+            entry.users -= 1
+            if entry.users:
+                continue
+            del _frozen_parts[id(part)]
+            if isinstance(part, nn.Module):
+                part.training = entry.state
+            elif part.requires_grad != entry.state:
+                part.requires_grad_(entry.state)
