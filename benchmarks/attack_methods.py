@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from benchmarks.attack_tuned import TUNED
 from benchmarks.attacked import Attack, Case, Found
 from latentopt.attacks.attack import attack
-from latentopt.attacks.portfolio import PORTFOLIO
-from latentopt.attacks.stages import FGSM, Portfolio, Stage
+from latentopt.attacks.stages import PORTFOLIO, Portfolio, Stage
 from latentopt.classification import Loss, cross_entropy
 from latentopt.optimizers import (
     ADRGD,
@@ -29,6 +28,7 @@ from latentopt.optimizers import (
     RMSProp,
     RowNorms,
     SoftGates,
+    method,
 )
 
 CONTROL = "pgd"
@@ -152,7 +152,7 @@ def reference(case: Case, **changes: Any) -> ADRGD:
 SHARES = (0.1, 0.3, 1.0, 3.0, 10.0)
 _SOFT = (0.03, 0.1, 0.3, 1.0)
 METHODS: dict[str, Method] = {
-    "fgsm": Method(lambda _, c: single(FGSM), evaluations=1),
+    "fgsm": Method(lambda _, c: single(method("fgsm")), evaluations=1),
     "pgd-constant": Method(lambda _, c: single(PGD(lr=0.25, momentum=0.0, schedule="constant"))),
     CONTROL: Method(lambda _, c: single(PGD())),
     "pgd-margin": Method(lambda _, c: single(PGD(), "margin")),

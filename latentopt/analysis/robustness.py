@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from latentopt.attacks.attack import attack
 from latentopt.attacks.carlini_wagner import carlini_wagner
-from latentopt.attacks.inputs import checked_inputs, checked_labels, checked_radii
+from latentopt.attacks.checks import check_inputs, check_labels, check_radii
 from latentopt.attacks.result import AttackWarning
 from latentopt.batch_math import sample_norm, take
 from latentopt.errors import positive
@@ -111,13 +111,13 @@ def robustness(
         positive("eps_l2", eps_l2)
     linf: dict[str, dict[str, Any]] = {"fgsm": {"optimizer": "fgsm"}}
     linf |= {name: {"optimizer": name, "steps": steps} for name in ("pgd", "apgd")}
-    linf["adr-gd"] = {"optimizer": "adr-gd-soft", "steps": steps}
+    linf["adr-gd"] = {"optimizer": "adr-gd-soft-attack", "steps": steps}
     linf["pgd-straight-through"] = {"optimizer": "pgd", "steps": steps}
     linf["square"] = {"optimizer": "square", "steps": queries, "loss": "margin"}
-    x = checked_inputs(model, x)
-    y = checked_labels(y, x)
-    checked_radii(model, eps, x, "linf")
-    checked_radii(model, eps_l2 or 0.0, x, "l2", "eps_l2")
+    x = check_inputs(model, x)
+    y = check_labels(y, x)
+    check_radii(model, eps, x, "linf")
+    check_radii(model, eps_l2 or 0.0, x, "l2", "eps_l2")
     gated = has_gates(take(model, torch.tensor([0])), x[:1])
     attacked = {name: settings for name, settings in linf.items() if gated or name not in ("adr-gd", OTHERS[0])}
     with warnings.catch_warnings(), frozen(model):
@@ -131,7 +131,7 @@ def robustness(
             cw = carlini_wagner(model, x, y, binary_search_steps=4, steps=steps)
             right["cw-l2"] = ~(cw.success & (cw.eps <= eps_l2))
             if gated:
-                found = attack(model, x, y, eps_l2, norm="l2", optimizer="adr-gd-soft", steps=steps, seed=seed)
+                found = attack(model, x, y, eps_l2, norm="l2", optimizer="adr-gd-soft-attack", steps=steps, seed=seed)
                 right["adr-gd-l2"] = ~found.success
         return Robustness(right, _gradient(model, clean.x, y), clean.logits.shape[1])
 

@@ -10,11 +10,10 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from latentopt.attacks.inputs import checked_inputs, checked_labels, checked_radii
-from latentopt.attacks.portfolio import PORTFOLIO
-from latentopt.attacks.result import AttackResult, AttackWarning, joined
-from latentopt.attacks.search import Search, Terms
-from latentopt.attacks.stages import Portfolio, Stage, StartPoint, Targets, method
+from latentopt.attacks.checks import check_inputs, check_labels, check_radii
+from latentopt.attacks.result import AttackResult, AttackWarning, concatenate
+from latentopt.attacks.search import AttackSearch, AttackSettings
+from latentopt.attacks.stages import PORTFOLIO, Portfolio, Stage, StartPoint, Targets
 from latentopt.batch_math import take
 from latentopt.classification import Loss
 from latentopt.errors import InputError, positive
@@ -48,57 +47,57 @@ def attack(
 ) -> AttackResult:
     """Find inputs within ``eps`` of ``x`` that a classifier gets wrong.
 
-    A sample leaves as soon as it is misclassified; one that already is comes back unchanged. Whatever the method, the
-    iterates stay in the ball and in the range of valid inputs.
+    A sample leaves the batch as soon as it is misclassified; one that already is comes back unchanged. Every iterate
+    stays in the ball and in the range of valid inputs.
 
     Args:
-        model: maps inputs (B, *shape) to logits (B, K); a `latentopt.Classifier`, whose ``input_range`` holds, or any
-            other module or function, of inputs in [0, 1]. In eval mode. Never changed. One that is another for each
-            sample has ``take(rows)``, as in `latentopt.Problem`.
-        x: inputs (B, *shape), any shape. Values outside the range by up to 1e-6 of its size, or by the rounding of
-            their dtype, are clamped.
-        y: classes (B,) long: what the inputs are, or with ``targeted`` what they are to be taken for.
-        eps: radius of the ball, >= 0, in units of the inputs; a number, or one a sample (B,).
+        model: maps inputs (B, *shape) to logits (B, K): a `latentopt.Classifier`, whose ``input_range`` holds, or any
+            other module or function of inputs in [0, 1]. In eval mode; never changed. A model that differs from sample
+            to sample has ``take(rows)``, as in `latentopt.Problem`.
+        x: inputs (B, *shape), of any shape. Values outside the range by rounding (1e-6 of its width) are clamped.
+        y: classes (B,) long: the true ones; with ``targeted`` those that the model is to predict.
+        eps: radius of the ball, >= 0, in units of the inputs: a number, or one a sample (B,).
         norm: ``linf`` or ``l2``.
-        targeted: succeed only where the class ``y`` is predicted.
-        targets: ``random`` or ``least-likely``: y is the truth, and success is the class so chosen for each input;
-            ``all``, or a number >= 1: success is any other class, and so many of them, the most likely ones first,
-            are aimed at one after the other, ``steps`` for each.
-        optimizer: ``portfolio``; or ``fgsm``, ``pgd``, ``apgd``, ``adr-gd``, ... (any registered name), or an
-            `Optimizer` or a `Portfolio`.
-        loss: ``ce`` (the default), ``margin``, ``dlr``, or a function of logits (B, K) and labels (B,) to (B,), which
-            is raised; or lowered at the target. A function that holds something for each sample has ``take(rows)``.
-        steps: >= 1; default 100, of ``fgsm`` 1.
+        targeted: only a prediction of the class ``y`` is a success.
+        targets: ``random`` or ``least-likely``: y is the truth, and only the class so chosen for each input is a
+            success. ``all``, or a number >= 1: any wrong class is a success, and the attack aims at that many classes
+            one after the other, the likeliest first, with ``steps`` for each.
+        optimizer: ``portfolio``; ``fgsm``, ``pgd``, ``apgd``, ``adr-gd`` or another registered name; or an `Optimizer`
+            or `Portfolio`.
+        loss: ``ce`` (the default), ``margin``, ``dlr``, or a function of logits (B, K) and labels (B,) to (B,). It is
+            raised; towards a target it is lowered. A function that holds something for each sample has ``take(rows)``.
+        steps: steps of each restart, >= 1; default 100, for ``fgsm`` 1.
         restarts: independent starts of each sample, >= 1; default 1.
-        start: of the first restart: the ``clean`` input (the default), or ``random``; the others are random. Or inputs
-            (B, *shape), such as an earlier result's ``x``: every stage starts from their nearest points in the set.
-        seed: of random starts, targets and the methods' own noise. Samples are treated alike: each gets what it would
-            get alone, to rounding (`latentopt.solve`).
-        evaluations: forwards and backwards that a sample may take. Each stage of a portfolio gets what is left; one
-            that begins takes a step in any case.
+        start: where the first restart starts: at the ``clean`` input (the default) or a ``random`` point; the others
+            start at random. Or inputs (B, *shape), such as the ``x`` of an earlier result: every stage starts at their
+            projections onto the set.
+        seed: seed of random starts, targets and the method's own noise. A batch gives what its samples give alone, to
+            rounding.
+        evaluations: forwards and backwards that each sample may cost. Each stage of a portfolio gets what is left; a
+            stage that begins takes one step in any case.
         seconds: wall-clock time for each batch.
-        batch_size: samples at a time; None: all.
+        batch_size: samples in a batch; None: all.
         compile: as in `latentopt.solve`.
-        callbacks: the same; they see only the samples that are left.
+        callbacks: as in `latentopt.solve`; they see only the samples without a success.
 
     Returns:
-        Of each sample the best input found, whether it succeeds, and what that cost.
+        The best input found for each sample, whether it is a success, and its cost.
 
     Raises:
-        InputError: an argument is not as described, the model does not return finite logits, or it or the loss holds
-            something for each sample, without ``take(rows)``.
+        InputError: an argument is not as described, the model does not return finite logits, or the model or the loss
+            holds something for each sample without ``take(rows)``.
 
     Warns:
         AttackWarning: gradients are zero, outputs look like probabilities, or the model is randomised.
 
     >>> model = lambda x: torch.stack([x[:, 0], x[:, 1]], 1)
-    >>> found = attack(model, torch.tensor([[0.6, 0.5], [0.9, 0.1]]), torch.tensor([0, 0]), eps=0.1)
-    >>> found.success
+    >>> result = attack(model, torch.tensor([[0.6, 0.5], [0.9, 0.1]]), torch.tensor([0, 0]), eps=0.1)
+    >>> result.success
     tensor([ True, False])
     """
-    warm = start if isinstance(start, Tensor) else None
-    settings = {"loss": loss, "steps": steps, "restarts": restarts, "start": None if warm is start else start}
-    stages = stages_of(optimizer, settings, targets)
+    start_x = start if isinstance(start, Tensor) else None
+    stage_settings = {"loss": loss, "steps": steps, "restarts": restarts, "start": start if start_x is None else None}
+    stages = resolve_stages(optimizer, stage_settings, targets)
     if norm not in get_args(Norm):
         raise InputError("norm", f"one of {', '.join(get_args(Norm))}", repr(norm))
     if targeted and targets is not None:
@@ -107,50 +106,49 @@ def attack(
         if value is not None:
             positive(name, value, integer=name != "seconds")
     require_eval(model)
-    x = checked_inputs(model, x)
-    eps, y = checked_radii(model, eps, x, norm), checked_labels(y, x)
-    if warm is not None:
-        if warm.shape != x.shape or not bool(warm.isfinite().all()):
-            raise InputError("start", f"finite inputs of shape {tuple(x.shape)}", f"shape {tuple(warm.shape)}")
-        warm = warm.to(x)
-    portfolio = optimizer == "portfolio" or isinstance(optimizer, Portfolio)
-    terms = Terms(norm, targeted, targets, seed, evaluations, seconds, portfolio)
-    parts = []
+    x = check_inputs(model, x)
+    eps, y = check_radii(model, eps, x, norm), check_labels(y, x)
+    if start_x is not None:
+        if start_x.shape != x.shape or not bool(start_x.isfinite().all()):
+            raise InputError("start", f"finite inputs of shape {tuple(x.shape)}", f"shape {tuple(start_x.shape)}")
+        start_x = start_x.to(x)
+    is_portfolio = optimizer == "portfolio" or isinstance(optimizer, Portfolio)
+    settings = AttackSettings(norm, targeted, targets, seed, evaluations, seconds, is_portfolio)
+    results = []
     with frozen(model):
         if holds(model, len(x)):
             require_independent("model", model, x)
         for rows in torch.arange(len(x), device=x.device).split(batch_size or len(x)):
-            search = Search(take(model, rows), x[rows], y[rows], eps[rows], None if warm is None else warm[rows], terms)
-            _check_targets(targets, search.clean_logits.shape[1])
-            own = [replace(stage, loss=take(stage.loss, rows)) for stage in stages]
-            for number, stage in enumerate(own):
-                search.run(number, stage, compile, callbacks)
-            parts.append(search.result(own))
-    found = joined(parts)
-    for warning in found.warnings:
+            start_rows = None if start_x is None else start_x[rows]
+            search = AttackSearch(take(model, rows), x[rows], y[rows], eps[rows], start_rows, settings)
+            batch_stages = [replace(stage, loss=take(stage.loss, rows)) for stage in stages]
+            for number, stage in enumerate(batch_stages):
+                search.run_stage(number, stage, compile, callbacks)
+            results.append(search.result(batch_stages))
+    result = concatenate(results)
+    for warning in result.warnings:
         warnings.warn(warning, AttackWarning, stacklevel=2)
-    return found
+    return result
 
 
-def stages_of(
+def resolve_stages(
     optimizer: Optimizer | Portfolio | str, settings: dict[str, object], targets: Targets | None = None
 ) -> tuple[Stage, ...]:
-    """The stages of a portfolio, or the one that an optimiser and a stage's settings, None where not given, make."""
+    """Return the stages of a portfolio, or the one stage of an optimiser.
+
+    Args:
+        optimizer: as in `attack`.
+        settings: settings of a `Stage`, None where not given; a portfolio takes none.
+        targets: as in `attack`.
+    """
     given = {name: value for name, value in settings.items() if value is not None}
     portfolio = PORTFOLIO if isinstance(optimizer, str) and optimizer == "portfolio" else optimizer
+    aims = None if targets in ("random", "least-likely") else targets
     if isinstance(portfolio, Portfolio):
-        if given or targets in ("all",) or isinstance(targets, int):
-            named = next(iter(given), "targets")
-            raise InputError(named, "None with a portfolio, whose stages have their own", given.get(named, targets))
+        if given or aims == "all" or isinstance(aims, int):
+            name = next(iter(given), "targets")
+            raise InputError(name, "None with a portfolio, whose stages have their own", given.get(name, aims))
         return portfolio.stages
-    if targets in ("random", "least-likely"):
-        targets = None
     if optimizer == "fgsm" and given.setdefault("steps", 1) != 1:
         raise InputError("steps", "1 of fgsm, which takes one step (pgd takes more)", given["steps"])
-    return (Stage(method(portfolio), targets=targets, **given),)  # pyright: ignore[reportArgumentType]
-
-
-def _check_targets(targets: Targets | None, classes: int) -> None:
-    """Raise `InputError` where more classes are to be aimed at than there are beside an input's own."""
-    if isinstance(targets, int) and targets >= classes:
-        raise InputError("targets", f"at most {classes - 1}, the other classes of the model", targets)
+    return (Stage(portfolio, targets=aims, **given),)  # pyright: ignore[reportArgumentType]

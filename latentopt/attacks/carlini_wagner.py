@@ -11,11 +11,12 @@ from torch import Tensor
 
 from latentopt._deprecated import renamed_keywords
 from latentopt.attacks.attack import attack
-from latentopt.attacks.border import steepness
-from latentopt.attacks.inputs import width
+from latentopt.attacks.boundary import estimate_boundary_distance
+from latentopt.attacks.checks import range_width
+from latentopt.attacks.goal import Goal
 from latentopt.attacks.result import AttackResult
 from latentopt.batch_math import sample_norm, take
-from latentopt.classification import cross_entropy, margin
+from latentopt.classification import cross_entropy
 from latentopt.errors import nonnegative, positive
 from latentopt.networks.classifier import range_of
 from latentopt.networks.freezing import frozen
@@ -26,10 +27,10 @@ from latentopt.solver.callbacks import Progress
 from latentopt.solver.loop import solve
 from latentopt.solver.rows import as_rows
 
-PACE = 0.4
-"""Adam's first step, as a share of the way to the border."""
-FARTHEST = 1e18
-"""Borders are taken to be no farther, so that squares of distances are finite in single precision."""
+FIRST_STEP = 0.4
+"""Adam's first step, as a share of the distance to the decision boundary."""
+MAX_DISTANCE = 1e18
+"""Greatest distance of a boundary, so that squares of distances are finite in single precision."""
 
 
 @renamed_keywords(rounds="binary_search_steps")
@@ -47,25 +48,25 @@ def carlini_wagner(
 ) -> AttackResult:
     """Find the misclassified inputs nearest to ``x`` in L2.
 
-    Adam minimises ``|x' - x|^2 + c relu(confidence - margin(x'))`` over ``x' = low + (high - low) (tanh w + 1) / 2``
-    (where the range is open, over x' itself), in each round with another c for each sample: ten times the last one as
-    long as nothing was found, then by bisection. Of all iterates that are misclassified the nearest is kept; for c only
-    those of a round's second half count, as the first long steps overshoot whatever c is. `minimum_norm` answers the
-    same question by projection, mostly with smaller distances at the same cost.
+    Adam minimises ``|x' - x|^2 + c relu(confidence - margin(x'))`` over ``x' = low + (high - low) (tanh w + 1) / 2``;
+    where the range is open, over x' itself. Each binary search step has another c for each sample: ten times the last
+    one until a success is found, then by bisection. The nearest of all successful iterates is returned. For the choice
+    of c only iterates in the second half of a binary search step count, as the first long steps overshoot whatever c
+    is. `minimum_norm` answers the same question by projection, mostly with smaller distances at the same cost.
 
     Args:
         model, x, y, targeted: as in `latentopt.attack`.
         confidence: margin in logits that is asked for, >= 0.
-        c: of the first round, > 0, distances being shares of the range (where it is open, in units of the inputs).
-            None: for each sample twice what it would take if the network were affine.
-        binary_search_steps: >= 1.
-        steps: of each round, >= 1.
-        lr: of Adam, > 0, in units of w; it falls over a round. None: for each sample such that a step is two fifths
-            of the way to the border if the network were affine.
+        c: weight of the margin in the first binary search step, > 0, distances being shares of the range (where it is
+            open, in units of the inputs). None: for each sample twice the weight that an affine network would take.
+        binary_search_steps: values of c that are tried, >= 1.
+        steps: steps of Adam for each c, >= 1.
+        lr: step size of Adam, > 0, in units of w; it falls to 0 for each c. None: for each sample such that the first
+            step is two fifths of the way to the decision boundary of an affine network.
 
     Returns:
-        As of `latentopt.minimum_norm`: ``eps`` is the distance, where nothing was found 0. A step costs two forwards
-        and a backward, one forward to see whether it is misclassified; one gradient at the clean input comes first.
+        A result as that of `latentopt.minimum_norm`: ``eps`` is the distance, 0 where no success was found. A step
+        costs a forward and a backward; one gradient at the clean input comes first.
 
     Raises:
         InputError: an argument is not as described.
@@ -77,43 +78,42 @@ def carlini_wagner(
         positive(name, value, integer=True)
     nonnegative("confidence", confidence)
     clean = attack(model, x, y, 0.0, norm="l2", targeted=targeted, optimizer="pgd", steps=1)
-    labels = clean.target if targeted else clean.labels
-    distance, lead = (t.to(_wide(t)) for t in steepness(model, clean, confidence))
-    distance = distance.clamp(max=min(width(model, clean.clean, "l2"), FARTHEST))
-    space = _Space.around(model, clean.clean, None if lr is not None else distance)
-    closest = _Closest(space, clean, confidence, targeted)
-    closest.pays(torch.ones_like(clean.forwards), torch.ones_like(clean.backwards))
-    factor = space.unit**2 * c * torch.ones_like(distance) if c is not None else _constant(distance, lead)
-    least, most = torch.zeros_like(factor), torch.full_like(factor, torch.inf)
+    distance, gap = (t.to(_at_least_single(t)) for t in estimate_boundary_distance(model, clean, confidence))
+    distance = distance.clamp(max=min(range_width(model, clean.clean, "l2"), MAX_DISTANCE))
+    space = TanhSpace.around(model, clean.clean, None if lr is not None else distance)
+    nearest = _NearestSuccess(space, clean, confidence)
+    nearest.add_cost(torch.ones_like(clean.forwards), torch.ones_like(clean.backwards))
+    weight = torch.full_like(distance, space.unit**2 * (c or 1))
+    if c is None:  # twice the weight whose minimum lies on the boundary of an affine network
+        weight = 4 * distance.square() / torch.where(gap > 0, gap, 1)
+    low, high = torch.zeros_like(weight), torch.full_like(weight, torch.inf)
     seconds, start = clean.meta["seconds"], torch.zeros_like(space.origin)
     with frozen(model):
         for _ in range(binary_search_steps):
-            closest.found = torch.zeros_like(clean.success)
-            objective = _Penalised(space.clean, labels, factor, confidence, targeted)
-            problem = Problem(space, objective, start.shape[1:], len(x), space.feasible, like=start)
-            ran = solve(problem, Adam(lr=lr or PACE), steps=steps, start=start, callbacks=[closest])
-            seconds += ran.meta["seconds"]
-            closest.pays(ran.forwards, ran.backwards)
-            least, most = torch.where(closest.found, least, factor), torch.where(closest.found, factor, most)
-            factor = torch.where(most.isfinite(), (least + most) / 2, 10 * factor)
-    best = closest.best
+            nearest.late_success = torch.zeros_like(clean.success)
+            hinge = _Hinge(clean.goal, weight, confidence)
+            problem = Problem(
+                space, hinge, start.shape[1:], len(x), space.feasible, like=start, penalty=space.squared_distance
+            )
+            result = solve(problem, Adam(lr=lr or FIRST_STEP), steps=steps, start=start, callbacks=[nearest])
+            seconds += result.meta["seconds"]
+            nearest.add_cost(result.forwards, result.backwards)
+            success = nearest.late_success
+            low, high = torch.where(success, low, weight), torch.where(success, weight, high)
+            weight = torch.where(high.isfinite(), (low + high) / 2, 10 * weight)
+    best = nearest.best
     settings = {"confidence": confidence, "c": c, "binary_search_steps": binary_search_steps, "steps": steps, "lr": lr}
     return replace(best, eps=best.distance, meta={**best.meta, "stages": [settings], "seconds": seconds})
 
 
-def _wide(t: Tensor) -> Tensor:
-    """An empty tensor like ``t`` in at least single precision: half has not the digits for sums of squares."""
+def _at_least_single(t: Tensor) -> Tensor:
+    """Return an empty tensor like ``t``, in single precision where that is half: squares need the digits."""
     return t.new_empty(0, dtype=torch.promote_types(t.dtype, torch.float32))
 
 
-def _constant(distance: Tensor, lead: Tensor) -> Tensor:
-    """Twice the c (B,) whose minimum lies on the border, of an affine network with that distance and lead (B,)."""
-    return 4 * distance.square() / torch.where(lead > 0, lead, 1)
-
-
 @dataclass(frozen=True, eq=False)
-class _Space:
-    """The model on ``v``, which starts at 0: images and logits side by side, (B, D + K).
+class TanhSpace:
+    """A model on the variable ``v``, which starts at 0: (B, *shape) to logits (B, K).
 
     An image is ``low + (high - low) (tanh w + 1) / 2`` with ``w = origin + pace v``; where the range is open, w itself.
     """
@@ -127,111 +127,123 @@ class _Space:
     dtype: torch.dtype  # of the model's inputs
 
     @classmethod
-    def around(cls, model: Callable[[Tensor], Tensor], clean: Tensor, distance: Tensor | None) -> _Space:
-        """From the inputs ``clean``; the pace 1, or such that an image moves by ``distance`` (B,) as v by 1."""
-        (low, high), wide = range_of(model), clean.to(_wide(clean))
-        pace = torch.ones_like(wide.flatten(1)[:, 0])
-        space = cls(model, low, high, wide, wide, as_rows(pace, wide), clean.dtype)
-        if space.bounded:
-            edge = 1 - max(1e-6, torch.finfo(wide.dtype).eps)  # where tanh still has a slope
-            share = (2 * (wide - low) / (high - low) - 1).clamp(-1, 1)  # half precision rounds the ends outwards
+    def around(cls, model: Callable[[Tensor], Tensor], clean: Tensor, distance: Tensor | None) -> TanhSpace:
+        """Return the space around inputs ``clean``.
+
+        Args:
+            model: as in `carlini_wagner`.
+            clean: inputs (B, *shape).
+            distance: how far (B,) an image moves as v moves by 1; None: the pace is 1.
+        """
+        (low, high), clean_wide = range_of(model), clean.to(_at_least_single(clean))
+        pace = torch.ones_like(clean_wide.flatten(1)[:, 0])
+        space = cls(model, low, high, clean_wide, clean_wide, as_rows(pace, clean_wide), clean.dtype)
+        slope = torch.ones_like(clean_wide)
+        if space.is_bounded:
+            edge = 1 - max(1e-6, torch.finfo(clean_wide.dtype).eps)  # where tanh still has a slope
+            share = (2 * (clean_wide - low) / (high - low) - 1).clamp(-1, 1)  # half precision rounds the ends outwards
             space = replace(space, origin=(edge * share).atanh())
-        if distance is None:
-            return space
-        slope = (high - low) / 2 * (1 - space.origin.tanh().square()) if space.bounded else torch.ones_like(wide)
-        return replace(space, pace=as_rows(distance / sample_norm(slope), wide))
+            slope = (high - low) / 2 * (1 - space.origin.tanh().square())
+        return space if distance is None else replace(space, pace=as_rows(distance / sample_norm(slope), clean_wide))
 
     @property
-    def bounded(self) -> bool:
+    def is_bounded(self) -> bool:
+        """Whether the range of inputs is bounded."""
         return isfinite(self.high - self.low)
 
     @property
     def unit(self) -> float:
-        """What distances are shares of."""
-        return self.high - self.low if self.bounded else 1.0
+        """Unit of distances: the width of the range, or 1 where it is open."""
+        return self.high - self.low if self.is_bounded else 1.0
 
     @property
     def feasible(self) -> FeasibleSet:
-        """Where v may be: where the range is open on one side only, not all are inputs."""
-        if self.bounded or not (isfinite(self.low) or isfinite(self.high)):
+        """Feasible set of v: a range that is open on one side only has one end."""
+        if self.is_bounded or not (isfinite(self.low) or isfinite(self.high)):
             return Free()
         return Box((self.low - self.origin) / self.pace, (self.high - self.origin) / self.pace)
 
     def images(self, v: Tensor) -> Tensor:
+        """Return the images (B, *shape) of v."""
         w = self.origin + self.pace * v
-        x = self.low + (self.high - self.low) * (w.tanh() + 1) / 2 if self.bounded else w
+        x = self.low + (self.high - self.low) * (w.tanh() + 1) / 2 if self.is_bounded else w
         return x.clamp(self.low, self.high)
 
     def __call__(self, v: Tensor) -> Tensor:
-        images = self.images(v)
-        return torch.cat([images.flatten(1), self.model(images.to(self.dtype)).to(images)], 1)
+        return self.model(self.images(v).to(self.dtype)).to(self.clean)
 
-    def take(self, rows: Tensor) -> _Space:
+    @property
+    def squared_distance(self) -> SquaredDistance:
+        return SquaredDistance(self)
+
+    def take(self, rows: Tensor) -> TanhSpace:
         model, clean, origin, pace = take(self.model, rows), self.clean[rows], self.origin[rows], self.pace[rows]
         return replace(self, model=model, clean=clean, origin=origin, pace=pace)
 
 
 @dataclass(frozen=True, eq=False)
-class _Penalised:
-    clean: Tensor  # (B, *shape)
-    labels: Tensor  # (B,)
-    c: Tensor  # (B,)
+class SquaredDistance:
+    """Squared L2 distance (B,) of the images of v (B, *shape) from the clean ones."""
+
+    space: TanhSpace
+
+    def __call__(self, v: Tensor) -> Tensor:
+        return (self.space.images(v).flatten(1) - self.space.clean.flatten(1)).square().sum(1)
+
+    def take(self, rows: Tensor) -> SquaredDistance:
+        return SquaredDistance(self.space.take(rows))
+
+
+@dataclass(frozen=True, eq=False)
+class _Hinge:
+    """``weight relu(confidence - margin)`` of logits (B, K), the margin being that of a goal."""
+
+    goal: Goal
+    weight: Tensor  # (B,)
     confidence: float
-    targeted: bool
 
-    def __call__(self, output: Tensor) -> Tensor:
-        clean = self.clean.flatten(1)
-        images, logits = output.split([clean.shape[1], output.shape[1] - clean.shape[1]], 1)
-        beyond = _beyond(logits, self.labels, self.targeted)
-        return (images - clean).square().sum(1) + self.c * (self.confidence - beyond).clamp_min(0)
+    def __call__(self, logits: Tensor) -> Tensor:
+        return self.weight * (self.confidence - self.goal.margin(logits)).clamp_min(0)
 
-    def take(self, rows: Tensor) -> _Penalised:
-        return _Penalised(self.clean[rows], self.labels[rows], self.c[rows], self.confidence, self.targeted)
+    def take(self, rows: Tensor) -> _Hinge:
+        return _Hinge(self.goal.take(rows), self.weight[rows], self.confidence)
 
 
-def _beyond(logits: Tensor, labels: Tensor, targeted: bool) -> Tensor:
-    """How far (B,) beyond the border; > 0 where the attack succeeds."""
-    return -margin(logits, labels) if targeted else margin(logits, labels)
+class _NearestSuccess:
+    """A callback that keeps the nearest iterate of each sample that is a success."""
 
-
-class _Closest:
-    """A callback that keeps, of each sample, the nearest iterate that is misclassified."""
-
-    def __init__(self, space: _Space, clean: AttackResult, confidence: float, targeted: bool) -> None:
-        self.space, self.best, self.confidence, self.targeted = space, clean, confidence, targeted
-        self.labels = clean.target if targeted else clean.labels
+    def __init__(self, space: TanhSpace, clean: AttackResult, confidence: float) -> None:
+        self.space, self.best, self.confidence = space, clean, confidence
         self.distance = torch.where(clean.success, 0.0, torch.inf)  # nothing is nearer than an input that is wrong
-        self.found = clean.success
+        self.late_success = clean.success  # (B,) bool, a success in the second half of the steps
 
     @torch.no_grad()
     def __call__(self, progress: Progress) -> None:
-        images = self.space.images(progress.x).to(self.best.clean)
-        logits = self.space.model(images)
-        won = self.best.fooled(logits, logits) & (_beyond(logits, self.labels, self.targeted) >= self.confidence)
+        best, goal = self.best, self.best.goal
+        images, logits = self.space.images(progress.x).to(best.clean), progress.output.to(best.logits)
+        success = goal.is_reached(logits) & (goal.margin(logits) >= self.confidence)
         if 2 * progress.t > progress.steps:
-            self.found = self.found | won
-        distance = sample_norm(images - self.best.clean)
-        nearer = won & (distance < self.distance)
+            self.late_success = self.late_success | success
+        distance = sample_norm(images - best.clean)
+        nearer = success & (distance < self.distance)
         self.distance = torch.where(nearer, distance, self.distance)
-        best = self.best
         self.best = replace(
             best,
             x=torch.where(as_rows(nearer, images), images, best.x),
             logits=torch.where(nearer[:, None], logits, best.logits),
             distance=torch.where(nearer, distance, best.distance),
             success=best.success | nearer,
-            forwards=best.forwards + 1,
         )
 
-    def pays(self, forwards: Tensor, backwards: Tensor) -> None:
-        """Count what a round cost; complete what the nearest inputs tell."""
-        best, logits = self.best, self.best.logits
-        first = torch.where(best.success & (best.first_success < 0), best.backwards + backwards, best.first_success)
+    def add_cost(self, forwards: Tensor, backwards: Tensor) -> None:
+        """Add the cost of a solve, and update the fields that follow from the best logits."""
+        best = self.best
+        new_success = best.success & (best.first_success < 0)
         self.best = replace(
             best,
             forwards=best.forwards + forwards,
             backwards=best.backwards + backwards,
-            margin=_beyond(logits, self.labels, self.targeted),
-            loss=cross_entropy(logits, self.labels),
-            first_success=first,
+            margin=best.goal.margin(best.logits),
+            loss=cross_entropy(best.logits, best.goal.classes),
+            first_success=torch.where(new_success, best.backwards + backwards, best.first_success),
         )

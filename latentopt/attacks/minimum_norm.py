@@ -1,9 +1,9 @@
-"""The smallest perturbation that fools a classifier, found by bisection of the radius."""
+"""The smallest radius at which an input can be misclassified, found by bisection."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,9 +11,9 @@ from torch import Tensor
 
 from latentopt._deprecated import renamed_keywords
 from latentopt.attacks.attack import attack
-from latentopt.attacks.border import BEYOND, nearest_border
-from latentopt.attacks.inputs import width
-from latentopt.attacks.result import AttackResult
+from latentopt.attacks.boundary import OVERSHOOT, find_nearest_boundary
+from latentopt.attacks.checks import range_width
+from latentopt.attacks.result import AttackResult, tensor_fields
 from latentopt.errors import InputError, positive
 from latentopt.gates import has_gates
 from latentopt.networks.freezing import frozen
@@ -34,21 +34,20 @@ def minimum_norm(
 ) -> AttackResult:
     """Find the smallest radius at which each input can be misclassified.
 
-    The first radius tried is where the nearest border of a class would be if the network were affine (of the nine most
-    likely ones, a gradient each), and the point there is looked at too. As long as none has succeeded the radius
-    doubles; then it is bisected. Each round starts from the nearest adversarial input of the rounds before, brought
-    into the smaller ball.
+    The first radius is the distance to the nearest decision boundary of an affine network, over the nine likeliest
+    other classes, at a gradient each; the point there is tried too. The radius doubles until a success is found; then
+    it is bisected. Each attack starts at the nearest success so far, projected onto the smaller ball.
 
     Args:
         model, x, y, norm, targeted: as in `latentopt.attack`.
-        search_steps: attacks, one radius each, >= 1. Each one after the first success halves the interval.
-        settings: anything else that `latentopt.attack` takes; by default 50 steps on the margin of
-            ``pgd``, or in L2, where the network has gates, of ``adr-gd-soft``.
+        search_steps: attacks, each at one radius, >= 1. Each one after the first success halves the interval.
+        settings: other arguments of `latentopt.attack`. By default 50 steps of ``pgd`` on the margin; in L2, where the
+            network has gates, of ``adr-gd-soft-attack``.
 
     Returns:
-        As of `latentopt.attack`; ``eps`` is the distance of what was found, the least of all rounds, or where nothing
-        was found the greatest radius tried. Costs are those of all rounds. A radius is an upper bound: that an attack
-        fails at a smaller one does not show that there is nothing.
+        A result as that of `latentopt.attack`, at the cost of all its attacks. ``eps`` is the smallest distance of a
+        success; where there is none, the greatest radius tried. It is an upper bound: a failed attack at a smaller
+        radius proves nothing.
 
     Raises:
         InputError: as `latentopt.attack`.
@@ -61,61 +60,63 @@ def minimum_norm(
     for name in ("eps", "start"):
         if name in settings:
             raise InputError(name, "nothing here", settings[name])
-    best, settings = _clean(model, x, y, {"norm": norm, "targeted": targeted, **settings})
-    clean, y = best.clean, best.target if targeted else best.labels
-    border = nearest_border(model, best, norm)
-    best = replace(best, forwards=best.forwards + border.cost, backwards=best.backwards + border.cost)
-    found = torch.zeros_like(best.eps).masked_fill(~best.success, torch.inf)
-    failed, radius, start = torch.zeros_like(found), border.radius.masked_fill(best.success, 0), clean
-    widest = min(width(model, clean, norm), torch.finfo(clean.dtype).max ** 0.5)
+    best, settings = _attack_clean(model, x, y, {"norm": norm, "targeted": targeted, **settings})
+    clean, y = best.clean, best.goal.classes
+    boundary = find_nearest_boundary(model, best, norm)
+    best = replace(best, forwards=best.forwards + boundary.cost, backwards=best.backwards + boundary.cost)
+    smallest = torch.zeros_like(best.eps).masked_fill(~best.success, torch.inf)  # distance of a success
+    failed, radius, start = torch.zeros_like(smallest), boundary.radius.masked_fill(best.success, 0), clean
+    widest = min(range_width(model, clean, norm), torch.finfo(clean.dtype).max ** 0.5)
     for number in range(search_steps):
-        now = attack(model, clean, y, radius, start=start, **settings)
-        best, found = _nearer(best, found, now, found)
+        result = attack(model, clean, y, radius, start=start, **settings)
+        best, smallest = _keep_nearer(best, smallest, result, smallest)
         if number == 0:
-            now = attack(model, clean, y, radius, start=border.x, **_looking(settings))
-            best, found = _nearer(best, found, now, (1 - BEYOND) * found)
-        failed, start = torch.where(found <= radius, failed, radius), best.x
-        radius = torch.where(found.isfinite(), (failed + found) / 2, (2 * radius).clamp(max=widest))
-    return replace(best, eps=torch.where(best.success, found, failed))
+            result = attack(model, clean, y, radius, start=boundary.x, **_one_step_settings(settings))
+            best, smallest = _keep_nearer(best, smallest, result, (1 - OVERSHOOT) * smallest)
+        failed, start = torch.where(smallest <= radius, failed, radius), best.x
+        radius = torch.where(smallest.isfinite(), (failed + smallest) / 2, (2 * radius).clamp(max=widest))
+    return replace(best, eps=torch.where(best.success, smallest, failed))
 
 
-def _looking(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings of an attack that sees whether its start succeeds, as those mean it."""
-    same = {name: settings[name] for name in ("norm", "targeted", "seed", "batch_size") if name in settings}
-    aim = {"targets": settings["targets"]} if settings.get("targets") in ("random", "least-likely") else {}
-    return {**same, **aim, "optimizer": "pgd", "loss": "margin", "steps": 1}
-
-
-def _nearer(best: AttackResult, found: Tensor, now: AttackResult, bar: Tensor) -> tuple[AttackResult, Tensor]:
-    """The best and its distance (B,), after one more attack: taken where it succeeds nearer than ``bar`` (B,)."""
-    won = now.success & (now.distance < bar)
-    return _with(best, now, won), torch.where(won, now.distance, found)
-
-
-def _clean(
+def _attack_clean(
     model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, settings: dict[str, Any]
 ) -> tuple[AttackResult, dict[str, Any]]:
-    """Whatever is wrong already, and the settings with those that were not given."""
-    chosen = settings.get("optimizer")
-    if chosen in (None, "pgd"):
+    """Return the result of an attack of radius 0, and the settings with their defaults."""
+    optimizer = settings.get("optimizer")
+    if optimizer in (None, "pgd"):
         settings = {"loss": "margin", "steps": 50, **settings, "optimizer": "pgd"}
     best = attack(model, x, y, 0.0, **settings)
-    if chosen is None and settings["norm"] == "l2":
+    if optimizer is None and settings["norm"] == "l2":
         with frozen(model):
-            settings["optimizer"] = "adr-gd-soft" if has_gates(model, best.clean) else "pgd"
+            settings["optimizer"] = "adr-gd-soft-attack" if has_gates(model, best.clean) else "pgd"
         best = replace(best, forwards=best.forwards + 1)
     return best, settings
 
 
-def _with(best: AttackResult, now: AttackResult, won: Tensor) -> AttackResult:
-    """The former result with that of one more attack, taken over where it ``won`` (B,); what it cost is added."""
-    changes: dict[str, Any] = {"warnings": tuple(dict.fromkeys(best.warnings + now.warnings))}
-    for name in (f.name for f in fields(AttackResult) if isinstance(getattr(now, f.name), Tensor)):
-        old, new = getattr(best, name), getattr(now, name)
+def _one_step_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings for an attack with the same goal that only looks whether its start is a success."""
+    shared = {name: settings[name] for name in ("norm", "targeted", "seed", "batch_size") if name in settings}
+    if settings.get("targets") in ("random", "least-likely"):
+        shared["targets"] = settings["targets"]
+    return {**shared, "optimizer": "pgd", "loss": "margin", "steps": 1}
+
+
+def _keep_nearer(
+    best: AttackResult, smallest: Tensor, result: AttackResult, bound: Tensor
+) -> tuple[AttackResult, Tensor]:
+    """Return the best result and its distance (B,) after one more attack, whose costs are added.
+
+    A success of the attack replaces the best one where it is nearer than ``bound`` (B,).
+    """
+    nearer = result.success & (result.distance < bound)
+    changes: dict[str, Any] = {"warnings": tuple(dict.fromkeys(best.warnings + result.warnings))}
+    for name in tensor_fields(result):
+        old, new = getattr(best, name), getattr(result, name)
         if name in ("forwards", "backwards"):
             changes[name] = old + new
         elif name == "first_success":
-            changes[name] = torch.where(won & (old < 0), best.backwards + new, old)
+            changes[name] = torch.where(nearer & (old < 0), best.backwards + new, old)
         else:
-            changes[name] = torch.where(as_rows(won, new), new, old)
-    return replace(best, meta={**now.meta, "seconds": best.meta["seconds"] + now.meta["seconds"]}, **changes)
+            changes[name] = torch.where(as_rows(nearer, new), new, old)
+    changes["meta"] = {**result.meta, "seconds": best.meta["seconds"] + result.meta["seconds"]}
+    return replace(best, **changes), torch.where(nearer, result.distance, smallest)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentopt.attacks.inputs import SLACK, slack
+from latentopt.attacks.checks import SLACK, range_slack
 from latentopt.attacks.result import AttackResult, AttackWarning
 from latentopt.errors import InputError
 from latentopt.networks.classifier import range_of
@@ -96,7 +96,7 @@ def to_bytes(x: Tensor, clean: Tensor, eps: Tensor, norm: Norm, low: float = 0.0
 
 def _rounding(x: Tensor, low: float, high: float) -> float:
     """By how much images may lie off the values of bytes through rounding: a quarter of one at most."""
-    return min(slack(low, high, x.dtype), (high - low) / 255 / 4)
+    return min(range_slack(low, high, x.dtype), (high - low) / 255 / 4)
 
 
 def _into_l2(x: Tensor, clean: Tensor, rounded: Tensor, eps: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ def _verified(
     with frozen(model):
         logits = torch.cat([model(part) for part in files.to(x.dtype).split(CHUNK)])
     close = distance <= (eps + _rounding(x, low, high)) * (1 + SLACK)
-    succeeds = adversarial.fooled(logits, logits) & close
+    succeeds = adversarial.goal.is_reached(logits) & close
     lost = int((adversarial.success & ~succeeds).sum())
     if lost:
         found = int(adversarial.success.sum())

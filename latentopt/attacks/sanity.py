@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from latentopt.attacks.attack import attack
-from latentopt.attacks.inputs import width
+from latentopt.attacks.checks import range_width
 from latentopt.attacks.result import AttackResult, AttackWarning
 from latentopt.attacks.stages import Portfolio
 from latentopt.errors import InputError
@@ -64,7 +64,7 @@ def check_attack(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AttackWarning)
         asked = attacked(eps)
-        widest = width(model, asked.clean, asked.norm)
+        widest = range_width(model, asked.clean, asked.norm)
         success = {
             "few steps": _share(attacked(eps, steps=max(steps // 5, 1)).success),
             "as asked": _share(asked.success),
@@ -134,5 +134,5 @@ def _any_of(model: Callable[[Tensor], Tensor], asked: AttackResult, points: Iter
     with frozen(model):
         for x in points:
             logits = model(x)
-            found = found | asked.fooled(logits, logits)
+            found = found | asked.goal.is_reached(logits)
     return found

@@ -10,12 +10,12 @@ from typing import Any
 
 from torch import Tensor
 
-from latentopt.attacks.stages import ATTACKS
 from latentopt.inverse.initializers import Initializer
 from latentopt.inverse.priors import Prior
 from latentopt.objectives import Loss
 from latentopt.operators import Operator
-from latentopt.optimizers import METHODS
+from latentopt.optimizers import METHODS, method
+from latentopt.sets import Box
 
 
 def describe(value: Any) -> Any:
@@ -55,7 +55,8 @@ def digest(tensors: Iterable[Tensor]) -> str:
 def short_names(job: str) -> dict[str, dict[str, Any]]:
     """For each field of a job's recipe that takes an object, its short names and what they stand for."""
     if job in ("attack", "attack-policy"):  # names that say how many steps there are stay names
-        attacks = {name: describe(preset()) for name, preset in ATTACKS.items()}
+        attacks = {name: describe(method(name, Box(0.0, 1.0))) for name in METHODS}
+        attacks["adr-gd-soft"] = attacks["adr-gd-soft-attack"]  # its old name in attacks
         return {"optimizer": {"portfolio": "portfolio", **attacks, "fgsm": "fgsm"}}
     if job in ("refine", "train-rl"):  # where a name has step sizes of its own
         return {}

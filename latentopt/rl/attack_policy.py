@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentopt.attacks.attack import attack, stages_of
-from latentopt.attacks.inputs import SLACK, checked_inputs, checked_radii
+from latentopt.attacks.attack import attack, resolve_stages
+from latentopt.attacks.checks import SLACK, check_inputs, check_radii
 from latentopt.attacks.quantize import to_bytes
 from latentopt.attacks.result import AttackWarning
 from latentopt.attacks.stages import Portfolio
@@ -123,8 +123,8 @@ def attack_policy(
         raise InputError("observations", f"shape (B, {', '.join(map(str, network.shape or ()))})", tuple(x.shape))
     if norm not in get_args(Norm):
         raise InputError("norm", f"one of {', '.join(get_args(Norm))}", repr(norm))
-    x = checked_inputs(network, x, "observations")
-    radius = checked_radii(network, _whole(eps) if bytes_ and norm == "linf" else eps, x, norm)
+    x = check_inputs(network, x, "observations")
+    radius = check_radii(network, _whole(eps) if bytes_ and norm == "linf" else eps, x, norm)
     settings = {"loss": loss, "steps": steps, "restarts": restarts}
     common = {"seed": seed, "evaluations": evaluations, "callbacks": callbacks}
     with frozen(network):
@@ -138,7 +138,7 @@ def attack_policy(
             name, value = ("targets", targets) if loss is None else ("loss", loss)
             raise InputError(name, "None of a continuous policy, whose mean moves", repr(value))
         else:
-            found = farthest(network, x, radius, norm, stages_of(optimizer, settings), **common)
+            found = farthest(network, x, radius, norm, resolve_stages(optimizer, settings), **common)
         attacked = found.x
         if bytes_:
             attacked = (to_bytes(attacked, x, radius, norm).to(x) / BYTES).to(x)

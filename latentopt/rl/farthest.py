@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from latentopt.attacks.stages import Stage, method
+from latentopt.attacks.stages import Stage
 from latentopt.errors import positive
 from latentopt.gates import has_gates
 from latentopt.optimizers import ADRGD, Optimizer
@@ -77,7 +77,7 @@ def farthest(
             break
         settings = {"steps": stage.steps, "restarts": stage.restarts, "seed": seed, "callbacks": callbacks}
         settings |= {"evaluations": left}
-        found = solve(problem, _fitting(method(stage.optimizer), network, x, len(stages) > 1), **settings)
+        found = solve(problem, _fitting(stage.method, network, x, len(stages) > 1), **settings)
         better = found.value < value * (1 + 1e-6)  # of what is as good to rounding, what came first
         best = torch.where(better.reshape(-1, *[1] * (x.ndim - 1)), found.x, best)
         value = torch.where(better, found.value, value)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 import latentopt as lo
 from latentopt.analysis.certify.robust import certify_robustness
 from latentopt.analysis.robustness import Robustness, robustness
-from latentopt.attacks.portfolio import PORTFOLIO
 from latentopt.attacks.sanity import check_attack
+from latentopt.attacks.stages import PORTFOLIO
 
 QUICK = {"steps": 5, "queries": 20}
 

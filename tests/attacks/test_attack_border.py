@@ -10,7 +10,7 @@ from nets import rand, refuses
 from torch import Tensor, nn
 
 import latentopt as lo
-from latentopt.attacks.inputs import slack
+from latentopt.attacks.checks import range_slack
 from latentopt.rl.attack_policy import attack_policy
 from latentopt.sets import L2Ball, LinfBall, Norm, bounded_ball, length
 
@@ -97,7 +97,7 @@ def test_inputs_that_rounding_has_put_outside_their_range_are_taken() -> None:
     assert x.max().item() > 2.64
     model = classifier(ends, torch.bfloat16, 0, (6,))
     assert lo.attack(model, x, model(x).argmax(1), 0.1, optimizer="fgsm").x.max() <= x.max()
-    assert slack(0.0, 1.0, torch.float32) == 1e-6
+    assert range_slack(0.0, 1.0, torch.float32) == 1e-6
     with refuses("x", "[-2.1179, 2.64]"):
         lo.attack(model, x + 0.1, torch.zeros(1).long(), 0.1)
     model.input_range = (0.0, torch.inf)

@@ -74,13 +74,13 @@ def test_what_is_wrong_already_stays_and_what_cannot_be_found_is_told():
     assert none.eps.tolist() == [0.0, 0.0, 0.0]
 
 
-def test_its_cost_is_counted():
-    """Of one sample: of several, `solve` looks once a round whether they are independent, which is nobody's cost."""
+def test_a_step_costs_one_forward_and_one_backward():
+    """For one sample: with several, `solve` checks once a solve that they are independent, at nobody's cost."""
     network = Counted(mlp(6, 8, 4, seed=1))
     x = images(1)
-    found = carlini_wagner(network, x, classes_of(network.module, x), binary_search_steps=3, steps=5)
-    assert network.forwards == int(found.forwards[0])
-    assert network.backwards == int(found.backwards[0])
+    found = carlini_wagner(network, x, classes_of(network.module, x), binary_search_steps=3, steps=50)
+    assert network.forwards == int(found.forwards[0]) == 3 * (50 + 2) + 3
+    assert network.backwards == int(found.backwards[0]) == 3 * 50 + 1
 
 
 @pytest.mark.parametrize(

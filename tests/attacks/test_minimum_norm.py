@@ -102,7 +102,7 @@ def test_by_its_own_settings_it_drives_soft_gates_in_l2_where_there_are_gates():
     assert_same(smooth, x, y, "l2", {"optimizer": "pgd"}, 1)
 
 
-FIFTY: dict[str, Any] = {"optimizer": "adr-gd-soft", "loss": "margin", "steps": 50}
+FIFTY: dict[str, Any] = {"optimizer": "adr-gd-soft-attack", "loss": "margin", "steps": 50}
 
 
 def assert_same(network: nn.Module, x: Tensor, y: Tensor, norm: Norm, settings: dict[str, Any], looks: int) -> None:
