@@ -158,7 +158,7 @@ def _attacks(family: str, name: str, seed: int, tune: bool) -> Case:
 
 def _latents(family: str, name: str, seed: int, tune: bool) -> Case:
     network, source, own = LATENT[name], GENERATORS[name], family != "real"
-    generator, count = source.build().fast(), COUNT[family]
+    generator, count = source.build().fused(), COUNT[family]
     if own:
         with torch.no_grad():
             targets = generator(generator.latents(count, 11 + seed + FRESH * tune))

@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 NAMES = {
     "latentopt.Adversarial": "latentopt.AttackResult",
@@ -132,6 +133,25 @@ def renamed_keywords(**old: str | tuple[str, Callable[[Any], Any]]) -> Callable[
             return function(*args, **kwargs)
 
         return call
+
+    return decorate
+
+
+def renamed_methods(**old: str) -> Callable[[type[T]], type[T]]:
+    """Return a decorator for a class whose methods once had other names: old name to the new one."""
+
+    def alias(name: str, new: str) -> Callable[..., Any]:
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            _warn(f"{type(self).__name__}.{name}", new, 2)
+            return getattr(self, new)(*args, **kwargs)
+
+        call.__deprecated__ = new  # pyright: ignore[reportFunctionMemberAccess]
+        return call
+
+    def decorate(kind: type[T]) -> type[T]:
+        for name, new in old.items():
+            setattr(kind, name, alias(name, new))
+        return kind
 
     return decorate
 

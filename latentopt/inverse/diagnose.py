@@ -86,9 +86,9 @@ def diagnose(
     if any(len(values) > 1 for values in generator.conditions.values()):
         raise InputError("generator", "one condition for all samples, or none", "one a sample")
     with frozen(generator), torch.no_grad():
-        z, rest = generator.held_out(samples, seed + 2 * POOL_SEED)  # no pool has them
+        z, rest = generator.hold_out(samples, seed + 2 * POOL_SEED)  # no pool has them
         images = generator(z)
-    noisy = not generator.repeats()
+    noisy = not generator.is_deterministic()
     common = {"operator": operator, "tolerance": tolerance, "seed": seed}
     found = None if target is None else reconstruct(generator, target, **common, **settings)
     alike = {**common, **{name: value for name, value in settings.items() if name not in ("measured", "callbacks")}}

@@ -195,7 +195,7 @@ def checked_images(images: Tensor, generator: Generator) -> Tensor:
     low, high = images.min().item(), images.max().item()
     if low >= -ROUNDING and high <= 1 + ROUNDING:
         return images.clamp(0, 1)
-    least, most = generator.emitted()
+    least, most = generator.emitted_range()
     if low < least - ROUNDING or high > most + ROUNDING:
         expected = "values in [0, 1], to which a generator's output_range is mapped"
         if (least, most) != (0, 1):

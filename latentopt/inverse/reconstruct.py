@@ -96,9 +96,9 @@ def reconstruct(
     halvings(halving)
     if isinstance(start, str):
         start = get_initializer(start)
-    swift = generator.fast() if fast else generator
+    swift = generator.fused() if fast else generator
     if fast and swift is generator:  # of a fast form its making has shown it
-        generator.repeats()
+        generator.is_deterministic()
     problem = Reconstruction(swift, target, operator, loss, measured, tolerance, prior, noise, seed)
     guess = (
         fit_initializer(start, swift, problem.operator, seed, problem.batch)

@@ -78,9 +78,9 @@ class Reconstructor(lightning.LightningModule):
     def __init__(self, generator: Generator, settings: Settings, tracker: Tracker, batches: int, targets: int) -> None:
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # more processes than chunks
-        self.generator, self.settings, self.tracker = generator.fast(), settings, tracker
+        self.generator, self.settings, self.tracker = generator.fused(), settings, tracker
         if self.generator is generator:
-            generator.repeats()
+            generator.is_deterministic()
         self.steps: int = settings.loop["steps"]
         self.bar = tqdm(total=batches * self.steps, unit="step", desc="reconstruct", disable=not batches)
         self.known: dict[Key, FittedInitializer] = {}  # what the start has learnt

@@ -1,4 +1,4 @@
-"""Where a generator's latents come from: standard normal numbers, rows of a sample, or a function."""
+"""Distributions of a generator's latents, and the feasible sets made from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from latentopt.sets import Free, Sphere
 Draw = Callable[[int, torch.Generator], Tensor]
 """Maps a count and a random number generator of the CPU to latents (count, *shape)."""
 MOMENTS = 2048
-"""Latents from which a function's mean and scale are estimated."""
+"""Number of latents from which the mean and scale of a function are estimated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +25,9 @@ class Latents:
     """The distribution of a generator's latents.
 
     Args:
-        shape: of one latent.
-        source: None, standard normal; a sample (N, *shape), N >= 2, from which rows are drawn, none twice before all;
-            or a function.
+        shape: shape of one latent.
+        source: None: standard normal. A sample (N, *shape), N >= 2: rows are drawn, none twice before all. Or a
+            function.
 
     Raises:
         InputError: the sample, or what the function returns, is not as described, or not finite.
@@ -47,7 +47,7 @@ class Latents:
 
     @torch.no_grad()
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """``count`` latents (count, *shape)."""
+        """Draw ``count`` latents (count, *shape)."""
         if self.source is None:
             return torch.randn(count, *self.shape, generator=generator)
         if callable(self.source) and not isinstance(self.source, Tensor):
@@ -65,12 +65,12 @@ class Latents:
 
     @property
     def mean(self) -> Tensor:
-        """(*shape)"""
+        """The mean (*shape)."""
         return self._moments[0]
 
     @property
     def scale(self) -> Tensor:
-        """(*shape), the standard deviation of each value; a little more than 0 where it is 0."""
+        """The standard deviation (*shape) of each value; a little more than 0 where it is 0."""
         return self._moments[1]
 
     @cached_property
@@ -87,7 +87,7 @@ class Latents:
         return z.mean(0), scale.clamp_min(1e-3 * float(scale.square().mean().sqrt()))
 
     def without(self, count: int, seed: int) -> tuple[Tensor, Latents]:
-        """``count`` latents, and the distribution of others: that of a sample has no row of them."""
+        """Draw ``count`` latents; return them and the distribution, without them if it is that of a sample."""
         generator = torch.Generator().manual_seed(seed)
         if not isinstance(self.source, Tensor):
             return self.draw(count, generator), self
@@ -99,7 +99,12 @@ class Latents:
 
 @dataclass(frozen=True, eq=False)
 class Around(Free):
-    """The whole space; random points are latents of a distribution, ``scale`` times as far from its mean."""
+    """The whole space; random points are latents, ``scale`` times as far from their mean.
+
+    Args:
+        scale: factor of the distance, >= 0.
+        latents: the distribution.
+    """
 
     latents: Latents = field(kw_only=True)
 
@@ -113,12 +118,12 @@ class Around(Free):
 
 @dataclass(frozen=True, eq=False)
 class Spheres(Sphere):
-    """The points (B, *shape) whose parts, in a row of the flattened point, lie each on a sphere; not convex.
+    """The points (B, *shape) whose parts lie each on a sphere; not convex.
 
     Args:
         size: distance of the points from the centre, the root of the sum of the squared radii.
-        parts: (number of values, radius > 0) of each part.
-        latents: whose mean is the centre, and from which random points are drawn before they are projected.
+        parts: (number of values, radius > 0) of each part of the flattened point, in order.
+        latents: distribution whose mean is the centre; random points are drawn from it and projected.
     """
 
     parts: Sequence[tuple[int, float]]
@@ -126,21 +131,21 @@ class Spheres(Sphere):
 
     @classmethod
     def around(cls, latents: Latents, sizes: Sequence[int]) -> Spheres:
-        """Each part of so many values as far from the mean as it is on average (root of the mean square)."""
+        """Make spheres on which each part, of ``sizes`` values, is as far from the mean as on average (RMS)."""
         radii = [float(scale.norm()) for scale in latents.scale.flatten().split(list(sizes))]
         parts = tuple(zip(sizes, radii, strict=True))
         return cls(sum(radius**2 for radius in radii) ** 0.5, parts, latents)
 
     def project(self, x: Tensor) -> Tensor:
         center = self.latents.mean.to(x)
-        return center + self._each(x - center)
+        return center + self._project_parts(x - center)
 
     def sample(self, like: Tensor, noise: Noise) -> Tensor:
         return self.project(noise.of(self.latents.draw, like, "start"))
 
     def lmo(self, grad: Tensor) -> Tensor:
-        return self.latents.mean.to(grad) - self._each(grad)
+        return self.latents.mean.to(grad) - self._project_parts(grad)
 
-    def _each(self, x: Tensor) -> Tensor:
+    def _project_parts(self, x: Tensor) -> Tensor:
         flat = zip(x.flatten(1).split([size for size, _ in self.parts], 1), self.parts, strict=True)
         return torch.cat([Sphere(radius).project(part) for part, (_, radius) in flat], 1).reshape(x.shape)

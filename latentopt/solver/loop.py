@@ -105,7 +105,7 @@ def solve(
         raise InputError("seed", "an integer", repr(seed))
     require_eval(problem.network)
     if isinstance(problem.network, Generator):
-        problem.network.look()
+        problem.network.check_output_range()
     first = None if start is None else _checked(problem, restarts, start.x if isinstance(start, Result) else start)
     with ExitStack() as stack:
         for callback in callbacks:
@@ -138,7 +138,7 @@ def solve(
 
 def _say_randomised(network: object) -> None:
     if isinstance(network, Generator):
-        network.say_randomised()
+        network.warn_randomised()
     else:
         warn(randomised_message("network", "outputs"))
 

@@ -226,7 +226,7 @@ def built(make: Callable[[], nn.Module], dtype: torch.dtype = torch.float64) -> 
 def test_the_fast_form_computes_the_same_and_leaves_the_module(make, dtype):
     generator = built(make, dtype)
     before, modules = copy.deepcopy(generator.state_dict()), list(generator.modules())
-    swift, z = generator.fast(), randn(20, 6, dtype=dtype)
+    swift, z = generator.fused(), randn(20, 6, dtype=dtype)
     near(swift(z), generator(z), 1e-5 if dtype == torch.float32 else 1e-10)
     assert list(generator.modules()) == modules
     assert generator.state_dict().keys() == before.keys()
@@ -239,7 +239,7 @@ def test_the_fast_form_computes_the_same_and_leaves_the_module(make, dtype):
 @every_module
 def test_sites_stay_where_they_were(make):
     generator = built(make)
-    swift, z = generator.fast(), randn(4, 6)
+    swift, z = generator.fused(), randn(4, 6)
     ours, theirs = gates.sites(swift, z), gates.sites(generator, z)
     assert len(ours) == len(theirs)
     assert [(site.kind, site.shape) for site in ours] == [(site.kind, site.shape) for site in theirs]
@@ -249,21 +249,21 @@ def test_sites_stay_where_they_were(make):
 
 @pytest.mark.parametrize("make", [transposed, shared_norm, named, twice_normed, grouped])
 def test_norms_are_folded(make):
-    norms = [m for m in built(make).fast().modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = [m for m in built(make).fused().modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     assert len(norms) == (make in (twice_normed, grouped))
 
 
 @pytest.mark.parametrize("make", [Reordered, Weighed, Skipping, Stochastic])
 def test_what_folding_would_change_stays_as_it_is(make):
     generator = built(make)
-    assert generator.fast() is generator
+    assert generator.fused() is generator
 
 
 def test_norms_in_training_mode_stay_and_are_refused():
     generator = built(transposed)
     generator.train()
     before = copy.deepcopy(generator.state_dict())
-    assert generator.fast() is generator
+    assert generator.fused() is generator
     assert all(torch.equal(tensor, before[name]) for name, tensor in generator.state_dict().items())
     with refuses("network"):
         lo.reconstruct(generator, rand(2, *generator.output_shape()), steps=1, start="random")
@@ -272,15 +272,15 @@ def test_norms_in_training_mode_stay_and_are_refused():
 def test_hooks_are_kept():
     generator, seen = built(named), list[int]()
     generator.module[0].register_forward_hook(lambda *args: seen.append(1))  # pyright: ignore[reportIndexIssue]
-    generator.fast()(randn(1, 6))
+    generator.fused()(randn(1, 6))
     assert len(seen) >= 2
-    assert any(isinstance(m, nn.BatchNorm1d) for m in generator.fast().modules())
+    assert any(isinstance(m, nn.BatchNorm1d) for m in generator.fused().modules())
 
 
 def test_the_fast_form_keeps_conditions_parts_and_encoder():
     generator = two().given(label=LABELS)
     generator.encoder = conv()
-    swift, z = generator.fast(), randn(3, 4)
+    swift, z = generator.fused(), randn(3, 4)
     near(swift(z), generator(z), 1e-12)
     assert swift.encoder is generator.encoder
     assert swift.parts(z).keys() == generator.parts(z).keys()
@@ -288,7 +288,7 @@ def test_the_fast_form_keeps_conditions_parts_and_encoder():
 
 def test_a_wrong_latent_shape_is_refused_by_the_fast_form_too():
     with refuses("latent_shape"):
-        Generator(nn.Linear(3, 4), latent_shape=(5,)).fast()
+        Generator(nn.Linear(3, 4), latent_shape=(5,)).fused()
 
 
 def test_an_encoder_comes_from_the_card_and_finds_the_generators_own_images():

@@ -59,7 +59,7 @@ def test_without_them_all_is_as_it_was():
     assert torch.equal(plain.latents(4, seed=6), expected)
     assert priors.Unconstrained().feasible(plain) == sets.Free(1.0)
     assert priors.GaussianPrior(0.1).penalty_of(plain) == priors.SquaredNorm(0.1)
-    assert plain.held_out(4, 6)[1] is plain
+    assert plain.hold_out(4, 6)[1] is plain
 
 
 @pytest.mark.parametrize("latents", [mapped, sample()], ids=["function", "sample"])
@@ -166,7 +166,7 @@ def test_diagnose_tries_own_latents_that_no_pool_has():
     generator = synthesis(rows)
     found = lo.diagnose(generator, samples=16, start=Nearest(500), steps=1, restarts=1, tolerance=1e-12)
     assert found.recovered < 0.5  # the pool has every other row, and the nearest of them is not the target
-    z, rest = generator.held_out(16, 0)
+    z, rest = generator.hold_out(16, 0)
     assert not (z[:, None] == rest.latents(500, 0)).all(2).any()
     assert sorted([*z.tolist(), *rest.latents(24, 3).tolist()]) == sorted(rows.tolist())
     assert rest(z).equal(generator(z))

@@ -173,7 +173,7 @@ def measured_each(
         while start < len(z):
             images = generator(z[start : start + count])
             if start:  # one image may be an exception
-                generator.look_at(images)
+                generator.check_images(images)
             for part, operator in zip(parts, operators, strict=True):
                 part.append(features(operator(images).flatten(1)))
             start, count = start + count, max(1, min(CHUNK, VALUES // images[0].numel()))
