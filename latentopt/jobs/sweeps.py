@@ -113,31 +113,32 @@ def read_sweep(path: Path) -> Sweep:
 
     for key in sorted(set(content) - set(KEYS)):
         require(False, key, f"one of the keys {', '.join(KEYS)}", key)
-    method, metric, parameters = (content.get(key) for key in ("method", "metric", "parameters"))
+    content = dict[str, Any].fromkeys(KEYS) | content
+    method, metric, parameters = content["method"], content["metric"], content["parameters"]
     require(method in ("grid", "random"), "method", "grid or random; others need W&B's server", repr(method))
     named = isinstance(metric, dict) and isinstance(metric.get("name"), str)
     require(named, "metric", "a name and a goal", repr(metric))
     goal = metric.get("goal", "minimize")
     require(goal in ("minimize", "maximize"), "metric.goal", "minimize or maximize", repr(goal))
-    if (cap := content.get("run_cap")) is not None:
-        positive(f"{path}: run_cap", cap, integer=True)
+    if content["run_cap"] is not None:
+        positive(f"{path}: run_cap", content["run_cap"], integer=True)
     given = isinstance(parameters, dict) and bool(parameters)
     require(given, "parameters", "options, each with its values", repr(parameters))
     options = {name: _parameter(f"{path}: parameters.{name}", spec, method) for name, spec in parameters.items()}
-    place = {key: content.get(key) for key in ("project", "entity")}
+    place = {key: content[key] for key in ("project", "entity")}
     for key, value in place.items():
         require(value is None or (isinstance(value, str) and value != ""), key, "a name", repr(value))
-    return Sweep(_command_words(path, content), method, metric["name"], goal, options, cap, **place)
+    return Sweep(_command_words(path, content), method, metric["name"], goal, options, content["run_cap"], **place)
 
 
 def _command_words(path: Path, content: dict[str, Any]) -> tuple[str, ...]:
     """Return what follows `latentopt` on the command line of a trial."""
-    command = content.get("command")
+    command = content["command"]
     expected = f"a list: latentopt, a command of it, and {ARGUMENTS}"
     if not isinstance(command, list) or ARGUMENTS not in command:
         raise InputError(f"{path}: command", expected, repr(command))
     words = [str(word) for word in command if word not in ("${env}", "${interpreter}", ARGUMENTS)]
-    words = [str(content.get("program")) if word == "${program}" else word for word in words]
+    words = [str(content["program"]) if word == "${program}" else word for word in words]
     if words[:2] == ["-m", "latentopt"]:
         words = words[1:]
     if words[:1] != ["latentopt"] or len(words) == 1:

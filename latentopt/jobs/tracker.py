@@ -65,8 +65,11 @@ class Tracker:
         if kept_lines is not None:
             for path in [self.path] if rank else [self.path, *self._rank_files()]:
                 _truncate(path, kept_lines.get(_rank_of(path), 0))
-        self.run, self.sent = (None, -1) if rank or mode == "disabled" else begin_run(folder, mode, config, kind)
-        self.resumed_at = self.sent  # last step of earlier calls, -1 without such; `sent`: last step that W&B holds
+        self.run: Any = None
+        self.sent = -1  # last step that W&B holds
+        if not rank and mode != "disabled":
+            self.run, self.sent = begin_run(folder, mode, config, kind)
+        self.resumed_at = self.sent  # of earlier calls
         self.best = dict[str, float]()  # by key of `BEST`
         if self.run:
             at_its_end(self._abandon)

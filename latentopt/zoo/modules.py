@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
-
 import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 
 def annealed_adam(module: lightning.LightningModule, lr: float) -> OptimizerLRScheduler:
@@ -83,7 +81,8 @@ class GAN(lightning.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.generator, self.discriminator = generator, discriminator
-        self.average = copy.deepcopy(generator).requires_grad_(False)
+        self.average = AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(ema)).requires_grad_(False)
+        self.average.n_averaged += 1  # the initial weights are averaged too
         self.latent, self.lr, self.ema = latent, lr, ema
 
     def _latents(self, count: int) -> Tensor:
@@ -104,13 +103,12 @@ class GAN(lightning.LightningModule):
         for_generator.step()
         for scheduler in self.lr_schedulers():  # pyright: ignore[reportGeneralTypeIssues, reportOptionalIterable]
             scheduler.step()
-        with torch.no_grad():
-            for mean, now in zip(self.average.parameters(), self.generator.parameters(), strict=True):
-                mean.lerp_(now, 1 - self.ema)
+        self.average.update_parameters(self.generator)
         self.log_dict({"train/generator": loss_g, "train/discriminator": loss_d}, prog_bar=True, on_epoch=True)
 
     def on_train_end(self) -> None:
-        _measure_batch_norm(self.average, (self._latents(256) for _ in range(64)))
+        update_bn((self._latents(256) for _ in range(64)), self.average)
+        self.average.eval()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         steps = int(self.trainer.estimated_stepping_batches)
@@ -120,16 +118,4 @@ class GAN(lightning.LightningModule):
 
     def networks(self) -> dict[str, nn.Module]:
         """The trained parts by the name they are exported under."""
-        return {"generator": self.average}
-
-
-@torch.no_grad()
-def _measure_batch_norm(module: nn.Module, batches: Iterator[Tensor]) -> None:
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain average over the batches
-    module.train()
-    for batch in batches:
-        module(batch)
-    module.eval()
+        return {"generator": self.average.module}

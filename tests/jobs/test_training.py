@@ -217,9 +217,9 @@ def test_a_gans_batch_norm_statistics_are_those_of_its_exported_weights(gan):
 
 def test_a_gans_average_follows_its_generator():
     module = GAN(MLP([2, 3]), MLP([3, 1]), latent=2, ema=0.9)
-    assert module.networks()["generator"] is module.average
+    assert module.networks()["generator"] is module.average.module
     assert not any(parameter.requires_grad for parameter in module.average.parameters())
-    assert module.average is not module.generator
+    assert module.average.module is not module.generator
 
 
 CLASSIFIER = {
