@@ -103,9 +103,10 @@ def read_sweep(path: Path) -> Sweep:
     Raises:
         InputError: (one line) it is none, or one that only W&B's server can run.
     """
-    content = read_yaml(path, "a sweep file in YAML")
-    if not isinstance(content, dict):
-        raise InputError(str(path), "a sweep file: keys and values", type(content).__name__)
+    loaded = read_yaml(path, "a sweep file in YAML")
+    if not isinstance(loaded, dict):
+        raise InputError(str(path), "a sweep file: keys and values", type(loaded).__name__)
+    content: dict[str, Any] = {**dict.fromkeys(KEYS, None), **loaded}
 
     def require(condition: bool, key: str, expected: str, got: Any) -> None:
         if not condition:
@@ -113,7 +114,6 @@ def read_sweep(path: Path) -> Sweep:
 
     for key in sorted(set(content) - set(KEYS)):
         require(False, key, f"one of the keys {', '.join(KEYS)}", key)
-    content = dict[str, Any].fromkeys(KEYS) | content
     method, metric, parameters = content["method"], content["metric"], content["parameters"]
     require(method in ("grid", "random"), "method", "grid or random; others need W&B's server", repr(method))
     named = isinstance(metric, dict) and isinstance(metric.get("name"), str)
