@@ -80,7 +80,7 @@ def gates(path: Path) -> None:
         shown = open_now[name][:, moving].T
         axes[0, at].imshow(shown, aspect="auto", cmap="cividis", interpolation="nearest")
         axes[0, at].set(title=name, ylabel="units of the last hidden layer" if at == 0 else "")
-        flips = regions.travel(model, walk, crossings=False).flips[:, 0]
+        flips = regions.trajectory_statistics(model, walk, crossings=False).flips[:, 0]
         axes[1, at].bar(range(1, len(flips) + 1), flips, color=(BLUE, ORANGE)[at])
         axes[1, at].set(xlabel="step", ylabel="gates that flip" if at == 0 else "")
         axes[1, at].spines[["top", "right"]].set_visible(False)

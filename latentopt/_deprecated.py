@@ -21,6 +21,13 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 NAMES = {
+    "latentopt.analysis.certify.Method": "latentopt.analysis.certify.CertifyMethod",
+    "latentopt.analysis.certify.Status": "latentopt.analysis.certify.CertificateStatus",
+    "latentopt.analysis.regions.Travel": "latentopt.analysis.regions.TrajectoryStatistics",
+    "latentopt.analysis.regions.Units": "latentopt.analysis.regions.UnitActivity",
+    "latentopt.analysis.regions.through": "latentopt.analysis.regions.slice_through",
+    "latentopt.analysis.regions.travel": "latentopt.analysis.regions.trajectory_statistics",
+    "latentopt.analysis.regions.units": "latentopt.analysis.regions.unit_activity",
     "latentopt.Adversarial": "latentopt.AttackResult",
     "latentopt.Distances": "latentopt.RowNorms",
     "latentopt.Opening": "latentopt.TwoPhase",

@@ -14,10 +14,10 @@ from nets import conv, linear, mlp, near, rand, refill, refuses
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
-from latentopt.analysis.certify import Status, certify, certify_robustness
-from latentopt.analysis.certify.chain import Chain
-from latentopt.analysis.certify.read import read_chain
-from latentopt.analysis.certify.relaxed import Relaxed
+from latentopt.analysis.certify import CertificateStatus, certify, certify_robustness
+from latentopt.analysis.certify.chain_reader import read_chain
+from latentopt.analysis.certify.crown import Crown
+from latentopt.analysis.certify.relu_chain import ReLUChain
 from latentopt.classification import Misclassify
 from latentopt.objectives import Unit
 from latentopt.problem import Problem
@@ -35,7 +35,7 @@ def unit_of(network: nn.Module, inputs: int, low: float = -1.0, high: float = 1.
     return Problem(network, Unit(), (inputs,), 1, Box(low, high), like=torch.empty(0, dtype=torch.float64))
 
 
-def enumerated(chain: Chain, low: float, high: float) -> float:
+def enumerated(chain: ReLUChain, low: float, high: float) -> float:
     """The maximum over all activation patterns, each a linear program over the points that have it."""
     best = -np.inf
     for pattern in product((0.0, 1.0), repeat=chain.units):
@@ -66,7 +66,7 @@ def test_both_methods_find_what_enumeration_finds(sizes, seed):
     assert abs(greatest(chain, *(side.numpy() for side in box)) - exact) <= 1e-9 * (1 + abs(exact))
     for method in ("split", "milp"):
         found = certify(unit_of(network, sizes[0]), method=method, tolerance=1e-6, seconds=20.0)
-        assert found.status is Status.OPTIMAL
+        assert found.status is CertificateStatus.OPTIMAL
         assert found.bound >= exact - 1e-9
         assert abs(found.value - exact) <= 1e-5 * (1 + abs(exact))
         assert found.value <= exact + 1e-9
@@ -81,10 +81,10 @@ def test_no_point_of_a_box_is_above_its_bound(seed, depth, reach):
     middle = 2 * rand(4, 3, seed=seed) - 1
     low, high = middle - reach, middle + reach
     chain = read_chain(network, low[0], high[0])
-    relaxed = Relaxed(chain, high.abs().amax(0) + reach)
+    relaxed = Crown(chain, high.abs().amax(0) + reach)
     warm = [rand(4, size, seed=seed).float() for size in relaxed.sizes]
-    every = Relaxed(chain, high.abs().amax(0) + reach, every=True).intervals(low, high)
-    for plane in (relaxed.upper(low, high), relaxed.upper(low, high, warm)):
+    every = Crown(chain, high.abs().amax(0) + reach, every=True).intervals(low, high)
+    for plane in (relaxed.bound(low, high), relaxed.bound(low, high, warm)):
         for at in range(4):
             points = low[at] + (high[at] - low[at]) * rand(500, 3, seed=at)
             assert float(network(points).max()) <= float(plane.bound[at])
@@ -99,7 +99,7 @@ def test_no_point_of_a_box_is_above_its_bound(seed, depth, reach):
 
 def test_lines_of_the_second_layer_are_the_same_by_tables_and_one_by_one():
     chain = read_chain(mlp(4, 9, 7, 1, seed=3), *(sign * torch.ones(4).double() for sign in (-1, 1)))
-    relaxed = Relaxed(chain, torch.ones(4).double(), every=True)
+    relaxed = Crown(chain, torch.ones(4).double(), every=True)
     middle, reach = rand(6, 4) - 0.5, 0.4 * rand(6, 4, seed=1)
     low, high = relaxed.intervals(middle - reach, middle + reach)[1]
     relaxed.table = None
@@ -191,7 +191,7 @@ def test_bad_input_is_refused():
 
 def test_out_of_time_the_gap_is_stated():
     found = certify(unit_of(random_net(WIDTHS["A"], 0), 10), seconds=0.3, start=torch.zeros(10), tolerance=0.0)
-    assert found.status is Status.TIME
+    assert found.status is CertificateStatus.TIME
     assert found.bound > found.value
     assert found.seconds < 5.0
     assert found.boxes > 0
@@ -209,20 +209,20 @@ def test_the_margin_is_the_greatest_of_the_classes_and_its_sign_is_a_verdict():
         found = certify(problem, method=method, tolerance=1e-4)
         assert most <= found.bound
         assert abs(found.value - most) < 0.05 * (1 + abs(most))
-        assert certify(problem, goal=most + 0.1, method=method).status is Status.BELOW
-        assert certify(problem, goal=most - 0.1, method=method).status is Status.ABOVE
+        assert certify(problem, goal=most + 0.1, method=method).status is CertificateStatus.BELOW
+        assert certify(problem, goal=most - 0.1, method=method).status is CertificateStatus.ABOVE
 
 
 def test_robustness_is_told_of_each_image():
     network, x = mlp(2, 6, 3, seed=4), rand(6, 2, seed=1)
     y = network(x).argmax(1)
     for found, start in zip(certify_robustness(network, x, y, 0.05), x, strict=True):
-        assert found.status in (Status.ABOVE, Status.BELOW)
+        assert found.status in (CertificateStatus.ABOVE, CertificateStatus.BELOW)
         label = int(network(start[None]).argmax())
         around_it = start + 0.05 * (2 * rand(2000, 2) - 1)
         others = network(around_it.clamp(0, 1)).argmax(1) != label
-        assert bool(others.any()) <= (found.status is Status.ABOVE)
-        if found.status is Status.ABOVE:
+        assert bool(others.any()) <= (found.status is CertificateStatus.ABOVE)
+        if found.status is CertificateStatus.ABOVE:
             assert int(network(found.x[None]).argmax()) != label
 
 
@@ -232,7 +232,7 @@ def test_sides_without_length_are_constants():
     high[0, 1] += 0.5
     found = certify(Problem(network, Unit(), (3,), 1, Box(low, high), like=x), tolerance=1e-6)
     line = low + torch.linspace(0, 0.5, 5001).double()[:, None] * torch.eye(3)[1].double()
-    assert found.status is Status.OPTIMAL
+    assert found.status is CertificateStatus.OPTIMAL
     assert abs(float(network(line).max()) - found.value) < 1e-3
     point = certify(Problem(network, Unit(), (3,), 1, LinfBall(x, 0.0), like=x))
     assert point.bound == point.value
@@ -251,5 +251,5 @@ def test_the_callers_network_stays_as_it_is():
 def test_the_optimum_of_net_a_seed_0_is_certified():
     network = random_net(WIDTHS["A"], 0)
     found = certify(Problem(network, Unit(), (10,), 1, Box(-1.0, 1.0)), seconds=300.0)
-    assert found.status is Status.OPTIMAL
+    assert found.status is CertificateStatus.OPTIMAL
     assert abs(found.value - 64.876) < 1e-3

@@ -16,8 +16,8 @@ from latentopt.analysis.dynamics import (
     compare_dynamics,
     growth,
     input_hessian_eigs,
+    linear_region,
     predict_perturbation,
-    region,
 )
 from latentopt.gates import preactivations
 
@@ -129,7 +129,7 @@ def test_a_batch_is_its_samples(network, x, monkeypatch):
     a = torch.tensor([0.1, 0.2, 0.0, 0.3]).double()
     whole = compare_dynamics(network, x, Y, a, 5)
     grown = amplification(network, x, Y, a, 5)
-    monkeypatch.setattr(region, "LARGEST", 3 * x[0].numel())
+    monkeypatch.setattr(linear_region, "LARGEST", 3 * x[0].numel())
     cut, cut_grown = compare_dynamics(network, x, Y, a, 5), amplification(network, x, Y, a, 5)
     pairs = [(cut.delta, whole.delta), (cut.error["region-exact"], whole.error["region-exact"])]
     pairs += [(cut.cosine["eigen"], whole.cosine["eigen"]), (cut.values, whole.values)]

@@ -12,8 +12,8 @@ from latentopt.analysis.dynamics import (
     compare_dynamics,
     hessian_vector,
     input_hessian_eigs,
+    linear_region,
     predict_perturbation,
-    region,
 )
 from latentopt.sets import Box, LinfBall
 
@@ -93,7 +93,7 @@ def test_bad_settings_of_the_eigenpairs_and_the_formulas_are_refused(monkeypatch
         predict_perturbation(network, 1e-3 * x, Y, 1e5, 200)
     with refuses("network", "Module"):
         amplification(lambda v: v, x, Y, 0.1, 2)  # pyright: ignore
-    monkeypatch.setattr(region, "LARGEST", 17)
+    monkeypatch.setattr(linear_region, "LARGEST", 17)
     with refuses("x", "lanczos"):
         input_hessian_eigs(network, x, Y)
     assert input_hessian_eigs(network, x, Y, method="lanczos", k=1).values.shape == (4, 1)
@@ -135,7 +135,7 @@ def test_a_set_may_not_bind_and_the_message_says_where(monkeypatch):
     steps = [compare_dynamics(network, x, Y, a, m).delta[2].abs().max() > eps[2] for m in (1, 2, 3, 4)]
     with refuses("feasible", f"sample 2, which leaves it at step {1 + [bool(out) for out in steps].index(True)}"):
         compare_dynamics(network, x, Y, a, 4, feasible=LinfBall(x, eps))
-    monkeypatch.setattr(region, "LARGEST", 18)  # a sample at a time
+    monkeypatch.setattr(linear_region, "LARGEST", 18)  # a sample at a time
     with refuses("feasible", "sample 2,"):
         compare_dynamics(network, x, Y, a, 4, feasible=LinfBall(x, eps))
 

@@ -9,7 +9,7 @@ from nets import conv, mlp, near, randn, refuses
 from torch import nn
 
 import latentopt as lo
-from latentopt.analysis.regions import Slice, draw_landscape, landscape, pattern, through
+from latentopt.analysis.regions import Slice, draw_landscape, landscape, pattern, slice_through
 from latentopt.analysis.regions.one_dimension import KINKS, START, draw_line, example
 from latentopt.optimizers import ADRGD, GD, SoftGates
 from latentopt.reports import png_bytes
@@ -40,15 +40,15 @@ def test_three_lines_make_seven_regions():
 
 def test_a_slice_of_images_shows_what_the_network_says_there():
     net, x = conv(), randn(3, 1, 5, 5)
-    plane = through(*x)
+    plane = slice_through(*x)
     at = plane.coordinates(x)
     near(at[0], ZERO, 1e-12)
     near(at[1], torch.stack([(x[1] - x[0]).norm(), ZERO[0]]), 1e-12)
     near(plane.points(at[:, 0], at[:, 1]), x, 1e-12)
     away = x + torch.linalg.vector_norm(x) * randn(3, 1, 5, 5, seed=4)
-    near(plane.off(x), torch.zeros(3).double(), 1e-12)
+    near(plane.distance(x), torch.zeros(3).double(), 1e-12)
     within, whole = plane.coordinates(away).square().sum(1), (away - x[0]).square().flatten(1).sum(1)
-    near(plane.off(away).square() + within, whole, 1e-9)
+    near(plane.distance(away).square() + within, whole, 1e-9)
     found = landscape(net, first, plane.origin, plane.u, plane.v, (-1.0, 2.0, -1.0, 1.0), 9)
     near(found.values[4, 3], net(plane.points(found.a[3:4], found.b[4:5]))[0, 0].detach(), 1e-12)
     assert landscape(net, first, plane.origin, plane.u, plane.v, 1.0, 9, layers=[1]).count <= found.count
@@ -65,7 +65,7 @@ def test_what_is_no_slice_is_refused():
         with refuses("v", "parallel"):
             landscape(net, first, ZERO, u, v)
     with refuses("v", "parallel"):
-        through(ZERO, E1, 3 * E1)
+        slice_through(ZERO, E1, 3 * E1)
     with refuses("u", "shape"):
         landscape(net, first, ZERO, torch.zeros(3).double(), E2)
     with refuses("origin", "finite"):

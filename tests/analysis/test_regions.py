@@ -14,7 +14,7 @@ from latentopt.analysis.regions import (
     has_max_pooling,
     pattern,
     region_keys,
-    travel,
+    trajectory_statistics,
     walk,
 )
 from latentopt.gates import Network, preactivations
@@ -196,7 +196,7 @@ def test_a_walk_that_reaches_its_limit_says_so():
 
 def test_a_trajectory_counts_flips_regions_and_crossings():
     x = torch.tensor([[-1.0, 1.0], [2.0, 1.0], [-3.0, 1.0], [-3.0, -1.0]])[:, None]
-    found = travel(RELU, torch.cat([x, x.flip(2)], 1), batch_size=2)
+    found = trajectory_statistics(RELU, torch.cat([x, x.flip(2)], 1), batch_size=2)
     assert found.flips.tolist() == [[1, 1], [1, 1], [1, 1]]
     assert found.regions.tolist() == [3, 3]
     assert found.crossings is not None
@@ -205,9 +205,9 @@ def test_a_trajectory_counts_flips_regions_and_crossings():
     assert found.complete.all()
     hinges = mlp(1, 2)
     hinges[0].load_state_dict({"weight": torch.tensor([[1.0], [-1.0]]), "bias": torch.tensor([0.0, 0.5])})
-    there = travel(nn.Sequential(hinges, RELU), torch.tensor([[[-1.0]], [[1.0]], [[1.0]]]).double())
+    there = trajectory_statistics(nn.Sequential(hinges, RELU), torch.tensor([[[-1.0]], [[1.0]], [[1.0]]]).double())
     assert there.flips.tolist() == [[2], [0]]
-    alone = travel(RELU, x[:1])
+    alone = trajectory_statistics(RELU, x[:1])
     assert (alone.flips.shape, alone.regions.tolist()) == ((0, 1), [1])
     assert alone.crossings is not None
     assert alone.crossings.shape == (0, 1)
@@ -220,8 +220,8 @@ def test_max_pooling_has_patterns_and_flips_but_no_walks():
     with refuses("network", "max pooling"):
         boundary(net, x[0], x[1])
     with refuses("network", "max pooling"):
-        travel(net, x)
-    found = travel(net, x, crossings=False)
+        trajectory_statistics(net, x)
+    found = trajectory_statistics(net, x, crossings=False)
     assert torch.equal(found.flips[0], (pattern(net, x[1]) != pattern(net, x[0])).sum(1))
     assert found.crossings is None
 
@@ -258,9 +258,9 @@ def test_what_is_no_batch_is_refused():
     with refuses("patterns"):
         flips(torch.zeros(2, 3))
     with refuses("x", "iterates"):
-        travel(RELU, x)
+        trajectory_statistics(RELU, x)
     with refuses("batch_size"):
-        travel(RELU, x[None], batch_size=0)
+        trajectory_statistics(RELU, x[None], batch_size=0)
 
 
 def test_the_module_stays_as_it_is():

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from nets import linear, mlp, refuses
 from torch import Tensor, nn
 
-from latentopt.analysis.certify import Certificate, Method, Status, certify
-from latentopt.analysis.certify.chain import Affine, Chain
-from latentopt.analysis.certify.read import read_chain
-from latentopt.analysis.certify.relaxed import Relaxed
+from latentopt.analysis.certify import Certificate, CertificateStatus, CertifyMethod, certify
+from latentopt.analysis.certify.chain_reader import read_chain
+from latentopt.analysis.certify.crown import Crown
+from latentopt.analysis.certify.relu_chain import AffineLayer, ReLUChain
 from latentopt.objectives import Unit
 from latentopt.problem import Problem
 from latentopt.sets import Box
 
-METHODS: tuple[Method, ...] = ("split", "milp")
+METHODS: tuple[CertifyMethod, ...] = ("split", "milp")
 
 
 @pytest.fixture(autouse=True)
@@ -49,19 +49,21 @@ def holds(found: Certificate, exact: float, tolerance: float, size: float) -> No
     """The certificate is right about a maximum that is known; ``size``: how large the output's terms can be."""
     assert found.bound >= exact - 1e-11 * size
     assert found.value <= exact + 1e-11 * size
-    if found.status is Status.OPTIMAL:
+    if found.status is CertificateStatus.OPTIMAL:
         assert found.gap <= tolerance * abs(found.value) + 1e-5 * size
 
 
-def check(sizes: tuple[int, ...], seed: int, scale: float, silent: float, method: Method, tolerance: float) -> None:
+def check(
+    sizes: tuple[int, ...], seed: int, scale: float, silent: float, method: CertifyMethod, tolerance: float
+) -> None:
     net, ones = network(sizes, seed, scale, silent), np.ones(sizes[0])
     chain = read_chain(net, -torch.ones(sizes[0]), torch.ones(sizes[0]))
     exact, size = greatest(chain, -ones, ones), float(chain.sizes(torch.ones(sizes[0]).double())[-1])
     start, asked = torch.zeros(sizes[0]), problem(net, sizes[0])
     holds(certify(asked, start=start, method=method, tolerance=tolerance, seconds=20), exact, tolerance, size)
     above, below = exact - 0.01 * abs(exact) - 1e-5 * size, exact + 0.01 * abs(exact) + 1e-5 * size
-    assert certify(asked, start=start, method=method, goal=above, seconds=20).status is Status.ABOVE
-    assert certify(asked, start=start, method=method, goal=below, seconds=20).status is Status.BELOW
+    assert certify(asked, start=start, method=method, goal=above, seconds=20).status is CertificateStatus.ABOVE
+    assert certify(asked, start=start, method=method, goal=below, seconds=20).status is CertificateStatus.BELOW
 
 
 NETS = {
@@ -98,21 +100,21 @@ def test_a_box_is_cut_by_its_own_plane_alone():
     reached = float(net(GRID).max())
     for start in (None, torch.zeros(2)):
         found = certify(problem(net, 2), start=start)
-        assert found.status is Status.OPTIMAL
+        assert found.status is CertificateStatus.OPTIMAL
         assert found.bound >= reached > 5.03
-        assert certify(problem(net, 2), goal=5.0, start=start).status is Status.ABOVE
+        assert certify(problem(net, 2), goal=5.0, start=start).status is CertificateStatus.ABOVE
 
 
 def test_units_of_weight_zero_do_not_take_the_place_of_others():
-    one, eye = torch.ones(1).double(), Affine(torch.eye(3).double(), torch.zeros(3).double())
-    chain = Chain(
+    one, eye = torch.ones(1).double(), AffineLayer(torch.eye(3).double(), torch.zeros(3).double())
+    chain = ReLUChain(
         (
-            Affine(torch.ones(3, 1).double(), torch.zeros(3).double()),
+            AffineLayer(torch.ones(3, 1).double(), torch.zeros(3).double()),
             eye,
-            Affine(torch.tensor([[0.0, 1.0, 1.0]]).double(), torch.zeros(1).double()),
+            AffineLayer(torch.tensor([[0.0, 1.0, 1.0]]).double(), torch.zeros(1).double()),
         )
     )
-    assert float(Relaxed(chain, one).upper(-one[None], one[None]).bound) >= 2.0
+    assert float(Crown(chain, one).bound(-one[None], one[None]).bound) >= 2.0
 
 
 def test_a_tolerance_above_1_lowers_no_bound():
@@ -134,12 +136,12 @@ def test_scales_of_weights_and_outputs_change_nothing(scale, method):
     expected, found = (
         certify(problem(net, 2), method=method, tolerance=1e-4, start=torch.zeros(2)) for net in (plain, scaled)
     )
-    assert found.status is expected.status is Status.OPTIMAL
+    assert found.status is expected.status is CertificateStatus.OPTIMAL
     assert abs(found.value / scale - expected.value) <= 1e-5 * abs(expected.value)
     assert abs(found.bound / scale - expected.bound) <= 2e-4 * abs(expected.value)
     goal = expected.value * scale
-    assert certify(problem(scaled, 2), goal=0.99 * goal, method=method).status is Status.ABOVE
-    assert certify(problem(scaled, 2), goal=1.01 * goal, method=method).status is Status.BELOW
+    assert certify(problem(scaled, 2), goal=0.99 * goal, method=method).status is CertificateStatus.ABOVE
+    assert certify(problem(scaled, 2), goal=1.01 * goal, method=method).status is CertificateStatus.BELOW
 
 
 GRID = torch.cartesian_prod(*[torch.linspace(-1, 1, 801)] * 2)

@@ -9,7 +9,7 @@ from nets import linear, mlp, rand, refuses
 from torch import Tensor, nn
 
 import latentopt as lo
-from latentopt.analysis.certify.robust import certify_robustness
+from latentopt.analysis.certify import certify_robustness
 from latentopt.analysis.robustness import Robustness, robustness
 from latentopt.attacks.sanity import check_attack
 from latentopt.attacks.stages import PORTFOLIO

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from latentopt.analysis.certify.chain import Chain
+from latentopt.analysis.certify.relu_chain import ReLUChain
 
 EXACT = 1e-12
 """Pre-activations no further from zero than this, relative to the greatest, lie on the hyperplane."""
@@ -47,7 +47,7 @@ def halves(whole: Polytope, z: np.ndarray, facet: int) -> list[tuple[Polytope, b
     return parts
 
 
-def regions(chain: Chain, low: np.ndarray, high: np.ndarray) -> list[tuple[Polytope, np.ndarray]]:
+def regions(chain: ReLUChain, low: np.ndarray, high: np.ndarray) -> list[tuple[Polytope, np.ndarray]]:
     """Every activation region, and the outputs (V, out) at its vertices."""
     start = box(low, high)
     found, facet = [(start, start.points)], 0
@@ -76,12 +76,12 @@ def regions(chain: Chain, low: np.ndarray, high: np.ndarray) -> list[tuple[Polyt
     return [(polytope, h @ weight.T + bias) for polytope, h in found]
 
 
-def greatest(chain: Chain, low: np.ndarray, high: np.ndarray) -> float:
+def greatest(chain: ReLUChain, low: np.ndarray, high: np.ndarray) -> float:
     """The exact maximum of the first output, up to rounding."""
     return max(float(chain_values(chain, polytope.points).max()) for polytope, _ in regions(chain, low, high))
 
 
-def chain_values(chain: Chain, points: np.ndarray) -> np.ndarray:
+def chain_values(chain: ReLUChain, points: np.ndarray) -> np.ndarray:
     """The first output at points (V, n), which are vertices: a maximum over a region is at one."""
     h = points
     for weight, bias in ((w.numpy(), b.numpy()) for w, b in chain.layers[:-1]):

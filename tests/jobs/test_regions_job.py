@@ -11,7 +11,7 @@ from nets import near, refill, refuses
 from PIL import Image
 from torch import nn
 
-from latentopt.analysis.regions import travel
+from latentopt.analysis.regions import trajectory_statistics
 from latentopt.jobs.analyze.regions import regions, trajectory
 from latentopt.jobs.analyze.regions_cases import classified, optimizer_of, random_2d
 from latentopt.networks.classifier import Classifier
@@ -37,7 +37,7 @@ def test_a_random_network_has_its_pictures_and_rows(tmp_path):
             assert min(picture.size) > 300
     case = random_2d("2-6-1", 3)
     x, values = trajectory(case.problem, optimizer_of("gd", 0.05), case.start, 5, 3)
-    found = travel(case.network, x)
+    found = trajectory_statistics(case.network, x)
     assert found.crossings is not None
     rows = [row for row in table(tmp_path / "out") if row["optimizer"] == "gd"]
     assert [int(row["flips"]) for row in rows] == found.flips[:, 0].tolist()

@@ -5,7 +5,7 @@ import torch
 from nets import randn, refuses
 from torch import nn
 
-from latentopt.analysis.regions import units
+from latentopt.analysis.regions import unit_activity
 from latentopt.zoo.capped import CappedReLU
 
 
@@ -20,20 +20,20 @@ X = torch.tensor([[-1.0], [0.0], [1.0]]).double()
 
 
 def test_dead_saturated_and_affine_units_are_counted():
-    (relu,) = units(nn.Sequential(shifted(-5.0, 5.0, 0.5, 7.0), nn.ReLU()), X)
+    (relu,) = unit_activity(nn.Sequential(shifted(-5.0, 5.0, 0.5, 7.0), nn.ReLU()), X)
     assert (relu.kind, relu.count, relu.dead, relu.saturated, relu.affine) == ("relu", 4, 0.25, 0.0, 0.5)
     assert (relu.below, relu.above) == pytest.approx((4 / 12, 8 / 12))
-    (capped,) = units(nn.Sequential(shifted(-5.0, 5.0, 0.5, 1.5), CappedReLU(3.0)), X)
+    (capped,) = unit_activity(nn.Sequential(shifted(-5.0, 5.0, 0.5, 1.5), CappedReLU(3.0)), X)
     assert (capped.dead, capped.saturated, capped.affine) == (0.25, 0.25, 0.25)
-    (leaky,) = units(nn.Sequential(shifted(-5.0, 5.0), nn.LeakyReLU()), X)
+    (leaky,) = unit_activity(nn.Sequential(shifted(-5.0, 5.0), nn.LeakyReLU()), X)
     assert (leaky.dead, leaky.saturated, leaky.affine) == (0.0, 0.0, 1.0)
-    (step,) = units(nn.Sequential(shifted(-2.0, 2.0), nn.Hardtanh(-1.5, 1.5)), X)
+    (step,) = unit_activity(nn.Sequential(shifted(-2.0, 2.0), nn.Hardtanh(-1.5, 1.5)), X)
     assert (step.dead, step.saturated, step.affine) == (0.0, 0.0, 0.0)
 
 
 def test_every_site_of_a_convolutional_network_is_looked_at():
     net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 5), nn.PReLU(5)).double()
-    sites = units(net, randn(6, 1, 4, 4))
+    sites = unit_activity(net, randn(6, 1, 4, 4))
     assert [(site.site, site.kind, site.count) for site in sites] == [(0, "relu", 12), (1, "prelu", 5)]
     z = net[0](randn(6, 1, 4, 4))
     assert sites[0].above == pytest.approx((z > 0).double().mean().item())
@@ -41,6 +41,6 @@ def test_every_site_of_a_convolutional_network_is_looked_at():
 
 def test_what_has_no_units_is_refused():
     with refuses("network", "smooth"):
-        units(nn.Tanh(), X)
+        unit_activity(nn.Tanh(), X)
     with refuses("x"):
-        units(nn.ReLU(), X[:0])
+        unit_activity(nn.ReLU(), X[:0])

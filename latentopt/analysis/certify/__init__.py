@@ -1,9 +1,10 @@
-"""The exact optimum of small networks, or how far it can be: branch and bound, and mixed-integer programs."""
+"""Certified maxima of small networks, by branch and bound and mixed-integer programs."""
 
 from __future__ import annotations
 
-from latentopt.analysis.certify.answer import Method, certify
-from latentopt.analysis.certify.certificate import Certificate, Status
-from latentopt.analysis.certify.robust import certify_robustness
+from latentopt._deprecated import old_names
+from latentopt.analysis.certify.certificate import Certificate, CertificateStatus
+from latentopt.analysis.certify.certification import CertifyMethod, certify, certify_robustness
 
-__all__ = ["Certificate", "Method", "Status", "certify", "certify_robustness"]
+__all__ = ["Certificate", "CertificateStatus", "CertifyMethod", "certify", "certify_robustness"]
+__getattr__ = old_names(__name__)

@@ -1,4 +1,4 @@
-"""What `certify` says."""
+"""The result of `certify`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from enum import Enum
 from torch import Tensor
 
 
-class Status(Enum):
-    """Why a search ended, in words."""
+class CertificateStatus(Enum):
+    """The reason why a search ended."""
 
     OPTIMAL = "the gap is within the tolerance"
     TIME = "the gap is wider than the tolerance: out of time, or at the solver's precision"
@@ -22,12 +22,12 @@ class Status(Enum):
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """The maximum over the inputs allowed lies between ``value`` and ``bound``."""
+    """A maximum over the feasible set, which lies between ``value`` and ``bound``."""
 
-    value: float  # of the best point found
-    bound: float  # no point has more
+    value: float  # of the best point
+    bound: float  # no point has a greater value
     x: Tensor  # (*shape) the best point
-    status: Status
+    status: CertificateStatus
     method: str  # split or milp
     boxes: int  # boxes bounded, or nodes of the program
     seconds: float  # of CPU

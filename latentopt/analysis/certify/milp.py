@@ -1,6 +1,6 @@
-"""The maximum of a chain as a mixed-integer linear program, solved by HiGHS: a binary variable for each ReLU.
+"""Maximises a chain as a mixed-integer linear program, solved by HiGHS: one binary variable for each ReLU.
 
-Tjeng et al. 2019 (arXiv 1711.07356): of ``z`` in [l, u] across zero, ``h = relu(z)`` is ``h >= 0``, ``h >= z``,
+Tjeng et al. 2019 (arXiv 1711.07356): for ``z`` in [l, u] across zero, ``h = relu(z)`` is ``h >= 0``, ``h >= z``,
 ``h <= u a``, ``h <= z - l (1 - a)`` with a in {0, 1}.
 """
 
@@ -13,61 +13,60 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentopt.analysis.certify.chain import Chain
-from latentopt.analysis.certify.relaxed import Relaxed
-from latentopt.analysis.certify.terms import Found, Terms
+from latentopt.analysis.certify.crown import Crown
+from latentopt.analysis.certify.relu_chain import ReLUChain
+from latentopt.analysis.certify.search_state import Incumbent, StoppingRule
 
 FLAT = 1e-4
-"""A unit is scaled by no less than this share of how far below 0 it can be, lest coefficients be large."""
+"""A unit is scaled by at least this share of its least pre-activation, to avoid large coefficients."""
 FEASIBLE, PRUNED = 1e-6, 1e-6
-"""HiGHS's tolerance, and the gap to the best point below which it prunes; all that it works on is scaled to 1."""
+"""HiGHS's tolerance, and the gap to the best point below which it prunes; its variables are scaled to 1."""
 
 
 @torch.no_grad()
-def milp_search(chain: Chain, low: Tensor, high: Tensor, best: Found, terms: Terms) -> Found:
-    """The maximum of a chain with one output over a box, as `split_search`.
+def search_by_milp(chain: ReLUChain, low: Tensor, high: Tensor, best: Incumbent, stopping: StoppingRule) -> Incumbent:
+    """Maximise a chain with one output over a box, as `search_by_splitting`.
 
-    HiGHS takes no start, and its time limit is of the wall clock. Its bound is raised by more than its tolerances.
+    HiGHS takes no start, and its time limit is wall-clock time. Its bound is raised by more than its tolerances.
     """
-    relaxed = Relaxed(chain, torch.maximum(low.abs(), high.abs()), steps=20, every=True)
-    top = float(relaxed.upper(low[None], high[None]).bound)
-    slack = max(best.slack, 4 * relaxed.rounding[-1])
-    found = best._replace(bound=max(top, best.value), boxes=0, slack=slack)
-    if top <= terms.floor(best.value) or terms.done(best.value):
+    crown = Crown(chain, torch.maximum(low.abs(), high.abs()), steps=20, every=True)
+    bound = float(crown.bound(low[None], high[None]).bound)
+    slack = max(best.slack, 4 * crown.rounding[-1])
+    found = best._replace(bound=max(bound, best.value), boxes=0, slack=slack)
+    if bound <= stopping.floor(best.value) or stopping.is_over(best.value):
         return found
-    program = _program(chain, low, high, relaxed)
+    program = _formulate(chain, low, high, crown)
     while True:
-        allowed = terms.allowance(found.value)
-        found = _solved(program, found, allowed, max(terms.until - time.process_time(), 0.1))
-        closed = found.bound <= terms.limit(found.value, found.slack)
-        if closed or terms.done(found.value) or terms.allowance(found.value) >= allowed:
+        gap = stopping.allowed_gap(found.value)
+        found = _solve(program, found, gap, max(stopping.deadline - time.process_time(), 0.1))
+        is_closed = found.bound <= stopping.limit(found.value, found.slack)
+        if is_closed or stopping.is_over(found.value) or stopping.allowed_gap(found.value) >= gap:
             return found  # else the better value allows a lesser gap
 
 
-class _Program(NamedTuple):
-    """A chain over a box: ``offset - size * cost @ v``, v being x scaled to [-1, 1], then each h that is an open
-    question, scaled to at most 1, then a gate for each of these.
+class _MixedIntegerProgram(NamedTuple):
+    """A chain over a box as ``offset - size * cost @ v``.
+
+    v holds x scaled to [-1, 1], then each undecided ReLU's h scaled to at most 1, then a gate for each of these.
     """
 
-    chain: Chain
+    chain: ReLUChain
     low: Tensor  # (n,)
     high: Tensor  # (n,)
-    z: np.ndarray  # (units, n + units) the pre-activations by x and the units before, over their scales
+    z: np.ndarray  # (units, n + units) pre-activations as functions of x and earlier units, over their scales
     bias: np.ndarray  # (units,)
     least: np.ndarray  # (units,) < 0, of z
     most: np.ndarray  # (units,) > 0
     cost: np.ndarray  # (n + 2 units,)
     size: float
     offset: float
-    rounding: float  # more than what the sums above are wrong by
+    rounding: float  # upper bound on the rounding of these sums
 
 
-def _program(chain: Chain, low: Tensor, high: Tensor, relaxed: Relaxed) -> _Program:
-    """The program of the units whose sign is open; the others are affine in what is in front of them, or 0."""
+def _formulate(chain: ReLUChain, low: Tensor, high: Tensor, crown: Crown) -> _MixedIntegerProgram:
+    """Formulate the program of the undecided units; the others are affine in earlier ones, or 0."""
     middle, reach = ((high + low) / 2).cpu().numpy(), ((high - low) / 2).cpu().numpy()
-    spans = [
-        (least[0].cpu().numpy(), most[0].cpu().numpy()) for least, most in relaxed.intervals(low[None], high[None])
-    ]
+    spans = [(least[0].cpu().numpy(), most[0].cpu().numpy()) for least, most in crown.intervals(low[None], high[None])]
     opened = [(least < 0) & (most > 0) for least, most in spans]
     count, width = len(middle), len(middle) + sum(int(split.sum()) for split in opened)
     slope, offset = np.diag(reach), middle  # of the last layer's h by x and the units so far
@@ -88,18 +87,18 @@ def _program(chain: Chain, low: Tensor, high: Tensor, relaxed: Relaxed) -> _Prog
     cost = np.pad(-row / size, (0, width - len(middle)))
     z, known, least, most = (np.concatenate(part) for part in zip(*parts, strict=True))
     constant = float(weight @ offset + bias)
-    return _Program(chain, low, high, z, known, least, most, cost, size, constant, relaxed.rounding[-1])
+    return _MixedIntegerProgram(chain, low, high, z, known, least, most, cost, size, constant, crown.rounding[-1])
 
 
-def _solved(program: _Program, best: Found, allowed: float, seconds: float) -> Found:
-    """What HiGHS finds, and proves up to a gap ``allowed`` in units of the output."""
+def _solve(program: _MixedIntegerProgram, best: Incumbent, allowed: float, seconds: float) -> Incumbent:
+    """Run HiGHS up to a gap ``allowed`` in units of the output."""
     from scipy.optimize import Bounds, LinearConstraint, milp
 
     offset, size, n = program.offset, program.size, program.chain.inputs
-    most = max(abs(best.value - offset), abs(best.bound - offset), FEASIBLE * size)  # HiGHS knows of no offset
+    most = max(abs(best.value - offset), abs(best.bound - offset), FEASIBLE * size)  # HiGHS knows no offset
     gap, units = allowed / 2 / most, len(program.most)
     ends = (np.r_[-np.ones(n), np.zeros(2 * units)], np.r_[np.ones(n), program.most, np.ones(units)])
-    solved = milp(
+    solution = milp(
         program.cost,
         integrality=np.r_[np.zeros(n + units), np.ones(units)],
         bounds=Bounds(*ends),  # pyright: ignore[reportArgumentType]
@@ -107,24 +106,24 @@ def _solved(program: _Program, best: Found, allowed: float, seconds: float) -> F
         options={"time_limit": seconds, "mip_rel_gap": gap},
     )
     value, x, bound, slack = best.value, best.x, best.bound, best.slack
-    if solved.x is not None:
-        t = torch.as_tensor(solved.x[:n]).to(x)
+    if solution.x is not None:
+        t = torch.as_tensor(solution.x[:n]).to(x)
         middle, reach = (program.low + program.high) / 2, (program.high - program.low) / 2
         point = (middle + reach * t).clamp(program.low, program.high)
         if (reached := float(program.chain(point[None]))) > value:
             value, x = reached, point
-    dual = solved.mip_dual_bound
+    dual = solution.mip_dual_bound
     if dual is not None and np.isfinite(dual):
-        # What it prunes is within its gaps of its best point, and its bound says nothing of that.
-        pruned = np.inf if solved.fun is None else solved.fun - max(gap * abs(solved.fun), PRUNED)
+        # It prunes nodes within its gaps of its best point, and its bound ignores them.
+        pruned = np.inf if solution.fun is None else solution.fun - max(gap * abs(solution.fun), PRUNED)
         raised = size * FEASIBLE * (1 + abs(dual)) + program.rounding
         bound = min(bound, offset - size * min(dual, pruned) + raised)
         slack = max(slack, size * PRUNED + raised)
-    return Found(value, max(bound, value), x, best.boxes + int(solved.mip_node_count or 0), slack)
+    return Incumbent(value, max(bound, value), x, best.boxes + int(solution.mip_node_count or 0), slack)
 
 
-def _constraints(program: _Program) -> tuple[Any, np.ndarray, np.ndarray]:
-    """Rows, least and greatest values: of ``h >= z``, ``h <= u a``, ``h <= z - l (1 - a)``."""
+def _constraints(program: _MixedIntegerProgram) -> tuple[Any, np.ndarray, np.ndarray]:
+    """Return rows, least and greatest values of ``h >= z``, ``h <= u a``, ``h <= z - l (1 - a)``."""
     from scipy.sparse import csr_array, diags_array, eye_array, hstack, vstack
 
     bias, least, most = program.bias, program.least, program.most

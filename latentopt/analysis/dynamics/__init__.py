@@ -1,12 +1,12 @@
-"""How raw gradient ascent moves the input of a ReLU network, and how well that is foretold (arXiv 2205.15130)."""
+"""Dynamics of raw gradient ascent on the input of a piecewise-linear network, and formulas (arXiv 2205.15130)."""
 
 from __future__ import annotations
 
-from latentopt.analysis.dynamics.compare import Dynamics, compare_dynamics, joined
-from latentopt.analysis.dynamics.confidence import Amplification, amplification
+from latentopt.analysis.dynamics.comparison import Dynamics, compare_dynamics, concatenate
+from latentopt.analysis.dynamics.gradient_amplification import Amplification, amplification
 from latentopt.analysis.dynamics.hessian import Eigenpairs, hessian_vector, input_hessian_eigs
-from latentopt.analysis.dynamics.modes import growth
-from latentopt.analysis.dynamics.predict import predict_perturbation
+from latentopt.analysis.dynamics.prediction import predict_perturbation
+from latentopt.analysis.dynamics.quadratic import growth
 
 __all__ = [
     "Amplification",
@@ -14,9 +14,9 @@ __all__ = [
     "Eigenpairs",
     "amplification",
     "compare_dynamics",
+    "concatenate",
     "growth",
     "hessian_vector",
     "input_hessian_eigs",
-    "joined",
     "predict_perturbation",
 ]

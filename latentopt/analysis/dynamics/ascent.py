@@ -8,24 +8,25 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from latentopt.analysis.dynamics.region import look
+from latentopt.analysis.dynamics.linear_region import loss_at_input
 from latentopt.batch_math import per_sample, sample_norm
 from latentopt.classification import Loss
 from latentopt.errors import InputError
-from latentopt.optimizers import GD, Optimizer, method
+from latentopt.optimizers import GD, Optimizer
+from latentopt.optimizers.registry import method
 from latentopt.sets import FeasibleSet
 
 
-class Here(NamedTuple):
+class AscentStep(NamedTuple):
     """The ascent after a step."""
 
     delta: Tensor  # (B, *shape)
-    value: Tensor  # (B,) the loss there
-    gradient: Tensor  # (B, *shape) its gradient there
-    flips: Tensor  # (B,) long, gates that differ from those at the clean input
+    value: Tensor  # (B,) loss
+    gradient: Tensor  # (B, *shape) of the loss
+    flips: Tensor  # (B,) long, number of gates that differ from the clean input's
 
 
-def ascent(
+def ascend(
     network: Callable[[Tensor], Tensor],
     x: Tensor,
     labels: Tensor,
@@ -34,44 +35,41 @@ def ascent(
     steps: int,
     feasible: FeasibleSet | None = None,
     first: int = 0,
-) -> Iterator[Here]:
-    """Where it is after 1, 2, ... steps; the perturbation is summed by itself, so that a small one keeps its digits.
+) -> Iterator[AscentStep]:
+    """Yield the ascent after each step; perturbations are summed apart from the input, to keep small ones' digits.
 
     Args:
-        network, x, labels, loss: checked.
+        network, x, labels, loss: validated.
         a: (B,) step sizes.
-        feasible: a set that it must not leave.
+        steps: number of steps.
+        feasible: a set that the ascent must not leave.
         first: the number of the first sample, for messages.
 
     Raises:
-        InputError: an input or a loss that is not finite, or a step that the set would change.
+        InputError: an input or a loss is not finite, or the set would change a step.
     """
-    start = look(network, x, labels, loss)
+    start = loss_at_input(network, x, labels, loss)
     here, delta = start, torch.zeros_like(x)
     for m in range(1, steps + 1):
         delta = delta + per_sample(a, x) * here.gradient
         _require("step", "a step size with which the ascent stays finite", delta.flatten(1).isfinite().all(1), m, first)
         if feasible is not None:
-            _require_inside(feasible, x + delta, m, first)
-        here = look(network, x + delta, labels, loss)
+            moved = sample_norm(feasible.project(x + delta) - (x + delta))
+            slack = 10 * torch.finfo(x.dtype).eps * sample_norm(x + delta)
+            expected = "a set that the ascent does not leave, as the formulas know no projection"
+            _require("feasible", expected, moved <= slack, m, first)
+        here = loss_at_input(network, x + delta, labels, loss)
         _require("step", "a step size with which the loss stays finite", here.value.isfinite(), m, first)
-        yield Here(delta, here.value, here.gradient, (here.pattern != start.pattern).sum(1))
+        yield AscentStep(delta, here.value, here.gradient, (here.pattern != start.pattern).sum(1))
 
 
-def _require_inside(feasible: FeasibleSet, x: Tensor, m: int, first: int) -> None:
-    moved = sample_norm(feasible.project(x) - x)
-    slack = 10 * torch.finfo(x.dtype).eps * sample_norm(x)
-    expected = "a set that the ascent does not leave, as the formulas know no projection"
-    _require("feasible", expected, moved <= slack, m, first)
-
-
-def _require(name: str, expected: str, fine: Tensor, m: int, first: int) -> None:
-    broken = (~fine).nonzero()[:, 0].tolist()
+def _require(name: str, expected: str, is_valid: Tensor, m: int, first: int) -> None:
+    broken = (~is_valid).nonzero()[:, 0].tolist()
     if broken:
         raise InputError(name, expected, f"sample {broken[0] + first}, which leaves it at step {m}")
 
 
-def require_raw(optimizer: Optimizer | str | None, a: Tensor) -> None:
+def require_raw_ascent(optimizer: Optimizer | str | None, a: Tensor) -> None:
     """Raise `InputError` unless the method's step is ``x + a g``, with these step sizes (B,)."""
     if optimizer is None:
         return

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from latentopt._deprecated import old_names
+from latentopt.analysis.regions.activity import UnitActivity, unit_activity
+from latentopt.analysis.regions.boundaries import Boundary, Walk, boundary, walk
+from latentopt.analysis.regions.landscape_figure import draw_landscape
+from latentopt.analysis.regions.landscapes import Landscape, Slice, landscape, slice_through
 from latentopt.analysis.regions.patterns import flips, has_max_pooling, pattern, region_keys
-from latentopt.analysis.regions.pictures import draw_landscape
-from latentopt.analysis.regions.slices import Landscape, Slice, landscape, through
-from latentopt.analysis.regions.trajectories import Travel, travel
-from latentopt.analysis.regions.units import Units, units
-from latentopt.analysis.regions.walks import Boundary, Walk, boundary, walk
+from latentopt.analysis.regions.trajectories import TrajectoryStatistics, trajectory_statistics
 
 __all__ = [
     "Boundary",
     "Landscape",
     "Slice",
-    "Travel",
-    "Units",
+    "TrajectoryStatistics",
+    "UnitActivity",
     "Walk",
     "boundary",
     "draw_landscape",
@@ -23,8 +24,9 @@ __all__ = [
     "landscape",
     "pattern",
     "region_keys",
-    "through",
-    "travel",
-    "units",
+    "slice_through",
+    "trajectory_statistics",
+    "unit_activity",
     "walk",
 ]
+__getattr__ = old_names(__name__)

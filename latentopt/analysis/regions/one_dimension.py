@@ -1,7 +1,7 @@
-"""The idea of ADR-GD in one dimension, as in Figure 2 of arXiv 2406.00494; the network is ours.
+"""ADR-GD in one dimension, after Figure 2 of arXiv 2406.00494, on a network of our own.
 
 Gradient ascent on a piecewise-linear function ends where its slope changes sign, at a border of its region. A soft gate
-tells there what the unit behind the border would bring.
+shows there the slope beyond the border.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from latentopt.gates import Network
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-from latentopt.analysis.regions.pictures import COLORS
+from latentopt.analysis.regions.landscape_figure import COLORS
 
 KINKS = (-0.4, -0.1)
 START = -0.9
 
 
 def example(dtype: torch.dtype = torch.float64) -> nn.Sequential:
-    """Three hinges on [-1, 1]: J rises with slope .6 to x = -.4, falls with -.4 to -.1, and rises with 1.2 to x = 1.
+    """Return three hinges on [-1, 1]: J rises with slope .6 to x = -.4, falls with -.4 to -.1, rises with 1.2 to 1.
 
     The maximum J(1) = 1.71 lies behind a valley .12 deep.
 
@@ -47,9 +47,10 @@ def draw_line(
     Args:
         figure: of matplotlib.
         network: maps (N, 1) to (N, 1).
-        paths: by name, iterates (T, 1).
-        kinks: where its slope changes, (K,).
-        low: least x; ``high`` the greatest.
+        paths: iterates (T, 1) by name.
+        kinks: positions (K,) where its slope changes.
+        low: least x.
+        high: greatest x.
     """
     figure.set_size_inches(10, 4.2)
     over, steps = figure.subplots(1, 2, gridspec_kw={"width_ratios": [1.35, 1]})
@@ -60,14 +61,14 @@ def draw_line(
     for kink in kinks.tolist():
         over.axvline(kink, color="#999999", linewidth=0.8, linestyle=":", zorder=0)
         steps.axhline(kink, color="#999999", linewidth=0.8, linestyle=":", zorder=0)
-    for at, ((name, path), color) in enumerate(zip(paths.items(), COLORS * len(paths), strict=False)):
-        height = network(path)[:, 0] + 0.035 * span * (at + 1)  # beside each other, not on each other
+    for row, ((name, path), color) in enumerate(zip(paths.items(), COLORS * len(paths), strict=False)):
+        height = network(path)[:, 0] + 0.035 * span * (row + 1)  # side by side
         over.plot(path[:, 0], height, "o-", color=color, markersize=3.5, linewidth=0.9, alpha=0.85, label=name)
         over.plot(path[-1, 0], height[-1], "*", color=color, markeredgecolor="white", markersize=16, zorder=4)
         steps.plot(path[:, 0], color=color, linewidth=1.6, label=name)
     over.plot(paths[next(iter(paths))][0, 0], network(paths[next(iter(paths))][:1])[0, 0], "ko", mfc="white", zorder=5)
     over.set(xlabel="x", ylabel="J(x), maximised", title="the function, its kinks and the iterates")
-    steps.set(xlabel="step", ylabel="x", ylim=(low - 0.05, high + 0.05), title="where each is, step by step")
+    steps.set(xlabel="step", ylabel="x", ylim=(low - 0.05, high + 0.05), title="the iterates, step by step")
     over.legend(frameon=False, loc="upper left", fontsize=9)
     for ax in (over, steps):
         ax.spines[["top", "right"]].set_visible(False)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from latentopt.analysis.regions import units
+from latentopt.analysis.regions import unit_activity
 from latentopt.analysis.robustness import Robustness, robustness
 from latentopt.errors import InputError, positive
 from latentopt.io import write_atomically
@@ -158,7 +158,7 @@ def _network(network: Network, x: Tensor, classes: int, cell: Cell) -> nn.Module
 
 
 def _row(cell: Cell, model: Classifier, x: Tensor, found: Robustness) -> dict[str, Any]:
-    sites = units(model, x)
+    sites = unit_activity(model, x)
     return {
         **asdict(cell),
         **found.accuracy,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from latentopt.analysis.certify import Certificate, Method, Status
+from latentopt.analysis.certify import Certificate, CertificateStatus, CertifyMethod
 from latentopt.analysis.certify import certify as certified
 from latentopt.classification import Misclassify
 from latentopt.errors import InputError, nonnegative, positive
@@ -43,7 +43,7 @@ def certify(
     evaluations: int = 12800,
     seconds: float = 600.0,
     tolerance: float = 1e-3,
-    method: Method = "auto",
+    method: CertifyMethod = "auto",
     seed: int = 0,
     out: str = "runs/analyze-certify",
     wandb: WandbMode = "offline",
@@ -75,7 +75,7 @@ def certify(
     nonnegative("tolerance", tolerance)
     methods = [name.strip() for name in optimizers.split(",") if name.strip()]
     for name in methods:
-        method(name)
+        require_name(name)
     _check_unused(model, eps, env)
     if model.startswith(RANDOM):
         cases = random_cases(model, seeds)
@@ -92,7 +92,7 @@ def certify(
         rows.append(_row(case, found, results))
         folder.log({f"certify/{key}": value for key, value in rows[-1].items() if isinstance(value, float)})
     report = Report(f"Certified maxima: {model}", NOTE, _tables(rows, methods), rows, partial(_draw, rows, methods))
-    closed = sum(row["status"] == Status.OPTIMAL.name for row in rows)
+    closed = sum(row["status"] == CertificateStatus.OPTIMAL.name for row in rows)
     return folder.write(report, {"closed": closed, "worst_gap": max(row["gap"] for row in rows)})
 
 

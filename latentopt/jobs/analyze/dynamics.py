@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from latentopt.analysis.dynamics import Amplification, amplification, compare_dynamics, input_hessian_eigs, joined
+from latentopt.analysis.dynamics import Amplification, amplification, compare_dynamics, concatenate, input_hessian_eigs
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.jobs.analyze.dynamics_plots import draw_confidence, draw_errors
 from latentopt.jobs.analyze.dynamics_report import NOTE, Setting, appendix, figures_of, rows_of, tables
@@ -136,7 +136,7 @@ def _setting(
     name: str, classifier: Classifier, x: Tensor, labels: Tensor, a: Tensor, steps: int, batch_size: int
 ) -> Setting:
     batches = list(zip(x.split(batch_size), labels.split(batch_size), a.split(batch_size), strict=True))
-    compared = joined([compare_dynamics(classifier, *batch, steps) for batch in batches])
+    compared = concatenate([compare_dynamics(classifier, *batch, steps) for batch in batches])
     norms = [amplification(classifier, *batch, steps) for batch in batches]
     whole = {f.name: torch.cat([getattr(part, f.name) for part in norms]) for f in fields(Amplification)}
     return Setting(name, a, compared, Amplification(**whole))

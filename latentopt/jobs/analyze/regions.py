@@ -18,9 +18,9 @@ from latentopt.analysis.regions import (
     draw_landscape,
     has_max_pooling,
     landscape,
-    through,
-    travel,
-    units,
+    slice_through,
+    trajectory_statistics,
+    unit_activity,
 )
 from latentopt.analysis.regions.one_dimension import KINKS, START, draw_line, example
 from latentopt.errors import InputError, nonnegative, positive
@@ -102,7 +102,7 @@ def regions(
         part = {"root": root, "split": split, "limit": limit, "download": download}
         case = _classified(model, weights, data, part, EPS if eps is None else eps)
     methods = _methods(optimizers, step)
-    found, walks = units(case.network, case.inputs), _walks(case, steps, seed, max_crossings)
+    found, walks = unit_activity(case.network, case.inputs), _walks(case, steps, seed, max_crossings)
     folder.open()
     ran = [_ran(case, name, optimizer, walks) for name, optimizer in tqdm(methods.items(), unit="optimiser")]
     for at in range(steps):
@@ -159,10 +159,10 @@ def _ran(case: Case, name: str, optimizer: Optimizer, walks: Walks) -> Ran:
     first, toward = torch.full((x.shape[1],), torch.nan, dtype=x.dtype), x[1] - x[0]
     moves = toward.flatten(1).any(1)
     if walks.limit is None:
-        return Ran(name, x, values, travel(case.network, x, crossings=False), first)
+        return Ran(name, x, values, trajectory_statistics(case.network, x, crossings=False), first)
     if bool(moves.any()):
         first[moves] = boundary(case.network, x[0][moves], toward[moves]).distance
-    return Ran(name, x, values, travel(case.network, x, limit=walks.limit), first)
+    return Ran(name, x, values, trajectory_statistics(case.network, x, limit=walks.limit), first)
 
 
 def picture(case: Case, ran: Sequence[Ran], resolution: int, layers: list[int] | None) -> Callable[[Figure], None]:
@@ -189,7 +189,7 @@ def _plane(start: Tensor, ends: list[Tensor]) -> Slice:
     more = [start + torch.randn(start.shape, generator=generator, dtype=start.dtype) for _ in range(2)]
     for pair in combinations([*ends, *more], 2):
         try:
-            return through(start, *pair)
+            return slice_through(start, *pair)
         except InputError:
             continue
     raise AssertionError("two random points and a third span a plane")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from latentopt.analysis.regions import Travel, Units
-from latentopt.analysis.regions.pictures import COLORS
+from latentopt.analysis.regions import TrajectoryStatistics, UnitActivity
+from latentopt.analysis.regions.landscape_figure import COLORS
 from latentopt.reports import Row, Table
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ class Ran:
     name: str
     x: Tensor  # (T + 1, B, *shape)
     values: Tensor  # (T + 1, B) objective, minimised
-    travel: Travel
+    travel: TrajectoryStatistics
     first: Tensor  # (B,) distance from the start to the nearest boundary along the first move; NaN: not known
 
 
-def tables(ran: Sequence[Ran], found: Sequence[Units]) -> list[Table]:
+def tables(ran: Sequence[Ran], found: Sequence[UnitActivity]) -> list[Table]:
     return [_trajectories(ran), _steps(ran), _units(found)]
 
 
@@ -75,7 +75,7 @@ def _steps(ran: Sequence[Ran], shown: int = 12) -> Table:
     return Table("Step by step", "Means over the samples.", columns, rows)
 
 
-def _units(found: Sequence[Units]) -> Table:
+def _units(found: Sequence[UnitActivity]) -> Table:
     columns = ["site", "kind", "units", "dead", "saturated", "on one sloped piece"]
     rows = [
         [str(one.site), one.kind, str(one.count), *(f"{100 * s:.1f} %" for s in (one.dead, one.saturated, one.affine))]

@@ -1,9 +1,9 @@
-"""From region to region along a segment, and the nearest boundary along a direction.
+"""Boundaries of activation regions: the nearest one along a direction, and all along a segment.
 
 Within a region every pre-activation is affine: ``z(x + t d) = z + t s``, with the slopes ``s`` by forward-mode
 differentiation at the gates of the region. A boundary is where a switch reaches z = 0 in the direction out of its side.
-There its gate is turned by hand, whatever rounding makes of z, and the walk goes on with the slopes of the next region:
-no step length, no tolerance, and no way to pass a region by.
+There its gate is switched by hand, whatever the rounding of z, and the walk continues with the slopes of the next
+region: it needs no step length and no tolerance, and skips no region.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from latentopt.analysis.regions.checks import require_batch, require_like
+from latentopt.analysis.checks import require_batch, require_like
 from latentopt.autodiff import jvp
 from latentopt.batch_math import per_sample, sample_norm
 from latentopt.errors import InputError, positive
@@ -23,8 +23,8 @@ from latentopt.gates import Activation, Network, OnGates, require_gates
 from latentopt.networks.freezing import frozen
 
 
-class Place(NamedTuple):
-    """Where switches are in the network; one entry each."""
+class SwitchIndex(NamedTuple):
+    """The positions of switches in the network."""
 
     site: Tensor  # (...) long, number of the site (`latentopt.gates.sites`); -1 for none
     unit: Tensor  # (...) long, number of the unit in the flattened site; -1 for none
@@ -34,25 +34,25 @@ class Place(NamedTuple):
 class Boundary:
     """The nearest boundary of each sample along its direction."""
 
-    distance: Tensor  # (B,) Euclidean; infinity where the ray leaves its region nowhere
-    site: Tensor  # (B,) long, of the unit that changes its piece there; -1 where there is none
-    unit: Tensor  # (B,) long, its number in the flattened site; -1 where there is none
+    distance: Tensor  # (B,) Euclidean; infinity where the ray stays in its region
+    site: Tensor  # (B,) long, of the unit that changes its piece there; -1: none
+    unit: Tensor  # (B,) long, its number in the flattened site; -1: none
 
 
 @dataclass(frozen=True)
 class Walk:
-    """The boundaries between the two ends of each segment, in order. K is the largest number of them."""
+    """The boundaries on each segment, in order, K at most."""
 
-    crossings: Tensor  # (B,) long, units that change their piece, each as often as it does
-    complete: Tensor  # (B,) bool; False: `limit` was reached before the end, and there are more
-    t: Tensor  # (B, K) where, in [0, 1]; infinity behind the last
-    site: Tensor  # (B, K) long; -1 behind the last
-    unit: Tensor  # (B, K) long; -1 behind the last
+    crossings: Tensor  # (B,) long, changes of a unit's piece
+    complete: Tensor  # (B,) bool; False: `limit` was reached before the end
+    t: Tensor  # (B, K) positions in [0, 1]; infinity after the last
+    site: Tensor  # (B, K) long; -1 after the last
+    unit: Tensor  # (B, K) long; -1 after the last
 
 
 @torch.no_grad()
 def boundary(network: Network, x: Tensor, direction: Tensor) -> Boundary:
-    """How far it is from ``x`` to the nearest boundary of its region along ``direction``, and whose boundary that is.
+    """Find the nearest boundary of the region of ``x`` along ``direction``, and the unit that it belongs to.
 
     Computed in the dtype of ``x``: in float32 a distance is off by about 1e-6 of the pre-activations' size over their
     slope, in float64 by 1e-15 of it. A closed ReLU at z = 0 exactly that is about to open is at distance 0.
@@ -66,8 +66,8 @@ def boundary(network: Network, x: Tensor, direction: Tensor) -> Boundary:
         InputError: the tensors are not as described; or the network is smooth somewhere, or has max pooling, whose
             boundaries are not followed.
 
-    >>> found = boundary(torch.nn.ReLU(), torch.tensor([[3.0, -2.0]]), torch.tensor([[0.0, 5.0]]))
-    >>> found.distance, found.unit
+    >>> nearest = boundary(torch.nn.ReLU(), torch.tensor([[3.0, -2.0]]), torch.tensor([[0.0, 5.0]]))
+    >>> nearest.distance, nearest.unit
     (tensor([2.]), tensor([1]))
     """
     require_batch("x", x)
@@ -76,32 +76,32 @@ def boundary(network: Network, x: Tensor, direction: Tensor) -> Boundary:
     if not bool((length > 0).all()):
         raise InputError("direction", "directions other than 0", "0")
     with frozen(network):
-        gates = _opened(network, x, direction)
+        gates = _read_gates(network, x, direction)
         t, switch = _exit(network, x, direction, gates)
-        places = _places(network, x[:1])
-    site, unit = (torch.where(t.isfinite(), of[switch], -1) for of in places)
+        index = _switch_index(network, x[:1])
+    site, unit = (torch.where(t.isfinite(), column[switch], -1) for column in index)
     return Boundary(t * length, site, unit)
 
 
 @torch.no_grad()
 def walk(network: Network, x: Tensor, end: Tensor, limit: int = 10_000) -> Walk:
-    """Every boundary on the straight way from ``x`` to ``end``, exactly, each by one pass through the network.
+    """Find every boundary on the segment from ``x`` to ``end``, exactly, each by one pass through the network.
 
-    What is counted are changes of the `pattern`: units that change at the same point, as those with equal weights do,
-    count one by one. Rounding can swap crossings that lie nearer to each other than `boundary`'s error, and a crossing
-    that near to an end can fall to either side of it; float64 leaves as good as none of these.
+    Counts changes of the `pattern`: units that change at the same point, such as those with equal weights, count one by
+    one. Rounding can swap crossings that are closer than `boundary`'s error, and move a crossing that is as close to an
+    end to its other side; in float64 this hardly occurs.
 
     Args:
         network: as in `boundary`.
-        x: where the segments start, (B, *shape).
-        end: where they end, the same shape; a segment of length 0 crosses nothing.
+        x: the segments' starts, (B, *shape).
+        end: their ends, the same shape; a segment of length 0 crosses nothing.
         limit: crossings of one segment after which its walk stops, >= 1.
 
     Raises:
         InputError: as `boundary`.
 
-    >>> found = walk(torch.nn.ReLU(), torch.tensor([[3.0, -2.0]]), torch.tensor([[-1.0, 2.0]]))
-    >>> found.crossings, found.t
+    >>> crossed = walk(torch.nn.ReLU(), torch.tensor([[3.0, -2.0]]), torch.tensor([[-1.0, 2.0]]))
+    >>> crossed.crossings, crossed.t
     (tensor([2]), tensor([[0.5000, 0.7500]]))
     """
     require_batch("x", x)
@@ -109,49 +109,49 @@ def walk(network: Network, x: Tensor, end: Tensor, limit: int = 10_000) -> Walk:
     positive("limit", limit, integer=True)
     direction, events = end - x, list[tuple[Tensor, Tensor]]()
     with frozen(network):
-        gates, places = _opened(network, x, direction), _places(network, x[:1])
+        gates, index = _read_gates(network, x, direction), _switch_index(network, x[:1])
         t, rows = torch.zeros_like(sample_norm(x)), torch.arange(len(x), device=x.device)
         while len(rows):
             here = torch.lerp(x[rows], end[rows], per_sample(t[rows], x))
             ahead, switch = _exit(network, here, direction[rows], gates[rows])
             t[rows] += ahead
-            rows, switch = _before_the_end(t, gates, rows, switch)
+            rows, switch = _crossing_rows(t, gates, rows, switch)
             if len(events) == limit:
                 break
             gates[rows, switch] = ~gates[rows, switch]
             events.append(_event(t, rows, switch))
-    return _walked(events, rows, places)
+    return _collect(events, rows, index)
 
 
-def _before_the_end(t: Tensor, gates: Tensor, rows: Tensor, switch: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows whose switch changes on the segment: a gate is open where z > 0, so closing at the end counts."""
+def _crossing_rows(t: Tensor, gates: Tensor, rows: Tensor, switch: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the rows whose switch changes on the segment: a gate is open where z > 0, so closing at the end counts."""
     closes = gates[rows, switch]
     inside = (t[rows] < 1) | (closes & (t[rows] == 1))
     return rows[inside], switch[inside]
 
 
 def _event(t: Tensor, rows: Tensor, switch: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each row (B,) crosses (infinity: it does not), and which switch."""
-    at, which = torch.full_like(t, torch.inf), torch.zeros_like(t, dtype=torch.long)
-    at[rows], which[rows] = t[rows], switch
-    return at, which
+    """Return the position (B,) of each row's crossing, infinity for none, and its switch (B,)."""
+    positions, switches = torch.full_like(t, torch.inf), torch.zeros_like(t, dtype=torch.long)
+    positions[rows], switches[rows] = t[rows], switch
+    return positions, switches
 
 
-def _walked(events: list[tuple[Tensor, Tensor]], cut: Tensor, places: Place) -> Walk:
-    """The walk of these events; the rows ``cut`` (long) have more."""
+def _collect(events: list[tuple[Tensor, Tensor]], cut: Tensor, index: SwitchIndex) -> Walk:
+    """Return the walk of these events; the rows ``cut`` (long) have more."""
     times, switches = (torch.stack(list(column), 1) for column in zip(*events, strict=True))
     crossed = times.isfinite()
-    most = int(crossed.sum(1).max())
+    longest = int(crossed.sum(1).max())
     complete = torch.ones_like(crossed[:, 0])
     complete[cut] = False
-    site, unit = (torch.where(crossed, of[switches], -1)[:, :most] for of in places)
-    return Walk(crossed.sum(1), complete, times[:, :most], site, unit)
+    site, unit = (torch.where(crossed, column[switches], -1)[:, :longest] for column in index)
+    return Walk(crossed.sum(1), complete, times[:, :longest], site, unit)
 
 
 def _exit(network: Network, x: Tensor, direction: Tensor, gates: Tensor) -> tuple[Tensor, Tensor]:
-    """How far in units of ``direction`` each region reaches (B,), and the switch (B,) that ends it.
+    """Return the extent (B,) of each region in units of ``direction``, and the switch (B,) that ends it.
 
-    Of switches that end it at the same point it is the first in the order of calls, which those behind it depend on.
+    Of several switches at that point it is the first in the order of calls, as later ones depend on it.
     """
     z, slope = _affine(network, x, direction, gates)
     leaves = (slope != 0) & ((slope > 0) != gates)
@@ -161,7 +161,7 @@ def _exit(network: Network, x: Tensor, direction: Tensor, gates: Tensor) -> tupl
 
 
 def _affine(network: Network, x: Tensor, direction: Tensor, gates: Tensor) -> tuple[Tensor, Tensor]:
-    """Pre-activations of all switches and their slopes along ``direction``, each (B, S), at fixed gates (B, S)."""
+    """Return all switches' pre-activations and slopes along ``direction``, each (B, S), at fixed gates (B, S)."""
 
     def fixed(x: Tensor) -> Tensor:
         collected: list[Tensor] = []
@@ -169,13 +169,13 @@ def _affine(network: Network, x: Tensor, direction: Tensor, gates: Tensor) -> tu
         def rule(site: int, h: Tensor, activation: Activation, real: Callable[[Tensor], Tensor]) -> Tensor:
             switched = []
             for z in activation.switches(h):
-                at = sum(part.shape[1] for part in collected)
-                gate = gates[:, at : at + z[0].numel()].reshape(z.shape)
+                first = sum(part.shape[1] for part in collected)
+                gate = gates[:, first : first + z[0].numel()].reshape(z.shape)
                 switched.append(torch.where(gate, z, 0))
                 collected.append(z.flatten(1))
             return activation.joined(h, switched)
 
-        with OnGates(rule, len(x), None, _refused) as mode:
+        with OnGates(rule, len(x), None, _refuse_pool) as mode:
             network(x)
         require_gates(mode)
         return torch.cat(collected, 1)
@@ -183,17 +183,17 @@ def _affine(network: Network, x: Tensor, direction: Tensor, gates: Tensor) -> tu
     return jvp(fixed, x, direction)
 
 
-def _refused(h: Tensor, dims: int, real: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+def _refuse_pool(h: Tensor, dims: int, real: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     raise InputError(
         "network", "one without max pooling, whose boundaries are not followed", f"one over {dims}-d planes"
     )
 
 
-def _opened(network: Network, x: Tensor, direction: Tensor) -> Tensor:
-    """The gates (B, S) at ``x``.
+def _read_gates(network: Network, x: Tensor, direction: Tensor) -> Tensor:
+    """Return the gates (B, S) at ``x``.
 
     Raises:
-        InputError: at these gates the network is not affine, so it is smooth somewhere.
+        InputError: the network is not affine at these gates, so it is smooth somewhere.
     """
     collected: list[Tensor] = []
 
@@ -201,30 +201,30 @@ def _opened(network: Network, x: Tensor, direction: Tensor) -> Tensor:
         collected.extend(z.flatten(1) > 0 for z in activation.switches(h))
         return real(h)
 
-    with OnGates(rule, len(x), None, _refused) as mode:
+    with OnGates(rule, len(x), None, _refuse_pool) as mode:
         network(x)
     require_gates(mode)
     gates = torch.cat(collected, 1)
     # A third of the way: at both ends of a segment through the origin, odd functions such as tanh have one slope.
-    (_, here), (_, there) = (_affine(network, at, direction, gates) for at in (x, x + direction / 3))
+    (_, here), (_, there) = (_affine(network, point, direction, gates) for point in (x, x + direction / 3))
     error = (here - there).abs().amax(1)
     if bool((error > torch.finfo(x.dtype).eps ** 0.5 * here.abs().amax(1)).any()):
-        came = f"slopes that differ by {float(error.max()):.2g} within a region"
-        raise InputError("network", "a piecewise-linear one (no tanh, softmax, normalisation by the sample)", came)
+        got = f"slopes that differ by {float(error.max()):.2g} within a region"
+        raise InputError("network", "a piecewise-linear one (no tanh, softmax, normalisation by the sample)", got)
     return gates
 
 
-def _places(network: Network, x: Tensor) -> Place:
-    """Of each switch (S,) its site and its unit, found by a pass over ``x`` (1, *shape)."""
-    found: list[Tensor] = []
-    numbers: list[int] = []
+def _switch_index(network: Network, x: Tensor) -> SwitchIndex:
+    """Return each switch's site and unit (S,), by a pass over ``x`` (1, *shape)."""
+    units: list[Tensor] = []
+    sites: list[Tensor] = []
 
     def rule(site: int, h: Tensor, activation: Activation, real: Callable[[Tensor], Tensor]) -> Tensor:
-        found.extend(torch.arange(h[0].numel(), device=h.device) for _ in activation.kinks)
-        numbers.extend(site for _ in activation.kinks)
+        for _ in activation.kinks:
+            units.append(torch.arange(h[0].numel(), device=h.device))
+            sites.append(torch.full_like(units[-1], site))
         return real(h)
 
     with OnGates(rule, 1):
         network(x)
-    sites = torch.cat([torch.full_like(units, site) for site, units in zip(numbers, found, strict=True)])
-    return Place(sites, torch.cat(found))
+    return SwitchIndex(torch.cat(sites), torch.cat(units))

@@ -1,4 +1,4 @@
-"""The picture of a landscape: regions, levels of the objective, and the trajectories of optimisers across them."""
+"""Figure of a landscape: regions, levels of the objective, and trajectories of optimisers."""
 
 from __future__ import annotations
 
@@ -8,42 +8,42 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from latentopt.analysis.regions.slices import Landscape
+from latentopt.analysis.regions.landscapes import Landscape
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLORS = ("#d62839", "#0b4f9e", "#e07a00", "#2a7f3f", "#7b2d8e")
-"""Of the trajectories, strong against the muted regions."""
-MOST = 2500
-"""With more regions than this on a picture their borders would be all that one sees."""
+"""Colours of the trajectories, strong against the muted regions."""
+MOST_BORDERED = 2500
+"""Borders of more regions than this would hide the rest of the figure."""
 
 
 def draw_landscape(
     figure: Figure,
-    found: Landscape,
+    grid: Landscape,
     paths: Mapping[str, Tensor] | None = None,
     title: str = "",
     objective: str = "objective",
     level: float | None = None,
 ) -> None:
-    """Draw a landscape on a figure: shades are the objective's, a tint tells regions apart, thin lines are borders.
+    """Draw a landscape: shades show the objective, tints tell regions apart, thin lines are borders.
 
     Args:
         figure: of matplotlib.
-        found: what `latentopt.analysis.regions.landscape` has found.
-        paths: by name, trajectories (T, *shape); what leaves the slice is drawn at its nearest point there.
+        grid: the result of `latentopt.analysis.regions.landscape`.
+        paths: trajectories (T, *shape) by name; points off the slice are drawn at their nearest points there.
         title: above the picture.
-        objective: what the colour bar calls the values.
-        level: of the objective, drawn as a thick line, such as a decision boundary; None: none.
+        objective: label of the colour bar.
+        level: value of the objective drawn as a thick line, such as a decision boundary; None: none.
     """
     figure.set_size_inches(7.2, 6.2)
     ax = figure.subplots()
-    box = [float(edge) for edge in (found.a[0], found.a[-1], found.b[0], found.b[-1])]
-    _regions(ax, found, box)
-    _levels(figure, ax, found, objective, level)
+    box = [float(edge) for edge in (grid.a[0], grid.a[-1], grid.b[0], grid.b[-1])]
+    _draw_regions(ax, grid, box)
+    _draw_levels(figure, ax, grid, objective, level)
     for (name, path), color in zip((paths or {}).items(), COLORS * len(paths or {}), strict=False):
-        _path(ax, name, found.slice.coordinates(path).cpu().numpy(), color)
+        _draw_path(ax, name, grid.slice.coordinates(path).cpu().numpy(), color)
     ax.set(xlim=box[:2], ylim=box[2:], xlabel="a, along u", ylabel="b, along v", title=title)
     ax.set_aspect("equal", adjustable="box")
     if paths:
@@ -52,20 +52,18 @@ def draw_landscape(
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=4, frameon=False, fontsize=9)
 
 
-def _regions(ax: Any, found: Landscape, box: list[float]) -> None:
-    """A tint for each region, and where the pattern changes a thin line."""
-    regions = found.regions.cpu().numpy()
+def _draw_regions(ax: Any, grid: Landscape, box: list[float]) -> None:
+    """Draw a tint for each region, and a thin line where the pattern changes."""
+    regions = grid.regions.cpu().numpy()
     random = np.random.default_rng(0)
-    tints = random.uniform(0.0, 1.0, found.count)[regions]
+    tints = random.uniform(0.0, 1.0, grid.count)[regions]
     ax.imshow(tints, cmap="Greys", vmin=-1.5, vmax=4.5, alpha=0.35, extent=box, origin="lower", zorder=1.1)
-    if found.count > MOST:
-        return
-    a, b = found.a.cpu().numpy(), found.b.cpu().numpy()
-    ax.add_collection(_borders(regions, a, b))
+    if grid.count <= MOST_BORDERED:
+        ax.add_collection(_borders(regions, grid.a.cpu().numpy(), grid.b.cpu().numpy()))
 
 
 def _borders(regions: np.ndarray, a: np.ndarray, b: np.ndarray) -> Any:
-    """Lines between the points of a grid that lie in different regions: as thin at any resolution."""
+    """Return lines between neighbouring points of different regions, as thin at any resolution."""
     from matplotlib.collections import LineCollection
 
     half_a, half_b = (a[1] - a[0]) / 2, (b[1] - b[0]) / 2
@@ -78,18 +76,18 @@ def _borders(regions: np.ndarray, a: np.ndarray, b: np.ndarray) -> Any:
     return LineCollection([*upright, *level], colors="#2b2b2b", linewidths=0.6, alpha=0.75, zorder=1.2)
 
 
-def _levels(figure: Figure, ax: Any, found: Landscape, objective: str, level: float | None) -> None:
-    values, a, b = (tensor.cpu().numpy() for tensor in (found.values, found.a, found.b))
+def _draw_levels(figure: Figure, ax: Any, grid: Landscape, objective: str, level: float | None) -> None:
+    values, a, b = (tensor.cpu().numpy() for tensor in (grid.values, grid.a, grid.b))
     box = (a[0], a[-1], b[0], b[-1])
-    shown = ax.imshow(values, cmap="YlGnBu_r", extent=box, origin="lower", interpolation="bilinear", zorder=1.0)
-    figure.colorbar(shown, ax=ax, shrink=0.8, pad=0.02, label=objective)
+    image = ax.imshow(values, cmap="YlGnBu_r", extent=box, origin="lower", interpolation="bilinear", zorder=1.0)
+    figure.colorbar(image, ax=ax, shrink=0.8, pad=0.02, label=objective)
     ax.contour(a, b, values, levels=12, colors="white", linewidths=0.7, linestyles="solid", alpha=0.8, zorder=1.3)
     if level is not None and values.min() < level < values.max():
         ax.contour(a, b, values, levels=[level], colors="black", linewidths=2.0, zorder=2)
 
 
-def _path(ax: Any, name: str, path: np.ndarray, color: str) -> None:
-    """A line through the iterates, a ring where it starts and a star where it ends."""
+def _draw_path(ax: Any, name: str, path: np.ndarray, color: str) -> None:
+    """Draw a line through the iterates, a ring at the start and a star at the end."""
     ax.plot(*path.T, color="white", linewidth=3.4, zorder=3)
     ax.plot(*path.T, color=color, linewidth=1.7, marker="o", markersize=2.6, markeredgewidth=0, label=name, zorder=4)
     ax.plot(*path[0], "o", color="white", markeredgecolor="black", markersize=8, zorder=5, clip_on=False)

@@ -1,4 +1,4 @@
-"""Two-dimensional slices of an input space: the objective and the regions on a grid of points."""
+"""Landscapes: objective and regions on a two-dimensional slice of an input space."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentopt.analysis.regions.checks import require_batch, require_like
+from latentopt.analysis.checks import require_batch, require_like
 from latentopt.analysis.regions.patterns import pattern, region_keys
 from latentopt.errors import InputError, positive
 from latentopt.gates import Network
@@ -44,25 +44,25 @@ class Slice:
             raise InputError("v", "a direction not parallel to u, both other than 0", f"sine of their angle {sine:.2g}")
 
     def points(self, a: Tensor, b: Tensor) -> Tensor:
-        """The inputs (N, *shape) with the coordinates ``a`` and ``b``, each (N,)."""
+        """Return the inputs (N, *shape) with the coordinates ``a`` and ``b``, each (N,)."""
         ones = [1] * self.origin.ndim
         return self.origin + a.reshape(-1, *ones) * self.u + b.reshape(-1, *ones) * self.v
 
     def coordinates(self, x: Tensor) -> Tensor:
-        """Of inputs (N, *shape) the coordinates (N, 2) of their nearest points of the plane."""
+        """Return the coordinates (N, 2) of the plane's points nearest to inputs (N, *shape)."""
         basis = torch.stack([self.u.flatten(), self.v.flatten()])  # (2, n)
         return (x - self.origin).flatten(1) @ basis.T @ torch.linalg.inv(basis @ basis.T)
 
-    def off(self, x: Tensor) -> Tensor:
-        """Of inputs (N, *shape) the Euclidean distances (N,) from the plane."""
+    def distance(self, x: Tensor) -> Tensor:
+        """Return the Euclidean distances (N,) of inputs (N, *shape) from the plane."""
         return torch.linalg.vector_norm((x - self.points(*self.coordinates(x).T)).flatten(1), dim=1)
 
 
-def through(origin: Tensor, first: Tensor, second: Tensor) -> Slice:
-    """The slice through three inputs (*shape), its axes orthonormal: ``u`` points from ``origin`` to ``first``.
+def slice_through(origin: Tensor, first: Tensor, second: Tensor) -> Slice:
+    """Return the slice through three inputs (*shape), with orthonormal axes: ``u`` points from ``origin`` to ``first``.
 
     Raises:
-        InputError: as `Slice`: the three lie on one line.
+        InputError: as `Slice`; the three lie on one line.
     """
     skew = Slice(origin, first - origin, second - origin)
     u, v = skew.u, skew.v
@@ -73,14 +73,14 @@ def through(origin: Tensor, first: Tensor, second: Tensor) -> Slice:
 
 @dataclass(frozen=True)
 class Landscape:
-    """A grid of points of a slice; row i has the i-th coordinate b, column j the j-th coordinate a."""
+    """Objective and regions on a slice's grid: row i has the i-th coordinate b, column j the j-th coordinate a."""
 
     slice: Slice
     a: Tensor  # (R,)
     b: Tensor  # (R,)
     values: Tensor  # (R, R) of the objective
-    regions: Tensor  # (R, R) long, number of the region, from 0
-    count: int  # regions that the points lie in; smaller ones can lie between the points
+    regions: Tensor  # (R, R) long, numbers of the regions, from 0
+    count: int  # number of the points' regions; smaller ones can lie between points
 
 
 @torch.no_grad()
@@ -95,18 +95,18 @@ def landscape(
     layers: Collection[int] | None = None,
     batch_size: int = 1024,
 ) -> Landscape:
-    """The objective and the regions of a network on a slice of its inputs, the picture of arXiv 2406.00494's Figure 1.
+    """Compute objective and regions of a network on a slice of its inputs, as in Figure 1 of arXiv 2406.00494.
 
     Args:
-        network: any of which `latentopt.analysis.regions.pattern` tells patterns. Never changed.
+        network: any with a `latentopt.analysis.regions.pattern`. Never changed.
         objective: maps outputs (N, ...) to (N,).
         origin: an input (*shape).
         u: direction of the first coordinate, (*shape).
-        v: of the second.
-        extent: the coordinates go from -extent to extent; or (a low, a high, b low, b high). Units of u and v.
+        v: direction of the second.
+        extent: greatest coordinate in units of u and v, the least is -extent; or (a low, a high, b low, b high).
         resolution: points along each coordinate, >= 2.
-        layers: sites whose units make the regions, as in `pattern`; None: all. In a large network every point of the
-            grid lies in a region of its own, but few of its last layer's units change.
+        layers: sites whose units define the regions, as in `pattern`; None: all. In a large network every point of the
+            grid has a region of its own, but few units of the last layer change.
         batch_size: points at a time.
 
     Raises:
@@ -126,16 +126,13 @@ def landscape(
         x = plane.points(part_a, part_b)
         keys.append(region_keys(pattern(network, x, layers)))
         with frozen(network):
-            values.append(_valued(objective, network(x)))
+            output = network(x)
+            values.append(objective(output))
+        if values[-1].shape != output.shape[:1]:
+            expected = f"a number for each output, shape ({len(output)},)"
+            raise InputError("objective", expected, tuple(values[-1].shape))
     regions = torch.cat(keys).unique(return_inverse=True)[1].reshape(resolution, resolution)
     return Landscape(plane, a, b, torch.cat(values).reshape(resolution, resolution), regions, int(regions.max()) + 1)
-
-
-def _valued(objective: Callable[[Tensor], Tensor], output: Tensor) -> Tensor:
-    values = objective(output)
-    if values.shape != output.shape[:1]:
-        raise InputError("objective", f"a number for each output, shape ({len(output)},)", tuple(values.shape))
-    return values
 
 
 def _extent(extent: float | Extent) -> Extent:

@@ -1,4 +1,4 @@
-"""Which functions of torch are affine in what depends on a network's input."""
+"""Checks that a network calls only functions of torch that are affine in values that depend on its input."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ PRODUCTS = frozenset(
     rmul tensordot true_divide truediv vdot
     """.split()  # noqa: SIM905
 )
-"""Affine where one factor alone depends on the input."""
+"""Affine where at most one factor depends on the input."""
 QUOTIENTS = frozenset(("div", "divide", "truediv", "true_divide", "itruediv"))
-"""Of these, those whose second argument may not depend on it."""
+"""The products whose second argument may not depend on the input."""
 SUMS = frozenset(
     """
     add cat column_stack concat concatenate cumsum diff dstack hstack iadd isub mean neg negative positive radd rsub
@@ -42,17 +42,17 @@ AVERAGES = frozenset(
     dropout1d dropout2d dropout3d feature_dropout interpolate upsample
     """.split()  # noqa: SIM905
 )
-"""In eval mode: whether they are is seen where network and chain are compared."""
+"""Affine in eval mode, which the comparison of network and chain checks."""
 CASTS = frozenset(("bfloat16", "cpu", "cuda", "double", "float", "half", "to", "type", "type_as"))
-"""Affine where they return a tensor: ``float(x)`` is one number."""
-QUESTIONS = frozenset(
+"""Affine where they return a tensor; ``float(x)`` returns a number."""
+QUERIES = frozenset(
     """
     dim element_size empty_like full_like get_device is_complex is_contiguous is_floating_point len ndimension
     nelement new_empty new_full new_ones new_tensor new_zeros numel ones_like register_hook requires_grad
     retain_grad size storage_offset stride zeros_like
     """.split()  # noqa: SIM905
 )
-"""What they return depends on their first argument's shape alone."""
+"""Their result depends on their first argument's shape alone."""
 PROPERTIES = frozenset(
     """
     device dtype is_cpu is_cuda is_leaf is_meta is_mps is_nested is_quantized is_sparse itemsize layout nbytes ndim
@@ -63,48 +63,48 @@ VIEWS = frozenset(("H", "T", "data", "mH", "mT"))
 """Properties that are tensors of the same values."""
 
 
-class OnlyAffine(TorchFunctionMode):
-    """While active, any other function of what depends on the input is refused: it may have a kink, or be curved.
+class AffineCheck(TorchFunctionMode):
+    """A mode that refuses every function of input-dependent values that may have a kink or be curved.
 
-    A chain's activations are seen by an `OnGates` inside this mode. What torch does not tell a mode of is not seen:
-    scripted functions and `torch.autograd.Function`.
+    A chain's activations are handled by an `OnGates` inside this mode. Scripted functions and
+    `torch.autograd.Function` stay unseen, as torch does not report them to a mode.
 
     Args:
         x: the input.
-        expected: what the network has to be, for the message.
+        expected: the message's description of a valid network.
     """
 
     def __init__(self, x: Tensor, expected: str) -> None:
         super().__init__()
-        self.dependent, self.expected = {id(x): x}, expected  # kept, so that no other tensor has its id
+        self.dependent, self.expected = {id(x): x}, expected  # holds the tensors, so that no other gets their id
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        result, name, given = func(*args, **kwargs), _name(func), [*args, *kwargs.values()]
-        counts = [sum(id(h) in self.dependent for h in _tensors(value)) for value in given]
+        result, name, arguments = func(*args, **kwargs), _name(func), [*args, *kwargs.values()]
+        counts = [sum(id(tensor) in self.dependent for tensor in _tensors(argument)) for argument in arguments]
         if any(counts):
-            changed = args[0] if name == "setitem" else result
-            if not _is_affine(name, counts, changed):
+            output = args[0] if name == "setitem" else result
+            if not _is_affine(name, counts, output):
                 raise InputError("network", self.expected, f"one that calls {name} on what depends on its input")
-            if name not in QUESTIONS | PROPERTIES:
-                self.dependent |= {id(h): h for h in _tensors(changed)}
+            if name not in QUERIES | PROPERTIES:
+                self.dependent |= {id(tensor): tensor for tensor in _tensors(output)}
         return result
 
 
 def _name(func: Any) -> str:
-    """A function's name; of a property that is read the property's."""
+    """Return a function's name, or the property's that a getter reads."""
     name = getattr(func, "__name__", repr(func))
     return getattr(func.__self__, "__name__", name) if name == "__get__" else name.strip("_")
 
 
 def _is_affine(name: str, counts: list[int], result: Any) -> bool:
-    """Whether a function is; ``counts``: of each argument, the tensors that depend on the input."""
-    if name in QUESTIONS | PROPERTIES:
+    """Return whether a function is affine; ``counts`` has each argument's number of input-dependent tensors."""
+    if name in QUERIES | PROPERTIES:
         return not any(counts[1:])
-    if not all(h.is_floating_point() for h in _tensors(result)):
-        return False  # numbers were cut to integers
+    if not all(tensor.is_floating_point() for tensor in _tensors(result)):
+        return False  # a cast to integers
     if name in PRODUCTS:
-        factors = counts[1:] if name.startswith(("add", "baddbmm")) else counts  # the first is a term
+        factors = counts[1:] if name.startswith(("add", "baddbmm")) else counts  # the first is a summand
         return sum(factors) <= 1 and not (name in QUOTIENTS and any(counts[1:]))
     if name in AVERAGES:
         return not any(counts[1:])

@@ -1,0 +1,81 @@
+"""Checks of what the dynamics need: a piecewise-linear classifier, its inputs, their classes and step sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from latentopt.analysis.checks import require_batch
+from latentopt.analysis.dynamics.logit_loss import derivative, loss_value
+from latentopt.classification import Loss
+from latentopt.errors import InputError, nonnegative
+from latentopt.networks.checks import output_shape
+from latentopt.networks.freezing import require_eval
+
+CURVED = 1e-6
+"""A network is piecewise linear where its second derivative is below this share of its first."""
+
+
+def validate_classifier(network: Callable[[Tensor], Tensor], x: Tensor, labels: Tensor, loss: Loss) -> int:
+    """Check network, inputs, labels and loss, and return the number of classes; inside `frozen`.
+
+    Raises:
+        InputError: ``x`` is not a batch of finite floats that the network takes, it does not return logits of K >= 2
+            classes, a label is none of them, it is not piecewise linear, or the loss is not one finite number a sample.
+    """
+    require_eval(network)
+    require_batch("x", x)
+    shape = output_shape(network, x[:1], "x")
+    if len(shape) != 1 or shape[0] < 2:
+        raise InputError("network", "logits (B, K) of K >= 2 classes", f"outputs (B, {', '.join(map(str, shape))})")
+    classes = shape[0]
+    is_long = labels.shape == x.shape[:1] and labels.dtype == torch.long
+    if not is_long or not bool(((labels >= 0) & (labels < classes)).all()):
+        got = f"{labels.dtype} of shape {tuple(labels.shape)}, {labels.tolist()[:8]}"
+        raise InputError("labels", f"{len(x)} whole numbers (long) from 0 to {classes - 1}", got)
+    _require_piecewise_linear(network, x)
+    with torch.no_grad():
+        values = loss_value(loss, network(x), labels)
+    if values.shape != x.shape[:1] or not bool(values.isfinite().all()):
+        raise InputError("loss", f"{len(x)} finite numbers, one a sample", values.flatten().tolist()[:8])
+    return classes
+
+
+def _require_piecewise_linear(network: Callable[[Tensor], Tensor], x: Tensor) -> None:
+    """Raise `InputError` unless the second derivative of a random combination of the logits is 0 at every sample."""
+    expected = "a piecewise-linear network, straight inside each region"
+    try:
+        second, first = _random_derivatives(network, x)
+    except RuntimeError as error:  # an activation without a second derivative in torch
+        raise InputError("network", f"{expected}, that torch can differentiate twice", str(error)) from error
+    if second > CURVED * first:
+        got = f"one whose second derivative is {second:.3g} (GELU, SiLU, tanh, a softmax?)"
+        raise InputError("network", expected, got)
+
+
+def _random_derivatives(network: Callable[[Tensor], Tensor], x: Tensor) -> tuple[float, float]:
+    """Return the greatest entries of the second derivative along a random direction, and of the first."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        z = network(x)
+        mix, v = (torch.randn(like.shape[1:], generator=generator).to(like) for like in (z, x))
+        first = derivative((z * mix).sum(), x, create_graph=True)
+        second = derivative((first * v).sum(), x)
+    return second.abs().max().item(), first.abs().max().item()
+
+
+def per_sample_steps(step: float | Tensor, x: Tensor) -> Tensor:
+    """Return the step size (B,) of each sample.
+
+    Raises:
+        InputError: one is negative or not finite, or their number differs from that of the samples.
+    """
+    if not isinstance(step, Tensor):
+        nonnegative("step", step)
+    a = torch.as_tensor(step, dtype=x.dtype, device=x.device)
+    if a.ndim > 1 or (a.ndim and len(a) != len(x)) or not bool((a.isfinite() & (a >= 0)).all()):
+        raise InputError("step", f"a finite number >= 0, or {len(x)} of them", a.tolist())
+    return a.expand(len(x))
