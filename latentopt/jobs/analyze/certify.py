@@ -16,6 +16,7 @@ from latentopt.jobs.analyze.certify_cases import RANDOM, Case, classifier_cases,
 from latentopt.jobs.analyze.folder import Folder
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.tracker import WandbMode
+from latentopt.optimizers.registry import require_name
 from latentopt.reports import Report, Row, Table, Written
 from latentopt.solver.loop import solve
 from latentopt.solver.result import Result
