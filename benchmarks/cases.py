@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import networks
-from latentopt.compile import Compiled
 from latentopt.noise import Noise
 from latentopt.objectives import Unit
-from latentopt.problem import Problem
+from latentopt.problem import Batch, Problem
 from latentopt.sets import Box
 from latentopt.zoo.random_nets import WIDTHS, random_net
 
@@ -48,14 +47,12 @@ class Case:
     def start(self, posed: Problem) -> Tensor:
         """A random point for each sample, another for each."""
         rows = torch.arange(self.batch)
-        return posed.rows(rows, Noise(0, rows), steps=1).random_start()
+        return posed.rows(rows, Noise(0, rows)).random_start()
 
-    def ready(self, posed: Problem) -> Problem:
+    def ready(self, posed: Problem) -> Batch:
         """What an optimiser takes."""
         rows = torch.arange(self.batch)
-        problem = posed.rows(rows, Noise(0, torch.zeros_like(rows)), steps=1_000_000)
-        problem.compiled = Compiled() if self.compiled else None
-        return problem
+        return posed.rows(rows, Noise(0, torch.zeros_like(rows)), 1_000_000, self.compiled)
 
 
 def _mlps(model: str) -> list[Case]:

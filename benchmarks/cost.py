@@ -20,7 +20,7 @@ from benchmarks.timing import threads as pinned
 from latentopt.errors import positive
 from latentopt.gates import sites
 from latentopt.optimizers import ADRGD, GD, PGD, FreeGates, Optimizer, SoftGates
-from latentopt.problem import Problem
+from latentopt.problem import Batch
 from latentopt.reports import Report, Row, Table, Written
 from latentopt.solver.loop import solve
 
@@ -117,14 +117,14 @@ def methods(case: Case, layers: Sequence[int] | None) -> dict[str, Optimizer]:
 class Stepper:
     """A method under way; `forwards` and `backwards` are those of the latest block."""
 
-    def __init__(self, problem: Problem, optimizer: Optimizer, start: Tensor) -> None:
-        self.problem, self.optimizer, self.x = problem, optimizer, start
-        self.state = optimizer.init(problem, start)
+    def __init__(self, batch: Batch, optimizer: Optimizer, start: Tensor) -> None:
+        self.batch, self.optimizer, self.x = batch, optimizer, start
+        self.state = optimizer.init(batch, start)
 
     def advance(self, steps: int) -> None:
         self.forwards = self.backwards = 0
         for _ in range(steps):
-            step = self.optimizer.step(self.problem, self.x, self.state)
+            step = self.optimizer.step(self.batch, self.x, self.state)
             self.x, self.state = step.x, step.state
             self.forwards, self.backwards = self.forwards + step.cost.forwards, self.backwards + step.cost.backwards
 

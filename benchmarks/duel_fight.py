@@ -13,7 +13,6 @@ from torch import Tensor
 from benchmarks.duel_cases import Case
 from benchmarks.duel_methods import Trial
 from benchmarks.inverted import RECOVERED
-from latentopt.noise import Noise
 from latentopt.optimizers import Optimizer
 from latentopt.solver.callbacks import Progress
 from latentopt.solver.loop import solve
@@ -86,7 +85,7 @@ def fight(case: Case, trial: Trial) -> Fought:
     halving = [pair for pair in trial.halving if pair[0] < trial.steps]
     for number in itertools.count() if case.family != "single" else range(1):
         rows = watch.next_round()
-        part = problem.rows(rows, Noise(case.seed, torch.zeros_like(rows)), trial.steps)
+        part = problem.take(rows)
         solve(
             part,
             trial.optimizer,

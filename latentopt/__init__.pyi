@@ -61,6 +61,7 @@ from .optimizers import RowNorms as RowNorms
 from .optimizers import SoftGates as SoftGates
 from .optimizers import Square as Square
 from .optimizers import TwoPhase as TwoPhase
+from .problem import Batch as Batch
 from .problem import Problem as Problem
 from .rl.algorithms import RefinedDDPG as RefinedDDPG
 from .rl.algorithms import RefinedTD3 as RefinedTD3

@@ -163,6 +163,22 @@ def renamed_methods(**old: str) -> Callable[[type[T]], type[T]]:
     return decorate
 
 
+def old_attribute(owner: str, old: str, new: str) -> Any:
+    """Return a property that stands for another attribute, which once had this name.
+
+    Args:
+        owner: name of the class.
+        old: name of the property.
+        new: name of the attribute.
+    """
+
+    def get(self: Any) -> Any:
+        _warn(f"{owner}.{old}", f"{owner}.{new}", 2)
+        return getattr(self, new)
+
+    return property(get)
+
+
 class _OldModules(MetaPathFinder, Loader):
     """Imports the new module under its old path."""
 

@@ -1,14 +1,16 @@
-"""A problem: which input of a frozen network minimises an objective on its output, for each sample of a batch."""
+"""`Problem`: what a user states. `Batch`: the rows of it that a method works on."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Self, TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor
 
+from latentopt._deprecated import old_attribute
 from latentopt.autodiff import gradients
 from latentopt.compile import Compiled
 from latentopt.errors import InputError, positive
@@ -21,44 +23,39 @@ from latentopt.sets import FeasibleSet, Free
 T = TypeVar("T")
 Success = Callable[[Tensor, Tensor], Tensor]
 SCALES = (2.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-6, 0.0)
-"""Where the success test is looked at, in values of a start, at which mostly no sample is solved yet."""
+"""Factors of the start's values at which the success test is checked, as it mostly holds for no sample there."""
 
 
 class Evaluation(NamedTuple):
-    """A network and its objective at some inputs."""
+    """Objective and output at some inputs."""
 
     value: Tensor  # (B,) objective, detached
     output: Tensor  # (B, *out), detached
 
 
 class Problem:
-    """Network, objective, feasible set and success test for a batch of samples.
+    """A network, an objective and a feasible set for a batch of samples.
 
     Args:
-        network: maps inputs (B, *shape) to outputs (B, *out), each sample by itself. Never changed. One that is
-            another network for each sample has ``take(rows)``, as an objective that holds targets has, and accepts
-            any number of copies of its batch, copy by copy.
+        network: maps inputs (B, *shape) to outputs (B, *out), each sample by itself. Never changed. A network that
+            differs by sample has ``take(rows)``, as an objective that holds targets has, and accepts any number of
+            copies of its batch, copy by copy.
         objective: maps outputs to (B,), to be minimised (`latentopt.objectives`); with ``take(rows)`` if it holds
             something for each sample, as the penalty and the success test.
         shape: shape of one input.
-        batch: number of samples B. Samples that are asked the same start and end alike, unless `solve` is told a start.
-        feasible: where inputs may be; also where random starts come from. Its tensors are broadcast to the batch.
-        success: maps objective values (B,) and outputs to a mask (B,): these samples are solved; with ``take(rows)`` if
-            it holds something for each sample. None: never.
-        like: tensor whose dtype and device the inputs have; default float32 on the CPU.
-        penalty: function of the inputs (B, *shape) to (B,) that is added to the objective, a prior's say; None: none.
+        batch: number of samples B, >= 1. Equal samples start and end alike, unless `solve` is given a start.
+        feasible: the set that inputs are kept in, from which random starts are drawn. Its tensors are broadcast to the
+            batch. None: all inputs (`latentopt.sets.Free`).
+        success: maps objective values (B,) and outputs to a mask (B,) of the samples that are solved; with
+            ``take(rows)`` if it holds something for each sample. None: no sample ever is.
+        like: tensor with the dtype and device of the inputs. None: float32 on the CPU.
+        penalty: maps inputs (B, *shape) to (B,), added to the objective. None: no penalty.
+        warn_if_random: whether `solve` warns if the network gives another output for the same input.
 
     Raises:
         InputError: `batch` is no number of samples, or the bounds or centres of the set fit neither one input nor the
             batch.
     """
-
-    # What `solve` fills in for an optimiser:
-    draws: Noise  # the only source of randomness
-    steps: int  # planned number of steps, where schedules end
-    compiled: Compiled | None = None  # where passes through the network are compiled
-    warns = True  # whether `solve` warns where the network is randomised; else the caller does
-    tells = True  # whether a descent's steps say more than they must, for the history
 
     def __init__(
         self,
@@ -70,67 +67,148 @@ class Problem:
         success: Success | None = None,
         like: Tensor | None = None,
         penalty: Objective | None = None,
+        warn_if_random: bool = True,
     ) -> None:
         positive("batch", batch, integer=True)
         self.network, self.objective, self.shape, self.batch = network, objective, tuple(shape), batch
-        self.success, self.penalty = success, penalty
+        self.success, self.penalty, self.warn_if_random = success, penalty, warn_if_random
         self.like = torch.empty(0) if like is None else like.new_empty(0)
         self.feasible = feasible or Free()
 
     @property
     def feasible(self) -> FeasibleSet:
-        """Where inputs may be, for this batch."""
+        """Feasible set, broadcast to the batch."""
         return self._feasible
 
     @feasible.setter
     def feasible(self, feasible: FeasibleSet) -> None:
         self._feasible = feasible.broadcast_to((self.batch, *self.shape), self.like)
 
-    def rows(self, sample: Tensor, draws: Noise, steps: int) -> Self:
-        """The problem whose batch is the samples ``sample`` (rows,) long, each as often as it is named."""
+    def take(self, rows: Tensor) -> Self:
+        """Return the problem of the samples ``rows`` (long), each as often as it is named."""
         problem = copy.copy(self)
-        problem.network, problem.objective = take(self.network, sample), take(self.objective, sample)
-        problem._feasible, problem.compiled = self._feasible.take(sample), None
-        problem.success = self.success and take(self.success, sample)
-        problem.penalty = self.penalty and take(self.penalty, sample)
-        problem.batch, problem.draws, problem.steps = len(sample), draws, steps
+        problem.batch = len(rows)
+        for name, part in _parts(self, rows).items():
+            setattr(problem, name, part)
         return problem
 
+    def rows(self, sample: Tensor, noise: Noise, steps: int = 1, compile: bool = False) -> Batch:  # noqa: A002
+        """Return the batch of the samples ``sample`` (rows,) long, each as often as it is named.
+
+        Args:
+            sample: (rows,) long, the sample of each row.
+            noise: random numbers of these rows.
+            steps: planned number of steps, at which schedules end.
+            compile: whether passes through the network are compiled.
+        """
+        compiled = Compiled() if compile else None
+        parts = _parts(self, sample)
+        return Batch(**parts, shape=self.shape, like=self.like, noise=noise, steps=steps, compiled=compiled)
+
+    def whole(self, noise: Noise | None = None, steps: int = 1) -> Batch:
+        """Return the batch of every sample once.
+
+        Args:
+            noise: random numbers of the B samples. None: those of seed 0 and restart 0.
+            steps: planned number of steps, at which schedules end.
+        """
+        sample = torch.arange(self.batch, device=self.like.device)
+        return self.rows(sample, noise or Noise(0, torch.zeros_like(sample)), steps)
+
+    def evaluate(self, x: Tensor) -> Evaluation:
+        """Return objective (B,) and output (B, *out) at ``x`` (B, *shape), one of each sample: one forward."""
+        return self.whole().evaluate(x)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Batch:
+    """The rows of a problem that a method works on; a row is one restart of one sample.
+
+    Args:
+        network: as of `Problem`, of these rows, like the objective, the success test and the penalty.
+        objective: maps outputs (B, *out) to (B,).
+        feasible: feasible set, broadcast to the rows.
+        shape: shape of one input.
+        like: empty tensor with the dtype and device of the inputs.
+        noise: the only source of randomness.
+        steps: planned number of steps, at which schedules end.
+        success: maps values (B,) and outputs to a mask (B,), or None.
+        penalty: maps inputs to (B,), or None.
+        compiled: runs passes through the network in compiled form. None: as they are.
+        record: whether steps report `Step.info`.
+    """
+
+    network: Callable[[Tensor], Tensor]
+    objective: Objective
+    feasible: FeasibleSet
+    shape: tuple[int, ...]
+    like: Tensor
+    noise: Noise
+    steps: int
+    success: Success | None = None
+    penalty: Objective | None = None
+    compiled: Compiled | None = None
+    record: bool = True
+
+    draws = old_attribute("Batch", "draws", "noise")
+
+    def __len__(self) -> int:
+        """Return the number of rows B."""
+        return len(self.noise.restart)
+
+    def take(self, rows: Tensor) -> Self:
+        """Return the batch of the rows ``rows`` (long), each as often as it is named; it is not compiled."""
+        return replace(self, **_parts(self, rows), noise=self.noise.take(rows), compiled=None)
+
     def tiled(self, copies: int) -> Self:
-        """The problem of every sample ``copies`` times, (copies * B) rows, copy by copy."""
-        sample = torch.arange(self.batch, device=self.like.device).repeat(copies)
-        return self.rows(sample, Noise(self.draws.seed, self.draws.restart.repeat(copies)), self.steps)
+        """Return the batch of every row ``copies`` times: (copies * B) rows, copy by copy."""
+        return self.take(torch.arange(len(self), device=self.like.device).repeat(copies))
+
+    def with_steps(self, steps: int) -> Self:
+        """Return the batch with another planned number of steps."""
+        return replace(self, steps=steps)
+
+    def with_gradient(self, x: Tensor, evaluation: Evaluation, grad: Tensor) -> Batch:
+        """Return the batch for a method that may ask for one gradient only, that at ``x``, which is given here.
+
+        Args:
+            x: (B, *shape), the only tensor to be asked for.
+            evaluation: objective and output at ``x``.
+            grad: (B, *shape), taken for the gradient there.
+        """
+        shared = {field.name: getattr(self, field.name) for field in fields(Batch)}
+        return _GivenGradient(**shared, x=x, answer=(evaluation, grad))
 
     def random_start(self) -> Tensor:
-        """Random points of the feasible set (B, *shape), projected."""
-        like = self.like.new_empty(self.batch, *self.shape)
-        return self.feasible.project(self.feasible.sample(like, self.draws))
+        """Return random points of the feasible set (B, *shape), projected."""
+        like = self.like.new_empty(len(self), *self.shape)
+        return self.feasible.project(self.feasible.sample(like, self.noise))
 
     def loss(self, output: Tensor, x: Tensor) -> Tensor:
-        """The objective (B,) of the output at ``x`` (B, *shape), the penalty included; differentiable.
+        """Return the objective (B,) of the output at ``x`` (B, *shape), the penalty included; differentiable.
 
         Raises:
             InputError: it is not one number a sample.
         """
         if isinstance(output, Tensor) and output.shape[:1] != (len(x),):
             raise InputError("network", f"one output a sample, shape ({len(x)}, ...)", f"shape {tuple(output.shape)}")
-        loss = _each("objective", self.objective(output), len(x))
-        return loss if self.penalty is None else loss + _each("penalty", self.penalty(x), len(x))
+        loss = _require_values("objective", self.objective(output), len(x))
+        return loss if self.penalty is None else loss + _require_values("penalty", self.penalty(x), len(x))
 
     def residual(self, output: Tensor, x: Tensor) -> Tensor:
-        """What `loss` is the sum of squares of (B, m), a penalty's after the objective's; differentiable.
+        """Return the residuals (B, m) whose sum of squares is `loss`, those of the penalty last; differentiable.
 
         Raises:
             InputError: the objective or the penalty is no sum of squares: it has no method ``residual``.
         """
-        residual = _squares("objective", self.objective, output)
+        residual = _residual("objective", self.objective, output)
         if self.penalty is None:
             return residual
-        return torch.cat([residual, _squares("penalty", self.penalty, x)], 1)
+        return torch.cat([residual, _residual("penalty", self.penalty, x)], 1)
 
     @torch.no_grad()
     def require_independent(self, x: Tensor, output: Tensor | None = None) -> None:
-        """Look whether each function treats the samples independently, or follows them by ``take(rows)``.
+        """Check that each function treats the samples independently, or follows them by ``take(rows)``.
 
         Args:
             x: (B, *shape).
@@ -140,47 +218,35 @@ class Problem:
         Raises:
             InputError: a function does not.
         """
-        apart = self.feasible.project(spread(x))  # the samples may all start alike
+        distinct_x = self.feasible.project(spread(x))  # the samples may all start alike
         if output is None or holds(self.network, len(x)):
-            require_independent("network", self.network, apart)
+            require_independent("network", self.network, distinct_x)
         output = self.network(x) if output is None else output
-        various = spread(output / 2 if output.is_floating_point() else output)  # at a solution all values are rounding
-        require_independent("objective", self.objective, various)
+        distinct = spread(output / 2 if output.is_floating_point() else output)  # at a solution all values are rounding
+        require_independent("objective", self.objective, distinct)
         if self.penalty is not None:
-            require_independent("penalty", self.penalty, apart)
+            require_independent("penalty", self.penalty, distinct_x)
         if self.success is not None:
             value = spread(self.loss(output, x))
             for scale in SCALES:
-                scaled = scale * various if output.is_floating_point() else output
+                scaled = scale * distinct if output.is_floating_point() else output
                 require_independent("success", self.success, scale * value, scaled)
 
     @torch.no_grad()
     def evaluate(self, x: Tensor) -> Evaluation:
-        """One forward: the objective and the output at ``x`` (B, *shape)."""
+        """Return objective and output at ``x`` (B, *shape): one forward."""
         output = self.network(x)
         return Evaluation(self.loss(output, x), output)
 
     def gradient(self, x: Tensor) -> tuple[Evaluation, Tensor]:
-        """One forward and one backward: the evaluation at ``x`` (B, *shape) and its gradient (B, *shape)."""
-        return self.call(self, self.plain_gradient, x)
-
-    def plain_gradient(self, x: Tensor) -> tuple[Evaluation, Tensor]:
-        """`gradient`, never compiled."""
-        return self._gradient(self.network, x)
-
-    def _gradient(self, network: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Evaluation, Tensor]:
-        """`gradient` with another backward pass through the network."""
-        x = x.detach().requires_grad_()
-        with torch.enable_grad():
-            output = network(x)
-            value = self.loss(output, x)
-            (grad,) = gradients(value, [x])
-        return Evaluation(value.detach(), output.detach()), grad
+        """Return the evaluation at ``x`` (B, *shape) and the gradient (B, *shape): one forward and one backward."""
+        return self.call(Batch.gradient, lambda x: self._gradient(self.network, x), x)
 
     def soft_gradient(self, x: Tensor, tau: float, layers: Sequence[int] | None = None) -> tuple[Evaluation, Tensor]:
-        """`gradient`, the backward pass through soft gates (`latentopt.gates.soft_backward`) of the network alone.
+        """Return what `gradient` does, the backward pass through soft gates (`latentopt.gates.soft_backward`).
 
-        Objective and penalty are differentiated as they are, also where they clamp or take absolute values.
+        Only the network's gates are soft: objective and penalty are differentiated as they are, also where they clamp
+        or take absolute values.
         """
 
         def soft(x: Tensor, tau: Tensor) -> tuple[Evaluation, Tensor]:
@@ -194,39 +260,58 @@ class Problem:
 
         return self.call(soft_backward, soft, x, x.new_tensor(tau))
 
-    def answering(self, at: Tensor, found: tuple[Evaluation, Tensor]) -> Self:
-        """The problem as a method is to see it that asks for one gradient, ``at`` a point: ``found`` is the answer."""
+    def _gradient(self, network: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Evaluation, Tensor]:
+        """Return `gradient` by another pass through the network."""
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            output = network(x)
+            value = self.loss(output, x)
+            (grad,) = gradients(value, [x])
+        return Evaluation(value.detach(), output.detach()), grad
 
-        def gradient(x: Tensor) -> tuple[Evaluation, Tensor]:
-            return found if x is at else (evaluate(x), x)
-
-        def evaluate(x: Tensor) -> Evaluation:
-            raise InputError("descent", "one that asks for one gradient a step, at its iterate", "another question")
-
-        problem = copy.copy(self)
-        problem.gradient, problem.evaluate = gradient, evaluate
-        return problem
-
-    def call(self, owner: object, function: Callable[..., T], *args: Tensor | tuple[Tensor, ...]) -> T:
-        """``function(*args)`` in compiled form where the problem is; see `latentopt.compile.Compiled`."""
-        return self.compiled(owner, function, *args) if self.compiled else function(*args)
+    def call(self, key: object, function: Callable[..., T], *args: Tensor | tuple[Tensor, ...]) -> T:
+        """Return ``function(*args)``, in compiled form where the batch is; see `latentopt.compile.Compiled`."""
+        return self.compiled(key, function, *args) if self.compiled else function(*args)
 
 
-def _squares(name: str, function: Objective, argument: Tensor) -> Tensor:
-    """The residuals (B, m) of a function that is a sum of squares."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _GivenGradient(Batch):
+    x: Tensor
+    answer: tuple[Evaluation, Tensor]
+
+    def gradient(self, x: Tensor) -> tuple[Evaluation, Tensor]:
+        return self.answer if x is self.x else (self.evaluate(x), x)
+
+    def evaluate(self, x: Tensor) -> Evaluation:
+        raise InputError("descent", "one that asks for one gradient a step, at its iterate", "another question")
+
+
+def _parts(whole: Problem | Batch, rows: Tensor) -> dict[str, Any]:
+    """Return the network, objective, feasible set, success test and penalty of some rows (long), by name."""
+    return {
+        "network": take(whole.network, rows),
+        "objective": take(whole.objective, rows),
+        "feasible": whole.feasible.take(rows),
+        "success": whole.success and take(whole.success, rows),
+        "penalty": whole.penalty and take(whole.penalty, rows),
+    }
+
+
+def _residual(name: str, function: Objective, argument: Tensor) -> Tensor:
+    """Return the residuals (B, m) of a function that is a sum of squares."""
     residual = getattr(function, "residual", None)
     if residual is None:
-        came = getattr(function, "__name__", type(function).__name__)
-        raise InputError(name, "a sum of squares, such as MSE", came)
+        got = getattr(function, "__name__", type(function).__name__)
+        raise InputError(name, "a sum of squares, such as MSE", got)
     values = residual(argument)
     if values.ndim != 2 or len(values) != len(argument):
         raise InputError(name, f"residuals of shape ({len(argument)}, m)", f"shape {tuple(values.shape)}")
     return values
 
 
-def _each(name: str, values: object, count: int) -> Tensor:
-    """The values, if they are one a sample."""
+def _require_values(name: str, values: object, count: int) -> Tensor:
+    """Return the values after checking that they are one a sample."""
     if not isinstance(values, Tensor) or values.shape != (count,):
-        came = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
-        raise InputError(name, f"one value a sample, shape ({count},)", came)
+        got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+        raise InputError(name, f"one value a sample, shape ({count},)", got)
     return values

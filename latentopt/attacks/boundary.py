@@ -105,7 +105,7 @@ def _logit_gap(model: Callable[[Tensor], Tensor], x: Tensor, labels: Tensor, oth
     """Return the gap (B,) between the logits of two classes (B,), and its gradient (B, *shape)."""
     problem = Problem(model, _LogitGap(labels, others), x.shape[1:], len(x), like=x)
     with frozen(model):
-        evaluation, grad = problem.gradient(x)
+        evaluation, grad = problem.whole().gradient(x)
     return evaluation.value.to(x), grad
 
 

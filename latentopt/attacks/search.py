@@ -172,7 +172,7 @@ class AttackSearch:
 
     def _problem(self, rows: Tensor, loss: Loss, target: Tensor | None) -> Problem:
         clean = self.clean[rows]
-        problem = Problem(
+        return Problem(
             take(self.model, rows),
             Misclassify(take(loss, rows), self.goal.labels[rows], None if target is None else target[rows]),
             clean.shape[1:],
@@ -180,9 +180,8 @@ class AttackSearch:
             bounded_ball(clean, self.eps[rows], self.settings.norm, *self.range),
             self.goal.criterion.take(rows),
             clean,
+            warn_if_random=False,  # `result` looks at the logits
         )
-        problem.warns = False  # `result` looks at the logits
-        return problem
 
     def _drops_gates(self, stage: Stage) -> bool:
         """Whether a stage runs without its gates if the model has none."""

@@ -16,7 +16,6 @@ from latentopt.inverse.priors import Prior, Unconstrained
 from latentopt.networks.checks import empty_like_parameters
 from latentopt.networks.freezing import frozen
 from latentopt.networks.generator import Generator
-from latentopt.noise import Noise
 from latentopt.objectives import MSE, Fit
 from latentopt.operators import Identity, Operator
 from latentopt.problem import Problem
@@ -109,9 +108,9 @@ class Reconstruction(Problem):
         require_independent("operator", self.operator, images)
         require_independent("loss", loss, spread(measured / 2), self.measurement)
 
-    def samples(self, rows: Tensor) -> Self:
-        """The same of some targets ``rows`` (long)."""
-        part = self.rows(rows, Noise(0, torch.zeros_like(rows)), 0)
+    def take(self, rows: Tensor) -> Self:
+        """Return the reconstruction of the targets ``rows`` (long), each as often as it is named."""
+        part = super().take(rows)
         part.measurement = self.measurement[rows]
         part.image = None if self.image is None else self.image[rows]
         part.generator, part.operator = self.generator.take(rows), take(self.operator, rows)

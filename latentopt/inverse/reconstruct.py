@@ -167,7 +167,7 @@ def _inverted(
         left = (~torch.tensor(ended, device=found.x.device)).nonzero()[:, 0]
         if not len(left):
             break
-        part, x = problem.samples(left), found.x[left]
+        part, x = problem.take(left), found.x[left]
         mirrored = 2 * problem.generator.distribution.mean.to(x) - x
         starts = torch.stack([x, mirrored])
         if isinstance(guess, FittedInitializer):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latentopt.errors import positive
 from latentopt.optimizers.base import Descent, Schedule, check_schedule, scheduled, squared
-from latentopt.problem import Problem
+from latentopt.problem import Batch
 
 
 class AdagradState(NamedTuple):
@@ -37,10 +37,10 @@ class Adagrad(Descent):
         positive("Adagrad.eps", self.eps)
         check_schedule(self.schedule)
 
-    def init(self, problem: Problem, x: Tensor) -> AdagradState:
+    def init(self, batch: Batch, x: Tensor) -> AdagradState:
         return AdagradState(0, torch.zeros_like(x))
 
-    def update(self, problem: Problem, x: Tensor, grad: Tensor, state: AdagradState) -> tuple[Tensor, AdagradState]:
-        v = state.total + squared(problem.feasible, grad)
-        lr = self.lr * scheduled(self.schedule, state.t, problem.steps)
-        return problem.feasible.project(x - lr * grad / (v.sqrt() + self.eps)), AdagradState(state.t + 1, v)
+    def update(self, batch: Batch, x: Tensor, grad: Tensor, state: AdagradState) -> tuple[Tensor, AdagradState]:
+        v = state.total + squared(batch.feasible, grad)
+        lr = self.lr * scheduled(self.schedule, state.t, batch.steps)
+        return batch.feasible.project(x - lr * grad / (v.sqrt() + self.eps)), AdagradState(state.t + 1, v)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.optimizers.base import Descent, Schedule, check_schedule, scheduled, squared
-from latentopt.problem import Problem
+from latentopt.problem import Batch
 
 
 class AdamState(NamedTuple):
@@ -44,13 +44,13 @@ class Adam(Descent):
 
     arithmetic = True
 
-    def init(self, problem: Problem, x: Tensor) -> AdamState:
+    def init(self, batch: Batch, x: Tensor) -> AdamState:
         return AdamState(0, 0 * x, 0 * x)
 
-    def update(self, problem: Problem, x: Tensor, grad: Tensor, state: AdamState) -> tuple[Tensor, AdamState]:
+    def update(self, batch: Batch, x: Tensor, grad: Tensor, state: AdamState) -> tuple[Tensor, AdamState]:
         t = state.t + 1
         mean = self.betas[0] * state.mean + (1 - self.betas[0]) * grad
-        square = self.betas[1] * state.square + (1 - self.betas[1]) * squared(problem.feasible, grad)
+        square = self.betas[1] * state.square + (1 - self.betas[1]) * squared(batch.feasible, grad)
         m, v = mean / (1 - self.betas[0] ** t), square / (1 - self.betas[1] ** t)
-        lr = self.lr * scheduled(self.schedule, state.t, problem.steps)
-        return problem.feasible.project(x - lr * m / (v**0.5 + self.eps)), AdamState(t, mean, square)
+        lr = self.lr * scheduled(self.schedule, state.t, batch.steps)
+        return batch.feasible.project(x - lr * m / (v**0.5 + self.eps)), AdamState(t, mean, square)

@@ -18,7 +18,7 @@ from latentopt.optimizers.gates import Gates
 from latentopt.optimizers.gd import GD
 from latentopt.optimizers.row_norms import RowNorms
 from latentopt.optimizers.two_phase import TwoPhase
-from latentopt.problem import Problem
+from latentopt.problem import Batch
 
 
 class ADRGDState(NamedTuple):
@@ -95,11 +95,11 @@ class ADRGD(Optimizer):
     def arithmetic(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.gates.arithmetic and self.descent.arithmetic
 
-    def init(self, problem: Problem, x: Tensor) -> ADRGDState:
-        return ADRGDState(self.gates.init(problem, x), self.descent.init(problem, x))
+    def init(self, batch: Batch, x: Tensor) -> ADRGDState:
+        return ADRGDState(self.gates.init(batch, x), self.descent.init(batch, x))
 
-    def step(self, problem: Problem, x: Tensor, state: ADRGDState) -> Step:
-        look = self.gates.look(problem, x, state.gates)
-        step = self.descent.step(problem.answering(x, (look.here, look.grad)), x, state.descent)
-        info = {**step.info, **look.info} if problem.tells else {}
+    def step(self, batch: Batch, x: Tensor, state: ADRGDState) -> Step:
+        look = self.gates.look(batch, x, state.gates)
+        step = self.descent.step(batch.with_gradient(x, look.here, look.grad), x, state.descent)
+        info = {**step.info, **look.info} if batch.record else {}
         return Step(step.x, ADRGDState(look.state, step.state), look.here, look.cost, info)

@@ -11,7 +11,7 @@ from torch import Tensor
 from latentopt.batch_math import per_sample, sample_norm
 from latentopt.errors import InputError, positive
 from latentopt.optimizers.base import Cost, Optimizer, Step
-from latentopt.problem import Problem
+from latentopt.problem import Batch
 
 
 class APGDState(NamedTuple):
@@ -55,16 +55,16 @@ class APGD(Optimizer):
         if not 0 <= self.rho <= 1:
             raise InputError("APGD.rho", "a number in [0, 1]", self.rho)
 
-    def init(self, problem: Problem, x: Tensor) -> APGDState:
-        if not bool(problem.feasible.radius(x).isfinite().all()):
+    def init(self, batch: Batch, x: Tensor) -> APGDState:
+        if not bool(batch.feasible.radius(x).isfinite().all()):
             raise InputError("feasible", "a set of finite radius, which APGD's steps are measured in", "an open box")
         none = torch.zeros(len(x), dtype=torch.long, device=x.device)
         inf = torch.full_like(none, torch.inf, dtype=torch.promote_types(x.dtype, torch.float32))
         eta = x.new_full((len(x),), self.eta)
         return APGDState(0, x, -inf, x, torch.zeros_like(x), inf, eta, none, none.bool(), inf)
 
-    def step(self, problem: Problem, x: Tensor, state: APGDState) -> Step:
-        here, grad = problem.gradient(x)
+    def step(self, batch: Batch, x: Tensor, state: APGDState) -> Step:
+        here, grad = batch.gradient(x)
         info = {"grad_norm": sample_norm(grad), "eta": state.eta}
         value = here.value.to(state.value)
         better = value < state.best
@@ -77,13 +77,13 @@ class APGD(Optimizer):
             best=_choose(better, value, state.best),
             lowered=state.lowered + (value < state.value),
         )
-        marks = checkpoints(problem.steps)
+        marks = checkpoints(batch.steps)
         if state.t in marks:
             since = state.t - marks[max(marks.index(state.t) - 1, 0)]
             now, x, grad = self._check(now, since, x, grad)
-        z = problem.feasible.project(x - self._step_size(problem, now.eta, x) * problem.feasible.steepest(grad))
+        z = batch.feasible.project(x - self._step_size(batch, now.eta, x) * batch.feasible.steepest(grad))
         alpha = self.alpha if state.t else 1.0
-        following = problem.feasible.project(x + alpha * (z - x) + (1 - alpha) * (x - state.previous))
+        following = batch.feasible.project(x + alpha * (z - x) + (1 - alpha) * (x - state.previous))
         return Step(following, now, here, Cost(1, 1), info)
 
     def _check(self, now: APGDState, since: int, x: Tensor, grad: Tensor) -> tuple[APGDState, Tensor, Tensor]:
@@ -101,8 +101,8 @@ class APGD(Optimizer):
         )
         return after, after.previous, _choose(halve, now.best_grad, grad)
 
-    def _step_size(self, problem: Problem, eta: Tensor, x: Tensor) -> Tensor:
-        return per_sample(eta, x) * problem.feasible.radius(x)
+    def _step_size(self, batch: Batch, eta: Tensor, x: Tensor) -> Tensor:
+        return per_sample(eta, x) * batch.feasible.radius(x)
 
 
 def checkpoints(steps: int) -> list[int]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latentopt.batch_math import per_sample, sample_norm
 from latentopt.errors import InputError
-from latentopt.problem import Evaluation, Problem
+from latentopt.problem import Batch, Evaluation
 from latentopt.sets import FeasibleSet
 
 State = Any
@@ -43,25 +43,25 @@ class Optimizer(ABC):
     """Whether it goes on by itself from an iterate where the objective is not finite, as a line search does."""
 
     @abstractmethod
-    def init(self, problem: Problem, x: Tensor) -> State:
+    def init(self, batch: Batch, x: Tensor) -> State:
         """The state before the first step, at the start ``x`` (B, *shape). Does not evaluate the network."""
 
     @abstractmethod
-    def step(self, problem: Problem, x: Tensor, state: State) -> Step:
-        """One step from ``x`` (B, *shape). Pure: neither argument is changed, randomness comes from `problem.draws`."""
+    def step(self, batch: Batch, x: Tensor, state: State) -> Step:
+        """One step from ``x`` (B, *shape). Pure: neither argument is changed, randomness comes from `batch.noise`."""
 
 
 class Descent(Optimizer):
     """A method that needs one gradient a step and says only what to do with it."""
 
     @abstractmethod
-    def update(self, problem: Problem, x: Tensor, grad: Tensor, state: State) -> tuple[Tensor, State]:
+    def update(self, batch: Batch, x: Tensor, grad: Tensor, state: State) -> tuple[Tensor, State]:
         """The next iterate and state, given the gradient (B, *shape) at ``x``."""
 
-    def step(self, problem: Problem, x: Tensor, state: State) -> Step:
-        here, grad = problem.gradient(x)
-        following, state = self.update(problem, x, grad, state)
-        return Step(following, state, here, Cost(1, 1), {"grad_norm": sample_norm(grad)} if problem.tells else {})
+    def step(self, batch: Batch, x: Tensor, state: State) -> Step:
+        here, grad = batch.gradient(x)
+        following, state = self.update(batch, x, grad, state)
+        return Step(following, state, here, Cost(1, 1), {"grad_norm": sample_norm(grad)} if batch.record else {})
 
 
 Schedule = Literal["constant", "linear", "quadratic", "cosine", "exponential"]

@@ -10,7 +10,7 @@ from torch import Tensor
 from latentopt.errors import InputError, positive
 from latentopt.optimizers.base import Optimizer, Step, check_fraction
 from latentopt.optimizers.sampled import look
-from latentopt.problem import Problem
+from latentopt.problem import Batch
 
 
 class CEMState(NamedTuple):
@@ -47,15 +47,15 @@ class CEM(Optimizer):
         positive("CEM.sigma", self.sigma)
         check_fraction("CEM.smoothing", self.smoothing)
 
-    def init(self, problem: Problem, x: Tensor) -> CEMState:
-        width = self.sigma * problem.feasible.radius(x)
-        if problem.feasible.norm == "l2":  # the radius is then a norm, not a coordinate's
+    def init(self, batch: Batch, x: Tensor) -> CEMState:
+        width = self.sigma * batch.feasible.radius(x)
+        if batch.feasible.norm == "l2":  # the radius is then a norm, not a coordinate's
             width = width / x[0].numel() ** 0.5
         return CEMState(0, x, width.expand_as(x))
 
-    def step(self, problem: Problem, x: Tensor, state: CEMState) -> Step:
-        normal = problem.draws.normal(x[:, None].expand(-1, self.population, *x.shape[1:]), "cem", state.t)
-        seen = look(problem, x, state.mean + state.std * normal.transpose(0, 1))
+    def step(self, batch: Batch, x: Tensor, state: CEMState) -> Step:
+        normal = batch.noise.normal(x[:, None].expand(-1, self.population, *x.shape[1:]), "cem", state.t)
+        seen = look(batch, x, state.mean + state.std * normal.transpose(0, 1))
         count = max(2, round(self.elite * self.population))
         order = seen.values.argsort(dim=0, stable=True)[:count]
         elite = seen.candidates.gather(0, order.reshape(*order.shape, *[1] * (x.ndim - 1)).expand(count, *x.shape))

@@ -13,7 +13,7 @@ from latentopt.batch_math import per_sample
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.optimizers.base import Cost, Optimizer, Step
 from latentopt.optimizers.lbfgs import LBFGS
-from latentopt.problem import Evaluation, Problem
+from latentopt.problem import Batch, Evaluation
 from latentopt.sets import BoxAndBall, FeasibleSet, Free, L2Ball, Sphere
 
 Covariance = Literal["auto", "full", "diagonal"]
@@ -86,23 +86,23 @@ class CMAES(Optimizer):
 
         nonnegative("CMAES.refine", self.refine, integer=True)
 
-    def init(self, problem: Problem, x: Tensor) -> CMAESState:
-        mean = _encoded(problem.feasible, x).to(torch.promote_types(x.dtype, torch.float32))
+    def init(self, batch: Batch, x: Tensor) -> CMAESState:
+        mean = _encoded(batch.feasible, x).to(torch.promote_types(x.dtype, torch.float32))
         ones, path = torch.ones_like(mean), torch.zeros_like(mean)
         C = torch.diag_embed(ones) if self._full(mean.shape[1]) else ones
         return CMAESState(0, mean, mean.new_full((len(x),), self.sigma), C, C, path, path)
 
-    def step(self, problem: Problem, x: Tensor, state: CMAESState) -> Step:
+    def step(self, batch: Batch, x: Tensor, state: CMAESState) -> Step:
         n = x[0].numel()
         rates = rates_of(n, self.population, self._full(n))
         count = len(rates.weights)
-        z = problem.draws.normal(state.mean.new_empty(len(x), count, n), "cma-es", state.t)
+        z = batch.noise.normal(state.mean.new_empty(len(x), count, n), "cma-es", state.t)
         y = _times(state.root, z)
-        width = state.sigma[:, None] * _unit(problem.feasible, x)
+        width = state.sigma[:, None] * _unit(batch.feasible, x)
         v = state.mean[:, None] + width[:, None] * y
 
-        tiled = problem.tiled(1 + count)
-        candidates = _decoded(problem.feasible, v.transpose(0, 1).reshape(count, *x.shape), x)
+        tiled = batch.tiled(1 + count)
+        candidates = _decoded(batch.feasible, v.transpose(0, 1).reshape(count, *x.shape), x)
         points = tiled.feasible.project(torch.cat([x[None], candidates.to(x)]).flatten(0, 1))
         here, points = self._refined(tiled, points)
         value, output = tiled.evaluate(points)
@@ -117,12 +117,12 @@ class CMAES(Optimizer):
         here = Evaluation(here.value[: len(x)], here.output[: len(x)])
         return Step(best, state, here, cost, {"sigma": state.sigma})
 
-    def _refined(self, problem: Problem, points: Tensor) -> tuple[Evaluation | None, Tensor]:
+    def _refined(self, batch: Batch, points: Tensor) -> tuple[Evaluation | None, Tensor]:
         """What was seen at the points (rows, *shape), and the best points of a short descent from each."""
-        first, x, state = None, points, _DESCENT.init(problem, points)
+        first, x, state = None, points, _DESCENT.init(batch, points)
         best = points.new_full((len(points),), torch.inf, dtype=torch.promote_types(points.dtype, torch.float32))
         for _ in range(self.refine):
-            step = _DESCENT.step(problem, x, state)
+            step = _DESCENT.step(batch, x, state)
             first = first or step.here
             better = step.here.value < best
             points, best = (

@@ -12,7 +12,7 @@ from latentopt.errors import InputError, positive
 from latentopt.gates import count_sites
 from latentopt.optimizers.base import Cost
 from latentopt.optimizers.gates import Gates, Look, check_layers
-from latentopt.problem import Problem
+from latentopt.problem import Batch
 
 
 class EarlyState(NamedTuple):
@@ -49,14 +49,14 @@ class EarlyGates(Gates):
             raise InputError("EarlyGates.share", "a number in (0, 1]", self.share)
         check_layers("EarlyGates.layers", self.layers)
 
-    def init(self, problem: Problem, x: Tensor) -> EarlyState:
+    def init(self, batch: Batch, x: Tensor) -> EarlyState:
         return EarlyState(0, 0)
 
-    def look(self, problem: Problem, x: Tensor, state: EarlyState) -> Look:
-        sites = state.sites or count_sites(problem.network, x)
+    def look(self, batch: Batch, x: Tensor, state: EarlyState) -> Look:
+        sites = state.sites or count_sites(batch.network, x)
         if state.t < self.steps:
             layers = self.layers or range(max(1, int(self.share * sites + 1e-9)))
-            here, grad = problem.soft_gradient(x, self.tau * (1 - state.t / self.steps), tuple(layers))
+            here, grad = batch.soft_gradient(x, self.tau * (1 - state.t / self.steps), tuple(layers))
         else:
-            here, grad = problem.gradient(x)
+            here, grad = batch.gradient(x)
         return Look(here, grad, EarlyState(state.t + 1, sites), Cost(1 if state.sites else 2, 1), {})

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latentopt.batch_math import per_sample, sample_norm
 from latentopt.optimizers.base import Cost, Optimizer, Step, check_fraction
-from latentopt.problem import Problem
+from latentopt.problem import Batch
 
 
 class FrankWolfeState(NamedTuple):
@@ -40,16 +40,16 @@ class FrankWolfe(Optimizer):
     def __post_init__(self) -> None:
         check_fraction("FrankWolfe.momentum", self.momentum)
 
-    def init(self, problem: Problem, x: Tensor) -> FrankWolfeState:
-        problem.feasible.lmo(x)
+    def init(self, batch: Batch, x: Tensor) -> FrankWolfeState:
+        batch.feasible.lmo(x)
         return FrankWolfeState(0, torch.zeros_like(x))
 
-    def step(self, problem: Problem, x: Tensor, state: FrankWolfeState) -> Step:
-        here, grad = problem.gradient(x)
+    def step(self, batch: Batch, x: Tensor, state: FrankWolfeState) -> Step:
+        here, grad = batch.gradient(x)
         m = torch.lerp(grad, state.m, self.momentum)
-        toward = problem.feasible.lmo(m) - x
+        toward = batch.feasible.lmo(m) - x
         gap = -(m * toward).flatten(1).sum(1)
         gamma = 2 / (state.t + 2) * (gap > 0)  # where nothing is gained, as at gradient zero, stay
-        following = problem.feasible.project(x + per_sample(gamma, x) * toward)
+        following = batch.feasible.project(x + per_sample(gamma, x) * toward)
         info = {"grad_norm": sample_norm(grad), "gap": gap}
         return Step(following, FrankWolfeState(state.t + 1, m), here, Cost(1, 1), info)

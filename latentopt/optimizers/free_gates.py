@@ -17,7 +17,7 @@ from latentopt.gates import dual
 from latentopt.optimizers.base import Cost
 from latentopt.optimizers.gates import Gates, Look, check_layers
 from latentopt.optimizers.row_norms import RowNorms
-from latentopt.problem import Evaluation, Problem
+from latentopt.problem import Batch, Evaluation
 
 Rescale = Literal["always", "above one", "never"]
 Reduce = Literal["sum", "max"]
@@ -99,11 +99,11 @@ class FreeGates(Gates):
                 raise InputError(f"FreeGates.{name}", f"one of {', '.join(get_args(choice))}", getattr(self, name))
         check_layers("FreeGates.layers", self.layers)
 
-    def init(self, problem: Problem, x: Tensor) -> FreeState:
+    def init(self, batch: Batch, x: Tensor) -> FreeState:
         fresh = torch.ones(len(x), dtype=torch.bool, device=x.device)
         return FreeState(0, fresh, x.new_full((len(x),), self.beta0), (), (), ())
 
-    def look(self, problem: Problem, x: Tensor, state: FreeState) -> Look:
+    def look(self, batch: Batch, x: Tensor, state: FreeState) -> Look:
         t = state.t + 1
         fresh = state.fresh if bool(state.fresh.any()) else None
         if self.resync and t % self.resync == 0:
@@ -111,16 +111,16 @@ class FreeGates(Gates):
         forwards = 0
         if self.distances.due(state.t):
             gate = lambda index, z: self._gate(self._eta(state.eta, fresh, index, z))  # noqa: E731
-            norms = self.distances.norms(problem, x, gate, self.layers, t)
+            norms = self.distances.norms(batch, x, gate, self.layers, t)
             state, forwards = state._replace(norms=(*norms.switches, norms.output)), norms.forwards
         args = (x, torch.tensor(float(t), device=x.device), state.beta, state.eta, state.noisy, state.norms)
         if fresh is None:
-            moved = problem.call(self, lambda *args: self._advance(problem, None, *args), *args)
+            moved = batch.call(self, lambda *args: self._advance(batch, None, *args), *args)
         else:
-            moved = self._advance(problem, fresh, *args)
+            moved = self._advance(batch, fresh, *args)
         info = {"constraint": moved.constraint, "beta": state.beta, "flips": moved.flips}
         fresh = state.fresh if fresh is None else torch.zeros_like(fresh)
-        following = FreeState(t, fresh, moved.beta, self._noise(problem, t, moved), moved.noisy, state.norms)
+        following = FreeState(t, fresh, moved.beta, self._noise(batch, t, moved), moved.noisy, state.norms)
         return Look(moved.here, moved.grad, following, Cost(2 + forwards, 2), info)
 
     def _gate(self, eta: Tensor) -> Tensor:
@@ -135,7 +135,7 @@ class FreeGates(Gates):
 
     def _advance(
         self,
-        problem: Problem,
+        batch: Batch,
         fresh: Tensor | None,
         x: Tensor,
         t: Tensor,
@@ -160,9 +160,9 @@ class FreeGates(Gates):
 
         x = x.detach().requires_grad_()
         with torch.enable_grad():
-            real, gated = dual(problem.network, x, switch, self.layers)
+            real, gated = dual(batch.network, x, switch, self.layers)
             constraint = torch.stack(constraints).sum(0)
-            total = problem.loss(self._scaled(gated, norms), x) + beta * constraint  # eq. 9, minimised
+            total = batch.loss(self._scaled(gated, norms), x) + beta * constraint  # eq. 9, minimised
             grad, *grads = gradients(total, [x, *used], unused=True)  # eta of a site that no gradient passes through
         with torch.no_grad():
             real, constraint = real.detach(), constraint.detach()
@@ -170,7 +170,7 @@ class FreeGates(Gates):
             noisy = noisy or tuple(torch.zeros_like(n, dtype=torch.float32) for n in lengths)
             stuck = torch.stack([(n < self.delta) & (t - at > self.T_p) for n, at in zip(lengths, noisy, strict=True)])
             return _Moved(
-                here=Evaluation(problem.loss(real, x), real),
+                here=Evaluation(batch.loss(real, x), real),
                 grad=grad,
                 eta=tuple(self._moved(e, g, n) for e, g, n in zip(used, grads, lengths, strict=True)),
                 beta=self._beta(beta, constraint),
@@ -202,13 +202,13 @@ class FreeGates(Gates):
         beta = torch.where(met, beta - self.gamma, beta + self.a_beta * constraint)
         return beta.clamp(self.beta_min, self.beta_max)
 
-    def _noise(self, problem: Problem, t: int, moved: _Moved) -> tuple[Tensor, ...]:
+    def _noise(self, batch: Batch, t: int, moved: _Moved) -> tuple[Tensor, ...]:
         eta = list(moved.eta)
         if self.r and bool(moved.any_stuck):
             for index in moved.stuck.any(1).nonzero()[:, 0].tolist():
                 rows = moved.stuck[index].nonzero()[:, 0]
                 e = eta[index][rows]
-                xi = problem.draws.take(rows).normal(e, "eta", t, index)
+                xi = batch.noise.take(rows).normal(e, "eta", t, index)
                 eta[index] = eta[index].index_copy(0, rows, self._within(e + self.r * xi))
         return tuple(eta)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latentopt.errors import InputError
 from latentopt.optimizers.base import Cost, State
-from latentopt.problem import Evaluation, Problem
+from latentopt.problem import Batch, Evaluation
 
 
 class Look(NamedTuple):
@@ -29,11 +29,11 @@ class Gates(ABC):
     arithmetic = False  # as of `latentopt.optimizers.Optimizer`
 
     @abstractmethod
-    def init(self, problem: Problem, x: Tensor) -> State:
+    def init(self, batch: Batch, x: Tensor) -> State:
         """The gates' state at the start ``x`` (B, *shape)."""
 
     @abstractmethod
-    def look(self, problem: Problem, x: Tensor, state: State) -> Look:
+    def look(self, batch: Batch, x: Tensor, state: State) -> Look:
         """The direction the input is to descend along from ``x``, and the gates' next state. Pure."""
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from latentopt.batch_math import per_sample, sample_norm, unit
 from latentopt.errors import positive
 from latentopt.optimizers.base import Descent, Schedule, check_schedule, scheduled
-from latentopt.problem import Problem
+from latentopt.problem import Batch
 
 
 class GDState(NamedTuple):
@@ -43,12 +43,12 @@ class GD(Descent):
     def arithmetic(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.clip is None
 
-    def init(self, problem: Problem, x: Tensor) -> GDState:
+    def init(self, batch: Batch, x: Tensor) -> GDState:
         return GDState(0)
 
-    def update(self, problem: Problem, x: Tensor, grad: Tensor, state: GDState) -> tuple[Tensor, GDState]:
-        lr = self.lr * scheduled(self.schedule, state.t, problem.steps)
+    def update(self, batch: Batch, x: Tensor, grad: Tensor, state: GDState) -> tuple[Tensor, GDState]:
+        lr = self.lr * scheduled(self.schedule, state.t, batch.steps)
         direction = unit(grad) if self.normalize else grad
         if self.clip is not None:
             direction = direction * (self.clip / per_sample(sample_norm(direction), x)).clamp_max(1)
-        return problem.feasible.project(x - lr * direction), GDState(state.t + 1)
+        return batch.feasible.project(x - lr * direction), GDState(state.t + 1)

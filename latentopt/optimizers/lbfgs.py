@@ -14,7 +14,7 @@ from torch import Tensor
 from latentopt.batch_math import per_sample, sample_norm
 from latentopt.errors import InputError, positive
 from latentopt.optimizers.base import Cost, Optimizer, Step
-from latentopt.problem import Problem
+from latentopt.problem import Batch
 from latentopt.sets import BoxAndBall, FeasibleSet, Free
 
 FLAT = 1e-10
@@ -62,29 +62,29 @@ class LBFGS(Optimizer):
         if not 0 < self.c1 < 0.5:
             raise InputError("LBFGS.c1", "a number in (0, 1/2)", self.c1)
 
-    def init(self, problem: Problem, x: Tensor) -> LBFGSState:
+    def init(self, batch: Batch, x: Tensor) -> LBFGSState:
         zero, size = torch.zeros_like(x), x[0].numel()
         pairs = x.new_zeros(len(x), min(self.memory, size), size)
         value = torch.full_like(x.flatten(1)[:, 0], torch.inf, dtype=torch.promote_types(x.dtype, torch.float32))
         return LBFGSState(x, value, zero, zero.flatten(1), zero, x.new_zeros(len(x)), pairs, pairs)
 
-    def step(self, problem: Problem, x: Tensor, state: LBFGSState) -> Step:
-        here, grad = problem.gradient(x)
+    def step(self, batch: Batch, x: Tensor, state: LBFGSState) -> Step:
+        here, grad = batch.gradient(x)
         value, slope = here.value.to(state.value), _dot(state.grad, x - state.x)
         finite = value.isfinite() & sample_norm(grad).isfinite()
         accepted = finite & (value <= state.value + self.c1 * slope.clamp_max(0))
-        first = self.first * _radius(problem.feasible, x)
-        onward = self._onward(problem, x, value, grad, state, first)
+        first = self.first * _radius(batch.feasible, x)
+        onward = self._onward(batch, x, value, grad, state, first)
         shorter = self._shorter(value, slope, state, first)
         state = _choose(accepted, onward, shorter)
-        following = problem.feasible.project(state.x + per_sample(state.length, x) * state.direction)
+        following = batch.feasible.project(state.x + per_sample(state.length, x) * state.direction)
         return Step(following, state, here, Cost(1, 1), {"grad_norm": sample_norm(grad), "accepted": accepted.to(x)})
 
     def _onward(
-        self, problem: Problem, x: Tensor, value: Tensor, grad: Tensor, state: LBFGSState, first: Tensor
+        self, batch: Batch, x: Tensor, value: Tensor, grad: Tensor, state: LBFGSState, first: Tensor
     ) -> LBFGSState:
         """The state of samples whose trial is accepted."""
-        face = face_at(problem.feasible, x, grad)
+        face = face_at(batch.feasible, x, grad)
         within = grad.flatten(1) - face.outward(grad.flatten(1))
         s, y, later = (x - state.x).flatten(1), within - state.within, state.value.isfinite()
         reach = torch.where(later, 2 * s.norm(dim=1), first)

@@ -14,7 +14,7 @@ from latentopt.batch_math import sample_norm
 from latentopt.errors import nonnegative, positive
 from latentopt.optimizers.base import Cost, Optimizer, Step
 from latentopt.optimizers.lbfgs import face_at
-from latentopt.problem import Problem
+from latentopt.problem import Batch
 
 ROOM = 256
 """Tangents of samples that pass through the network at once (but at least one sample's)."""
@@ -76,7 +76,7 @@ class LevenbergMarquardt(Optimizer):
         nonnegative("LevenbergMarquardt.cg_above", self.cg_above, integer=True)
         positive("LevenbergMarquardt.cg_steps", self.cg_steps, integer=True)
 
-    def init(self, problem: Problem, x: Tensor) -> LMState:
+    def init(self, batch: Batch, x: Tensor) -> LMState:
         zero = x.flatten(1).double()
         zero = torch.zeros_like(zero)
         n, each = zero.shape[1], zero.new_zeros(len(x))
@@ -85,14 +85,14 @@ class LevenbergMarquardt(Optimizer):
         V = zero.new_zeros(len(x), k, n)
         return LMState(x, value, zero, V, V[:, :, 0], each, each, each + self.damping, each + 2)
 
-    def step(self, problem: Problem, x: Tensor, state: LMState) -> Step:
-        here = problem.evaluate(x)
+    def step(self, batch: Batch, x: Tensor, state: LMState) -> Step:
+        here = batch.evaluate(x)
         value = here.value.to(state.value)
         rows = (value.isfinite() & (value < state.value)).nonzero()[:, 0]
         gain = torch.where(state.value.isfinite(), (state.value - value).double() / state.predicted, torch.nan)
         moved = state
         if len(rows):
-            part = problem.rows(rows, problem.draws.take(rows), problem.steps)
+            part = batch.take(rows)
             g, V, N, bend = self._linearised(part, x[rows], here.output[rows])
             sound = g.isfinite().all(1) & N.isfinite().flatten(1).all(1)
             curvature, E = torch.linalg.eigh(N[sound])
@@ -102,7 +102,7 @@ class LevenbergMarquardt(Optimizer):
             moved = state._replace(**{name: getattr(state, name).index_copy(0, rows, t) for name, t in fresh.items()})
         accepted = torch.zeros_like(gain).index_fill(0, rows, 1.0)
         damping, growth = _damped(gain, accepted > 0, state)
-        following, predicted = _trial(problem, moved._replace(damping=damping))
+        following, predicted = _trial(batch, moved._replace(damping=damping))
         info = {"gain": gain.to(x), "damping": damping.to(x), "accepted": accepted.to(x)}
         state = moved._replace(damping=damping, growth=growth, predicted=predicted)
         return Step(following, state, here, self._cost(x[0].numel()), info)
@@ -111,19 +111,19 @@ class LevenbergMarquardt(Optimizer):
         k = min(n, self.cg_steps)
         return Cost(2 + n, 0) if n <= self.cg_above else Cost(2 + 2 * k, k)
 
-    def _linearised(self, problem: Problem, x: Tensor, output: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _linearised(self, batch: Batch, x: Tensor, output: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """At ``x``: ``g``, a basis V (B, k, n) of the steps, ``N = V J^T J V^T`` (B, k, k), and ``bend``.
 
         The basis is orthonormal, 0 where it ends; or, where k = n, the projector onto the face.
         """
         n = x[0].numel()
-        r = problem.residual(output, x)
+        r = batch.residual(output, x)
         if n <= self.cg_above:
-            g, N = _normal(problem, x, r)
-            project, bend = _face(problem, x, g)
+            g, N = _normal(batch, x, r)
+            project, bend = _face(batch, x, g)
             V = project(torch.eye(n, dtype=g.dtype, device=g.device).expand(len(x), n, n))
             return g, V, V @ N @ V, bend
-        return _krylov(problem, x, min(n, self.cg_steps))
+        return _krylov(batch, x, min(n, self.cg_steps))
 
 
 def _damped(gain: Tensor, accepted: Tensor, state: LMState) -> tuple[Tensor, Tensor]:
@@ -136,7 +136,7 @@ def _damped(gain: Tensor, accepted: Tensor, state: LMState) -> tuple[Tensor, Ten
     return torch.where(first, state.damping, damping), torch.where(first, state.growth, growth)
 
 
-def _trial(problem: Problem, state: LMState) -> tuple[Tensor, Tensor]:
+def _trial(batch: Batch, state: LMState) -> tuple[Tensor, Tensor]:
     """The next iterate, and the fall (B,) that the linearised residuals predict there."""
     x, g, V, curvature = state.x, state.g, state.V, state.curvature
     largest = curvature[:, -1:].clamp_min(0)
@@ -144,17 +144,17 @@ def _trial(problem: Problem, state: LMState) -> tuple[Tensor, Tensor]:
     along = -(V @ g[:, :, None])[:, :, 0]
     y = torch.where(shifted > SINGULAR * largest, along / shifted, 0.0)
     h = (V.mT @ y[:, :, None]).reshape(x.shape)
-    following = problem.feasible.project((x + h).to(x))
+    following = batch.feasible.project((x + h).to(x))
     h = (following - x).flatten(1).to(g)  # what projection leaves of it
     y = (V @ h[:, :, None])[:, :, 0]
     return following, -2 * (g * h).sum(1) - (curvature * y.square()).sum(1)
 
 
-def _normal(problem: Problem, x: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+def _normal(batch: Batch, x: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
     """``J^T r`` (B, n) and ``J^T J`` (B, n, n), a few samples at a time."""
     n, gs, Ns = x[0].numel(), [], []
     for rows in torch.arange(len(x), device=x.device).split(max(1, ROOM // n)):
-        part = problem.rows(rows, problem.draws.take(rows), problem.steps)
+        part = batch.take(rows)
         units = torch.eye(n, dtype=x.dtype, device=x.device).reshape(n, 1, *x.shape[1:])
         J = torch.func.vmap(_pushed(part, x[rows]))(units.expand(n, *x[rows].shape)).movedim(0, 1).double()  # (B, n, m)
         gs.append((J @ r[rows, :, None].double())[:, :, 0])
@@ -162,19 +162,19 @@ def _normal(problem: Problem, x: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(gs), torch.cat(Ns)
 
 
-def _krylov(problem: Problem, x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _krylov(batch: Batch, x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The same with the Krylov space of J^T J and g in the face, by Lanczos' method, fully orthogonalised."""
     z = x.detach().requires_grad_()
     with torch.enable_grad():
-        r = problem.residual(problem.network(z), z)
-    push = _pushed(problem, x)
+        r = batch.residual(batch.network(z), z)
+    push = _pushed(batch, x)
 
     def pulled(u: Tensor, last: bool) -> Tensor:
         (back,) = torch.autograd.grad(r, z, u, retain_graph=not last)
         return back.flatten(1).double()
 
     g = pulled(r.detach(), k == 1)
-    project, bend = _face(problem, x, g)
+    project, bend = _face(batch, x, g)
     V, W = g.new_zeros(len(x), k, g.shape[1]), []
     v = g
     for i in range(k):
@@ -193,20 +193,20 @@ def _krylov(problem: Problem, x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor
     return g, V, JV @ JV.mT, bend
 
 
-def _pushed(problem: Problem, x: Tensor) -> Callable[[Tensor], Tensor]:
+def _pushed(batch: Batch, x: Tensor) -> Callable[[Tensor], Tensor]:
     """The function of a tangent (B, *shape) that gives how the residuals (B, m) change along it."""
 
     def residual(z: Tensor) -> Tensor:
-        return problem.residual(problem.network(z), z)
+        return batch.residual(batch.network(z), z)
 
     return torch.no_grad()(lambda tangent: jvp(residual, x, tangent)[1])
 
 
-def _face(problem: Problem, x: Tensor, g: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+def _face(batch: Batch, x: Tensor, g: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
     """The projection of vectors (B, count, n) onto the face that holds ``x``, and the curvature (B,) of its border."""
-    face = face_at(problem.feasible, x, g.to(x).reshape(x.shape))
+    face = face_at(batch.feasible, x, g.to(x).reshape(x.shape))
     face = type(face)(*(part.double() for part in face))
     held = (face.normal != 0).any(1)
-    radius = problem.feasible.radius(x).double().expand_as(x).flatten(1)[:, 0]  # of a ball, where one holds x
+    radius = batch.feasible.radius(x).double().expand_as(x).flatten(1)[:, 0]  # of a ball, where one holds x
     bend = -(g * face.normal).sum(1).clamp_max(0) / radius
     return face.tangent, torch.where(held, bend, 0.0)

@@ -11,7 +11,7 @@ from torch import Tensor
 from latentopt.batch_math import unit
 from latentopt.errors import positive
 from latentopt.optimizers.base import Descent, Schedule, check_fraction, check_schedule, scheduled
-from latentopt.problem import Problem
+from latentopt.problem import Batch
 
 
 class MomentumState(NamedTuple):
@@ -45,12 +45,12 @@ class Momentum(Descent):
         check_fraction("Momentum.momentum", self.momentum)
         check_schedule(self.schedule)
 
-    def init(self, problem: Problem, x: Tensor) -> MomentumState:
+    def init(self, batch: Batch, x: Tensor) -> MomentumState:
         return MomentumState(0, torch.zeros_like(x))
 
-    def update(self, problem: Problem, x: Tensor, grad: Tensor, state: MomentumState) -> tuple[Tensor, MomentumState]:
+    def update(self, batch: Batch, x: Tensor, grad: Tensor, state: MomentumState) -> tuple[Tensor, MomentumState]:
         g = unit(grad) if self.normalize else grad
         m = self.momentum * state.m + g
         direction = self.momentum * m + g if self.nesterov else m
-        lr = self.lr * scheduled(self.schedule, state.t, problem.steps)
-        return problem.feasible.project(x - lr * direction), MomentumState(state.t + 1, m)
+        lr = self.lr * scheduled(self.schedule, state.t, batch.steps)
+        return batch.feasible.project(x - lr * direction), MomentumState(state.t + 1, m)

@@ -11,7 +11,7 @@ from torch import Tensor
 from latentopt.batch_math import per_sample, sample_norm, unit
 from latentopt.errors import nonnegative, positive
 from latentopt.optimizers.base import Descent, Schedule, check_schedule, scheduled
-from latentopt.problem import Problem
+from latentopt.problem import Batch
 
 
 class PerturbedGDState(NamedTuple):
@@ -52,25 +52,23 @@ class PerturbedGD(Descent):
         nonnegative("PerturbedGD.t_thres", self.t_thres, integer=True)
         check_schedule(self.schedule)
 
-    def init(self, problem: Problem, x: Tensor) -> PerturbedGDState:
+    def init(self, batch: Batch, x: Tensor) -> PerturbedGDState:
         noisy = torch.full((len(x),), -self.t_thres - 1, device=x.device)  # so that noise may come at once
         return PerturbedGDState(0, noisy, x.new_zeros(len(x)))
 
-    def update(
-        self, problem: Problem, x: Tensor, grad: Tensor, state: PerturbedGDState
-    ) -> tuple[Tensor, PerturbedGDState]:
+    def update(self, batch: Batch, x: Tensor, grad: Tensor, state: PerturbedGDState) -> tuple[Tensor, PerturbedGDState]:
         t, norm = state.t, sample_norm(grad)
         steep = torch.maximum(state.steep, norm)
         flat = norm <= (self.g_thres * steep if self.normalize else self.g_thres)
         stuck = flat & (t - state.noisy > self.t_thres)
-        step = -self.lr * scheduled(self.schedule, t, problem.steps) * (unit(grad) if self.normalize else grad)
+        step = -self.lr * scheduled(self.schedule, t, batch.steps) * (unit(grad) if self.normalize else grad)
         if bool(stuck.any()):
-            step = torch.where(per_sample(stuck, x).bool(), self.r * _in_unit_ball(problem, x, t), step)
+            step = torch.where(per_sample(stuck, x).bool(), self.r * _in_unit_ball(batch, x, t), step)
         noisy = torch.where(stuck, t, state.noisy)
-        return problem.feasible.project(x + step), PerturbedGDState(t + 1, noisy, steep)
+        return batch.feasible.project(x + step), PerturbedGDState(t + 1, noisy, steep)
 
 
-def _in_unit_ball(problem: Problem, x: Tensor, t: int) -> Tensor:
+def _in_unit_ball(batch: Batch, x: Tensor, t: int) -> Tensor:
     """Random points (B, *shape), uniform in volume."""
-    reach = problem.draws.uniform(x.new_empty(len(x)), "reach", t) ** (1 / x[0].numel())
-    return per_sample(reach, x) * unit(problem.draws.normal(x, "noise", t))
+    reach = batch.noise.uniform(x.new_empty(len(x)), "reach", t) ** (1 / x[0].numel())
+    return per_sample(reach, x) * unit(batch.noise.normal(x, "noise", t))

@@ -14,7 +14,7 @@ from torch import Tensor
 from latentopt.batch_math import unit
 from latentopt.errors import InputError, positive
 from latentopt.optimizers.base import Descent, Schedule, check_fraction, check_schedule, scheduled
-from latentopt.problem import Problem
+from latentopt.problem import Batch
 
 
 class PGDState(NamedTuple):
@@ -50,14 +50,14 @@ class PGD(Descent):
         check_fraction("PGD.momentum", self.momentum)
         check_schedule(self.schedule)
 
-    def init(self, problem: Problem, x: Tensor) -> PGDState:
-        if self.relative and not bool(problem.feasible.radius(x).isfinite().all()):
+    def init(self, batch: Batch, x: Tensor) -> PGDState:
+        if self.relative and not bool(batch.feasible.radius(x).isfinite().all()):
             raise InputError("feasible", "a set of finite radius, or PGD(relative=False)", "one that is open")
         return PGDState(0, torch.zeros_like(x))
 
-    def update(self, problem: Problem, x: Tensor, grad: Tensor, state: PGDState) -> tuple[Tensor, PGDState]:
-        feasible = problem.feasible
+    def update(self, batch: Batch, x: Tensor, grad: Tensor, state: PGDState) -> tuple[Tensor, PGDState]:
+        feasible = batch.feasible
         m = self.momentum * state.m + unit(grad)
-        lr = self.lr * scheduled(self.schedule, state.t, problem.steps)
+        lr = self.lr * scheduled(self.schedule, state.t, batch.steps)
         reach = lr * feasible.radius(x) if self.relative else lr
         return feasible.project(x - reach * feasible.steepest(m)), PGDState(state.t + 1, m)

@@ -11,7 +11,7 @@ from torch import Tensor
 from latentopt.errors import positive
 from latentopt.optimizers.base import Optimizer, Step
 from latentopt.optimizers.sampled import look
-from latentopt.problem import Problem
+from latentopt.problem import Batch
 
 
 class RandomShootingState(NamedTuple):
@@ -33,13 +33,13 @@ class RandomShooting(Optimizer):
     def __post_init__(self) -> None:
         positive("RandomShooting.samples", self.samples, integer=True)
 
-    def init(self, problem: Problem, x: Tensor) -> RandomShootingState:
+    def init(self, batch: Batch, x: Tensor) -> RandomShootingState:
         return RandomShootingState(0)
 
-    def step(self, problem: Problem, x: Tensor, state: RandomShootingState) -> Step:
+    def step(self, batch: Batch, x: Tensor, state: RandomShootingState) -> Step:
         like = x.repeat(self.samples, *[1] * (x.ndim - 1))
         rows = torch.arange(len(x), device=x.device).repeat(self.samples)
-        drawn = problem.feasible.take(rows).sample(like, problem.draws.spread(self.samples, "shot", state.t))
+        drawn = batch.feasible.take(rows).sample(like, batch.noise.spread(self.samples, "shot", state.t))
         candidates = drawn.reshape(self.samples, *x.shape)
-        seen = look(problem, x, candidates)
+        seen = look(batch, x, candidates)
         return Step(seen.best, RandomShootingState(state.t + 1), seen.here, seen.cost)

@@ -10,7 +10,7 @@ from torch import Tensor
 from latentopt.batch_math import unit
 from latentopt.errors import positive
 from latentopt.optimizers.base import Descent, Schedule, check_schedule, scheduled
-from latentopt.problem import Problem
+from latentopt.problem import Batch
 
 
 class RGDState(NamedTuple):
@@ -39,10 +39,10 @@ class RGD(Descent):
         positive("RGD.lr", self.lr)
         check_schedule(self.schedule)
 
-    def init(self, problem: Problem, x: Tensor) -> RGDState:
+    def init(self, batch: Batch, x: Tensor) -> RGDState:
         return RGDState(0, x.clone())
 
-    def update(self, problem: Problem, x: Tensor, grad: Tensor, state: RGDState) -> tuple[Tensor, RGDState]:
-        lr = self.lr * scheduled(self.schedule, state.t, problem.steps)
+    def update(self, batch: Batch, x: Tensor, grad: Tensor, state: RGDState) -> tuple[Tensor, RGDState]:
+        lr = self.lr * scheduled(self.schedule, state.t, batch.steps)
         v = state.v - lr * (unit(grad) if self.normalize else grad)
-        return problem.feasible.project(v), RGDState(state.t + 1, v)
+        return batch.feasible.project(v), RGDState(state.t + 1, v)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latentopt.errors import positive
 from latentopt.optimizers.base import Descent, Schedule, check_fraction, check_schedule, scheduled, squared
-from latentopt.problem import Problem
+from latentopt.problem import Batch
 
 
 class RMSPropState(NamedTuple):
@@ -42,10 +42,10 @@ class RMSProp(Descent):
         positive("RMSProp.eps", self.eps)
         check_schedule(self.schedule)
 
-    def init(self, problem: Problem, x: Tensor) -> RMSPropState:
+    def init(self, batch: Batch, x: Tensor) -> RMSPropState:
         return RMSPropState(0, torch.zeros_like(x))
 
-    def update(self, problem: Problem, x: Tensor, grad: Tensor, state: RMSPropState) -> tuple[Tensor, RMSPropState]:
-        v = torch.lerp(squared(problem.feasible, grad), state.square, self.alpha)
-        lr = self.lr * scheduled(self.schedule, state.t, problem.steps)
-        return problem.feasible.project(x - lr * grad / (v.sqrt() + self.eps)), RMSPropState(state.t + 1, v)
+    def update(self, batch: Batch, x: Tensor, grad: Tensor, state: RMSPropState) -> tuple[Tensor, RMSPropState]:
+        v = torch.lerp(squared(batch.feasible, grad), state.square, self.alpha)
+        lr = self.lr * scheduled(self.schedule, state.t, batch.steps)
+        return batch.feasible.project(x - lr * grad / (v.sqrt() + self.eps)), RMSPropState(state.t + 1, v)

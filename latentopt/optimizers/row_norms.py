@@ -12,7 +12,7 @@ from torch import Tensor
 from latentopt.batch_math import per_sample, sample_rms
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.gates import Norms, row_norms
-from latentopt.problem import Problem
+from latentopt.problem import Batch
 
 Kind = Literal["probes", "exact", "layer", "none"]
 
@@ -50,7 +50,7 @@ class RowNorms:
 
     def norms(
         self,
-        problem: Problem,
+        batch: Batch,
         x: Tensor,
         gate: Callable[[int, Tensor], Tensor],
         layers: Collection[int] | None,
@@ -62,14 +62,14 @@ class RowNorms:
             directions = basis.expand(-1, len(x), *x.shape[1:])
         else:
             like = x[:, None].expand(-1, self.probes, *x.shape[1:])
-            directions = problem.draws.normal(like, "probe", t).transpose(0, 1)
+            directions = batch.noise.normal(like, "probe", t).transpose(0, 1)
         own: list[Tensor] = []
 
         def kept(index: int, z: Tensor) -> Tensor:
             own.append(gate(index, z))
             return own[-1]
 
-        norms = row_norms(problem.network, x, kept, directions, self.kind == "exact", layers)
+        norms = row_norms(batch.network, x, kept, directions, self.kind == "exact", layers)
         switches = [self._floored(n, g) for n, g in zip(norms.switches, own, strict=False)]
         return norms._replace(switches=switches, output=norms.output.clamp_min(_least(x)))
 

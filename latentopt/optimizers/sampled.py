@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from latentopt.optimizers.base import Cost
-from latentopt.problem import Evaluation, Problem
+from latentopt.problem import Batch, Evaluation
 
 
 class Seen(NamedTuple):
@@ -21,10 +21,10 @@ class Seen(NamedTuple):
     cost: Cost
 
 
-def look(problem: Problem, x: Tensor, candidates: Tensor) -> Seen:
+def look(batch: Batch, x: Tensor, candidates: Tensor) -> Seen:
     """Evaluate ``x`` (B, *shape) and ``candidates`` (count, B, *shape), projected: ``count + 1`` forwards."""
     copies = 1 + len(candidates)
-    tiled = problem.tiled(copies)
+    tiled = batch.tiled(copies)
     points = tiled.feasible.project(torch.cat([x[None], candidates.to(x)]).flatten(0, 1))
     value, output = tiled.evaluate(points)
     points, values = points.unflatten(0, (copies, len(x))), value.unflatten(0, (copies, len(x)))

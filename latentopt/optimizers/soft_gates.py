@@ -11,7 +11,7 @@ from torch import Tensor
 from latentopt.errors import InputError, positive
 from latentopt.optimizers.base import Cost
 from latentopt.optimizers.gates import Gates, Look, check_layers
-from latentopt.problem import Problem
+from latentopt.problem import Batch
 
 
 class SoftState(NamedTuple):
@@ -47,13 +47,13 @@ class SoftGates(Gates):
 
     arithmetic = True
 
-    def init(self, problem: Problem, x: Tensor) -> SoftState:
+    def init(self, batch: Batch, x: Tensor) -> SoftState:
         return SoftState(0)
 
-    def look(self, problem: Problem, x: Tensor, state: SoftState) -> Look:
-        tau = self.tau * (1 - state.t / (self.phase * problem.steps))
+    def look(self, batch: Batch, x: Tensor, state: SoftState) -> Look:
+        tau = self.tau * (1 - state.t / (self.phase * batch.steps))
         if tau > 1e-3 * self.tau:
-            here, grad = problem.soft_gradient(x, tau, self.layers)
+            here, grad = batch.soft_gradient(x, tau, self.layers)
         else:
-            here, grad = problem.gradient(x)
+            here, grad = batch.gradient(x)
         return Look(here, grad, SoftState(state.t + 1), Cost(1, 1), {})

@@ -11,7 +11,7 @@ from torch import Tensor
 from latentopt.batch_math import unit
 from latentopt.errors import InputError
 from latentopt.optimizers.base import Cost, Optimizer, Step
-from latentopt.problem import Problem
+from latentopt.problem import Batch
 
 _HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """When the share of the changed pixels is halved, of 10,000 steps (the paper's supplement B)."""
@@ -43,43 +43,43 @@ class Square(Optimizer):
         if not 0 < self.p <= 1:
             raise InputError("Square.p", "a number in (0, 1]", self.p)
 
-    def init(self, problem: Problem, x: Tensor) -> SquareState:
+    def init(self, batch: Batch, x: Tensor) -> SquareState:
         return SquareState(0, x, x.new_full((len(x),), torch.inf))
 
-    def step(self, problem: Problem, x: Tensor, state: SquareState) -> Step:
-        here = problem.evaluate(x)
+    def step(self, batch: Batch, x: Tensor, state: SquareState) -> Step:
+        here = batch.evaluate(x)
         better = (here.value < state.value).reshape(-1, *[1] * (x.ndim - 1))
         best = torch.where(better, x, state.best)
         value = torch.where(here.value < state.value, here.value, state.value)
-        sides = _stripes(problem, x) if state.t == 0 else self._window(problem, x, state.t)
-        reach = problem.feasible.radius(x)
-        move = (1 if state.t == 0 else 2) * reach * (sides if problem.feasible.norm == "linf" else unit(sides))
-        return Step(problem.feasible.project(best + move), SquareState(state.t + 1, best, value), here, Cost(1, 0))
+        sides = _stripes(batch, x) if state.t == 0 else self._window(batch, x, state.t)
+        reach = batch.feasible.radius(x)
+        move = (1 if state.t == 0 else 2) * reach * (sides if batch.feasible.norm == "linf" else unit(sides))
+        return Step(batch.feasible.project(best + move), SquareState(state.t + 1, best, value), here, Cost(1, 0))
 
-    def _window(self, problem: Problem, x: Tensor, t: int) -> Tensor:
+    def _window(self, batch: Batch, x: Tensor, t: int) -> Tensor:
         """A window of -1 and 1, a sign for each channel, in zeros (B, *shape)."""
-        share = self.p / 2 ** sum(10_000 * t / problem.steps > at for at in _HALVED)
+        share = self.p / 2 ** sum(10_000 * t / batch.steps > at for at in _HALVED)
         pictures = _as_pictures(x)
         channels, height, width = pictures.shape[1:]
         side = (share * height * width) ** 0.5 if height > 1 else share * width
         tall, wide = (min(max(round(side), 1), most) for most in (height, width))
-        corner = problem.draws.uniform(x.new_empty(len(x), 2), "square", t)
+        corner = batch.noise.uniform(x.new_empty(len(x), 2), "square", t)
         top, left = (corner * corner.new_tensor([height - tall + 1, width - wide + 1])).long().T[:, :, None]
         rows, columns = torch.arange(height, device=x.device), torch.arange(width, device=x.device)
         across, down = (rows >= top) & (rows < top + tall), (columns >= left) & (columns < left + wide)
         inside = across[:, None, :, None] & down[:, None, None, :]
-        signs = _signs(problem, x.new_empty(len(x), channels, 1, 1), t)
+        signs = _signs(batch, x.new_empty(len(x), channels, 1, 1), t)
         return (signs * inside).reshape(x.shape)
 
 
-def _stripes(problem: Problem, x: Tensor) -> Tensor:
+def _stripes(batch: Batch, x: Tensor) -> Tensor:
     """A sign for each column of each channel, (B, *shape)."""
     pictures = _as_pictures(x)
-    return _signs(problem, pictures[:, :, :1], 0).expand_as(pictures).reshape(x.shape)
+    return _signs(batch, pictures[:, :, :1], 0).expand_as(pictures).reshape(x.shape)
 
 
-def _signs(problem: Problem, like: Tensor, t: int) -> Tensor:
-    return 1 - 2 * (problem.draws.uniform(like, "side", t) < 0.5).to(like.dtype)
+def _signs(batch: Batch, like: Tensor, t: int) -> Tensor:
+    return 1 - 2 * (batch.noise.uniform(like, "side", t) < 0.5).to(like.dtype)
 
 
 def _as_pictures(x: Tensor) -> Tensor:

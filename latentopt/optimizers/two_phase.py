@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ from latentopt.errors import positive
 from latentopt.optimizers.base import Optimizer, State, Step
 from latentopt.optimizers.lbfgs import LBFGS
 from latentopt.optimizers.pgd import PGD
-from latentopt.problem import Problem
+from latentopt.problem import Batch
 
 
 class TwoPhaseState(NamedTuple):
@@ -42,15 +41,13 @@ class TwoPhase(Optimizer):
     def recovers(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.first.recovers and self.then.recovers
 
-    def init(self, problem: Problem, x: Tensor) -> TwoPhaseState:
-        return TwoPhaseState(0, self.first.init(problem, x), self.then.init(problem, x))
+    def init(self, batch: Batch, x: Tensor) -> TwoPhaseState:
+        return TwoPhaseState(0, self.first.init(batch, x), self.then.init(batch, x))
 
-    def step(self, problem: Problem, x: Tensor, state: TwoPhaseState) -> Step:
+    def step(self, batch: Batch, x: Tensor, state: TwoPhaseState) -> Step:
         t, first, then = state
         if t < self.steps:
-            problem = copy.copy(problem)
-            problem.steps = self.steps
-            step = self.first.step(problem, x, first)
+            step = self.first.step(batch.with_steps(self.steps), x, first)
             return step._replace(state=TwoPhaseState(t + 1, step.state, then))
-        step = self.then.step(problem, x, self.then.init(problem, x) if t == self.steps else then)
+        step = self.then.step(batch, x, self.then.init(batch, x) if t == self.steps else then)
         return step._replace(state=TwoPhaseState(t + 1, first, step.state))

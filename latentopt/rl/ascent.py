@@ -6,6 +6,7 @@ a step; here a step costs little more than the method. `tests/rl/test_refine.py`
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from latentopt.noise import Noise
 from latentopt.optimizers.base import Optimizer
-from latentopt.problem import Problem
+from latentopt.problem import Batch
 
 
 class Found(NamedTuple):
@@ -27,32 +28,28 @@ class Found(NamedTuple):
     backwards: int
 
 
-def descend(problem: Problem, optimizer: Optimizer, start: Tensor, steps: int, restarts: int, seed: int) -> Found:
+def descend(batch: Batch, optimizer: Optimizer, start: Tensor, restarts: int) -> Found:
     """Minimise from ``start`` (B, *shape), a point of the set, and from ``restarts - 1`` random points of it."""
-    batch = len(start)
-    x: Any
-    if restarts == 1:
-        rows, x = problem, start  # x: an array or a tensor
-        rows.draws, rows.steps = Noise(seed, torch.zeros(batch, dtype=torch.long)), steps
-    else:
-        index = torch.arange(restarts * batch)
-        rows = problem.rows(index % batch, Noise(seed, index // batch), steps)
-        x = torch.cat([start, rows.random_start()[batch:]])
-    rows.tells = False
+    count = len(start)
+    x: Any = start  # an array or a tensor
+    if restarts > 1:
+        restart = torch.arange(restarts).repeat_interleave(count)
+        batch = replace(batch.tiled(restarts), noise=Noise(batch.noise.seed, restart))
+        x = torch.cat([start, batch.random_start()[count:]])
     if optimizer.arithmetic:
         x = x.numpy()
-    state, forwards, backwards = optimizer.init(rows, x), 1, 0
+    state, forwards, backwards = optimizer.init(batch, x), 1, 0
     best_x, best, first = x, None, None
-    for _ in range(steps):
-        step = optimizer.step(rows, x, state)
+    for _ in range(batch.steps):
+        step = optimizer.step(batch, x, state)
         best_x, best = _better(best_x, best, x, step.here.value)
-        first = step.here.value[:batch] if first is None else first
+        first = step.here.value[:count] if first is None else first
         forwards, backwards = forwards + step.cost.forwards, backwards + step.cost.backwards
         x, state = step.x, step.state
     assert first is not None
-    best_x, best = _better(best_x, best, x, rows.evaluate(x).value)
+    best_x, best = _better(best_x, best, x, batch.evaluate(x).value)
     if restarts > 1:
-        winner = np.asarray(best).reshape(restarts, batch).argmin(0) * batch + np.arange(batch)
+        winner = np.asarray(best).reshape(restarts, count).argmin(0) * count + np.arange(count)
         best_x, best = best_x[winner], best[winner]
     return Found(best_x, best, first, restarts * forwards, restarts * backwards)
 

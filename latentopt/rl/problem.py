@@ -1,9 +1,9 @@
-"""The problem of the best action near an actor's: in general, and in closed form where the critic is a ReLU chain."""
+"""The best action near an actor's as a batch: in general, and in closed form where the critic is a ReLU chain."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentopt.noise import Noise
-from latentopt.problem import Evaluation, Problem
+from latentopt.problem import Batch, Evaluation
 from latentopt.rl.closed_form import ClosedForm, Seen
 from latentopt.rl.critics import Reduce, Values, reduced
 from latentopt.rl.single import Single
@@ -62,33 +62,33 @@ class Around(Box):
         return Around(*(bound[rows.numpy()] for bound in self.bounds))
 
 
-class ActionProblem(Problem):
-    """As `latentopt.Problem`, its values and gradients in closed form; methods that drive gates freely use autograd.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ActionBatch(Batch):
+    """As `latentopt.Batch`, its values and gradients in closed form; methods that drive gates freely use autograd.
 
     It answers in NumPy's arrays where it is asked in them, which takes a third of the time of torch's small tensors.
 
     Args:
         form: the critics, at the observations.
-        network: the same as a network, for autograd.
-        feasible: where the actions may be.
-        like: actions (B, A).
+        single: the same for a single observation, once it is folded.
+        folded: the same without what is linear in the box, once it is folded.
+        last: the actions (B, A) of the last gradient and what was seen there; at most one such pair.
     """
 
-    def __init__(self, form: ClosedForm, network: ActionValues, feasible: Box, like: Tensor) -> None:
-        super().__init__(network, Worst(form.critic), like.shape[1:], len(like), feasible, like=like)
-        self.form, self.single, self.folded = form, None, None
-        self.last: tuple[NDArray[Any], Seen] | None = None
+    form: ClosedForm
+    single: Single | None = None
+    folded: Single | None = None
+    last: list[tuple[NDArray[Any], Seen]] = field(default_factory=list)
 
-    def fold(self) -> None:
-        """Of a single observation: from now on drop what is linear in the box; soft gates go on with all units."""
+    def fold(self) -> Self:
+        """Return the batch of a single observation without what is linear in the box; soft gates keep all units."""
         assert isinstance(self.feasible, Around)
-        self.single = Single.of(self.form)
-        self.folded = self.single.folded(self.feasible.bounds[0][0], self.feasible.bounds[1][0])
+        single = Single.of(self.form)
+        folded = single.folded(self.feasible.bounds[0][0], self.feasible.bounds[1][0])
+        return replace(self, single=single, folded=folded)
 
-    def rows(self, sample: Tensor, draws: Noise, steps: int) -> Self:
-        problem = super().rows(sample, draws, steps)
-        problem.form, problem.single, problem.folded, problem.last = self.form.take(sample.numpy()), None, None, None
-        return problem
+    def take(self, rows: Tensor) -> Self:
+        return replace(super().take(rows), form=self.form.take(rows.numpy()), single=None, folded=None, last=[])
 
     def evaluate(self, x: Tensor) -> Evaluation:
         seen = (self.folded or self.form).see(_array(x))
@@ -109,12 +109,12 @@ class ActionProblem(Problem):
         An ascent that has reached a corner of its box often stays there.
         """
         seen = None
-        if self.last is not None:
-            rows = (u != self.last[0]).any(1).nonzero()[0]
+        for last_u, last_seen in self.last:
+            rows = (u != last_u).any(1).nonzero()[0]
             if 4 * len(rows) < 3 * len(u):
-                seen = self._renewed(self.last[1], u, rows)
+                seen = self._renewed(last_seen, u, rows)
         seen = seen or self.form.see(u, gradient=True)
-        self.last = u, seen
+        self.last[:] = [(u, seen)]
         return seen
 
     def _renewed(self, seen: Seen, u: NDArray[Any], rows: NDArray[Any]) -> Seen:
@@ -125,6 +125,32 @@ class ActionProblem(Problem):
         part = self.form.take(rows).see(u[rows], gradient=True)
         value[rows], values[:, rows], grad[rows] = part.value, part.values, part.grad
         return Seen(value, values, grad)
+
+
+def action_batch(
+    form: ClosedForm, network: ActionValues, feasible: Box, like: Tensor, seed: int = 0, steps: int = 1
+) -> ActionBatch:
+    """Return the batch of restart 0 that finds the best actions.
+
+    Args:
+        form: the critics, at the observations.
+        network: the same as a network, for autograd.
+        feasible: where the actions may be.
+        like: actions (B, A).
+        seed: of the random numbers.
+        steps: planned number of steps.
+    """
+    return ActionBatch(
+        network=network,
+        objective=Worst(form.critic),
+        feasible=feasible,
+        shape=tuple(like.shape[1:]),
+        like=like,
+        noise=Noise(seed, torch.zeros(len(like), dtype=torch.long)),
+        steps=steps,
+        record=False,
+        form=form,
+    )
 
 
 def _array(x: Any) -> NDArray[Any]:

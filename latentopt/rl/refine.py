@@ -23,7 +23,7 @@ from latentopt.rl.critics import Reduce, check_reduce, critic_of, is_sb3, like, 
 from latentopt.rl.methods import method
 from latentopt.rl.normalization import as_normalization
 from latentopt.rl.normalization_checks import warn_if_unlike
-from latentopt.rl.problem import ActionProblem, ActionValues, Around, Worst
+from latentopt.rl.problem import ActionValues, Around, Worst, action_batch
 from latentopt.sets import Box
 from latentopt.solver.loop import solve
 
@@ -102,10 +102,10 @@ class Refiner:
         network, start, least = ActionValues(self._values, *tensors), torch.from_numpy(u).to(device), 0.0
         if self.layers and closed:
             form = ClosedForm.of(self.layers, self.critic, s, *inner)
-            problem = ActionProblem(form, network, Around(*box), start)
+            batch = action_batch(form, network, Around(*box), start, seed, self.steps)
             if len(u) == self.starts == 1 and not callable(self.critic) and self.steps >= WORTH_FOLDING:
-                problem.fold()
-            found = descend(problem, self.method, start, self.steps, self.starts, seed)
+                batch = batch.fold()
+            found = descend(batch, self.method, start, self.starts)
             least = 16 * np.finfo(u.dtype).eps  # what rounding may pretend
         else:
             feasible = Box(*(torch.from_numpy(bound).to(device) for bound in box))

@@ -131,7 +131,7 @@ def solve(
         if file:
             file.save()
         result = run.result()
-    if run.randomised and problem.warns:
+    if run.randomised and problem.warn_if_random:
         _say_randomised(problem.network)
     return result
 

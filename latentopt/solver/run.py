@@ -14,12 +14,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from latentopt.compile import Compiled
 from latentopt.errors import InputError
 from latentopt.io import versions
 from latentopt.noise import Noise
 from latentopt.optimizers.base import Optimizer, State, Step
-from latentopt.problem import Problem
+from latentopt.problem import Batch, Problem
 from latentopt.pytree import put, take
 from latentopt.solver.callbacks import Progress
 from latentopt.solver.history import History
@@ -116,10 +115,10 @@ class Run:
         self.history.past = saved.history
         self._set_in(saved.indices, saved.rows if len(saved.indices) == self.count else take(saved.rows, saved.indices))
 
-    def of(self, indices: Tensor) -> Problem:
-        """The problem of some rows."""
-        draws = Noise(self.seed, indices // self.problem.batch)
-        return self.problem.rows(indices % self.problem.batch, draws, self.steps)
+    def of(self, indices: Tensor, compile: bool = False) -> Batch:  # noqa: A002
+        """Return the batch of some rows."""
+        noise = Noise(self.seed, indices // self.problem.batch)
+        return self.problem.rows(indices % self.problem.batch, noise, self.steps, compile)
 
     def elapsed(self) -> float:
         return self.before + time.perf_counter() - self.begun
@@ -128,9 +127,7 @@ class Run:
         self.indices, self.rows = indices, rows
         self.sample = indices % self.problem.batch
         if len(indices):
-            self.active = self.of(indices)
-            if self.compile and len(indices) == self.count:
-                self.active.compiled = Compiled()
+            self.active = self.of(indices, self.compile and len(indices) == self.count)
             self._set_room()
 
     def _set_room(self) -> None:
@@ -287,9 +284,9 @@ class Run:
         last = ((status == Status.BUDGET) | (status == Status.STOPPED)).nonzero()[:, 0]
         if len(last):  # the last iterates have not been looked at
             some: Rows = take(rows, last)
-            problem = self.of(last)
-            value, output = problem.evaluate(some.x)
-            some = improved(some, value.where(value.isfinite(), torch.nan), output, problem.success)
+            batch = self.of(last)
+            value, output = batch.evaluate(some.x)
+            some = improved(some, value.where(value.isfinite(), torch.nan), output, batch.success)
             rows = Rows(*(whole.index_copy(0, last, part) for whole, part in zip(rows, some, strict=True)))
             forwards = forwards.index_add(0, last, torch.ones_like(last))
         best, batch = winner(rows, self.restarts), self.problem.batch

@@ -18,7 +18,7 @@ from latentopt.noise import Noise
 from latentopt.objectives import MSE, Fit
 from latentopt.operators import Identity
 from latentopt.optimizers import LevenbergMarquardt, Optimizer
-from latentopt.problem import Problem
+from latentopt.problem import Batch, Problem
 from latentopt.sets import FeasibleSet
 
 
@@ -152,17 +152,17 @@ def fitting(
     return Problem(network, Fit(MSE(), Identity(), target), shape, len(target), feasible, like=target)
 
 
-def ready(problem: Problem, rows: Sequence[int] | None = None, steps: int = 10, seed: int = 0) -> Problem:
-    """The problem of some samples as `solve` hands it to an optimiser, one restart."""
+def ready(problem: Problem, rows: Sequence[int] | None = None, steps: int = 10, seed: int = 0) -> Batch:
+    """Return the batch of some samples as `solve` gives it to an optimiser, one restart."""
     sample = torch.arange(problem.batch) if rows is None else torch.tensor(rows)
     return problem.rows(sample, Noise(seed, torch.zeros_like(sample)), steps)
 
 
-def path(method: Optimizer, problem: Problem, x: Tensor, steps: int) -> list[Tensor]:
-    """The start and the iterates after each step."""
-    state, seen = method.init(problem, x), [x]
+def path(method: Optimizer, batch: Batch, x: Tensor, steps: int) -> list[Tensor]:
+    """Return the start and the iterates after each step."""
+    state, seen = method.init(batch, x), [x]
     for _ in range(steps):
-        x, state, *_ = method.step(problem, x, state)
+        x, state, *_ = method.step(batch, x, state)
         seen.append(x)
     return seen
 

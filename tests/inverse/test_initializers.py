@@ -62,7 +62,7 @@ def test_a_batch_starts_where_its_samples_alone_do(start):
     assert whole.shape == (5, 4, *generator.latent_shape)
     assert whole.dtype == torch.float64
     for row in range(4):
-        alone = guess(problem.samples(torch.tensor([row])), 5, 3)
+        alone = guess(problem.take(torch.tensor([row])), 5, 3)
         near(whole[:, [row]], alone, 1e-9)
     again = start.fit(generator, Identity(), 0)(problem, 5, 3)
     assert torch.equal(whole, again)

@@ -216,9 +216,9 @@ def test_residuals_of_levenberg_and_marquardt_are_those_of_each_image():
 
 def test_some_targets_of_a_reconstruction_have_their_operators():
     problem = Reconstruction(generator(), own(), Mask(MASKS))
-    part = problem.samples(torch.tensor([3, 1]))
+    part = problem.take(torch.tensor([3, 1]))
     near(part.operator(own()[[3, 1]]), problem.measurement[[3, 1]], 0)
-    near(part.samples(torch.tensor([1])).operator(own()[[1]]), problem.measurement[[1]], 0)
+    near(part.take(torch.tensor([1])).operator(own()[[1]]), problem.measurement[[1]], 0)
 
 
 @pytest.mark.parametrize("operator", [Mask(MASKS), Held(MASKS), PerImage(ONES)])

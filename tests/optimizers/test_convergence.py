@@ -173,7 +173,7 @@ def apgd_by_hand(
 
 
 def value_and_gradient(problem: Problem, x: Tensor) -> tuple[float, Tensor]:
-    here, grad = problem.gradient(x[None])
+    here, grad = problem.whole().gradient(x[None])
     return here.value.item(), grad[0]
 
 
@@ -194,7 +194,7 @@ def test_apgd_is_its_algorithm_written_out(kind):
         own = feasible.take(torch.tensor([sample]))
         project: Callable = lambda x, own=own: own.project(x[None])[0]  # noqa: E731
         steepest: Callable = lambda g: g.sign() if "linf" in kind else g / g.norm()  # noqa: E731
-        alone = partial(value_and_gradient, ready(quadratic(centers[[sample]])))
+        alone = partial(value_and_gradient, quadratic(centers[[sample]]))
         path, times = apgd_by_hand(alone, project, steepest, eps, middle[sample], 60)
         halvings += times
         near(torch.stack(ours)[:, sample], torch.stack(path), 1e-7)

@@ -26,7 +26,7 @@ from latentopt.optimizers import (
     SoftGates,
 )
 from latentopt.optimizers.base import Schedule, scheduled
-from latentopt.problem import Problem
+from latentopt.problem import Batch, Problem
 from latentopt.sets import Box, BoxAndBall, FeasibleSet, Free, L2Ball, LinfBall
 from latentopt.solver.loop import solve
 
@@ -36,7 +36,7 @@ BOUNDS = -1 - rand(4, 3, seed=1), 1 + rand(4, 3, seed=2)
 
 def minimising(
     objective: Callable[[Tensor], Tensor], x: Tensor, feasible: FeasibleSet | None = None, steps: int = 10
-) -> Problem:
+) -> Batch:
     """The problem of the least ``objective`` of an input like ``x`` (B, n)."""
     return ready(Problem(lambda y: y, objective, x.shape[1:], len(x), feasible, like=x), steps=steps)
 
@@ -205,8 +205,7 @@ def test_the_noise_comes_when_its_clock_allows():
 
 def test_the_noise_is_uniform_in_its_ball():
     start = torch.zeros(4000, 3, dtype=torch.float64)
-    problem = minimising(lambda y: 0 * y.sum(1), start)
-    problem.draws = Noise(0, torch.arange(4000))
+    problem = replace(minimising(lambda y: 0 * y.sum(1), start), noise=Noise(0, torch.arange(4000)))
     noise = path(PerturbedGD(r=2.0), problem, start, 1)[1]
     volume = (noise.norm(dim=1) / 2).pow(3)
     assert volume.max() <= 1

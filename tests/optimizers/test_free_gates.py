@@ -12,10 +12,10 @@ from latentopt.gates import sites
 from latentopt.noise import Noise
 from latentopt.optimizers import ADRGD, GD, FreeGates, RowNorms, SoftGates
 from latentopt.optimizers.free_gates import FreeState, _Switch
-from latentopt.problem import Problem
+from latentopt.problem import Batch
 
 
-def posed(batch: int = 4) -> tuple[Problem, Tensor, Counted]:
+def posed(batch: int = 4) -> tuple[Batch, Tensor, Counted]:
     network = Counted(mlp(3, 6, 5, 2, seed=3).requires_grad_(False))
     return ready(fitting(network, (3,), randn(batch, 2, seed=1))), randn(batch, 3), network
 
@@ -99,7 +99,7 @@ def test_noise_comes_only_where_eta_has_no_gradient_and_some_steps_after_the_las
         if any(c.any() for c in change):
             moved.append(t)
             for site, c in enumerate(change):
-                near(c, 0.01 * problem.draws.normal(c, "eta", t, site), 1e-12)
+                near(c, 0.01 * problem.noise.normal(c, "eta", t, site), 1e-12)
         eta = state.eta
     assert moved == [4, 8, 12]
     still = FreeGates(T_p=3, r=0.01, delta=0.0).look(problem, x, state._replace(t=20)).state  # no norm is under 0

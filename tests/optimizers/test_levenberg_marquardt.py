@@ -40,10 +40,10 @@ def smooth() -> nn.Sequential:
 
 def trodden(problem: Problem, method: LevenbergMarquardt, x: Tensor, steps: int) -> tuple[Tensor, State, list[dict]]:
     """The last iterate, the last state, and each step's info."""
-    problem = ready(problem)
-    state, infos = method.init(problem, x), []
+    batch = ready(problem)
+    state, infos = method.init(batch, x), []
     for _ in range(steps):
-        step = method.step(problem, x, state)
+        step = method.step(batch, x, state)
         x, state = step.x, step.state
         infos.append(step.info)
     return x, state, infos

@@ -117,7 +117,7 @@ def test_the_reference_follows_the_authors_rules_step_by_step(seed):
     network = random_net(SHAPE, seed, torch.float64)
     like = torch.zeros(1, 16, dtype=torch.float64)
     problem = ready(lo.Problem(network, Unit(), (10,), 1, Box(-1.0, 1.0), like=like))
-    theirs = Reference(seed, lambda t, layer: problem.draws.normal(like, "eta", t + 1, layer)[0].numpy())
+    theirs = Reference(seed, lambda t, layer: problem.noise.normal(like, "eta", t + 1, layer)[0].numpy())
     method, x = lo.ADRGD.reference(), torch.zeros(1, 10, dtype=torch.float64)
     state, perturbed = method.init(problem, x), []
     for t in range(60):

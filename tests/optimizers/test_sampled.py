@@ -42,10 +42,10 @@ def test_the_elite_sets_the_next_distribution(smoothing):
     problem = ready(fitting(mlp(3, 8, 2), (3,), randn(2, 2), Box(-1.0, 1.0)))
     method, x = CEM(population=10, elite=0.3, sigma=0.4, smoothing=smoothing), torch.zeros(2, 3).double()
     step = method.step(problem, x, method.init(problem, x))
-    normal = problem.draws.normal(x[:, None].expand(-1, 10, 3), "cem", 0)
+    normal = problem.noise.normal(x[:, None].expand(-1, 10, 3), "cem", 0)
     candidates = (0.4 * normal).clamp(-1, 1)
     for sample in range(2):
-        one = ready(problem, [sample] * 10)
+        one = problem.take(torch.tensor([sample] * 10))
         elite = candidates[sample][one.evaluate(candidates[sample]).value.argsort()[:3]]
         near(step.state.mean[sample], (1 - smoothing) * elite.mean(0), 1e-12)
         near(step.state.std[sample], (1 - smoothing) * elite.std(0, correction=0) + smoothing * 0.4, 1e-12)

@@ -18,7 +18,7 @@ from latentopt.rl.chains import chains
 from latentopt.rl.closed_form import ClosedForm
 from latentopt.rl.critics import reduced
 from latentopt.rl.methods import ACTIONS, method
-from latentopt.rl.problem import ActionProblem, ActionValues, Around, Worst
+from latentopt.rl.problem import ActionBatch, ActionValues, Around, Worst, action_batch
 from latentopt.rl.refine import Refiner, refine_action
 from latentopt.rl.single import Single
 
@@ -58,8 +58,8 @@ CRITICS = {"min": "min", "first": "first", "function": soft_min}
 every_critic = pytest.mark.parametrize("critic", CRITICS.values(), ids=CRITICS)
 
 
-def posed(q: nn.Module, critic, batch: int = B, box: float = 0.5) -> tuple[ActionProblem, lo.Problem, Tensor]:
-    """The problem in closed form and in general, and the actor's actions."""
+def posed(q: nn.Module, critic, batch: int = B, box: float = 0.5) -> tuple[ActionBatch, lo.Problem, Tensor]:
+    """The batch in closed form, the problem in general, and the actor's actions."""
     s, u = randn(batch, S, seed=3), 2 * rand(batch, A, seed=4) - 1
     feasible = Around(np.maximum(u.numpy() - box, -1), np.minimum(u.numpy() + box, 1))
     values = lambda s, a: torch.stack([v.reshape(len(a)) for v in q(s, a)])  # noqa: E731
@@ -68,7 +68,7 @@ def posed(q: nn.Module, critic, batch: int = B, box: float = 0.5) -> tuple[Actio
     assert layers
     form = ClosedForm.of(layers, critic, s.numpy(), np.zeros(A), np.ones(A))
     general = lo.Problem(network, Worst(critic), (A,), batch, feasible, like=u)
-    return ActionProblem(form, network, feasible, u), general, u
+    return action_batch(form, network, feasible, u, seed=5, steps=12), general, u
 
 
 @every_critic
@@ -79,10 +79,9 @@ def test_the_closed_form_is_autograds(critic, widths, seed, tau, copies):
     closed, general, u = posed(Twins(*widths, seed=seed), critic)
     u = torch.cat([general.feasible.project(u + 0.2 * randn(B, A, seed=copy)) for copy in range(copies)])
     rows = torch.arange(B).repeat(copies)
-    draws = Noise(0, torch.zeros_like(rows))
-    general = general.rows(rows, draws, 10)
+    general = general.rows(rows, Noise(0, torch.zeros_like(rows)))
     here, grad = general.gradient(u) if tau is None else general.soft_gradient(u, tau)
-    for problem in (closed.rows(rows, draws, 10), *([closed] if copies == 1 else [])):
+    for problem in (closed.take(rows), *([closed] if copies == 1 else [])):
         mine, my_grad = problem.gradient(u) if tau is None else problem.soft_gradient(u, tau)
         near(mine.value, here.value, 1e-12)
         near(my_grad, grad, 1e-12)
@@ -95,7 +94,7 @@ def test_the_closed_form_is_autograds(critic, widths, seed, tau, copies):
 @given(seed=st.integers(0, 100), box=st.sampled_from([0.01, 0.1, 0.5, 2.0]))
 def test_a_single_observation_folded_is_the_whole_in_its_box(critic, widths, seed, box):
     closed, general, u = posed(Twins(*widths, seed=seed), critic, batch=1, box=box)
-    closed.fold()
+    closed, general = closed.fold(), general.whole()
     for point in [general.feasible.project(u + box * randn(1, A, seed=at)) for at in range(4)]:
         here, grad = general.gradient(point)
         mine, my_grad = closed.gradient(point)
@@ -107,7 +106,7 @@ def test_a_single_observation_folded_is_the_whole_in_its_box(critic, widths, see
 
 def test_folding_drops_units():
     closed, _, _ = posed(Twins(40, 20), "min", batch=1, box=0.05)
-    closed.fold()
+    closed = closed.fold()
     assert isinstance(closed.folded, Single)
     assert closed.folded.first.shape[1] < 40  # of 80
 
@@ -126,7 +125,7 @@ METHODS: dict[str, Optimizer] = {
 def test_the_lean_loop_finds_what_solve_finds(name, batch, restarts):
     closed, general, u = posed(Twins(8, 7), "min", batch)
     theirs = lo.solve(general, METHODS[name], steps=12, restarts=restarts, seed=5, start=u)
-    found = descend(closed, METHODS[name], u, 12, restarts, 5)
+    found = descend(closed, METHODS[name], u, restarts)
     near(torch.as_tensor(found.value), theirs.value, 1e-9)
     near(torch.as_tensor(found.x), theirs.x, 1e-6)
     near(torch.as_tensor(found.first), general.evaluate(u).value, 1e-12)

@@ -10,7 +10,7 @@ from loops import METHODS, ROUGH, Holed, every_method, posed, rough, same
 from nets import Counted, mlp, near, pays
 from torch import Tensor, nn
 
-from latentopt import GD, Problem, Status, solve
+from latentopt import GD, Batch, Problem, Status, solve
 from latentopt.optimizers import Optimizer
 from latentopt.optimizers.base import Cost, Step
 from latentopt.solver.callbacks import Progress
@@ -50,8 +50,8 @@ class Dear(GD):
 
     costs = (1, 3, 1, 1, 9, 1)
 
-    def step(self, problem: Problem, x: Tensor, state) -> Step:
-        return super().step(problem, x, state)._replace(cost=Cost(self.costs[state.t], 0))
+    def step(self, batch: Batch, x: Tensor, state) -> Step:
+        return super().step(batch, x, state)._replace(cost=Cost(self.costs[state.t], 0))
 
 
 @pytest.mark.parametrize(("evaluations", "steps"), [(3, 1), (4, 2), (8, 2), (9, 3), (10, 4), (11, 5), (25, 5), (26, 6)])

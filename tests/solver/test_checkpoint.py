@@ -15,7 +15,7 @@ from nets import Counted, conv, fitting, mlp, randn, refuses
 from safetensors.torch import save_file
 from torch import nn
 
-from latentopt import GD, Adam, Problem, Result, Status, maximize, solve
+from latentopt import GD, Adam, Batch, Problem, Result, Status, maximize, solve
 from latentopt.objectives import MSE, Fit
 from latentopt.operators import Identity
 from latentopt.optimizers import Optimizer
@@ -84,8 +84,8 @@ def test_a_solve_may_be_stopped_again_and_again(tmp_path):
 class Uneven(GD):
     """Gradient descent whose first step is the dearest."""
 
-    def step(self, problem: Problem, x: torch.Tensor, state) -> Step:
-        return super().step(problem, x, state)._replace(cost=Cost(5 if state.t == 0 else 1, 0))
+    def step(self, batch: Batch, x: torch.Tensor, state) -> Step:
+        return super().step(batch, x, state)._replace(cost=Cost(5 if state.t == 0 else 1, 0))
 
 
 def test_what_the_dearest_step_cost_is_not_forgotten(tmp_path):

@@ -30,14 +30,18 @@ def test_evaluate_and_gradient_report_the_same_detached_values_and_leave_x_alone
     assert torch.equal(x, before)
 
 
-def test_rows_are_problems_of_their_own():
+def test_a_batch_holds_the_rows_that_it_is_asked_for():
     network, target, center = mlp(3, 4, 2), randn(4, 2), rand(4, 3)
     problem = fitting(network, (3,), target, LinfBall(center, 0.1))
     rows = torch.tensor([3, 1, 3])
     part = problem.rows(rows, Noise(0, torch.zeros(3, dtype=torch.long)), 7)
     x = randn(3, 3, seed=1)
-    assert (part.batch, part.steps, problem.batch) == (3, 7, 4)
-    assert torch.equal(part.evaluate(x).value, fitting(network, (3,), target[rows]).evaluate(x).value)
+    assert (len(part), part.steps, problem.take(rows).batch, problem.batch) == (3, 7, 3, 4)
+    assert (len(part.tiled(2)), part.with_steps(2).steps, part.steps) == (6, 2, 7)
+    with pytest.warns(DeprecationWarning, match="Batch.noise"):
+        assert part.draws is part.noise
+    for same in (part, problem.take(rows), problem.whole().take(rows), fitting(network, (3,), target[rows])):
+        assert torch.equal(part.evaluate(x).value, same.evaluate(x).value)
     assert torch.equal(part.feasible.project(x), LinfBall(center[rows], 0.1).project(x))
 
 

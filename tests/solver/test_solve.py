@@ -9,7 +9,8 @@ from loops import METHODS, every_method, posed, same_results
 from nets import Counted, conv, fitting, linear, mlp, near, pays, rand, randn, ready, refuses
 from torch import Tensor, nn
 
-from latentopt import ADRGD, GD, Adam, Generator, InputError, Problem, Reconstruction, Result, Status, solve
+from latentopt import GD, Adam, Generator, InputError, Problem, Reconstruction, Result, Status, solve
+from latentopt.optimizers import method
 from latentopt.sets import Box
 from latentopt.solver.loop import Progress
 
@@ -215,7 +216,10 @@ def test_a_solve_within_no_grad_is_the_same(method):
 
 
 def test_adr_gd_is_the_default():
-    assert solve(posed(), steps=1).meta["optimizer"] == repr(ADRGD())
+    boxed = posed()
+    free = fitting(boxed.network, (3,), randn(3, 2))
+    for problem in (boxed, free):
+        assert solve(problem, steps=1).meta["optimizer"] == repr(method("adr-gd", problem.feasible))
 
 
 def test_numbers_of_numpy_are_taken_and_saved(tmp_path):

@@ -13,7 +13,6 @@ from latentopt.analysis.certify.relu_chain import ReLUChain
 from latentopt.classification import Misclassify, loss_function, margin
 from latentopt.errors import InputError, nonnegative
 from latentopt.networks.freezing import frozen
-from latentopt.noise import Noise
 from latentopt.objectives import Objective, take
 from latentopt.problem import Problem
 from latentopt.sets import Box, BoxAndBall, FeasibleSet, LinfBall
@@ -59,7 +58,7 @@ def read_problem(problem: Problem, sample: int = 0) -> ChainProblem:
     if problem.penalty is not None:
         raise InputError("problem", "one without a penalty", "one with")
     row = torch.tensor([sample], device=problem.like.device)
-    single = problem.rows(row, Noise(0, torch.zeros_like(row)), steps=1)
+    single = problem.take(row)
     low, high = _corners(single.feasible, single.like.new_empty(1, *single.shape))
     network = to_float64(single.network)
     with frozen(network):

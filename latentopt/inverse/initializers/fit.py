@@ -122,7 +122,7 @@ class Conditional(FittedInitializer):
         found = dict[int, Tensor]()
         for key in dict.fromkeys(each):
             rows = [row for row, its in enumerate(each) if its == key]
-            part = self.guesses[key](problem.samples(torch.tensor(rows)), restarts, seed, wider)
+            part = self.guesses[key](problem.take(torch.tensor(rows)), restarts, seed, wider)
             found |= dict(zip(rows, part.unbind(1), strict=True))
         return torch.stack([found[row] for row in range(problem.batch)], 1)
 
