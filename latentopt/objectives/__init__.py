@@ -1,4 +1,4 @@
-"""What is minimised on a network's output, for each sample of a batch."""
+"""Objectives: functions of a network's output, minimised for each sample of a batch."""
 
 from latentopt.objectives.base import Fit, Loss, Objective, Unit, take
 from latentopt.objectives.features import Features

@@ -1,4 +1,4 @@
-"""What is minimised on a network's output, for each sample of a batch."""
+"""Objectives, losses, and objectives made of losses."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -10,14 +10,14 @@ from latentopt.batch_math import take
 from latentopt.errors import InputError
 
 Objective = Callable[[Tensor], Tensor]
-"""Maps the output (B, ...) to (B,), to be minimised. One that holds a tensor for each sample (a target) also has
+"""Maps the output (B, ...) to (B,), to be minimised. An objective with a tensor for each sample (a target) also has
 ``take(rows)``, which returns the objective of the samples ``rows`` (long)."""
 
 
 class Loss(ABC):
-    """A distance between what is predicted and what was measured, per sample: (B, ...), (B, ...) to (B,).
+    """A distance between predictions and targets, (B, ...) each, to (B,).
 
-    One that holds something for each sample (weights, references) has ``take(rows)``, as an objective has.
+    A loss with a tensor for each sample (weights, references) has ``take(rows)``, as an `Objective`.
     """
 
     @abstractmethod
@@ -26,9 +26,12 @@ class Loss(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """``loss(operator(output), measurement)`` of each sample; ``measurement`` (B, ...).
+    """The objective ``loss(operator(output), measurement)``.
 
-    A loss or an operator that holds something for each sample has ``take(rows)``.
+    Args:
+        loss: (B, ...), (B, ...) to (B,), such as a `Loss`.
+        operator: maps outputs to measurements. Loss and operator have ``take(rows)`` if they differ between samples.
+        measurement: (B, ...).
     """
 
     loss: Callable[[Tensor, Tensor], Tensor]
@@ -39,10 +42,10 @@ class Fit:
         return self.loss(self.operator(output), self.measurement)
 
     def residual(self, output: Tensor) -> Tensor:
-        """What the loss is the sum of squares of (B, m).
+        """Compute residuals (B, m) of which the objective is the sum of squares.
 
         Raises:
-            InputError: it is none.
+            InputError: the loss is no sum of squares.
         """
         residual = getattr(self.loss, "residual", None)
         if residual is None:
@@ -55,7 +58,11 @@ class Fit:
 
 @dataclass(frozen=True)
 class Unit:
-    """Minus the output unit ``index``: minimising it maximises the unit. Output (B, ...), flattened."""
+    """Minus one unit of the output; minimising it maximises the unit.
+
+    Args:
+        index: of the unit in the flattened output of a sample.
+    """
 
     index: int = 0
 

@@ -1,4 +1,4 @@
-"""The distance between two images as a classifier sees them."""
+"""Distances between features of a classifier."""
 
 import threading
 from dataclasses import dataclass
@@ -11,15 +11,16 @@ from latentopt.objectives.base import Loss, take
 
 @dataclass(frozen=True, eq=False)
 class Features(Loss):
-    """The squared distance between a classifier's features of two images, divided by the number of features.
+    """The mean squared difference between a classifier's features of two images.
 
     Args:
         classifier: a module in eval mode, on the images' device and in their dtype; it takes the images as they are.
-        layer: the name of a module of it (``named_modules``), whose output, a tensor (B, ...), are the features; of its
-            last call, if there are several. The classifier's own output, the logits, where none is given.
+        layer: name of a module in it (``named_modules``) whose output (B, ...), in its last call, are the features.
+            None: the logits.
 
     Raises:
-        InputError: if the classifier is in training mode, has no such layer, does not call it, or it gives no tensor.
+        InputError: the classifier is in training mode, has no such layer or does not call it, or the layer's output is
+            no tensor.
 
     >>> import torch
     >>> from torch import nn
@@ -47,20 +48,20 @@ class Features(Loss):
         return self if classifier is self.classifier else Features(classifier, self.layer)
 
     def _features(self, image: Tensor) -> Tensor:
-        seen: list[object] = []
-        own = threading.get_ident()
+        outputs: list[object] = []
+        thread = threading.get_ident()
 
-        def see(module: nn.Module, inputs: object, output: object) -> None:
-            if threading.get_ident() == own:  # another thread's passes meet the same hook
-                seen.append(output.clone() if isinstance(output, Tensor) else output)  # what follows may work in place
+        def record(module: nn.Module, inputs: object, output: object) -> None:
+            if threading.get_ident() == thread:  # passes of other threads call the same hook
+                outputs.append(output.clone() if isinstance(output, Tensor) else output)  # later layers may be in place
 
         layer = self.classifier if self.layer is None else self.classifier.get_submodule(self.layer)
-        handle = layer.register_forward_hook(see)
+        handle = layer.register_forward_hook(record)
         try:
             self.classifier(image)
         finally:
             handle.remove()
-        if not seen or not isinstance(seen[-1], Tensor):
-            came = f"{self.layer}, which gives {type(seen[-1]).__name__}" if seen else f"{self.layer}, not called"
-            raise InputError("Features.layer", "a layer that the classifier calls and that gives a tensor", came)
-        return seen[-1]
+        if not outputs or not isinstance(outputs[-1], Tensor):
+            got = f"{self.layer}, which gives {type(outputs[-1]).__name__}" if outputs else f"{self.layer}, not called"
+            raise InputError("Features.layer", "a layer that the classifier calls and that gives a tensor", got)
+        return outputs[-1]

@@ -16,6 +16,8 @@ from latentopt.objectives.base import Loss
 
 
 class Backbone(NamedTuple):
+    """A network of which LPIPS compares the features."""
+
     name: str  # torchvision's
     file: str  # of the weights that torchvision downloads
     smallest: int  # side of an image, in pixels
@@ -29,26 +31,26 @@ BACKBONES = {
 
 
 class PerceptualWarning(UserWarning):
-    """LPIPS is asked about images of a kind that it was not made for."""
+    """LPIPS is evaluated on images of a kind that it was not calibrated on."""
 
 
 @dataclass(frozen=True)
 class LPIPS(Loss):
-    """LPIPS 0.1 (B,) of images (B, C, H, W) in [0, 1], which it converts to the [-1, 1] that its network takes.
+    """LPIPS 0.1 (B,) of images (B, C, H, W) in [0, 1].
 
-    Grey images are repeated to 3 channels; this, and images under 64 pixels a side, it warns about once
-    (`PerceptualWarning`), as it was calibrated on 64 x 64 pixels in colour. The network is frozen, built at the first
-    call, and follows the images' device and dtype.
+    It was calibrated on 64 x 64 pixels in colour, so it warns once (`PerceptualWarning`) about smaller images and about
+    grey ones, which are repeated to 3 channels. The network is frozen, built at the first call, and follows the images'
+    device and dtype.
 
     Args:
         net: "alex", "vgg" or "squeeze"; the smallest images they take have 31, 16 and 17 pixels a side.
-        weights: a file with the state dict of torchvision's alexnet, vgg16 or squeezenet1_1 (safetensors, or pickled by
-            torch and read with ``weights_only``); where none is given, torchvision's ImageNet weights, downloaded into
-            torch hub's folder at the first call. The calibration itself comes with the package.
+        weights: file with the state dict of torchvision's alexnet, vgg16 or squeezenet1_1 (safetensors, or pickled by
+            torch and read with ``weights_only``). None: torchvision's ImageNet weights, downloaded into torch hub's
+            folder at the first call. The calibration comes with the package ``lpips``.
 
     Raises:
-        InputError: at once, if there is no such net or file; at a call, if the weights cannot be had or are not of that
-            net, or if the images are not of one shape, of 1 or 3 channels and large enough.
+        InputError: there is no such net or file; at a call, the weights are not available or not of that net, or the
+            images are not of one shape, of 1 or 3 channels and large enough.
     """
 
     net: str = "alex"
@@ -84,8 +86,9 @@ def _warn(message: str) -> None:
 
 @lru_cache(maxsize=4)
 def _network(net: str, weights: str | None, dtype: torch.dtype, device: torch.device) -> nn.Module:
-    with ThreadPoolExecutor(1) as other:  # where nothing is traced and gradients are as usual, whatever the caller does
-        return other.submit(_build, net, weights, dtype, device).result()
+    # In a new thread nothing is traced and gradients are on, whatever the caller's context.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_build, net, weights, dtype, device).result()
 
 
 def _build(net: str, weights: str | None, dtype: torch.dtype, device: torch.device) -> nn.Module:
@@ -104,17 +107,17 @@ def _build(net: str, weights: str | None, dtype: torch.dtype, device: torch.devi
 
 
 def _fill(backbone: nn.Module, name: str, weights: str) -> None:
-    """Give the backbone, cut into slices whose modules keep the numbers they have in torchvision, its weights."""
-    held = _read(weights)
+    """Load weights into a backbone that is cut into slices; its modules have the numbers of torchvision's."""
+    state_dict = _read(weights)
     for key, parameter in backbone.named_parameters():
-        theirs = f"features.{key.split('.', 1)[1]}"  # of slice1.0.weight
-        found = held.get(theirs)
-        if not isinstance(found, Tensor) or found.shape != parameter.shape:
+        theirs = f"features.{key.split('.', 1)[1]}"  # slice1.0.weight is features.0.weight
+        tensor = state_dict.get(theirs)
+        if not isinstance(tensor, Tensor) or tensor.shape != parameter.shape:
             expected = f"a state dict of torchvision's {name}, with {theirs} of shape {tuple(parameter.shape)}"
-            came = tuple(found.shape) if isinstance(found, Tensor) else None
-            raise InputError("LPIPS.weights", expected, f"{came} in {weights}")
+            got = tuple(tensor.shape) if isinstance(tensor, Tensor) else None
+            raise InputError("LPIPS.weights", expected, f"{got} in {weights}")
         with torch.no_grad():
-            parameter.copy_(found)
+            parameter.copy_(tensor)
 
 
 def _read(weights: str) -> dict[str, Any]:
@@ -123,8 +126,8 @@ def _read(weights: str) -> dict[str, Any]:
             from safetensors.torch import load_file
 
             return load_file(weights)
-        held = torch.load(weights, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a broken file gives
-        came = f"{weights} ({type(error).__name__})"
-        raise InputError("LPIPS.weights", "a state dict as safetensors or of torch.save", came) from error
-    return held if isinstance(held, dict) else {}
+        state_dict = torch.load(weights, map_location="cpu", weights_only=True)
+    except Exception as error:  # a broken file raises anything
+        got = f"{weights} ({type(error).__name__})"
+        raise InputError("LPIPS.weights", "a state dict as safetensors or of torch.save", got) from error
+    return state_dict if isinstance(state_dict, dict) else {}

@@ -1,4 +1,4 @@
-"""Losses that compare images pixel by pixel or window by window, and sums of losses."""
+"""Losses on pixels and windows of pixels, and sums of losses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ class MSE(Loss):
         return metrics.mse(prediction, target)
 
     def residual(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """What it is the sum of squares of (B, m)."""
+        """Compute residuals (B, m) of which it is the sum of squares."""
         difference = (prediction - target).flatten(1)
         return difference / difference.shape[1] ** 0.5
 
 
 @dataclass(frozen=True)
 class L1(Loss):
-    """Mean absolute error, which forgives outliers."""
+    """Mean absolute error, robust to outliers."""
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
         return (prediction - target).abs().flatten(1).mean(1)
@@ -34,7 +34,11 @@ class L1(Loss):
 
 @dataclass(frozen=True)
 class Huber(Loss):
-    """Mean of the Huber loss: quadratic up to an error of ``delta``, linear beyond."""
+    """Mean of the Huber loss, quadratic for small errors and linear for large ones.
+
+    Args:
+        delta: error at which the loss becomes linear, > 0.
+    """
 
     delta: float = 0.1
 
@@ -47,9 +51,9 @@ class Huber(Loss):
 
 @dataclass(frozen=True)
 class SSIM(Loss):
-    """One minus the structural similarity of images (B, C, H, W) in [0, 1], of at least 11 x 11 pixels (its window).
+    """One minus the structural similarity (`latentopt.metrics.ssim`), in [0, 2], 0 for equal images.
 
-    In [0, 2], 0 for equal images. See `latentopt.metrics.ssim`.
+    Images are (B, C, H, W) in [0, 1], of at least 11 x 11 pixels, SSIM's window.
     """
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -60,7 +64,7 @@ class SSIM(Loss):
 
 @dataclass(frozen=True)
 class WeightedSum(Loss):
-    """The sum of losses, each times its weight.
+    """A weighted sum of losses.
 
     Args:
         losses: at least one.

@@ -1,10 +1,9 @@
-"""Linear measurement operators: what is known of an image (B, C, H, W)."""
+"""Linear measurement operators of images (B, C, H, W)."""
 
 from latentopt.operators.base import Operator
 from latentopt.operators.blur import Blur, MotionBlur
-from latentopt.operators.compose import Compose
+from latentopt.operators.combine import Compose, PerImage
 from latentopt.operators.gaussian import Gaussian
-from latentopt.operators.per_image import PerImage
 from latentopt.operators.physics import Physics
 from latentopt.operators.pixels import Crop, Grey, Hole, Identity, Mask
 from latentopt.operators.resampling import Bicubic, Downsample
@@ -27,6 +26,6 @@ __all__ = [
 ]
 
 for _name in __all__:
-    # Recipes name operators by this path. Their modules evaluate annotations at once, as parsers would look for the
-    # names in this one.
+    # Recipes name operators by this path. Parsers look up annotations in this module, so the operators' own modules
+    # evaluate them at once (no `from __future__ import annotations`).
     globals()[_name].__module__ = __name__

@@ -1,4 +1,4 @@
-"""Operators that blur and keep the image's size: the border is mirrored (its outermost pixel not repeated)."""
+"""Blurs that keep the image's size; borders are mirrored, without repeating the outermost pixel."""
 
 import math
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ class Blur(Operator):
 
     Args:
         sigma: in pixels, > 0.
-        radius: the kernel has 2 radius + 1 pixels a side and sums to 1; ceil(3 sigma) where none is given. It must be
-            under the image's smaller side.
+        radius: the kernel has 2 radius + 1 pixels a side and sums to 1. It must be under the image's smaller side.
+            None: ceil(3 sigma).
     """
 
     sigma: float
@@ -30,7 +30,7 @@ class Blur(Operator):
             positive("Blur.radius", self.radius, integer=True)
 
     def kernel(self) -> Tensor:
-        """(2 radius + 1,), float64: the weights along one axis."""
+        """Return the weights along one axis, (2 radius + 1,) float64."""
         offset = torch.arange(-self._radius(), self._radius() + 1, dtype=torch.float64)
         return (-((offset / self.sigma) ** 2) / 2).softmax(0)
 
@@ -68,7 +68,7 @@ class MotionBlur(Operator):
             raise InputError("MotionBlur.angle", "a finite number of degrees", self.angle)
 
     def kernel(self) -> Tensor:
-        """(2 radius + 1, 2 radius + 1), float64, the radius being half of ``length``, rounded down; it sums to 1."""
+        """Return the weights (2 radius + 1, 2 radius + 1), float64; radius is half of ``length``, rounded down."""
         radius = self.length // 2
         along = torch.arange(self.length, dtype=torch.float64) - (self.length - 1) / 2
         pixel = torch.arange(-radius, radius + 1, dtype=torch.float64)
@@ -84,12 +84,11 @@ class MotionBlur(Operator):
 
 
 def _mirrored(image: Tensor, radius: int, name: str) -> Tensor:
-    """(B C, 1, H + 2 radius, W + 2 radius): each channel by itself, its border mirrored."""
+    """Pad with mirrored borders, channel by channel: (B C, 1, H + 2 radius, W + 2 radius)."""
     require_images(image)
     smaller = min(image.shape[-2:])
     if radius >= smaller:
-        raise InputError(
-            name, f"a kernel that reaches under {smaller} pixels, the image's smaller side", f"{radius} pixels"
-        )
+        expected = f"a kernel that reaches under {smaller} pixels, the image's smaller side"
+        raise InputError(name, expected, f"{radius} pixels")
     channels = image.reshape(-1, 1, *image.shape[-2:])
     return F.pad(channels, (radius,) * 4, mode="reflect") if radius else channels

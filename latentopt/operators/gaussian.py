@@ -12,21 +12,21 @@ from torch import Tensor
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.operators.base import Operator
 
-DENSE = 2**27  # entries up to which a matrix is kept
-BLOCK = 2**22  # entries that are drawn at a time
+DENSE = 2**27  # entries up to which a matrix is cached
+BLOCK = 2**22  # entries drawn at a time
 
 
 @dataclass(frozen=True)
 class Gaussian(Operator):
-    """``measurements`` random projections y = A x (B, m) of the image's n values, A's entries independent N(0, 1/m).
+    """Random projections y = A x (B, m) of the image's n values; the entries of A are independent, N(0, 1/m).
 
-    A is drawn on the CPU in float32 from ``seed``, m and n, so it is the same on every device and in every dtype. Up to
-    2**27 entries it is kept (of the two last used: 512 MiB each in float32); a larger one is never stored: each call,
-    and each gradient, draws its rows again, block by block, which takes seconds but gives the same values.
+    A is drawn on the CPU in float32 from ``seed``, m and n, so it is the same on every device and in every dtype. The
+    two matrices used last are cached if they have up to 2**27 entries (512 MiB in float32). A larger matrix is drawn
+    again, block by block, at each call and each gradient, which takes seconds but gives the same values.
 
     Args:
-        measurements: m, a whole number from 1 to n.
-        seed: a whole number from 0 to 2**63 - 1.
+        measurements: m, an integer from 1 to n.
+        seed: an integer from 0 to 2**63 - 1.
 
     >>> import torch
     >>> Gaussian(20)(torch.zeros(2, 3, 8, 8)).shape
@@ -51,7 +51,7 @@ class Gaussian(Operator):
 
 @torch.library.custom_op("latentopt::gaussian", mutates_args=())
 def _product(x: Tensor, m: int, n: int, seed: int, transpose: bool) -> Tensor:
-    """A x (B, m) of x (B, n) or, ``transpose``, A^T x (B, n) of x (B, m). One operation to autograd and compilers."""
+    """Compute A x (B, m), or with ``transpose`` A^T x (B, n); one operation for autograd and compilers."""
     result, start = x.new_zeros(len(x), n if transpose else m), 0
     for block in _blocks(m, n, seed, x.dtype, x.device):
         rows = slice(start, start + len(block))
@@ -80,17 +80,17 @@ _product.register_autograd(_backward, setup_context=_save)
 
 
 def _blocks(m: int, n: int, seed: int, dtype: torch.dtype, device: torch.device) -> Iterable[Tensor]:
-    """The rows of A in blocks (rows, n), kept or drawn anew."""
-    return (_kept if m * n <= DENSE else _drawn)(m, n, seed, dtype, device)
+    """Return the rows of A in blocks (rows, n), cached or drawn."""
+    return (_cached_blocks if m * n <= DENSE else _draw_blocks)(m, n, seed, dtype, device)
 
 
 @lru_cache(maxsize=2)
-def _kept(m: int, n: int, seed: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+def _cached_blocks(m: int, n: int, seed: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
     with torch.inference_mode(False):  # else no later gradient could use them
-        return tuple(_drawn(m, n, seed, dtype, device))
+        return tuple(_draw_blocks(m, n, seed, dtype, device))
 
 
-def _drawn(m: int, n: int, seed: int, dtype: torch.dtype, device: torch.device) -> Iterator[Tensor]:
+def _draw_blocks(m: int, n: int, seed: int, dtype: torch.dtype, device: torch.device) -> Iterator[Tensor]:
     size = max(1, BLOCK // n)
     for start in range(0, m, size):
         key = hashlib.blake2b(f"{seed}:{m}:{n}:{start}".encode(), digest_size=8)

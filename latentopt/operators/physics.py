@@ -1,4 +1,4 @@
-"""The operators of other packages."""
+"""Operators of other packages."""
 
 import copy
 import inspect
@@ -14,15 +14,15 @@ from latentopt.operators.base import Operator
 
 @dataclass(frozen=True, eq=False)
 class Physics(Operator):
-    """A linear physics of deepinv (``deepinv.physics``; https://deepinv.github.io), or whatever is like one.
+    """A linear physics of deepinv (``deepinv.physics``; https://deepinv.github.io), or an object like one.
 
     Args:
-        physics: has ``A(image)`` and ``A_adjoint(measurement)``, as every ``deepinv.physics.LinearPhysics``. Move it to
-            the images' device first. Its noise model is not used. It may have a parameter for each image, as deepinv's
-            ``mask`` and ``filter`` (B, ...), or ``take(rows)``.
+        physics: an object with ``A(image)`` and ``A_adjoint(measurement)``, as every ``deepinv.physics.LinearPhysics``
+            has, on the images' device. Its noise model is not used. It may have a parameter for each image, such as
+            deepinv's ``mask`` and ``filter`` (B, ...), or ``take(rows)``.
 
     Raises:
-        InputError: if it lacks one of the two.
+        InputError: one of the two methods is missing.
     """
 
     physics: Any
@@ -38,28 +38,31 @@ class Physics(Operator):
     def take(self, rows: Tensor) -> "Physics":
         if callable(getattr(self.physics, "take", None)):
             return Physics(self.physics.take(rows))
-        count = _images(self.physics)
+        count = _image_count(self.physics)
         if count == 1:
             return self
         taken = copy.copy(self.physics)
-        held = self.physics._buffers if isinstance(taken, nn.Module) else vars(self.physics)
-        own = {name: value[rows.to(value.device)] if _each(value, count) else value for name, value in held.items()}
-        vars(taken).update({"_buffers": own} if isinstance(taken, nn.Module) else own)
+        values = self.physics._buffers if isinstance(taken, nn.Module) else vars(self.physics)
+        values = {
+            name: value[rows.to(value.device)] if _is_per_image(value, count) else value
+            for name, value in values.items()
+        }
+        vars(taken).update({"_buffers": values} if isinstance(taken, nn.Module) else values)
         return Physics(taken)
 
     def adjoint(self, measurement: Tensor, image_shape: Sequence[int]) -> Tensor:
-        """The images ``A_adjoint(measurement)``; the shape must be that of ``image_shape`` (C, H, W)."""
+        """Return the images ``A_adjoint(measurement)``, whose shape must be ``image_shape`` (C, H, W)."""
         image = self.physics.A_adjoint(measurement)
         if tuple(image.shape[1:]) != tuple(image_shape):
             raise InputError("image_shape", f"{tuple(image.shape[1:])}, which the physics gives", tuple(image_shape))
         return image
 
 
-def _images(physics: Any) -> int:
-    """For how many images a physics has parameters, by deepinv's rule: what ``A`` takes by name is (B or 1, ...)."""
-    named = (getattr(physics, name, None) for name in inspect.signature(physics.A).parameters)
-    return max((len(value) for value in named if isinstance(value, Tensor) and value.ndim > 2), default=1)
+def _image_count(physics: Any) -> int:
+    """Count the images that a physics has parameters for; by deepinv's rule, arguments of ``A`` are (B or 1, ...)."""
+    parameters = (getattr(physics, name, None) for name in inspect.signature(physics.A).parameters)
+    return max((len(value) for value in parameters if isinstance(value, Tensor) and value.ndim > 2), default=1)
 
 
-def _each(value: object, count: int) -> bool:
+def _is_per_image(value: object, count: int) -> bool:
     return isinstance(value, Tensor) and value.ndim > 2 and len(value) == count

@@ -1,4 +1,4 @@
-"""Operators that keep, hide or mix single pixels."""
+"""Operators on single pixels: masks, crops and luma."""
 
 import copy
 from abc import abstractmethod
@@ -20,81 +20,84 @@ class Identity(Operator):
         return image
 
 
-class _Hiding(Operator):
-    """An operator that multiplies each pixel by a weight; noise does not reach those whose weight is 0."""
+class _PixelWeights(Operator):
+    """An operator that multiplies each pixel by a weight; pixels of weight 0 get no noise."""
 
     def __call__(self, image: Tensor) -> Tensor:
         return image * self._weights(image)
 
     def add_noise(self, measurement: Tensor, sigma: float, seed: int) -> Tensor:
-        """As `Operator.add_noise`, but exactly 0 at the pixels that are hidden."""
+        """Add noise as `Operator.add_noise`, but keep hidden pixels exactly 0."""
         noisy = super().add_noise(measurement, sigma, seed)
         return noisy.masked_fill(self._weights(measurement) == 0, 0)
 
     @abstractmethod
     def _weights(self, image: Tensor) -> Tensor:
-        """In [0, 1], to broadcast to ``image`` (B, C, H, W)."""
+        """Return weights in [0, 1] that broadcast to ``image`` (B, C, H, W)."""
 
 
 @dataclass(frozen=True, eq=False)
-class Mask(_Hiding):
-    """The image times ``mask``, which broadcasts to (C, H, W); or one mask for each image, (B, 1 or C, H, W).
-
-    Its values are in [0, 1], or boolean: 1 keeps a pixel, 0 hides it, also from noise (`add_noise`). Each mask keeps
-    at least one pixel.
+class Mask(_PixelWeights):
+    """The image times a mask.
 
     Args:
-        mask: a tensor, or an array of NumPy, which becomes one.
+        mask: tensor or NumPy array that broadcasts to (C, H, W), or one mask for each image, (B, 1 or C, H, W). Values
+            are in [0, 1] or boolean: 1 keeps a pixel, 0 hides it, also from noise (`add_noise`). Each mask keeps at
+            least one pixel.
 
     Raises:
-        InputError: the mask is not as described; at a call, if it does not fit the images.
+        InputError: the mask is not as described; at a call, it does not fit the images.
     """
 
     mask: Tensor
-    _rows = None  # of `mask`, which image has which; None: in order (no annotation: no argument)
+    _rows = None  # (B,) index into `mask` of each image; None: in order (no annotation: no argument)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mask", _as_mask(self.mask))
         if not bool(self.mask.isfinite().all()):
             raise InputError("mask", "finite values", "NaN or infinity")
-        each = self.mask.flatten(1).any(1) if self.mask.ndim >= 4 else self.mask.any()
-        if not bool(each.all()):
+        keeps_any = self.mask.flatten(1).any(1) if self.mask.ndim >= 4 else self.mask.any()
+        if not bool(keeps_any.all()):
             raise InputError("mask", "a pixel that is kept", "all zeros")
         low, high = float(self.mask.min()), float(self.mask.max())
         if low < 0 or high > 1:
             raise InputError("mask", "values in [0, 1]", f"values from {low:g} to {high:g}")
 
     def take(self, rows: Tensor) -> "Mask":
-        taken = copy.copy(self)  # only the images tell whether there is a mask for each
+        taken = copy.copy(self)  # indexed at a call: only images show whether there is a mask for each
         rows = rows.to(self.mask.device)
         object.__setattr__(taken, "_rows", rows if self._rows is None else self._rows[rows])
         return taken
 
     def _weights(self, image: Tensor) -> Tensor:
-        mask, one = self.mask, tuple(image.shape[1:])
+        mask, shape = self.mask, tuple(image.shape[1:])
         if mask.ndim == image.ndim and len(mask) > 1:
             mask = mask if self._rows is None else mask[self._rows]
             if len(mask) != len(image):
                 raise InputError("mask", f"one mask for all images or {len(image)}, one for each", len(mask))
         try:
-            return mask.to(image).expand(image.shape if mask.ndim == image.ndim else one)
+            return mask.to(image).expand(image.shape if mask.ndim == image.ndim else shape)
         except RuntimeError:
-            sides = ", ".join(map(str, one[1:]))
-            expected = f"a shape that fits {one}, or (B, 1, {sides}), one for each image"
+            sides = ", ".join(map(str, shape[1:]))
+            expected = f"a shape that fits {shape}, or (B, 1, {sides}), one for each image"
             raise InputError("mask", expected, tuple(mask.shape)) from None
 
 
 def _as_mask(mask: object) -> Tensor:
     if isinstance(mask, np.ndarray) and mask.dtype.kind in "bufi":
-        return torch.from_numpy(mask.copy())  # what is changed later is not changed here, and strides may be negative
+        return torch.from_numpy(mask.copy())  # the caller may change its array, and strides may be negative
     if not isinstance(mask, Tensor) or mask.is_complex() or not mask.numel():
         raise InputError("mask", "a tensor or an array of numbers", getattr(mask, "dtype", type(mask).__name__))
     return mask
 
 
 @dataclass(frozen=True)
-class Hole(_Hiding):
-    """The image with a square of ``size`` pixels in its middle set to 0 (inpainting), also by `add_noise`."""
+class Hole(_PixelWeights):
+    """The image with a central square set to 0 (inpainting), also by `add_noise`.
+
+    Args:
+        size: side of the square in pixels, under the image's smaller side.
+    """
 
     size: int
 
@@ -105,14 +108,18 @@ class Hole(_Hiding):
         require_images(image)
         if self.size >= min(image.shape[-2:]):
             raise InputError("Hole.size", f"under {min(image.shape[-2:])}, the image's smaller side", self.size)
-        keep = image.new_ones(image.shape[-2:])
-        keep[_centre(image, self.size)] = 0
-        return keep
+        weights = image.new_ones(image.shape[-2:])
+        weights[_centre(image, self.size)] = 0
+        return weights
 
 
 @dataclass(frozen=True)
 class Crop(Operator):
-    """The central square of ``size`` pixels."""
+    """The central square of the image.
+
+    Args:
+        size: side of the square in pixels, at most the image's smaller side.
+    """
 
     size: int
 

@@ -1,4 +1,4 @@
-"""Operators that make images smaller."""
+"""Downsampling by averages and by the bicubic kernel."""
 
 from dataclasses import dataclass
 
@@ -12,10 +12,11 @@ from latentopt.operators.base import Operator, require_images
 
 @dataclass(frozen=True)
 class Downsample(Operator):
-    """Average pooling: every pixel of the result is the mean of a block of ``factor`` x ``factor`` pixels.
+    """Average pooling: each pixel of the result is the mean of a block of ``factor`` x ``factor`` pixels.
 
-    The factor need not be whole (2.5: a pixel on a block's border counts for each block by the area it has there),
-    but it must divide height and width.
+    Args:
+        factor: a number >= 1 that divides height and width. It need not be whole: at 2.5 a pixel on a block's border
+            counts for each block by its area there.
 
     >>> import torch
     >>> Downsample(2)(torch.arange(16.0).reshape(1, 1, 4, 4)).flatten().tolist()
@@ -36,7 +37,7 @@ class Downsample(Operator):
         return rows @ image @ columns.T
 
     def _weights(self, size: int) -> Tensor:
-        """(size / factor, size): the share that each pixel has in each block."""
+        """Return the share of each pixel in each block, (size / factor, size)."""
         blocks = round(size / self.factor)
         if blocks < 1 or abs(blocks * self.factor - size) > 1e-6:
             raise InputError("Downsample.factor", f"a divisor of the image's side {size}", self.factor)
@@ -50,8 +51,8 @@ class Downsample(Operator):
 class Bicubic(Operator):
     """Bicubic downsampling with antialiasing: the kernel (a = -0.5) is widened by ``factor``, as Pillow does.
 
-    It is ``torch.nn.functional.interpolate(mode="bicubic", antialias=True)``, linear as its result is not clamped: it
-    can leave the image's range. Unlike averaging (`Downsample`), each pixel sees 4 x 4 blocks.
+    It is ``torch.nn.functional.interpolate(mode="bicubic", antialias=True)``. As the result is not clamped, the
+    operator is linear, and values can leave the image's range. Unlike in `Downsample`, each pixel sees 4 x 4 blocks.
 
     Args:
         factor: a number >= 1 that divides height and width.

@@ -34,13 +34,13 @@ def test_the_matrix_is_that_of_its_seed_in_every_dtype():
 def test_a_matrix_that_is_not_kept_gives_exactly_the_same(monkeypatch, block):
     monkeypatch.setattr(gaussian, "BLOCK", block)
     operator, x, y = Gaussian(17, seed=3), randn(3, 1, 6, 7), randn(3, 17, seed=1)
-    gaussian._kept.cache_clear()
+    gaussian._cached_blocks.cache_clear()
     kept = operator(x), operator.adjoint(y, (1, 6, 7))
-    assert gaussian._kept.cache_info().currsize == 1
-    gaussian._kept.cache_clear()
+    assert gaussian._cached_blocks.cache_info().currsize == 1
+    gaussian._cached_blocks.cache_clear()
     monkeypatch.setattr(gaussian, "DENSE", 17 * 42 - 1)
     drawn = operator(x), operator.adjoint(y, (1, 6, 7))
-    assert gaussian._kept.cache_info().currsize == 0
+    assert gaussian._cached_blocks.cache_info().currsize == 0
     assert torch.equal(kept[0], drawn[0])
     assert torch.equal(kept[1], drawn[1])
     assert torch.autograd.gradcheck(operator, randn(1, 1, 3, 6).requires_grad_())
@@ -48,14 +48,14 @@ def test_a_matrix_that_is_not_kept_gives_exactly_the_same(monkeypatch, block):
 
 def test_a_matrix_of_several_blocks_has_no_block_twice(monkeypatch):
     monkeypatch.setattr(gaussian, "BLOCK", 36)
-    gaussian._kept.cache_clear()
+    gaussian._cached_blocks.cache_clear()
     a = matrix(Gaussian(30), 1, 6, 6)
-    gaussian._kept.cache_clear()
+    gaussian._cached_blocks.cache_clear()
     assert len(a.unique()) == 30 * 36
 
 
 def test_what_was_kept_in_inference_mode_serves_gradients():
-    gaussian._kept.cache_clear()
+    gaussian._cached_blocks.cache_clear()
     operator, x = Gaussian(5), randn(1, 1, 3, 3)
     with torch.inference_mode():
         expected = operator(x)
