@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from latentopt.errors import InputError
-from latentopt.rl.agents import Agent, environment, load_agent
-from latentopt.rl.rollouts import on_policy
+from latentopt.rl.agents import Agent, load_agent
+from latentopt.rl.rollout import collect_observations, make_environment
 from latentopt.zoo.paths import data_root
 
 AGENTS: dict[str, tuple[str, str]] = {
@@ -47,8 +47,8 @@ def states(name: str, count: int, seed: int) -> States:
     file, env = AGENTS[name]
     if not (data_root() / file).is_file():
         raise InputError("LATENTOPT_DATA", f"a folder with {file}", str(data_root()))
-    acts_in = environment(env)
+    acts_in = make_environment(env)
     agent = load_agent(data_root() / file, acts_in)
-    observations = on_policy(agent, acts_in, count, seed)
+    observations = collect_observations(agent, acts_in, count, seed)
     with torch.no_grad():
         return States(name, agent, observations, agent.actor(observations))

@@ -14,7 +14,7 @@ from latentopt.analysis.certify import Certificate
 from latentopt.analysis.certify import certify as certify_maximum
 from latentopt.objectives import Unit
 from latentopt.problem import Problem
-from latentopt.rl.fixed_state_critic import FixedStateCritic
+from latentopt.rl.critics import FixedStateCritic
 from latentopt.sets import Box
 
 

@@ -15,7 +15,7 @@ from benchmarks.action_exact import Exact
 from benchmarks.action_methods import CONTROL
 from benchmarks.statistics import mean_of, paired
 from latentopt.reports import Report, Row, Table
-from latentopt.rl.refine import Refined
+from latentopt.rl.refine import RefinementResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,7 +41,7 @@ class Cell:
     steps: int
     starts: int
     seconds: float
-    refined: Refined
+    refined: RefinementResult
     held_out: Tensor | None  # (B,) gain on the twin
 
     @property

@@ -18,7 +18,7 @@ from benchmarks.timing import timed
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.optimizers import GD, Optimizer
 from latentopt.reports import Written
-from latentopt.rl.refine import Refined, Refiner
+from latentopt.rl.refine import RefinementResult, Refiner
 
 if TYPE_CHECKING:
     pass
@@ -135,7 +135,7 @@ def _steps(met: States, optimizer: Optimizer, starts: int, critic: Critic, box: 
 
 def _refine(
     met: States, optimizer: Optimizer, starts: int, critic: Critic, box: float, steps: int, seed: int
-) -> Refined:
+) -> RefinementResult:
     refiner = Refiner(met.agent.critics, -1.0, 1.0, box, optimizer, steps, critic, starts)
     return refiner(met.observations, met.actions, seed)
 
@@ -143,7 +143,7 @@ def _refine(
 def _cell(
     met: States, name: str, optimizer: Optimizer, starts: int, critic: Critic, box: float, steps: int, seed: int
 ) -> Cell:
-    found: list[Refined] = []
+    found: list[RefinementResult] = []
     taken = timed(lambda: found.append(_refine(met, optimizer, starts, critic, box, steps, seed)))
     held_out = None
     if critic == "first" and met.twins:

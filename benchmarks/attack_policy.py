@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.choices import chosen
-from benchmarks.policy_cells import Cell, Plan, played_by
+from benchmarks.policy_cells import Cell, Plan, game_policy
 from benchmarks.policy_methods import CONTROL, METHODS
 from benchmarks.policy_tuning import tuning
 from benchmarks.report import Bench
@@ -19,9 +19,9 @@ from benchmarks.statistics import signs
 from benchmarks.timing import threads as pinned
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.reports import Report, Row, Table, Written
+from latentopt.rl.attack_episodes import AttackedEpisodes
 from latentopt.rl.attack_policy import Aim
-from latentopt.rl.attacked_episodes import Episodes
-from latentopt.rl.played import Played
+from latentopt.rl.game_policies import GamePolicy
 from latentopt.rl.procgen import GAMES, INSTALL, installed
 from latentopt.rl.train_policy import TEST_LEVELS, TUNING_LEVELS
 from latentopt.statistics import bootstrap, wilson
@@ -101,7 +101,7 @@ def attack_policy(
     levels = range(first := TUNING_LEVELS if tune else TEST_LEVELS, first + episodes)
     plan = Plan(radii, states, evaluations, seed, list(wanted), targets)
     with pinned(threads):
-        played = [played_by(f"{models}/{game}-cnn" if models else f"{game}-cnn", levels, horizon) for game in known]
+        played = [game_policy(f"{models}/{game}-cnn" if models else f"{game}-cnn", levels, horizon) for game in known]
         return bench.write(tuning(played, plan) if tune else benchmark(played, plan, part))
 
 
@@ -115,16 +115,16 @@ def _radii(text: str) -> tuple[float, ...]:
     return radii
 
 
-def benchmark(played: Sequence[Played], plan: Plan, part: Part) -> Report:
+def benchmark(played: Sequence[GamePolicy], plan: Plan, part: Part) -> Report:
     """The tables of every policy and radius."""
     tables, rows = list[Table](), list[Row]()
     shown: dict[str, dict[str, np.ndarray]] = {}
     for one in played:
         states = one.states(plan.states, plan.seed)
-        plain = {} if part == "states" else {"unattacked": one.episodes(), "actions at random": one.at_random()}
+        plain = {} if part == "states" else {"unattacked": one.episodes(), "actions at random": one.random_episodes()}
         for radius in plan.radii:
             title = f"{one.game}, eps {255 * radius:g}/255"
-            on_states, on_episodes = dict[str, Cell](), dict[str, Episodes]()
+            on_states, on_episodes = dict[str, Cell](), dict[str, AttackedEpisodes]()
             if part != "episodes":
                 on_states = {name: plan.on_states(one, states, radius, name) for name in tqdm(plan.methods, title)}
                 tables.append(_states_table(f"{title}: states", len(states), on_states))
@@ -160,10 +160,10 @@ def _states_table(title: str, count: int, found: dict[str, Cell]) -> Table:
     return Table(title, f"{count} states.", columns, [row(name, cell) for name, cell in found.items()])
 
 
-def _episodes_table(title: str, plain: dict[str, Episodes], found: dict[str, Episodes]) -> Table:
+def _episodes_table(title: str, plain: dict[str, AttackedEpisodes], found: dict[str, AttackedEpisodes]) -> Table:
     clean, control = plain["unattacked"], found[CONTROL]
 
-    def row(name: str, one: Episodes) -> list[str]:
+    def row(name: str, one: AttackedEpisodes) -> list[str]:
         attacked = name in found
         return [
             f"**{name}**" if name == CONTROL else name,
@@ -187,7 +187,7 @@ def _interval(values: np.ndarray) -> str:
     return f"{values.mean():.2f} [{low:.2f}, {high:.2f}]"
 
 
-def _rows(one: Played, radius: float, states: dict[str, Cell], episodes: dict[str, Episodes]) -> list[Row]:
+def _rows(one: GamePolicy, radius: float, states: dict[str, Cell], episodes: dict[str, AttackedEpisodes]) -> list[Row]:
     common = {"game": one.game, "eps": radius}
     on_states = [
         {**common, "part": "states", "method": name, "case": at, "success": int(success)}

@@ -23,8 +23,7 @@ from latentopt.inverse.problem import Reconstruction
 from latentopt.noise import Noise
 from latentopt.objectives import Unit
 from latentopt.problem import Problem
-from latentopt.rl.critics import stacked
-from latentopt.rl.problem import ActionValues, Worst
+from latentopt.rl.critics import CriticObjective, ScaledCritic, stacked
 from latentopt.sets import Box, bounded_ball
 from latentopt.zoo.random_nets import WIDTHS
 
@@ -187,9 +186,9 @@ def _critics(family: str, name: str, seed: int, tune: bool) -> Case:
     def values(observations: Tensor, actions: Tensor) -> Tensor:
         return stacked(met.agent.critics(observations, actions), len(actions))
 
-    told = ActionValues(values, met.observations, torch.zeros_like(a[0]), torch.ones_like(a[0]))
+    told = ScaledCritic(values, met.observations, torch.zeros_like(a[0]), torch.ones_like(a[0]))
     feasible = Box((a - 1).clamp_min(-1), (a + 1).clamp_max(1))
-    problem = Problem(told, Worst("first"), a.shape[1:], count, feasible, like=a)
+    problem = Problem(told, CriticObjective("first"), a.shape[1:], count, feasible, like=a)
     return Case(family, name, seed, problem, a, network.seconds, network.passes, network.steps)
 
 

@@ -10,10 +10,9 @@ import numpy as np
 from benchmarks.policy_methods import Form, chosen_form
 from benchmarks.policy_tuned import TUNED
 from benchmarks.timing import timed
+from latentopt.rl.attack_episodes import AttackedEpisodes
 from latentopt.rl.attack_policy import Aim, AttackedObservations, attack_policy
-from latentopt.rl.attacked_episodes import Episodes
-from latentopt.rl.played import Played
-from latentopt.rl.shipped import game_of
+from latentopt.rl.game_policies import GamePolicy, game_of
 from latentopt.zoo import cards
 
 
@@ -40,29 +39,29 @@ class Plan:
     methods: Sequence[str]
     targets: Aim | None = None
 
-    def on_states(self, played: Played, states: np.ndarray, eps: float, method: str) -> Cell:
+    def on_states(self, policy: GamePolicy, states: np.ndarray, eps: float, method: str) -> Cell:
         """The method in its tuned size."""
-        return self.cell(played, states, eps, *chosen_form(method, TUNED.get(played.game, {})))
+        return self.cell(policy, states, eps, *chosen_form(method, TUNED.get(policy.game, {})))
 
-    def cell(self, played: Played, states: np.ndarray, eps: float, size: str, form: Form) -> Cell:
+    def cell(self, policy: GamePolicy, states: np.ndarray, eps: float, size: str, form: Form) -> Cell:
         """A size of a method on states (S, 64, 64, 3)."""
         settings, found = form.settings(self.evaluations), list[AttackedObservations]()
         took = timed(
             lambda: found.append(
-                attack_policy(played.policy, states, eps, targets=self.targets, seed=self.seed, **settings)
+                attack_policy(policy.policy, states, eps, targets=self.targets, seed=self.seed, **settings)
             )
         )
         (one,) = found
         forwards, backwards = (cost.double().mean().item() for cost in (one.forwards, one.backwards))
         return Cell(size, one.success.numpy(), one.moved.mean().item(), forwards, backwards, took.cpu)
 
-    def on_episodes(self, played: Played, eps: float, method: str) -> Episodes:
+    def on_episodes(self, policy: GamePolicy, eps: float, method: str) -> AttackedEpisodes:
         """The method in its tuned size."""
-        _, form = chosen_form(method, TUNED.get(played.game, {}))
-        return played.episodes(eps, targets=self.targets, seed=self.seed, **form.settings(self.evaluations))
+        _, form = chosen_form(method, TUNED.get(policy.game, {}))
+        return policy.episodes(eps, targets=self.targets, seed=self.seed, **form.settings(self.evaluations))
 
 
-def played_by(model: str, levels: range, horizon: int) -> Played:
+def game_policy(model: str, levels: range, horizon: int) -> GamePolicy:
     """A shipped policy, or the one in a folder, on these levels."""
     game, settings = game_of(model)
-    return Played(game, cards.load_classifier(model), settings, levels, horizon)
+    return GamePolicy(game, cards.load_classifier(model), settings, levels, horizon)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from benchmarks.policy_cells import Cell, Plan
 from benchmarks.policy_methods import METHODS
 from latentopt.reports import Report, Row, Table
-from latentopt.rl.played import Played
+from latentopt.rl.game_policies import GamePolicy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +23,7 @@ Score = tuple[float, float]
 """Successes and margin, means over the radii."""
 
 
-def tuning(played: Sequence[Played], plan: Plan) -> Report:
+def tuning(played: Sequence[GamePolicy], plan: Plan) -> Report:
     """Every size of every method on the states of every policy."""
     scores = {one.game: _scores(one, plan) for one in played}
     best = {game: _best(own) for game, own in scores.items()}
@@ -38,15 +38,15 @@ def tuning(played: Sequence[Played], plan: Plan) -> Report:
     return Report(title, NOTE, tables, rows, partial(_draw, rows), f"```python\n{json.dumps(best, indent=4)}\n```")
 
 
-def _scores(played: Played, plan: Plan) -> dict[str, dict[str, Score]]:
-    states = played.states(plan.states, plan.seed)
+def _scores(policy: GamePolicy, plan: Plan) -> dict[str, dict[str, Score]]:
+    states = policy.states(plan.states, plan.seed)
 
     def score(cells: list[Cell]) -> Score:
         return sum(cell.success.mean() for cell in cells) / len(cells), sum(cell.margin for cell in cells) / len(cells)
 
     return {
         method: {
-            size: score([plan.cell(played, states, eps, size, form) for eps in plan.radii])
+            size: score([plan.cell(policy, states, eps, size, form) for eps in plan.radii])
             for size, form in METHODS[method].items()
         }
         for method in plan.methods

@@ -25,9 +25,14 @@ from latentopt.zoo.paths import data_root
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from latentopt.rl.players import Played
+    from latentopt.rl.actor_critic import RefinedEpisodes
 
-METHODS: Mapping[str, str] = {"gradient-ascent": "gd", "adam": "adam", "adr-gd": "adr-gd", "cem": "cem"}
+METHODS: Mapping[str, str] = {
+    "gradient-ascent": "gd-critic",
+    "adam": "adam-critic",
+    "adr-gd": "adr-gd-critic",
+    "cem": "cem",
+}
 """Names of `refine_action`'s methods."""
 CRITICS: Mapping[str, str] = {"first": "first", "min": "min"}
 TUNING = 1000
@@ -48,7 +53,7 @@ class Cell:
     method: str  # or none
     critic: str
     box: float
-    played: Played
+    played: RefinedEpisodes
 
     @property
     def settings(self) -> tuple[str, str, float]:
@@ -97,7 +102,7 @@ def returns(
     counted, widths = chosen("critics", critics, CRITICS), numbers("radii", radii)
     bench.check_folder()
     if quick:
-        files, runs = {"lunar-ddpg": AGENTS["lunar-ddpg"]}, {"gradient-ascent": "gd"}
+        files, runs = {"lunar-ddpg": AGENTS["lunar-ddpg"]}, {"gradient-ascent": "gd-critic"}
         widths, episodes, steps = widths[:1], 2, 2
     for file, _ in files.values():
         if not (data_root() / file).is_file():
@@ -122,14 +127,14 @@ def _cells(
     steps: int,
     seeds: Sequence[int],
 ) -> list[Cell]:
-    from latentopt.rl.agents import environment
-    from latentopt.rl.players import Played, load_player, play
+    from latentopt.rl.actor_critic import RefinedEpisodes, load_actor_critic, play_refined
     from latentopt.rl.refine import Refiner
+    from latentopt.rl.rollout import make_environment
 
     file, env = AGENTS[name]
-    environments = [environment(env) for _ in seeds]
+    environments = [make_environment(env) for _ in seeds]
     held = hashlib.sha256((data_root() / file).read_bytes()).hexdigest()
-    player = load_player(data_root() / file, environments[0])
+    player = load_actor_critic(data_root() / file, environments[0])
     counted = critics if len(player.critic.networks) > 1 else ["first"]
     cells = list[Cell]()
     for method, critic, box in [("none", "", 0.0), *product(runs, counted, radii)]:
@@ -140,13 +145,13 @@ def _cells(
         settings |= {"optimizer": repr(refiner and refiner.method), "agent_held": held}
 
         def played(refiner: Refiner | None = refiner) -> dict[str, Any]:
-            found = play(player, environments, seeds, refiner)
+            found = play_refined(player, environments, seeds, refiner)
             return {key: value.tolist() if key != "seconds" else value for key, value in found._asdict().items()}
 
         path = folder / f"{name}-{method}-{critic}-{box:g}-{seeds[0]}.json"
         found = kept(path, settings, played)
         total, count, gains = (np.array(found[key]) for key in ("returns", "steps", "gains"))
-        cells.append(Cell(name, method, critic, box, Played(total, count, gains, found["seconds"])))
+        cells.append(Cell(name, method, critic, box, RefinedEpisodes(total, count, gains, found["seconds"])))
     return cells
 
 

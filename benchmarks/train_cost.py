@@ -9,7 +9,7 @@ from statistics import median
 
 from benchmarks.timing import interleaved
 from latentopt.reports import Row, Table
-from latentopt.rl.training import Training
+from latentopt.rl.training import TrainingSettings
 
 CHUNK = 100
 """Steps of the environment in a turn."""
@@ -25,7 +25,7 @@ class Cost:
     ratio: float  # median over the rounds, to the plain algorithm
 
 
-def costs(algorithm: str, trainings: Mapping[str, Training], rounds: int) -> list[Cost]:
+def costs(algorithm: str, trainings: Mapping[str, TrainingSettings], rounds: int) -> list[Cost]:
     """Of each training, the plain one named none among them; every one has first learned for `CHUNK` steps."""
     work: dict[str, Callable[[], object]] = {}
     for name, training in trainings.items():

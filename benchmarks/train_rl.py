@@ -16,23 +16,23 @@ from benchmarks.report import Bench
 from benchmarks.statistics import bootstrapped, mean_of
 from benchmarks.timing import threads as pinned
 from latentopt.errors import positive
+from latentopt.optimizers.registry import method
 from latentopt.reports import Report, Row, Table, Written
-from latentopt.rl.curves import Point, final, mean_gain, spread, whole
-from latentopt.rl.methods import method
+from latentopt.rl.learning_curve import CurvePoint, final_return, mean_gain, mean_return, plot_spread
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from latentopt.rl.training import Training
+    from latentopt.rl.training import TrainingSettings
 
 REFINED: Mapping[str, Mapping[str, Any] | None] = {
     "none": None,
-    "gradient-ascent": {"optimizer": "gd"},
-    "adr-gd": {"optimizer": "adr-gd"},
-    "gradient-ascent-paper": {"optimizer": "gd", "steps": 100, "radius": 1.0, "critic": "first"},
-    "adr-gd-paper": {"optimizer": "adr-gd-paper", "steps": 100, "radius": 1.0, "critic": "first"},
+    "gradient-ascent": {"optimizer": "gd-critic"},
+    "adr-gd": {"optimizer": "adr-gd-critic"},
+    "gradient-ascent-paper": {"optimizer": "gd-critic", "steps": 100, "radius": 1.0, "critic": "first"},
+    "adr-gd-paper": {"optimizer": "adr-gd-paper-critic", "steps": 100, "radius": 1.0, "critic": "first"},
 }
-"""Settings of `Refinement` by name."""
+"""Settings of `RefinementSettings` by name."""
 NOTE = (
     "Return of the actor alone, without noise and refinement, mean of 5 episodes an evaluation. *End*: the mean of "
     "the last fifth of a learning curve; *whole*: of all of it; each the mean over the seeds, and its difference to "
@@ -48,7 +48,7 @@ class Run:
     algorithm: str
     refinement: str
     seed: int
-    points: list[Point]
+    points: list[CurvePoint]
 
     @property
     def seconds(self) -> float:
@@ -118,26 +118,26 @@ def train_rl(
 
 def _trainings(
     env: str, kind: str, cells: Mapping[str, Mapping[str, Any] | None], steps: int, widths: Sequence[int], every: int
-) -> dict[str, Training]:
+) -> dict[str, TrainingSettings]:
     """By the name of a refinement."""
-    from latentopt.rl.refinement import Refinement
-    from latentopt.rl.training import Training
+    from latentopt.rl.refine import RefinementSettings
+    from latentopt.rl.training import TrainingSettings
 
-    refinements = {name: None if how is None else Refinement(**how) for name, how in cells.items()}
+    refinements = {name: None if how is None else RefinementSettings(**how) for name, how in cells.items()}
     return {
-        name: Training(env, kind, how, steps, widths, every=every)  # pyright: ignore[reportArgumentType]
+        name: TrainingSettings(env, kind, how, steps, widths, every=every)  # pyright: ignore[reportArgumentType]
         for name, how in refinements.items()
     }
 
 
-def _trained(folder: Path, refinement: str, training: Training, seed: int) -> Run:
+def _trained(folder: Path, refinement: str, training: TrainingSettings, seed: int) -> Run:
     from latentopt.rl.training import train_agent
 
     path = folder / f"{training.algorithm}-{refinement}-{seed}.json"
     how = training.refinement and repr(method(training.refinement.optimizer))
     settings = {"training": asdict(training), "optimizer": how, "seed": seed}
     found = kept(path, settings, lambda: {"points": train_agent(training, seed)[1]})
-    return Run(training.algorithm, refinement, seed, [Point(*each) for each in found["points"]])
+    return Run(training.algorithm, refinement, seed, [CurvePoint(*each) for each in found["points"]])
 
 
 def _table(kind: str, runs: Sequence[Run]) -> Table:
@@ -148,7 +148,7 @@ def _table(kind: str, runs: Sequence[Run]) -> Table:
     rows = []
     for name, own in by.items():
         cells = []
-        for part in (final, whole):
+        for part in (final_return, mean_return):
             values, base = [part(run.points) for run in own], [part(run.points) for run in plain]
             cells += [f"{mean_of(values).mean:.1f}", "" if name == "none" else _difference(values, base)]
         gain = float(np.mean([mean_gain(run.points) for run in own]))
@@ -177,7 +177,7 @@ def _draw(runs: Sequence[Run], figure: Figure) -> None:
         for name in dict.fromkeys(run.refinement for run in runs):
             own = [run for run in runs if (run.algorithm, run.refinement) == (kind, name)]
             steps = [point.step for point in own[0].points]
-            spread(ax, steps, [[point.mean for point in run.points] for run in own], name)
+            plot_spread(ax, steps, [[point.mean for point in run.points] for run in own], name)
         ax.set(title=kind.upper(), xlabel="steps", ylabel="return of the actor")
         ax.legend()
         ax.grid(alpha=0.3)

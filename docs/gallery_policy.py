@@ -22,9 +22,9 @@ class MissingError(Exception):
 def fruitbot(path: Path) -> None:
     if find_spec("procgen") is None or find_spec("gym3") is None or find_spec("stable_baselines3") is None:
         raise MissingError("it needs Procgen (pip install --no-deps -r requirements-procgen.txt) and the extra rl")
-    from latentopt.rl.attacked_episodes import attacked_episodes
+    from latentopt.rl.attack_episodes import attack_episodes
+    from latentopt.rl.game_policies import game_of
     from latentopt.rl.procgen import Procgen
-    from latentopt.rl.shipped import game_of
     from latentopt.rl.train_policy import TEST_LEVELS
 
     policy, (game, settings) = lo.load("fruitbot-cnn"), game_of("fruitbot-cnn")
@@ -34,7 +34,7 @@ def fruitbot(path: Path) -> None:
         for eps in (None, EPS):
             env = Procgen(game, fixed=[level], **settings)
             options = attack if eps else {}
-            played.append(attacked_episodes(policy, env, 1, eps, horizon=STEPS, record=True, **options))
+            played.append(attack_episodes(policy, env, 1, eps, horizon=STEPS, record=True, **options))
             env.close()
         before, after = played
         if before.returns[0] > after.returns[0]:

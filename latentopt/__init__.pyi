@@ -66,11 +66,11 @@ from .problem import Problem as Problem
 from .rl.algorithms import RefinedDDPG as RefinedDDPG
 from .rl.algorithms import RefinedTD3 as RefinedTD3
 from .rl.attack_policy import attack_policy as attack_policy
-from .rl.policies import RefinedPolicy as RefinedPolicy
-from .rl.refine import Refined as Refined
+from .rl.refine import RefinementResult as RefinementResult
+from .rl.refine import RefinementSettings as RefinementSettings
 from .rl.refine import Refiner as Refiner
 from .rl.refine import refine_action as refine_action
-from .rl.refinement import Refinement as Refinement
+from .rl.refined_policy import RefinedPolicy as RefinedPolicy
 from .solver import callbacks as callbacks
 from .solver.loop import solve as solve
 from .solver.result import Result as Result

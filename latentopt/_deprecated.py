@@ -14,10 +14,9 @@ from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
-P = ParamSpec("P")
-R = TypeVar("R")
+C = TypeVar("C", bound=Callable[..., Any])
 T = TypeVar("T")
 
 NAMES = {
@@ -31,6 +30,8 @@ NAMES = {
     "latentopt.Adversarial": "latentopt.AttackResult",
     "latentopt.Distances": "latentopt.RowNorms",
     "latentopt.Opening": "latentopt.TwoPhase",
+    "latentopt.Refined": "latentopt.RefinementResult",
+    "latentopt.Refinement": "latentopt.RefinementSettings",
     "latentopt.metrics.bootstrap": "latentopt.statistics.bootstrap",
     "latentopt.metrics.wilson": "latentopt.statistics.wilson",
     "latentopt.inverse.initializers.Guess": "latentopt.inverse.initializers.FittedInitializer",
@@ -44,6 +45,12 @@ NAMES = {
     "latentopt.optimizers.named": "latentopt.optimizers.method",
     "latentopt.optimizers.Distances": "latentopt.optimizers.RowNorms",
     "latentopt.optimizers.Opening": "latentopt.optimizers.TwoPhase",
+    "latentopt.rl.algorithms.RefinesActions": "latentopt.rl.algorithms.RefinedExplorationMixin",
+    "latentopt.rl.attack_episodes.Episodes": "latentopt.rl.attack_episodes.AttackedEpisodes",
+    "latentopt.rl.attack_episodes.attacked_episodes": "latentopt.rl.attack_episodes.attack_episodes",
+    "latentopt.rl.refine.Refined": "latentopt.rl.refine.RefinementResult",
+    "latentopt.rl.refine.Refinement": "latentopt.rl.refine.RefinementSettings",
+    "latentopt.rl.training.Training": "latentopt.rl.training.TrainingSettings",
 }
 """Old path of a class or function to its new one. Its module calls `old_names`."""
 
@@ -71,6 +78,12 @@ MODULES = {
     "latentopt.tasks.reconstruct": "latentopt.inverse.problem",
     "latentopt.tasks.stages": "latentopt.attacks.stages",
     "latentopt.tasks.starts": "latentopt.inverse.initializers",
+    "latentopt.rl.attacked_episodes": "latentopt.rl.attack_episodes",
+    "latentopt.rl.curves": "latentopt.rl.learning_curve",
+    "latentopt.rl.policies": "latentopt.rl.refined_policy",
+    "latentopt.rl.players": "latentopt.rl.actor_critic",
+    "latentopt.rl.refinement": "latentopt.rl.refine",
+    "latentopt.rl.statistics": "latentopt.rl.normalization_files",
 }
 """Old path of a module to its new one."""
 
@@ -116,22 +129,22 @@ def old_names(module: str, otherwise: Callable[[str], Any] | None = None) -> Cal
     return __getattr__
 
 
-def renamed_keywords(**old: str | tuple[str, Callable[[Any], Any]]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def renamed_keywords(**old: str | tuple[str, Callable[[Any], Any]]) -> Callable[[C], C]:
     """Return a decorator for a function, or a class, whose keyword arguments once had other names.
 
     Args:
         old: old keyword to the new one, or to the new one and a function that converts the value.
     """
 
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+    def decorate(function: Any) -> Any:
         if isinstance(function, type):
-            function.__init__ = rename(function.__init__, function.__name__)
+            function.__init__ = rename(function.__init__, function.__name__)  # pyright: ignore[reportAttributeAccessIssue]
             return function
         return rename(function, function.__name__)
 
-    def rename(function: Callable[P, R], title: str) -> Callable[P, R]:
+    def rename(function: Any, title: str) -> Any:
         @wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        def call(*args: Any, **kwargs: Any) -> Any:
             for name in old.keys() & kwargs.keys():
                 renamed = old[name]
                 new, convert = renamed if isinstance(renamed, tuple) else (renamed, lambda value: value)

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.statistics import bootstrapped, mean_of
 from latentopt.reports import Table
-from latentopt.rl.curves import Point, final, mean_gain, whole
+from latentopt.rl.learning_curve import CurvePoint, final_return, mean_gain, mean_return
 from tables.stored import Cell, distinct, load, made, named, several, where
 from tables.text import bare, box_of, signed, table
 
@@ -77,13 +77,13 @@ def _change(own: Sequence[Cell], base: Cell, method: str, box: float) -> str:
     return signed(difference, 0 if difference.high - difference.low > 100 else 1)
 
 
-Curves = dict[int, list[Point]]
+Curves = dict[int, list[CurvePoint]]
 
 
 def _curves(cells: Sequence[Cell]) -> Curves:
     """The learning curve of each seed."""
     return {
-        seed: [Point(c["step"], c["mean"], 0.0, 0.0, c["gain"], c["seconds"]) for c in where(cells, seed=seed)]
+        seed: [CurvePoint(c["step"], c["mean"], 0.0, 0.0, c["gain"], c["seconds"]) for c in where(cells, seed=seed)]
         for seed in distinct(cells, "seed")
     }
 
@@ -105,7 +105,7 @@ def training() -> Table:
 
 def _learned(found: Curves, plain: Curves, base: bool) -> list[str]:
     texts = []
-    for part in (final, whole):
+    for part in (final_return, mean_return):
         values = [part(points) for points in found.values()]
         change = [] if base else [part(points) - part(plain[seed]) for seed, points in found.items()]
         texts += [f"{mean_of(values).mean:.1f}", "" if base else signed(bootstrapped(change), 1)]

@@ -87,7 +87,7 @@ ATTACK_POLICY = (
 )
 REFINE = (
     "latentopt refine --agent agent.zip --env LunarLanderContinuous-v3 --episodes 10",
-    "latentopt refine --agent agent.safetensors --env HalfCheetah-v5 --radius 0.1 --optimizer adr-gd --gif false",
+    "latentopt refine --agent agent.safetensors --env HalfCheetah-v5 --radius 0.1 --optimizer adam-critic --gif false",
     "latentopt refine --agent agent.zip --env Pendulum-v1 --optimizer cem --refine-steps 10 --dry-run",
 )
 TRAIN = (

@@ -25,21 +25,21 @@ from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store
 from latentopt.jobs.tracker import METRICS, WandbMode, check_wandb_mode, track_job
 from latentopt.jobs.used import card_of, held, used
 from latentopt.optimizers import Optimizer
+from latentopt.rl.attack_episodes import AttackedEpisodes, attack_episodes
 from latentopt.rl.attack_policy import Aim
 from latentopt.rl.attack_policy import attack_policy as attacked
-from latentopt.rl.attacked_episodes import Episodes, attacked_episodes
+from latentopt.rl.game_policies import game_of
 from latentopt.rl.normalization import Normalization
 from latentopt.rl.normalization_checks import check_statistics, doubt
+from latentopt.rl.normalization_files import NONE, normalization_of, statistics_file
 from latentopt.rl.procgen import GAMES, Procgen
-from latentopt.rl.shipped import game_of
-from latentopt.rl.statistics import NONE, normalization_of, statistics_file
 from latentopt.rl.train_policy import TEST_LEVELS
 from latentopt.sets import Norm
 from latentopt.zoo import cards
 
 ALGORITHMS = ("PPO", "A2C", "DQN", "TD3", "DDPG", "SAC")
 BATCH = 16
-"""Episodes that are played at once, and kept when all of them have ended."""
+"""AttackedEpisodes that are played at once, and kept when all of them have ended."""
 EPISODE = "episode.gif"
 
 
@@ -116,7 +116,7 @@ def attack_policy(
     tracker = track_job(store, wandb, todo, {**recipe, **used(model)}, "attack-policy")
     with tqdm(total=2 * (episodes - len(done)), unit="episode", disable=not todo) as bar:
         for start in todo:
-            options = {"sample": sample, "seed": seed + start, "record": start == 0, "seen": partial(_show, bar)}
+            options = {"sample": sample, "seed": seed + start, "record": start == 0, "on_episode": partial(_show, bar)}
             options["normalization"] = normalization
             clean, changed = _played(*opened(start, min(BATCH, episodes - start)), eps, options, attack)
             if start == 0:
@@ -181,13 +181,13 @@ def _rehearse(opened: Callable[[int, int], tuple[Any, Any]], eps: float, attack:
 
 def _played(
     policy: Any, games: Any, eps: float, options: dict[str, Any], attack: dict[str, Any]
-) -> tuple[Episodes, Episodes]:
+) -> tuple[AttackedEpisodes, AttackedEpisodes]:
     """An episode of each environment, unattacked and attacked."""
     played = []
     try:
         for radius, how in ((None, {}), (eps, attack)):
             games.seed(options["seed"])
-            played.append(attacked_episodes(policy, games, games.num_envs, radius, **options, **how))
+            played.append(attack_episodes(policy, games, games.num_envs, radius, **options, **how))
     finally:
         games.close()
     return played[0], played[1]
@@ -240,14 +240,14 @@ def _environments(env: str, count: int, seed: int) -> Any:
         raise InputError("env", "the id of a gymnasium environment", f"{env} ({error})") from error
 
 
-def _shard(start: int, clean: Episodes, changed: Episodes) -> Shard:
+def _shard(start: int, clean: AttackedEpisodes, changed: AttackedEpisodes) -> Shard:
     rows = _rows(start, clean, changed)
     returns = torch.from_numpy(np.stack([clean.returns, changed.returns], 1))  # (n, 2)
     index = torch.arange(start, start + len(rows))
     return Shard([f"episode {at}" for at in index.tolist()], rows, {"index": index, "returns": returns})
 
 
-def _rows(start: int, clean: Episodes, attacked: Episodes) -> list[dict[str, Any]]:
+def _rows(start: int, clean: AttackedEpisodes, attacked: AttackedEpisodes) -> list[dict[str, Any]]:
     columns = {
         "episode": np.arange(start, start + len(clean.returns)),
         "unattacked_return": clean.returns,

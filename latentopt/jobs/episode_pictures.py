@@ -10,21 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latentopt.rl.players import Player
+from latentopt.rl.actor_critic import ActorCritic, RefinedActor
 from latentopt.rl.refine import Refiner
+from latentopt.rl.rollout import play_seeds
 
 MAX_FRAMES, HEIGHT = 120, 240
 """Frames of an episode at most, and their approximate height in pixels."""
 Picture = NDArray[Any]
 
 
-def film(player: Player, env: str, seed: int, refiners: Sequence[Refiner | None]) -> list[Picture]:
+def film(agent: ActorCritic, env: str, seed: int, refiners: Sequence[Refiner | None]) -> list[Picture]:
     """Film an episode of one seed with each refiner, in columns; an episode that ended stands still.
 
     Returns:
         Frames (H, W, 3) of bytes.
     """
-    episodes = [_film_episode(player, env, seed, refiner) for refiner in refiners]
+    episodes = [_film_episode(agent, env, seed, refiner) for refiner in refiners]
     stride = max(1, -(-max(map(len, episodes)) // MAX_FRAMES))
     columns = [episode[::stride] for episode in episodes]
     frames = list[Picture]()
@@ -35,22 +36,20 @@ def film(player: Player, env: str, seed: int, refiners: Sequence[Refiner | None]
     return frames
 
 
-def _film_episode(player: Player, env: str, seed: int, refiner: Refiner | None) -> list[Picture]:
+def _film_episode(agent: ActorCritic, env: str, seed: int, refiner: Refiner | None) -> list[Picture]:
     import gymnasium
+
+    frames, actor = list[Picture](), RefinedActor(agent, refiner)
+
+    def act(observations: Picture, running: Picture) -> Picture:
+        frames.append(_shrink(environment.render()))
+        return actor(observations, running)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         environment = gymnasium.make(env, render_mode="rgb_array")
-        observation, _ = environment.reset(seed=seed)
-        frames, is_over, step = [_shrink(environment.render())], False, 0
-        while not is_over:
-            observed = player.observe(np.asarray(observation)[None])
-            scaled = player.actor(observed)
-            if refiner is not None:
-                scaled = refiner(observed, scaled, seed=step).action.numpy()
-            observation, _, terminated, truncated, _ = environment.step(player.actions(scaled)[0])
-            is_over, step = terminated or truncated, step + 1
-            frames.append(_shrink(environment.render()))
+        play_seeds([environment], [seed], act)
+        frames.append(_shrink(environment.render()))
         environment.close()
     return frames
 

@@ -24,10 +24,10 @@ from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store
 from latentopt.jobs.tracker import METRICS, WandbMode, check_wandb_mode, track_job
 from latentopt.jobs.used import held, used
 from latentopt.optimizers import Optimizer
-from latentopt.rl.agents import environment
-from latentopt.rl.players import Played, Player, load_player, play
+from latentopt.rl.actor_critic import ActorCritic, RefinedEpisodes, load_actor_critic, play_refined
+from latentopt.rl.normalization_files import statistics_file
 from latentopt.rl.refine import Refiner
-from latentopt.rl.statistics import statistics_file
+from latentopt.rl.rollout import make_environment
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ def refine(
     agent: str,
     env: str,
     radius: float = 0.25,
-    optimizer: Optimizer | str = "adr-gd",
+    optimizer: Optimizer | str = "adr-gd-critic",
     refine_steps: int = 20,
     critic: Literal["min", "first"] = "min",
-    restarts: int | None = None,
+    restarts: int = 1,
     episodes: int = 10,
     seed: int = 0,
     gif: bool = True,
@@ -67,10 +67,10 @@ def refine(
             TQC). A zip file can run any code when it is loaded: trust where it comes from.
         env: a gymnasium environment's name.
         radius: how far an action may move, in units of half the range.
-        optimizer: adr-gd, adam, gd, cem, ... as for `refine_action`, or a class path.
+        optimizer: adr-gd-critic, adam-critic, gd-critic, cem, ... as for `refine_action`, or a class path.
         refine_steps: of the optimizer.
         critic: min or first of the critics.
-        restarts: of each action; default the method's.
+        restarts: starts of each action.
         episodes: so many, of seeds from `seed` on.
         seed: of the first episode.
         gif: film the first episode, plain and refined side by side.
@@ -88,9 +88,9 @@ def refine(
     check_wandb_mode(wandb)
     if not Path(agent).is_file():
         raise InputError("agent", "a file", repr(agent))
-    environments = [environment(env) for _ in range(episodes)]
+    environments = [make_environment(env) for _ in range(episodes)]
     with printed_warnings():
-        player = load_player(agent, environments[0], vecnormalize, activation)
+        player = load_actor_critic(agent, environments[0], vecnormalize, activation)
     refiner = Refiner(player.critic, -1.0, 1.0, radius, optimizer, refine_steps, critic, restarts)
     _rehearse(player, environments[0], seed, refiner)
     identity = _held(agent, vecnormalize, env) | held(optimizer=optimizer)
@@ -101,7 +101,7 @@ def refine(
     if fresh:
         seeds = [seed + at for at in range(episodes)]
         with tqdm(unit="step", desc="refine") as bar:
-            plain, refined = (play(player, environments, seeds, how, bar.update) for how in (None, refiner))
+            plain, refined = (play_refined(player, environments, seeds, how, bar.update) for how in (None, refiner))
         shard = _shard(seeds, plain, refined)
         for at, row in enumerate(shard.rows):
             shown = {"metric/return": row["refined"], "metric/plain": row["plain"], "refine/gain": row["gain"]}
@@ -125,13 +125,13 @@ def _held(agent: str, vecnormalize: str | None, env: str) -> dict[str, str]:
     return {"agent_held": checksum(Path(agent))} | ({"statistics": checksum(statistics)} if statistics else {})
 
 
-def _rehearse(player: Player, environment: Any, seed: int, refiner: Refiner) -> None:
+def _rehearse(player: ActorCritic, environment: Any, seed: int, refiner: Refiner) -> None:
     """One action, so that what is wrong with the settings is known before anything is written."""
     observations = player.observe(np.asarray(environment.reset(seed=seed)[0])[None])
     refiner(observations, player.actor(observations))
 
 
-def _shard(seeds: list[int], plain: Played, refined: Played) -> Shard:
+def _shard(seeds: list[int], plain: RefinedEpisodes, refined: RefinedEpisodes) -> Shard:
     each = 1e3 * refined.seconds / int(refined.steps.sum())
     rows = [
         {
@@ -150,7 +150,7 @@ def _shard(seeds: list[int], plain: Played, refined: Played) -> Shard:
     return Shard([f"seed {seed}" for seed in seeds], rows, {"index": torch.arange(len(seeds)), "returns": returns})
 
 
-def _filmed(path: Path, player: Player, env: str, seed: int, refiner: Refiner) -> list[Path]:
+def _filmed(path: Path, player: ActorCritic, env: str, seed: int, refiner: Refiner) -> list[Path]:
     """The GIF, where the environment can be rendered; else a line that says why not."""
     try:
         frames = film(player, env, seed, [None, refiner])

@@ -16,9 +16,9 @@ from latentopt.jobs.tracker import Tracker, WandbMode, check_wandb_mode
 from latentopt.jobs.train_folder import opened
 from latentopt.rehearsal import begin
 from latentopt.rl import train_policy as training
+from latentopt.rl.game_policies import save_game_policy
 from latentopt.rl.procgen import INSTALL, Game, installed
 from latentopt.rl.procgen import Mode as Levels
-from latentopt.rl.shipped import ship
 from latentopt.zoo.cards import check_name
 
 LEARNING = (
@@ -106,11 +106,11 @@ def train_policy(
             bar.set_postfix_str(f"return {figures['episode/return']:.2f}", refresh=False)
             bar.update(done - bar.n)
 
-        network = training.train_policy(**learning, checkpoints=logs, seen=seen)  # pyright: ignore[reportArgumentType]
+        network = training.train_policy(**learning, checkpoints=logs, on_round=seen)  # pyright: ignore[reportArgumentType]
     said: dict[str, Any] = {"recipe": f"latentopt train train-{name}", **learning}
     said |= {"seconds": round(time.perf_counter() - begun), "threads": torch.get_num_threads()}
     partial = folder.with_name(f".{folder.name}.partial")  # a model is there when all of it is
-    card = ship(partial, name, summary, network, channels, hidden, said, episodes)
+    card = save_game_policy(partial, name, summary, network, channels, hidden, said, episodes)
     partial.replace(folder)
     figures = [{"figure": key, "value": value} for key, value in card.quality.items() if key != "protocol"]
     tracker.finish(figures, {"return": card.quality["return"]}, [], [folder])

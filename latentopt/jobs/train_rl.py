@@ -19,11 +19,11 @@ from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store
 from latentopt.jobs.tracker import METRICS, Tracker, WandbMode, check_wandb_mode, track_job
 from latentopt.jobs.used import held
 from latentopt.optimizers import Optimizer
-from latentopt.rl.curves import Point, final, mean_gain, save_curves, whole
-from latentopt.rl.refinement import Refinement
+from latentopt.rl.learning_curve import CurvePoint, final_return, mean_gain, mean_return, save_curves
+from latentopt.rl.refine import RefinementSettings
 
 if TYPE_CHECKING:
-    from latentopt.rl.training import Training
+    from latentopt.rl.training import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def train_rl(
     Args:
         env: a gymnasium environment's name.
         algorithm: td3 or ddpg.
-        optimizer: that refines: gd, adam, adr-gd, ... as for `refine_action`, or a class path; default none, the plain
-            algorithm.
+        optimizer: that refines: gd-critic, adam-critic, adr-gd-critic, ... as for `refine_action`, or a class path;
+            default none, the plain algorithm.
         epsilon: probability that an action is refined.
         radius: how far a refined action may move, in units of half the range.
         refine_steps: of the optimizer.
@@ -87,11 +87,13 @@ def train_rl(
     positive("seeds", seeds, integer=True)
     seed_within(seed, 0, 2**32 - 1 - seeds)
     check_wandb_mode(wandb)
-    from latentopt.rl.training import Training
+    from latentopt.rl.training import TrainingSettings
 
-    refined = Refinement(epsilon, optimizer or "gd", refine_steps, radius, critic)  # checks a plain agent's too
+    refined = RefinementSettings(
+        epsilon, optimizer or "gd-critic", refine_steps, radius, critic
+    )  # checks a plain agent's too
     refinement = None if optimizer is None else refined
-    training = Training(
+    training = TrainingSettings(
         env, algorithm, refinement, steps, hidden, lr, batch_size, learning_starts, noise, every, episodes
     )
     training.model(seed)  # what is wrong with the settings is known before anything is written
@@ -113,13 +115,13 @@ def train_rl(
     return Report(rows, files, time.perf_counter() - begun)
 
 
-def _trained(training: Training, at: int, seed: int, agents: Path, tracker: Tracker, bar: Any) -> Shard:
+def _trained(training: TrainingSettings, at: int, seed: int, agents: Path, tracker: Tracker, bar: Any) -> Shard:
     """Train one agent and keep it; what it came to."""
     from latentopt.rl.training import train_agent
 
     step = int(tracker.last().get("step", -1)) + 1
 
-    def tell(point: Point) -> None:
+    def tell(point: CurvePoint) -> None:
         nonlocal step
         figures = {"seed": seed, "train/step": point.step, "metric/return": point.mean, "cost/seconds": point.seconds}
         tracker.log(step, figures if point.gain != point.gain else {**figures, "refine/gain": point.gain})
@@ -132,7 +134,12 @@ def _trained(training: Training, at: int, seed: int, agents: Path, tracker: Trac
     agents.mkdir(parents=True, exist_ok=True)
     model.save(agents / "partial.zip")
     (agents / "partial.zip").replace(agents / f"seed-{seed}.zip")
-    row = {"seed": seed, "end": final(points), "whole": whole(points), "best": max(point.mean for point in points)}
+    row = {
+        "seed": seed,
+        "end": final_return(points),
+        "whole": mean_return(points),
+        "best": max(point.mean for point in points),
+    }
     row |= {"gain": mean_gain(points), "seconds": points[-1].seconds}
     tensors = {"index": torch.tensor([at]), "curve": torch.tensor(points, dtype=torch.float64)[None]}
     return Shard([f"seed {seed}"], [row], tensors)

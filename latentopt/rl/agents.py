@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,24 +11,25 @@ import torch
 from torch import Tensor, nn
 
 from latentopt.errors import InputError
-from latentopt.rl.agent_files import TOLERANCE, Parts, read_parts, rescaled
+from latentopt.rl.agent_tensors import AgentNetworks, read_networks
 from latentopt.rl.normalization import Normalization
-from latentopt.rl.statistics import normalization_of
-from latentopt.zoo.trust import require_trusted
+from latentopt.rl.normalization_files import normalization_of
 
 if TYPE_CHECKING:
     import gymnasium
 
+TOLERANCE = 1e-4
+"""Greatest deviation from a file's example, relative to its largest number."""
 INSTALL = "pip install 'latentopt[rl]'"
 
 
 class Actor(nn.Module):
-    """Observations (B, S) to the action (B, A) in [-1, 1] that the agent takes without noise.
+    """An actor: observations (B, S) to actions (B, A) in [-1, 1], without noise.
 
     Args:
         body: all layers but the last.
         mean: the last, before the tanh.
-        log_std: of a stochastic actor what gives the logarithm of how far its actions deviate, before the tanh.
+        log_std: of a stochastic actor, the logarithm of the deviations before the tanh, from the body's output.
     """
 
     def __init__(self, body: Sequence[nn.Module], mean: nn.Linear, log_std: nn.Module | None = None) -> None:
@@ -40,7 +40,7 @@ class Actor(nn.Module):
         return self.mean(self.body(observations)).tanh()
 
     def sample(self, observations: Tensor, generator: torch.Generator) -> Tensor:
-        """Actions as the agent takes them in training; those of `forward` where it is not stochastic."""
+        """Draw actions as in training; a deterministic actor's are those of `forward`."""
         hidden = self.body(observations)
         mean = self.mean(hidden)
         if self.log_std is None:
@@ -50,7 +50,7 @@ class Actor(nn.Module):
 
 
 class Critics(nn.Module):
-    """Observations (B, S) and actions (B, A) in [-1, 1] to the values (B, 1) of each critic."""
+    """Critics: observations (B, S) and actions (B, A) in [-1, 1] to the values (B, 1) of each."""
 
     def __init__(self, networks: Sequence[Sequence[nn.Module]]) -> None:
         super().__init__()
@@ -62,15 +62,14 @@ class Critics(nn.Module):
 
 
 class Agent:
-    """An actor and its critics; frozen, in eval mode.
+    """An actor and its critics, frozen and in eval mode.
 
     Args:
         actor: of S numbers to A.
         critics: of both.
         name: for messages.
         normalization: of observations, before either sees them.
-        scale: (A,) factor and offset from [-1, 1] to the actions that the agent was trained to take; None: those that
-            its environment takes.
+        scale: (A,) factor and offset from [-1, 1] to the actions of training; None: those of its environment.
     """
 
     def __init__(
@@ -95,7 +94,7 @@ class Agent:
         return first.in_features, self.actor.mean.out_features
 
     def observe(self, observations: Any) -> Tensor:
-        """What actor and critics are given of an environment's observations (B, S)."""
+        """Normalise an environment's observations (B, S) for actor and critics."""
         if self.normalization is not None:
             observations = self.normalization(observations)
         return torch.as_tensor(np.asarray(observations)).to(self.actor.mean.weight.dtype)
@@ -126,37 +125,42 @@ def load_agent(
     activation: str | None = None,
     vecnormalize: str | Path | None = None,
 ) -> Agent:
-    """The agent in a safetensors file: an actor and its critics, named as the docs list it (Agents from files).
+    """Load the agent in a safetensors file: an actor and its critics, named as in the docs (Agents from files).
 
     Layers are linear with one activation between every two; the actor's last is followed by tanh. A stochastic actor's
     mean is taken. Critics that were trained on an environment's own actions are made to take those in [-1, 1].
 
     Args:
         path: the file. Its metadata may have ``activation``, ``action_scale`` and ``action_bias``.
-        environment: where it acts. It says how actions in [-1, 1] become those that critics of other codes than
-            stable-baselines3 were trained on, where the file does not; without both they are taken to be the same.
+        environment: where the agent acts. Its range of actions is that of critics of other codes than
+            stable-baselines3, where the file has none; without both their actions are taken to be in [-1, 1].
         activation: ``relu``, ``tanh``, ``elu``, ``leaky_relu``, ``gelu``, ``silu``, ``softplus`` or ``sigmoid``. None:
             as the file says, else ``relu``.
         vecnormalize: a file with the statistics that observations were normalised by, as `read_statistics` takes it;
             ``none``: they were not. None: the one that `find_statistics` finds, or none.
 
+    Returns:
+        The agent, whose critics take actions in [-1, 1].
+
     Raises:
-        InputError: no such file, it holds no agent of that kind, or anything else, or the agent is another
-            environment's; what it does is not what its own example says.
+        InputError: no such file, it holds no agent of that kind or other tensors beside, the agent is another
+            environment's, or it disagrees with its own example.
     """
     path = Path(path)
-    parts = read_parts(path, activation)
-    scale = parts.scale
-    if not parts.scaled and scale is None and environment is not None:
+    networks = read_networks(path, activation)
+    scale, critics = networks.scale, networks.critics
+    if not networks.scaled and scale is None and environment is not None:
         factor, offset = _scale_of(environment)
-        scale = (factor, offset) if factor.shape == (parts.mean.out_features,) else None
-    networks = parts.critics if parts.scaled or scale is None else [rescaled(each, *scale) for each in parts.critics]
+        scale = (factor, offset) if factor.shape == (networks.mean.out_features,) else None
+    if not networks.scaled and scale is not None:
+        critics = [_rescale(critic, *scale) for critic in critics]
     name = environment.spec.id if environment is not None and environment.spec else None
     normalization, _ = normalization_of(path, vecnormalize, name)
-    agent = Agent(Actor(parts.body, parts.mean, parts.log_std), Critics(networks), path.stem, normalization, scale)
+    actor = Actor(networks.body, networks.mean, networks.log_std)
+    agent = Agent(actor, Critics(critics), path.stem, normalization, scale)
     if environment is not None:
         agent.check(environment)
-    _check_example(path, agent, parts)
+    _check_example(path, agent, networks)
     return agent
 
 
@@ -169,9 +173,21 @@ def _scale_of(environment: gymnasium.Env[Any, Any]) -> tuple[Tensor, Tensor]:
     return (high - low) / 2, (high + low) / 2
 
 
-def _check_example(path: Path, agent: Agent, parts: Parts) -> None:
+def _rescale(critic: Sequence[nn.Module], factor: Tensor, offset: Tensor) -> list[nn.Module]:
+    """A critic of actions ``offset + factor u`` as one of ``u``: only its first layer differs."""
+    first, *rest = critic
+    assert isinstance(first, nn.Linear)
+    size, layer = len(factor), nn.Linear(first.in_features, first.out_features, dtype=first.weight.dtype)
+    part = first.weight[:, -size:].detach().double()
+    weight = torch.cat([first.weight[:, :-size].detach().double(), part * factor.double()], 1)
+    layer.weight = nn.Parameter(weight.to(first.weight))
+    layer.bias = nn.Parameter((first.bias.detach().double() + part @ offset.double()).to(first.bias))
+    return [layer, *rest]
+
+
+def _check_example(path: Path, agent: Agent, networks: AgentNetworks) -> None:
     """Raise `InputError` unless actor and critics do what the file's example says."""
-    example = dict(parts.example)
+    example = dict(networks.example)
     observations = example.pop("observations", None)
     if unknown := set(example) - {"actions", "values"} or (set(example) if observations is None else None):
         raise InputError(str(path), "an example of observations, actions and values", f"example.{min(unknown)}")
@@ -180,7 +196,7 @@ def _check_example(path: Path, agent: Agent, parts: Parts) -> None:
     with torch.no_grad():
         actions = agent.actor(observations)
         theirs = {"actions": actions, "values": torch.cat(agent.critics(observations, actions), 1)}
-    if agent.scale is not None and not parts.scaled:
+    if agent.scale is not None and not networks.scaled:
         theirs["actions"] = agent.scale[1] + agent.scale[0] * actions
     for name, expected in example.items():
         if theirs[name].shape != expected.shape:
@@ -189,28 +205,3 @@ def _check_example(path: Path, agent: Agent, parts: Parts) -> None:
         if off > TOLERANCE * (1 + float(expected.abs().max())):
             wanted = f"the {name} of its example (is activation or action_scale another?)"
             raise InputError(str(path), wanted, f"others, by up to {off:.2g}")
-
-
-def environment(name: str) -> gymnasium.Env[Any, Any]:
-    """A gymnasium environment by name; of ``module:name`` the module is imported first, so it must be trusted.
-
-    Raises:
-        InputError: there is none of this name, what it needs is not installed, or its module is not trusted
-            (`latentopt.trust`).
-    """
-    module, colon, _ = name.rpartition(":")
-    if colon:
-        require_trusted(module, name, "environment")
-    try:
-        import gymnasium
-        from gymnasium.error import DependencyNotInstalled, Error
-    except ImportError as error:
-        raise InputError("environment", f"gymnasium ({INSTALL})", "none installed") from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # agents of earlier versions keep theirs
-            return gymnasium.make(name)
-    except DependencyNotInstalled as error:
-        raise InputError(name, f"an environment that is installed ({INSTALL})", str(error).splitlines()[0]) from error
-    except Error as error:
-        raise InputError("environment", "the name of a gymnasium environment", f"{name!r} ({error})") from error

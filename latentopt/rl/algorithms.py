@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from latentopt._deprecated import old_names
 from latentopt.errors import InputError
 from latentopt.rl.extra import missing
-from latentopt.rl.refinement import Refinement
+from latentopt.rl.refine import RefinementSettings
 
 try:
     from gymnasium import spaces
@@ -21,12 +22,16 @@ except ModuleNotFoundError as error:
     raise missing(error) from error
 
 
-class RefinesActions(OffPolicyAlgorithm):
+__getattr__ = old_names(__name__)
+
+
+class RefinedExplorationMixin(OffPolicyAlgorithm):
     """Refines the actor's action before exploration noise is added to it; put it before an algorithm with a critic.
 
     Args:
         policy, env, args, kwargs: as the algorithm takes them.
-        refinement: how; default `Refinement()`. `load` restores it, and ``load(..., refinement=...)`` replaces it.
+        refinement: how actions are refined; default `RefinementSettings()`. `load` restores it, and
+            ``load(..., refinement=...)`` replaces it.
 
     The logger gets ``refine/gain``, the mean gain in Q of the actions that were refined. With ``epsilon=0`` the
     algorithm is the plain one, step for step: which actions are refined has random numbers of its own.
@@ -35,16 +40,18 @@ class RefinesActions(OffPolicyAlgorithm):
         InputError: observations are not arrays (a Dict space), or the settings do not fit the critic.
     """
 
-    def __init__(self, policy: Any, env: Any, *args: Any, refinement: Refinement | None = None, **kwargs: Any) -> None:
-        self.refinement = Refinement() if refinement is None else refinement
+    def __init__(
+        self, policy: Any, env: Any, *args: Any, refinement: RefinementSettings | None = None, **kwargs: Any
+    ) -> None:
+        self.refinement = RefinementSettings() if refinement is None else refinement
         super().__init__(policy, env, *args, **kwargs)
 
     def _setup_model(self) -> None:
         if not isinstance(self.observation_space, spaces.Box):
             kind = type(self.observation_space).__name__
             raise InputError("env", "observations that are arrays (a Box space)", f"a {kind} space")
-        if not isinstance(self.refinement, Refinement):
-            raise InputError("refinement", "a Refinement", repr(self.refinement))
+        if not isinstance(self.refinement, RefinementSettings):
+            raise InputError("refinement", "RefinementSettings", repr(self.refinement))
         super()._setup_model()
         critic: Any = self.critic  # pyright: ignore[reportAttributeAccessIssue]
         self.refiner = self.refinement.refiner(critic, -1.0, 1.0)
@@ -76,9 +83,9 @@ class RefinesActions(OffPolicyAlgorithm):
         return found.action.numpy()
 
 
-class RefinedTD3(RefinesActions, TD3):
-    """TD3 of stable-baselines3 with refined actions; see `RefinesActions`."""
+class RefinedTD3(RefinedExplorationMixin, TD3):
+    """TD3 of stable-baselines3 with refined actions; see `RefinedExplorationMixin`."""
 
 
-class RefinedDDPG(RefinesActions, DDPG):
-    """DDPG of stable-baselines3 with refined actions; see `RefinesActions`."""
+class RefinedDDPG(RefinedExplorationMixin, DDPG):
+    """DDPG of stable-baselines3 with refined actions; see `RefinedExplorationMixin`."""

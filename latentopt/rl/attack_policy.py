@@ -20,9 +20,10 @@ from latentopt.classification import LossName, margin
 from latentopt.errors import InputError
 from latentopt.networks.freezing import frozen
 from latentopt.optimizers import Optimizer
-from latentopt.rl.farthest import farthest
-from latentopt.rl.normalization import Normalization, as_normalization
+from latentopt.rl.continuous_attack import maximize_distance
+from latentopt.rl.normalization import Normalization
 from latentopt.rl.normalization_checks import warn_if_unlike
+from latentopt.rl.normalization_files import as_normalization
 from latentopt.rl.policy_network import BYTES, Kind, Observations, PolicyNetwork, as_tensor
 from latentopt.sets import Norm, length
 from latentopt.solver.callbacks import Callback
@@ -138,7 +139,7 @@ def attack_policy(
             name, value = ("targets", targets) if loss is None else ("loss", loss)
             raise InputError(name, "None of a continuous policy, whose mean moves", repr(value))
         else:
-            found = farthest(network, x, radius, norm, resolve_stages(optimizer, settings), **common)
+            found = maximize_distance(network, x, radius, norm, resolve_stages(optimizer, settings), **common)
         attacked = found.x
         if bytes_:
             attacked = (to_bytes(attacked, x, radius, norm).to(x) / BYTES).to(x)

@@ -1,9 +1,10 @@
-"""What a critic is: any function of observations and actions, or several; what it says is stacked, critic by critic."""
+"""Critics: functions of observations and actions to one value or several, stacked critic by critic."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -12,14 +13,14 @@ from torch import Tensor, nn
 from latentopt.errors import InputError
 from latentopt.networks.checks import empty_like_parameters
 
-Values = Callable[[Tensor, Tensor], Tensor]
-"""Observations (B, *obs) and actions (B, A) to what each of n critics says, (n, B)."""
+CriticFunction = Callable[[Tensor, Tensor], Tensor]
+"""Observations (B, *obs) and actions (B, A) to the values (n, B) of n critics."""
 Reduce = Literal["min", "first"] | Callable[[Tensor], Tensor]
-"""Which of the critics counts: the least, the first, or a function (n, B) to (B,), each sample by itself."""
+"""The critic that counts: the least, the first, or a function (n, B) to (B,), each sample by itself."""
 
 
 def stacked(values: Any, batch: int) -> Tensor:
-    """What one critic, or several, said of ``batch`` actions, as (n, B).
+    """Stack the values of one critic, or several, of ``batch`` actions to (n, B).
 
     Args:
         values: (B,) or (B, 1); or several of them, in a tuple; or the quantiles (B, n, m) of n critics, averaged.
@@ -30,19 +31,17 @@ def stacked(values: Any, batch: int) -> Tensor:
     if isinstance(values, Tensor) and values.ndim == 3 and len(values) == batch:
         return values.mean(2).T
     several: Sequence[Any] = values if isinstance(values, tuple | list) else (values,)
-    for each in several:
-        if not isinstance(each, Tensor) or tuple(each.shape) not in ((batch,), (batch, 1)):
-            came = f"shape {tuple(each.shape)}" if isinstance(each, Tensor) else type(each).__name__
-            raise InputError("q", f"one value an action, shape ({batch},) or ({batch}, 1), or a tuple of such", came)
-    return torch.stack([each.reshape(batch) for each in several]) if several else _none()
-
-
-def _none() -> Tensor:
-    raise InputError("q", "at least one critic", "an empty tuple")
+    if not several:
+        raise InputError("q", "at least one critic", "an empty tuple")
+    for value in several:
+        if not isinstance(value, Tensor) or tuple(value.shape) not in ((batch,), (batch, 1)):
+            got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise InputError("q", f"one value an action, shape ({batch},) or ({batch}, 1), or a tuple of such", got)
+    return torch.stack([value.reshape(batch) for value in several])
 
 
 def reduced(values: Tensor, critic: Reduce) -> Tensor:
-    """The value (B,) that counts, of what the critics say (n, B); differentiable."""
+    """Return the value (B,) that counts, of the critics' values (n, B); differentiable."""
     if critic == "first":
         return values[0]
     if critic == "min":
@@ -50,8 +49,8 @@ def reduced(values: Tensor, critic: Reduce) -> Tensor:
     assert callable(critic)
     value = critic(values)
     if not isinstance(value, Tensor) or value.shape != values.shape[1:]:
-        came = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise InputError("critic", f"a function of values {tuple(values.shape)} to {tuple(values.shape[1:])}", came)
+        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise InputError("critic", f"a function of values {tuple(values.shape)} to {tuple(values.shape[1:])}", got)
     return value
 
 
@@ -62,7 +61,7 @@ def check_reduce(critic: object) -> None:
 
 
 def critic_of(q: Any) -> Any:
-    """The critic itself, of a stable-baselines3 model.
+    """Return the critic of a stable-baselines3 model, or ``q`` itself if it is a function.
 
     Raises:
         InputError: it has none, or its actions are discrete.
@@ -84,11 +83,62 @@ def critic_of(q: Any) -> Any:
 
 
 def is_sb3(q: object) -> bool:
-    """Whether a critic is stable-baselines3's, which takes actions scaled to [-1, 1] whatever the action space."""
+    """Return whether a critic is stable-baselines3's, which takes actions scaled to [-1, 1] in any action space."""
     policies = sys.modules.get("stable_baselines3.common.policies")
     return policies is not None and isinstance(q, policies.BaseModel) and hasattr(q, "q_networks")
 
 
 def like(q: object) -> Tensor:
-    """An empty tensor in the dtype of a critic; float32 of a plain function."""
+    """Return an empty tensor in the dtype of a critic; float32 of a plain function."""
     return empty_like_parameters(q) if isinstance(q, nn.Module) else torch.empty(0)
+
+
+class ScaledCritic:
+    """A network of scaled actions (copies * B, A), copy by copy, to the values (rows, n) of n critics.
+
+    Args:
+        critics: of observations (B, *obs) and actions.
+        observations: (B, *obs).
+        middle: (A,) the action that is 0 in scaled actions.
+        half: (A,) half the range of actions.
+    """
+
+    def __init__(self, critics: CriticFunction, observations: Tensor, middle: Tensor, half: Tensor) -> None:
+        self.critics, self.observations, self.middle, self.half = critics, observations, middle, half
+
+    def __call__(self, u: Tensor) -> Tensor:
+        copies = len(u) // len(self.observations)
+        observations = self.observations.repeat(copies, *[1] * (self.observations.ndim - 1))
+        return self.critics(observations, self.middle + self.half * u).T
+
+    def take(self, rows: Tensor) -> ScaledCritic:
+        return ScaledCritic(self.critics, self.observations[rows], self.middle, self.half)
+
+
+@dataclass(frozen=True)
+class CriticObjective:
+    """Minus the value that counts, of the critics' values (rows, n)."""
+
+    critic: Reduce
+
+    def __call__(self, values: Tensor) -> Tensor:
+        return -reduced(values.T, self.critic)
+
+
+class FixedStateCritic(nn.Module):
+    """A critic at one observation, as a network of actions (B, A) to values (B, 1).
+
+    Args:
+        critic: of observations and actions side by side (B, S + A).
+        observation: (S,)
+    """
+
+    observation: Tensor
+
+    def __init__(self, critic: nn.Module, observation: Tensor) -> None:
+        super().__init__()
+        self.critic = critic
+        self.register_buffer("observation", observation, persistent=False)
+
+    def forward(self, actions: Tensor) -> Tensor:
+        return self.critic(torch.cat([self.observation.expand(len(actions), -1), actions], 1))

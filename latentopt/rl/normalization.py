@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ class NormalizationWarning(UserWarning):
 
 @dataclass(frozen=True, eq=False)
 class Normalization:
-    """Observations in the environment's units to what an agent was trained on.
+    """The map from observations in the environment's units to those that an agent was trained on.
 
     Each number becomes ``(x - mean) / sqrt(var + epsilon)``, clipped to ``[-clip, clip]``, as float32.
 
@@ -59,25 +58,35 @@ class Normalization:
         if not self.clip > 0:
             raise InputError("clip", "a number > 0", self.clip)
 
+    @classmethod
+    def from_vecnormalize(cls, norm_obs: bool, rms: Any, epsilon: float, clip: float) -> Normalization | None:
+        """Take the attributes of a ``VecNormalize``; None where it leaves observations as they are."""
+        if not norm_obs:
+            return None
+        if isinstance(rms, dict) or not hasattr(rms, "mean"):
+            expected = "statistics of observations that are arrays (a Box space)"
+            raise InputError("normalization", expected, "of a dictionary")
+        return cls(rms.mean, rms.var, float(epsilon), float(clip))
+
     @property
     def std(self) -> Array:
         return np.sqrt(self.var + self.epsilon)
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Raise `InputError` unless observations of this shape are those that it is of."""
+        """Raise `InputError` unless the statistics are of observations of this shape."""
         if self.mean.shape != tuple(shape):
             raise InputError("normalization", f"statistics of observations of shape {tuple(shape)}", self.mean.shape)
 
     def __call__(self, observations: Any) -> Any:
-        """What the agent sees of observations ``(*obs)`` or ``(B, *obs)``, an array or a tensor, in float32."""
-        return _clipped(self._scaled(observations), self.clip, np.float32)
+        """Normalise observations ``(*obs)`` or ``(B, *obs)``, an array or a tensor, to float32."""
+        return _clip(self._scaled(observations), self.clip)
 
     def scaled(self, observations: Any) -> Any:
-        """The same before it is clipped."""
-        return _clipped(self._scaled(observations), np.inf, np.float32)
+        """Normalise observations without clipping."""
+        return _clip(self._scaled(observations), np.inf)
 
     def unscaled(self, scaled: Any) -> Any:
-        """The observations of which these are the `scaled` ones, in float64."""
+        """Invert `scaled`, in float64."""
         mean, std, x = self._like(scaled)
         return x * std + mean
 
@@ -96,38 +105,5 @@ class Normalization:
         return self.mean, self.std, np.asarray(x, np.float64)
 
 
-def _clipped(x: Any, clip: float, dtype: Any) -> Any:
-    return x.clamp(-clip, clip).float() if isinstance(x, Tensor) else np.clip(x, -clip, clip).astype(dtype)
-
-
-def as_normalization(source: Any) -> Normalization | None:
-    """The normalisation that an argument ``normalization`` means.
-
-    Args:
-        source: a `Normalization`; a ``VecNormalize``; a file that `latentopt.rl.statistics.read_statistics` takes; or
-            None.
-
-    Returns:
-        None where observations stay as they are.
-
-    Raises:
-        InputError: it is none of these.
-    """
-    if source is None or isinstance(source, Normalization):
-        return source
-    if isinstance(source, str | Path):
-        from latentopt.rl.statistics import read_statistics
-
-        return read_statistics(source)
-    if all(hasattr(source, name) for name in ("norm_obs", "clip_obs", "epsilon")):
-        return statistics_of(source.norm_obs, getattr(source, "obs_rms", None), source.epsilon, source.clip_obs)
-    raise InputError("normalization", "a Normalization, a VecNormalize or a file of its statistics", repr(source))
-
-
-def statistics_of(norm_obs: bool, rms: Any, epsilon: float, clip: float) -> Normalization | None:
-    """Of the attributes of a ``VecNormalize``."""
-    if not norm_obs:
-        return None
-    if isinstance(rms, dict) or not hasattr(rms, "mean"):
-        raise InputError("normalization", "statistics of observations that are arrays (a Box space)", "of a dictionary")
-    return Normalization(rms.mean, rms.var, float(epsilon), float(clip))
+def _clip(x: Any, clip: float) -> Any:
+    return x.clamp(-clip, clip).float() if isinstance(x, Tensor) else np.clip(x, -clip, clip).astype(np.float32)

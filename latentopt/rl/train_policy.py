@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from latentopt.rl.procgen import Game, Mode, Procgen
 from latentopt.zoo.architectures import NatureCNN
 
-Seen = Callable[[int, dict[str, float]], None]
+OnRound = Callable[[int, dict[str, float]], None]
 """Called with the steps so far and the figures of the latest round."""
 TRAINING_LEVELS = (0, 100_000)
 TEST_LEVELS = 2_000_000
@@ -26,8 +26,8 @@ TUNING_LEVELS = 1_000_000
 """First of those on which settings are chosen."""
 
 
-class Body(BaseFeaturesExtractor):
-    """All layers of a `NatureCNN` but the last, as what stable-baselines3's policies see the world through."""
+class NatureFeatures(BaseFeaturesExtractor):
+    """All layers of a `NatureCNN` but the last, as features of stable-baselines3's policies."""
 
     def __init__(self, space: spaces.Box, channels: tuple[int, int], hidden: int) -> None:
         super().__init__(space, hidden)
@@ -37,12 +37,12 @@ class Body(BaseFeaturesExtractor):
         return self.layers(observations)
 
 
-class Watch(BaseCallback):
-    """Says after every round how the last 100 episodes went; ends the training after ``stop`` steps."""
+class RoundCallback(BaseCallback):
+    """Reports the last 100 episodes after every round; ends the training after ``stop`` steps."""
 
-    def __init__(self, seen: Seen, stop: int | None) -> None:
+    def __init__(self, on_round: OnRound, stop: int | None) -> None:
         super().__init__()
-        self.seen, self.stop = seen, stop
+        self.on_round, self.stop = on_round, stop
 
     def _on_step(self) -> bool:
         return self.stop is None or self.num_timesteps < self.stop
@@ -50,8 +50,8 @@ class Watch(BaseCallback):
     def _on_rollout_end(self) -> None:
         episodes = list(self.model.ep_info_buffer or ())
         if episodes:
-            means = {key: sum(each[key] for each in episodes) / len(episodes) for key in ("r", "l")}
-            self.seen(self.num_timesteps, {"episode/return": means["r"], "episode/length": means["l"]})
+            means = {key: sum(episode[key] for episode in episodes) / len(episodes) for key in ("r", "l")}
+            self.on_round(self.num_timesteps, {"episode/return": means["r"], "episode/length": means["l"]})
 
 
 def train_policy(
@@ -72,7 +72,7 @@ def train_policy(
     seed: int = 0,
     stop: int | None = None,
     checkpoints: Path | None = None,
-    seen: Seen = lambda steps, figures: None,
+    on_round: OnRound = lambda steps, figures: None,
 ) -> NatureCNN:
     """Train a policy for a game on its levels 0 to 99,999.
 
@@ -89,11 +89,11 @@ def train_policy(
         lr: of Adam, falling linearly to 0.
         gamma: discount.
         entropy: weight of the policy's entropy.
-        channels, hidden: as `NatureCNN` has them.
+        channels, hidden: sizes of the `NatureCNN`.
         seed: of every random number.
-        stop: end after so many steps, the learning rate having fallen as if there were ``steps``; None: after all.
-        checkpoints: folder that gets the agent after every tenth round; None: nothing is kept.
-        seen: called after every round.
+        stop: steps after which training ends early; the learning rate falls as over all ``steps``. None: no early end.
+        checkpoints: folder for the agent after every tenth round; None: none.
+        on_round: called after every round.
 
     Returns:
         The policy: images (B, 3, 64, 64) in [0, 1] to the actions' logits (B, A).
@@ -110,7 +110,7 @@ def train_policy(
         gamma=gamma,
         ent_coef=entropy,
         policy_kwargs={
-            "features_extractor_class": Body,
+            "features_extractor_class": NatureFeatures,
             "features_extractor_kwargs": {"channels": channels, "hidden": hidden},
             "net_arch": [],
             "optimizer_kwargs": {"eps": 1e-5},
@@ -118,17 +118,17 @@ def train_policy(
         seed=seed,
         device="cpu",
     )
-    callbacks: list[BaseCallback] = [Watch(seen, stop)]
+    callbacks: list[BaseCallback] = [RoundCallback(on_round, stop)]
     if checkpoints is not None:
         callbacks.append(CheckpointCallback(10 * rollout, str(checkpoints)))
     agent.set_logger(Logger(None, []))  # its own one would leave a folder behind
     agent.learn(steps, callbacks)
     env.close()
-    return exported(agent, channels, hidden)
+    return export_policy(agent, channels, hidden)
 
 
-def exported(agent: PPO, channels: tuple[int, int] = (16, 32), hidden: int = 256) -> NatureCNN:
-    """The network of an agent that `train_policy` trained, without its value."""
+def export_policy(agent: PPO, channels: tuple[int, int] = (16, 32), hidden: int = 256) -> NatureCNN:
+    """Return the network of an agent that `train_policy` trained, without its value."""
     policy = cast(Any, agent.policy)
     shape, actions = policy.features_extractor._observation_space.shape, policy.action_net.out_features
     network = NatureCNN(shape, channels, hidden, actions)

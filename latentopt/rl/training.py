@@ -10,13 +10,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from latentopt._deprecated import old_names
 from latentopt.errors import InputError, nonnegative, positive
-from latentopt.rl.agents import environment
-from latentopt.rl.algorithms import RefinedDDPG, RefinedTD3, RefinesActions
-from latentopt.rl.curves import Point
-from latentopt.rl.episodes import episodes
+from latentopt.rl.algorithms import RefinedDDPG, RefinedExplorationMixin, RefinedTD3
 from latentopt.rl.extra import missing
-from latentopt.rl.refinement import Refinement
+from latentopt.rl.learning_curve import CurvePoint
+from latentopt.rl.refine import RefinementSettings
+from latentopt.rl.rollout import make_environment, play_seeds
 
 try:
     from stable_baselines3.common.callbacks import BaseCallback
@@ -27,12 +27,15 @@ except ModuleNotFoundError as error:
     raise missing(error) from error
 
 Algorithm = Literal["td3", "ddpg"]
-ALGORITHMS: dict[str, type[RefinesActions]] = {"td3": RefinedTD3, "ddpg": RefinedDDPG}
+ALGORITHMS: dict[str, type[RefinedExplorationMixin]] = {"td3": RefinedTD3, "ddpg": RefinedDDPG}
+
+
+__getattr__ = old_names(__name__)
 
 
 @dataclass(frozen=True)
-class Training:
-    """What an agent learns from; of the algorithms' arguments those that are not stable-baselines3's defaults.
+class TrainingSettings:
+    """Environment, algorithm and arguments of a training, where they are not stable-baselines3's defaults.
 
     Args:
         env: a gymnasium environment's name; observations are vectors, actions continuous.
@@ -50,7 +53,7 @@ class Training:
 
     env: str
     algorithm: Algorithm = "td3"
-    refinement: Refinement | None = None
+    refinement: RefinementSettings | None = None
     steps: int = 20_000
     hidden: Sequence[int] = (400, 300)
     lr: float = 1e-3
@@ -71,9 +74,9 @@ class Training:
         nonnegative("learning_starts", self.learning_starts, integer=True)
         nonnegative("noise", self.noise)
 
-    def model(self, seed: int) -> RefinesActions:
-        """The agent before it has learned anything."""
-        env = environment(self.env)
+    def model(self, seed: int) -> RefinedExplorationMixin:
+        """Build the agent, untrained."""
+        env = make_environment(self.env)
         if type(env.action_space).__name__ != "Box":
             raise InputError("env", "an environment with continuous actions (Box)", f"{self.env}: {env.action_space}")
         size = np.ones(env.action_space.shape or ())
@@ -81,7 +84,7 @@ class Training:
         return ALGORITHMS[self.algorithm](
             "MlpPolicy",
             Monitor(env),
-            refinement=self.refinement or Refinement(epsilon=0.0),
+            refinement=self.refinement or RefinementSettings(epsilon=0.0),
             learning_rate=self.lr,
             batch_size=self.batch_size,
             buffer_size=self.steps,
@@ -94,45 +97,45 @@ class Training:
 
 
 def train_agent(
-    training: Training, seed: int, tell: Callable[[Point], None] = lambda point: None
-) -> tuple[RefinesActions, list[Point]]:
+    settings: TrainingSettings, seed: int, on_point: Callable[[CurvePoint], None] = lambda point: None
+) -> tuple[RefinedExplorationMixin, list[CurvePoint]]:
     """Train one agent.
 
     Args:
-        training: on what, and how.
+        settings: environment, algorithm and its arguments.
         seed: of weights, environment, noise and which actions are refined.
-        tell: called after each evaluation.
+        on_point: called after each evaluation.
 
     Returns:
         The agent, and its curve: the first point is before training. Evaluations use the actor alone, without noise and
         refinement, in episodes whose seeds are the same for every agent.
     """
-    model = training.model(seed)
-    curve = Curve(training, tell)
+    model = settings.model(seed)
+    curve = CurveCallback(settings, on_point)
     model.set_logger(Logger(None, []))  # its own one would leave a folder behind
-    model.learn(training.steps, callback=curve, log_interval=None)  # pyright: ignore[reportArgumentType]
+    model.learn(settings.steps, callback=curve, log_interval=None)  # pyright: ignore[reportArgumentType]
     return model, curve.points
 
 
-class Curve(BaseCallback):
+class CurveCallback(BaseCallback):
     """Evaluates an agent while it learns."""
 
     EPISODES = 1_000_000
     """Seed of the first episode of an evaluation, far from those of training."""
 
-    def __init__(self, training: Training, tell: Callable[[Point], None]) -> None:
+    def __init__(self, settings: TrainingSettings, on_point: Callable[[CurvePoint], None]) -> None:
         super().__init__()
-        self.training, self.tell = training, tell
-        self.points, self.spent = list[Point](), 0.0
+        self.settings, self.on_point = settings, on_point
+        self.points, self.spent = list[CurvePoint](), 0.0
 
     def _on_training_start(self) -> None:
-        self.seeds = [self.EPISODES + at for at in range(self.training.episodes)]
-        self.environments = [environment(self.training.env) for _ in self.seeds]
+        self.seeds = [self.EPISODES + number for number in range(self.settings.episodes)]
+        self.environments = [make_environment(self.settings.env) for _ in self.seeds]
         self.begun = time.process_time()
         self._evaluate()
 
     def _on_step(self) -> bool:
-        if self.num_timesteps % self.training.every == 0:
+        if self.num_timesteps % self.settings.every == 0:
             self._evaluate()
         return True
 
@@ -142,13 +145,13 @@ class Curve(BaseCallback):
 
     def _evaluate(self) -> None:
         now = time.process_time()
-        returns = episodes(self.environments, self.seeds, self._act).returns
+        returns = play_seeds(self.environments, self.seeds, self._act).returns
         gain = self.logger.name_to_value.pop("refine/gain", float("nan"))
         self.logger.name_to_count.pop("refine/gain", None)
         spent = now - self.begun - self.spent
         low, high = float(returns.min()), float(returns.max())
-        self.points.append(Point(self.num_timesteps, float(returns.mean()), low, high, float(gain), spent))
-        self.tell(self.points[-1])
+        self.points.append(CurvePoint(self.num_timesteps, float(returns.mean()), low, high, float(gain), spent))
+        self.on_point(self.points[-1])
         self.spent += time.process_time() - now
 
     def _act(self, observations: NDArray[Any], running: NDArray[Any]) -> NDArray[Any]:

@@ -17,7 +17,7 @@ from benchmarks.action_exact import certified
 from benchmarks.action_methods import CONTROL, METHODS
 from benchmarks.actions import actions
 from latentopt.cli import main
-from latentopt.rl.fixed_state_critic import FixedStateCritic
+from latentopt.rl.critics import FixedStateCritic
 from latentopt.rl.refine import refine_action
 
 pytest.importorskip("gymnasium")
@@ -75,7 +75,7 @@ def test_no_method_beats_the_exact_maximum(pendulum):
     states = met(pendulum)
     exact = certified(states, 0.5, 6, seconds=20.0)
     assert exact.closed == 6
-    for name in ("multi-start", "cem", "gd"):
+    for name in ("adam-critic", "cem", "gd-critic"):
         found = refine_action(
             states.agent.critics, states.observations, states.actions, -1, 1, radius=0.5, critic="first", optimizer=name
         )

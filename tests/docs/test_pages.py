@@ -28,7 +28,7 @@ def readme_first(names: dict[str, Any], folder: Path, said: str) -> None:
 
 def agents(names: dict[str, Any], folder: Path, said: str) -> None:
     assert (names["gain"] >= 0).all()
-    assert names["agent"].refinement == lo.Refinement(epsilon=0.5)
+    assert names["agent"].refinement == lo.RefinementSettings(epsilon=0.5)
 
 
 def capped(names: dict[str, Any], folder: Path, said: str) -> None:

@@ -15,7 +15,7 @@ from documents import arguments_of  # noqa: E402
 from latentopt.cli.recipes import read_recipe  # noqa: E402
 from latentopt.jobs.refine import refine  # noqa: E402
 from latentopt.jobs.train_rl import train_rl  # noqa: E402
-from latentopt.rl.refinement import Refinement  # noqa: E402
+from latentopt.rl.refine import RefinementSettings  # noqa: E402
 
 JOB = {**SMALL, "env": PENDULUM, "steps": 60, "seeds": 2, "wandb": "disabled"}
 
@@ -32,7 +32,7 @@ def agent(tmp_path):
         ({"env": "NoSuch-v0"}, "environment"),
         ({"steps": 0}, "steps"),
         ({"optimizer": "gda"}, "optimizer"),
-        ({"optimizer": "gd", "epsilon": 2.0}, "epsilon"),
+        ({"optimizer": "gd-critic", "epsilon": 2.0}, "epsilon"),
         ({"hidden": [0]}, "hidden"),
         ({"seeds": 0}, "seeds"),
         ({"wandb": "on"}, "wandb"),
@@ -57,10 +57,10 @@ def test_a_stopped_training_goes_on_and_never_overwrites(tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "_trained", stopped)
     with pytest.raises(KeyboardInterrupt):
-        train_rl(**JOB, optimizer="gd", out=out)
+        train_rl(**JOB, optimizer="gd-critic", out=out)
     monkeypatch.setattr(module, "_trained", trained)
     first = (tmp_path / "out" / "agents" / "seed-0.zip").stat().st_mtime_ns
-    report = train_rl(**JOB, optimizer="gd", out=out)
+    report = train_rl(**JOB, optimizer="gd-critic", out=out)
     assert (tmp_path / "out" / "agents" / "seed-0.zip").stat().st_mtime_ns == first
     assert [row["seed"] for row in report.rows] == [0, 1]
     assert all(row["gain"] > 0 for row in report.rows)
@@ -68,11 +68,11 @@ def test_a_stopped_training_goes_on_and_never_overwrites(tmp_path, monkeypatch):
     assert {"results.csv", "metrics.jsonl", "recipe.yaml", "curve.safetensors", "curves.png"} <= set(held)
     lines = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == 6
-    assert train_rl(**JOB, optimizer="gd", out=out).rows == report.rows
+    assert train_rl(**JOB, optimizer="gd-critic", out=out).rows == report.rows
     assert (tmp_path / "out" / "metrics.jsonl").read_text().splitlines() == lines
     with refuses("out", "other"):
-        train_rl(**JOB, optimizer="adam", out=out)
-    whole_ = train_rl(**JOB, optimizer="gd", out=str(tmp_path / "other"))
+        train_rl(**JOB, optimizer="adam-critic", out=out)
+    whole_ = train_rl(**JOB, optimizer="gd-critic", out=str(tmp_path / "other"))
     drop = {"seconds"}
     assert [{k: v for k, v in row.items() if k not in drop} for row in whole_.rows] == [
         {k: v for k, v in row.items() if k not in drop} for row in report.rows
@@ -91,7 +91,7 @@ def test_refine_on_the_command_line(capsys, tmp_path, agent):
         "--refine-steps",
         "2",
         "--optimizer",
-        "gd",
+        "gd-critic",
     ]
     words += ["--out", tmp_path / "out", "--wandb", "disabled", "--gif", "false"]
     said = call(capsys, *words)
@@ -113,7 +113,13 @@ def test_a_smooth_critic_has_no_gates_to_drive(tmp_path):
     model = sb3.TD3("MlpPolicy", PENDULUM, policy_kwargs={"net_arch": [8], "activation_fn": nn.Tanh}, device="cpu")
     model.save(tmp_path / "smooth.zip")
     with pytest.raises(InputError, match=r"ReLU|gates|piecewise"):
-        refine(str(tmp_path / "smooth.zip"), PENDULUM, optimizer="adr-gd", out=str(tmp_path / "out"), wandb="disabled")
+        refine(
+            str(tmp_path / "smooth.zip"),
+            PENDULUM,
+            optimizer="adr-gd-critic",
+            out=str(tmp_path / "out"),
+            wandb="disabled",
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -140,8 +146,8 @@ def test_recipes_of_training(name):
     if name.startswith("pendulum"):
         assert (arguments["steps"], arguments["seeds"]) == (20_000, 5)
     else:
-        paper = Refinement.paper()
-        refinement = Refinement(
+        paper = RefinementSettings.paper()
+        refinement = RefinementSettings(
             *(arguments[key] for key in ("epsilon", "optimizer", "refine_steps", "radius", "critic"))
         )
         assert refinement == paper

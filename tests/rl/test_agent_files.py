@@ -13,11 +13,12 @@ from nets import randn, refuses
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from latentopt.rl.agent_files import ACTIVATIONS
-from latentopt.rl.agents import environment, load_agent
-from latentopt.rl.chains import chains
-from latentopt.rl.players import load_player
+from latentopt.rl.actor_critic import load_actor_critic
+from latentopt.rl.agent_tensors import ACTIVATIONS
+from latentopt.rl.agents import load_agent
+from latentopt.rl.fast.chains import chains_of
 from latentopt.rl.refine import Refiner
+from latentopt.rl.rollout import make_environment
 
 sb3 = pytest.importorskip("stable_baselines3")
 LOW, HIGH = torch.tensor([-2.0, 0.0]), torch.tensor([1.0, 0.5])
@@ -118,7 +119,7 @@ def test_the_names_of_the_authors_of_td3(twins, saved):
     actor, critic = TD3Actor((3, 8, 6, 1), reach=2.0), TD3Critic((4, 8, 6, 1), twins)
     path, s, u = saved(named(actor=actor, critic=critic)), 3 * randn(9, 3).float(), randn(9, 1).float().clamp(-1, 1)
     with torch.no_grad():
-        agent = load_agent(path, environment("Pendulum-v1"))  # whose actions reach 2
+        agent = load_agent(path, make_environment("Pendulum-v1"))  # whose actions reach 2
         same(2 * agent.actor(s), actor(s))
         same(torch.cat(agent.critics(s, u), 1), torch.cat(critic(s, 2 * u), 1))
         same(
@@ -143,41 +144,41 @@ def test_the_names_and_the_scale_of_cleanrl(stochastic, saved):
     targets = {"target_actor": actor, "qf1_target": critics[0], "qf2_target": critics[1]}
     path = saved(named(actor=actor, qf1=critics[0], qf2=critics[1], **targets))
     agent, s, u = load_agent(path), 3 * randn(9, 3).float(), randn(9, 2).float().clamp(-1, 1)
-    player = load_player(path, Uneven())
+    player = load_actor_critic(path, Uneven())
     with torch.no_grad():
-        same(torch.from_numpy(player.actions(player.actor(s.numpy()))), actor(s))
+        same(torch.from_numpy(player.unscale(player.actor(s.numpy()))), actor(s))
         own = actor.action_bias + actor.action_scale * u
         same(torch.cat(agent.critics(s, u), 1), torch.cat([critic(s, own) for critic in critics], 1))
         if stochastic:
             assert agent.actor.log_std is not None
             same(agent.actor.log_std(agent.actor.body(s)), actor.log_std(s))
-    assert chains(agent.critics)
-    found = Refiner(player.critic, -1.0, 1.0, 0.5, "gd", 10)(s.numpy(), player.actor(s.numpy()))
+    assert chains_of(agent.critics)
+    found = Refiner(player.critic, -1.0, 1.0, 0.5, "gd-critic", 10)(s.numpy(), player.actor(s.numpy()))
     with torch.no_grad():
-        own = torch.from_numpy(player.actions(found.action.numpy()))
+        own = torch.from_numpy(player.unscale(found.action.numpy()))
         value = torch.stack([critic(s, own)[:, 0] for critic in critics]).min(0).values
     same(found.after, value, 1e-5)
     assert found.gain.max() > 0
     with refuses("Pendulum-v1"):
-        load_agent(path, environment("Pendulum-v1"))
+        load_agent(path, make_environment("Pendulum-v1"))
 
 
 def test_actions_that_reach_elsewhere_are_refused(saved):
     actor, critic = CleanRLActor(3, LOW[:1], HIGH[:1]), CleanRLCritic(3, 1)
     path = saved(named(actor=actor, qf1=critic))
     with refuses("Pendulum-v1", "scale and bias [1.5] and [-0.5]"):
-        load_agent(path, environment("Pendulum-v1"))
+        load_agent(path, make_environment("Pendulum-v1"))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_weights_of_other_precision(dtype, saved):
     actor, critic = TD3Actor((3, 8, 1)).to(dtype), TD3Critic((4, 8, 1)).to(dtype)
     path = saved(named(actor=actor, critic=critic))
-    player, wide = load_player(path, environment("Pendulum-v1")), torch.float64
+    player, wide = load_actor_critic(path, make_environment("Pendulum-v1")), torch.float64
     s = randn(5, 3)
     with torch.no_grad():
         same(torch.from_numpy(player.actor(s.numpy())).double(), actor.to(wide)(s), 1e-6)
-    found = Refiner(player.critic, -1.0, 1.0, 0.5, "adam", 5)(s.numpy(), player.actor(s.numpy()))
+    found = Refiner(player.critic, -1.0, 1.0, 0.5, "adam-critic", 5)(s.numpy(), player.actor(s.numpy()))
     with torch.no_grad():
         same(found.after.double(), torch.cat(critic.to(wide)(s, 2 * found.action.to(wide)), 1).min(1).values, 1e-5)
 

@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from latentopt.errors import InputError
-from latentopt.rl.agents import environment, load_agent
-from latentopt.rl.chains import chains
+from latentopt.rl.agents import load_agent
+from latentopt.rl.fast.chains import chains_of
 from latentopt.rl.refine import Refiner, refine_action
-from latentopt.rl.rollouts import episode, on_policy
+from latentopt.rl.rollout import collect_observations, make_environment, play_agent
 
 gym = pytest.importorskip("gymnasium")
 sb3 = pytest.importorskip("stable_baselines3")
@@ -49,7 +49,7 @@ def test_an_agent_is_the_model_that_its_tensors_are_of(kind, tmp_path):
     for mine, critic in zip(agent.critics(s, a), model.critic(s, a), strict=True):
         near(mine, critic, 1e-6)
     assert agent.sizes == (3, 1)
-    agent.check(environment("Pendulum-v1"))
+    agent.check(make_environment("Pendulum-v1"))
     drawn = agent.actor.sample(s, torch.Generator().manual_seed(0))
     assert torch.equal(drawn, a) == (kind != "sac")
 
@@ -57,7 +57,7 @@ def test_an_agent_is_the_model_that_its_tensors_are_of(kind, tmp_path):
 @every_kind
 def test_a_model_is_refined_in_the_units_of_its_environment(kind):
     model, s = model_of(kind), randn(6, 3).float()
-    assert chains(model.critic)
+    assert chains_of(model.critic)
     a, _ = model.predict(s.numpy(), deterministic=True)
     whole = refine_action(model, s.numpy(), a, radius=0.5)
     critic = refine_action(model.critic, s, a, -2.0, 2.0, radius=0.5)
@@ -102,13 +102,13 @@ def test_files_and_environments_that_do_not_fit_are_refused(tmp_path):
     actor, critic = layered((3, 8, 1), "actor"), layered((4, 8, 1), "critic_1")
     path = saved("good", actor | critic)
     agent = load_agent(path)
-    agent.check(environment("Pendulum-v1"))
+    agent.check(make_environment("Pendulum-v1"))
     with refuses("MountainCarContinuous-v0", "3 and 1 numbers, those of good"):
-        agent.check(environment("MountainCarContinuous-v0"))
+        agent.check(make_environment("MountainCarContinuous-v0"))
     with refuses("CartPole-v1", "continuous actions"):
-        agent.check(environment("CartPole-v1"))
+        agent.check(make_environment("CartPole-v1"))
     with refuses("environment", "gymnasium"):
-        environment("Pendulum-v99")
+        make_environment("Pendulum-v99")
     with refuses(str(tmp_path / "no.safetensors"), "a file"):
         load_agent(tmp_path / "no.safetensors")
     with refuses(str(tmp_path / "agent.zip"), ".safetensors"):
@@ -141,12 +141,12 @@ def test_an_agent_returns_what_was_measured(file):
     name, expected, tolerance = RETURNS[file]
     path = local_data(f"{file}.safetensors")
     try:
-        env = environment(name)
+        env = make_environment(name)
     except InputError as error:
         pytest.skip(str(error))
     agent = load_agent(path)
-    mean = np.mean([episode(agent, env, seed).total for seed in range(3)])
+    mean = np.mean([play_agent(agent, env, seed)[0] for seed in range(3)])
     assert abs(mean - expected) <= tolerance
-    met, again = (on_policy(agent, environment(name), 20, seed=3, episodes=1) for _ in range(2))
+    met, again = (collect_observations(agent, make_environment(name), 20, seed=3, episodes=1) for _ in range(2))
     assert met.shape == (20, agent.sizes[0])
     assert torch.equal(met, again)

@@ -10,7 +10,7 @@ import torch
 from nets import refuses
 from torch import Tensor
 
-from latentopt.rl.attacked_episodes import attacked_episodes
+from latentopt.rl.attack_episodes import attack_episodes
 
 sb3 = pytest.importorskip("stable_baselines3", reason="needs stable-baselines3 (the extra rl)")
 gymnasium = pytest.importorskip("gymnasium", reason="needs gymnasium (the extra rl)")
@@ -53,7 +53,7 @@ def sign(x: Tensor) -> Tensor:
 
 def test_a_policy_fails_as_soon_as_the_ball_reaches_the_other_button() -> None:
     for eps, share in ((None, 1.0), (0.49, 1.0), (0.51, 0.0)):
-        played = attacked_episodes(sign, lamps(3, 7), 4, eps, steps=5)
+        played = attack_episodes(sign, lamps(3, 7), 4, eps, steps=5)
         assert played.lengths.tolist() == [3, 3, 7, 7]
         assert played.returns.tolist() == [share * n for n in (3, 3, 7, 7)]
         assert played.changed.tolist() == [1 - share] * 4
@@ -61,22 +61,29 @@ def test_a_policy_fails_as_soon_as_the_ball_reaches_the_other_button() -> None:
 
 
 def test_episodes_are_shared_out_evenly_whatever_their_length() -> None:
-    assert attacked_episodes(sign, lamps(2, 9, 4), 5).lengths.tolist() == [2, 2, 9, 9, 4]
+    assert attack_episodes(sign, lamps(2, 9, 4), 5).lengths.tolist() == [2, 2, 9, 9, 4]
 
 
 def test_drawn_actions_follow_the_logits_and_the_seed() -> None:
     def fair(x: Tensor) -> Tensor:
         return torch.tensor([0.0, np.log(3.0)]).expand(len(x), 2)  # the right button with probability 3/4
 
-    shares = [attacked_episodes(fair, lamps(4000), 1, sample=True, seed=seed).returns[0] / 4000 for seed in (0, 0, 1)]
+    shares = [attack_episodes(fair, lamps(4000), 1, sample=True, seed=seed).returns[0] / 4000 for seed in (0, 0, 1)]
     assert shares[0] == shares[1] != shares[2]
     assert abs(shares[0] - 0.5) < 4 * 0.5 / 4000**0.5
 
 
 def test_what_is_seen_is_what_was_attacked() -> None:
     done = list[tuple[int, float]]()
-    played = attacked_episodes(
-        sign, lamps(3), 2, 0.1, record=True, seen=lambda count, mean: done.append((count, mean)), loss="margin", steps=3
+    played = attack_episodes(
+        sign,
+        lamps(3),
+        2,
+        0.1,
+        record=True,
+        on_episode=lambda count, mean: done.append((count, mean)),
+        loss="margin",
+        steps=3,
     )
     assert len(played.frames) == 3
     for shown, seen in played.frames:
@@ -88,7 +95,7 @@ def test_what_is_seen_is_what_was_attacked() -> None:
 def test_continuous_agents_act_within_their_bounds() -> None:
     model = sb3.TD3("MlpPolicy", "Pendulum-v1", seed=0, device="cpu", policy_kwargs={"net_arch": [8]})
     env = make_vec_env("Pendulum-v1", 2, seed=0)
-    clean = attacked_episodes(model, env, 2)
+    clean = attack_episodes(model, env, 2)
     env.seed(0)
     mean = sb3.common.evaluation.evaluate_policy(model, env, 2, return_episode_rewards=True)[0]
     np.testing.assert_allclose(sorted(clean.returns), sorted(mean), rtol=1e-3)
@@ -96,17 +103,17 @@ def test_continuous_agents_act_within_their_bounds() -> None:
 
 
 def test_an_episode_is_cut_at_the_horizon() -> None:
-    played = attacked_episodes(sign, lamps(3, 9), 2, horizon=5)
+    played = attack_episodes(sign, lamps(3, 9), 2, horizon=5)
     assert played.lengths.tolist() == [3, 5]
     assert played.returns.tolist() == [3, 5]
 
 
 def test_what_does_not_fit_is_refused() -> None:
     with refuses("episodes"):
-        attacked_episodes(sign, lamps(2), 0)
+        attack_episodes(sign, lamps(2), 0)
     with refuses("env", "a VecEnv"):
-        attacked_episodes(sign, Lamp(2), 1)
+        attack_episodes(sign, Lamp(2), 1)
     with refuses("eps"):
-        attacked_episodes(sign, lamps(2), 1, -1.0)
+        attack_episodes(sign, lamps(2), 1, -1.0)
     with refuses("sample"):
-        attacked_episodes(sign, lamps(2), 1, sample=True, kind="continuous")
+        attack_episodes(sign, lamps(2), 1, sample=True, kind="continuous")

@@ -26,13 +26,13 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNorm
 import latentopt as lo  # noqa: E402
 from latentopt.jobs.attack_policy import attack_policy as attack_job  # noqa: E402
 from latentopt.jobs.refine import refine as refine_job  # noqa: E402
-from latentopt.rl.agents import environment, load_agent  # noqa: E402
-from latentopt.rl.attacked_episodes import attacked_episodes  # noqa: E402
-from latentopt.rl.normalization import Normalization, NormalizationWarning, as_normalization  # noqa: E402
+from latentopt.rl.actor_critic import load_actor_critic  # noqa: E402
+from latentopt.rl.agents import load_agent  # noqa: E402
+from latentopt.rl.attack_episodes import attack_episodes  # noqa: E402
+from latentopt.rl.normalization import Normalization, NormalizationWarning  # noqa: E402
 from latentopt.rl.normalization_checks import doubt, sampled  # noqa: E402
-from latentopt.rl.players import load_player  # noqa: E402
-from latentopt.rl.rollouts import episode  # noqa: E402
-from latentopt.rl.statistics import find_statistics, read_statistics  # noqa: E402
+from latentopt.rl.normalization_files import as_normalization, find_statistics, read_statistics  # noqa: E402
+from latentopt.rl.rollout import make_environment, play_agent  # noqa: E402
 
 OFF_POLICY = ("SAC", "TD3")
 
@@ -298,13 +298,13 @@ def test_agents_that_saw_raw_observations_are_not_remarked_on(kind, agents, tmp_
 def test_no_false_alarm(kind, env):
     """Also where training ends with an episode, so that the last observation begins another."""
     agent, _ = learned(kind, env, normalize=False, steps=300)
-    assert doubt(agent, environment(env), None) is None
+    assert doubt(agent, make_environment(env), None) is None
 
 
 @pytest.mark.parametrize("kind", ["SAC", "DDPG"])
 def test_a_normalised_last_observation_shows_where_sizes_do_not(kind):
     """Observations of the MountainCar are below 1 in size; of its velocity a hundredth."""
-    env = environment("MountainCarContinuous-v0")
+    env = make_environment("MountainCarContinuous-v0")
     agent, venv = learned(kind, "MountainCarContinuous-v0", steps=150)
     odd = doubt(agent, env, None)
     assert odd is not None
@@ -347,28 +347,27 @@ def test_episodes_of_a_vecnormalize_keep_their_rewards_and_its_statistics():
     before = venv.obs_rms.mean.copy()
     plain = DummyVecEnv([Far])
     plain.seed(3)
-    named = attacked_episodes(agent, plain, 1, normalization=venv)
+    named = attack_episodes(agent, plain, 1, normalization=venv)
     within = VecNormalize(DummyVecEnv([Far]))
     within.obs_rms = venv.obs_rms
     within.seed(3)
-    found = attacked_episodes(agent, within, 1)
+    found = attack_episodes(agent, within, 1)
     assert found.returns.tolist() == named.returns.tolist()
     assert np.array_equal(within.obs_rms.mean, before)
     within.seed(3)
-    attacked = attacked_episodes(agent, within, 1, eps=0.5, steps=5)
+    attacked = attack_episodes(agent, within, 1, eps=0.5, steps=5)
     plain.seed(3)
     assert (
-        attacked.returns.tolist()
-        == attacked_episodes(agent, plain, 1, 0.5, steps=5, normalization=venv).returns.tolist()
+        attacked.returns.tolist() == attack_episodes(agent, plain, 1, 0.5, steps=5, normalization=venv).returns.tolist()
     )
     assert attacked.changed.tolist() == [1.0]
     with refuses("env", "a VecNormalize outside of all other wrappers"):
-        attacked_episodes(agent, VecFrameStack(VecNormalize(DummyVecEnv([Far])), 2), 1)
+        attack_episodes(agent, VecFrameStack(VecNormalize(DummyVecEnv([Far])), 2), 1)
 
 
 def test_a_refined_policy_and_a_refiner_in_the_environments_units():
     agent, venv = learned("TD3")
-    raw = sampled(environment(FAR), 0)[:8]
+    raw = sampled(make_environment(FAR), 0)[:8]
     seen = venv.normalize_obs(raw)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -388,11 +387,11 @@ def test_a_refined_policy_and_a_refiner_in_the_environments_units():
 @pytest.mark.parametrize("kind", ["PPO", "TD3"])
 def test_raw_observations_given_in_python_are_warned_of(kind):
     agent, venv = learned(kind)
-    raw = sampled(environment(FAR), 0)
+    raw = sampled(make_environment(FAR), 0)
     with pytest.warns(NormalizationWarning, match="observations"):
         lo.attack_policy(agent, raw[:4], 0.1, steps=1)
     with pytest.warns(NormalizationWarning, match="observations"):
-        attacked_episodes(agent, DummyVecEnv([Far]), 1)
+        attack_episodes(agent, DummyVecEnv([Far]), 1)
     if kind == "TD3":
         with pytest.warns(NormalizationWarning, match="observations"):
             lo.RefinedPolicy(agent, steps=1).predict(raw[0])
@@ -407,14 +406,17 @@ def test_statistics_beside_a_safetensors_agent(tmp_path):
     agent, venv = learned("TD3")
     save({name: tensor.clone() for name, tensor in agent.policy.state_dict().items()}, tmp_path / "a.safetensors")
     with pytest.warns(NormalizationWarning, match="observations reach"):
-        load_player(tmp_path / "a.safetensors", environment(FAR))
+        load_actor_critic(tmp_path / "a.safetensors", make_environment(FAR))
     venv.save(str(tmp_path / "a_vecnormalize.pkl"))
-    player, raw = load_player(tmp_path / "a.safetensors", environment(FAR)), sampled(environment(FAR), 0)
+    player, raw = (
+        load_actor_critic(tmp_path / "a.safetensors", make_environment(FAR)),
+        sampled(make_environment(FAR), 0),
+    )
     expected = agent.predict(venv.normalize_obs(raw), deterministic=True)[0]
-    assert player.actions(player.actor(player.observe(raw))) == pytest.approx(expected, abs=1e-5)
+    assert player.unscale(player.actor(player.observe(raw))) == pytest.approx(expected, abs=1e-5)
     truth = true_returns(agent, tmp_path / "a_vecnormalize.pkl", range(4, 5))
-    read = load_agent(tmp_path / "a.safetensors", environment(FAR))
-    assert episode(read, environment(FAR), 4).total == pytest.approx(truth[0], abs=1e-4)
+    read = load_agent(tmp_path / "a.safetensors", make_environment(FAR))
+    assert play_agent(read, make_environment(FAR), 4)[0] == pytest.approx(truth[0], abs=1e-4)
     np.savez(tmp_path / "three.npz", mean=np.zeros(3), var=np.ones(3))
     with refuses("normalization", "statistics of observations of shape (2,)"):
         load_agent(tmp_path / "a.safetensors", vecnormalize=tmp_path / "three.npz")

@@ -8,12 +8,11 @@ from nets import refuses
 gymnasium = pytest.importorskip("gymnasium")
 sb3 = pytest.importorskip("stable_baselines3")
 
-from latentopt.rl.agents import environment  # noqa: E402
-from latentopt.rl.curves import Point, final, mean_gain, whole  # noqa: E402
-from latentopt.rl.episodes import episodes  # noqa: E402
-from latentopt.rl.players import load_player, play  # noqa: E402
+from latentopt.rl.actor_critic import load_actor_critic, play_refined  # noqa: E402
+from latentopt.rl.learning_curve import CurvePoint, final_return, mean_gain, mean_return  # noqa: E402
 from latentopt.rl.refine import Refiner  # noqa: E402
-from latentopt.rl.training import Training, train_agent  # noqa: E402
+from latentopt.rl.rollout import make_environment, play_seeds  # noqa: E402
+from latentopt.rl.training import TrainingSettings, train_agent  # noqa: E402
 
 
 @pytest.fixture
@@ -44,25 +43,25 @@ def test_episodes_side_by_side_are_those_alone():
         seen.append(running.tolist())
         return observations / 10
 
-    found = episodes([Corridor() for _ in seeds], seeds, act)
+    found = play_seeds([Corridor() for _ in seeds], seeds, act)
     assert found.steps.tolist() == seeds
     assert found.returns == pytest.approx([sum(range(1, seed + 1)) / 10 for seed in seeds])
     assert seen == [[0, 1, 2], [0, 2], [0, 2], [2]]
 
 
 def test_play_counts_the_gain_of_every_step(agent):
-    environments = [environment(PENDULUM) for _ in range(2)]
-    player = load_player(agent, environments[0])
-    plain = play(player, environments, [5, 6], None)
+    environments = [make_environment(PENDULUM) for _ in range(2)]
+    player = load_actor_critic(agent, environments[0])
+    plain = play_refined(player, environments, [5, 6], None)
     assert plain.gains.tolist() == [0, 0]
     assert plain.seconds == 0
-    alone = play(player, environments[:1], [6], None)
+    alone = play_refined(player, environments[:1], [6], None)
     assert alone.returns[0] == pytest.approx(plain.returns[1], abs=1e-3)
-    better = play(player, environments, [5, 6], Refiner(player.critic, -1.0, 1.0, 0.25, "gd", 3, "min"))
+    better = play_refined(player, environments, [5, 6], Refiner(player.critic, -1.0, 1.0, 0.25, "gd-critic", 3, "min"))
     assert better.steps.tolist() == [200, 200]
     assert (better.gains > 0).all()
     assert (better.returns != plain.returns).all()
-    assert player.actions(np.array([[-1.0], [0.0], [0.5]])).ravel().tolist() == [-2, 0, 1]
+    assert player.unscale(np.array([[-1.0], [0.0], [0.5]])).ravel().tolist() == [-2, 0, 1]
 
 
 @pytest.mark.parametrize("kind", ["TD3", "DDPG", "SAC", "TQC"])
@@ -70,37 +69,38 @@ def test_models_of_stable_baselines3_play(kind, tmp_path):
     module = pytest.importorskip("sb3_contrib") if kind == "TQC" else sb3
     model = getattr(module, kind)("MlpPolicy", PENDULUM, policy_kwargs={"net_arch": [8, 8]}, seed=0, device="cpu")
     model.save(tmp_path / "agent.zip")
-    player = load_player(tmp_path / "agent.zip", environment(PENDULUM))
+    player = load_actor_critic(tmp_path / "agent.zip", make_environment(PENDULUM))
     observations = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     expected = model.predict(observations, deterministic=True)[0]
-    assert player.actions(player.actor(observations)) == pytest.approx(expected, abs=1e-5)
-    found = Refiner(player.critic, -1.0, 1.0, 0.25, "adam", 5, "min")(observations, player.actor(observations))
+    assert player.unscale(player.actor(observations)) == pytest.approx(expected, abs=1e-5)
+    found = Refiner(player.critic, -1.0, 1.0, 0.25, "adam-critic", 5, "min")(observations, player.actor(observations))
     assert (found.gain >= 0).all()
     with refuses(str(tmp_path / "agent.zip"), "MountainCarContinuous-v0"):
-        load_player(tmp_path / "agent.zip", environment("MountainCarContinuous-v0"))
+        load_actor_critic(tmp_path / "agent.zip", make_environment("MountainCarContinuous-v0"))
 
 
 def test_files_that_hold_no_agent(tmp_path, agent):
     (tmp_path / "no.zip").write_bytes(b"no archive")
     with refuses(str(tmp_path / "no.zip")):
-        load_player(tmp_path / "no.zip", environment(PENDULUM))
+        load_actor_critic(tmp_path / "no.zip", make_environment(PENDULUM))
     sb3.PPO("MlpPolicy", PENDULUM, n_steps=8, batch_size=8, device="cpu").save(tmp_path / "ppo.zip")
     with refuses(str(tmp_path / "ppo.zip"), "TD3, DDPG, SAC or TQC"):
-        load_player(tmp_path / "ppo.zip", environment(PENDULUM))
+        load_actor_critic(tmp_path / "ppo.zip", make_environment(PENDULUM))
     with refuses("MountainCarContinuous-v0", "3 and 1"):
-        load_player(agent, environment("MountainCarContinuous-v0"))
+        load_actor_critic(agent, make_environment("MountainCarContinuous-v0"))
 
 
 def test_figures_of_a_curve():
     points = [
-        Point(step, mean, mean, mean, gain, 0.0) for step, mean, gain in [(0, -9, np.nan), (1, 2, 0.5), (2, 4, 1.5)]
+        CurvePoint(step, mean, mean, mean, gain, 0.0)
+        for step, mean, gain in [(0, -9, np.nan), (1, 2, 0.5), (2, 4, 1.5)]
     ]
-    assert (final(points), final(points, 0.7), whole(points), mean_gain(points)) == (4, 3, 3, 1)
+    assert (final_return(points), final_return(points, 0.7), mean_return(points), mean_gain(points)) == (4, 3, 3, 1)
     assert np.isnan(mean_gain(points[:1]))
 
 
 def test_a_training_is_reproducible_and_evaluates_the_actor_alone():
-    training = Training(PENDULUM, steps=45, **SMALL)
+    training = TrainingSettings(PENDULUM, steps=45, **SMALL)
     (model, one), (_, two) = train_agent(training, 3), train_agent(training, 3)
     assert [point.step for point in one] == [0, 30, 45]
     assert [point.mean for point in one] == [point.mean for point in two]

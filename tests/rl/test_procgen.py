@@ -14,8 +14,8 @@ pytest.importorskip("stable_baselines3", reason="needs stable-baselines3 (the ex
 
 from latentopt.cli import main
 from latentopt.networks.classifier import Classifier
+from latentopt.rl.game_policies import game_of
 from latentopt.rl.procgen import ACTIONS, GAMES, Game, Procgen, installed
-from latentopt.rl.shipped import game_of
 from latentopt.zoo import cards
 
 needs_procgen = pytest.mark.skipif(not installed(), reason="needs Procgen (requirements-procgen.txt)")
@@ -113,12 +113,12 @@ def test_a_policy_is_trained_shipped_and_attacked(tmp_path: Path, capsys: pytest
 def test_a_training_that_is_stopped_gives_what_the_whole_one_had_by_then(tmp_path: Path) -> None:
     from stable_baselines3 import PPO
 
-    from latentopt.rl.train_policy import exported, train_policy
+    from latentopt.rl.train_policy import export_policy, train_policy
 
     sizes: dict[str, Any] = {"envs": 8, "rollout": 32, "batch_size": 64, "epochs": 1}
     stopped = train_policy("coinrun", 4096, stop=2560, **sizes)
     train_policy("coinrun", 4096, checkpoints=tmp_path, **sizes)
-    passed = exported(PPO.load(tmp_path / "rl_model_2560_steps.zip", device="cpu"))
+    passed = export_policy(PPO.load(tmp_path / "rl_model_2560_steps.zip", device="cpu"))
     for name, weights in stopped.state_dict().items():
         assert torch.equal(weights, passed.state_dict()[name])
 

@@ -15,8 +15,8 @@ from stable_baselines3.common.noise import NormalActionNoise  # noqa: E402
 from stable_baselines3.common.vec_env import DummyVecEnv  # noqa: E402
 
 from latentopt.rl.algorithms import RefinedDDPG, RefinedTD3  # noqa: E402
-from latentopt.rl.policies import RefinedPolicy  # noqa: E402
-from latentopt.rl.refinement import Refinement  # noqa: E402
+from latentopt.rl.refine import RefinementSettings  # noqa: E402
+from latentopt.rl.refined_policy import RefinedPolicy  # noqa: E402
 
 TINY = {"policy_kwargs": {"net_arch": [8, 8]}, "batch_size": 16, "learning_starts": 20, "seed": 0, "device": "cpu"}
 PAIRS = [(RefinedTD3, sb3.TD3), (RefinedDDPG, sb3.DDPG)]
@@ -35,7 +35,7 @@ def same(one, other) -> bool:
 
 
 def refined(kind=RefinedTD3, env="Pendulum-v1", **settings):
-    return kind("MlpPolicy", env, refinement=Refinement(**settings), action_noise=noise(), **TINY)
+    return kind("MlpPolicy", env, refinement=RefinementSettings(**settings), action_noise=noise(), **TINY)
 
 
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
@@ -51,14 +51,16 @@ def test_with_epsilon_0_it_is_the_plain_algorithm_step_for_step(ours, theirs):
 @pytest.mark.parametrize("envs", [1, 3])
 def test_an_exploitation_step_is_the_refined_action_of_the_present_critic(ours, envs):
     env = DummyVecEnv([lambda: gymnasium.make("Pendulum-v1")] * envs)
-    model = ours("MlpPolicy", env, refinement=Refinement(epsilon=1.0, optimizer="adam", steps=20), **TINY)
+    model = ours(
+        "MlpPolicy", env, refinement=RefinementSettings(epsilon=1.0, optimizer="adam-critic", steps=20), **TINY
+    )
     model.learn(20 * envs)
     for _ in range(2):
         observations = np.random.default_rng(0).normal(size=(envs, 3)).astype(np.float32)
         model._last_obs = observations
         actions, scaled = model._sample_action(0, None, envs)
         plain = model.predict(observations, deterministic=True)[0]
-        found = refine_action(model, observations, plain, radius=0.25, optimizer="adam", steps=20, critic="min")
+        found = refine_action(model, observations, plain, radius=0.25, optimizer="adam-critic", steps=20, critic="min")
         near(torch.from_numpy(actions), found.action, 1e-5)
         near(torch.from_numpy(scaled * 2), found.action, 1e-5)
         q = torch.stack(model.critic(torch.from_numpy(observations), torch.from_numpy(scaled))).min(0).values[:, 0]
@@ -83,15 +85,15 @@ def test_saved_and_loaded_it_goes_on_as_it_would_have(ours, tmp_path):
     assert same(weights(again), weights(model))
     assert again.refine_rng.random() == model.refine_rng.random()
     again.learn(30, reset_num_timesteps=False)
-    other = ours.load(tmp_path / "agent.zip", device="cpu", refinement=Refinement(epsilon=0.0))
+    other = ours.load(tmp_path / "agent.zip", device="cpu", refinement=RefinementSettings(epsilon=0.0))
     assert other.refinement.epsilon == 0
     assert other.predict(np.zeros(3, np.float32))[0].shape == (1,)
 
 
 def test_the_papers_preset():
-    paper = Refinement.paper()
-    assert (paper.steps, paper.radius, paper.critic, paper.optimizer) == (100, 1.0, "first", "adr-gd-paper")
-    model = refined(epsilon=1.0, optimizer="adr-gd-paper", steps=2, radius=1.0, critic="first")
+    paper = RefinementSettings.paper()
+    assert (paper.steps, paper.radius, paper.critic, paper.optimizer) == (100, 1.0, "first", "adr-gd-paper-critic")
+    model = refined(epsilon=1.0, optimizer="adr-gd-paper-critic", steps=2, radius=1.0, critic="first")
     model.learn(25)
     assert model.num_timesteps == 25
 
@@ -135,8 +137,8 @@ def test_predict_is_refine_action(kind):
     model = model_of(kind)
     observations = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     plain, _ = model.predict(observations, deterministic=True)
-    policy = RefinedPolicy(model, radius=0.25, optimizer="gd", steps=7)
-    found = refine_action(model, observations, plain, optimizer="gd", steps=7)
+    policy = RefinedPolicy(model, radius=0.25, optimizer="gd-critic", steps=7)
+    found = refine_action(model, observations, plain, optimizer="gd-critic", steps=7)
     actions, state = policy.predict(observations, deterministic=True)
     assert state is None
     assert actions.dtype == plain.dtype

@@ -17,7 +17,7 @@ from nets import refuses
 from torch import nn
 
 import latentopt as lo
-from latentopt.rl.agents import environment
+from latentopt.rl.rollout import make_environment
 from latentopt.zoo import cards, trust
 
 EVIL = "from pathlib import Path\nfrom torch import nn\nPath('PWNED').touch()\nclass Net(nn.Linear): pass\n"
@@ -183,7 +183,7 @@ def test_a_sweep_and_a_training_name_only_classes_of_trusted_packages(here, caps
 
 def test_an_environment_of_a_module_is_made_only_where_it_is_trusted(here, capsys):
     with refuses("environment"):
-        environment("evil:Pendulum-v1")
+        make_environment("evil:Pendulum-v1")
     assert nothing_ran(here)
 
 

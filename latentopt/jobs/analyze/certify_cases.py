@@ -14,7 +14,7 @@ from latentopt.jobs.labelled import open_labelled
 from latentopt.networks.classifier import range_of
 from latentopt.objectives import Unit
 from latentopt.problem import Problem
-from latentopt.rl.fixed_state_critic import FixedStateCritic
+from latentopt.rl.critics import FixedStateCritic
 from latentopt.sets import Box, bounded_ball
 from latentopt.zoo import cards
 from latentopt.zoo.random_nets import WIDTHS, random_net
@@ -110,16 +110,16 @@ def critic_cases(agent: str, env: str | None, box: float, limit: int, seed: int)
     Raises:
         InputError: no such file or environment.
     """
-    from latentopt.rl.agents import environment, load_agent
-    from latentopt.rl.rollouts import on_policy
+    from latentopt.rl.agents import load_agent
+    from latentopt.rl.rollout import collect_observations, make_environment
 
     positive("box", box)
-    acts_in = None if env is None else environment(env)
+    acts_in = None if env is None else make_environment(env)
     loaded = load_agent(Path(agent), acts_in)
     if acts_in is None:
         observations = torch.randn(limit, loaded.sizes[0], generator=torch.Generator().manual_seed(seed))
     else:
-        observations = on_policy(loaded, acts_in, limit, seed)
+        observations = collect_observations(loaded, acts_in, limit, seed)
     with torch.no_grad():
         actions = loaded.actor(observations)
     cases = list[Case]()

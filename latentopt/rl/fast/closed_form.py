@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from latentopt.rl.chains import Chain
 from latentopt.rl.critics import Reduce, reduced
+from latentopt.rl.fast.chains import Chain
 
 Array = NDArray[Any]
 
 
-class Layers(NamedTuple):
-    """One critic's, at B observations."""
+class CriticLayers(NamedTuple):
+    """Weights of one critic at B observations."""
 
     base: Array  # (B, H) of the first layer, all but the action's part
     action: Array  # (A, H) the action's part of the first layer
@@ -29,10 +29,10 @@ class Layers(NamedTuple):
     offset: float
 
 
-class Seen(NamedTuple):
-    """What the critics say of actions."""
+class CriticValues(NamedTuple):
+    """Values of actions (rows, A), and the gradient."""
 
-    value: Array  # (rows,) that counts
+    value: Array  # (rows,) the one that counts
     values: Array  # (n, rows) of each critic
     grad: Array | None  # (rows, A) of the value
 
@@ -46,55 +46,59 @@ class ClosedForm:
         critic: which of them counts.
     """
 
-    critics: list[Layers]
+    critics: list[CriticLayers]
     critic: Reduce
 
     @classmethod
-    def of(cls, chains: list[Chain], critic: Reduce, observations: Array, middle: Array, half: Array) -> ClosedForm:
-        """Of actions ``middle + half u`` (A,) as functions of u."""
+    def from_chains(
+        cls, chains: list[Chain], critic: Reduce, observations: Array, middle: Array, half: Array
+    ) -> ClosedForm:
+        """Read the layers, for actions ``middle + half u`` (A,) as functions of u."""
         used = chains[:1] if critic == "first" else chains
         return cls([_layers(chain, observations, middle, half) for chain in used], critic)
 
     def take(self, rows: Array) -> ClosedForm:
-        """The critics at some of the observations."""
+        """Return the critics at some of the observations."""
         return ClosedForm([layers._replace(base=layers.base[rows]) for layers in self.critics], self.critic)
 
-    def see(self, u: Array, gradient: bool = False, tau: float | None = None) -> Seen:
-        """Values, and the gradient if asked for, at actions ``u`` (copies * B, A), copy by copy.
+    def values(self, u: Array, gradient: bool = False, tau: float | None = None) -> CriticValues:
+        """Return values, and the gradient if asked for, at actions ``u`` (copies * B, A), copy by copy.
 
         ``tau``: the gradient passes through soft gates, as in `latentopt.gates.soft_backward`.
         """
         values = np.empty((len(self.critics), len(u)), u.dtype)
         switches = [_forward(layers, u, out) for layers, out in zip(self.critics, values, strict=True)]
         if callable(self.critic):
-            return self._weighted(values, switches, tau) if gradient else Seen(self._of(values), values, None)
+            return (
+                self._weighted(values, switches, tau) if gradient else CriticValues(self._reduce(values), values, None)
+            )
         value = values[0] if len(values) == 1 else values.min(0)
         if not gradient:
-            return Seen(value, values, None)
+            return CriticValues(value, values, None)
         if len(values) == 1:
-            return Seen(value, values, _backward(self.critics[0], switches[0], tau))
+            return CriticValues(value, values, _backward(self.critics[0], switches[0], tau))
         least = values.argmin(0)
         grad = np.empty_like(u)
         for index, (layers, z) in enumerate(zip(self.critics, switches, strict=True)):
             rows = (least == index).nonzero()[0]
             grad[rows] = _backward(layers, [each[rows] for each in z], tau)
-        return Seen(value, values, grad)
+        return CriticValues(value, values, grad)
 
-    def _of(self, values: Array) -> Array:
+    def _reduce(self, values: Array) -> Array:
         return reduced(torch.from_numpy(values), self.critic).numpy()
 
-    def _weighted(self, values: Array, switches: list[list[Array]], tau: float | None) -> Seen:
-        """Where a function of the critics counts: by its own gradient (n, rows)."""
+    def _weighted(self, values: Array, switches: list[list[Array]], tau: float | None) -> CriticValues:
+        """Values and gradient where a function of the critics counts."""
         leaf = torch.from_numpy(values).requires_grad_()
         with torch.enable_grad():
             value = reduced(leaf, self.critic)
             (weights,) = torch.autograd.grad(value.sum(), leaf)
         parts = zip(self.critics, switches, weights.numpy(), strict=True)
         grads = [weight[:, None] * _backward(layers, z, tau) for layers, z, weight in parts]
-        return Seen(value.detach().numpy(), values, np.sum(grads, 0))
+        return CriticValues(value.detach().numpy(), values, np.sum(grads, 0))
 
 
-def _layers(chain: Chain, observations: Array, middle: Array, half: Array) -> Layers:
+def _layers(chain: Chain, observations: Array, middle: Array, half: Array) -> CriticLayers:
     weights = [(layer.weight.detach().numpy(), layer.bias.detach().numpy()) for layer in chain]
     (first, bias), *hidden, (last, offset) = weights
     split = observations.shape[1]
@@ -102,12 +106,12 @@ def _layers(chain: Chain, observations: Array, middle: Array, half: Array) -> La
     base += bias + np.dot(first[:, split:], middle)
     action = np.multiply(first[:, split:].T, half[:, None], order="C")
     several = len(last) > 1
-    return Layers(
+    return CriticLayers(
         base, action, tuple(hidden), last.mean(0) if several else last[0], offset.mean() if several else offset[0]
     )
 
 
-def _forward(layers: Layers, u: Array, out: Array) -> list[Array]:
+def _forward(layers: CriticLayers, u: Array, out: Array) -> list[Array]:
     """Writes the values (rows,); returns the pre-activations of each hidden layer (rows, H)."""
     z = np.dot(u, layers.action)
     copies = z.reshape(-1, *layers.base.shape)
@@ -122,7 +126,7 @@ def _forward(layers: Layers, u: Array, out: Array) -> list[Array]:
     return switches
 
 
-def _backward(layers: Layers, switches: list[Array], tau: float | None) -> Array:
+def _backward(layers: CriticLayers, switches: list[Array], tau: float | None) -> Array:
     """The gradient (rows, A) of each row's value, through its gates."""
     back = _gate(switches[-1], tau) * layers.last
     for (weight, _), z in zip(layers.hidden[::-1], switches[-2::-1], strict=True):

@@ -12,27 +12,30 @@ from latentopt._deprecated import renamed_keywords
 from latentopt.errors import InputError
 from latentopt.optimizers import Optimizer
 from latentopt.rl.critics import Reduce
-from latentopt.rl.normalization import as_normalization
 from latentopt.rl.normalization_checks import warn_if_unlike
-from latentopt.rl.refine import Refined, Refiner
+from latentopt.rl.normalization_files import as_normalization
+from latentopt.rl.refine import RefinementResult, Refiner
 
 Array = NDArray[Any]
 
 
 @renamed_keywords(box="radius")
 class RefinedPolicy:
-    """`refine_action` behind ``predict``: what takes a model of stable-baselines3 to act takes this too.
+    """A trained model with `refine_action` behind its ``predict``.
 
     Args:
-        model: of TD3, DDPG, SAC or TQC; or anything like one: ``predict``, ``critic``, ``action_space`` (a Box), and
+        model: a model of TD3, DDPG, SAC or TQC; or anything with ``predict``, ``critic``, ``action_space`` (a Box) and
             ``policy.obs_to_tensor``.
-        radius, optimizer: as for `refine_action`; the defaults won where returns were measured (docs/agents.md).
-            A critic without piecewise-linear activations has no gates: say ``optimizer="adam"``.
-        steps, critic, restarts: as for `refine_action`.
+        radius: as for `refine_action`, like ``optimizer``, ``steps``, ``critic`` and ``restarts``. The defaults won
+            where returns were measured (docs/agents.md).
+        optimizer: ADR-GD needs a critic with piecewise-linear activations; for others take ``adam-critic``.
+        steps: of the method.
+        critic: of several critics, the one that counts.
+        restarts: starts of each observation.
         seed: of the methods that draw random numbers; the same at every call.
-        normalization: what the agent's observations were normalised by in training: a `VecNormalize`, a file of its
-            statistics, or a `latentopt.rl.normalization.Normalization`; observations are then those of the environment.
-            None: they are as the model's own ``predict`` takes them.
+        normalization: the normalisation of observations in training: a `VecNormalize`, a file of its statistics, or a
+            `latentopt.rl.normalization.Normalization`; observations are then those of the environment. None: they are
+            as the model's own ``predict`` takes them.
 
     Raises:
         InputError: the model has no critic of continuous actions, or a setting is not as described there.
@@ -42,10 +45,10 @@ class RefinedPolicy:
         self,
         model: Any,
         radius: float = 0.25,
-        optimizer: Optimizer | str = "adr-gd",
+        optimizer: Optimizer | str = "adr-gd-critic",
         steps: int = 20,
         critic: Reduce = "min",
-        restarts: int | None = None,
+        restarts: int = 1,
         seed: int = 0,
         normalization: Any = None,
     ) -> None:
@@ -58,7 +61,7 @@ class RefinedPolicy:
         if getattr(model, "critic", None) is None:
             raise InputError("model", "a model with a critic of actions (TD3, DDPG, SAC, TQC)", type(model).__name__)
         self.model, self.seed = model, seed
-        self.normalization, self.warned = as_normalization(normalization), False
+        self.normalization, self.has_warned = as_normalization(normalization), False
         self.refiner = Refiner(model.critic, space.low, space.high, radius, optimizer, steps, critic, restarts)
 
     @property
@@ -69,14 +72,17 @@ class RefinedPolicy:
     def observation_space(self) -> Any:
         return self.model.observation_space
 
-    def refine(self, observation: Any, deterministic: bool = False) -> Refined:
-        """The refined actions and what the critic says of them.
+    def refine(self, observation: Any, deterministic: bool = False) -> RefinementResult:
+        """Return the refined actions and their values.
 
         Args:
             observation: one, or a batch (B, *obs).
             deterministic: start from the actor's action without noise.
+
+        Returns:
+            `RefinementResult` of the batch (B = 1 of one observation).
         """
-        return self._refined(observation, None, None, deterministic)[0]
+        return self._refine(observation, None, None, deterministic)[0]
 
     def predict(
         self,
@@ -85,7 +91,7 @@ class RefinedPolicy:
         episode_start: Array | None = None,
         deterministic: bool = False,
     ) -> tuple[Array, tuple[Array, ...] | None]:
-        """Actions as the model's own ``predict`` gives them, refined.
+        """Return the model's actions, refined.
 
         Args:
             observation: one, or a batch (B, *obs), as the model takes it, or before ``normalization``.
@@ -96,17 +102,17 @@ class RefinedPolicy:
         Returns:
             The action (A,) of one observation, or (B, A), and the model's state.
         """
-        found, state, batched = self._refined(observation, state, episode_start, deterministic)
-        actions = found.action.numpy().astype(self.action_space.dtype, copy=False)
+        result, state, batched = self._refine(observation, state, episode_start, deterministic)
+        actions = result.action.numpy().astype(self.action_space.dtype, copy=False)
         return actions if batched else actions[0], state
 
-    def _refined(
+    def _refine(
         self, observation: Any, state: Any, episode_start: Any, deterministic: bool
-    ) -> tuple[Refined, Any, bool]:
+    ) -> tuple[RefinementResult, Any, bool]:
         if self.normalization is not None:
             observation = self.normalization(observation)
-        elif not self.warned:
-            self.warned = warn_if_unlike(self.model, observation, stacklevel=3)
+        elif not self.has_warned:
+            self.has_warned = warn_if_unlike(self.model, observation, stacklevel=3)
         actions, state = self.model.predict(observation, state, episode_start, deterministic)
         observations, _ = self.model.policy.obs_to_tensor(observation)
         if not isinstance(observations, torch.Tensor):

@@ -18,10 +18,10 @@ _RELUS = {torch.relu, nn.functional.relu, "relu"}
 _FLATS = {torch.squeeze, torch.flatten, "squeeze", "flatten"}
 
 
-def chains(q: object) -> list[Chain] | None:
-    """The layers of each critic, as they are now, or None where they are not all such a chain, on the CPU.
+def chains_of(q: object) -> list[Chain] | None:
+    """Return the present layers of each critic; None where a critic is no such chain on the CPU.
 
-    A module's structure is looked at once, its layers whenever it is asked for.
+    A module's structure is traced once, its layers are read at every call.
     """
     if not isinstance(q, nn.Module):
         return None
@@ -30,8 +30,8 @@ def chains(q: object) -> list[Chain] | None:
     paths = _PATHS[q]
     if paths is None or q._forward_hooks or q._forward_pre_hooks:
         return None
-    found = [[q.get_submodule(path) for path in chain] for chain in paths]
-    return found if all(_is_plain(layer) for chain in found for layer in chain) else None  # pyright: ignore[reportReturnType]
+    chains = [[q.get_submodule(path) for path in chain] for chain in paths]
+    return chains if all(_is_plain(layer) for chain in chains for layer in chain) else None  # pyright: ignore[reportReturnType]
 
 
 def _is_plain(layer: nn.Module) -> bool:
@@ -45,7 +45,7 @@ def _is_plain(layer: nn.Module) -> bool:
 
 
 def _sb3_paths(q: Any) -> list[list[str]] | None:
-    """Of a critic of stable-baselines3; its layers see what its features extractor leaves as it is."""
+    """Layers of a critic of stable-baselines3 whose features are the observation itself."""
     if type(q.features_extractor).__name__ != "FlattenExtractor":
         return None
     names = {id(module): name for name, module in q.named_modules()}

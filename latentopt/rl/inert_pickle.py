@@ -7,20 +7,20 @@ import pickle
 from typing import Any
 
 
-class Inert:
-    """An object of a pickle that was not made.
+class InertObject:
+    """A record in place of an object of a pickle, which is not made.
 
     Attributes:
-        origin: module and name of the class or function that was to make it.
-        args: what that was to be called with.
-        state: what the object was to hold; None where the pickle says nothing.
+        origin: module and name of the class or function that would make it.
+        args: arguments of that call.
+        state: the object's state; None where the pickle has none.
     """
 
     origin: tuple[str, str] = ("", "")
     args: tuple[Any, ...]
     state: Any
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Inert:
+    def __new__(cls, *args: Any, **kwargs: Any) -> InertObject:
         record = object.__new__(cls)
         record.args, record.state = args, None
         return record
@@ -28,8 +28,8 @@ class Inert:
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Inert:
-        return Inert()
+    def __call__(self, *args: Any, **kwargs: Any) -> InertObject:
+        return InertObject()
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
@@ -47,15 +47,15 @@ class Inert:
         pass
 
 
-class _Reader(pickle._Unpickler):  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+class _InertUnpickler(pickle._Unpickler):  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
     """Python's own reader, not C's, which can be made to fill the memory by one number."""
 
     def find_class(self, module: str, name: str) -> Any:
-        return type("Inert", (Inert,), {"origin": (module, name)})  # a new one, as a pickle may write to it
+        return type("InertObject", (InertObject,), {"origin": (module, name)})  # a new one, as a pickle may write to it
 
 
 def read_inert(content: bytes) -> Any:
-    """What a pickle holds: numbers, text and containers as they are, every other object as `Inert`.
+    """Read a pickle: numbers, text and containers as they are, every other object as `InertObject`.
 
     Nothing that the pickle names is imported or called.
 
@@ -67,4 +67,4 @@ def read_inert(content: bytes) -> Any:
     >>> record.origin, record.args
     (('datetime', 'timedelta'), (3, 0, 0))
     """
-    return _Reader(io.BytesIO(content)).load()
+    return _InertUnpickler(io.BytesIO(content)).load()

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 
-class Point(NamedTuple):
+class CurvePoint(NamedTuple):
     """A learning curve at one step."""
 
     step: int  # of the environment
@@ -20,25 +20,25 @@ class Point(NamedTuple):
     seconds: float  # CPU time of training so far, without evaluation
 
 
-def final(points: Sequence[Point], share: float = 0.2) -> float:
-    """The mean return over the last ``share`` of a curve, its last point at least."""
+def final_return(points: Sequence[CurvePoint], share: float = 0.2) -> float:
+    """Average the return over the last ``share`` of a curve, its last point at least."""
     last = max(1, int(share * len(points)))
     return float(np.mean([point.mean for point in points[-last:]]))
 
 
-def whole(points: Sequence[Point]) -> float:
-    """The mean return over a curve, without its first point, where nothing has been learned."""
+def mean_return(points: Sequence[CurvePoint]) -> float:
+    """Average the return over a curve, without its first point, where nothing has been learned."""
     return float(np.mean([point.mean for point in points[1:]]))
 
 
-def mean_gain(points: Sequence[Point]) -> float:
-    """The mean over a curve of the gain in Q; NaN if nothing was refined."""
+def mean_gain(points: Sequence[CurvePoint]) -> float:
+    """Average the gain in Q over a curve; NaN if nothing was refined."""
     gains = [point.gain for point in points if not np.isnan(point.gain)]
     return float(np.mean(gains)) if gains else float("nan")
 
 
-def spread(axes: Any, steps: Sequence[float], curves: Sequence[Sequence[float]], label: str) -> None:
-    """Draw the mean of the seeds' curves (seeds, points), and from the worst to the best of them."""
+def plot_spread(axes: Any, steps: Sequence[float], curves: Sequence[Sequence[float]], label: str) -> None:
+    """Draw the mean of the seeds' curves (seeds, points), and the range from the worst to the best of them."""
     values = np.asarray(curves)
     (line,) = axes.plot(steps, values.mean(0), label=label)
     axes.fill_between(steps, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
@@ -54,7 +54,7 @@ def save_curves(path: Path, steps: Sequence[float], curves: Sequence[Sequence[fl
     axes = figure.subplots()
     for curve in curves:
         axes.plot(steps, curve, color="tab:gray", alpha=0.4, linewidth=0.8)
-    spread(axes, steps, curves, f"mean of {len(curves)} seeds, worst to best")
+    plot_spread(axes, steps, curves, f"mean of {len(curves)} seeds, worst to best")
     axes.set(xlabel="steps", ylabel="return of the actor", title=title)
     axes.grid(alpha=0.3)
     axes.legend()

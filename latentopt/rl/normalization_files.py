@@ -13,19 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentopt.errors import InputError
-from latentopt.rl.inert import Inert, read_inert
-from latentopt.rl.normalization import Normalization, statistics_of
+from latentopt.rl.inert_pickle import InertObject, read_inert
+from latentopt.rl.normalization import Normalization
 from latentopt.zoo.card import error_line
 from latentopt.zoo.state_dicts import read_state_dict
 
 SUFFIXES = (".pkl", ".npz", ".safetensors")
 EXPORT = "np.savez('vecnormalize.npz', mean=v.obs_rms.mean, var=v.obs_rms.var, epsilon=v.epsilon, clip=v.clip_obs)"
 NONE = "none"
-"""In place of a file: observations stay as they are."""
+"""Stands in place of a file where observations stay as they are."""
 
 
 def find_statistics(agent: str | Path, env: str | None = None) -> Path | None:
-    """The file with the statistics of an agent, where it lies where stable-baselines3 and its zoo put it.
+    """Find the file with an agent's statistics where stable-baselines3 and its zoo put it.
 
     Args:
         agent: the file with the agent.
@@ -52,12 +52,13 @@ def _stems(agent: Path, env: str | None) -> Iterator[Path]:
         yield folder / f"{found[1]}_vecnormalize_{found[2]}"
     yield folder / name / "vecnormalize"
     if env is not None:
-        yield from (below / "vecnormalize" for below in sorted(folder.glob(f"{glob.escape(_versionless(env))}-v*")))
+        versionless = glob.escape(re.sub(r"-v\d+$", "", env.rpartition("/")[2]))
+        yield from (below / "vecnormalize" for below in sorted(folder.glob(f"{versionless}-v*")))
     yield from (folder / "vecnormalize", folder / "vec_normalize")
 
 
 def statistics_file(agent: str | Path, vecnormalize: str | Path | None, env: str | None = None) -> Path | None:
-    """The file with an agent's statistics: the one that is named; of None the one that is found; of ``none`` None."""
+    """Return the file of statistics that ``vecnormalize`` names; of None the one found, of ``none`` None."""
     if vecnormalize == NONE:
         return None
     return find_statistics(agent, env) if vecnormalize is None else Path(vecnormalize)
@@ -66,21 +67,17 @@ def statistics_file(agent: str | Path, vecnormalize: str | Path | None, env: str
 def normalization_of(
     agent: str | Path, vecnormalize: str | Path | None, env: str | None = None
 ) -> tuple[Normalization | None, bool]:
-    """The normalisation of an agent's observations, and whether that is certain.
+    """Return the normalisation of an agent's observations, and whether it is certain.
 
-    Certain is what was asked for, and that there is none where the agent's own file of statistics says so.
+    Certain is a normalisation that was named, and its absence where the agent's own file of statistics says so.
     """
     file = statistics_file(agent, vecnormalize, env)
     normalization = None if file is None else read_statistics(file)
     return normalization, vecnormalize is not None or (file is not None and normalization is None)
 
 
-def _versionless(env: str) -> str:
-    return re.sub(r"-v\d+$", "", env.rpartition("/")[2])
-
-
 def read_statistics(path: str | Path) -> Normalization | None:
-    """The normalisation in a file.
+    """Read a normalisation from a file.
 
     Args:
         path: ``.pkl``, as ``VecNormalize.save`` writes it: its numbers are read, no object in it is made and no code
@@ -99,13 +96,36 @@ def read_statistics(path: str | Path) -> Normalization | None:
     if path.suffix not in SUFFIXES:
         raise InputError(str(path), f"a file {', '.join(SUFFIXES)}", path.suffix or "no suffix")
     try:
-        return _pickled(path.read_bytes()) if path.suffix == ".pkl" else _named(_arrays(path))
+        return _from_pickle(path.read_bytes()) if path.suffix == ".pkl" else _from_arrays(_arrays(path))
     except InputError as error:
         where = "" if error.name in ("pickle", "normalization") else f"{error.name}: "
         raise InputError(str(path), where + error.expected, error.got) from error
     except Exception as error:  # whatever a broken file does
         expected = f"what VecNormalize saved, or its numbers ({EXPORT})"
         raise InputError(str(path), expected, error_line(error) or type(error).__name__) from error
+
+
+def as_normalization(source: Any) -> Normalization | None:
+    """Return the normalisation that an argument ``normalization`` stands for.
+
+    Args:
+        source: a `Normalization`; a ``VecNormalize``; a file that `read_statistics` takes; or
+            None.
+
+    Returns:
+        None where observations stay as they are.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if source is None or isinstance(source, Normalization):
+        return source
+    if isinstance(source, str | Path):
+        return read_statistics(source)
+    if all(hasattr(source, name) for name in ("norm_obs", "clip_obs", "epsilon")):
+        rms = getattr(source, "obs_rms", None)
+        return Normalization.from_vecnormalize(source.norm_obs, rms, source.epsilon, source.clip_obs)
+    raise InputError("normalization", "a Normalization, a VecNormalize or a file of its statistics", repr(source))
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -115,7 +135,7 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         return {name: arrays[name] for name in arrays.files}
 
 
-def _named(arrays: dict[str, NDArray[Any]]) -> Normalization:
+def _from_arrays(arrays: dict[str, NDArray[Any]]) -> Normalization:
     optional = {"epsilon", "clip"} & set(arrays)
     if set(arrays) - optional != {"mean", "var"}:
         raise InputError("arrays", "mean and var, and if need be epsilon and clip", ", ".join(arrays) or "none")
@@ -124,16 +144,16 @@ def _named(arrays: dict[str, NDArray[Any]]) -> Normalization:
     return Normalization(arrays["mean"], arrays["var"], **{name: float(arrays[name].item()) for name in optional})
 
 
-def _pickled(content: bytes) -> Normalization | None:
+def _from_pickle(content: bytes) -> Normalization | None:
     saved = read_inert(content)
-    came = ".".join(saved.origin) if isinstance(saved, Inert) else type(saved).__name__
-    if not came.startswith("stable_baselines") or not came.endswith(".VecNormalize"):
-        raise InputError("pickle", f"a VecNormalize of stable-baselines3, or its numbers: {EXPORT}", came)
+    origin = ".".join(saved.origin) if isinstance(saved, InertObject) else type(saved).__name__
+    if not origin.startswith("stable_baselines") or not origin.endswith(".VecNormalize"):
+        raise InputError("pickle", f"a VecNormalize of stable-baselines3, or its numbers: {EXPORT}", origin)
     state = saved.state
     if not _array(state["norm_obs"]):
         return None
     epsilon, clip = (float(_array(state[name])) for name in ("epsilon", "clip_obs"))
-    return statistics_of(True, _rms(state["obs_rms"]), epsilon, clip)
+    return Normalization.from_vecnormalize(True, _rms(state["obs_rms"]), epsilon, clip)
 
 
 def _rms(record: Any) -> Any:
@@ -144,7 +164,7 @@ def _rms(record: Any) -> Any:
 
 def _array(record: Any) -> NDArray[Any]:
     """The array that NumPy wrote into a pickle, from its bytes."""
-    if not isinstance(record, Inert):
+    if not isinstance(record, InertObject):
         return np.asarray(float(record))
     module, name = record.origin
     if not module.startswith("numpy"):
@@ -159,7 +179,7 @@ def _array(record: Any) -> NDArray[Any]:
     return np.frombuffer(_bytes(content), _dtype(dtype)).reshape(shape, order=order)
 
 
-def _dtype(record: Inert) -> np.dtype[Any]:
+def _dtype(record: InertObject) -> np.dtype[Any]:
     code, order = record.args[0], (record.state or (3, "<"))[1]
     if not re.fullmatch(r"[fiu][1248]|b1", code) or order not in "<>|":
         raise InputError("pickle", "an array of numbers", f"one of {order}{code}")
@@ -167,7 +187,7 @@ def _dtype(record: Inert) -> np.dtype[Any]:
 
 
 def _bytes(content: Any) -> bytes | bytearray:
-    if isinstance(content, Inert) and content.origin == ("_codecs", "encode"):  # as protocols before 3 write them
+    if isinstance(content, InertObject) and content.origin == ("_codecs", "encode"):  # as protocols before 3 write them
         return content.args[0].encode("latin1")
     if not isinstance(content, bytes | bytearray):
         raise InputError("pickle", "an array of numbers", type(content).__name__)

@@ -1,4 +1,4 @@
-"""Critics at a single observation, where calls and memory are what a step costs: stacked, and with fewer units."""
+"""Critics at a single observation, where calls and memory are the cost of a step: stacked, and with fewer units."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from latentopt.rl.closed_form import ClosedForm, Seen
+from latentopt.rl.fast.closed_form import ClosedForm, CriticValues
 
 Array = NDArray[Any]
 WORTH = 0.6
@@ -17,8 +17,8 @@ WORTH = 0.6
 
 
 @dataclass(frozen=True, eq=False)
-class Single:
-    """What `ClosedForm` is, of one action at one observation; the least critic counts.
+class StackedForm:
+    """`ClosedForm` of one action at one observation; the least critic counts.
 
     Layers of all critics lie side by side in one vector; ``point`` is the action with a 1 before it.
     """
@@ -32,8 +32,8 @@ class Single:
     offsets: Array  # (n,)
 
     @classmethod
-    def of(cls, form: ClosedForm) -> Single:
-        """The critics at the only observation of ``form``."""
+    def from_closed_form(cls, form: ClosedForm) -> StackedForm:
+        """Stack the critics at the only observation of ``form``."""
         critics = form.critics
         firsts = [np.concatenate([layers.base, layers.action]) for layers in critics]
         hidden = list(zip(*(layers.hidden for layers in critics), strict=True))
@@ -47,8 +47,8 @@ class Single:
             np.array([layers.offset for layers in critics], firsts[0].dtype),
         )
 
-    def folded(self, low: Array, high: Array) -> Single:
-        """The same on the box ``low <= u <= high`` (A,), with fewer units.
+    def fold(self, low: Array, high: Array) -> StackedForm:
+        """Return the same critics on the box ``low <= u <= high`` (A,), with fewer units.
 
         Units of the first layers that are open, or closed, in the whole box are linear there: they become part of the
         second. What is left of its weights stays in the cache.
@@ -69,8 +69,8 @@ class Single:
         cuts, weights = [_cuts(kept), *self.cuts[1:]], [kept, *self.weights[1:]]
         return replace(self, first=first, weights=weights, straight=straight, cuts=cuts)
 
-    def see(self, u: Array, gradient: bool = False, tau: float | None = None) -> Seen:
-        """As `ClosedForm.see`, of ``u`` (1, A); ``tau`` only where nothing is folded."""
+    def values(self, u: Array, gradient: bool = False, tau: float | None = None) -> CriticValues:
+        """Return values as `ClosedForm.values`, at ``u`` (1, A); ``tau`` only where nothing is folded."""
         point = np.empty(1 + u.shape[1], u.dtype)
         point[0], point[1:] = 1, u[0]
         z = np.dot(point, self.first)
@@ -86,7 +86,7 @@ class Single:
         values = self.offsets + [np.dot(open_[cut], self.last[cut]) for cut in self.cuts[-1]]
         least = int(values.argmin()) if len(values) > 1 else 0
         grad = self._backward(least, switches, tau)[None] if gradient else None
-        return Seen(values[least : least + 1], values[:, None], grad)
+        return CriticValues(values[least : least + 1], values[:, None], grad)
 
     def _backward(self, critic: int, switches: list[Array], tau: float | None) -> Array:
         """The gradient (A,) of a critic."""
@@ -109,7 +109,7 @@ def _cuts(parts: list[Array]) -> list[slice]:
 
 
 def _gate(z: Array, tau: float | None) -> Array:
-    """Of one row, as in `latentopt.rl.closed_form`."""
+    """The gates of one row, as in `latentopt.rl.fast.closed_form`."""
     if tau is None:
         return z > 0
     width = max(tau * (np.dot(z, z) / len(z)) ** 0.5, np.finfo(z.dtype).tiny)
