@@ -87,20 +87,29 @@ MODULES = {
 }
 """Old path of a module to its new one."""
 
-OPTIONS = {
-    "refine": {"box": "radius"},
-    "train-rl": {"box": "radius"},
+OPTIONS: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {
+    "reconstruct": {"rounds": ("retries", lambda rounds: int(rounds) - 1)},
+    "refine": {"box": ("radius", lambda radius: radius)},
+    "train-rl": {"box": ("radius", lambda radius: radius)},
 }
-"""Of each job, old name of an option to its new one."""
+"""Job to old option of the command line and field of a recipe, to the new one and a function that converts a value."""
 
 
-def current_option(job: str, name: str) -> str:
-    """Return the name that a job's option has now."""
-    new = OPTIONS.get(job, {}).get(name)
-    if new is None:
-        return name
-    _warn(f"{job} --{name}", f"--{new}", 2)
-    return new
+def current_option(job: str, name: str, value: Any = None) -> tuple[str, Any]:
+    """Return the present name of a job's option, and its value; a line on stderr tells that a name is old.
+
+    Args:
+        job: its name in a recipe.
+        name: of the option, with underscores.
+        value: a value, or a list of words.
+    """
+    if name not in OPTIONS.get(job, {}):
+        return name, value
+    new, convert = OPTIONS[job][name]
+    print(f"latentopt: warning: {name} of {job} is deprecated: use {new}", file=sys.stderr)
+    if isinstance(value, list):
+        return new, [str(convert(word)) for word in value]
+    return new, value if value is None else convert(value)
 
 
 def _warn(old: str, new: str, stacklevel: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Row = dict[str, Any]
+Drawing = Callable[["Figure"], None]
+"""Draws on an empty figure."""
 TABLE, ROWS, PLOT = "table.md", "results.csv", "plot.png"
 WORDS = {"": None, "None": None, "True": True, "False": False}
 WHOLE = re.compile(r"-?(0|[1-9]\d*)")
@@ -46,7 +48,7 @@ class Report:
     note: str  # Markdown; how to read the tables
     tables: Sequence[Table]
     rows: Sequence[Row]  # raw, one a measurement
-    draw: Callable[[Figure], None]  # the plot
+    draw: Drawing  # the plot
     appendix: str = ""  # Markdown
 
     def markdown(self) -> str:
@@ -55,11 +57,20 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenReport:
     """A report on disk."""
 
     markdown: str
     files: list[Path]
+
+
+Written = WrittenReport
+
+
+def report_files(report: Report, pictures: Mapping[str, Drawing] | None = None) -> dict[str, bytes]:
+    """Return the content of a report's files by name: its tables, rows and plot, and further pictures."""
+    content = {TABLE: report.markdown().encode(), ROWS: csv_text(report.rows).encode()}
+    return content | {name: png_bytes(draw) for name, draw in {PLOT: report.draw, **(pictures or {})}.items()}
 
 
 def csv_text(rows: Sequence[Row]) -> str:
@@ -87,7 +98,7 @@ def read_value(text: str) -> Any:
     return float(text) if NUMBER.fullmatch(text) else text
 
 
-def png_bytes(draw: Callable[[Figure], None]) -> bytes:
+def png_bytes(draw: Drawing) -> bytes:
     """A figure, once ``draw`` has drawn on it, as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

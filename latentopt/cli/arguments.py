@@ -18,6 +18,7 @@ from latentopt._deprecated import current_option
 from latentopt.cli.help import examples
 from latentopt.cli.table import Job
 from latentopt.errors import InputError, LatentOptError, seed_within
+from latentopt.rehearsal import rehearsed
 from latentopt.zoo.strict_yaml import read_yaml
 from latentopt.zoo.trust import only_trusted, refusal
 
@@ -51,6 +52,19 @@ class Parsed:
         }  # how the networks are built
         return {**{name: _expanded(name, values[name]) for name in names}, **more}
 
+    def check(self) -> None:
+        """Do what a dry run does: check the settings, the files and the folder."""
+        with rehearsed():
+            self.run()
+
+    def check_values(self) -> None:
+        """Check the settings alone."""
+        self.arguments()
+
+    def run(self) -> Any:
+        """Run the job; return its result."""
+        return self.job.load()(**self.arguments())
+
     def resolved(self) -> dict[str, Any]:
         """The whole recipe: every field of the job, spelled out."""
         fields = {key: value for key, value in _spelled_out(self.plain).items() if key not in NO_FIELDS}
@@ -63,7 +77,7 @@ def _spelled_out(value: Any) -> Any:
     """Namespaces of a parser, and objects that are defaults, as a recipe has them."""
     from jsonargparse import Namespace
 
-    from latentopt.jobs.specs import describe
+    from latentopt.jobs.components import describe
 
     value = vars(value) if isinstance(value, Namespace) else value
     if isinstance(value, dict):
@@ -77,16 +91,34 @@ def parse(job: Job, words: list[str], recipe: dict[str, Any] | None) -> Parsed:
     Raises:
         LatentOptError: the options are not those of the job.
     """
-    from latentopt.jobs.specs import short_names
-
-    parser, known = parser_of(job.words, job.load(), job.skip, job.examples), short_names(job.words)
+    parser, known = parser_of(job.words, job.load(), job.skip, job.examples), _legacy_names(job.words)
     if recipe is not None:
-        named = {current_option(job.words, key): value for key, value in recipe.items() if key != "job"}
+        named = dict(current_option(job.words, key, value) for key, value in recipe.items() if key != "job")
         fields = {key: _long_name(known, key, value) for key, value in named.items()}
         words = ["--config", json.dumps(fields, default=str), *words]
     with _refusing():
         plain = parser.parse_args(_completed(words, parser, known))
     return Parsed(job, parser, plain, plain.dry_run)
+
+
+def _legacy_names(job: str) -> Names:
+    from latentopt.inverse.initializers import Initializer
+    from latentopt.jobs.components import describe
+    from latentopt.operators import Operator
+    from latentopt.optimizers import METHODS, method
+    from latentopt.sets import Box
+
+    if job == "attack-policy":
+        attacks = {name: describe(method(name, Box(0.0, 1.0))) for name in METHODS}
+        return {"optimizer": {"portfolio": "portfolio", **attacks, "fgsm": "fgsm"}}
+    if job != "diagnose":
+        return {}
+    classes = {"operator": Operator, "start": Initializer}
+    names = {
+        field: {kind.__name__.lower(): f"{base.__module__}.{kind.__name__}" for kind in base.__subclasses__()}
+        for field, base in classes.items()
+    }
+    return {"optimizer": {name: describe(preset()) for name, preset in METHODS.items()}, **names}
 
 
 @contextmanager
@@ -169,7 +201,7 @@ def _parts(word: str) -> list[str]:
 
 
 def _current(job: str, word: str) -> str:
-    return f"--{current_option(job, word[2:])}" if word.startswith("--") else word
+    return f"--{current_option(job, word[2:])[0]}" if word.startswith("--") else word
 
 
 def _spelled(known: Names, option: str, word: str) -> str:

@@ -110,12 +110,14 @@ def _add_own(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def _add_options(parser: argparse.ArgumentParser, jobs: list[Job]) -> None:
-    from latentopt.cli.arguments import parser_of
-    from latentopt.jobs.specs import short_names
+    from latentopt.cli import arguments, options
+    from latentopt.jobs.components import short_names
 
     for job in jobs:
-        known = short_names(job.words)
-        for action in parser_of(job.words, job.load(), job.skip)._actions:
+        kinds = job.settings_class().kinds() if job.settings else {}
+        known = {name: short_names(kind) for name, kind in kinds.items()}
+        made_by = options.parser_of(job) if job.settings else arguments.parser_of(job.words, job.load(), job.skip)
+        for action in made_by._actions:
             for option in _new_options(parser, action):
                 if isinstance(action, argparse._StoreTrueAction):
                     parser.add_argument(option, action="store_true", help=_help(action))

@@ -10,23 +10,26 @@ import yaml
 from latentopt.cli.recipes import read_recipe
 from latentopt.cli.table import JOBS, Job, found
 from latentopt.errors import InputError
-from latentopt.rehearsal import rehearsed
 
 HEAD = "# Checked, and not begun: `latentopt run FILE` with this in a file does the job\n"
 
 
 def perform(job: Job, words: list[str], recipe: dict[str, Any] | None = None) -> int:
     """Do a job, or with --dry-run all but the job; return the exit code."""
-    from latentopt.cli.arguments import parse
-
     parsed = parse(job, words, recipe)
     if not parsed.dry:
-        return found(f"latentopt.cli.{job.shown}")(job.load()(**parsed.arguments())) or 0
+        return found(f"latentopt.cli.{job.shown}")(parsed.run()) or 0
     resolved = parsed.resolved()
-    with rehearsed():
-        job.load()(**parsed.arguments())
+    parsed.check()
     print(HEAD + yaml.safe_dump(resolved, sort_keys=False, width=100, allow_unicode=True), end="")
     return 0
+
+
+def parse(job: Job, words: list[str], recipe: dict[str, Any] | None = None) -> Any:
+    """Parse a job's options, whether its settings are a class or the arguments of a function."""
+    from latentopt.cli import arguments, options
+
+    return options.parse_job(job, words, recipe) if job.settings else arguments.parse(job, words, recipe)
 
 
 def chosen(words: list[str]) -> tuple[Job, list[str], dict[str, Any] | None]:

@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from latentopt.cli.help import ASKED, page
-from latentopt.cli.jobs import chosen
+from latentopt.cli.jobs import chosen, parse
 from latentopt.cli.said import one_line
 from latentopt.errors import InputError, LatentOptError
 from latentopt.jobs.lifetime import job, lock
-from latentopt.rehearsal import rehearsed
 
 if TYPE_CHECKING:
-    from latentopt.cli.arguments import Parsed
     from latentopt.jobs.sweeps import Sweep
 
 SOME_REFUSED, SHOWN, HELD = 3, 20, "sweep.json"
@@ -98,9 +96,7 @@ def _words(sweep: Sweep, options: dict[str, Any], out: Path, wandb: str) -> list
     return [*sweep.words, *(f"--{name}={value}" for name, value in options.items()), f"--out={out}", f"--wandb={wandb}"]
 
 
-def _parsed(sweep: Sweep, options: dict[str, Any], out: Path, wandb: str) -> Parsed:
-    from latentopt.cli.arguments import parse
-
+def _parsed(sweep: Sweep, options: dict[str, Any], out: Path, wandb: str) -> Any:
     return parse(*chosen(_words(sweep, options, out, wandb)))
 
 
@@ -116,7 +112,7 @@ def _check(sweep: Sweep) -> None:
     for name, parameter in sweep.parameters.items():
         for value in parameter.probes():
             try:
-                _parsed(sweep, {**first, name: value}, Path("runs/sweep"), "disabled").arguments()
+                _parsed(sweep, {**first, name: value}, Path("runs/sweep"), "disabled").check_values()
             except LatentOptError as error:
                 raise InputError(
                     f"parameters.{name}", "an option of the job, and values of it", one_line(str(error))
@@ -126,10 +122,10 @@ def _check(sweep: Sweep) -> None:
 def _open(folder: Path, sweep: Sweep, path: Path, seed: int) -> None:
     """Say in the folder which sweep it holds."""
     from latentopt.io import write_atomically
-    from latentopt.jobs.store import is_beginning
+    from latentopt.jobs.experiment import is_leftover
 
     held, now = folder / HELD, {"seed": seed, "file": path.read_text(encoding="utf-8")}
-    empty = not folder.exists() or (folder.is_dir() and all(is_beginning(each) for each in folder.iterdir()))
+    empty = not folder.exists() or (folder.is_dir() and all(is_leftover(each) for each in folder.iterdir()))
     if not empty and not held.is_file():
         raise InputError("out", "a new or empty folder, or one that holds this sweep", str(folder))
     if held.is_file() and json.loads(held.read_text(encoding="utf-8")) != now:
@@ -159,18 +155,17 @@ def _run(sweep: Sweep, options: dict[str, Any], folder: Path, wandb: str) -> str
     Raises:
         LatentOptError: a trial that is done would be another one now: of other weights, or other data.
     """
-    from latentopt.jobs.store import JOB
+    from latentopt.jobs.experiment import JOB
     from latentopt.jobs.sweeps import read_summary
 
     parsed = _parsed(sweep, options, folder, wandb)
     if read_summary(folder) is not None:
         if (folder / JOB).is_file():
-            with rehearsed():
-                parsed.job.load()(**parsed.arguments())
+            parsed.check()
         return ""
     print(f"{folder.name}: {options}", file=sys.stderr)
     try:
-        parsed.job.load()(**parsed.arguments())
+        parsed.run()
     except LatentOptError as error:
         return one_line(str(error))
     return ""

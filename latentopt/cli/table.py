@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from latentopt.errors import LatentOptError
+
+if TYPE_CHECKING:
+    from latentopt.jobs.settings import JobSettings
 
 
 @dataclass(frozen=True)
@@ -16,12 +20,21 @@ class Job:
 
     name: str  # as in a recipe
     words: str  # as on the command line
-    function: str  # whose arguments are the options
+    function: str  # whose arguments are the options; empty where ``settings`` has them
     summary: str = ""
     examples: tuple[str, ...] = ()
     shown: str = "shown.written"  # of `latentopt.cli`, prints what came of it; gives an exit code, or none
     skip: tuple[str, ...] = ()  # arguments that are no options
     again: str = "goes on from here"  # what the same command does, once stopped
+    settings: str = ""  # path of the settings class; its module has `prepare` and `run`
+
+    def settings_class(self) -> type[JobSettings]:
+        """Return the class of the job's settings."""
+        return found(self.settings)  # pyright: ignore[reportReturnType]
+
+    def module(self) -> ModuleType:
+        """Return the module with the job's `prepare` and `run`."""
+        return import_module(self.settings.rpartition(".")[0])
 
     def load(self) -> Callable[..., Any]:
         """The function; what it needs is imported now."""
@@ -151,9 +164,17 @@ BENCH_EXAMPLES = {
 }
 
 _JOBS = [
-    Job("reconstruct", "reconstruct", "latentopt.jobs.reconstruct.reconstruct", "", RECONSTRUCT, "shown.reconstructed"),
+    Job(
+        "reconstruct",
+        "reconstruct",
+        "",
+        "",
+        RECONSTRUCT,
+        "shown.reconstructed",
+        settings="latentopt.jobs.reconstruct.ReconstructSettings",
+    ),
     Job("diagnose", "diagnose", "latentopt.jobs.diagnose.diagnose", "", DIAGNOSE, "shown.diagnosed", again=ANEW),
-    Job("attack", "attack", "latentopt.jobs.attack.attack", "", ATTACK, "shown.attacked"),
+    Job("attack", "attack", "", "", ATTACK, "shown.attacked", settings="latentopt.jobs.attack.AttackSettings"),
     Job(
         "attack-policy",
         "attack-policy",

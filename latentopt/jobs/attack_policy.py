@@ -18,10 +18,10 @@ from latentopt.attacks.stages import Portfolio
 from latentopt.classification import LossName
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.io import checksum
+from latentopt.jobs.components import describe
+from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.policy_pictures import save_episode, save_returns
-from latentopt.jobs.specs import describe
-from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store
 from latentopt.jobs.tracker import METRICS, WandbMode, check_wandb_mode, track_job
 from latentopt.jobs.used import card_of, held, used
 from latentopt.optimizers import Optimizer
@@ -109,7 +109,7 @@ def attack_policy(
     normalization = _normalization(model, env, algorithm, vecnormalize)
     _rehearse(opened, eps, {"seed": seed, "normalization": normalization, **attack})
     identity = _identity(model, env, vecnormalize) | held(optimizer=optimizer)
-    store = Store(Path(out), recipe, identity, "returns")
+    store = Experiment(Path(out), recipe, identity, "returns")
     store.open()
     done = store.done()
     todo = [start for start in range(0, episodes, BATCH) if start not in done]

@@ -1,25 +1,124 @@
-"""One batch of an attack: a LightningModule that wraps the classifier, and what is seen on the way."""
+"""The attack job at work: a LightningModule that attacks batches of images, its checks, figures and pictures."""
 
 from __future__ import annotations
 
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
 
 from latentopt.attacks.attack import attack
 from latentopt.attacks.result import AttackResult, AttackWarning
 from latentopt.classification import margin
+from latentopt.errors import InputError
+from latentopt.jobs import attack_pictures
+from latentopt.jobs.attack import AttackJobResult, AttackPlan, AttackSettings
+from latentopt.jobs.chunks import Chunks, chunks_of
+from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard
+from latentopt.jobs.labelled import open_labelled
 from latentopt.jobs.rates import Share, rates
-from latentopt.jobs.store import Shard
 from latentopt.jobs.track import tracked_figures
-from latentopt.jobs.tracker import Tracker
+from latentopt.jobs.tracker import METRICS, Tracker, track_job
+from latentopt.jobs.trainer import Where, predict, predictor
+from latentopt.jobs.used import card_of, held, used
+from latentopt.networks.checks import output_shape
 from latentopt.networks.classifier import Classifier
 from latentopt.solver.callbacks import Progress
+from latentopt.zoo import cards
+
+SHOWN = 16
+"""Number of images in the grid, the first ones."""
+
+
+def run_attack(plan: AttackPlan) -> AttackJobResult:
+    """Run a prepared attack, or go on with one that was stopped.
+
+    Raises:
+        InputError: a setting does not fit the model or the data; nothing was written.
+    """
+    begun = time.perf_counter()
+    settings = plan.settings.build()
+    recipe = settings.recipe()
+    classifier = cards.load_classifier(settings.model, weights=settings.weights)
+    with predictor(Where(settings.device, settings.devices, settings.strategy, settings.num_nodes)) as trainer:
+        images, labels = open_labelled(settings.data, settings.root, settings.split, settings.limit, settings.download)
+        _check(classifier, images, labels, settings.targeted)
+        index = (labels != (-1 if settings.targeted is None else settings.targeted)).nonzero()[:, 0]
+        if not len(index):
+            raise InputError("targeted", "a class that some image does not have", settings.targeted)
+        enough = 3 * (settings.restarts or 1) + 3  # evaluations of one step, with the looks before and after it
+        first = {**attack_arguments(settings), "evaluations": enough, "seconds": None}
+        attack_batch(classifier, images[index[:1]], labels[index[:1]], settings.targeted, first)
+
+        identity = held(weights=classifier, data=[images, labels], optimizer=settings.optimizer, loss=settings.loss)
+        experiment = Experiment(plan.folder, recipe, identity | card_of(settings.model), "adversarial")
+        rank = trainer.global_rank
+        if rank == 0:
+            experiment.open()
+        todo = set(index.tolist()) - experiment.done()
+        chunks = chunks_of(todo, settings.batch_size, rank, trainer.world_size)
+        tracker = track_job(experiment, settings.wandb, todo, {**recipe, **used(settings.model)}, "attack", rank)
+        count = 0 if rank else sum(map(len, chunks))
+        module = Attacker(classifier, settings, tracker, experiment.rows(), count)
+        if todo or trainer.world_size > 1:  # processes that are waited for
+            labelled = TensorDataset(torch.arange(len(images)), images, labels)
+            predict(trainer, module, DataLoader(Chunks(labelled, chunks), batch_size=None), experiment)
+    one_class = settings.targeted is not None or settings.targets in ("random", "least-likely")
+    left_out = len(images) - len(index)
+    if rank:
+        rows = experiment.rows()
+        return AttackJobResult(rows, rates(rows), one_class, left_out, [], [], time.perf_counter() - begun, rank)
+    rows = experiment.finish()
+    pictures = draw_pictures(experiment, rows, images, settings.norm)
+    files = experiment.existing(RESULTS, experiment.tensor_file.name, METRICS, RECIPE, *pictures)
+    shares = rates(rows)
+    best = {"success": shares.success.rate, "robust_accuracy": shares.robust.rate, "clean_accuracy": shares.clean.rate}
+    files += tracker.finish(rows, best, files)
+    notes = list(dict.fromkeys(note for shard in experiment.read("index") for note in shard.notes))
+    if settings.targeted is None and not shares.clean.part:
+        notes.append(f"labels: the model gets none of the {len(rows)} images right; are they its classes?")
+    return AttackJobResult(rows, shares, one_class, left_out, notes, files, time.perf_counter() - begun)
+
+
+def attack_arguments(settings: AttackSettings) -> dict[str, Any]:
+    """Return the arguments of `latentopt.attack` among the settings of the job."""
+    names = ("eps", "norm", "targets", "optimizer", "loss", "steps", "restarts", "start", "seed")
+    return {name: getattr(settings, name) for name in (*names, "evaluations", "seconds")}
+
+
+def _check(classifier: Classifier, images: Tensor, labels: Tensor, targeted: int | None) -> None:
+    """Raise `InputError` where the classifier does not take these images, or does not know their classes."""
+    if classifier.input_range != (0.0, 1.0):
+        raise InputError("model", "a classifier of pixels in [0, 1]", f"one of inputs in {classifier.input_range}")
+    if classifier.input_shape not in (None, tuple(images.shape[1:])):
+        raise InputError("data", f"images of the model's shape {classifier.input_shape}", tuple(images.shape[1:]))
+    shape = output_shape(classifier, images[:1], "data")
+    if len(shape) != 1:
+        raise InputError("model", "a classifier: logits (B, K)", f"outputs (B, {', '.join(map(str, shape))})")
+    (classes,) = shape
+    if int(labels.max()) >= classes:
+        raise InputError("data", f"labels of the model's {classes} classes", int(labels.max()))
+    if targeted is not None and not 0 <= targeted < classes:
+        raise InputError("targeted", f"a class from 0 to {classes - 1}", targeted)
+
+
+def draw_pictures(experiment: Experiment, rows: list[dict[str, Any]], images: Tensor, norm: str) -> list[Path]:
+    """Draw the curve, and the grid where the images are grey or coloured; return the files."""
+    paths, shown = [experiment.folder / "curve.png"], rows[:SHOWN]
+    attack_pictures.save_curve(paths[0], rows)
+    if images.shape[1] in (1, 3):
+        clean = images[[row["index"] for row in shown]]
+        adversarial = load_file(experiment.tensor_file)["adversarial"][: len(shown)]
+        paths.append(experiment.folder / "grid.png")
+        attack_pictures.save_grid(paths[1], shown, clean, adversarial.to(clean), norm)
+    return paths
 
 
 class Attacker(lightning.LightningModule):
@@ -27,8 +126,7 @@ class Attacker(lightning.LightningModule):
 
     Args:
         classifier: left as it is.
-        settings: arguments of `latentopt.attack`.
-        target: class that every image is to be taken for; None: as the settings say.
+        settings: of the job.
         tracker: takes the figures of every step, and the rates after each batch.
         rows: what an earlier run of the same job has found.
         count: images to come.
@@ -37,14 +135,13 @@ class Attacker(lightning.LightningModule):
     def __init__(
         self,
         classifier: Classifier,
-        settings: dict[str, Any],
-        target: int | None,
+        settings: AttackSettings,
         tracker: Tracker,
         rows: list[dict[str, Any]],
         count: int,
     ) -> None:
         super().__init__()
-        self.classifier, self.settings, self.target = classifier, settings, target
+        self.classifier, self.target, self.arguments = classifier, settings.targeted, attack_arguments(settings)
         self.tracker, self.rows, self.rates = tracker, rows, rates(rows)
         self.bar = tqdm(total=count, unit="image", desc="attack", disable=not count, miniters=0)
         self.logged = int(tracker.last().get("step", -1)) + 1
@@ -56,7 +153,7 @@ class Attacker(lightning.LightningModule):
         index, x, labels = map(torch.stack, zip(*batch, strict=True))
         self.images = self.forwards = len(x)  # each is looked at before anything else
         begun = time.perf_counter()
-        found = attacked(self.classifier, x, labels, self.target, self.settings, [self.watch])
+        found = attack_batch(self.classifier, x, labels, self.target, self.arguments, [self.watch])
         rows = _rows(found, index, labels, (time.perf_counter() - begun) / len(x))
         self.rows += rows
         self.rates = rates(self.rows)
@@ -99,14 +196,19 @@ class Attacker(lightning.LightningModule):
         self.bar.close()
 
 
-def attacked(
-    classifier: Classifier, x: Tensor, labels: Tensor, target: int | None, settings: dict[str, Any], callbacks: Any = ()
+def attack_batch(
+    classifier: Classifier,
+    x: Tensor,
+    labels: Tensor,
+    target: int | None,
+    arguments: dict[str, Any],
+    callbacks: Any = (),
 ) -> AttackResult:
-    """`latentopt.attack`, towards the class ``target`` if there is one; its warnings are in the result alone."""
+    """Call `latentopt.attack`, towards the class ``target`` if there is one; its warnings are in the result alone."""
     y = labels if target is None else torch.full_like(labels, target)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AttackWarning)
-        return attack(classifier, x, y, targeted=target is not None, callbacks=callbacks, **settings)
+        return attack(classifier, x, y, targeted=target is not None, callbacks=callbacks, **arguments)
 
 
 def _rows(found: AttackResult, index: Tensor, labels: Tensor, seconds: float) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from latentopt.inverse.initializers import Initializer, Regression
 from latentopt.inverse.problem import TargetCheck, measurement_shapes
 from latentopt.io import write_atomically
 from latentopt.jobs import pictures
-from latentopt.jobs.specs import describe
+from latentopt.jobs.components import describe
 from latentopt.jobs.targets import Fitted, Targets, open_source
 from latentopt.jobs.trainer import accelerator_of
 from latentopt.operators import Identity, Operator

@@ -16,11 +16,11 @@ from latentopt._deprecated import renamed_keywords
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.io import checksum
 from latentopt.jobs.agent_warnings import printed_warnings
+from latentopt.jobs.components import describe
 from latentopt.jobs.episode_pictures import film
+from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.pictures import save_gif
-from latentopt.jobs.specs import describe
-from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store
 from latentopt.jobs.tracker import METRICS, WandbMode, check_wandb_mode, track_job
 from latentopt.jobs.used import held, used
 from latentopt.optimizers import Optimizer
@@ -94,7 +94,7 @@ def refine(
     refiner = Refiner(player.critic, -1.0, 1.0, radius, optimizer, refine_steps, critic, restarts)
     _rehearse(player, environments[0], seed, refiner)
     identity = _held(agent, vecnormalize, env) | held(optimizer=optimizer)
-    store = Store(Path(out), recipe, identity, "returns")
+    store = Experiment(Path(out), recipe, identity, "returns")
     store.open()
     fresh = not store.done()
     tracker = track_job(store, wandb, [0] * fresh, {**recipe, **used(agent)}, "refine")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
@@ -14,9 +14,11 @@ from torch.utils.data import Subset
 
 from latentopt.io import write_atomically
 from latentopt.jobs import html, pictures
-from latentopt.jobs.batch import Reconstructor, known
-from latentopt.jobs.store import WHERE_ONLY, Store
+from latentopt.jobs.experiment import PLACE_SETTINGS, Experiment
 from latentopt.jobs.targets import Target
+
+if TYPE_CHECKING:
+    from latentopt.jobs.reconstructor import Reconstructor
 
 REPORT = "report.html"
 EACH = 8
@@ -28,7 +30,7 @@ _COSTS = {"forwards": "forwards an image", "backwards": "backwards an image", "s
 
 
 def save_report(
-    store: Store,
+    experiment: Experiment,
     module: Reconstructor,
     targets: Subset[Target],
     rows: list[dict[str, Any]],
@@ -37,29 +39,29 @@ def save_report(
     """Write the page; the pictures in the job's folder are part of it.
 
     Args:
-        store: of the finished job.
+        experiment: of the finished job.
         module: whose generator draws the worst and the best again, from the latents that are kept.
         targets: those that are done.
         rows: of the table of results, one a target.
         skipped: names and reasons.
     """
-    recipe = {key: value for key, value in store.recipe.items() if key not in WHERE_ONLY}
+    recipe = {key: value for key, value in experiment.recipe.items() if key not in PLACE_SETTINGS}
     ranked = sorted(range(len(rows)), key=lambda at: (_orderly(rows[at]["mse"]), at))
-    shown = _Shown(store, module, targets, rows)
+    shown = _Shown(experiment, module, targets, rows)
     histogram = pictures.histogram([row["mse"] for row in rows], "mean squared error")
     title = f"{len(rows)} reconstructions through {recipe['model']}"
     sections = [
-        html.section("Summary", _summary(rows, skipped, module.settings.measured)),
+        html.section("Summary", _summary(rows, skipped, module.problems.measured)),
         html.section("Recipe", html.folded("what ran", yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))),
-        html.section("First images", _picture(store.folder / "grid.png", "the first images, as the titles say")),
+        html.section("First images", _picture(experiment.folder / "grid.png", "the first images, as the titles say")),
         html.section("Worst", html.side_by_side(shown.figures(ranked[::-1][:EACH]))),
         html.section("Best", html.side_by_side(shown.figures(ranked[:EACH]))),
         html.section("Errors", html.figure(histogram, "histogram of the mean squared errors")),
-        html.section("Convergence", _picture(store.folder / "convergence.png", "best loss so far by step")),
+        html.section("Convergence", _picture(experiment.folder / "convergence.png", "best loss so far by step")),
         html.section("Skipped", html.table(["image", "reason"], skipped) if skipped else html.paragraph("none")),
     ]
-    write_atomically(store.folder / REPORT, html.page(title, sections).encode())
-    return store.folder / REPORT
+    write_atomically(experiment.folder / REPORT, html.page(title, sections).encode())
+    return experiment.folder / REPORT
 
 
 def _orderly(value: float) -> float:
@@ -89,14 +91,14 @@ class _Shown:
     """Draws single targets of a finished job."""
 
     def __init__(
-        self, store: Store, module: Reconstructor, targets: Subset[Target], rows: list[dict[str, Any]]
+        self, experiment: Experiment, module: Reconstructor, targets: Subset[Target], rows: list[dict[str, Any]]
     ) -> None:
-        self.store, self.module, self.targets, self.rows = store, module, targets, rows
+        self.experiment, self.module, self.targets, self.rows = experiment, module, targets, rows
 
     def figures(self, wanted: list[int]) -> list[str]:
         """Of each of these rows its images and figures."""
-        with safe_open(self.store.found, "pt") as file:
-            kept = file.get_slice(self.store.kept)
+        with safe_open(self.experiment.tensor_file, "pt") as file:
+            kept = file.get_slice(self.experiment.tensor)
             return [self._figure(at, kept[at : at + 1]) for at in wanted]
 
     def _figure(self, at: int, latents: Tensor) -> str:
@@ -110,8 +112,10 @@ class _Shown:
     @torch.no_grad()
     def _images(self, target: Target, latents: Tensor) -> dict[str, Tensor]:
         """By title (1, C, H, W) bytes: what is known of a target, and its reconstruction."""
-        generator, s = self.module.generator, self.module.settings
+        from latentopt.jobs.reconstructor import known
+
+        generator = self.module.generator
         found = {"reconstruction": pictures.as_bytes(generator(latents.to(next(generator.parameters()).device)))}
         if target.image is None:  # it was there when it was reconstructed
             return found
-        return {**known(s.problem(generator, [target]), 1), **found}
+        return {**known(self.module.problems([target]), 1), **found}

@@ -3,36 +3,44 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.utils.data import Subset
 
 from latentopt.jobs import pictures
-from latentopt.jobs.batch import SHOWN, Reconstructor
+from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment
 from latentopt.jobs.report import save_report
-from latentopt.jobs.store import RECIPE, RESULTS, Store
 from latentopt.jobs.targets import Targets
 from latentopt.jobs.tracker import METRICS
 from latentopt.jobs.video import save_mp4
 
+if TYPE_CHECKING:
+    from latentopt.jobs.reconstructor import Reconstructor
+
+SHOWN = 16
+"""Pictures show the first so many targets."""
 CURVES = 1000
 """The plot of convergence is of the first so many targets."""
 Rows = list[dict[str, Any]]
 Skipped = list[tuple[str, str]]  # names and reasons
 
 
-def finish(store: Store, module: Reconstructor, targets: Targets) -> tuple[Rows, Skipped, list[Path]]:
+def finish(experiment: Experiment, module: Reconstructor, targets: Targets) -> tuple[Rows, Skipped, list[Path]]:
     """Write what the shards of all processes come to; return the table's rows, what was skipped, and the files."""
-    done = sorted(store.done())
+    done = sorted(experiment.done())
     skipped = _skipped(targets, done)
-    rows = store.finish(skipped)
-    files = [store.folder / RESULTS, store.found, store.folder / METRICS, store.folder / RECIPE]
-    files += _draw(store, done, type(module.settings.loss).__name__)
-    files.append(save_report(store, module, Subset(targets, done), rows, skipped))
+    rows = experiment.finish(skipped)
+    files = [
+        experiment.folder / RESULTS,
+        experiment.tensor_file,
+        experiment.folder / METRICS,
+        experiment.folder / RECIPE,
+    ]
+    files += _draw(experiment, done, type(module.settings.loss).__name__)
+    files.append(save_report(experiment, module, Subset(targets, done), rows, skipped))
     finite = {key: [row[key] for row in rows] for key in ("mse", "psnr", "ssim", "loss")}
     best = {f"mean_{key}": sum(values) / len(values) for key, values in finite.items()}
-    files = [file for file in files if file.exists()]
     files += module.tracker.finish(rows, best, files)
     return rows, skipped, files
 
@@ -43,12 +51,12 @@ def _skipped(targets: Targets, done: list[int]) -> Skipped:
     return [(target.name, target.error or f"{target.name}: was not done; the same command does it") for target in left]
 
 
-def _draw(store: Store, done: list[int], loss: str) -> list[Path]:
-    folder = store.folder
+def _draw(experiment: Experiment, done: list[int], loss: str) -> list[Path]:
+    folder = experiment.folder
     paths = [folder / "grid.png", folder / "trajectory.gif", folder / "trajectory.mp4", folder / "convergence.png"]
     if first := [at for at in done if at < SHOWN]:
-        _draw_first(store.read_first(first), *paths[:3])
-    curves = store.read_first(done[:CURVES], "curve")["curve"]
+        _draw_first(experiment.read_first(first), *paths[:3])
+    curves = experiment.read_first(done[:CURVES], "curve")["curve"]
     pictures.save_convergence(paths[3], curves.numpy(), loss, all_of=len(done))
     return paths
 

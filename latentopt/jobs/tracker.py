@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from latentopt.errors import InputError
 from latentopt.io import write_atomically
+from latentopt.jobs.experiment import Experiment, Shard
 from latentopt.jobs.lifetime import at_its_end
 from latentopt.jobs.records import BEST, METRICS, SUMMARY
 from latentopt.jobs.wandb_run import begin_run, log_artifact, log_files, log_table, wandb_module, warn
@@ -18,7 +19,7 @@ from latentopt.jobs.wandb_run import begin_run, log_artifact, log_files, log_tab
 if TYPE_CHECKING:
     import numpy as np
 
-    from latentopt.jobs.store import Shard, Store
+    from latentopt.jobs.experiment import Experiment, Shard
 
 WandbMode = Literal["online", "offline", "disabled"]
 RANK_METRICS = "metrics.{}.jsonl"
@@ -116,8 +117,8 @@ class Tracker:
         self.lines.clear()
         self._guard(self._summarise)
 
-    def keep(self, store: Store, shard: Shard) -> None:
-        """Store the results of a batch and its lines: both, or neither if the job is killed in between."""
+    def keep(self, store: Experiment, shard: Shard) -> None:
+        """Experiment the results of a batch and its lines: both, or neither if the job is killed in between."""
         step = json.loads(self.lines[-1])["step"] if self.lines else self.last().get("step", -1)
         count = len(_complete_lines(self.path))
         self.flush()
@@ -229,9 +230,9 @@ def _write_lines(path: Path, lines: Sequence[str]) -> None:
 
 
 def track_job(
-    store: Store, mode: WandbMode, left: Collection[Any], config: dict[str, Any], kind: str, rank: int = 0
+    store: Experiment, mode: WandbMode, left: Collection[Any], config: dict[str, Any], kind: str, rank: int = 0
 ) -> Tracker:
-    """Return the tracker of a job that keeps its batches in a `Store`; a finished job is not tracked again.
+    """Return the tracker of a job that keeps its batches in a `Experiment`; a finished job is not tracked again.
 
     Args:
         store: folder of the job.

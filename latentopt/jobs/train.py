@@ -12,9 +12,9 @@ import torch
 from latentopt.errors import InputError, positive, seed_within
 from latentopt.io import versions
 from latentopt.jobs.checkpoints import LAST, Checkpoints, epochs_done
+from latentopt.jobs.components import describe
 from latentopt.jobs.exports import ClassifierExport, GeneratorExport
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.specs import describe
 from latentopt.jobs.tracker import Tracker, WandbMode, check_wandb_mode
 from latentopt.jobs.train_folder import opened, training_held
 from latentopt.jobs.trainer import Where, quiet_trainer

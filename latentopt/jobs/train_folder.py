@@ -13,9 +13,9 @@ import torch
 
 from latentopt.errors import InputError
 from latentopt.io import write_atomically
+from latentopt.jobs.components import describe, digest
+from latentopt.jobs.experiment import JOB, identity_of
 from latentopt.jobs.lifetime import lock
-from latentopt.jobs.specs import describe, digest
-from latentopt.jobs.store import JOB, what
 from latentopt.jobs.tracker import SUMMARY
 from latentopt.zoo.data import ImageData
 
@@ -36,7 +36,7 @@ def opened(log: Path, name: str, job: dict[str, Any]) -> Path:
     try:
         folder = last if last != log and _goes_on(last, job) else _new(log, name)
         lock(folder)
-        write_atomically(folder / JOB, json.dumps(what(job), indent=1).encode())
+        write_atomically(folder / JOB, json.dumps(identity_of(job), indent=1).encode())
     except OSError as error:
         raise InputError("log", "a folder that can be written", f"{log} ({error.strerror})") from error
     return folder
@@ -47,7 +47,7 @@ def _goes_on(folder: Path, job: dict[str, Any]) -> bool:
     if (folder / SUMMARY).exists() or not (folder / JOB).is_file():
         return False
     try:
-        held, now = json.loads((folder / JOB).read_text(encoding="utf-8")), what(job)
+        held, now = json.loads((folder / JOB).read_text(encoding="utf-8")), identity_of(job)
     except ValueError:
         return False
     differing = [key for key in {**held, **now} if held.get(key) != now.get(key)]

@@ -10,8 +10,8 @@ import torch
 from tqdm import tqdm
 
 from latentopt.errors import InputError, positive, seed_within
+from latentopt.jobs.components import describe
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.specs import describe
 from latentopt.jobs.tracker import Tracker, WandbMode, check_wandb_mode
 from latentopt.jobs.train_folder import opened
 from latentopt.rehearsal import begin

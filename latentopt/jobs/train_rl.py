@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from latentopt._deprecated import renamed_keywords
 from latentopt.errors import positive, seed_within
+from latentopt.jobs.components import describe
+from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.specs import describe
-from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store
 from latentopt.jobs.tracker import METRICS, Tracker, WandbMode, check_wandb_mode, track_job
 from latentopt.jobs.used import held
 from latentopt.optimizers import Optimizer
@@ -97,7 +97,7 @@ def train_rl(
         env, algorithm, refinement, steps, hidden, lr, batch_size, learning_starts, noise, every, episodes
     )
     training.model(seed)  # what is wrong with the settings is known before anything is written
-    store = Store(Path(out), recipe, held(optimizer=optimizer), "curve")
+    store = Experiment(Path(out), recipe, held(optimizer=optimizer), "curve")
     store.open()
     done = store.done()
     todo = [at for at in range(seeds) if at not in done]
@@ -145,7 +145,7 @@ def _trained(training: TrainingSettings, at: int, seed: int, agents: Path, track
     return Shard([f"seed {seed}"], [row], tensors)
 
 
-def _draw(store: Store, title: str) -> Path:
+def _draw(store: Experiment, title: str) -> Path:
     """The learning curves with the spread of the seeds."""
     curves = torch.cat([shard.tensors["curve"] for shard in store.read("curve")])
     path = store.folder / "curves.png"

@@ -21,8 +21,8 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
 from latentopt.errors import InputError, positive
+from latentopt.jobs.experiment import Experiment
 from latentopt.jobs.sigterm import check_sigterm, defer_sigterm
-from latentopt.jobs.store import Store
 
 _SILENCED = (
     ".*many workers.*",
@@ -114,7 +114,7 @@ def predictor(where: Where) -> Iterator[lightning.Trainer]:
 
 
 def predict(
-    trainer: lightning.Trainer, module: lightning.LightningModule, loader: DataLoader[Any], store: Store
+    trainer: lightning.Trainer, module: lightning.LightningModule, loader: DataLoader[Any], store: Experiment
 ) -> None:
     """Run a module's ``predict_step`` on every batch; keep the shards it returns, and its ``tracker``'s figures.
 
@@ -133,7 +133,7 @@ def predict(
 
 
 class _Writer(BasePredictionWriter):
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Experiment) -> None:
         super().__init__("batch")
         self.store, self.parent = store, os.getppid()
         self.on_sigterm = signal.getsignal(signal.SIGTERM)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from latentopt.errors import InputError
 from latentopt.io import checksum, versions
-from latentopt.jobs.specs import digest
+from latentopt.jobs.components import digest
 from latentopt.zoo import cards
 
 TOLD = ("name", "summary", "licence", "training", "quality", "weights_sha256")

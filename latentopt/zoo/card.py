@@ -141,6 +141,21 @@ def read_card(model: str | Path) -> Card:
         raise InputError(str(path), "a model card", error_line(error)) from error
 
 
+def require_card(model: str | Path, kind: type[Card]) -> Card:
+    """Return the card of a model of a kind.
+
+    Raises:
+        InputError: there is no such model, it has no weights, or it is of another kind.
+    """
+    card = read_card(model)
+    if not isinstance(card, kind):
+        owner = "generator" if isinstance(card, GeneratorCard) else card.part
+        raise InputError("model", f"a {kind.part}", f"the {owner} {str(model)!r}")
+    if not (path := find(model) / WEIGHTS).is_file():
+        raise InputError(str(path), "the model's weights", "no file")
+    return card
+
+
 def _mapping(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise TypeError(f"{name} has to be a mapping of names, but is {value!r}")

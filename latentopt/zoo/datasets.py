@@ -125,6 +125,22 @@ def _opened(part: Part, name: str, root: str | None, split: str, download: bool)
     return _torchvision(part, name, folder, split, download)
 
 
+def check_dataset(name: str, root: str | None = None, split: str = "test", download: bool = False) -> None:
+    """Raise `InputError` where `open_dataset` would, reading no more than file names where these tell.
+
+    Sets that only torchvision reads are opened.
+    """
+    folder, known = Path(root) if root else data_root(), name.lower()
+    files = {
+        "mnist": f"{'t10k' if split == 'test' else 'train'}-images-idx3-ubyte.gz",
+        "cifar10": f"cifar10_{split}*.npz",
+    }
+    places = (folder, folder / known)
+    local = known in files and any(any(place.glob(files[known])) for place in places)
+    if split not in ("train", "test") or not (download or known == "digits" or local):
+        open_dataset(name, root, split, download)
+
+
 def read_idx(path: Path) -> NDArray[np.uint8]:
     """The array in a gzipped idx file of bytes (the format of MNIST).
 

@@ -107,7 +107,7 @@ def _imported(plainly: Callable[..., Any], path: Any, *args: Any, **options: Any
         return plainly(path, *args, **options)
     if not isinstance(path, str) or "." not in path or not _is_dotted(path):
         raise ValueError(f"{path!r} is no class path")
-    if _may_be_imported(path):
+    if may_be_imported(path):
         found = plainly(path, check_path=False)  # its own list of what is denied is not needed
         if _may_be_named(found):
             return found
@@ -115,7 +115,7 @@ def _imported(plainly: Callable[..., Any], path: Any, *args: Any, **options: Any
     raise refused[-1]
 
 
-def _may_be_imported(path: str) -> bool:
+def may_be_imported(path: str) -> bool:
     runs = "__main__" in path.split(".")[1:]  # the command line of a package, not a class
     return not runs and any(_within(path, package) for package in (*PACKAGES, *trusted()))
 

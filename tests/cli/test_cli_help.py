@@ -7,16 +7,16 @@ import shlex
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
 from files import ROOT, call, contents, write_classifier, write_mnist
 from safetensors.torch import load_file
 
-from latentopt.cli.arguments import parse
 from latentopt.cli.commands import COMMANDS
 from latentopt.cli.help import EXAMPLES
-from latentopt.cli.jobs import chosen
+from latentopt.cli.jobs import chosen, parse
 from latentopt.cli.table import JOBS
 
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
@@ -77,7 +77,7 @@ def test_every_example_parses(line, tmp_path, monkeypatch, capsys):
             assert words[0] == "doctor" or call(capsys, *words).code == 0
         else:
             job, rest, recipe = chosen(words)
-            assert parse(job, rest, recipe).plain.dry_run == ("--dry-run" in words)
+            assert parse(job, rest, recipe).dry == ("--dry-run" in words)
 
 
 @pytest.mark.parametrize("line", QUICK)
@@ -227,4 +227,4 @@ def test_every_shipped_recipe_resolves():
 def test_a_results_folder_may_name_an_environment_variable(monkeypatch):
     monkeypatch.setenv("WANDB_RUN_ID", "abc")
     job, rest, recipe = chosen(["run", "digits", "--out", "runs/$WANDB_RUN_ID"])
-    assert parse(job, rest, recipe).arguments()["out"] == "runs/abc"
+    assert job.module().prepare(parse(job, rest, recipe).settings).folder == Path("runs/abc")

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentopt.cli import main
-from latentopt.jobs.store import Shard, Store
+from latentopt.jobs.experiment import Experiment, Shard
 from latentopt.zoo import cards, datasets
 
 ROOT = Path(__file__).parents[2]
@@ -51,15 +51,15 @@ def call(capsys: pytest.CaptureFixture[str], *words: object) -> Said:
 @contextmanager
 def stopped_in_its_second_batch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Within, a job is interrupted when it is about to keep its second batch."""
-    add = Store.add
+    add = Experiment.add
 
-    def stopped(store: Store, shard: Shard) -> None:
+    def stopped(store: Experiment, shard: Shard) -> None:
         if store.done():
             raise KeyboardInterrupt
         add(store, shard)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "add", stopped)
+        patch.setattr(Experiment, "add", stopped)
         yield
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import latentopt as lo
 from latentopt.classification import margin
-from latentopt.jobs.attack import Report, attack
+from latentopt.jobs.attack import AttackJobResult, attack
 from latentopt.jobs.rates import Share, rates
 from latentopt.zoo import cards, datasets
 
@@ -27,7 +27,7 @@ def linear(tmp_path_factory) -> str:
     return str(write_classifier(tmp_path_factory.mktemp("linear") / "m"))
 
 
-def run(model: str, out: Path, **changes: Any) -> Report:
+def run(model: str, out: Path, **changes: Any) -> AttackJobResult:
     settings = {"optimizer": "pgd", "steps": 10, "limit": COUNT, "batch_size": 8, "wandb": "disabled", **changes}
     return attack(
         model, settings.pop("data", "digits"), settings.pop("eps", EPS), out=str(out), device="cpu", **settings
@@ -35,7 +35,7 @@ def run(model: str, out: Path, **changes: Any) -> Report:
 
 
 @pytest.fixture(scope="module")
-def done(linear, tmp_path_factory) -> tuple[Path, Report]:
+def done(linear, tmp_path_factory) -> tuple[Path, AttackJobResult]:
     out = tmp_path_factory.mktemp("job") / "out"
     return out, run(linear, out, targets="all")
 

@@ -28,8 +28,8 @@ from nets import mlp, refuses
 
 import latentopt as lo
 from latentopt.jobs import lifetime
+from latentopt.jobs.experiment import Experiment, Shard
 from latentopt.jobs.lifetime import LOCK, job, lock
-from latentopt.jobs.store import Shard, Store
 from latentopt.jobs.targets import open_source
 from latentopt.jobs.used import card_of, held
 from latentopt.objectives import Features
@@ -221,7 +221,7 @@ def test_a_job_that_fails_lets_go_of_its_folder(tmp_path):
 
 
 def test_a_folder_that_became_another_jobs_meanwhile_is_refused(tmp_path):
-    first, second = (Store(tmp_path / "o", {"job": "a", "seed": seed}, {}) for seed in (0, 1))
+    first, second = (Experiment(tmp_path / "o", {"job": "a", "seed": seed}, {}) for seed in (0, 1))
     job(first.open)()
     first.add(Shard(["a"], [{}], {"index": torch.tensor([0]), "latents": torch.zeros(1, 2)}))
     with refuses("out"):

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import latentopt as lo
 from latentopt import metrics
-from latentopt.jobs.reconstruct import Report, reconstruct
+from latentopt.jobs.reconstruct import ReconstructJobResult, reconstruct
 from latentopt.objectives import L1
 from latentopt.operators import Downsample, Hole
 from latentopt.zoo import cards
@@ -30,13 +30,13 @@ def targets(tmp_path_factory) -> Path:
     return path
 
 
-def run(targets: Path, out: Path, **changes: Any) -> Report:
+def run(targets: Path, out: Path, **changes: Any) -> ReconstructJobResult:
     settings = {"operator": Downsample(4), "steps": STEPS, "restarts": RESTARTS, "batch_size": 4, **changes}
     return reconstruct("mnist-vae", [str(targets)], out=str(out), wandb="disabled", device="cpu", **settings)
 
 
 @pytest.fixture(scope="module")
-def done(targets, tmp_path_factory) -> tuple[Path, Report]:
+def done(targets, tmp_path_factory) -> tuple[Path, ReconstructJobResult]:
     out = tmp_path_factory.mktemp("job") / "out"
     return out, run(targets, out)
 

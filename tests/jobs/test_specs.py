@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from latentopt.jobs.specs import describe, short_names
+from latentopt.jobs.components import build, describe, short_names
 from latentopt.objectives import L1, LPIPS, MSE, SSIM, Huber, Loss, WeightedSum
 from latentopt.operators import (
     Bicubic,
@@ -56,27 +56,31 @@ def test_a_described_object_is_parsed_to_an_equal_one(kind, value):
     assert parsed(kind, describe(value)) == value
 
 
-@pytest.mark.parametrize(("field", "kind"), [("optimizer", Optimizer), ("operator", Operator), ("loss", Loss)])
-def test_every_short_name_stands_for_an_object_of_its_field(field, kind):
-    required = {"hole": {"size": 2}, "crop": {"size": 2}, "downsample": {"factor": 2}, "bicubic": {"factor": 2}}
-    required |= {"compose": {"operators": []}, "blur": {"sigma": 1.5}, "motionblur": {"length": 3}}
-    required |= {"gaussian": {"measurements": 5}, "perimage": {"operators": [describe(Blur(1.5))]}}
-    required |= {"weightedsum": {"losses": [{"class_path": "latentopt.objectives.MSE"}], "weights": [1.0]}}
-    names = short_names("reconstruct")[field]
-    assert names
-    for name, stands_for in names.items():
+ARGUMENTS = {
+    **{name: {"size": 2} for name in ("hole", "crop")},
+    **{name: {"factor": 2} for name in ("downsample", "bicubic")},
+    "compose": {"operators": []},
+    "blur": {"sigma": 1.5},
+    "motionblur": {"length": 3},
+    "gaussian": {"measurements": 5},
+    "perimage": {"operators": [describe(Blur(1.5))]},
+    "weightedsum": {"losses": [{"class_path": "latentopt.objectives.MSE"}], "weights": [1.0]},
+}
+
+
+@pytest.mark.parametrize(("kind", "base"), [("operator", Operator), ("loss", Loss)])
+def test_every_short_name_stands_for_an_object_of_its_kind(kind, base):
+    for name in short_names(kind):
         if name in ("mask", "physics", "features"):  # take what no recipe can hold
             continue
-        spec = stands_for if isinstance(stands_for, dict) else {"class_path": stands_for}
-        value = parsed(kind, {**spec, **({"init_args": required[name]} if name in required else {})})
-        assert isinstance(value, kind)
-        if isinstance(stands_for, str):
-            assert type(value).__name__.lower() == name
+        value = build("it", kind, {"class_path": name, "init_args": ARGUMENTS[name]} if name in ARGUMENTS else name)
+        assert isinstance(value, base)
+        assert type(value).__name__.lower() == name
 
 
 def test_the_short_names_of_optimizers_are_the_presets():
     for name, preset in METHODS.items():
-        assert parsed(Optimizer, short_names("reconstruct")["optimizer"][name]) == preset()
+        assert build("it", "optimizer", name) == preset()
 
 
 def test_plain_values_are_described_as_they_are():

@@ -6,6 +6,7 @@ import json
 import time
 
 import pytest
+import safetensors
 import torch
 import yaml
 from files import contents
@@ -14,15 +15,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from latentopt.errors import InputError
-from latentopt.jobs import store as module
-from latentopt.jobs.store import WHERE_ONLY, Shard, Store
+from latentopt.jobs import experiment as module
+from latentopt.jobs.experiment import PLACE_SETTINGS, Experiment, Shard
 
 RECIPE = {"job": "reconstruct", "model": "m", "steps": 3, "out": "o", "wandb": "offline", "batch_size": 2}
 IDENTITY = {"weights": "abc", "targets_held": "def"}
 
 
-def store(folder, recipe=RECIPE, identity=IDENTITY) -> Store:
-    return Store(folder, dict(recipe), dict(identity))
+def store(folder, recipe=RECIPE, identity=IDENTITY) -> Experiment:
+    return Experiment(folder, dict(recipe), dict(identity))
 
 
 def shard(*index: int) -> Shard:
@@ -31,7 +32,7 @@ def shard(*index: int) -> Shard:
     return Shard([f"t{i}" for i in index], rows, {**tensors, "curve": torch.rand(len(index), 3)})
 
 
-def begun(folder) -> Store:
+def begun(folder) -> Experiment:
     opened = store(folder)
     opened.open()
     return opened
@@ -90,7 +91,7 @@ def test_the_folder_says_which_job_it_holds(tmp_path):
     assert job == {"job": "reconstruct", "model": "m", "steps": 3, **IDENTITY}
 
 
-@pytest.mark.parametrize("key", WHERE_ONLY)
+@pytest.mark.parametrize("key", PLACE_SETTINGS)
 def test_where_and_how_a_job_runs_may_change(tmp_path, key):
     begun(tmp_path / "o").add(shard(0))
     assert store(tmp_path / "o", {**RECIPE, key: "other"}).done() == {0}
@@ -190,7 +191,7 @@ def test_of_the_first_targets_only_what_is_asked_is_read_in_their_order(tmp_path
     for part in parts:
         held.add(part)
     opened = []
-    monkeypatch.setattr(module, "safe_open", lambda path, kind: opened.append(path.stem) or safe_open(path, kind))
+    monkeypatch.setattr(safetensors, "safe_open", lambda path, kind: opened.append(path.stem) or safe_open(path, kind))
     read = held.read_first([0, 2, 5], "latents")
     assert {key: values.tolist() for key, values in read.items()} == {"latents": [[0, 0.5], [2, 2.5], [5, 5.5]]}
     assert opened == ["000000000", "000000002", "000000006"]  # the last of them to see that there is no more

@@ -17,7 +17,7 @@ from wandb_runs import LoggedRun, drop_wandb_variables
 from latentopt.cli.arguments import parse
 from latentopt.cli.jobs import chosen
 from latentopt.cli.sweep import _check
-from latentopt.jobs.store import Store
+from latentopt.jobs.experiment import Experiment
 from latentopt.jobs.sweeps import read_sweep
 
 SHIPPED = sorted((ROOT / "recipes" / "sweeps").glob("*.yaml"))
@@ -164,7 +164,7 @@ def attack_sweep(tmp_path) -> Path:
 
 def test_a_sweep_runs_each_trial_ranks_them_and_goes_on_where_it_stopped(tmp_path, capsys, monkeypatch, attack_sweep):
     words = ["sweep", attack_sweep, "--out", tmp_path / "o", "--wandb", "disabled"]
-    add, done = Store.add, []
+    add, done = Experiment.add, []
 
     def stopped(store, shard):
         if len(done) == 2:
@@ -173,7 +173,7 @@ def test_a_sweep_runs_each_trial_ranks_them_and_goes_on_where_it_stopped(tmp_pat
         add(store, shard)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "add", stopped)
+        patch.setattr(Experiment, "add", stopped)
         assert call(capsys, *words).code == 130
     first = contents(tmp_path / "o" / "trial-000")
     said = call(capsys, *words)

@@ -22,8 +22,8 @@ from wandb_runs import LoggedRun, drop_wandb_variables
 
 import latentopt as lo
 from latentopt.jobs import tracker, wandb_run
+from latentopt.jobs.experiment import Experiment
 from latentopt.jobs.records import BEST, OfflineRun, read_metrics, read_offline
-from latentopt.jobs.store import Store
 from latentopt.jobs.wandb_log import last_step, log_files, raw_records, read_run_id
 
 # wandb.Image leaves the GIF that it was given open.
@@ -229,7 +229,7 @@ def attacked(tmp_path_factory) -> list[str]:
 @contextmanager
 def stopped_at_parts(monkeypatch, error: type[BaseException], *counts: int) -> Iterator[None]:
     """Within, a job stops when it is about to keep a part of these numbers, counted over all calls from 1."""
-    add, count = Store.add, [0]
+    add, count = Experiment.add, [0]
 
     def stopped(store, shard):
         count[0] += 1
@@ -238,7 +238,7 @@ def stopped_at_parts(monkeypatch, error: type[BaseException], *counts: int) -> I
         add(store, shard)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "add", stopped)
+        patch.setattr(Experiment, "add", stopped)
         yield
 
 
@@ -280,7 +280,7 @@ def test_a_job_that_was_stopped_when_it_finished_is_tracked_to_its_end(tmp_path,
         def stopped(*_, **__):
             raise KeyboardInterrupt
 
-        patch.setattr("latentopt.jobs.attack._draw", stopped)
+        patch.setattr("latentopt.jobs.attacker.draw_pictures", stopped)
         assert call(capsys, *attacked, "--out", tmp_path / "o").code == 130
     assert not (tmp_path / "o" / "summary.json").exists()
     assert call(capsys, *attacked, "--out", tmp_path / "o").code == 0

@@ -17,9 +17,9 @@ from latentopt.analysis.robustness import Robustness, robustness
 from latentopt.errors import InputError, positive
 from latentopt.io import write_atomically
 from latentopt.jobs.analyze.capped_report import report
+from latentopt.jobs.components import describe
+from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.specs import describe
-from latentopt.jobs.store import RECIPE, RESULTS, Shard, Store
 from latentopt.jobs.tracker import METRICS, Tracker, WandbMode, check_wandb_mode, track_job
 from latentopt.jobs.train import fit
 from latentopt.jobs.trainer import Where
@@ -100,7 +100,7 @@ def capped(
     x, y = images.load("test", limit)
     classes = [str(label) for label in range(int(images.training()[1].max()) + 1)]
     _network(network, x, len(classes), cells[0])
-    store = Store(Path(out), recipe, held(data=[*images.training(), x, y]), "right")
+    store = Experiment(Path(out), recipe, held(data=[*images.training(), x, y]), "right")
     store.open()
     left = [at for at in range(len(cells)) if at not in store.done()]
     tracker = track_job(store, wandb, left, recipe, "analyze-capped")
@@ -120,7 +120,7 @@ def capped(
     return _written(store, tracker, str(recipe["data"]), len(x))
 
 
-def _written(store: Store, tracker: Tracker, data: str, count: int) -> Written:
+def _written(store: Experiment, tracker: Tracker, data: str, count: int) -> Written:
     rows = store.finish([])
     found = report(rows, data, count)
     markdown = found.markdown()

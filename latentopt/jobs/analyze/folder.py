@@ -10,9 +10,9 @@ import yaml
 
 from latentopt.errors import InputError
 from latentopt.io import write_atomically
+from latentopt.jobs.components import describe
+from latentopt.jobs.experiment import RECIPE, identity_of, is_leftover
 from latentopt.jobs.lifetime import lock
-from latentopt.jobs.specs import describe
-from latentopt.jobs.store import RECIPE, is_beginning, what
 from latentopt.jobs.tracker import METRICS, Tracker, check_wandb_mode
 from latentopt.rehearsal import begin
 from latentopt.reports import PLOT, ROWS, TABLE, Report, Written, csv_text, png_bytes
@@ -41,7 +41,7 @@ class Folder:
         self._check()
 
     def _check(self) -> None:
-        if not self.path.exists() or (self.path.is_dir() and all(is_beginning(path) for path in self.path.iterdir())):
+        if not self.path.exists() or (self.path.is_dir() and all(is_leftover(path) for path in self.path.iterdir())):
             return
         if not self._is_stopped():
             raise InputError("out", "a new or empty folder", str(self.path))
@@ -54,7 +54,7 @@ class Folder:
             held = yaml.safe_load((self.path / RECIPE).read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError):
             return False
-        return isinstance(held, dict) and what(held) == what(self.recipe)
+        return isinstance(held, dict) and identity_of(held) == identity_of(self.recipe)
 
     def open(self) -> None:
         """Make the folder, write the recipe, start tracking: once what can be wrong with the settings was tried."""

@@ -1,36 +1,42 @@
-"""One batch of a reconstruction job: a LightningModule that wraps the generator, and what is seen on the way."""
+"""The reconstruction job at work: a LightningModule that solves batches of targets, their rows, figures and frames."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import lightning
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from latentopt import metrics
 from latentopt.batch_math import per_sample, take
-from latentopt.inverse.initializers import FittedInitializer, Initializer, fit_cached, fit_initializer, share_cost
+from latentopt.inverse.initializers import FittedInitializer, fit_cached, fit_initializer, share_cost
 from latentopt.inverse.initializers.fit import Key, group_keys
-from latentopt.inverse.priors import Prior
-from latentopt.inverse.problem import Reconstruction
+from latentopt.inverse.problem import Reconstruction, TargetCheck, measurement_shapes
 from latentopt.inverse.reconstruct import invert
 from latentopt.jobs import pictures
-from latentopt.jobs.store import Shard
-from latentopt.jobs.targets import Target
+from latentopt.jobs.chunks import Chunks, chunks_of
+from latentopt.jobs.experiment import Experiment, Shard
+from latentopt.jobs.reconstruct import ReconstructJobResult, ReconstructPlan, ReconstructSettings
+from latentopt.jobs.results import finish
+from latentopt.jobs.sources import Source, open_source
+from latentopt.jobs.targets import Fitted, Target, Targets
 from latentopt.jobs.track import tracked_figures
-from latentopt.jobs.tracker import Tracker
+from latentopt.jobs.tracker import Tracker, track_job
+from latentopt.jobs.trainer import Where, predict, predictor
+from latentopt.jobs.used import card_of, held, used
 from latentopt.networks.generator import Generator
-from latentopt.objectives import Loss
-from latentopt.operators import Identity, Operator
-from latentopt.optimizers import Optimizer
-from latentopt.solver.loop import Progress
+from latentopt.operators import Identity
+from latentopt.solver.callbacks import Progress
+from latentopt.solver.loop import halvings, solve
 from latentopt.solver.result import Result
+from latentopt.zoo import cards
 from latentopt.zoo.paths import cache_root
 
 SHOWN = 16
@@ -38,50 +44,109 @@ SHOWN = 16
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How each batch is solved, as in `latentopt.jobs.reconstruct`."""
+class TargetProblems:
+    """Turns targets of a job into a problem: the one place where the settings of a problem are read."""
 
-    operator: Operator
-    loss: Loss
-    prior: Prior
-    noise: float
-    measured: bool
-    optimizer: Optimizer
-    start: Initializer
-    tolerance: float | None
-    rounds: int
-    seed: int
-    picture_every: int
-    loop: dict[str, Any]  # of `latentopt.solve`
+    settings: ReconstructSettings  # with components built
+    generator: Generator
+    measured: bool  # the targets are measurements
 
-    def problem(self, generator: Generator, targets: Sequence[Target]) -> Reconstruction:
-        """That of some targets, which have an image, each with its own part of what is held for each target."""
+    def __call__(self, targets: Sequence[Target]) -> Reconstruction:
+        """Return the problem of targets that have an image, each with its own part of the operator and the loss."""
+        s = self.settings
         images = torch.stack([target.image for target in targets if target.image is not None])
         rows = torch.tensor([target.index for target in targets])
-        operator, loss = take(self.operator, rows), take(self.loss, rows)
+        operator, loss = take(s.operator, rows), take(s.loss, rows)
         return Reconstruction(
-            generator, images, operator, loss, self.measured, self.tolerance, self.prior, self.noise, self.seed
+            self.generator, images, operator, loss, self.measured, s.tolerance, s.prior, s.noise, s.seed
         )
+
+
+def open_targets(settings: Any, generator: Generator, source: Source) -> tuple[Targets, bool]:
+    """Open the targets of a generator.
+
+    Args:
+        settings: of a job, with ``operator`` built, ``measured``, ``resize``, ``convert`` and ``fit``.
+        generator: whose images or measurements they are.
+        source: where they come from.
+
+    Returns:
+        The targets, and whether they are measurements.
+
+    Raises:
+        InputError: the operator does not fit the generator, or no target can be read.
+    """
+    image, measurement = measurement_shapes(generator, settings.operator)
+    fitted = Fitted(image, measurement, settings.resize, settings.convert, settings.fit)
+    measured, kind = settings.measured, None
+    if measured is None:
+        undecided = Targets(source, fitted, checked=TargetCheck(generator, settings.operator, image, None))
+        kind = tuple(undecided.first_good().shape)
+        measured = kind != image
+    kind = kind or (measurement if measured else image)
+    return Targets(source, fitted, kind, TargetCheck(generator, settings.operator, image, measured)), measured
+
+
+def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
+    """Run a prepared reconstruction job, or go on with one that was stopped.
+
+    Raises:
+        InputError: a setting does not fit the generator or the targets; nothing was written.
+    """
+    begun = time.perf_counter()
+    settings = plan.settings.build()
+    recipe = settings.recipe()
+    halvings(settings.halving)
+    generator = cards.load_generator(settings.model)
+    measurement_shapes(generator, settings.operator)
+    with predictor(Where(settings.device, settings.devices, settings.strategy, settings.num_nodes)) as trainer:
+        source = plan.source or open_source(
+            settings.targets, settings.root, settings.split, settings.download, settings.limit
+        )
+        targets, measured = open_targets(settings, generator, source)
+        problems = TargetProblems(settings, generator, measured)
+        problem = problems([Target(0, source.names[0], targets.first_good())])
+        solve(problem, settings.optimizer, steps=1, seed=settings.seed)  # an error comes before anything is written
+        settings.start.check(generator, problem.operator)
+        measurement_shapes(generator, settings.operator, len(targets) - 1)  # there is an operator for the last target
+
+        identity = {"weights": cards.read_card(settings.model).weights_sha256, "targets_held": source.fingerprint}
+        parts = {name: getattr(settings, name) for name in ("operator", "loss", "optimizer", "start", "prior")}
+        experiment = Experiment(plan.folder, recipe, identity | card_of(settings.model) | held(**parts))
+        rank = trainer.global_rank
+        if rank == 0:
+            experiment.open()
+        todo = set(range(len(targets))) - experiment.done()
+        chunks = chunks_of(todo, settings.batch_size, rank, trainer.world_size)
+        tracker = track_job(experiment, settings.wandb, todo, {**recipe, **used(settings.model)}, "reconstruct", rank)
+        module = Reconstructor(problems, tracker, 0 if rank else len(chunks), len(targets))
+        if todo or trainer.world_size > 1:  # processes that are waited for
+            predict(trainer, module, DataLoader(Chunks(targets, chunks), batch_size=None), experiment)
+    compared = "measurement" if measured else "image"
+    if rank:
+        return ReconstructJobResult(experiment.rows(), [], [], compared, time.perf_counter() - begun, rank)
+    rows, skipped, files = finish(experiment, module, targets)
+    return ReconstructJobResult(rows, skipped, files, compared, time.perf_counter() - begun)
 
 
 class Reconstructor(lightning.LightningModule):
     """Wraps a pretrained generator; `predict_step` solves a batch of targets.
 
     Args:
-        generator: left as it is.
-        settings: how each batch is solved.
+        problems: of the targets; the generator is left as it is.
         tracker: takes the figures of every step.
         batches: to come; 0: another process shows the bar.
         targets: of the whole job, which share what the start's learning costs.
     """
 
-    def __init__(self, generator: Generator, settings: Settings, tracker: Tracker, batches: int, targets: int) -> None:
+    def __init__(self, problems: TargetProblems, tracker: Tracker, batches: int, targets: int) -> None:
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # more processes than chunks
-        self.generator, self.settings, self.tracker = generator.fused(), settings, tracker
-        if self.generator is generator:
-            generator.is_deterministic()
-        self.steps: int = settings.loop["steps"]
+        self.generator, self.settings, self.tracker = problems.generator.fused(), problems.settings, tracker
+        if self.generator is problems.generator:
+            self.generator.is_deterministic()
+        self.problems = replace(problems, generator=self.generator)
+        self.steps = self.settings.steps
         self.bar = tqdm(total=batches * self.steps, unit="step", desc="reconstruct", disable=not batches)
         self.known: dict[Key, FittedInitializer] = {}  # what the start has learnt
         self.logged = int(tracker.last().get("step", -1)) + 1
@@ -95,13 +160,15 @@ class Reconstructor(lightning.LightningModule):
         if not good:
             return None
         s, begun = self.settings, time.perf_counter()
-        problem = s.problem(self.generator, good)
+        problem = self.problems(good)
         guess = self._guess(problem)
         begun = time.perf_counter() if self.alike else begun  # what all targets share is added below
-        watch = _Watch(self, problem, good)
+        watch = ReconstructProgress(self, problem, good)
         rows = torch.arange(len(good))
         paid = share_cost(guess.forwards, *((self.targets, watch.index) if self.alike else (len(good), rows)))
-        result = invert(problem, s.optimizer, guess, s.rounds - 1, s.seed, [watch], paid, **s.loop)
+        loop = {"steps": s.steps, "restarts": s.restarts, "halving": s.halving}
+        loop |= {"evaluations": s.evaluations, "seconds": s.seconds, "patience": s.patience}
+        result = invert(problem, s.optimizer, guess, s.retries, s.seed, [watch], paid, **loop)
         self.bar.update(self.steps - len(watch.curve))  # of steps that were not needed
         seconds = (time.perf_counter() - begun) / len(good) + self.learning / self.targets
         return Shard([t.name for t in good], _rows(problem, result, good, seconds), watch.tensors(result))
@@ -136,7 +203,7 @@ class Reconstructor(lightning.LightningModule):
         self.bar.close()
 
 
-class _Watch:
+class ReconstructProgress:
     """A callback of `solve`: moves the bar, tracks each step, keeps frames of the targets that pictures show.
 
     The generator's passes for pictures are not part of the counted cost.

@@ -1,0 +1,170 @@
+"""Options of a command line, and the fields of a recipe, as the settings of a job."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from latentopt._deprecated import current_option
+from latentopt.cli.help import examples
+from latentopt.cli.table import Job
+from latentopt.errors import InputError, LatentOptError, seed_within
+from latentopt.jobs.settings import JobSettings
+from latentopt.zoo.strict_yaml import parse_yaml, read_yaml
+from latentopt.zoo.trust import only_trusted, refusal
+
+
+@dataclass(frozen=True)
+class ParsedJob:
+    """A job with the settings that a recipe and a command line give it."""
+
+    job: Job
+    settings: JobSettings
+    dry: bool
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the whole recipe: every field of the job."""
+        return self.settings.recipe()
+
+    def check(self) -> None:
+        """Do what a dry run does: check the settings, the files and the folder."""
+        self.job.module().prepare(self.settings)
+
+    def check_values(self) -> None:
+        """Check the settings alone."""
+        self.settings.check_components()
+
+    def run(self) -> Any:
+        """Run the job; return its result."""
+        module = self.job.module()
+        return module.run(module.prepare(self.settings))
+
+
+def parse_job(job: Job, words: list[str], recipe: Mapping[str, Any] | None) -> ParsedJob:
+    """Parse a job's options.
+
+    Args:
+        job: an entry of the table.
+        words: of the command line, behind the job.
+        recipe: its fields; the words override them.
+
+    Raises:
+        LatentOptError: an option is unknown, missing or of another type.
+    """
+    cls = job.settings_class()
+    kinds, flags = cls.kinds(), {name for name, kind in get_type_hints(cls).items() if kind in (bool, bool | None)}
+    fields = dict(current_option(job.name, key, value) for key, value in (recipe or {}).items() if key != "job")
+    plain_words, dry = list[str](), False
+    for option, values in _grouped(words):
+        name, _, path = option.partition(".")
+        if option == "dry_run":
+            dry = values != ["false"]
+        elif option == "config" and len(values) == 1:
+            fields |= _read_fields(values[0])
+        elif name in kinds:
+            if len(values) != 1:
+                raise InputError(option, "one value", " ".join(values) or "nothing")
+            fields[name] = _overridden(fields.get(name), path, _value(values[0]))
+        else:
+            option, values = current_option(job.name, option, values)
+            plain_words += [f"--{option}", *(values or ["true"] * (option in flags))]
+    components = {name: fields.pop(name) for name in kinds if name in fields}
+    with refusing():
+        parsed = parser_of(job).parse_args(["--config", json.dumps(fields, default=str), *plain_words])
+    plain = {key: value for key, value in vars(parsed).items() if key not in ("config", "dry_run", *kinds)}
+    seed_within(plain.get("seed", 0))
+    return ParsedJob(job, cls(**plain, **components), dry)
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Let a parser import trusted classes alone; what it raises becomes an error of the package."""
+    try:
+        with only_trusted():
+            yield
+    except (argparse.ArgumentError, ValueError, TypeError) as error:
+        raise refusal(error) or LatentOptError(str(error)) from error
+
+
+def parser_of(job: Job) -> Any:
+    """Return the parser of a job's options."""
+    import docstring_parser
+    from jsonargparse import ArgumentParser
+
+    cls = job.settings_class()
+    parser = ArgumentParser(prog=f"latentopt {job.words}", exit_on_error=False, allow_abbrev=False)
+    described = docstring_parser.parse(cls.__doc__ or "")
+    parser.description = described.short_description
+    if job.examples:
+        parser.epilog, parser.formatter_class = examples(job.examples), formatter()
+    parser.add_argument("--config", action="config", help="YAML whose values the other options override")
+    parser.add_argument("--dry_run", action="store_true", help="check the input, print the whole recipe, do nothing")
+    lists = [name for name, kind in get_type_hints(cls).items() if kind in (list[str], list[str] | None)]
+    helps = {each.arg_name: each.description for each in described.params}
+    for name in lists:
+        required = cls.__dataclass_fields__[name].default is not None
+        parser.add_argument(f"--{name}", nargs="+", type=str, required=required, help=helps.get(name))
+    parser.add_class_arguments(cls, as_group=False, as_positional=False, skip=set(lists))
+    return parser
+
+
+def formatter() -> type[argparse.HelpFormatter]:
+    """Return a class that leaves the lines of examples as they are."""
+    from jsonargparse import DefaultHelpFormatter
+
+    class ExamplesFormatter(DefaultHelpFormatter):
+        def _fill_text(self, text: str, width: int, indent: str) -> str:
+            return text if text.startswith("examples:") else super()._fill_text(text, width, indent)
+
+    return ExamplesFormatter
+
+
+def _grouped(words: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """Each option, without dashes before and with underscores within, and the words up to the next one."""
+    group: tuple[str, list[str]] | None = None
+    for word in words:
+        if word.startswith("--"):
+            if group is not None:
+                yield group
+            option, separator, value = word[2:].partition("=")
+            group = option.replace("-", "_"), [value] if separator else []
+        elif group is None:
+            raise InputError("option", "one that begins with --", repr(word))
+        else:
+            group[1].append(word)
+    if group is not None:
+        yield group
+
+
+def _read_fields(path: str) -> dict[str, Any]:
+    content = read_yaml(Path(path))
+    if not isinstance(content, dict):
+        raise InputError(path, "keys and values", type(content).__name__)
+    return {key: value for key, value in content.items() if key != "job"}
+
+
+def _value(text: str) -> Any:
+    try:
+        return parse_yaml(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _overridden(spec: Any, path: str, value: Any) -> Any:
+    """A component with one of its arguments, or, without a path, all of it, replaced."""
+    if not path:
+        return value
+    spec = {"class_path": spec} if isinstance(spec, str) else dict(spec or {})
+    if path == "class_path":
+        return {"class_path": value}
+    name, _, deeper = path.removeprefix("init_args.").partition(".")
+    arguments = dict(spec.get("init_args") or {})
+    arguments[name] = _overridden(arguments.get(name), deeper, value)
+    return {**spec, "init_args": arguments}

@@ -1,0 +1,245 @@
+"""Components of a job, such as its optimizer or operator: named in a recipe, checked without torch, built when it runs.
+
+A component is a short name (``adam``), ``{class_path: ..., init_args: {...}}`` with a short name or a class path (the
+convention of jsonargparse), or, from Python, an object. The names, arguments and types of the package's own classes are
+read from its source (`latentopt.jobs.source_index`), so that a wrong one is told at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from latentopt.errors import InputError, LatentOptError
+from latentopt.jobs.source_index import SourceIndex
+from latentopt.optimizers.registry import METHODS
+from latentopt.zoo.trust import EXPECTED, may_be_imported, only_trusted, refusal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ComponentKind:
+    """What may stand in a setting that takes a component.
+
+    Args:
+        base: dotted path of the class that all are derived from; ``""``: functions and plain names.
+        sources: folders and files of the package that define the shipped ones.
+        methods: short names are those of `latentopt.optimizers.registry.METHODS`; otherwise a class's short name is its
+            own in lower case.
+        aliases: further short names, or other meanings of some.
+        also: further classes, dotted paths.
+        plain: short names that stay names when the job runs; ``"*"``: all do.
+    """
+
+    base: str
+    sources: tuple[str, ...]
+    methods: bool = False
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
+    plain: tuple[str, ...] = ()
+
+
+KINDS = {
+    "optimizer": ComponentKind("latentopt.optimizers.Optimizer", ("optimizers",), True, {"adr-gd": "adr-gd-latent"}),
+    "attack": ComponentKind(
+        "latentopt.optimizers.Optimizer",
+        ("optimizers", "attacks"),
+        True,
+        {"adr-gd": "adr-gd-attack", "adr-gd-soft": "adr-gd-soft-attack"},
+        ("latentopt.attacks.stages.Portfolio",),
+        ("portfolio", "fgsm"),
+    ),
+    "refiner": ComponentKind("latentopt.optimizers.Optimizer", ("optimizers",), True, plain=("*",)),
+    "operator": ComponentKind("latentopt.operators.Operator", ("operators",)),
+    "loss": ComponentKind("latentopt.objectives.Loss", ("objectives",)),
+    "attack_loss": ComponentKind("", ("classification.py",), plain=("ce", "margin", "dlr")),
+    "prior": ComponentKind(
+        "latentopt.inverse.priors.Prior",
+        ("inverse/priors.py",),
+        aliases={"anywhere": "unconstrained"},
+    ),
+    "initializer": ComponentKind("latentopt.inverse.initializers.Initializer", ("inverse/initializers",)),
+}
+
+
+@cache
+def _index(sources: tuple[str, ...]) -> SourceIndex:
+    return SourceIndex(sources)
+
+
+def short_names(kind: str) -> list[str]:
+    """Return the short names of a kind."""
+    entry = KINDS[kind]
+    names = METHODS if entry.methods else _classes(kind) if entry.base else ()
+    return list(dict.fromkeys([*(name for name in entry.plain if name != "*"), *names]))
+
+
+@cache
+def _classes(kind: str) -> dict[str, str]:
+    """The shipped classes of a kind by short name: their own in lower case, without the name of the kind."""
+    entry = KINDS[kind]
+    base = entry.base.rpartition(".")[2]
+    return {name.removesuffix(base).lower(): name for name in _index(entry.sources).exported_subclasses(base)}
+
+
+def check(name: str, kind: str, value: Any) -> None:
+    """Raise `InputError` where a component is none of its kind, or has unknown, missing or wrong arguments.
+
+    Values of arguments are checked for their type alone; what a class itself refuses is told when it is built. Classes
+    that are not the package's own are imported and built.
+    """
+    if isinstance(value, bool | int | float | list | tuple):
+        raise InputError(name, "a name, or class_path and init_args", repr(value))
+    if not isinstance(value, str | dict):
+        return
+    path, arguments = _split(name, value)
+    entry, index = KINDS[kind], _index(KINDS[kind].sources)
+    if "." not in path:
+        short = entry.aliases.get(path.lower(), path.lower())
+        if short not in short_names(kind):
+            raise InputError(name, f"one of {', '.join(short_names(kind))}, or a class path", repr(path))
+        if short in entry.plain and arguments:
+            raise InputError(name, f"no arguments of {short}, which has settings of its own", ", ".join(arguments))
+        shipped = index.preset_class(short) if entry.methods else _classes(kind).get(short)
+        if shipped is not None:
+            index.check_arguments(name, shipped, arguments, complete=not entry.methods)
+        return
+    shipped = index.by_path(path)
+    if shipped is not None and entry.base:
+        bases = [dotted.rpartition(".")[2] for dotted in (entry.base, *entry.also)]
+        if not any(index.is_subclass(shipped, base) for base in bases):
+            raise InputError(name, f"a class derived from {' or '.join(bases)}", repr(path))
+        index.check_arguments(name, shipped, arguments, complete=True)
+    elif not may_be_imported(path):
+        raise InputError(name, EXPECTED, repr(path))
+    else:
+        _parsed(name, _type_of(entry), value)
+
+
+def build(name: str, kind: str, value: Any) -> Any:
+    """Return the object that a component names; an object is returned as it is.
+
+    Args:
+        name: of the setting, for messages.
+        kind: a key of `KINDS`.
+        value: short name, ``{class_path, init_args}``, class path or object.
+
+    Raises:
+        LatentOptError: it cannot be built; in one line.
+    """
+    if not isinstance(value, str | dict):
+        return value
+    check(name, kind, value)
+    path, arguments = _split(name, value)
+    entry = KINDS[kind]
+    if "." not in path:
+        short = entry.aliases.get(path.lower(), path.lower())
+        if short in entry.plain or (entry.plain == ("*",) and not arguments):
+            return short
+        path, preset = _expanded(kind, short)
+        arguments = _merged(preset, arguments)
+    return _parsed(name, _type_of(entry), {"class_path": path, "init_args": arguments} if entry.base else path)
+
+
+def _split(name: str, value: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The name or class path, and the arguments."""
+    if isinstance(value, str):
+        return value, {}
+    path, arguments = value.get("class_path"), value.get("init_args") or {}
+    if not isinstance(path, str) or not isinstance(arguments, Mapping) or set(value) - {"class_path", "init_args"}:
+        raise InputError(name, "a name, or class_path and init_args", repr(dict(value)))
+    return path, dict(arguments)
+
+
+def _expanded(kind: str, short: str) -> tuple[str, dict[str, Any]]:
+    """The class path and the arguments that a short name stands for."""
+    if not KINDS[kind].methods:
+        return f"{KINDS[kind].base.rpartition('.')[0]}.{_classes(kind)[short]}", {}
+    spec = describe(METHODS[short]())
+    return spec["class_path"], spec.get("init_args", {})
+
+
+def _merged(preset: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a preset with the given ones in their place, merged in components without a class path."""
+    merged = dict(preset)
+    for key, value in arguments.items():
+        inner = merged.get(key)
+        if isinstance(value, Mapping) and "class_path" not in value and isinstance(inner, Mapping):
+            value = {**inner, "init_args": _merged(inner.get("init_args", {}), value.get("init_args", {}))}
+        merged[key] = value
+    return merged
+
+
+def _type_of(entry: ComponentKind) -> Any:
+    from collections.abc import Callable
+
+    if not entry.base:
+        return Callable[..., Any]
+    kinds = [_imported(path) for path in (entry.base, *entry.also)]
+    union = kinds[0]
+    for kind in kinds[1:]:
+        union = union | kind
+    return union
+
+
+def _imported(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def _parsed(name: str, kind: Any, value: Any) -> Any:
+    """An object of a type, parsed by jsonargparse, which imports trusted classes alone."""
+    import argparse
+
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument(f"--{name}", type=kind)
+    try:
+        with only_trusted():
+            return parser.instantiate(parser.parse_object({name: value}))[name]
+    except (argparse.ArgumentError, ValueError, TypeError) as error:
+        raise refusal(error) or LatentOptError(str(error)) from error
+
+
+def describe(value: Any) -> Any:
+    """Return an object as ``{class_path, init_args}``, with the arguments its class takes; plain values as they are.
+
+    >>> from latentopt.operators import Downsample
+    >>> describe(Downsample(4))
+    {'class_path': 'latentopt.operators.Downsample', 'init_args': {'factor': 4}}
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return [describe(item) for item in value]
+    if isinstance(value, dict):
+        return {key: describe(item) for key, item in value.items()}
+    if (torch := sys.modules.get("torch")) and isinstance(value, torch.Tensor):  # enough to tell one from another
+        return f"tensor of shape {tuple(value.shape)}, sha256 {digest([value])}"
+    if inspect.isroutine(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    kind = type(value)
+    arguments = inspect.signature(kind).parameters
+    init = {name: describe(getattr(value, name)) for name in arguments if hasattr(value, name)}
+    return {"class_path": f"{kind.__module__}.{kind.__qualname__}", **({"init_args": init} if init else {})}
+
+
+def digest(tensors: Iterable[Tensor]) -> str:
+    """Return a short checksum of the types, shapes and values of tensors."""
+    whole = hashlib.sha256()
+    for tensor in tensors:
+        whole.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        whole.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return whole.hexdigest()[:16]

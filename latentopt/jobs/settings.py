@@ -1,0 +1,84 @@
+"""Settings of jobs: frozen dataclasses whose fields are the options of the command line and the keys of a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal, Self, get_args
+
+from latentopt.errors import InputError, positive, seed_within
+from latentopt.jobs import components
+from latentopt.jobs.components import describe
+
+Component = Any
+"""A component of a job: a short name, ``{class_path, init_args}`` or an object (`latentopt.jobs.components`)."""
+WandbMode = Literal["online", "offline", "disabled"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Fit = Literal["crop", "pad", "stretch"]
+Norm = Literal["linf", "l2"]
+
+
+def component(kind: str, default: Any = None, **arguments: Any) -> Any:
+    """Return the field of a settings class that takes a component.
+
+    Args:
+        kind: a key of `latentopt.jobs.components.KINDS`.
+        default: short name or class path; None: no component.
+        arguments: of the default.
+    """
+    spec = {"class_path": default, "init_args": arguments} if arguments else default
+    return field(default_factory=lambda: spec, metadata={"kind": kind})
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """Settings of a job."""
+
+    job: ClassVar[str]
+    """Name of the job in a recipe."""
+
+    @classmethod
+    def kinds(cls) -> dict[str, str]:
+        """Return the kind of each setting that takes a component."""
+        return {each.name: each.metadata["kind"] for each in fields(cls) if "kind" in each.metadata}
+
+    def recipe(self) -> dict[str, Any]:
+        """Return all settings as plain data, objects as class paths and arguments."""
+        return {"job": self.job, **{each.name: describe(getattr(self, each.name)) for each in fields(self)}}
+
+    def plain_recipe(self) -> dict[str, Any]:
+        """Return the recipe without components, whose spelling changes when they are built."""
+        kinds = self.kinds()
+        return {name: value for name, value in self.recipe().items() if name not in kinds}
+
+    def check_components(self) -> None:
+        """Raise `InputError` where a component is none of its kind or has wrong arguments."""
+        for name, kind in self.kinds().items():
+            components.check(name, kind, getattr(self, name))
+
+    def check_positive(self, *names: str, integer: bool = True) -> None:
+        """Raise `InputError` unless these settings are positive numbers, or None."""
+        for name in names:
+            if (value := getattr(self, name)) is not None:
+                positive(name, value, integer=integer)
+
+    def check_choices(self, **choices: Any) -> None:
+        """Raise `InputError` unless these settings are among the values of a ``Literal``, or None."""
+        for name, literal in choices.items():
+            if (value := getattr(self, name)) is not None and value not in get_args(literal):
+                raise InputError(name, f"one of {', '.join(map(str, get_args(literal)))}", repr(value))
+
+    def build(self) -> Self:
+        """Return the settings with objects in place of named components.
+
+        Raises:
+            LatentOptError: a component cannot be built.
+        """
+        import torch
+
+        values = {name: getattr(self, name) for name in self.kinds()}
+        named = any(isinstance(value, str | dict) for value in values.values())
+        if named and isinstance(seed := getattr(self, "seed", None), int):
+            seed_within(seed)
+            torch.manual_seed(seed)  # networks that a recipe names draw their first weights here
+        kinds = self.kinds()
+        return replace(self, **{name: components.build(name, kinds[name], value) for name, value in values.items()})

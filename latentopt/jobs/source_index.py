@@ -1,0 +1,182 @@
+"""The package's own component classes, read from their source: names, bases, arguments and types, without importing."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latentopt.errors import InputError
+
+PACKAGE = Path(__file__).parents[1]
+NUMBERS = {"float": float, "int": int}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """An argument of a class."""
+
+    annotation: ast.expr | None
+    required: bool
+
+
+class SourceIndex:
+    """Classes, type aliases and tables of names that some files of the package define.
+
+    Args:
+        sources: folders and files, relative to the package.
+    """
+
+    def __init__(self, sources: tuple[str, ...]) -> None:
+        self.classes: dict[str, ast.ClassDef] = {}
+        self.exports: set[str] = set()
+        self.values: dict[str, ast.expr] = {}  # of assignments
+        for source in sources:
+            path = PACKAGE / source
+            for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+                self._read(file, exporting=not path.is_dir())
+
+    def _read(self, file: Path, exporting: bool) -> None:
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            match node:
+                case ast.ClassDef(name=name):
+                    self.classes[name] = node
+                    if exporting and not name.startswith("_"):
+                        self.exports.add(name)
+                case ast.Assign(targets=[ast.Name(id="__all__")], value=value) if file.name == "__init__.py":
+                    self.exports |= set(ast.literal_eval(value)) if isinstance(value, ast.List) else set()
+                case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                    self.values[name] = value
+                case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                    self.values[name] = value
+
+    def preset_class(self, name: str) -> str | None:
+        """Return the class of the method that a name of ``METHODS`` stands for, where its source shows it."""
+        entries = self.values["METHODS"]
+        assert isinstance(entries, ast.Dict)
+        keys = [key.value for key in entries.keys if isinstance(key, ast.Constant)]
+        node = entries.values[keys.index(name)] if name in keys else None
+        while node is not None:
+            match node:
+                case (
+                    ast.Call(func=ast.Name(id="Preset"), args=[inner, *_])
+                    | ast.Lambda(body=inner)
+                    | ast.Call(func=inner)
+                ):
+                    node = inner
+                case ast.Attribute(attr=attribute) if attribute in self.classes:
+                    return attribute
+                case ast.Attribute(value=inner):
+                    node = inner
+                case _:
+                    return None
+        return None
+
+    def by_path(self, path: str) -> str | None:
+        """Return the class that a path of this package names, if it is one of these."""
+        name = path.rpartition(".")[2]
+        return name if path.startswith("latentopt.") and name in self.classes else None
+
+    def ancestors(self, name: str) -> Iterator[str]:
+        """Yield a class and those it is derived from, as far as they are known."""
+        yield name
+        for base in self.classes[name].bases if name in self.classes else ():
+            if isinstance(base, ast.Name):
+                yield from self.ancestors(base.id)
+
+    def is_subclass(self, name: str, base: str) -> bool:
+        return base in self.ancestors(name)
+
+    def exported_subclasses(self, base: str) -> list[str]:
+        """Return the public classes derived from one, in alphabetical order."""
+        names = sorted(self.exports & set(self.classes))
+        return [name for name in names if name != base and self.is_subclass(name, base)]
+
+    def parameters(self, name: str) -> dict[str, Parameter] | None:
+        """Return the arguments of a class; None where its source does not list them all."""
+        node = self.classes[name]
+        for item in node.body:
+            if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+                arguments = [*item.args.posonlyargs, *item.args.args][1:]
+                required = len(arguments) - len(item.args.defaults)
+                found = {a.arg: Parameter(a.annotation, i < required) for i, a in enumerate(arguments)}
+                for a, default in zip(item.args.kwonlyargs, item.args.kw_defaults, strict=True):
+                    found[a.arg] = Parameter(a.annotation, default is None)
+                return None if item.args.kwarg or item.args.vararg else found
+        found = {}
+        for base in reversed(node.bases):
+            if isinstance(base, ast.Name) and base.id in self.classes:
+                found |= self.parameters(base.id) or {}
+        for item in node.body:
+            match item:
+                case ast.AnnAssign(target=ast.Name(id=field), annotation=annotation, value=value):
+                    if "ClassVar" not in ast.unparse(annotation):
+                        found[field] = Parameter(annotation, value is None)
+        return found
+
+    def check_arguments(self, name: str, kind: str, arguments: Mapping[str, Any], complete: bool) -> None:
+        """Raise `InputError` where arguments of a class are unknown, missing or of another type.
+
+        Args:
+            name: of the setting.
+            kind: name of the class.
+            arguments: as a recipe has them.
+            complete: whether those that have no default must be among them.
+        """
+        parameters = self.parameters(kind)
+        if parameters is None:
+            return
+        for key, value in arguments.items():
+            if key not in parameters:
+                expected = f"arguments of {kind} ({', '.join(parameters) or 'none'})"
+                raise InputError(name, expected, repr(key))
+            annotation = parameters[key].annotation
+            if annotation is not None and not self._fits(annotation, value, f"{name}.{key}"):
+                raise InputError(f"{name}.{key}", ast.unparse(annotation), repr(value))
+        missing = [key for key, parameter in parameters.items() if parameter.required and key not in arguments]
+        if complete and missing:
+            raise InputError(name, f"{', '.join(missing)} of {kind}", "nothing")
+
+    def _fits(self, node: ast.expr, value: Any, name: str) -> bool:
+        """Whether a value of a recipe may have a type; of types that cannot be told from the source all may."""
+        match node:
+            case ast.Constant(value=None):
+                return value is None
+            case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+                return self._fits(left, value, name) or self._fits(right, value, name)
+            case ast.Name(id="float" | "int" as kind):
+                return _is_number(value, kind)
+            case ast.Name(id="bool"):
+                return isinstance(value, bool)
+            case ast.Name(id="str" | "Path"):
+                return isinstance(value, str)
+            case ast.Subscript(value=ast.Name(id="Literal"), slice=inner):
+                return value in (ast.literal_eval(inner) if isinstance(inner, ast.Tuple) else [ast.literal_eval(inner)])
+            case ast.Subscript(value=ast.Name(id="tuple" | "list" | "Sequence"), slice=inner):
+                return isinstance(value, list | tuple) and self._all_fit(inner, value, name)
+            case ast.Name(id=alias) if alias in self.classes and isinstance(value, Mapping):
+                kind = self.by_path(str(value.get("class_path", "")))
+                if kind is not None and self.is_subclass(kind, alias):
+                    self.check_arguments(name, kind, value.get("init_args") or {}, complete=True)
+                return kind is None or self.is_subclass(kind, alias)
+            case ast.Name(id=alias) if alias in self.values:
+                return self._fits(self.values[alias], value, name)
+        return True
+
+    def _all_fit(self, node: ast.expr, values: list[Any] | tuple[Any, ...], name: str) -> bool:
+        kinds = node.elts if isinstance(node, ast.Tuple) else [node]
+        if len(kinds) == 1 or isinstance(kinds[-1], ast.Constant):  # a list, or a tuple of any length
+            return all(self._fits(kinds[0], value, name) for value in values)
+        return len(kinds) == len(values) and all(map(self._fits, kinds, values, [name] * len(kinds)))
+
+
+def _is_number(value: Any, kind: str) -> bool:
+    if isinstance(value, str):  # YAML takes 1e-3 for text
+        try:
+            NUMBERS[kind](value)
+        except ValueError:
+            return False
+        return True
+    return not isinstance(value, bool) and isinstance(value, int | float if kind == "float" else int)
