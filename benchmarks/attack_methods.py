@@ -21,7 +21,6 @@ from latentopt.optimizers import (
     PGD,
     Adagrad,
     Adam,
-    EarlyGates,
     FrankWolfe,
     Momentum,
     Optimizer,
@@ -145,7 +144,7 @@ def reference(case: Case, **changes: Any) -> ADRGD:
     """
     table = CODE.get(case.network, TABLE_2[case.data])
     theirs = {**table, "r": table["a_eta"] * table["r"], "resync": RESYNC, "scale": "norm", "layers": case.layers}
-    theirs["distances"] = RowNorms("probes", own_gate=True, floor=1.0)
+    theirs["row_norms"] = RowNorms("probes", own_gate=True, floor=1.0)
     return ADRGD.reference(**{**theirs, **changes})
 
 
@@ -167,7 +166,9 @@ METHODS: dict[str, Method] = {
     "rmsprop": Method(lambda s, c: single(RMSProp(s * c.eps)), SHARES, 0.3),
     "frank-wolfe": Method(lambda s, c: single(FrankWolfe(s)), (0.0, 0.5, 0.9), 0.5),
     "lbfgs": Method(lambda s, c: single(LBFGS(first=s)), SHARES, 0.3),
-    "adr-gd": Method(lambda s, c: single(ADRGD(EarlyGates(s, layers=c.layers), PGD())), _SOFT, 0.25),
+    "adr-gd": Method(
+        lambda s, c: single(ADRGD(SoftGates(s, layers=c.layers, steps=15, share=2 / 3), PGD())), _SOFT, 0.25
+    ),
     "adr-gd-soft": Method(lambda s, c: single(ADRGD(SoftGates(s, layers=c.layers), PGD())), _SOFT, 0.25),
     "adr-gd-soft-margin": Method(
         lambda s, c: single(ADRGD(SoftGates(s, layers=c.layers), PGD()), "margin"), _SOFT, 0.25
@@ -193,7 +194,7 @@ def ablations(case: Case) -> dict[str, dict[str, Attack]]:
     a_x, a_x_code = (table["a_x"] for table in (TABLE_2[case.data], CODE.get(case.network, TABLE_2[case.data])))
     common: dict[str, dict[str, Any]] = {
         "whole": {},
-        "without norms": {"distances": RowNorms("none")},
+        "without norms": {"row_norms": RowNorms("none")},
         "without noise": {"r": 0.0},
     }
     theirs = {

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 BASE, HAND = "pgd", "by hand"
 CLOCKS = ("cpu", "wall")
-BLOCK = FreeGates().distances.refresh
+BLOCK = FreeGates().row_norms.refresh
 """Steps of a block: as many as the norms last, so that every block pays for them once."""
 SOLVE = 200
 """Steps of a solve that is timed whole, its set-up included."""

@@ -17,9 +17,9 @@ from latentopt.optimizers import (
     LBFGS,
     PGD,
     Adam,
-    EarlyGates,
     LevenbergMarquardt,
     Optimizer,
+    SoftGates,
 )
 
 
@@ -121,9 +121,9 @@ def ours(case: Case, on: bool = True) -> list[Trial]:
     """
     off = 1e-9
     if not case.scale:
-        gates = [EarlyGates(tau if on else off) for tau in (0.1, 0.25, 0.5, 1.0)]
+        gates = [SoftGates(tau if on else off, steps=15, share=2 / 3) for tau in (0.1, 0.25, 0.5, 1.0)]
         return [Trial(ADRGD(g, PGD()), n * case.steps, _at_once(case)) for g in gates for n in (1, LONGER)]
-    return stepless([ADRGD() if on else ADRGD(EarlyGates(off))], (25, 40), OPENED)(case)
+    return stepless([ADRGD() if on else ADRGD(SoftGates(off, steps=15, share=2 / 3))], (25, 40), OPENED)(case)
 
 
 METHODS: dict[str, Trials] = {OURS: ours, CONTROL: partial(ours, on=False), **OPPONENTS}

@@ -109,7 +109,7 @@ def ablations(model: str) -> dict[str, dict[str, Optimizer]]:
     """ADR-GD with each of its parts left out: of the printed form, and of the authors' code."""
     gone: dict[str, dict[str, Any]] = {
         "whole": {},
-        "M1 without distances": {"distances": RowNorms("none")},
+        "M1 without distances": {"row_norms": RowNorms("none")},
         "M2 without noise": {"r": 0.0},
         "M3 with a fixed beta": {"a_beta": 0.0, "gamma": 0.0},
         "M4 without rescaled gradients": {"rescale": "never"},

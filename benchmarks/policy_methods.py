@@ -38,7 +38,7 @@ STEPS, TAUS, LENGTHS = (0.25, 0.5, 1.0, 2.0), (0.1, 0.3, 1.0), (0.4, 1.0, 3.0, 1
 
 def _reference(a_x: float) -> ADRGD:
     theirs = {**TABLE_2, "r": TABLE_2["a_eta"] * TABLE_2["r"], "resync": 16, "scale": "norm"}
-    return ADRGD.reference(a_x, **theirs, distances=RowNorms("probes", own_gate=True, floor=1.0))
+    return ADRGD.reference(a_x, **theirs, row_norms=RowNorms("probes", own_gate=True, floor=1.0))
 
 
 METHODS: dict[str, dict[str, Form]] = {

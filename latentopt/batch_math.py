@@ -24,7 +24,17 @@ def take(function: T, rows: Tensor) -> T:
 def per_sample(value: float | Tensor, like: Tensor) -> Tensor:
     """A number, or one number a sample (B,), in a shape that multiplies ``like`` (B, *shape): () or (B, 1, ..., 1)."""
     value = torch.as_tensor(value, dtype=like.dtype, device=like.device)
-    return value if value.ndim == 0 else value.reshape(-1, *[1] * (like.ndim - 1))
+    return value if value.ndim == 0 else by_row(value, like)
+
+
+def by_row(values: Tensor, like: Tensor) -> Tensor:
+    """Reshape values (B,) to (B, 1, ..., 1), which broadcasts to ``like`` (B, *shape)."""
+    return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def where_rows(rows: Tensor, chosen: Tensor, others: Tensor) -> Tensor:
+    """Select ``chosen`` (B, *shape) for the samples of the mask ``rows`` (B,), ``others`` elsewhere."""
+    return torch.where(by_row(rows, chosen), chosen, others)
 
 
 def sample_norm(x: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ from .apgd import APGD as APGD
 from .base import Optimizer as Optimizer
 from .cem import CEM as CEM
 from .cma_es import CMAES as CMAES
-from .early_gates import EarlyGates as EarlyGates
 from .frank_wolfe import FrankWolfe as FrankWolfe
 from .free_gates import FreeGates as FreeGates
 from .gd import GD as GD
@@ -24,6 +23,7 @@ from .registry import require_name as require_name
 from .rgd import RGD as RGD
 from .rmsprop import RMSProp as RMSProp
 from .row_norms import RowNorms as RowNorms
+from .soft_gates import EarlyGates as EarlyGates
 from .soft_gates import SoftGates as SoftGates
 from .square import Square as Square
 from .two_phase import TwoPhase as TwoPhase

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from latentopt.batch_math import per_sample, sample_norm
+from latentopt.batch_math import per_sample, sample_norm, where_rows
 from latentopt.errors import InputError, positive
 from latentopt.optimizers.base import Cost, Optimizer, Step
 from latentopt.problem import Batch
@@ -72,9 +72,9 @@ class APGD(Optimizer):
             t=state.t + 1,
             previous=x,
             value=value,
-            best_x=_choose(better, x, state.best_x),
-            best_grad=_choose(better, grad, state.best_grad),
-            best=_choose(better, value, state.best),
+            best_x=where_rows(better, x, state.best_x),
+            best_grad=where_rows(better, grad, state.best_grad),
+            best=where_rows(better, value, state.best),
             lowered=state.lowered + (value < state.value),
         )
         marks = checkpoints(batch.steps)
@@ -92,14 +92,14 @@ class APGD(Optimizer):
         idle = ~now.halved & (now.best == now.marked)  # condition 2
         halve = slow | idle
         after = now._replace(
-            previous=_choose(halve, now.best_x, now.previous),
-            value=_choose(halve, now.best, now.value),
+            previous=where_rows(halve, now.best_x, now.previous),
+            value=where_rows(halve, now.best, now.value),
             eta=torch.where(halve, now.eta / 2, now.eta),
             lowered=torch.zeros_like(now.lowered),
             halved=halve,
             marked=now.best,
         )
-        return after, after.previous, _choose(halve, now.best_grad, grad)
+        return after, after.previous, where_rows(halve, now.best_grad, grad)
 
     def _step_size(self, batch: Batch, eta: Tensor, x: Tensor) -> Tensor:
         return per_sample(eta, x) * batch.feasible.radius(x)
@@ -115,8 +115,3 @@ def checkpoints(steps: int) -> list[int]:
     while percent[-1] < 100:
         percent.append(percent[-1] + max(percent[-1] - percent[-2] - 3, 6))
     return list(dict.fromkeys(-(-p * steps // 100) for p in percent if p <= 100))
-
-
-def _choose(rows: Tensor, there: Tensor, elsewhere: Tensor) -> Tensor:
-    """``there`` on the samples ``rows`` (B,), ``elsewhere`` on the others."""
-    return torch.where(rows.reshape(-1, *[1] * (there.ndim - 1)), there, elsewhere)

@@ -29,7 +29,7 @@ class Step(NamedTuple):
 
     x: Tensor  # (B, *shape) the next iterate, in the feasible set
     state: State
-    here: Evaluation  # of the real network at the iterate the step started from
+    evaluation: Evaluation  # of the real network at the iterate the step started from
     cost: Cost
     info: dict[str, Tensor] = {}  # name to (B,), for the history
 

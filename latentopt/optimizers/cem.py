@@ -9,7 +9,7 @@ from torch import Tensor
 
 from latentopt.errors import InputError, positive
 from latentopt.optimizers.base import Optimizer, Step, check_fraction
-from latentopt.optimizers.sampled import look
+from latentopt.optimizers.candidates import evaluate_candidates
 from latentopt.problem import Batch
 
 
@@ -55,10 +55,10 @@ class CEM(Optimizer):
 
     def step(self, batch: Batch, x: Tensor, state: CEMState) -> Step:
         normal = batch.noise.normal(x[:, None].expand(-1, self.population, *x.shape[1:]), "cem", state.t)
-        seen = look(batch, x, state.mean + state.std * normal.transpose(0, 1))
+        candidates = evaluate_candidates(batch, x, state.mean + state.std * normal.transpose(0, 1))
         count = max(2, round(self.elite * self.population))
-        order = seen.values.argsort(dim=0, stable=True)[:count]
-        elite = seen.candidates.gather(0, order.reshape(*order.shape, *[1] * (x.ndim - 1)).expand(count, *x.shape))
+        order = candidates.values.argsort(dim=0, stable=True)[:count]
+        elite = candidates.points.gather(0, order.reshape(*order.shape, *[1] * (x.ndim - 1)).expand(count, *x.shape))
         mean = elite.mean(0).lerp(state.mean, self.smoothing)
         std = elite.std(0, correction=0).lerp(state.std, self.smoothing)
-        return Step(seen.best, CEMState(state.t + 1, mean, std), seen.here, seen.cost)
+        return Step(candidates.best, CEMState(state.t + 1, mean, std), candidates.evaluation, candidates.cost)

@@ -9,9 +9,10 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from latentopt.batch_math import per_sample
+from latentopt.batch_math import where_rows
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.optimizers.base import Cost, Optimizer, Step
+from latentopt.optimizers.candidates import evaluate_candidates
 from latentopt.optimizers.lbfgs import LBFGS
 from latentopt.problem import Batch, Evaluation
 from latentopt.sets import BoxAndBall, FeasibleSet, Free, L2Ball, Sphere
@@ -101,34 +102,23 @@ class CMAES(Optimizer):
         width = state.sigma[:, None] * _unit(batch.feasible, x)
         v = state.mean[:, None] + width[:, None] * y
 
-        tiled = batch.tiled(1 + count)
-        candidates = _decoded(batch.feasible, v.transpose(0, 1).reshape(count, *x.shape), x)
-        points = tiled.feasible.project(torch.cat([x[None], candidates.to(x)]).flatten(0, 1))
-        here, points = self._refined(tiled, points)
-        value, output = tiled.evaluate(points)
-        here = Evaluation(value, output) if here is None else here
-        values = value.unflatten(0, (1 + count, len(x)))
-        values = values.where(values.isfinite(), torch.inf)
-        best = points.unflatten(0, (1 + count, len(x)))[values.argmin(0), torch.arange(len(x), device=x.device)]
+        drawn = _decoded(batch.feasible, v.transpose(0, 1).reshape(count, *x.shape), x)
+        candidates = evaluate_candidates(batch, x, drawn, self._refine)
 
-        order = values[1:].T.argsort(dim=1, stable=True)[:, :, None].expand_as(z)
+        order = candidates.values.T.argsort(dim=1, stable=True)[:, :, None].expand_as(z)
         state = _adapted(state, rates, z.gather(1, order), y.gather(1, order), width)
         cost = Cost((1 + count) * (1 + self.refine), (1 + count) * self.refine)
-        here = Evaluation(here.value[: len(x)], here.output[: len(x)])
-        return Step(best, state, here, cost, {"sigma": state.sigma})
+        return Step(candidates.best, state, candidates.evaluation, cost, {"sigma": state.sigma})
 
-    def _refined(self, batch: Batch, points: Tensor) -> tuple[Evaluation | None, Tensor]:
-        """What was seen at the points (rows, *shape), and the best points of a short descent from each."""
+    def _refine(self, batch: Batch, points: Tensor) -> tuple[Evaluation | None, Tensor]:
+        """Evaluate the points (rows, *shape), and find the best points of a short descent from each."""
         first, x, state = None, points, _DESCENT.init(batch, points)
         best = points.new_full((len(points),), torch.inf, dtype=torch.promote_types(points.dtype, torch.float32))
         for _ in range(self.refine):
             step = _DESCENT.step(batch, x, state)
-            first = first or step.here
-            better = step.here.value < best
-            points, best = (
-                torch.where(per_sample(better, x).bool(), x, points),
-                torch.where(better, step.here.value, best),
-            )
+            first = first or step.evaluation
+            better = step.evaluation.value < best
+            points, best = where_rows(better, x, points), torch.where(better, step.evaluation.value, best)
             x, state = step.x, step.state
         return first, points
 

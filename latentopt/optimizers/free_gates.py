@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from latentopt._deprecated import old_attribute, renamed_keywords
 from latentopt.autodiff import gradients
-from latentopt.batch_math import per_sample, sample_norm
+from latentopt.batch_math import per_sample, sample_norm, where_rows
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.gates import dual
 from latentopt.optimizers.base import Cost
-from latentopt.optimizers.gates import Gates, Look, check_layers
+from latentopt.optimizers.gate_rule import Direction, GateRule, check_layers
 from latentopt.optimizers.row_norms import RowNorms
 from latentopt.problem import Batch, Evaluation
 
@@ -38,8 +39,9 @@ class FreeState(NamedTuple):
     norms: tuple[Tensor, ...]  # of each switch (B, *site), ||P_j||, and of the output (B, *out)
 
 
+@renamed_keywords(distances="row_norms")
 @dataclass(frozen=True)
-class FreeGates(Gates):
+class FreeGates(GateRule):
     """Gates as variables eta of their own; the defaults are the paper's form.
 
     Args:
@@ -60,7 +62,7 @@ class FreeGates(Gates):
         beta_min: least beta.
         beta_max: greatest; None: any.
         scale: divide the surrogate's output by the norm of each unit's "row" of the affine map, or by its own "norm".
-        distances: how the norms ``||P_j||`` are had.
+        row_norms: how the norms ``||P_j||`` are computed.
         layers: sites that have gates (`latentopt.gates.sites` lists them); None: all. A step is cheaper where they
             are the last ones only, as both networks share what lies before; it counts as two passes all the same.
     """
@@ -82,8 +84,10 @@ class FreeGates(Gates):
     beta_min: float = 0.0
     beta_max: float | None = None
     scale: Scale = "none"
-    distances: RowNorms = field(default_factory=RowNorms)
+    row_norms: RowNorms = field(default_factory=RowNorms)
     layers: Sequence[int] | None = None
+
+    distances = old_attribute("FreeGates", "distances", "row_norms")
 
     def __post_init__(self) -> None:
         for name in ("alpha", "a_eta", "start"):
@@ -103,15 +107,15 @@ class FreeGates(Gates):
         fresh = torch.ones(len(x), dtype=torch.bool, device=x.device)
         return FreeState(0, fresh, x.new_full((len(x),), self.beta0), (), (), ())
 
-    def look(self, batch: Batch, x: Tensor, state: FreeState) -> Look:
+    def direction(self, batch: Batch, x: Tensor, state: FreeState) -> Direction:
         t = state.t + 1
         fresh = state.fresh if bool(state.fresh.any()) else None
         if self.resync and t % self.resync == 0:
             fresh = torch.ones_like(state.fresh)
         forwards = 0
-        if self.distances.due(state.t):
+        if self.row_norms.due(state.t):
             gate = lambda index, z: self._gate(self._eta(state.eta, fresh, index, z))  # noqa: E731
-            norms = self.distances.norms(batch, x, gate, self.layers, t)
+            norms = self.row_norms.norms(batch, x, gate, self.layers, t)
             state, forwards = state._replace(norms=(*norms.switches, norms.output)), norms.forwards
         args = (x, torch.tensor(float(t), device=x.device), state.beta, state.eta, state.noisy, state.norms)
         if fresh is None:
@@ -121,7 +125,7 @@ class FreeGates(Gates):
         info = {"constraint": moved.constraint, "beta": state.beta, "flips": moved.flips}
         fresh = state.fresh if fresh is None else torch.zeros_like(fresh)
         following = FreeState(t, fresh, moved.beta, self._noise(batch, t, moved), moved.noisy, state.norms)
-        return Look(moved.here, moved.grad, following, Cost(2 + forwards, 2), info)
+        return Direction(moved.evaluation, moved.grad, following, Cost(2 + forwards, 2), info)
 
     def _gate(self, eta: Tensor) -> Tensor:
         return torch.sigmoid(self.alpha * (eta - 0.5))
@@ -131,7 +135,7 @@ class FreeGates(Gates):
         if fresh is None:
             return eta[index]
         pattern = 0.5 + self.start * (2 * (z > 0).to(z.dtype) - 1)
-        return torch.where(per_sample(fresh, z) > 0, pattern, eta[index]) if eta else pattern
+        return where_rows(fresh, pattern, eta[index]) if eta else pattern
 
     def _advance(
         self,
@@ -170,7 +174,7 @@ class FreeGates(Gates):
             noisy = noisy or tuple(torch.zeros_like(n, dtype=torch.float32) for n in lengths)
             stuck = torch.stack([(n < self.delta) & (t - at > self.T_p) for n, at in zip(lengths, noisy, strict=True)])
             return _Moved(
-                here=Evaluation(batch.loss(real, x), real),
+                evaluation=Evaluation(batch.loss(real, x), real),
                 grad=grad,
                 eta=tuple(self._moved(e, g, n) for e, g, n in zip(used, grads, lengths, strict=True)),
                 beta=self._beta(beta, constraint),
@@ -216,7 +220,7 @@ class FreeGates(Gates):
 class _Moved(NamedTuple):
     """What a step makes of eta and beta, before the noise."""
 
-    here: Evaluation  # of the real network
+    evaluation: Evaluation  # of the real network
     grad: Tensor  # (B, *shape) of eq. 9 by the input
     eta: tuple[Tensor, ...]  # of each switch (B, *site)
     beta: Tensor  # (B,)

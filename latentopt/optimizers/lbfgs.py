@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from latentopt.batch_math import per_sample, sample_norm
+from latentopt.batch_math import per_sample, sample_norm, where_rows
 from latentopt.errors import InputError, positive
 from latentopt.optimizers.base import Cost, Optimizer, Step
 from latentopt.problem import Batch
@@ -190,5 +190,4 @@ def _not_zero(norm: Tensor) -> Tensor:
 
 def _choose(rows: Tensor, there: LBFGSState, elsewhere: LBFGSState) -> LBFGSState:
     """``there`` on the samples ``rows`` (B,), ``elsewhere`` on the others."""
-    pairs = zip(there, elsewhere, strict=True)
-    return LBFGSState(*(torch.where(rows.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs))
+    return LBFGSState(*(where_rows(rows, a, b) for a, b in zip(there, elsewhere, strict=True)))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from latentopt.batch_math import per_sample, sample_norm, unit
+from latentopt.batch_math import per_sample, sample_norm, unit, where_rows
 from latentopt.errors import nonnegative, positive
 from latentopt.optimizers.base import Descent, Schedule, check_schedule, scheduled
 from latentopt.problem import Batch
@@ -63,7 +63,7 @@ class PerturbedGD(Descent):
         stuck = flat & (t - state.noisy > self.t_thres)
         step = -self.lr * scheduled(self.schedule, t, batch.steps) * (unit(grad) if self.normalize else grad)
         if bool(stuck.any()):
-            step = torch.where(per_sample(stuck, x).bool(), self.r * _in_unit_ball(batch, x, t), step)
+            step = where_rows(stuck, self.r * _in_unit_ball(batch, x, t), step)
         noisy = torch.where(stuck, t, state.noisy)
         return batch.feasible.project(x + step), PerturbedGDState(t + 1, noisy, steep)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latentopt.errors import positive
 from latentopt.optimizers.base import Optimizer, Step
-from latentopt.optimizers.sampled import look
+from latentopt.optimizers.candidates import evaluate_candidates
 from latentopt.problem import Batch
 
 
@@ -40,6 +40,5 @@ class RandomShooting(Optimizer):
         like = x.repeat(self.samples, *[1] * (x.ndim - 1))
         rows = torch.arange(len(x), device=x.device).repeat(self.samples)
         drawn = batch.feasible.take(rows).sample(like, batch.noise.spread(self.samples, "shot", state.t))
-        candidates = drawn.reshape(self.samples, *x.shape)
-        seen = look(batch, x, candidates)
-        return Step(seen.best, RandomShootingState(state.t + 1), seen.here, seen.cost)
+        candidates = evaluate_candidates(batch, x, drawn.reshape(self.samples, *x.shape))
+        return Step(candidates.best, RandomShootingState(state.t + 1), candidates.evaluation, candidates.cost)

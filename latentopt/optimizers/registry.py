@@ -66,7 +66,7 @@ METHODS: dict[str, Preset] = {
         lambda: optimizers.ADRGD(), "15 steps of PGD through soft gates in the early layers, then L-BFGS: for latents"
     ),
     "adr-gd-attack": Preset(
-        lambda: optimizers.ADRGD(optimizers.EarlyGates(0.25), optimizers.PGD()),
+        lambda: optimizers.ADRGD(optimizers.SoftGates(0.25, steps=15, share=2 / 3), optimizers.PGD()),
         "PGD, its first 15 steps through soft gates in the early layers",
     ),
     "adr-gd-soft-attack": Preset(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from latentopt.batch_math import unit
+from latentopt.batch_math import unit, where_rows
 from latentopt.errors import InputError
 from latentopt.optimizers.base import Cost, Optimizer, Step
 from latentopt.problem import Batch
@@ -48,9 +48,8 @@ class Square(Optimizer):
 
     def step(self, batch: Batch, x: Tensor, state: SquareState) -> Step:
         here = batch.evaluate(x)
-        better = (here.value < state.value).reshape(-1, *[1] * (x.ndim - 1))
-        best = torch.where(better, x, state.best)
-        value = torch.where(here.value < state.value, here.value, state.value)
+        better = here.value < state.value
+        best, value = where_rows(better, x, state.best), torch.where(better, here.value, state.value)
         sides = _stripes(batch, x) if state.t == 0 else self._window(batch, x, state.t)
         reach = batch.feasible.radius(x)
         move = (1 if state.t == 0 else 2) * reach * (sides if batch.feasible.norm == "linf" else unit(sides))

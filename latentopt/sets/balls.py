@@ -10,7 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from latentopt.batch_math import per_sample, sample_norm, unit
+from latentopt.batch_math import per_sample, sample_norm, unit, where_rows
 from latentopt.errors import InputError, positive
 from latentopt.noise import Noise
 from latentopt.sets.base import FeasibleSet
@@ -143,8 +143,8 @@ class Sphere(FeasibleSet):
 
     def project(self, x: Tensor) -> Tensor:
         direction = unit(x)
-        is_zero = per_sample(sample_norm(direction) == 0, x).bool()
-        return self.size * unit(torch.where(is_zero, torch.ones_like(x), direction))
+        is_zero = sample_norm(direction) == 0
+        return self.size * unit(where_rows(is_zero, torch.ones_like(x), direction))
 
     def sample(self, like: Tensor, noise: Noise) -> Tensor:
         return self.project(noise.normal(like, "start"))

@@ -166,10 +166,10 @@ class Run:
         step = self._first_step() if self.t == 1 else self.optimizer.step(self.active, self.rows.x, self.state)
         self.forwards, self.backwards = self.forwards + step.cost.forwards, self.backwards + step.cost.backwards
         self.dearest = max(self.dearest, sum(step.cost))
-        self.evaluated = self.indices, self.rows.x, step.here.output
-        self.history.add(self.indices, {"loss": step.here.value, **step.info})
-        rows, done = self._judged(*step.here)
-        alarm = step.here.value.sum() + step.x.sum()  # not finite if anything is not; or if it overflows, no harm
+        self.evaluated = self.indices, self.rows.x, step.evaluation.output
+        self.history.add(self.indices, {"loss": step.evaluation.value, **step.info})
+        rows, done = self._judged(*step.evaluation)
+        alarm = step.evaluation.value.sum() + step.x.sum()  # not finite if anything is not; or if it overflows, no harm
         if done is not None:
             alarm = alarm.masked_fill(done.any(), torch.nan)
         if math.isfinite(alarm):  # the only time that the device is waited for
@@ -192,7 +192,7 @@ class Run:
                 whole.require_independent(x)
             raise
         if batch > 1:
-            whole.require_independent(x, step.here.output[:batch])
+            whole.require_independent(x, step.evaluation.output[:batch])
         return step
 
     def _keep(self, count: int) -> None:
@@ -216,7 +216,7 @@ class Run:
 
     def _look_closer(self, step: Step) -> None:
         """Rows that met a value that is not finite go back to their best or leave; solved and stalled rows leave."""
-        value, output = step.here
+        value, output = step.evaluation
         finite = value.isfinite()
         if self.t == 1 and not bool(finite[: self.problem.batch].all()):
             raise InputError("objective", "a finite value at the start", value[: self.problem.batch].tolist())

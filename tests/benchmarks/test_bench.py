@@ -130,7 +130,7 @@ def test_the_reference_figures_are_met(model, seeds, method, steps, restarts, ex
 def test_the_rate_of_a_method_is_what_its_steps_cost():
     nets = Nets(SMALL, (0, 1))
     assert rate(nets, PGD(), 2, 20).passes == 2
-    refresh, probes = paper("A").gates.distances.refresh, paper("A").gates.distances.probes  # pyright: ignore
+    refresh, probes = paper("A").gates.row_norms.refresh, paper("A").gates.row_norms.probes  # pyright: ignore
     assert rate(nets, paper("A"), 1, refresh).passes == pytest.approx(4 + (probes + 1) / refresh)
     assert (steps_within(6000, 2), steps_within(6000 / 32, 2), steps_within(3, 100)) == (3000, 94, 1)
 
@@ -200,7 +200,7 @@ def test_the_ablation_leaves_out_one_part_each():
         changed = {name: _differences(whole, variant) for name, variant in variants.items()}
         assert changed.pop("whole") == set()
         assert changed.pop("without activation variables") == {"all"}
-        assert list(changed.values()) == [{"distances"}, {"r"}, {"a_beta", "gamma"}, {"rescale", "descent"}], form
+        assert list(changed.values()) == [{"row_norms"}, {"r"}, {"a_beta", "gamma"}, {"rescale", "descent"}], form
     assert all({method.gates.alpha for method in form.values()} == set(form) for form in alphas("A").values())  # pyright: ignore
 
 

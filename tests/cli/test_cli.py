@@ -190,7 +190,7 @@ def test_every_optimizer_is_taken_by_its_name(capsys, tmp_path, name):
     assert recipe["class_path"].endswith(f".{kind}")
     gates = recipe["init_args"].get("gates", {"class_path": ""})["class_path"]
     assert gates.endswith(
-        {"adr-gd": ".EarlyGates", "adr-gd-soft": ".SoftGates", "adr-gd-paper": ".FreeGates"}.get(name, "")
+        {"adr-gd": ".SoftGates", "adr-gd-soft": ".SoftGates", "adr-gd-paper": ".FreeGates"}.get(name, "")
     )
 
 

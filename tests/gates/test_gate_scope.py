@@ -96,7 +96,9 @@ def test_a_network_without_gates_is_refused_whatever_the_objective(method, objec
         lo.solve(problem, method, steps=2)
 
 
-@pytest.mark.parametrize("gates", [lo.SoftGates(layers=(1,)), lo.EarlyGates(layers=(1,)), lo.FreeGates(layers=(1,))])
+@pytest.mark.parametrize(
+    "gates", [lo.SoftGates(layers=(1,)), lo.SoftGates(layers=(1,), steps=15), lo.FreeGates(layers=(1,))]
+)
 def test_the_objective_has_no_site_that_could_be_chosen(gates):
     problem = lo.Problem(mlp(3, 5, 2), hinge, (3,), 4, like=torch.zeros(1).double())
     with refuses("layers", "0 to 0"):

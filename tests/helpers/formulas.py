@@ -55,10 +55,10 @@ def step(method: ADRGD, point: Point, t: int, target: Tensor) -> After:
 
     S1, S2 = (torch.diag(gate).detach() for gate in s)
     n1, n2, n_out = (P.norm(dim=1) for P in (W1, W2 @ S1 @ W1, W3 @ S2 @ W2 @ S1 @ W1))
-    if g.distances.kind == "none":
+    if g.row_norms.kind == "none":
         n1, n2, n_out = torch.ones(6), torch.ones(5), torch.ones(2)
-    elif g.distances.own_gate:
-        n1, n2 = (S1 @ n1).clamp_min(g.distances.floor), (S2 @ n2).clamp_min(g.distances.floor)
+    elif g.row_norms.own_gate:
+        n1, n2 = (S1 @ n1).clamp_min(g.row_norms.floor), (S2 @ n2).clamp_min(g.row_norms.floor)
     L = _constraint(h1 / n1, eta[0], g.reduce) + _constraint(h2 / n2, eta[1], g.reduce)
     if g.scale != "none":
         f_ = f_ / (n_out.clamp_min(1e-12) if g.scale == "row" else f_.detach().norm())

@@ -22,7 +22,7 @@ METHODS: dict[str, Optimizer] = {
     **{name: method(name) for name in NAMES if name != "adr-gd-latent"},  # in no set given, it is adr-gd's
     "basin-cma": CMAES(refine=2),  # more steps of L-BFGS make rounding visible
     "adr-gd with noise": ADRGD(
-        FreeGates(alpha=8.0, T_p=1, delta=10.0, distances=RowNorms(refresh=3)), GD(lr=0.1, normalize=True)
+        FreeGates(alpha=8.0, T_p=1, delta=10.0, row_norms=RowNorms(refresh=3)), GD(lr=0.1, normalize=True)
     ),
     "gd as it is": GD(lr=0.3),
 }

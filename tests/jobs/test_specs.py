@@ -40,7 +40,7 @@ OBJECTS = [
     (Optimizer, Adam(lr=0.3, betas=(0.5, 0.9), schedule="linear")),
     (Optimizer, GD(lr=2.0, normalize=True)),
     (Optimizer, ADRGD(gates=SoftGates(tau=0.7))),
-    (Optimizer, ADRGD(gates=FreeGates(T_p=3, distances=RowNorms("exact")), descent=GD())),
+    (Optimizer, ADRGD(gates=FreeGates(T_p=3, row_norms=RowNorms("exact")), descent=GD())),
     *[(Loss, loss) for loss in (MSE(), L1(), Huber(), Huber(0.5), SSIM(), LPIPS("vgg"))],
     (Loss, WeightedSum([SSIM(), WeightedSum([L1()], [2.0])], [1.0, 0.5])),
     *[(Operator, operator) for operator in (Identity(), Hole(3), Crop(5), Downsample(2), Downsample(2.5))],

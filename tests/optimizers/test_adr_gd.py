@@ -18,7 +18,7 @@ from latentopt.optimizers.free_gates import FreeState
 from latentopt.optimizers.gd import GDState
 
 EXACT = RowNorms("exact", refresh=1)
-BASE = FreeGates(alpha=4.0, a_eta=0.2, a_beta=0.05, gamma=0.03, delta_beta=0.8, r=0.0, distances=EXACT)
+BASE = FreeGates(alpha=4.0, a_eta=0.2, a_beta=0.05, gamma=0.03, delta_beta=0.8, r=0.0, row_norms=EXACT)
 NOISY = replace(BASE, r=0.1, delta=0.2, T_p=1)
 
 
@@ -58,7 +58,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "beta from above": {"beta_max": 1.7, "delta_beta": 0.0},
     "output over the norms of its rows": {"scale": "row", "alpha": 60.0},
     "output over its norm": {"scale": "norm"},
-    "norms with their own gates": {"distances": RowNorms("exact", refresh=1, own_gate=True, floor=0.4)},
+    "norms with their own gates": {"row_norms": RowNorms("exact", refresh=1, own_gate=True, floor=0.4)},
     "noise": {"r": 0.1, "delta": 0.2, "T_p": 1},
 }
 
@@ -71,7 +71,7 @@ def test_free_gates_follow_the_formulas(settings, pattern):
 
 @pytest.mark.parametrize("pattern", [False, True], ids=["off the pattern", "from the pattern"])
 def test_the_presets_follow_the_formulas(pattern):
-    compare(ADRGD.paper(distances=EXACT, delta=0.3, T_p=1), 6, pattern)
+    compare(ADRGD.paper(row_norms=EXACT, delta=0.3, T_p=1), 6, pattern)
     path, _ = compare(ADRGD.reference(delta=0.3, T_p=1, resync=4), 6, pattern)
     assert any(any(after.stuck) for step in path for after in step)
 
@@ -84,7 +84,7 @@ def test_every_layer_of_every_sample_has_its_own_noise_clock():
 
 
 ABLATIONS: dict[str, dict[str, Any]] = {
-    "no distances": {"distances": RowNorms("none")},
+    "no distances": {"row_norms": RowNorms("none")},
     "no noise": {"r": 0.0},
     "beta fixed": {"a_beta": 0.0, "gamma": 0.0},
     "no rescaling": {"rescale": "never"},
@@ -119,7 +119,7 @@ def test_a_relu_of_one_number_a_sample_is_a_site_like_any_other(method):
     net = nn.Sequential(mlp(3, 4, 1), nn.Flatten(0), nn.ReLU(), nn.Unflatten(0, (-1, 1))).requires_grad_(False)
     problem, x = ready(fitting(net, (3,), randn(2, 1))), randn(2, 3)
     step = method.step(problem, x, method.init(problem, x))
-    near(step.here.output, net(x), 1e-12)
+    near(step.evaluation.output, net(x), 1e-12)
 
 
 def test_the_papers_settings_go_by_the_names_of_its_table():

@@ -7,7 +7,7 @@ import torch
 from nets import fitting, mlp, near, path, randn, ready, refuses
 from torch import nn
 
-from latentopt.optimizers import ADRGD, APGD, CMAES, GD, LBFGS, PGD, Adam, EarlyGates, LevenbergMarquardt, TwoPhase
+from latentopt.optimizers import ADRGD, APGD, CMAES, GD, LBFGS, PGD, Adam, LevenbergMarquardt, SoftGates, TwoPhase
 from latentopt.sets import Box
 from latentopt.solver.loop import solve
 
@@ -21,7 +21,7 @@ def two_layers():
 def test_the_gradient_passes_through_soft_gates_in_the_first_layer_and_real_ones_in_the_second():
     net, x, lr, steps = two_layers(), randn(4, 3), 0.1, 4
     problem = ready(fitting(net, (3,), TARGET))
-    method = ADRGD(EarlyGates(tau=0.7, steps=steps), GD(lr=lr))
+    method = ADRGD(SoftGates(0.7, steps=steps, share=2 / 3), GD(lr=lr))
     state = method.init(problem, x)
     for t in range(steps + 2):
         h1 = net[0](x)
@@ -31,7 +31,7 @@ def test_the_gradient_passes_through_soft_gates_in_the_first_layer_and_real_ones
         off = net[4](h2.relu()) - TARGET
         back = 2 * off / off.shape[1] @ net[4].weight * (h2 > 0) @ net[2].weight * first @ net[0].weight
         step = method.step(problem, x, state)
-        near(step.here.value, off.square().mean(1), 1e-12)
+        near(step.evaluation.value, off.square().mean(1), 1e-12)
         near(step.x, x - lr * back, 1e-12)
         assert step.cost == ((2, 1) if t == 0 else (1, 1))
         x, state = step.x, step.state
@@ -45,7 +45,7 @@ def test_the_share_of_early_layers_is_rounded_down(depth, share, early):
     net, x = mlp(3, *[4] * depth, 2).requires_grad_(False), randn(4, 3)
     problem = ready(fitting(net, (3,), TARGET))
     by_share, by_layers = (
-        ADRGD(gates, GD(lr=0.1)) for gates in (EarlyGates(share=share), EarlyGates(layers=list(range(early))))
+        ADRGD(gates, GD(lr=0.1)) for gates in (SoftGates(1.0, share=share), SoftGates(1.0, layers=list(range(early))))
     )
     first, second = (method.step(problem, x, method.init(problem, x)).x for method in (by_share, by_layers))
     near(first, second, 1e-14)
@@ -62,7 +62,7 @@ def test_an_opening_is_the_first_method_with_its_own_schedule_and_then_the_other
 
 def test_with_hard_gates_it_is_its_descent():
     problem, x = ready(fitting(two_layers(), (3,), TARGET)), randn(4, 3)
-    hard = ADRGD(EarlyGates(tau=1e-300), TwoPhase())
+    hard = ADRGD(SoftGates(1e-300, share=2 / 3), TwoPhase())
     first, second = (torch.stack(path(method, problem, x, 30)) for method in (hard, TwoPhase()))
     near(first, second, 1e-12)
 
@@ -70,7 +70,7 @@ def test_with_hard_gates_it_is_its_descent():
 @pytest.mark.parametrize("descent", [LBFGS(), Adam(), APGD(), TwoPhase(Adam(), 3, APGD())])
 def test_any_method_of_one_gradient_a_step_descends(descent):
     problem = fitting(two_layers(), (3,), TARGET, Box(-3.0, 3.0))
-    result = solve(problem, ADRGD(EarlyGates(steps=5), descent), steps=40, restarts=2)
+    result = solve(problem, ADRGD(SoftGates(1.0, steps=5, share=2 / 3), descent), steps=40, restarts=2)
     assert result.backwards.tolist() == [80] * 4
     assert (result.value < result.history["loss"][0].amin(0)).all()
 
@@ -98,7 +98,7 @@ def test_a_network_without_gates_is_refused():
     ],
 )
 def test_settings_are_checked(settings, name):
-    with refuses(f"EarlyGates.{name}"):
-        EarlyGates(**settings)
+    with refuses(f"SoftGates.{name}"):
+        SoftGates(**settings)
     with refuses("TwoPhase.steps"):
         TwoPhase(steps=0)

@@ -59,20 +59,21 @@ def test_eta_starts_at_the_pattern_and_beta_at_beta0():
     state = gates.init(problem, x)
     assert state.beta.tolist() == [0.7] * 4
     assert network.forwards == 0
-    for eta, gate in zip(gates.look(problem, x, state).state.eta, pattern(network, x), strict=True):
+    for eta, gate in zip(gates.direction(problem, x, state).state.eta, pattern(network, x), strict=True):
         near(eta, 0.2 + 0.6 * gate, 1e-11)
 
 
 def test_rows_set_fresh_are_read_off_the_network_and_the_others_go_on():
     problem, x, _ = posed()
-    gates = FreeGates(alpha=6.0, T_p=0, delta=10.0, distances=RowNorms(refresh=2))
+    gates = FreeGates(alpha=6.0, T_p=0, delta=10.0, row_norms=RowNorms(refresh=2))
     state = gates.init(problem, x)
     for _ in range(3):
-        look = gates.look(problem, x, state)
+        look = gates.direction(problem, x, state)
         x, state = x - 0.1 * look.grad, look.state
     rows = torch.tensor([True, False, True, False])
     mixed, old, new = (
-        gates.look(problem, x, state._replace(fresh=fresh)) for fresh in (rows, torch.zeros(4) > 0, torch.ones(4) > 0)
+        gates.direction(problem, x, state._replace(fresh=fresh))
+        for fresh in (rows, torch.zeros(4) > 0, torch.ones(4) > 0)
     )
     assert not torch.equal(old.grad, new.grad)
     assert not mixed.state.fresh.any()
@@ -91,10 +92,10 @@ def test_noise_comes_only_where_eta_has_no_gradient_and_some_steps_after_the_las
     problem, x, network = posed(2)
     assert isinstance(network.module, torch.nn.Sequential)
     linear(network.module, 0).weight.zero_()
-    gates = FreeGates(T_p=3, r=0.01, distances=RowNorms(refresh=100))
+    gates = FreeGates(T_p=3, r=0.01, row_norms=RowNorms(refresh=100))
     state, eta, moved = gates.init(problem, x), tuple(pattern(network, x)), []
     for t in range(1, 13):
-        state = gates.look(problem, x, state).state
+        state = gates.direction(problem, x, state).state
         change = [after - before for before, after in zip(eta, state.eta, strict=True)]
         if any(c.any() for c in change):
             moved.append(t)
@@ -102,7 +103,7 @@ def test_noise_comes_only_where_eta_has_no_gradient_and_some_steps_after_the_las
                 near(c, 0.01 * problem.noise.normal(c, "eta", t, site), 1e-12)
         eta = state.eta
     assert moved == [4, 8, 12]
-    still = FreeGates(T_p=3, r=0.01, delta=0.0).look(problem, x, state._replace(t=20)).state  # no norm is under 0
+    still = FreeGates(T_p=3, r=0.01, delta=0.0).direction(problem, x, state._replace(t=20)).state  # no norm is under 0
     assert all(torch.equal(a, b) for a, b in zip(state.eta, still.eta, strict=True))
 
 
@@ -116,7 +117,7 @@ def test_the_start_draws_and_the_noise_are_independent():
 def test_beta_never_falls_below_zero():
     problem, x, _ = posed()
     gates = FreeGates(beta0=0.01, gamma=0.03)
-    assert gates.look(problem, x, gates.init(problem, x)).state.beta.tolist() == [0] * 4
+    assert gates.direction(problem, x, gates.init(problem, x)).state.beta.tolist() == [0] * 4
 
 
 @pytest.mark.parametrize(
@@ -131,10 +132,10 @@ def test_beta_never_falls_below_zero():
 @pytest.mark.parametrize("resync", [None, 2])
 def test_the_norms_are_refreshed_on_schedule_only_and_counted(distances, costs, resync):
     problem, x, network = posed()
-    gates = FreeGates(alpha=4.0, distances=distances, resync=resync)
+    gates = FreeGates(alpha=4.0, row_norms=distances, resync=resync)
     state, passed = gates.init(problem, x), 0
     for cost in costs:
-        look = gates.look(problem, x, state)
+        look = gates.direction(problem, x, state)
         assert look.cost == (cost, 2)
         passed, state = passed + 4 * cost, look.state
         assert network.forwards == passed
@@ -143,13 +144,13 @@ def test_the_norms_are_refreshed_on_schedule_only_and_counted(distances, costs, 
 @pytest.mark.parametrize("layers", [[0], [1]])
 def test_chosen_layers_alone_have_gates(layers):
     problem, x, network = posed()
-    gates = FreeGates(alpha=6.0, layers=layers, distances=RowNorms("exact"))
-    state = gates.look(problem, x, gates.init(problem, x)).state
+    gates = FreeGates(alpha=6.0, layers=layers, row_norms=RowNorms("exact"))
+    state = gates.direction(problem, x, gates.init(problem, x)).state
     assert [e.shape[1:] for e in state.eta] == [sites(network, x)[layers[0]].shape]
     assert [n.shape for n in state.norms] == [state.eta[0].shape, (4, 2)]
     eta = (rand(4, 6 - layers[0], seed=8),)
     state = FreeState(0, torch.zeros(4) > 0, torch.zeros(4).double(), eta, (), ())
-    grad = gates.look(problem, x, state).grad
+    grad = gates.direction(problem, x, state).grad
 
     def surrogate(x: Tensor) -> Tensor:
         module = network.module

@@ -19,7 +19,6 @@ from latentopt.optimizers import (
     PGD,
     RGD,
     Adam,
-    EarlyGates,
     FrankWolfe,
     FreeGates,
     LevenbergMarquardt,
@@ -36,7 +35,7 @@ from latentopt.problem import Batch, Problem
 from latentopt.sets import Box, BoxAndBall, FeasibleSet, Free, L2Ball, LinfBall, Sphere
 from latentopt.solver.loop import solve
 
-BUSY = FreeGates(alpha=8.0, T_p=0, delta=10.0, distances=RowNorms(refresh=2))  # noise at every step
+BUSY = FreeGates(alpha=8.0, T_p=0, delta=10.0, row_norms=RowNorms(refresh=2))  # noise at every step
 METHODS: dict[str, Optimizer] = {
     **NAMED,
     "gd normalized": GD(lr=0.3, normalize=True),
@@ -56,7 +55,7 @@ METHODS: dict[str, Optimizer] = {
     "rgd raw": RGD(lr=0.1, normalize=False, schedule="constant"),
     "adr-gd without phase": ADRGD(SoftGates(tau=0.5, phase=1.0), GD(lr=0.2)),
     "adr-gd probes and noise": ADRGD(BUSY, GD(lr=0.1, normalize=True)),
-    "adr-gd exact norms": ADRGD(FreeGates(alpha=8.0, distances=RowNorms("exact", refresh=2)), Adam()),
+    "adr-gd exact norms": ADRGD(FreeGates(alpha=8.0, row_norms=RowNorms("exact", refresh=2)), Adam()),
 }
 BOX, EPS = Box(-0.4, 0.3), torch.tensor([0.0, 0.2, 0.3, 1.0])  # a radius a sample
 
@@ -114,13 +113,13 @@ def test_a_step_reports_the_real_network_where_it_began_and_stays_in_the_set(met
     x, state = start, method.init(problem, start)
     for _ in range(8):
         step = method.step(problem, x, state)
-        near(step.here.output, network(x), 1e-5 if dtype == torch.float32 else 1e-12)
-        assert torch.equal(step.here.value, problem.loss(step.here.output, x))
+        near(step.evaluation.output, network(x), 1e-5 if dtype == torch.float32 else 1e-12)
+        assert torch.equal(step.evaluation.value, problem.loss(step.evaluation.output, x))
         assert torch.equal(feasible.project(step.x), step.x)
         assert torch.equal(step.x[~may_move], start[~may_move])
         assert step.x.dtype == dtype
         assert all(values.shape == (4,) for values in step.info.values())
-        assert not any(t.requires_grad for t in [step.x, *step.here, *step.info.values(), *tensors(step.state)])
+        assert not any(t.requires_grad for t in [step.x, *step.evaluation, *step.info.values(), *tensors(step.state)])
         x, state = step.x, step.state
     assert torch.equal((x != start).any(1), may_move)
 
@@ -134,7 +133,7 @@ def test_a_batch_equals_its_samples_alone(method, in_set):
             x, state = step.x, step.state
             seen += [
                 step.x,
-                step.here.value,
+                step.evaluation.value,
                 *(step.info[name] for name in step.info if name != "gain"),
             ]  # that is 0 / 0 at a minimum
         return seen
@@ -285,7 +284,7 @@ def test_an_optimizer_stands_for_itself_and_an_unknown_name_is_refused():
 def test_adr_gd_follows_the_feasible_set(kind):
     more = {"open box": Box(0.0, torch.inf), "sphere": Sphere(2.0)}
     feasible = more[kind] if kind in more else FEASIBLE[kind](torch.float64)
-    expected = ADRGD() if kind in ("free", *more) else ADRGD(EarlyGates(0.25), PGD())
+    expected = ADRGD() if kind in ("free", *more) else ADRGD(SoftGates(0.25, steps=15, share=2 / 3), PGD())
     assert method("adr-gd", feasible) == expected
     if kind == "open box":  # has no radius to measure steps in
         return

@@ -182,8 +182,8 @@ def norms_of(distances: RowNorms, alpha: float = 4.0) -> tuple[list[Tensor], lis
     """Norms of the switches, the exact ones, the gates s(eta), and the cost of a step."""
     network, x = Counted(mlp(4, 6, 5, 3, seed=1).requires_grad_(False)), randn(3, 4)
     problem = ready(fitting(network, (4,), randn(3, 3)))
-    gates = FreeGates(alpha=alpha, r=0, distances=distances)
-    look = gates.look(problem, x, gates.init(problem, x))
+    gates = FreeGates(alpha=alpha, r=0, row_norms=distances)
+    look = gates.direction(problem, x, gates.init(problem, x))
     assert network.forwards == 3 * look.cost.forwards
     own = [torch.sigmoid(alpha * (p - 0.5)) for p in pattern(network, x)]
     exact = row_norms(network, x, fixed(own), basis(x), exact=True)

@@ -20,7 +20,7 @@ METHODS: dict[str, Optimizer] = {
     "reference": lo.ADRGD.reference(a_x=0.1),
 }
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-EXACT = {"alpha": 4.0, "beta0": 0.1, "a_eta": 0.1, "r": 0.0, "distances": lo.RowNorms("exact")}
+EXACT = {"alpha": 4.0, "beta0": 0.1, "a_eta": 0.1, "r": 0.0, "row_norms": lo.RowNorms("exact")}
 GENTLE: dict[str, Optimizer] = {  # without random numbers, which differ by precision
     **{name: METHODS[name] for name in ("soft", "soft, one layer", "reference")},
     "free": lo.ADRGD(lo.FreeGates(**EXACT), lo.GD(lr=0.2, normalize=True)),
@@ -40,7 +40,7 @@ def trajectory(network: nn.Module, x: Tensor, target: Tensor, method: Optimizer,
     for _ in range(steps):
         step = method.step(problem, x, state)
         x, state = step.x, step.state
-        seen += [x, step.here.output]
+        seen += [x, step.evaluation.output]
     return seen
 
 

@@ -1,0 +1,43 @@
+"""The interface of ADR-GD's gates."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from latentopt.errors import InputError
+from latentopt.optimizers.base import Cost, State
+from latentopt.problem import Batch, Evaluation
+
+
+class Direction(NamedTuple):
+    """A direction to descend along, and the gates after it was computed."""
+
+    evaluation: Evaluation  # of the real network
+    grad: Tensor  # (B, *shape) the input descends along it
+    state: State  # the gates' next state
+    cost: Cost
+    info: dict[str, Tensor]  # name to (B,)
+
+
+class GateRule(ABC):
+    """A rule for how gates move and which direction they give. Frozen: hyperparameters only."""
+
+    arithmetic = False  # as in `latentopt.optimizers.Optimizer`
+
+    @abstractmethod
+    def init(self, batch: Batch, x: Tensor) -> State:
+        """Return the gates' state at the start ``x`` (B, *shape)."""
+
+    @abstractmethod
+    def direction(self, batch: Batch, x: Tensor, state: State) -> Direction:
+        """Return the direction to descend along from ``x`` (B, *shape), and the gates' next state. Pure."""
+
+
+def check_layers(name: str, layers: Sequence[int] | None) -> None:
+    """Raise `InputError` unless ``layers`` are numbers of sites, or None."""
+    if layers is not None and not (layers and all(type(site) is int and site >= 0 for site in layers)):
+        raise InputError(name, "site numbers >= 0 (latentopt.gates.sites lists them), at least one", repr(layers))
