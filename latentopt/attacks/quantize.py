@@ -1,4 +1,4 @@
-"""Adversarial images as files of 8 bits a pixel, which are no longer what the attack found."""
+"""Adversarial images as PNG files of 8 bits a pixel, rounded within their balls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from latentopt.networks.freezing import frozen
 from latentopt.sets import Norm, length
 from latentopt.solver.rows import as_rows
 
-CHUNK = 256
+BATCH_SIZE = 256
 """Images that the model sees at a time."""
 
 
@@ -30,46 +30,51 @@ def save_png(
     names: Sequence[str] | None = None,
     verify: bool = True,
 ) -> Tensor | None:
-    """Write the images that an attack found as PNG files, and look whether those still fool the classifier.
+    """Write the images of an attack as PNG files, and check that these are still a success.
 
-    Each pixel is rounded to 8 bits so that the image stays in the ball: towards the clean image where plain rounding
-    would leave it.
+    Each pixel is rounded to 8 bits so that the image stays in its ball: towards the clean image where plain rounding
+    would leave the ball.
 
     Args:
-        folder: where; made if it is not there.
+        folder: folder of the files; made if it does not exist.
         adversarial: result of `latentopt.attack` on images (B, C, H, W), C 1 or 3.
-        model: the classifier that was attacked. 0 and 255 stand for the ends of its ``input_range``, [0, 1] if it has
-            none.
-        names: of the files, B different ones; by default ``0000.png``, ``0001.png`` ...
-        verify: read each file back and run the model on what it holds.
+        model: the classifier that was attacked. 0 and 255 stand for the ends of its ``input_range``, by default [0, 1].
+        names: B different file names; by default ``0000.png``, ``0001.png`` ...
+        verify: read each file back and run the model on it.
 
     Returns:
-        Which files (B,) are in the ball and succeed as the attack means it; None without ``verify``.
+        Which files are in the ball and a success, (B,) bool; None without ``verify``.
 
     Raises:
-        InputError: not images, names that are no B different file names, a file that is there already; then nothing
-            is written.
+        InputError: the inputs are no images, the names are not B different file names, or a file exists; nothing is
+            written then.
 
     Warns:
-        AttackWarning: some images that succeeded do so no longer, as files.
+        AttackWarning: some successful images are no success as files.
     """
     low, high = range_of(model)
-    paths = _paths(Path(folder), adversarial, names)
-    rounded = to_bytes(adversarial.x, adversarial.clean, adversarial.eps, adversarial.norm, low, high)
+    paths = _new_paths(Path(folder), adversarial, names)
+    images = quantize(adversarial.x, adversarial.clean, adversarial.eps, adversarial.norm, low, high)
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError("folder", "one that can be written", f"{folder} ({error.strerror})") from error
-    for path, image in zip(paths, rounded, strict=True):
+    for path, image in zip(paths, images, strict=True):
         _write(path, image)
-    return _verified(paths, adversarial, model, low, high) if verify else None
+    if not verify:
+        return None
+    success = _verify(paths, adversarial, model, low, high)
+    if lost := int((adversarial.success & ~success).sum()):
+        total = int(adversarial.success.sum())
+        warnings.warn(f"{lost} of the {total} images that succeed do not as 8-bit files", AttackWarning, stacklevel=2)
+    return success
 
 
-def _paths(folder: Path, adversarial: AttackResult, names: Sequence[str] | None) -> list[Path]:
+def _new_paths(folder: Path, adversarial: AttackResult, names: Sequence[str] | None) -> list[Path]:
     shape = tuple(adversarial.x.shape)
     if len(shape) != 4 or shape[1] not in (1, 3):
         raise InputError("adversarial", "images (B, C, H, W) of 1 or 3 channels", shape)
-    names = [f"{at:04d}.png" for at in range(shape[0])] if names is None else list(names)
+    names = [f"{number:04d}.png" for number in range(shape[0])] if names is None else list(names)
     if len(set(names)) != shape[0] or any(Path(name).name != name or not name.endswith(".png") for name in names):
         raise InputError("names", f"{shape[0]} different file names that end in .png", names)
     paths = [folder / name for name in names]
@@ -79,34 +84,46 @@ def _paths(folder: Path, adversarial: AttackResult, names: Sequence[str] | None)
     return paths
 
 
-def to_bytes(x: Tensor, clean: Tensor, eps: Tensor, norm: Norm, low: float = 0.0, high: float = 1.0) -> Tensor:
-    """Inputs ``x`` (B, *shape) in [low, high] as bytes, within ``eps`` (B,) of ``clean`` wherever whole numbers are."""
-    scale, rounding = 255 / (high - low), _rounding(x, low, high)
+def quantize(x: Tensor, clean: Tensor, eps: Tensor, norm: Norm, low: float = 0.0, high: float = 1.0) -> Tensor:
+    """Round inputs to bytes that lie in their balls wherever whole numbers do.
+
+    Args:
+        x: inputs (B, *shape) in [low, high].
+        clean: centres (B, *shape) of the balls.
+        eps: radii (B,), in units of the inputs.
+        norm: norm of the balls.
+        low: value of the byte 0.
+        high: value of the byte 255.
+
+    Returns:
+        Bytes (B, *shape), uint8 on the CPU.
+    """
+    scale, rounding = 255 / (high - low), _byte_slack(x, low, high)
     x, clean = ((t.detach().cpu().double() - low) * scale for t in (x, clean))
     eps = (eps.detach().cpu().double() + rounding) * scale
     rounded = x.round()
     if norm == "linf":
-        reach = as_rows(eps, x)
-        least, most = (clean - reach).ceil(), (clean + reach).floor()
-        rounded = torch.where(least <= most, rounded.clamp(least, most), clean.round())
+        radius = as_rows(eps, x)
+        least, greatest = (clean - radius).ceil(), (clean + radius).floor()
+        rounded = torch.where(least <= greatest, rounded.clamp(least, greatest), clean.round())
     else:
-        rounded = _into_l2(x, clean, rounded, eps)
+        rounded = _round_into_l2_ball(x, clean, rounded, eps)
     return rounded.clamp(0, 255).to(torch.uint8)
 
 
-def _rounding(x: Tensor, low: float, high: float) -> float:
-    """By how much images may lie off the values of bytes through rounding: a quarter of one at most."""
+def _byte_slack(x: Tensor, low: float, high: float) -> float:
+    """Return how far rounding may put images off the values of bytes: a quarter of a byte at most."""
     return min(range_slack(low, high, x.dtype), (high - low) / 255 / 4)
 
 
-def _into_l2(x: Tensor, clean: Tensor, rounded: Tensor, eps: Tensor) -> Tensor:
-    """Some pixels rounded the other way, those nearest to half first, until the sample lies in its ball."""
+def _round_into_l2_ball(x: Tensor, clean: Tensor, rounded: Tensor, eps: Tensor) -> Tensor:
+    """Round pixels the other way, those nearest to half first, until each sample lies in its ball."""
     inward = torch.where(rounded > x, x.floor(), x.ceil())
     gain = ((rounded - clean).square() - (inward - clean).square()).clamp(min=0).flatten(1)
     excess = (rounded - clean).flatten(1).square().sum(1) - eps.square()
     order = torch.where(gain > 0, (x - rounded).abs().flatten(1), -1.0).argsort(1, descending=True)
-    before = gain.gather(1, order).cumsum(1) - gain.gather(1, order)
-    turned = torch.zeros_like(gain).scatter(1, order, (before < excess[:, None]).double())
+    gain_before = gain.gather(1, order).cumsum(1) - gain.gather(1, order)
+    turned = torch.zeros_like(gain).scatter(1, order, (gain_before < excess[:, None]).double())
     return torch.where((turned * gain > 0).reshape(x.shape), inward, rounded)
 
 
@@ -126,19 +143,14 @@ def _read(path: Path) -> Tensor:
 
 
 @torch.no_grad()
-def _verified(
+def _verify(
     paths: Sequence[Path], adversarial: AttackResult, model: Callable[[Tensor], Tensor], low: float, high: float
 ) -> Tensor:
+    """Return which files are in the ball and a success, (B,) bool."""
     x, clean, eps = adversarial.x, adversarial.clean.double(), adversarial.eps.double()
     files = torch.stack([_read(path) for path in paths]).to(x.device, torch.float64)
     files = low + files * (high - low) / 255
     distance = length(files - clean, adversarial.norm)
     with frozen(model):
-        logits = torch.cat([model(part) for part in files.to(x.dtype).split(CHUNK)])
-    close = distance <= (eps + _rounding(x, low, high)) * (1 + SLACK)
-    succeeds = adversarial.goal.is_reached(logits) & close
-    lost = int((adversarial.success & ~succeeds).sum())
-    if lost:
-        found = int(adversarial.success.sum())
-        warnings.warn(f"{lost} of the {found} images that succeed do not as 8-bit files", AttackWarning, stacklevel=3)
-    return succeeds
+        logits = torch.cat([model(part) for part in files.to(x.dtype).split(BATCH_SIZE)])
+    return adversarial.goal.is_reached(logits) & (distance <= (eps + _byte_slack(x, low, high)) * (1 + SLACK))

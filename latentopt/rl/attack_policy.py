@@ -13,7 +13,7 @@ from torch import Tensor
 
 from latentopt.attacks.attack import attack, resolve_stages
 from latentopt.attacks.checks import SLACK, check_inputs, check_radii
-from latentopt.attacks.quantize import to_bytes
+from latentopt.attacks.quantize import quantize
 from latentopt.attacks.result import AttackWarning
 from latentopt.attacks.stages import Portfolio
 from latentopt.classification import LossName, margin
@@ -142,7 +142,7 @@ def attack_policy(
             found = maximize_distance(network, x, radius, norm, resolve_stages(optimizer, settings), **common)
         attacked = found.x
         if bytes_:
-            attacked = (to_bytes(attacked, x, radius, norm).to(x) / BYTES).to(x)
+            attacked = (quantize(attacked, x, radius, norm).to(x) / BYTES).to(x)
         given = _as_given(attacked, observations, normal)
         if normal is not None:
             attacked = normal.scaled(torch.as_tensor(given)).to(x)  # as they are after rounding

@@ -1,4 +1,8 @@
-"""Where a reconstruction starts: at random, or at what samples of the generator or an encoder say of a measurement."""
+"""Initializers of a reconstruction: random latents, or a prediction from samples of the generator or its encoder.
+
+An `Initializer` is fitted to a generator and an operator (`fit_initializer`). The `FittedInitializer` then returns the
+starts of any number of targets.
+"""
 
 from latentopt._deprecated import old_names
 from latentopt.inverse.initializers.base import FittedInitializer, Initializer

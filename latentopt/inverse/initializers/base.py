@@ -1,4 +1,4 @@
-"""What finds starts, and what it has learnt."""
+"""Initializers: where a reconstruction starts."""
 
 from __future__ import annotations
 
@@ -14,49 +14,66 @@ from latentopt.networks.generator import Generator
 from latentopt.noise import Noise
 
 POOL_SEED = 1_000_003
-"""Added to the seed, so that a pool is not what a test drew as its targets."""
+"""Added to the seed, so that a pool differs from targets drawn with the seed."""
 
 
 class FittedInitializer(ABC):
-    """What a `Initializer` has learnt of a generator and an operator."""
+    """An initializer fitted to a generator and an operator, for any targets."""
 
     forwards: int
-    """Of the generator, to learn it, in all; the same where it was read from a file in which an earlier job left it."""
+    """Forwards of the generator that the fit cost, also where it was read from a file."""
 
     @abstractmethod
-    def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor:
-        """Starts (k, B, *latent_shape), k <= restarts, not projected.
+    def __call__(self, problem: Reconstruction, restarts: int, seed: int, spread: float = 1.0) -> Tensor:
+        """Return start latents of a problem, not projected.
 
-        ``wider`` > 1, in a further round, multiplies how far the starts of a sample lie from each other.
+        Args:
+            problem: the problem, of B targets.
+            restarts: greatest number of starts of each target.
+            seed: seed of random numbers.
+            spread: factor of the distances between the starts of a target; above 1 when it is tried again.
+
+        Returns:
+            Starts (k, B, *latent_shape), k <= restarts.
         """
 
 
 class Initializer(ABC):
-    """A way to find starts."""
+    """A way to choose the starts of a reconstruction."""
 
     @abstractmethod
     def fit(self, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> FittedInitializer:
-        """What is needed to start any number of targets."""
+        """Return the initializer, fitted to a generator and an operator.
+
+        Args:
+            generator: with one condition for all samples, or none.
+            operator: the same for all samples.
+            seed: seed of random numbers.
+        """
 
     def fit_each(
         self, generator: Generator, operators: Sequence[Callable[[Tensor], Tensor]], seed: int
     ) -> Sequence[FittedInitializer]:
-        """The same for each of several operators; a start that can share its forwards among them overrides it."""
+        """Return the initializer fitted to each of several operators, which may share forwards."""
         return [self.fit(generator, operator, seed) for operator in operators]
 
-    def restored(self, tensors: dict[str, Tensor]) -> FittedInitializer | None:
-        """The guess whose tensors these are; None: they are not, or this start learns too little to keep it."""
+    def restore(self, tensors: dict[str, Tensor]) -> FittedInitializer | None:
+        """Return the fitted initializer that has these tensors; None: they belong to another one."""
         return None
 
     def check(self, generator: Generator, operator: Callable[[Tensor], Tensor]) -> None:  # noqa: B027
-        """Raise `InputError` where the start cannot be used with these; the others can."""
+        """Raise `InputError` where the initializer does not go with a generator and an operator."""
 
 
-def around(centre: Tensor, noise: float | Tensor, seed: int, first: bool) -> Tensor:
-    """Points around ``centre`` (k, B, *shape), a restart's samples with one noise; ``first``: the first with none.
+def scatter(centre: Tensor, noise: float | Tensor, seed: int, keep_first: bool) -> Tensor:
+    """Return points around ``centre`` (k, B, *shape), with the same noise for all samples of a restart.
 
-    ``noise``: its standard deviation, a number or (*shape).
+    Args:
+        centre: (k, B, *shape).
+        noise: its standard deviation, a number or (*shape).
+        seed: seed of the noise.
+        keep_first: whether the first restart has no noise.
     """
     rows = torch.arange(len(centre), device=centre.device)
     drawn = noise * Noise(seed, rows).normal(centre[:, 0], "start")
-    return centre + (drawn * per_sample((rows > 0).to(drawn), drawn) if first else drawn)[:, None]
+    return centre + (drawn * per_sample((rows > 0).to(drawn), drawn) if keep_first else drawn)[:, None]

@@ -1,4 +1,4 @@
-"""Starts from the generator's own encoder."""
+"""Starts predicted by the generator's own encoder."""
 
 from __future__ import annotations
 
@@ -10,18 +10,25 @@ import torch
 from torch import Tensor
 
 from latentopt.errors import InputError, nonnegative
-from latentopt.inverse.initializers.base import POOL_SEED, FittedInitializer, Initializer, around
+from latentopt.inverse.initializers.base import POOL_SEED, FittedInitializer, Initializer, scatter
 from latentopt.inverse.problem import Reconstruction
 from latentopt.networks.freezing import frozen
 from latentopt.networks.generator import Generator
 
+CHECKED = 32
+"""Samples of a generator on which its encoder is checked."""
+
 
 @dataclass(frozen=True)
 class Encoder(Initializer):
-    """What the generator's own encoder says of an image, and points around it.
+    """Latents that the generator's own encoder predicts, and points around them.
 
     Args:
-        noise: standard deviation of the restarts but the first around it, >= 0, as a multiple of the latents' own.
+        noise: standard deviation around the prediction, of all restarts but the first, >= 0, as a multiple of the
+            latents' own.
+
+    Raises:
+        InputError: the noise is negative or not finite.
     """
 
     noise: float = 0.3
@@ -31,7 +38,7 @@ class Encoder(Initializer):
 
     def fit(self, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> FittedInitializer:
         self.check(generator, operator)
-        return _Encoded(self.noise, 2 * CHECKED)
+        return FittedEncoder(self.noise, 2 * CHECKED)
 
     def check(self, generator: Generator, operator: Callable[[Tensor], Tensor]) -> None:
         if generator.encoder is None:
@@ -41,33 +48,31 @@ class Encoder(Initializer):
             images = generator(z)
             if operator(images).shape != images.shape:
                 raise InputError("start", "an operator whose measurements are whole images, for an encoder", operator)
-            error = (generator(encoded(generator, images)) - images).square().mean()
+            error = (generator(encode(generator, images)) - images).square().mean()
             chance = (images.roll(1, 0) - images).square().mean()
         if not error < 0.5 * chance:
             raise InputError("encoder", "this generator's", "one that does not find the generator's own images")
 
 
-CHECKED = 32
-"""Images of its own that a generator's encoder is tried on."""
-
-
 @dataclass(frozen=True)
-class _Encoded(FittedInitializer):
+class FittedEncoder(FittedInitializer):
+    """An encoder that was checked on its generator."""
+
     noise: float
     forwards: int
 
-    def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor:
+    def __call__(self, problem: Reconstruction, restarts: int, seed: int, spread: float = 1.0) -> Tensor:
         with torch.no_grad(), frozen(problem.generator):
-            centre = encoded(problem.generator, problem.measurement)[None]
-        noise = self.noise * wider * problem.generator.distribution.scale.to(centre)
-        return around(centre.expand(restarts, *centre.shape[1:]), noise, seed, first=wider == 1.0)
+            centre = encode(problem.generator, problem.measurement)[None]
+        noise = self.noise * spread * problem.generator.distribution.scale.to(centre)
+        return scatter(centre.expand(restarts, *centre.shape[1:]), noise, seed, keep_first=spread == 1.0)
 
 
-def encoded(generator: Generator, images: Tensor) -> Tensor:
-    """Latents (B, *latent_shape) of images (B, C, H, W), by the generator's encoder.
+def encode(generator: Generator, images: Tensor) -> Tensor:
+    """Return the latents (B, *latent_shape) that the generator's encoder predicts for images (B, C, H, W).
 
     Raises:
-        InputError: it is the encoder of another generator.
+        InputError: the encoder belongs to another generator.
     """
     assert generator.encoder is not None
     shape, size = generator.latent_shape, prod(generator.latent_shape)

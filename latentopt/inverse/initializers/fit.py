@@ -1,4 +1,4 @@
-"""Starts by name, and learnt of a generator whatever its conditions, and of an operator for each image."""
+"""Initializers by name, fitted for each condition of a generator and each operator."""
 
 from __future__ import annotations
 
@@ -22,86 +22,87 @@ from latentopt.networks.generator import Generator
 
 T = TypeVar("T")
 Key = tuple[str, str]  # of a condition and of an operator
-Learn = Callable[[Generator, Sequence[Callable[[Tensor], Tensor]], int], Sequence[FittedInitializer]]
+Fit = Callable[[Generator, Sequence[Callable[[Tensor], Tensor]], int], Sequence[FittedInitializer]]
 INITIALIZERS: dict[str, Callable[[], Initializer]] = {
     "random": Random,
     "nearest": Nearest,
     "regression": Regression,
     "encoder": Encoder,
 }
-
-
-MANY = 20
-"""Conditions of a batch from which on it is said what a pool for each of them costs."""
+MANY_CONDITIONS = 20
+"""Number of conditions in a batch above which the cost of a pool for each is warned of."""
 
 
 def get_initializer(start: Initializer | str) -> Initializer:
-    """The start itself, or the one of a name.
+    """Return the initializer of a name, or the initializer itself.
+
+    Args:
+        start: a name of `INITIALIZERS`, or an initializer.
 
     Raises:
-        InputError: no such name.
+        InputError: there is no initializer of this name.
     """
     if isinstance(start, Initializer):
         return start
     if start not in INITIALIZERS:
-        raise InputError("start", f"one of {', '.join(INITIALIZERS)}, or a Initializer", repr(start))
+        raise InputError("start", f"one of {', '.join(INITIALIZERS)}, or an Initializer", repr(start))
     return INITIALIZERS[start]()
 
 
 def fit_initializer(
-    start: Initializer,
+    initializer: Initializer,
     generator: Generator,
     operator: Callable[[Tensor], Tensor],
     seed: int,
     batch: int = 1,
-    learn: Learn | None = None,
-    known: dict[Key, FittedInitializer] | None = None,
+    fit: Fit | None = None,
+    fitted: dict[Key, FittedInitializer] | None = None,
 ) -> FittedInitializer:
-    """What a start learns; where each sample has its own condition or operator, of each different pair by itself.
+    """Fit an initializer, once for each different pair of a condition and an operator in a batch.
 
     Args:
-        start: a way to find starts.
-        generator: with one condition for all samples, or one for each of them.
+        initializer: the initializer.
+        generator: with one condition for all samples, or one for each.
         operator: the same for all samples, or with ``take(rows)``.
-        seed: of random numbers.
+        seed: seed of random numbers.
         batch: number of samples.
-        learn: learns of several operators; None: `Initializer.fit_each`.
-        known: guesses that were learnt before; what is learnt is added.
+        fit: fits to several operators; None: `Initializer.fit_each`.
+        fitted: earlier fits by their pair; new ones are added.
+
+    Returns:
+        The fitted initializer of the whole batch.
 
     Warns:
-        NetworkWarning: there are more than `MANY` conditions, each of which costs the forwards of a pool.
+        NetworkWarning: there are more than `MANY_CONDITIONS` conditions, each at the forwards of a pool.
     """
-    learn, guesses = learn or start.fit_each, {} if known is None else known
-    each = group_keys(generator, operator, batch)
-    first = {key: row for row, key in reversed(list(enumerate(each)))}
-    new = [key for key in first if key not in guesses]
+    fit, fitted = fit or initializer.fit_each, {} if fitted is None else fitted
+    keys = group_keys(generator, operator, batch)
+    first_row = {key: row for row, key in reversed(list(enumerate(keys)))}
+    new = [key for key in first_row if key not in fitted]
     conditions = dict.fromkeys(condition for condition, _ in new)
-    pool = getattr(start, "pool", 0)
-    if len(conditions) > MANY and pool:
-        words = f"start: it learns from {pool} samples of each of {len(conditions)} conditions,"
-        warn(f"{words} {pool * len(conditions)} forwards; a smaller pool, or start='random', costs less")
+    pool = getattr(initializer, "pool", 0)
+    if len(conditions) > MANY_CONDITIONS and pool:
+        message = f"start: it learns from {pool} samples of each of {len(conditions)} conditions,"
+        warn(f"{message} {pool * len(conditions)} forwards; a smaller pool, or start='random', costs less")
     for condition in conditions:
-        mine = [key for key in new if key[0] == condition]
-        operators = [_Own(operator, first[key]) if hasattr(operator, "take") else operator for key in mine]
-        guesses |= zip(mine, learn(_one(generator, first[mine[0]]), operators, seed), strict=True)
-    if len(first) == 1:
-        return guesses[each[0]]
-    return Conditional(guesses, sum(guesses[key].forwards for key in first))
-
-
-@dataclass(frozen=True)
-class _Own:
-    """The operator of one image, for any number of images."""
-
-    operator: Callable[[Tensor], Tensor]
-    row: int
-
-    def __call__(self, images: Tensor) -> Tensor:
-        return take(self.operator, torch.full((len(images),), self.row, device=images.device))(images)
+        group = [key for key in new if key[0] == condition]
+        operators = [_RowOperator(operator, first_row[key]) if hasattr(operator, "take") else operator for key in group]
+        fitted |= zip(group, fit(_take_row(generator, first_row[group[0]]), operators, seed), strict=True)
+    if len(first_row) == 1:
+        return fitted[keys[0]]
+    return GroupedInitializer(fitted, sum(fitted[key].forwards for key in first_row))
 
 
 def share_cost(forwards: int, targets: int, rows: Tensor) -> Tensor:
-    """What each of some targets, ``rows`` (long) of so many, bears of the forwards that a start's learning cost.
+    """Share the forwards of a fit among targets, to whole numbers.
+
+    Args:
+        forwards: of the fit.
+        targets: number of targets that share them.
+        rows: (k,) long, the targets asked for.
+
+    Returns:
+        Forwards (k,) long that each of them bears.
 
     >>> share_cost(2000, 3, torch.arange(3))
     tensor([667, 667, 666])
@@ -111,43 +112,55 @@ def share_cost(forwards: int, targets: int, rows: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Conditional(FittedInitializer):
-    """A guess for each condition of a generator and each operator."""
+class GroupedInitializer(FittedInitializer):
+    """A fitted initializer for each pair of a condition and an operator."""
 
-    guesses: Mapping[Key, FittedInitializer]
+    fitted: Mapping[Key, FittedInitializer]
     forwards: int
 
-    def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor:
-        each = group_keys(problem.generator, problem.operator, problem.batch)
-        found = dict[int, Tensor]()
-        for key in dict.fromkeys(each):
-            rows = [row for row, its in enumerate(each) if its == key]
-            part = self.guesses[key](problem.take(torch.tensor(rows)), restarts, seed, wider)
-            found |= dict(zip(rows, part.unbind(1), strict=True))
-        return torch.stack([found[row] for row in range(problem.batch)], 1)
+    def __call__(self, problem: Reconstruction, restarts: int, seed: int, spread: float = 1.0) -> Tensor:
+        keys = group_keys(problem.generator, problem.operator, problem.batch)
+        starts = dict[int, Tensor]()
+        for key in dict.fromkeys(keys):
+            rows = [row for row, row_key in enumerate(keys) if row_key == key]
+            group = self.fitted[key](problem.take(torch.tensor(rows)), restarts, seed, spread)
+            starts |= dict(zip(rows, group.unbind(1), strict=True))
+        return torch.stack([starts[row] for row in range(problem.batch)], 1)
 
 
 def group_keys(generator: Generator, operator: Callable[[Tensor], Tensor], batch: int) -> list[Key]:
-    """By what the condition and the operator of each sample are told from others."""
-    seen = [""] * batch
+    """Return for each sample a key that tells its condition and its operator from others."""
+    operators = [""] * batch
     if hasattr(operator, "take"):
         image = torch.rand(1, *generator.output_shape(), generator=torch.Generator().manual_seed(0))
-        seen = [_seen(image.to(empty_like_parameters(generator)), _one(operator, row)) for row in range(batch)]
-    return [(_condition(generator, row), seen[row]) for row in range(batch)]
+        image = image.to(empty_like_parameters(generator))
+        operators = [_digest(_take_row(operator, row), image) for row in range(batch)]
+    return list(zip([_condition_key(generator, row) for row in range(batch)], operators, strict=True))
+
+
+@dataclass(frozen=True)
+class _RowOperator:
+    """The operator of one sample, for any number of images."""
+
+    operator: Callable[[Tensor], Tensor]
+    row: int
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return take(self.operator, torch.full((len(images),), self.row, device=images.device))(images)
 
 
 @torch.no_grad()
-def _seen(x: Tensor, function: Callable[[Tensor], Tensor]) -> str:
-    """A checksum of what a function makes of ``x``."""
+def _digest(function: Callable[[Tensor], Tensor], x: Tensor) -> str:
+    """Return a checksum of the values of a function at ``x``."""
     return hashlib.blake2b(function(x).float().cpu().numpy().tobytes(), digest_size=16).hexdigest()
 
 
-def _one(function: T, row: int) -> T:
+def _take_row(function: T, row: int) -> T:
     return take(function, torch.tensor([row]))
 
 
-def _condition(generator: Generator, row: int) -> str:
-    own: list[Any] = [values[row if len(values) > 1 else 0].tolist() for values in generator.conditions.values()]
+def _condition_key(generator: Generator, row: int) -> str:
+    values: list[Any] = [value[row if len(value) > 1 else 0].tolist() for value in generator.conditions.values()]
     if hasattr(generator.module, "take"):
-        own.append(_seen(generator.latents(1, 0), _one(generator, row)))
-    return repr(own)
+        values.append(_digest(_take_row(generator, row), generator.latents(1, 0)))
+    return repr(values)

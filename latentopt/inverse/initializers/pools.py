@@ -1,4 +1,4 @@
-"""Starts from samples of the generator: those nearest to a measurement, or what regression on them says of it."""
+"""Starts from a pool of samples of the generator: the nearest ones, or the prediction of a regression on them."""
 
 from __future__ import annotations
 
@@ -9,23 +9,28 @@ import torch
 from torch import Tensor
 
 from latentopt.errors import nonnegative, positive
-from latentopt.inverse.initializers.base import POOL_SEED, FittedInitializer, Initializer, around
+from latentopt.inverse.initializers.base import POOL_SEED, FittedInitializer, Initializer, scatter
 from latentopt.inverse.problem import Reconstruction
 from latentopt.networks.freezing import frozen
 from latentopt.networks.generator import Generator
 
-CHUNK, VALUES = 250, 2**22
-"""Latents in a forward of the pool, and values of their images; one latent in any case."""
+CHUNK_LATENTS, CHUNK_VALUES = 250, 2**22
+"""Greatest numbers of latents, and of values of their images, in a forward of the pool; it has one latent at least."""
+FEATURES = 512
+"""Greatest number of values of a measurement that `Regression` uses."""
 
 
 @dataclass(frozen=True)
 class Nearest(Initializer):
-    """The samples of a pool that are nearest to the measurement, the nearest first.
+    """The samples of a pool whose measurements are nearest to the target's, the nearest first.
 
-    It holds their measurements whole: of 2,000 measurements of 3 x 256 x 256 values 1.6 GB in single precision.
+    The pool's measurements are held whole: 2,000 measurements of 3 x 256 x 256 values in single precision are 1.6 GB.
 
     Args:
-        pool: samples, >= 1.
+        pool: number of samples, >= 1.
+
+    Raises:
+        InputError: the pool is no number of samples.
     """
 
     pool: int = 2000
@@ -40,39 +45,45 @@ class Nearest(Initializer):
         self, generator: Generator, operators: Sequence[Callable[[Tensor], Tensor]], seed: int
     ) -> Sequence[FittedInitializer]:
         z = generator.latents(self.pool, seed + POOL_SEED)
-        measurements = measured_each(generator, operators, z)
-        return _once([_Neighbours(z, y, self.pool) for y in measurements])
+        return _charge_first([FittedNearest(z, y, self.pool) for y in measure_each(generator, operators, z)])
 
-    def restored(self, tensors: dict[str, Tensor]) -> FittedInitializer | None:
-        return _Neighbours(**tensors, forwards=self.pool) if tensors.keys() == {"latents", "measurements"} else None
+    def restore(self, tensors: dict[str, Tensor]) -> FittedInitializer | None:
+        return FittedNearest(**tensors, forwards=self.pool) if tensors.keys() == {"latents", "measurements"} else None
 
 
 @dataclass(frozen=True)
-class _Neighbours(FittedInitializer):
+class FittedNearest(FittedInitializer):
+    """A pool of samples and their measurements."""
+
     latents: Tensor  # (pool, *latent_shape)
     measurements: Tensor  # (pool, m)
     forwards: int
 
-    def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor:
+    def __call__(self, problem: Reconstruction, restarts: int, seed: int, spread: float = 1.0) -> Tensor:
         count = min(restarts, len(self.latents))
-        passed = min(int(restarts * (wider - 1)), len(self.latents) - count)  # those that were tried before
-        nearest = distances(problem.measurement.flatten(1), self.measurements).topk(passed + count, 1, largest=False)
-        return self.latents[nearest.indices[:, passed:].T]
+        tried = min(int(restarts * (spread - 1)), len(self.latents) - count)  # by earlier attempts
+        nearest = pairwise_distances(problem.measurement.flatten(1), self.measurements).topk(
+            tried + count, 1, largest=False
+        )
+        return self.latents[nearest.indices[:, tried:].T]
 
 
 @dataclass(frozen=True)
 class Regression(Initializer):
-    """What kernel ridge regression on a pool of samples predicts from the measurement, and points around it.
+    """Latents that kernel ridge regression on a pool of samples predicts from the measurement, and points around them.
 
-    The kernel is ``exp(-d^2 / (width median(d^2)))`` of the distance ``d`` between measurements, seen at `FEATURES` of
-    their values where they have more.
+    The kernel is ``exp(-d^2 / (width median(d^2)))`` of the distance ``d`` between measurements, in at most `FEATURES`
+    of their values.
 
     Args:
-        pool: samples, >= 2.
-        noise: standard deviation of the restarts but the first around the prediction, >= 0, as a multiple of the
+        pool: number of samples, >= 2.
+        noise: standard deviation around the prediction, of all restarts but the first, >= 0, as a multiple of the
             latents' own.
-        width: > 0.
+        width: width of the kernel, > 0.
         ridge: added to the diagonal of the kernel matrix, > 0.
+
+    Raises:
+        InputError: an argument is not as described.
     """
 
     pool: int = 2000
@@ -93,82 +104,86 @@ class Regression(Initializer):
         self, generator: Generator, operators: Sequence[Callable[[Tensor], Tensor]], seed: int
     ) -> Sequence[FittedInitializer]:
         z = generator.latents(self.pool, seed + POOL_SEED)
-        chosen = list[Tensor]()
+        chosen = list[Tensor]()  # indices of the features, once the size of a measurement is known
 
-        def features(values: Tensor) -> Tensor:
+        def choose_features(values: Tensor) -> Tensor:
             if not chosen:
                 order = torch.randperm(values.shape[1], generator=torch.Generator().manual_seed(seed))
                 chosen.append(order[:FEATURES].to(values.device))
             return values[:, chosen[0]]
 
-        measurements = measured_each(generator, operators, z, features)
-        return _once([self._fitted(z, chosen[0], y) for y in measurements])
+        measurements = measure_each(generator, operators, z, choose_features)
+        return _charge_first([self._solve(z, chosen[0], y) for y in measurements])
 
-    def _fitted(self, z: Tensor, chosen: Tensor, y: Tensor) -> Predictor:
-        """The regression from measurements ``y`` (pool, features), the values ``chosen``, to the latents ``z``."""
-        y = _wide(y)  # so that a batch starts where its samples alone do
+    def _solve(self, z: Tensor, chosen: Tensor, y: Tensor) -> FittedRegression:
+        """Return the regression from the features ``chosen`` (pool, features) of measurements to latents ``z``."""
+        y = _to_double(y)  # so that a batch starts where its samples alone do
         squares = torch.cdist(y, y, compute_mode="use_mm_for_euclid_dist").square()  # the same pool for every batch
         width = self.width * squares.median().clamp_min(torch.finfo(y.dtype).tiny)
         kernel = torch.exp(-squares / width)
         kernel.diagonal().add_(self.ridge)
         weights = torch.cholesky_solve(z.flatten(1).to(y), torch.linalg.cholesky(kernel)).contiguous()
-        return Predictor(y, chosen, width, weights, self.noise, self.pool)
+        return FittedRegression(y, chosen, width, weights, self.noise, self.pool)
 
-    def restored(self, tensors: dict[str, Tensor]) -> FittedInitializer | None:
-        fitted = tensors.keys() == {"measurements", "chosen", "width", "weights"}
-        return Predictor(**tensors, noise=self.noise, forwards=self.pool) if fitted else None
-
-
-FEATURES = 512
+    def restore(self, tensors: dict[str, Tensor]) -> FittedInitializer | None:
+        complete = tensors.keys() == {"measurements", "chosen", "width", "weights"}
+        return FittedRegression(**tensors, noise=self.noise, forwards=self.pool) if complete else None
 
 
 @dataclass(frozen=True)
-class Predictor(FittedInitializer):
+class FittedRegression(FittedInitializer):
     """A fitted `Regression`."""
 
     measurements: Tensor  # (pool, features)
-    chosen: Tensor  # (features,) long, which values of a measurement they are
+    chosen: Tensor  # (features,) long, indices of these values in a measurement
     width: Tensor  # () of the kernel
     weights: Tensor  # (pool, n)
     noise: float
     forwards: int
 
-    def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor:
-        seen = problem.measurement.flatten(1)[:, self.chosen].to(self.measurements)
-        kernel = torch.exp(-distances(seen, self.measurements).square() / self.width)
+    def __call__(self, problem: Reconstruction, restarts: int, seed: int, spread: float = 1.0) -> Tensor:
+        features = problem.measurement.flatten(1)[:, self.chosen].to(self.measurements)
+        kernel = torch.exp(-pairwise_distances(features, self.measurements).square() / self.width)
         centre = (kernel @ self.weights).to(problem.like).reshape(1, problem.batch, *problem.shape)
-        noise = self.noise * wider * problem.generator.distribution.scale.to(centre)
-        return around(centre.expand(restarts, *centre.shape[1:]), noise, seed, first=wider == 1.0)
+        noise = self.noise * spread * problem.generator.distribution.scale.to(centre)
+        return scatter(centre.expand(restarts, *centre.shape[1:]), noise, seed, keep_first=spread == 1.0)
 
 
-def _wide(x: Tensor) -> Tensor:
-    """In double precision, where the device has it."""
+def _to_double(x: Tensor) -> Tensor:
+    """Return ``x`` in double precision where its device has it."""
     return x if x.device.type == "mps" else x.double()
 
 
-def distances(x: Tensor, y: Tensor) -> Tensor:
-    """Between rows of ``x`` (B, m) and of ``y`` (n, m): (B, n), exactly those of a row alone."""
+def pairwise_distances(x: Tensor, y: Tensor) -> Tensor:
+    """Return the distances (B, n) between rows of ``x`` (B, m) and ``y`` (n, m), the same in a batch and alone."""
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def _once(guesses: Sequence[_Neighbours | Predictor]) -> Sequence[FittedInitializer]:
-    """The guesses, of which the first alone has what their common pool has cost."""
-    return [guesses[0], *(replace(guess, forwards=0) for guess in guesses[1:])]
+def _charge_first(fitted: Sequence[FittedNearest | FittedRegression]) -> Sequence[FittedInitializer]:
+    """Return fitted initializers of which the first alone bears the cost of their common pool."""
+    return [fitted[0], *(replace(other, forwards=0) for other in fitted[1:])]
 
 
 @torch.no_grad()
-def measured_each(
+def measure_each(
     generator: Generator,
     operators: Sequence[Callable[[Tensor], Tensor]],
     z: Tensor,
     features: Callable[[Tensor], Tensor] = lambda values: values,
 ) -> list[Tensor]:
-    """For each operator the measurements (len(z), m) of the images of latents, or those ``features`` of them.
+    """Measure the images of latents by each of several operators, in chunks.
 
-    The first latent alone, then as many at a time as there is room for.
+    Args:
+        generator: the generator.
+        operators: each maps images (B, C, H, W) to measurements.
+        z: latents (n, *latent_shape).
+        features: maps measurements (B, m) to what is kept of them (B, k).
+
+    Returns:
+        For each operator what is kept (n, k).
     """
     parts: list[list[Tensor]] = [[] for _ in operators]
-    start, count = 0, 1
+    start, count = 0, 1  # the first latent alone tells the size of an image
     with frozen(generator):
         while start < len(z):
             images = generator(z[start : start + count])
@@ -176,10 +191,5 @@ def measured_each(
                 generator.check_images(images)
             for part, operator in zip(parts, operators, strict=True):
                 part.append(features(operator(images).flatten(1)))
-            start, count = start + count, max(1, min(CHUNK, VALUES // images[0].numel()))
+            start, count = start + count, max(1, min(CHUNK_LATENTS, CHUNK_VALUES // images[0].numel()))
     return [torch.cat(part) for part in parts]
-
-
-def measured(generator: Generator, operator: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
-    """Measurements (len(z), m) of the images of latents."""
-    return measured_each(generator, [operator], z)[0]

@@ -1,4 +1,4 @@
-"""Starts at random, their scale given or probed."""
+"""Random starts, of a given scale or a probed one."""
 
 from __future__ import annotations
 
@@ -18,15 +18,21 @@ from latentopt.noise import Noise
 from latentopt.optimizers import LBFGS
 from latentopt.solver.loop import solve
 
+SCALES = (0.1, 0.2, 0.5, 1.0)
+"""Scales that a probe tries."""
+
 
 @dataclass(frozen=True)
 class Random(Initializer):
     """Random latents, those that `latentopt.solve` draws.
 
     Args:
-        scale: their standard deviation, > 0 (of a generator with ``latents`` of its own, what their distance from
-            their mean is multiplied by); None: the generator's `start_scale`; ``probe``: of `SCALES`, the one from
-            which samples of the generator itself are best fitted, in a short search.
+        scale: standard deviation, > 0; for a generator with ``latents`` of its own, the factor of their distance from
+            their mean. None: the generator's ``start_scale``. ``probe``: the one of `SCALES` from which a short search
+            fits samples of the generator best.
+
+    Raises:
+        InputError: the scale is none of these.
     """
 
     scale: float | str | None = None
@@ -39,35 +45,33 @@ class Random(Initializer):
 
     def fit(self, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> FittedInitializer:
         if isinstance(self.scale, str):
-            return _Scattered(*probed_scale(generator, operator, seed))
-        return _Scattered(self.scale or generator.start_scale, 0)
+            return FittedRandom(*probe_scale(generator, operator, seed))
+        return FittedRandom(self.scale or generator.start_scale, 0)
 
 
-SCALES = (0.1, 0.2, 0.5, 1.0)
+@dataclass(frozen=True)
+class FittedRandom(FittedInitializer):
+    """Random latents of a scale."""
+
+    scale: float
+    forwards: int
+
+    def __call__(self, problem: Reconstruction, restarts: int, seed: int, spread: float = 1.0) -> Tensor:
+        like = problem.like.new_empty(restarts, *problem.shape)
+        space = latent_space(problem.generator, self.scale * spread)
+        return space.sample(like, Noise(seed, torch.arange(restarts)))[:, None].expand(-1, problem.batch, *problem.shape)
 
 
-def probed_scale(generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> tuple[float, int]:
-    """The best of `SCALES`, and the forwards that it took: 16 own samples, one start, 40 steps of L-BFGS."""
+def probe_scale(generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> tuple[float, int]:
+    """Return the best of `SCALES` and the forwards of the probe: 16 samples, one start, 40 steps of L-BFGS."""
     with torch.no_grad(), frozen(generator):
         target = operator(generator(generator.latents(16, seed + POOL_SEED)))
     losses, forwards = list[float](), len(target)
     problem = Reconstruction(generator, target, operator, measured=True)
+    drawn = generator.latents(16, seed + POOL_SEED + 1)
+    mean = generator.distribution.mean.to(drawn)
     for scale in SCALES:
-        drawn = generator.latents(16, seed + POOL_SEED + 1)
-        mean = generator.distribution.mean.to(drawn)
-        start = mean + scale * (drawn - mean)
-        found = solve(problem, LBFGS(memory=10), steps=40, start=start, seed=seed)
-        losses.append(found.value.median().item())
-        forwards += int(found.forwards.sum())
+        result = solve(problem, LBFGS(memory=10), steps=40, start=mean + scale * (drawn - mean), seed=seed)
+        losses.append(result.value.median().item())
+        forwards += int(result.forwards.sum())
     return SCALES[losses.index(min(losses))], forwards
-
-
-@dataclass(frozen=True)
-class _Scattered(FittedInitializer):
-    scale: float
-    forwards: int
-
-    def __call__(self, problem: Reconstruction, restarts: int, seed: int, wider: float = 1.0) -> Tensor:
-        like = problem.like.new_empty(restarts, *problem.shape)
-        drawn = latent_space(problem.generator, self.scale * wider).sample(like, Noise(seed, torch.arange(restarts)))
-        return drawn[:, None].expand(-1, problem.batch, *problem.shape)
