@@ -1,4 +1,4 @@
-"""What is known of latents beforehand: where they may be, and what unlikely ones cost."""
+"""Priors: what is known of latents beforehand, as a feasible set and a penalty."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ class Prior(ABC):
 
     @abstractmethod
     def feasible(self, generator: Generator) -> sets.FeasibleSet:
-        """Where latents may be, and where random starts come from."""
+        """Return the feasible set of a generator's latents, which also draws random starts."""
 
     def penalty(self) -> Callable[[Tensor], Tensor] | None:
-        """What is added to the loss, (B, *latent_shape) to (B,); None: nothing."""
+        """Return the penalty that is added to the loss, (B, *latent_shape) to (B,); None: there is none."""
         return None
 
     def penalty_of(self, generator: Generator) -> Callable[[Tensor], Tensor] | None:
-        """`penalty`, where it depends on the distribution of the generator's latents."""
+        """Return the `penalty` for a generator, where it depends on the distribution of its latents."""
         return self.penalty()
 
 
 @dataclass(frozen=True)
 class Unconstrained(Prior):
-    """Nothing is known."""
+    """No knowledge: any latent will do."""
 
     def feasible(self, generator: Generator) -> sets.FeasibleSet:
         return latent_space(generator, generator.start_scale)
@@ -43,14 +43,17 @@ class Unconstrained(Prior):
 
 @dataclass(frozen=True)
 class GaussianPrior(Prior):
-    """Latents are standard normal: ``weight * ||z||^2`` is added to the loss (Bora et al. 2017, arXiv 1703.03208).
+    """Standard normal latents: ``weight * ||z||^2`` is added to the loss (Bora et al. 2017, arXiv 1703.03208).
 
-    Where the generator has ``latents`` of its own, z is what lies between a latent and their mean, each value divided
-    by its standard deviation.
+    Where the generator has ``latents`` of its own, z is the difference of a latent from their mean, divided by their
+    standard deviation.
 
     Args:
         weight: >= 0, in units of the loss. With noise of standard deviation s on each of m measurements and a mean
-            squared error, the most probable latent has ``weight = s^2 / m``.
+            squared error, ``weight = s^2 / m`` gives the most probable latent.
+
+    Raises:
+        InputError: the weight is negative or not finite.
     """
 
     weight: float = 0.001
@@ -71,10 +74,10 @@ class GaussianPrior(Prior):
 
 @dataclass(frozen=True)
 class SpherePrior(Prior):
-    """Latents lie on the sphere of radius sqrt(n), close to which n normal numbers lie (Menon et al. 2020, PULSE).
+    """Latents on the sphere of radius sqrt(n), close to which n normal numbers lie (Menon et al. 2020, PULSE).
 
-    Each of several latents lies on a sphere of its own. Where the generator has ``latents`` of its own, a sphere is
-    around their mean, as far as they lie from it (root of the mean square).
+    Each of several latents lies on a sphere of its own. Where the generator has ``latents`` of its own, the centre of
+    the sphere is their mean, and its radius the root of their mean squared distance from it.
     """
 
     def feasible(self, generator: Generator) -> sets.FeasibleSet:
@@ -86,9 +89,14 @@ class SpherePrior(Prior):
 
 @dataclass(frozen=True)
 class BoxPrior(Prior):
-    """No latent value is further than ``width`` > 0 from 0 (Lipton and Tripathi 2017, arXiv 1702.04782, clip at 1).
+    """Latent values in [-width, width] (Lipton and Tripathi 2017, arXiv 1702.04782, clip at 1).
 
-    Where the generator has ``latents`` of its own: further than so many standard deviations from its mean.
+    Args:
+        width: greatest absolute value, > 0. Where the generator has ``latents`` of its own, greatest number of standard
+            deviations from their mean.
+
+    Raises:
+        InputError: the width is not a positive number.
     """
 
     width: float = 3.0
@@ -104,24 +112,30 @@ class BoxPrior(Prior):
 
 
 def latent_space(generator: Generator, scale: float) -> sets.FeasibleSet:
-    """The whole space; random points are latents, ``scale`` times as far from their mean."""
+    """Return the whole space of latents; its random points are latents, ``scale`` times as far from their mean."""
     own = generator.distribution
     return sets.Free(scale) if own.source is None else Around(scale, latents=own)
 
 
 @dataclass(frozen=True)
 class SquaredNorm:
-    """``weight * ||(x - mean) / scale||^2`` of each sample, a sum of squares."""
+    """The penalty ``weight * ||(x - mean) / scale||^2`` of each sample, a sum of squares.
+
+    Args:
+        weight: >= 0.
+        mean: a number, or (*shape).
+        scale: a number, or (*shape), > 0.
+    """
 
     weight: float
-    mean: float | Tensor = 0.0  # or (*shape)
+    mean: float | Tensor = 0.0
     scale: float | Tensor = 1.0
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.residual(x).square().sum(1)
 
     def residual(self, x: Tensor) -> Tensor:
-        """(B, n), whose squares sum to the penalty."""
+        """Return the residuals (B, n), whose squares sum to the penalty."""
         mean, scale = (torch.as_tensor(value).to(x) for value in (self.mean, self.scale))
         return self.weight**0.5 * ((x - mean) / scale).flatten(1)
 

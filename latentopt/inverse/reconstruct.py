@@ -1,4 +1,4 @@
-"""`latentopt.reconstruct`: good starts, many of them for a while, the best to the end, the unsolved once more."""
+"""`latentopt.reconstruct`: fit starts, follow many for a while and the best to the end, try unsolved targets again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from latentopt.solver.loop import halvings, solve
 from latentopt.solver.result import Result, Status
 
 HALVING = ((20, 4), (60, 2), (150, 1))
-"""Which restarts go on by default: half of them or more are dropped as soon as they lie behind."""
+"""Default halving: half of the restarts or more are dropped as soon as they lie behind."""
 
 
 @renamed_keywords(rounds=("retries", lambda rounds: rounds - 1))
@@ -57,38 +57,37 @@ def reconstruct(
     fast: bool = True,
     callbacks: Sequence[Callback] = (),
 ) -> Result:
-    """Latents whose images explain measurements: a generator inverted.
+    """Find latents whose images explain measurements: invert a generator.
 
     Args:
         generator: a pretrained generator.
         target, operator, loss, prior, noise, measured: as in `latentopt.Reconstruction`.
         optimizer: a method, or its registered name.
-        start: ``regression`` (what kernel regression on samples of the generator predicts), ``nearest`` (of such
+        start: ``regression`` (the prediction of kernel regression on samples of the generator), ``nearest`` (of such
             samples), ``encoder``, ``random``; an object of `latentopt.inverse.initializers`; or latents, or a
-            `Result`, as in `latentopt.solve`. Where targets have conditions, the first two learn from a pool for each
-            condition.
-        steps, restarts, seed, evaluations, seconds, patience, min_delta, callbacks: as in `latentopt.solve`, of each
-            round. From the second round on a callback sees ``t`` go on at ``steps`` a round, `best_x` and `best` of all
-            targets, and the rest of those that are tried again.
-        halving: as in `latentopt.solve`; pairs whose step is not under ``steps`` are left out.
+            `Result`, as in `latentopt.solve`. Where targets have conditions, the first two take a pool of samples for
+            each condition.
+        steps, restarts, seed, evaluations, seconds, patience, min_delta, callbacks: as in `latentopt.solve`, for each
+            attempt. When targets are tried again, a callback sees ``t`` go on, ``best_x`` and ``best`` of all targets,
+            and the other fields of those that are tried.
+        halving: as in `latentopt.solve`; pairs whose step is not below ``steps`` are left out.
         tolerance: a target is solved once its loss is below this; None: never.
-        retries: >= 0; how often targets that are not solved (all, without a tolerance) are tried again: from what was
-            found, from its negative, or its mirror image in the mean of the generator's latents (where a random network
-            has another critical region than the solution's, it lies there: Hand and Voroninski 2017, arXiv 1705.07576),
-            from other starts, twice as far from each other, and,
-            with half of the restarts, at random.
-        fast: evaluate `Generator.fast`, which computes the same up to rounding.
+        retries: how often unsolved targets are tried again, >= 0 (all targets, where there is no tolerance). They start
+            at the latent found and at its mirror image in the mean of the generator's latents, where a random network
+            may have a second critical region (Hand and Voroninski 2017, arXiv 1705.07576); at other starts, twice as
+            far apart each time; and half of the restarts at random.
+        fast: evaluate `Generator.fused`, which computes the same up to rounding.
 
     Returns:
-        A `Result` whose restarts are those of all rounds, in a row. Its forwards, and those that a callback sees,
-        include the samples of the generator that the start learnt from, shared out among the targets.
+        A `Result` whose restarts are those of all attempts, in a row. Its forwards, and those that a callback sees,
+        include the samples of the generator to which the start was fitted, shared among the targets.
 
     Raises:
         InputError: as `latentopt.Reconstruction`, `latentopt.solve` and the start.
 
     Warns:
-        NetworkWarning: the generator is randomised, so that the result is of one draw of many; what it emits is far
-            outside its ``output_range``; or the start learns from pools of more than 20 conditions.
+        NetworkWarning: the generator is randomised, so that the result belongs to one of many draws; its images are
+            far outside its ``output_range``; or the start takes pools for more than 20 conditions.
     """
     for name, value in {"steps": steps, "restarts": restarts}.items():
         positive(name, value, integer=True)
@@ -96,114 +95,107 @@ def reconstruct(
     halvings(halving)
     if isinstance(start, str):
         start = get_initializer(start)
-    swift = generator.fused() if fast else generator
-    if fast and swift is generator:  # of a fast form its making has shown it
+    network = generator.fused() if fast else generator
+    if fast and network is generator:  # else it has been evaluated, and has warned, when it was fused
         generator.is_deterministic()
-    problem = Reconstruction(swift, target, operator, loss, measured, tolerance, prior, noise, seed)
-    guess = (
-        fit_initializer(start, swift, problem.operator, seed, problem.batch)
-        if isinstance(start, Initializer)
-        else start
+    problem = Reconstruction(network, target, operator, loss, measured, tolerance, prior, noise, seed)
+    fit_forwards = None
+    if isinstance(start, Initializer):
+        start = fit_initializer(start, network, problem.operator, seed, problem.batch)
+        fit_forwards = share_cost(start.forwards, problem.batch, torch.arange(problem.batch))
+    return invert(
+        problem,
+        optimizer,
+        start,
+        retries,
+        seed,
+        callbacks,
+        fit_forwards,
+        steps=steps,
+        restarts=restarts,
+        halving=halving,
+        evaluations=evaluations,
+        seconds=seconds,
+        patience=patience,
+        min_delta=min_delta,
     )
-    settings = {
-        "steps": steps,
-        "restarts": restarts,
-        "halving": halving,
-        "evaluations": evaluations,
-        "seconds": seconds,
-    }
-    settings |= {"patience": patience, "min_delta": min_delta}
-    paid = None
-    if isinstance(start, Initializer) and isinstance(guess, FittedInitializer):
-        paid = share_cost(guess.forwards, problem.batch, torch.arange(problem.batch))
-    return invert(problem, optimizer, guess, retries, seed, callbacks, paid, **settings)
 
 
 def invert(
     problem: Reconstruction,
     optimizer: Optimizer | str,
-    guess: FittedInitializer | Tensor | Result | None = None,
+    start: FittedInitializer | Tensor | Result | None = None,
     retries: int = 0,
     seed: int = 0,
     callbacks: Sequence[Callback] = (),
-    paid: Tensor | None = None,
+    fit_forwards: Tensor | None = None,
     **settings: Any,
 ) -> Result:
-    """`reconstruct` of a problem, with what a start has learnt.
+    """Solve a reconstruction, and try its unsolved targets again.
 
     Args:
-        problem, optimizer, retries, seed, callbacks: as in `reconstruct`.
-        guess: what a start has learnt, or the starts.
-        paid: forwards (B,), long, that each target has cost already, its share of the learning; default none.
-        settings: of `latentopt.solve`.
+        problem: the reconstruction, of B targets.
+        optimizer, retries, seed, callbacks: as in `reconstruct`.
+        start: a fitted initializer, or the starts.
+        fit_forwards: forwards (B,) long that each target bears of the fit of the start; None: none.
+        settings: other arguments of `latentopt.solve`; among them ``steps``, ``restarts`` and ``halving``.
+
+    Returns:
+        As `reconstruct`.
     """
+    steps, restarts = settings["steps"], settings["restarts"]
+    settings["halving"] = [pair for pair in halvings(settings["halving"]) if pair[0] < steps]
+    first = problem.projected(start(problem, restarts, seed)) if isinstance(start, FittedInitializer) else start
     with ExitStack() as stack:
         for callback in callbacks:
             if close := getattr(callback, "close", None):
                 stack.callback(close)
-        return _inverted(problem, optimizer, guess, retries, seed, callbacks, paid, settings)
-
-
-def _inverted(
-    problem: Reconstruction,
-    optimizer: Optimizer | str,
-    guess: FittedInitializer | Tensor | Result | None,
-    retries: int,
-    seed: int,
-    callbacks: Sequence[Callback],
-    paid: Tensor | None,
-    settings: dict[str, Any],
-) -> Result:
-    restarts = settings["restarts"]
-    settings["halving"] = [pair for pair in halvings(settings["halving"]) if pair[0] < settings["steps"]]
-    start = problem.projected(guess(problem, restarts, seed)) if isinstance(guess, FittedInitializer) else guess
-    total = 0 if paid is None else int(paid.sum())
-    first = [_First(callback, total) for callback in callbacks]
-    found = solve(problem, optimizer, seed=seed, start=start, callbacks=first, **settings)
-    if paid is not None:
-        found = replace(found, forwards=found.forwards + paid.to(found.forwards))
-    for number in range(1, retries + 1):
-        ended = [status in (Status.SOLVED, Status.STOPPED) for status in found.status]
-        left = (~torch.tensor(ended, device=found.x.device)).nonzero()[:, 0]
-        if not len(left):
-            break
-        part, x = problem.take(left), found.x[left]
-        mirrored = 2 * problem.generator.distribution.mean.to(x) - x
-        starts = torch.stack([x, mirrored])
-        if isinstance(guess, FittedInitializer):
-            starts = torch.cat([starts, guess(part, restarts, seed + number, 2.0**number)])
-        settings["restarts"] = max(restarts, 2)  # the negative is tried in any case
-        starts = part.projected(starts[: max(2, settings["restarts"] // 2)])  # the others start at random
-        later = [_Later(callback, found, left, number * settings["steps"]) for callback in callbacks]
-        again = solve(part, optimizer, seed=seed + number, start=starts, callbacks=later, **settings)
-        found = joined(found, again, left)
-        if Status.STOPPED in again.status:
-            break
-    return found
+        fit_total = 0 if fit_forwards is None else int(fit_forwards.sum())
+        watching = [_Attempt(callback, fit_total) for callback in callbacks]
+        result = solve(problem, optimizer, seed=seed, start=first, callbacks=watching, **settings)
+        if fit_forwards is not None:
+            result = replace(result, forwards=result.forwards + fit_forwards.to(result.forwards))
+        settings["restarts"] = max(restarts, 2)  # the mirror image is tried in any case
+        for attempt in range(1, retries + 1):
+            ended = [status in (Status.SOLVED, Status.STOPPED) for status in result.status]
+            rows = (~torch.tensor(ended, device=result.x.device)).nonzero()[:, 0]
+            if not len(rows):
+                break
+            part, x = problem.take(rows), result.x[rows]
+            starts = torch.stack([x, 2 * problem.generator.distribution.mean.to(x) - x])
+            if isinstance(start, FittedInitializer):
+                starts = torch.cat([starts, start(part, restarts, seed + attempt, 2.0**attempt)])
+            starts = part.projected(starts[: max(2, settings["restarts"] // 2)])  # the others start at random
+            watching = [_Retry(callback, result, rows, attempt * steps) for callback in callbacks]
+            again = solve(part, optimizer, seed=seed + attempt, start=starts, callbacks=watching, **settings)
+            result = merge_results(result, again, rows)
+            if Status.STOPPED in again.status:
+                break
+    return result
 
 
 @dataclass(frozen=True, eq=False)
-class _First:
-    """A callback in the first round, which is not closed at its end; ``paid``: forwards before it, of all targets."""
+class _Attempt:
+    """A callback in the first attempt, which does not close it."""
 
     callback: Callback
-    paid: int
+    forwards: int  # of the fit, for all targets
 
     def __call__(self, progress: Progress) -> bool | None:
-        return self.callback(replace(progress, forwards=progress.forwards + self.paid))
+        return self.callback(replace(progress, forwards=progress.forwards + self.forwards))
 
 
 @dataclass(frozen=True, eq=False)
-class _Later:
-    """A callback in a later round, after ``found``, of the targets ``rows``."""
+class _Retry:
+    """A callback in a later attempt, which sees it as the continuation of the earlier ones."""
 
     callback: Callback
-    found: Result
-    rows: Tensor
-    t: int
+    earlier: Result
+    rows: Tensor  # (k,) long, the targets that are tried again
+    t: int  # steps of the earlier attempts
 
     def __call__(self, progress: Progress) -> bool | None:
-        best, best_x = self.found.value.clone(), self.found.x.clone()
+        best, best_x = self.earlier.value.clone(), self.earlier.x.clone()
         better = progress.best < best[self.rows]
         best[self.rows[better]], best_x[self.rows[better]] = progress.best[better], progress.best_x[better]
         whole = replace(
@@ -211,37 +203,37 @@ class _Later:
             t=self.t + progress.t,
             best=best,
             best_x=best_x,
-            forwards=progress.forwards + int(self.found.forwards.sum()),
-            backwards=progress.backwards + int(self.found.backwards.sum()),
-            seconds=progress.seconds + self.found.meta["seconds"],
+            forwards=progress.forwards + int(self.earlier.forwards.sum()),
+            backwards=progress.backwards + int(self.earlier.backwards.sum()),
+            seconds=progress.seconds + self.earlier.meta["seconds"],
         )
         return self.callback(whole)
 
 
-def joined(first: Result, again: Result, rows: Tensor) -> Result:
-    """One result of both; ``again`` has further restarts of the samples ``rows`` of the first."""
+def merge_results(first: Result, again: Result, rows: Tensor) -> Result:
+    """Return one result of two, the second having further restarts of the samples ``rows`` (long) of the first."""
     restarts = first.history["loss"].shape[1]
     better = again.value < first.value[rows]
-    taken, at = rows[better], better.nonzero()[:, 0]
+    improved, source = rows[better], better.nonzero()[:, 0]
     status = list(first.status)
-    for row, now in zip(rows.tolist(), again.status, strict=True):
-        status[row] = now
+    for row, new in zip(rows.tolist(), again.status, strict=True):
+        status[row] = new
     return replace(
         first,
-        x=first.x.index_copy(0, taken, again.x[at]),
-        value=first.value.index_copy(0, taken, again.value[at]),
-        output=first.output.index_copy(0, taken, again.output[at]),
-        restart=first.restart.index_copy(0, taken, again.restart[at] + restarts),
+        x=first.x.index_copy(0, improved, again.x[source]),
+        value=first.value.index_copy(0, improved, again.value[source]),
+        output=first.output.index_copy(0, improved, again.output[source]),
+        restart=first.restart.index_copy(0, improved, again.restart[source] + restarts),
         status=tuple(status),
         forwards=first.forwards.index_add(0, rows, again.forwards),
         backwards=first.backwards.index_add(0, rows, again.backwards),
-        history={name: _side_by_side(first.history[name], again.history[name], rows) for name in first.history},
+        history={name: _merge_history(first.history[name], again.history[name], rows) for name in first.history},
         meta={**first.meta, "seconds": first.meta["seconds"] + again.meta["seconds"]},
     )
 
 
-def _side_by_side(first: Tensor, again: Tensor, rows: Tensor) -> Tensor:
-    """(steps, restarts of both, B), NaN where there is nothing."""
+def _merge_history(first: Tensor, again: Tensor, rows: Tensor) -> Tensor:
+    """Return the history (steps, restarts of both, B), NaN where a restart has none."""
     steps = max(len(first), len(again))
     whole = first.new_full((steps, first.shape[1] + again.shape[1], first.shape[2]), torch.nan)
     whole[: len(first), : first.shape[1]] = first

@@ -26,8 +26,8 @@ from latentopt.inverse.initializers import (
 )
 from latentopt.inverse.initializers.base import POOL_SEED
 from latentopt.inverse.initializers.fit import INITIALIZERS
-from latentopt.inverse.initializers.pools import Predictor
-from latentopt.inverse.initializers.random import SCALES, probed_scale
+from latentopt.inverse.initializers.pools import FittedRegression
+from latentopt.inverse.initializers.random import SCALES, probe_scale
 from latentopt.operators import Downsample, Identity
 
 LATENTS = 3
@@ -254,11 +254,11 @@ class Flat(nn.Module):
 def test_the_probe_picks_the_scale_from_which_own_samples_are_best_fitted():
     network = Counted(Flat())
     generator = Generator(network, latent_shape=(4,), output_range=(-0.5, 0.5))
-    scale, forwards = probed_scale(generator, Identity(), 0)
+    scale, forwards = probe_scale(generator, Identity(), 0)
     assert scale in (0.1, 0.2)
     assert forwards == network.forwards - 1  # the problem looks at the shape of an image
     assert Random("probe").fit(generator, Identity(), 0).forwards == forwards
-    assert probed_scale(imaging(9), Identity(), 0)[0] in SCALES
+    assert probe_scale(imaging(9), Identity(), 0)[0] in SCALES
 
 
 @pytest.mark.parametrize("start", [Nearest(300), Regression(300)], ids=repr)
@@ -337,7 +337,7 @@ def test_a_pool_of_large_images_is_never_held_whole():
         return measurement
 
     guess = Regression(200).fit(Generator(network, latent_shape=(8,)), operator, 0)
-    assert isinstance(guess, Predictor)
+    assert isinstance(guess, FittedRegression)
     assert guess.measurements.shape == (200, 512)
     assert (sum(network.rows), max(network.rows)) == (200, 2**22 // (3 * 256 * 256))
     assert max(alive) <= 1 < len(alive)

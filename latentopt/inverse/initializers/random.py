@@ -59,7 +59,8 @@ class FittedRandom(FittedInitializer):
     def __call__(self, problem: Reconstruction, restarts: int, seed: int, spread: float = 1.0) -> Tensor:
         like = problem.like.new_empty(restarts, *problem.shape)
         space = latent_space(problem.generator, self.scale * spread)
-        return space.sample(like, Noise(seed, torch.arange(restarts)))[:, None].expand(-1, problem.batch, *problem.shape)
+        starts = space.sample(like, Noise(seed, torch.arange(restarts)))
+        return starts[:, None].expand(-1, problem.batch, *problem.shape)
 
 
 def probe_scale(generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> tuple[float, int]:
