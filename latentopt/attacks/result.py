@@ -38,12 +38,12 @@ class AttackResult:
     target: Tensor  # (B,) long, the class that was aimed at when x was found; -1: none
     stage: Tensor  # (B,) long, number of the stage that found x; -1: the clean input
     first_success: Tensor  # (B,) long, backwards until success; 0: the clean input succeeds; -1: none found
-    forwards: Tensor  # (B,) long
-    backwards: Tensor  # (B,) long
+    forwards: Tensor  # (B,) long, through the model
+    backwards: Tensor  # (B,) long, through the model
     clean_logits: Tensor  # (B, K)
-    norm: Norm
+    norm: Norm  # of the ball
     targeted: bool  # success is the class ``target``; else any class but ``labels``
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...]  # messages of `AttackWarning`
     meta: dict[str, Any]  # stages, seed, budget, versions, seconds
 
     @property

@@ -9,7 +9,7 @@ from torch import Tensor
 from latentopt.comparison.result import Comparison, MethodSummary
 from latentopt.comparison.runs import Budget, MethodRun, method_runs
 from latentopt.errors import InputError, positive
-from latentopt.optimizers import Optimizer, named
+from latentopt.optimizers import Optimizer, method
 from latentopt.problem import Problem
 from latentopt.solver.callbacks import Callback
 
@@ -41,7 +41,7 @@ def named_methods(methods: Methods) -> dict[str, Optimizer]:
         raise InputError("methods", "at least one", "none")
     if len(set(names)) < len(names):
         raise InputError("methods", "each method once, or a mapping of names to optimisers", ", ".join(names))
-    return {name: named(method) for name, method in pairs}
+    return {name: method(optimizer) for name, optimizer in pairs}
 
 
 def seed_numbers(seeds: int | Iterable[int]) -> list[int]:

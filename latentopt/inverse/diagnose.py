@@ -37,8 +37,8 @@ class Diagnosis:
     interval: tuple[float, float]  # of that share, 95 % (Wilson 1927)
     own_error: Tensor  # (samples,) loss of the own images
     error: Tensor | None  # (B,) loss of the targets
-    verdict: Verdict
-    explanation: str
+    verdict: Verdict  # who is at fault
+    explanation: str  # the verdict and its figures, in sentences
 
     def __str__(self) -> str:
         return self.explanation

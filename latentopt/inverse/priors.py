@@ -112,7 +112,12 @@ class BoxPrior(Prior):
 
 
 def latent_space(generator: Generator, scale: float) -> sets.FeasibleSet:
-    """Return the whole space of latents; its random points are latents, ``scale`` times as far from their mean."""
+    """Return the whole space of latents, whose random points are latents of the generator.
+
+    Args:
+        generator: the generator.
+        scale: factor of their distance from their mean.
+    """
     own = generator.distribution
     return sets.Free(scale) if own.source is None else Around(scale, latents=own)
 

@@ -70,7 +70,7 @@ class Reconstruction(Problem):
             positive("tolerance", tolerance)
         nonnegative("noise", noise)
         operator, loss = operator or Identity(), loss or MSE()
-        target, measured = check_targets(target, generator, operator, measured)
+        target, measured, image_shape = _check_targets(target, generator, operator, measured)
         for name, value in generator.conditions.items():
             if len(value) not in (1, len(target)):
                 raise InputError(name, f"1 or {len(target)} conditions, one a target", len(value))
@@ -80,7 +80,7 @@ class Reconstruction(Problem):
             raise InputError("noise", "0 unless targets are images, and operator one of latentopt.operators", noise)
         with torch.no_grad():
             self.measurement = target if measured else _measure(operator, target)
-            self._check_independence(loss)
+            self._check_independence(loss, image_shape)
             if noise and isinstance(operator, Operator):
                 self.measurement = operator.add_noise(self.measurement, noise, noise_seed)
         super().__init__(
@@ -94,11 +94,10 @@ class Reconstruction(Problem):
             prior.penalty_of(generator),
         )
 
-    def _check_independence(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def _check_independence(self, loss: Callable[[Tensor, Tensor], Tensor], image_shape: tuple[int, ...]) -> None:
         """Raise `InputError` where the operator or the loss would not follow an image once others have left."""
         images, measurement = self.image, self.measurement
         if images is None:
-            image_shape = self.generator.output_shape()
             pixels = torch.rand(image_shape, generator=torch.Generator().manual_seed(0))
             images = pixels.to(measurement).expand(len(measurement), *image_shape)
             measurement = _measure(self.operator, images)
@@ -142,13 +141,10 @@ def measurement_shapes(
         return image, tuple(_measure(row_operator, first).shape[1:])
 
 
-def check_targets(
-    target: Tensor, generator: Generator, operator: Callable[[Tensor], Tensor], measured: bool | None = None
-) -> tuple[Tensor, bool]:
-    """Return checked targets (B, ...) on the generator's device, and whether they are measurements.
-
-    Args:
-        target, generator, operator, measured: as in `Reconstruction`.
+def _check_targets(
+    target: Tensor, generator: Generator, operator: Callable[[Tensor], Tensor], measured: bool | None
+) -> tuple[Tensor, bool, tuple[int, ...]]:
+    """Return targets (B, ...) on the generator's device, whether they are measurements, and the shape of an image.
 
     Raises:
         InputError: the targets are no finite values of a shape that fits, or their values are of another range.
@@ -168,8 +164,8 @@ def check_targets(
         expected = f"images (B, *{image_shape}) or measurements (B, *{shape})"
         raise InputError("target", expected, f"shape {tuple(target.shape)}")
     if measured:
-        return _check_measurements(target, generator, operator), True
-    return _check_images(target, generator), False
+        return _check_measurements(target, generator, operator), True, image_shape
+    return _check_images(target, generator), False, image_shape
 
 
 @dataclass
