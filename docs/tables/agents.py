@@ -50,7 +50,7 @@ def returns(critic: str = "min", name: str = "returns") -> Table:
     rows = [["actor alone", *(f"{base.mean:.0f} +- {base.error:.0f}" for base in bases)]]
     for method, box in _columns(cells):
         texts = [_change(where(cells, agent=name), plains[name], method, box) for name in agents]
-        rows.append([f"{METHODS.get(method, method)}, box {box_of(box)}", *texts])
+        rows.append([f"{METHODS.get(method, method)}, radius {box_of(box)}", *texts])
     return table(["", *(AGENTS[name] for name in agents)], rows)
 
 
@@ -63,7 +63,7 @@ def against(method: str = "adr-gd", control: str = "adam") -> Table:
         for box in distinct(where(cells, method=method), "box"):
             pairs = [(where(cells, agent=name, method=control, box=box), name) for name in agents]
             texts = [_change(where(cells, agent=name), base[0], method, box) if base else "" for base, name in pairs]
-            rows.append([f"{CRITICS[critic]}, box {box_of(box)}", *texts])
+            rows.append([f"{CRITICS[critic]}, radius {box_of(box)}", *texts])
     return table(["", *(AGENTS[name] for name in agents)], rows)
 
 
