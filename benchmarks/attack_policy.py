@@ -22,8 +22,8 @@ from latentopt.reports import Report, Row, Table, Written
 from latentopt.rl.attack_episodes import AttackedEpisodes
 from latentopt.rl.attack_policy import Aim
 from latentopt.rl.game_policies import GamePolicy
+from latentopt.rl.games import TEST_LEVELS, TUNING_LEVELS
 from latentopt.rl.procgen import GAMES, INSTALL, installed
-from latentopt.rl.train_policy import TEST_LEVELS, TUNING_LEVELS
 from latentopt.statistics import bootstrap, wilson
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ def fruitbot(path: Path) -> None:
         raise MissingError("it needs Procgen (pip install --no-deps -r requirements-procgen.txt) and the extra rl")
     from latentopt.rl.attack_episodes import attack_episodes
     from latentopt.rl.game_policies import game_of
+    from latentopt.rl.games import TEST_LEVELS
     from latentopt.rl.procgen import Procgen
-    from latentopt.rl.train_policy import TEST_LEVELS
 
     policy, (game, settings) = lo.load("fruitbot-cnn"), game_of("fruitbot-cnn")
     attack = {"optimizer": "pgd", "loss": "margin", "steps": 17, "targets": "least-likely"}

@@ -27,9 +27,13 @@ def perform(job: Job, words: list[str], recipe: dict[str, Any] | None = None) ->
 
 def parse(job: Job, words: list[str], recipe: dict[str, Any] | None = None) -> Any:
     """Parse a job's options, whether its settings are a class or the arguments of a function."""
-    from latentopt.cli import arguments, options
+    if job.settings:
+        from latentopt.cli.options import parse_job
 
-    return options.parse_job(job, words, recipe) if job.settings else arguments.parse(job, words, recipe)
+        return parse_job(job, words, recipe)
+    from latentopt.cli import arguments
+
+    return arguments.parse(job, words, recipe)
 
 
 def chosen(words: list[str]) -> tuple[Job, list[str], dict[str, Any] | None]:

@@ -111,7 +111,7 @@ def parser_of(job: Job) -> Any:
     for name in lists:
         required = cls.__dataclass_fields__[name].default is not None
         parser.add_argument(f"--{name}", nargs="+", type=str, required=required, help=helps.get(name))
-    parser.add_class_arguments(cls, as_group=False, as_positional=False, skip=set(lists))
+    parser.add_class_arguments(cls, as_group=False, as_positional=False, skip={*lists, *job.skip})
     return parser
 
 

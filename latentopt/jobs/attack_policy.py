@@ -29,11 +29,11 @@ from latentopt.rl.attack_episodes import AttackedEpisodes, attack_episodes
 from latentopt.rl.attack_policy import Aim
 from latentopt.rl.attack_policy import attack_policy as attacked
 from latentopt.rl.game_policies import game_of
+from latentopt.rl.games import TEST_LEVELS
 from latentopt.rl.normalization import Normalization
 from latentopt.rl.normalization_checks import check_statistics, doubt
 from latentopt.rl.normalization_files import NONE, normalization_of, statistics_file
 from latentopt.rl.procgen import GAMES, Procgen
-from latentopt.rl.train_policy import TEST_LEVELS
 from latentopt.sets import Norm
 from latentopt.zoo import cards
 

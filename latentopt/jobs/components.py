@@ -68,6 +68,12 @@ KINDS = {
         aliases={"anywhere": "unconstrained"},
     ),
     "initializer": ComponentKind("latentopt.inverse.initializers.Initializer", ("inverse/initializers",)),
+    "training_module": ComponentKind(
+        "latentopt.zoo.modules.VAE",
+        ("zoo/modules.py", "zoo/classifiers.py"),
+        also=("latentopt.zoo.modules.GAN", "latentopt.zoo.classifiers.ClassifierTraining"),
+    ),
+    "training_data": ComponentKind("latentopt.zoo.data.ImageData", ("zoo/data.py",)),
 }
 
 
@@ -150,6 +156,11 @@ def build(name: str, kind: str, value: Any) -> Any:
     return _parsed(name, _type_of(entry), {"class_path": path, "init_args": arguments} if entry.base else path)
 
 
+def spell_out(name: str, kind: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the class path and all arguments of a component, those with defaults too."""
+    return _parsed(name, _type_of(KINDS[kind]), value, instantiate=False)
+
+
 def _split(name: str, value: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The name or class path, and the arguments."""
     if isinstance(value, str):
@@ -196,8 +207,8 @@ def _imported(path: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def _parsed(name: str, kind: Any, value: Any) -> Any:
-    """An object of a type, parsed by jsonargparse, which imports trusted classes alone."""
+def _parsed(name: str, kind: Any, value: Any, instantiate: bool = True) -> Any:
+    """An object of a type, or its arguments, parsed by jsonargparse, which imports trusted classes alone."""
     import argparse
 
     from jsonargparse import ArgumentParser
@@ -206,7 +217,8 @@ def _parsed(name: str, kind: Any, value: Any) -> Any:
     parser.add_argument(f"--{name}", type=kind)
     try:
         with only_trusted():
-            return parser.instantiate(parser.parse_object({name: value}))[name]
+            parsed = parser.parse_object({name: value})
+            return parser.instantiate(parsed)[name] if instantiate else parsed[name].as_dict()
     except (argparse.ArgumentError, ValueError, TypeError) as error:
         raise refusal(error) or LatentOptError(str(error)) from error
 

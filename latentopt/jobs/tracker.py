@@ -7,13 +7,13 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from latentopt.errors import InputError
 from latentopt.io import write_atomically
-from latentopt.jobs.experiment import Experiment, Shard
 from latentopt.jobs.lifetime import at_its_end
 from latentopt.jobs.records import BEST, METRICS, SUMMARY
+from latentopt.jobs.settings import WandbMode
 from latentopt.jobs.wandb_run import begin_run, log_artifact, log_files, log_table, wandb_module, warn
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from latentopt.jobs.experiment import Experiment, Shard
 
-WandbMode = Literal["online", "offline", "disabled"]
 RANK_METRICS = "metrics.{}.jsonl"
 """File of a further process of the job, by its rank (1, 2, ...), until the job is done."""
 
@@ -118,7 +117,7 @@ class Tracker:
         self._guard(self._summarise)
 
     def keep(self, store: Experiment, shard: Shard) -> None:
-        """Experiment the results of a batch and its lines: both, or neither if the job is killed in between."""
+        """Store the results of a batch and its lines: both, or neither if the job is killed in between."""
         step = json.loads(self.lines[-1])["step"] if self.lines else self.last().get("step", -1)
         count = len(_complete_lines(self.path))
         self.flush()
@@ -232,7 +231,7 @@ def _write_lines(path: Path, lines: Sequence[str]) -> None:
 def track_job(
     store: Experiment, mode: WandbMode, left: Collection[Any], config: dict[str, Any], kind: str, rank: int = 0
 ) -> Tracker:
-    """Return the tracker of a job that keeps its batches in a `Experiment`; a finished job is not tracked again.
+    """Return the tracker of a job that keeps its batches in an `Experiment`; a finished job is not tracked again.
 
     Args:
         store: folder of the job.

@@ -3,115 +3,144 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
-from tqdm import tqdm
-
-from latentopt.errors import InputError, positive, seed_within
-from latentopt.jobs.components import describe
+from latentopt.errors import InputError, seed_within
+from latentopt.jobs.experiment import expanded_folder
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.tracker import Tracker, WandbMode, check_wandb_mode
-from latentopt.jobs.train_folder import opened
-from latentopt.rehearsal import begin
-from latentopt.rl import train_policy as training
-from latentopt.rl.game_policies import save_game_policy
-from latentopt.rl.procgen import INSTALL, Game, installed
-from latentopt.rl.procgen import Mode as Levels
-from latentopt.zoo.cards import check_name
+from latentopt.jobs.settings import JobSettings, WandbMode
+from latentopt.jobs.train_folder import check_model_folder, model_partial, open_log
+from latentopt.rl.games import INSTALL, Game, LevelMode, installed
+from latentopt.zoo.card import check_name
 
-LEARNING = (
-    *("game", "steps", "mode", "backgrounds", "repeat", "envs", "rollout", "epochs", "batch_size", "lr", "gamma"),
-    *("entropy", "channels", "hidden", "seed", "stop"),
-)
-"""What decides how a policy turns out."""
+NO_LEARNING = ("job", "name", "summary", "episodes", "out", "log", "wandb")
+"""Settings that do not decide how a policy turns out."""
 
 
-@job
-def train_policy(
-    name: str,
-    summary: str,
-    game: Game,
-    steps: int = 1_000_000,
-    mode: Levels = "easy",
-    backgrounds: bool = False,
-    repeat: int = 2,
-    envs: int = 64,
-    rollout: int = 128,
-    epochs: int = 3,
-    batch_size: int = 1024,
-    lr: float = 5e-4,
-    gamma: float = 0.99,
-    entropy: float = 0.01,
-    channels: tuple[int, int] = (16, 32),
-    hidden: int = 256,
-    seed: int = 0,
-    stop: int | None = None,
-    episodes: int = 200,
-    out: str = "models",
-    log: str = "runs/train-policy",
-    wandb: WandbMode = "offline",
-) -> Path:
+@dataclass(frozen=True)
+class TrainPolicySettings(JobSettings):
     """Train a policy for a game of Procgen by PPO and write ``out/name/`` with its card and weights.
 
     Args:
-        name: the model's name.
+        name: name of the model.
         summary: one line for the card.
         game: coinrun or fruitbot.
         steps: actions in all environments together.
         mode: easy or hard levels.
-        backgrounds: pictures behind the game.
+        backgrounds: whether there are pictures behind the game.
         repeat: frames that an action is repeated for.
         envs: environments side by side.
         rollout: steps of each environment in a round.
         epochs: passes over a round.
-        batch_size: of a gradient step.
-        lr: of Adam, falling linearly to 0.
+        batch_size: samples of a gradient step.
+        lr: learning rate of Adam, falling linearly to 0.
         gamma: discount.
         entropy: weight of the policy's entropy.
-        channels: maps of the two convolutions.
-        hidden: width of the layer after them.
-        seed: of every random number.
-        stop: end after so many steps, the learning rate having fallen as if there were ``steps``; default after all.
+        channels: channels of the two convolutions.
+        hidden: width of the layer behind them.
+        seed: seed of every random number.
+        stop: end after this many steps, the learning rate falling as if there were ``steps``; default after all.
         episodes: levels that the card's returns are measured on.
         out: folder to which the model's own is added.
         log: folder to which one of the model's name is added (or name-2, ...), with metrics.jsonl, agents on the way
             and W&B's run. A training that was stopped begins anew.
         wandb: online, offline or disabled.
     """
-    recipe = {"job": "train-policy", **describe(locals())}
-    learning = {key: recipe[key] for key in LEARNING}
-    for field, value in (("steps", steps), ("episodes", episodes)):
-        positive(field, value, integer=True)
-    check_name(name)
-    seed_within(seed, 0, 2**32 - 1)
-    check_wandb_mode(wandb)
+
+    job: ClassVar[str] = "train-policy"
+
+    name: str
+    summary: str
+    game: Game
+    steps: int = 1_000_000
+    mode: LevelMode = "easy"
+    backgrounds: bool = False
+    repeat: int = 2
+    envs: int = 64
+    rollout: int = 128
+    epochs: int = 3
+    batch_size: int = 1024
+    lr: float = 5e-4
+    gamma: float = 0.99
+    entropy: float = 0.01
+    channels: tuple[int, int] = (16, 32)
+    hidden: int = 256
+    seed: int = 0
+    stop: int | None = None
+    episodes: int = 200
+    out: str = "models"
+    log: str = "runs/train-policy"
+    wandb: WandbMode = "offline"
+
+
+@dataclass(frozen=True)
+class TrainPolicyPlan:
+    """A training of a policy whose settings were checked."""
+
+    settings: TrainPolicySettings
+    folder: Path  # of the model
+
+
+def prepare(settings: TrainPolicySettings) -> TrainPolicyPlan:
+    """Check the settings of a training, as far as that needs no torch.
+
+    Raises:
+        InputError: a setting is wrong, Procgen is not installed, or there is a model of this name.
+    """
+    out = expanded_folder("out", settings.out)
+    settings.check_positive("steps", "episodes")
+    check_name(settings.name)
+    seed_within(settings.seed, 0, 2**32 - 1)
+    settings.check_choices(game=Game, mode=LevelMode, wandb=WandbMode)
     if not installed():
         raise InputError("procgen", f"an installed Procgen: {INSTALL}", "none")
-    folder = Path(out) / name
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError("out", "a folder without this model", f"{folder}")
-    begin()
-    begun = time.perf_counter()
-    logs = opened(Path(log), name, recipe)
-    tracker, rounds = Tracker(logs, wandb, recipe, "train-policy", kept_lines={}), 0
-    with tqdm(total=steps, unit="step") as bar:
+    check_model_folder(out, settings.name)
+    return TrainPolicyPlan(settings, out / settings.name)
 
-        def seen(done: int, figures: dict[str, float]) -> None:
+
+@job
+def run(plan: TrainPolicyPlan) -> Path:
+    """Train a policy; return the folder of the model.
+
+    Raises:
+        InputError: the folder for the log cannot be written.
+    """
+    import torch
+    from tqdm import tqdm
+
+    from latentopt.jobs.ppo import train_ppo
+    from latentopt.jobs.tracker import Tracker
+    from latentopt.rl.game_policies import save_game_policy
+
+    settings, recipe, begun = plan.settings, plan.settings.recipe(), time.perf_counter()
+    log = open_log(Path(settings.log), settings.name, recipe)
+    tracker, rounds = Tracker(log, settings.wandb, recipe, settings.job, kept_lines={}), 0
+    with tqdm(total=settings.steps, unit="step") as bar:
+
+        def report(steps: int, figures: dict[str, float]) -> None:
             nonlocal rounds
-            tracker.log(rounds, {"steps": float(done), **{key: float(value) for key, value in figures.items()}})
+            tracker.log(rounds, {"steps": float(steps), **{key: float(value) for key, value in figures.items()}})
             tracker.flush()
             rounds += 1
             bar.set_postfix_str(f"return {figures['episode/return']:.2f}", refresh=False)
-            bar.update(done - bar.n)
+            bar.update(steps - bar.n)
 
-        network = training.train_policy(**learning, checkpoints=logs, on_round=seen)  # pyright: ignore[reportArgumentType]
-    said: dict[str, Any] = {"recipe": f"latentopt train train-{name}", **learning}
-    said |= {"seconds": round(time.perf_counter() - begun), "threads": torch.get_num_threads()}
-    partial = folder.with_name(f".{folder.name}.partial")  # a model is there when all of it is
-    card = save_game_policy(partial, name, summary, network, channels, hidden, said, episodes)
-    partial.replace(folder)
-    figures = [{"figure": key, "value": value} for key, value in card.quality.items() if key != "protocol"]
-    tracker.finish(figures, {"return": card.quality["return"]}, [], [folder])
-    return folder
+        network = train_ppo(settings, log, report)
+    training: dict[str, Any] = {"recipe": f"latentopt train train-{settings.name}"}
+    training |= {key: value for key, value in recipe.items() if key not in NO_LEARNING}
+    training |= {"seconds": round(time.perf_counter() - begun), "threads": torch.get_num_threads()}
+    with model_partial(plan.folder) as partial:
+        card = save_game_policy(
+            partial, settings.name, settings.summary, network, settings.channels, settings.hidden, training,
+            settings.episodes,
+        )  # fmt: skip
+    rows = [{"figure": key, "value": value} for key, value in card.quality.items() if key != "protocol"]
+    tracker.finish(rows, {"return": card.quality["return"]}, [], [plan.folder])
+    return plan.folder
+
+
+def train_policy(*args: Any, **settings: Any) -> Path:
+    """Train a policy for a game of Procgen by PPO; arguments are those of `TrainPolicySettings`."""
+    return run(prepare(TrainPolicySettings(*args, **settings)))

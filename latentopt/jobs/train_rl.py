@@ -1,157 +1,208 @@
-"""The job that trains agents with refined actions: one after the other, a seed each."""
+"""The job that trains agents with refined actions, one after the other, a seed each."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import torch
-from tqdm import tqdm
+from typing import Any, ClassVar, Literal
 
 from latentopt._deprecated import renamed_keywords
-from latentopt.errors import positive, seed_within
-from latentopt.jobs.components import describe
-from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard
+from latentopt.errors import InputError, nonnegative, positive, seed_within
+from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard, check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.tracker import METRICS, Tracker, WandbMode, check_wandb_mode, track_job
-from latentopt.jobs.used import held
-from latentopt.optimizers import Optimizer
-from latentopt.rl.learning_curve import CurvePoint, final_return, mean_gain, mean_return, save_curves
-from latentopt.rl.refine import RefinementSettings
+from latentopt.jobs.records import METRICS
+from latentopt.jobs.settings import Component, JobSettings, WandbMode, component
 
-if TYPE_CHECKING:
-    from latentopt.rl.training import TrainingSettings
+Algorithm = Literal["td3", "ddpg"]
+CriticChoice = Literal["min", "first"]
 
 
 @dataclass(frozen=True)
-class Report:
-    """What a training job did."""
+class TrainRLSettings(JobSettings):
+    """Train TD3 or DDPG agents that explore from refined actions.
 
-    rows: list[dict[str, Any]]  # of the table of results, a seed each
+    Args:
+        env: name of a gymnasium environment.
+        algorithm: td3 or ddpg.
+        optimizer: method of refining: gd-critic, adam-critic, ... as for `refine_action`, or a class path; default
+            none, the plain algorithm.
+        epsilon: probability that an action is refined.
+        radius: how far a refined action may move, in units of half the range.
+        refine_steps: steps of the optimizer.
+        critic: min or first of the twins.
+        steps: steps of the environment for each agent.
+        seeds: number of agents.
+        seed: seed of the first agent; the others count on.
+        hidden: widths of the hidden layers of actor and critics.
+        lr: learning rate.
+        batch_size: samples of a gradient step.
+        learning_starts: steps of random actions at the beginning.
+        noise: standard deviation of the noise of exploration, in units of half the range.
+        every: steps between two evaluations of the actor.
+        episodes: episodes of an evaluation.
+        out: folder for the results; a job that was stopped goes on with the first seed that is not done.
+        wandb: online, offline or disabled; everything is on disk in any case.
+    """
+
+    job: ClassVar[str] = "train-rl"
+
+    env: str
+    algorithm: Algorithm = "td3"
+    optimizer: Component = component("refiner")
+    epsilon: float = 0.5
+    radius: float = 0.25
+    refine_steps: int = 10
+    critic: CriticChoice = "min"
+    steps: int = 20_000
+    seeds: int = 5
+    seed: int = 0
+    hidden: tuple[int, ...] = (400, 300)
+    lr: float = 1e-3
+    batch_size: int = 256
+    learning_starts: int = 100
+    noise: float = 0.1
+    every: int = 1000
+    episodes: int = 5
+    out: str = "runs/train-rl"
+    wandb: WandbMode = "offline"
+
+
+@dataclass(frozen=True)
+class TrainRLPlan:
+    """A training of agents whose settings were checked."""
+
+    settings: TrainRLSettings
+    folder: Path
+
+
+@dataclass(frozen=True)
+class TrainRLResult:
+    """The results of a training of agents."""
+
+    rows: list[dict[str, Any]]  # of the table of results, one a seed
     files: list[Path]
     seconds: float
 
 
-@renamed_keywords(box="radius")
-@job
-def train_rl(
-    env: str,
-    algorithm: Literal["td3", "ddpg"] = "td3",
-    optimizer: Optimizer | str | None = None,
-    epsilon: float = 0.5,
-    radius: float = 0.25,
-    refine_steps: int = 10,
-    critic: Literal["min", "first"] = "min",
-    steps: int = 20_000,
-    seeds: int = 5,
-    seed: int = 0,
-    hidden: Sequence[int] = (400, 300),
-    lr: float = 1e-3,
-    batch_size: int = 256,
-    learning_starts: int = 100,
-    noise: float = 0.1,
-    every: int = 1000,
-    episodes: int = 5,
-    out: str = "runs/train-rl",
-    wandb: WandbMode = "offline",
-) -> Report:
-    """Train TD3 or DDPG agents that explore from refined actions.
+def prepare(settings: TrainRLSettings) -> TrainRLPlan:
+    """Check the settings of a training, as far as that needs no torch.
 
-    Args:
-        env: a gymnasium environment's name.
-        algorithm: td3 or ddpg.
-        optimizer: that refines: gd-critic, adam-critic, adr-gd-critic, ... as for `refine_action`, or a class path;
-            default none, the plain algorithm.
-        epsilon: probability that an action is refined.
-        radius: how far a refined action may move, in units of half the range.
-        refine_steps: of the optimizer.
-        critic: min or first of the twins.
-        steps: of the environment, each seed.
-        seeds: so many agents.
-        seed: of the first agent; the others count on.
-        hidden: widths of the hidden layers of actor and critics.
-        lr: learning rate.
-        batch_size: of a gradient step.
-        learning_starts: steps of random actions at first.
-        noise: standard deviation of exploration's noise, in units of half the range.
-        every: steps between two evaluations of the actor.
-        episodes: of an evaluation.
-        out: folder for the results; a job that was stopped goes on with the first seed that is not done.
-        wandb: online, offline or disabled; everything is on disk in any case.
+    Raises:
+        InputError: a setting is wrong, or the folder holds something else.
     """
-    recipe = {"job": "train-rl", **describe(locals())}
-    begun = time.perf_counter()
-    positive("seeds", seeds, integer=True)
-    seed_within(seed, 0, 2**32 - 1 - seeds)
-    check_wandb_mode(wandb)
+    folder = expanded_folder("out", settings.out)
+    settings.check_positive("seeds", "steps", "refine_steps", "batch_size", "every", "episodes")
+    settings.check_positive("lr", "radius", integer=False)
+    for width in settings.hidden:
+        positive("hidden", width, integer=True)
+    nonnegative("learning_starts", settings.learning_starts, integer=True)
+    nonnegative("noise", settings.noise)
+    nonnegative("epsilon", settings.epsilon)
+    if settings.epsilon > 1:
+        raise InputError("epsilon", "a number in [0, 1]", settings.epsilon)
+    settings.check_choices(algorithm=Algorithm, critic=CriticChoice, wandb=WandbMode)
+    seed_within(settings.seed, 0, 2**32 - 1 - settings.seeds)
+    settings.check_components()
+    check_folder(folder, settings.plain_recipe())
+    return TrainRLPlan(settings, folder)
+
+
+@job
+def run(plan: TrainRLPlan) -> TrainRLResult:
+    """Train the agents, or go on with those that are not done.
+
+    Raises:
+        InputError: a setting does not fit the environment; nothing was written.
+    """
+    from tqdm import tqdm
+
+    from latentopt.jobs.tracker import track_job
+    from latentopt.jobs.used import held
+    from latentopt.rl.refine import RefinementSettings
     from latentopt.rl.training import TrainingSettings
 
-    refined = RefinementSettings(
-        epsilon, optimizer or "gd-critic", refine_steps, radius, critic
-    )  # checks a plain agent's too
-    refinement = None if optimizer is None else refined
+    begun, settings = time.perf_counter(), plan.settings.build()
+    s = settings
+    method = s.optimizer or "gd-critic"  # of the plain algorithm the other settings are checked too
+    refinement = RefinementSettings(s.epsilon, method, s.refine_steps, s.radius, s.critic)
     training = TrainingSettings(
-        env, algorithm, refinement, steps, hidden, lr, batch_size, learning_starts, noise, every, episodes
+        env=s.env,
+        algorithm=s.algorithm,
+        refinement=None if s.optimizer is None else refinement,
+        steps=s.steps,
+        hidden=s.hidden,
+        lr=s.lr,
+        batch_size=s.batch_size,
+        learning_starts=s.learning_starts,
+        noise=s.noise,
+        every=s.every,
+        episodes=s.episodes,
     )
-    training.model(seed)  # what is wrong with the settings is known before anything is written
-    store = Experiment(Path(out), recipe, held(optimizer=optimizer), "curve")
-    store.open()
-    done = store.done()
-    todo = [at for at in range(seeds) if at not in done]
-    tracker = track_job(store, wandb, todo, recipe, "train-rl")
-    with tqdm(total=len(todo) * steps, unit="step", desc="train-rl", disable=not todo) as bar:
-        for at in todo:
-            tracker.keep(store, _trained(training, at, seed + at, store.folder / "agents", tracker, bar))
-    rows = store.finish([])
-    files = [store.folder / name for name in (RESULTS, METRICS, RECIPE, "curve.safetensors")]
-    files.append(_draw(store, f"{algorithm.upper()} on {env}, refined by {_name(optimizer)}"))
-    files = [file for file in files if file.exists()]
+    training.model(s.seed)  # what does not fit is known before anything is written
+    experiment = Experiment(plan.folder, s.recipe(), held(optimizer=s.optimizer), "curve")
+    experiment.open()
+    done = experiment.done()
+    left = [index for index in range(s.seeds) if index not in done]
+    tracker = track_job(experiment, s.wandb, left, s.recipe(), s.job)
+    with tqdm(total=len(left) * s.steps, unit="step", desc=s.job, disable=not left) as bar:
+        for index in left:
+            tracker.keep(experiment, _train_agent(training, index, s.seed + index, experiment.folder, tracker, bar))
+    rows = experiment.finish()
+    name = s.optimizer if isinstance(s.optimizer, str) else type(s.optimizer).__name__
+    _save_curves(experiment, f"{s.algorithm.upper()} on {s.env}, refined by {name if s.optimizer else 'nothing'}")
+    files = experiment.existing(RESULTS, METRICS, RECIPE, "curve.safetensors", "curves.png")
     best = {f"mean_{key}": sum(row[key] for row in rows) / len(rows) for key in ("end", "whole", "seconds")}
-    agents = [store.folder / "agents" / f"seed-{row['seed']}.zip" for row in rows]
-    files += tracker.finish(rows, best, files, [agent for agent in agents if agent.is_file()])
-    return Report(rows, files, time.perf_counter() - begun)
+    agents = experiment.existing(*(f"agents/seed-{row['seed']}.zip" for row in rows))
+    files += tracker.finish(rows, best, files, agents)
+    return TrainRLResult(rows, files, time.perf_counter() - begun)
 
 
-def _trained(training: TrainingSettings, at: int, seed: int, agents: Path, tracker: Tracker, bar: Any) -> Shard:
-    """Train one agent and keep it; what it came to."""
+def _train_agent(training: Any, index: int, seed: int, folder: Path, tracker: Any, bar: Any) -> Shard:
+    """Train one agent, save it, and return its curve."""
+    import torch
+
+    from latentopt.rl.learning_curve import CurvePoint, final_return, mean_gain, mean_return
     from latentopt.rl.training import train_agent
 
-    step = int(tracker.last().get("step", -1)) + 1
+    first_step, tracked = int(tracker.last().get("step", -1)) + 1, list[CurvePoint]()
 
-    def tell(point: CurvePoint) -> None:
-        nonlocal step
+    def report(point: CurvePoint) -> None:
         figures = {"seed": seed, "train/step": point.step, "metric/return": point.mean, "cost/seconds": point.seconds}
-        tracker.log(step, figures if point.gain != point.gain else {**figures, "refine/gain": point.gain})
-        bar.update(point.step - tell_at[0])
+        figures |= {} if point.gain != point.gain else {"refine/gain": point.gain}
+        tracker.log(first_step + len(tracked), figures)
+        bar.update(point.step - (tracked[-1].step if tracked else 0))
         bar.set_postfix_str(f"seed {seed}, return {point.mean:.1f}")
-        tell_at[0], step = point.step, step + 1
+        tracked.append(point)
 
-    tell_at = [0]
-    model, points = train_agent(training, seed, tell)
-    agents.mkdir(parents=True, exist_ok=True)
-    model.save(agents / "partial.zip")
-    (agents / "partial.zip").replace(agents / f"seed-{seed}.zip")
+    model, points = train_agent(training, seed, report)
+    path = folder / "agents" / f"seed-{seed}.zip"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    model.save(path.with_name("partial.zip"))
+    path.with_name("partial.zip").replace(path)
     row = {
         "seed": seed,
         "end": final_return(points),
         "whole": mean_return(points),
         "best": max(point.mean for point in points),
+        "gain": mean_gain(points),
+        "seconds": points[-1].seconds,
     }
-    row |= {"gain": mean_gain(points), "seconds": points[-1].seconds}
-    tensors = {"index": torch.tensor([at]), "curve": torch.tensor(points, dtype=torch.float64)[None]}
+    tensors = {"index": torch.tensor([index]), "curve": torch.tensor(points, dtype=torch.float64)[None]}
     return Shard([f"seed {seed}"], [row], tensors)
 
 
-def _draw(store: Experiment, title: str) -> Path:
-    """The learning curves with the spread of the seeds."""
-    curves = torch.cat([shard.tensors["curve"] for shard in store.read("curve")])
-    path = store.folder / "curves.png"
-    save_curves(path, curves[0, :, 0].tolist(), curves[:, :, 1].tolist(), title)
-    return path
+def _save_curves(experiment: Experiment, title: str) -> None:
+    """Draw the learning curves of all seeds."""
+    import torch
+
+    from latentopt.rl.learning_curve import save_curves
+
+    curves = torch.cat([shard.tensors["curve"] for shard in experiment.read("curve")])
+    save_curves(experiment.folder / "curves.png", curves[0, :, 0].tolist(), curves[:, :, 1].tolist(), title)
 
 
-def _name(optimizer: Optimizer | str | None) -> str:
-    return "nothing" if optimizer is None else optimizer if isinstance(optimizer, str) else type(optimizer).__name__
+@renamed_keywords(box="radius")
+def train_rl(*args: Any, **settings: Any) -> TrainRLResult:
+    """Train TD3 or DDPG agents that explore from refined actions; arguments are those of `TrainRLSettings`."""
+    return run(prepare(TrainRLSettings(*args, **settings)))

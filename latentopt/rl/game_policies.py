@@ -15,8 +15,8 @@ from latentopt.errors import InputError
 from latentopt.io import versions
 from latentopt.networks.classifier import Classifier
 from latentopt.rl.attack_episodes import AttackedEpisodes, attack_episodes
+from latentopt.rl.games import TEST_LEVELS
 from latentopt.rl.procgen import ACTIONS, GAMES, Game, Procgen
-from latentopt.rl.train_policy import TEST_LEVELS
 from latentopt.zoo import cards
 from latentopt.zoo.architectures import NatureCNN
 

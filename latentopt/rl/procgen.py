@@ -8,30 +8,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv
 
 from latentopt.errors import InputError, nonnegative, positive
+from latentopt.rl.games import GAMES, INSTALL, Game, LevelMode, installed
 
-Game = Literal["coinrun", "fruitbot"]
-Mode = Literal["easy", "hard"]
-GAMES: tuple[Game, ...] = ("coinrun", "fruitbot")
 MOVES = ("left-down", "left", "left-up", "down", "none", "up", "right-down", "right", "right-up")
 ACTIONS: dict[Game, dict[str, int]] = {
     "coinrun": {move: number for number, move in enumerate(MOVES)},
     "fruitbot": {"left": 1, "none": 4, "right": 7, "throw": 9},
 }
 """Of Procgen's 15 actions, by name, those that differ in the game, and their numbers in the library."""
-INSTALL = "pip install --no-deps procgen-mirror==0.10.7 gym3==0.3.3 cffi==2.1.1 pycparser==3.12 imageio==2.38.1"
 RESET = -1  # an action
-
-
-def installed() -> bool:
-    """Whether Procgen and its binding can be imported."""
-    return all(find_spec(name) is not None for name in ("procgen", "gym3", "cffi"))
 
 
 class Procgen(VecEnv):
@@ -62,7 +54,7 @@ class Procgen(VecEnv):
         envs: int = 1,
         levels: tuple[int, int] = (0, 100_000),
         fixed: Sequence[int] | None = None,
-        mode: Mode = "easy",
+        mode: LevelMode = "easy",
         backgrounds: bool = True,
         repeat: int = 1,
         seed: int = 0,
@@ -134,7 +126,7 @@ class Procgen(VecEnv):
         return [False for _ in self._get_indices(indices)]
 
 
-def _library(game: Game, size: int, levels: tuple[int, int], mode: Mode, backgrounds: bool, seed: int) -> Any:
+def _library(game: Game, size: int, levels: tuple[int, int], mode: LevelMode, backgrounds: bool, seed: int) -> Any:
     """``size`` games in the compiled library, drawing from ``levels`` (first, count)."""
     from gym3.libenv import CEnv  # pyright: ignore[reportMissingImports]
 

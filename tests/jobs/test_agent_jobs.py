@@ -3,18 +3,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from agents import PENDULUM, SMALL, write_agent
-from files import ROOT, call, contents
+from files import ROOT, call, contents, table
 from nets import refuses
 from torch import nn
 
 gymnasium = pytest.importorskip("gymnasium")
 sb3 = pytest.importorskip("stable_baselines3")
 
-from documents import arguments_of  # noqa: E402
-
+from latentopt.cli.options import parse_job  # noqa: E402
 from latentopt.cli.recipes import read_recipe  # noqa: E402
+from latentopt.cli.table import JOBS  # noqa: E402
+from latentopt.errors import InputError  # noqa: E402
+from latentopt.jobs import train_rl as module  # noqa: E402
+from latentopt.jobs.records import read_metrics  # noqa: E402
 from latentopt.jobs.refine import refine  # noqa: E402
-from latentopt.jobs.train_rl import train_rl  # noqa: E402
+from latentopt.jobs.train_rl import TrainRLSettings, train_rl  # noqa: E402
 from latentopt.rl.refine import RefinementSettings  # noqa: E402
 
 JOB = {**SMALL, "env": PENDULUM, "steps": 60, "seeds": 2, "wandb": "disabled"}
@@ -46,53 +49,36 @@ def test_a_training_that_cannot_begin_writes_nothing(settings, name, tmp_path):
 
 
 def test_a_stopped_training_goes_on_and_never_overwrites(tmp_path, monkeypatch):
-    from latentopt.jobs import train_rl as module
+    out, train_agent = tmp_path / "out", module._train_agent
 
-    out, trained = str(tmp_path / "out"), module._trained
-
-    def stopped(training, at, *rest):
-        if at == 1:
+    def stopped(training, index, *rest):
+        if index == 1:
             raise KeyboardInterrupt
-        return trained(training, at, *rest)
+        return train_agent(training, index, *rest)
 
-    monkeypatch.setattr(module, "_trained", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        train_rl(**JOB, optimizer="gd-critic", out=out)
-    monkeypatch.setattr(module, "_trained", trained)
-    first = (tmp_path / "out" / "agents" / "seed-0.zip").stat().st_mtime_ns
-    report = train_rl(**JOB, optimizer="gd-critic", out=out)
-    assert (tmp_path / "out" / "agents" / "seed-0.zip").stat().st_mtime_ns == first
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_train_agent", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train_rl(**JOB, optimizer="gd-critic", out=str(out))
+    first = (out / "agents" / "seed-0.zip").stat().st_mtime_ns
+    report = train_rl(**JOB, optimizer="gd-critic", out=str(out))
+    assert (out / "agents" / "seed-0.zip").stat().st_mtime_ns == first
     assert [row["seed"] for row in report.rows] == [0, 1]
     assert all(row["gain"] > 0 for row in report.rows)
-    held = contents(tmp_path / "out")
-    assert {"results.csv", "metrics.jsonl", "recipe.yaml", "curve.safetensors", "curves.png"} <= set(held)
-    lines = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
+    assert {"results.csv", "metrics.jsonl", "recipe.yaml", "curve.safetensors", "curves.png"} <= set(contents(out))
+    lines = read_metrics(out)
     assert len(lines) == 6
-    assert train_rl(**JOB, optimizer="gd-critic", out=out).rows == report.rows
-    assert (tmp_path / "out" / "metrics.jsonl").read_text().splitlines() == lines
+    assert train_rl(**JOB, optimizer="gd-critic", out=str(out)).rows == report.rows
+    assert read_metrics(out) == lines
     with refuses("out", "other"):
-        train_rl(**JOB, optimizer="adam-critic", out=out)
-    whole_ = train_rl(**JOB, optimizer="gd-critic", out=str(tmp_path / "other"))
-    drop = {"seconds"}
-    assert [{k: v for k, v in row.items() if k not in drop} for row in whole_.rows] == [
-        {k: v for k, v in row.items() if k not in drop} for row in report.rows
-    ]
+        train_rl(**JOB, optimizer="adam-critic", out=str(out))
+    train_rl(**JOB, optimizer="gd-critic", out=str(tmp_path / "whole"))
+    assert table(tmp_path / "whole") == table(out)
 
 
 def test_refine_on_the_command_line(capsys, tmp_path, agent):
-    words = [
-        "refine",
-        "--agent",
-        agent,
-        "--env",
-        PENDULUM,
-        "--episodes",
-        "2",
-        "--refine-steps",
-        "2",
-        "--optimizer",
-        "gd-critic",
-    ]
+    words = ["refine", "--agent", agent, "--env", PENDULUM, "--episodes", "2", "--refine-steps", "2"]
+    words += ["--optimizer", "gd-critic"]
     words += ["--out", tmp_path / "out", "--wandb", "disabled", "--gif", "false"]
     said = call(capsys, *words)
     assert said.code == 0
@@ -108,18 +94,11 @@ def test_refine_on_the_command_line(capsys, tmp_path, agent):
 
 
 def test_a_smooth_critic_has_no_gates_to_drive(tmp_path):
-    from latentopt.errors import InputError
-
     model = sb3.TD3("MlpPolicy", PENDULUM, policy_kwargs={"net_arch": [8], "activation_fn": nn.Tanh}, device="cpu")
     model.save(tmp_path / "smooth.zip")
+    settings = {"optimizer": "adr-gd-critic", "out": str(tmp_path / "out"), "wandb": "disabled"}
     with pytest.raises(InputError, match=r"ReLU|gates|piecewise"):
-        refine(
-            str(tmp_path / "smooth.zip"),
-            PENDULUM,
-            optimizer="adr-gd-critic",
-            out=str(tmp_path / "out"),
-            wandb="disabled",
-        )
+        refine(str(tmp_path / "smooth.zip"), PENDULUM, **settings)
     assert not (tmp_path / "out").exists()
 
 
@@ -140,17 +119,15 @@ def train_rl_recipes() -> list[str]:
 
 @pytest.mark.parametrize("name", train_rl_recipes())
 def test_recipes_of_training(name):
-    arguments, _ = arguments_of("train-rl", train_rl, [], read_recipe(name))
-    assert arguments["out"] == f"runs/{name}"
-    assert arguments["algorithm"] in name
+    settings = parse_job(JOBS["train-rl"], [], read_recipe(name)).settings
+    assert isinstance(settings, TrainRLSettings)
+    assert settings.out == f"runs/{name}"
+    assert settings.algorithm in name
     if name.startswith("pendulum"):
-        assert (arguments["steps"], arguments["seeds"]) == (20_000, 5)
+        assert (settings.steps, settings.seeds) == (20_000, 5)
     else:
-        paper = RefinementSettings.paper()
-        refinement = RefinementSettings(
-            *(arguments[key] for key in ("epsilon", "optimizer", "refine_steps", "radius", "critic"))
-        )
-        assert refinement == paper
+        names = ("epsilon", "optimizer", "refine_steps", "radius", "critic")
+        assert RefinementSettings(*(getattr(settings, name) for name in names)) == RefinementSettings.paper()
 
 
 def test_a_recipe_is_trained(capsys, tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from files import QUICK, VIDEO, blobs, call, stopped_in_its_second_batch, table, write_classifier, write_mnist
+from trainings import measure_few
 from wandb_runs import LoggedRun, check_keys, drop_wandb_variables, promised
 
 from latentopt.jobs.attack import attack
@@ -200,8 +201,7 @@ def test_an_attack_is_tracked_with_the_same_keys_and_its_rates(tmp_path):
     ],
 )
 def test_a_training_has_all_that_is_promised_and_its_model_is_an_artifact(tmp_path, capsys, monkeypatch, recipe, keys):
-    monkeypatch.setattr("latentopt.jobs.quality.MEASURED", 4)
-    monkeypatch.setattr("latentopt.jobs.quality.ATTACKED", 4)
+    measure_few(monkeypatch, attacked=True)
     words = ["train", recipe, "--data.root", write_mnist(tmp_path), "--data.batch_size", "32", "--epochs", "2"]
     words += ["--name", "tiny", "--device", "cpu", "--log", tmp_path / "log"]
     words += ["--data.validation", "32"] if recipe == "train-mnist-cnn" else []

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from files import blobs, call, contents, parts, write_mnist
 from nets import refuses
 from PIL import Image
 from torch import nn
+from trainings import CLASSIFIER, DECODER, DISCRIMINATOR, ENCODER, GENERATOR, classifier_recipe, measure_few, vae_recipe
 
 import latentopt as lo
 from latentopt.jobs.quality import classifier_quality, generator_quality
@@ -18,19 +18,13 @@ from latentopt.zoo.architectures import MLP, ConvDiscriminator, ConvGenerator
 from latentopt.zoo.data import ImageData, LabelledData
 from latentopt.zoo.modules import GAN, VAE
 
-ARCHITECTURES = "latentopt.zoo.architectures"
-DECODER = {"class_path": f"{ARCHITECTURES}.MLP", "init_args": {"sizes": [4, 24, 784], "shape": [1, 28, 28]}}
-DECODER["init_args"]["sigmoid"] = True
-ENCODER = {"class_path": f"{ARCHITECTURES}.MLP", "init_args": {"sizes": [784, 24, 8]}}
 ENCODER_ARGUMENTS = {"sizes": [784, 24, 8], "shape": None, "sigmoid": False}
-GENERATOR = {"class_path": f"{ARCHITECTURES}.ConvGenerator", "init_args": {"latent": 5, "channels": [6, 4]}}
-DISCRIMINATOR = {"class_path": f"{ARCHITECTURES}.ConvDiscriminator", "init_args": {"channels": [4, 6]}}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def few_are_measured():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("latentopt.jobs.quality.MEASURED", 4)
+        measure_few(patch)
         yield
 
 
@@ -98,31 +92,8 @@ def test_the_same_seed_gives_the_same_weights_and_another_others(mnist, tmp_path
     assert first == again != other
 
 
-def recipe(mnist: Path, path: Path, **changes) -> Path:
-    content = {
-        "job": "train",
-        "name": "tiny",
-        "summary": "a test",
-        "latent_shape": [4],
-        "epochs": 1,
-        "device": "cpu",
-        "wandb": "disabled",
-        "log": str(path.parent / "logs"),
-        "data": {
-            "class_path": "latentopt.zoo.data.ImageData",
-            "init_args": {"dataset": "mnist", "root": str(mnist), "batch_size": 64},
-        },
-        "module": {
-            "class_path": "latentopt.zoo.modules.VAE",
-            "init_args": {"decoder": DECODER, "encoder": ENCODER},
-        },
-    }
-    path.write_text(yaml.safe_dump({**content, **changes}))
-    return path
-
-
 def test_the_command_line_trains_and_its_seed_decides_the_first_weights_too(mnist, tmp_path, capsys):
-    path = recipe(mnist, tmp_path / "r.yaml")
+    path = vae_recipe(mnist, tmp_path / "r.yaml")
     said = call(capsys, "train", path, "--out", tmp_path / "a", "--seed", 5)
     assert said.code == 0
     assert said.out.splitlines()[-1].startswith(f"{tmp_path / 'a' / 'tiny'}: ")
@@ -141,44 +112,16 @@ def test_an_existing_model_is_not_trained_over(mnist, trained):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [
-        ("epochs", 0),
-        ("epochs", 1.5),
-        ("device", "tpu"),
-        ("latent_shape", [5]),
-        ("latent_shape", None),
-    ],
+    [("epochs", 0), ("epochs", 1.5), ("device", "tpu"), ("latent_shape", [5]), ("latent_shape", None)],
 )
 def test_wrong_settings_are_refused_before_the_training(mnist, tmp_path, monkeypatch, name, value):
-    monkeypatch.setattr("latentopt.jobs.train.fit", lambda *_, **__: pytest.fail("it trains"))
+    monkeypatch.setattr("latentopt.jobs.module_training.fit", lambda *_, **__: pytest.fail("it trains"))
     with refuses(name):
         train_vae(mnist, tmp_path, **{name: value})
     assert not any(tmp_path.iterdir())
-
-
-def test_an_out_that_is_a_file_is_refused_before_the_training(mnist, tmp_path, monkeypatch):
-    monkeypatch.setattr("latentopt.jobs.train.fit", lambda *_, **__: pytest.fail("it trains"))
     (tmp_path / "out").touch()
     with refuses("out"):
         train_vae(mnist, tmp_path / "out")
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        pytest.param(["--data.root", "nowhere"], id="no data"),
-        pytest.param(["--data.batch_size", "257"], id="not one batch"),
-        pytest.param(["--data.dataset", "digits"], id="images of another size"),
-        pytest.param(["--latent_shape", "[7]"], id="another latent shape"),
-    ],
-)
-def test_data_that_do_not_fit_are_refused_in_one_line_and_nothing_is_written(mnist, tmp_path, capsys, words):
-    path = recipe(mnist, tmp_path / "r.yaml")
-    said = call(capsys, "train", path, "--out", tmp_path / "out", *words)
-    assert said.code == 2
-    assert said.err.startswith("latentopt: error: ")
-    assert said.err.count("\n") == 1
-    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture(scope="module")
@@ -222,28 +165,12 @@ def test_a_gans_average_follows_its_generator():
     assert module.average.module is not module.generator
 
 
-CLASSIFIER = {
-    "class_path": f"{ARCHITECTURES}.ConvClassifier",
-    "init_args": {"shape": [1, 28, 28], "channels": [2], "hidden": [8], "classes": 2},
-}
-
-
-def classifier_recipe(mnist: Path, path: Path) -> Path:
-    settings = {"classes": ["left", "right"], "eps": 0.02, "lr": 0.01, "adversary": {"steps": 1, "step": 1.25}}
-    module = "latentopt.zoo.classifiers.ClassifierTraining"
-    data = {"dataset": "mnist", "root": str(mnist), "batch_size": 16, "validation": 64}
-    return recipe(
-        mnist,
-        path,
-        latent_shape=None,
-        epochs=3,
-        data={"class_path": "latentopt.zoo.data.LabelledData", "init_args": data},
-        module={"class_path": module, "init_args": {**settings, "classifier": CLASSIFIER}},
-    )
+def left_or_right(mnist: Path, path: Path) -> Path:
+    return classifier_recipe(mnist, path, {"steps": 1, "step": 1.25}, {"batch_size": 16}, epochs=3)
 
 
 def test_the_command_line_trains_a_classifier_and_measures_it(mnist, tmp_path, capsys):
-    path = classifier_recipe(mnist, tmp_path / "r.yaml")
+    path = left_or_right(mnist, tmp_path / "r.yaml")
     assert call(capsys, "train", path, "--out", tmp_path / "out").code == 0
     folder = tmp_path / "out" / "tiny"
     card, classifier = cards.read_card(folder), cards.load_classifier(folder)
@@ -258,20 +185,31 @@ def test_the_command_line_trains_a_classifier_and_measures_it(mnist, tmp_path, c
 
 
 @pytest.mark.parametrize(
-    ("words", "named"),
+    ("write", "words", "named"),
     [
-        pytest.param(["--module.classes", "[left]"], "classes", id="too few classes"),
-        pytest.param(["--module.classes", "[a, b, c]"], "classes", id="more classes than logits"),
-        pytest.param(["--data.validation", "250"], "batch_size", id="not one batch"),
-        pytest.param(["--data.dataset", "digits"], "data", id="no test images of its own"),
-        pytest.param(["--data", "latentopt.zoo.data.ImageData"], "data", id="no labels"),
-        pytest.param(["--module.classifier.init_args.shape", "[1, 32, 32]"], "data", id="images of another size"),
+        pytest.param(vae_recipe, ["--data.root", "nowhere"], "", id="no data"),
+        pytest.param(vae_recipe, ["--data.batch_size", "257"], "batch_size: ", id="not one batch"),
+        pytest.param(vae_recipe, ["--data.dataset", "digits"], "data: ", id="images of another size"),
+        pytest.param(vae_recipe, ["--latent_shape", "[7]"], "latent_shape: ", id="another latent shape"),
+        pytest.param(left_or_right, ["--module.classes", "[left]"], "classes: ", id="too few classes"),
+        pytest.param(left_or_right, ["--module.classes", "[a, b, c]"], "classes: ", id="more classes than logits"),
+        pytest.param(left_or_right, ["--data.validation", "250"], "batch_size: ", id="no batch is left"),
+        pytest.param(left_or_right, ["--data.dataset", "digits"], "data: ", id="no test images of its own"),
+        pytest.param(left_or_right, ["--data", "latentopt.zoo.data.ImageData"], "data: ", id="no labels"),
+        pytest.param(
+            left_or_right,
+            ["--module.classifier.init_args.shape", "[1, 32, 32]"],
+            "data: ",
+            id="images of another shape",
+        ),
     ],
 )
-def test_data_that_do_not_fit_a_classifier_are_refused_and_nothing_is_written(mnist, tmp_path, capsys, words, named):
-    path = classifier_recipe(mnist, tmp_path / "r.yaml")
-    said = call(capsys, "train", path, "--out", tmp_path / "out", *words)
-    assert said.code == 2
-    assert said.err.startswith(f"latentopt: error: {named}: ")
-    assert said.err.count("\n") == 1
+def test_data_that_do_not_fit_are_refused_in_one_line_and_nothing_is_written(
+    mnist, tmp_path, capsys, write, words, named
+):
+    path = write(mnist, tmp_path / "r.yaml")
+    result = call(capsys, "train", path, "--out", tmp_path / "out", *words)
+    assert result.code == 2
+    assert result.err.startswith(f"latentopt: error: {named}")
+    assert result.err.count("\n") == 1
     assert not (tmp_path / "out").exists()

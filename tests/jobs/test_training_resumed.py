@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from files import call, contents, write_mnist
-from test_training import CLASSIFIER, DISCRIMINATOR, GENERATOR, recipe
+from trainings import classifier_recipe, gan_recipe, measure_few, vae_recipe
 
 from latentopt.jobs.checkpoints import LAST, random_state, set_random
+from latentopt.jobs.records import read_metrics
 from latentopt.zoo import cards
 from latentopt.zoo.classifiers import ClassifierTraining
 from latentopt.zoo.modules import GAN, VAE
@@ -26,8 +26,7 @@ ADVERSARIAL = {"steps": 2, "step": 0.5, "warmup": 0.5}
 @pytest.fixture(scope="module", autouse=True)
 def few_are_measured():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("latentopt.jobs.quality.MEASURED", 4)
-        patch.setattr("latentopt.jobs.quality.ATTACKED", 4)
+        measure_few(patch, attacked=True)
         yield
 
 
@@ -36,33 +35,12 @@ def mnist(tmp_path_factory) -> Path:
     return write_mnist(tmp_path_factory.mktemp("mnist"))
 
 
-def classifier(mnist: Path, path: Path, adversary: dict[str, Any] | None) -> Path:
-    settings = {"classes": ["left", "right"], "eps": 0.02, "lr": 0.01, "adversary": adversary}
-    data = {"dataset": "mnist", "root": str(mnist), "batch_size": 48, "validation": 64, "flip": True, "shift": 2}
-    return recipe(
-        mnist,
-        path,
-        latent_shape=None,
-        epochs=4,
-        data={"class_path": "latentopt.zoo.data.LabelledData", "init_args": data},
-        module={
-            "class_path": "latentopt.zoo.classifiers.ClassifierTraining",
-            "init_args": {**settings, "classifier": CLASSIFIER},
-        },
-    )
-
-
-def gan(mnist: Path, path: Path) -> Path:
-    networks = {"generator": GENERATOR, "discriminator": DISCRIMINATOR, "latent": 5, "ema": 0.9}
-    module = {"class_path": "latentopt.zoo.modules.GAN", "init_args": networks}
-    return recipe(mnist, path, latent_shape=[5], epochs=4, module=module)
-
-
+AUGMENTED = {"batch_size": 48, "flip": True, "shift": 2}
 KINDS = {
-    "vae": (VAE, lambda mnist, path: recipe(mnist, path, epochs=4)),
-    "gan": (GAN, gan),
-    "classifier": (ClassifierTraining, lambda mnist, path: classifier(mnist, path, None)),
-    "adversarial": (ClassifierTraining, lambda mnist, path: classifier(mnist, path, ADVERSARIAL)),
+    "vae": (VAE, vae_recipe),
+    "gan": (GAN, gan_recipe),
+    "classifier": (ClassifierTraining, partial(classifier_recipe, adversary=None, data=AUGMENTED)),
+    "adversarial": (ClassifierTraining, partial(classifier_recipe, adversary=ADVERSARIAL, data=AUGMENTED)),
 }
 
 
@@ -79,14 +57,10 @@ def stop(patch: pytest.MonkeyPatch, module: type, batch: int) -> None:
     patch.setattr(module, "training_step", stopped)
 
 
-def lines(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_training_stopped_twice_ends_with_the_weights_of_one_that_was_not(mnist, tmp_path, capsys, monkeypatch, kind):
-    module, written = KINDS[kind]
-    path = written(mnist, tmp_path / "r.yaml")
+    module, write_recipe = KINDS[kind]
+    path = write_recipe(mnist, tmp_path / "r.yaml", epochs=4)
     words = ["train", path, "--out", tmp_path / "whole", "--log", tmp_path / "whole-log"]
     assert call(capsys, *words).code == 0
     words = ["train", path, "--out", tmp_path / "out", "--log", tmp_path / "log"]
@@ -101,7 +75,7 @@ def test_a_training_stopped_twice_ends_with_the_weights_of_one_that_was_not(mnis
     assert said.code == 0
     assert "latentopt: goes on after epoch 2 of 4" in said.err
     assert [folder.name for folder in (tmp_path / "log").iterdir()] == ["tiny"]
-    assert lines(tmp_path / "log" / "tiny") == lines(tmp_path / "whole-log" / "tiny")
+    assert read_metrics(tmp_path / "log" / "tiny") == read_metrics(tmp_path / "whole-log" / "tiny")
     one, other = (cards.read_card(tmp_path / name / "tiny") for name in ("whole", "out"))
     assert one.weights_sha256 == other.weights_sha256
     assert one.quality == other.quality
@@ -109,18 +83,18 @@ def test_a_training_stopped_twice_ends_with_the_weights_of_one_that_was_not(mnis
 
 
 def test_a_training_stopped_before_its_first_checkpoint_begins_in_the_same_folder(mnist, tmp_path, capsys, monkeypatch):
-    path = recipe(mnist, tmp_path / "r.yaml", epochs=2)
+    path = vae_recipe(mnist, tmp_path / "r.yaml", epochs=2)
     words = ["train", path, "--out", tmp_path / "out", "--log", tmp_path / "log"]
     with monkeypatch.context() as patch:
         stop(patch, VAE, 2)
         assert call(capsys, *words).code == 130
     assert call(capsys, *words).code == 0
     assert [folder.name for folder in (tmp_path / "log").iterdir()] == ["tiny"]
-    assert [line["epoch"] for line in lines(tmp_path / "log" / "tiny")] == [1, 2]
+    assert [line["epoch"] for line in read_metrics(tmp_path / "log" / "tiny")] == [1, 2]
 
 
 def test_a_training_stopped_while_it_was_exported_goes_on(mnist, tmp_path, capsys, monkeypatch):
-    path = recipe(mnist, tmp_path / "r.yaml", epochs=2)
+    path = vae_recipe(mnist, tmp_path / "r.yaml", epochs=2)
     words = ["train", path, "--out", tmp_path / "out", "--log", tmp_path / "log"]
     with monkeypatch.context() as patch:
 
@@ -150,7 +124,7 @@ def test_a_training_stopped_while_it_was_exported_goes_on(mnist, tmp_path, capsy
 def test_another_training_of_the_name_begins_anew_and_says_so(mnist, tmp_path, capsys, monkeypatch, changes, named):
     (tmp_path / "other").mkdir()
     other = write_mnist(tmp_path / "other", train=240)
-    path = recipe(mnist, tmp_path / "r.yaml", epochs=3)
+    path = vae_recipe(mnist, tmp_path / "r.yaml", epochs=3)
     words = ["train", path, "--out", tmp_path / "out", "--log", tmp_path / "log"]
     with monkeypatch.context() as patch:
         stop(patch, VAE, 6)
@@ -173,7 +147,7 @@ def test_a_checkpoint_holds_no_pickles_and_all_random_numbers(tmp_path):
 
 
 def test_a_training_killed_in_any_way_goes_on(mnist, tmp_path):
-    path = recipe(mnist, tmp_path / "r.yaml", epochs=400)
+    path = vae_recipe(mnist, tmp_path / "r.yaml", epochs=400)
     words = [sys.executable, "-m", "latentopt", "train", str(path)]
     words += ["--out", str(tmp_path / "out"), "--log", str(tmp_path / "log")]
     last, seen = tmp_path / "log" / "tiny" / LAST, 0.0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from nets import refuses
 pytest.importorskip("stable_baselines3", reason="needs stable-baselines3 (the extra rl)")
 
 from latentopt.cli import main
+from latentopt.jobs.train_policy import TrainPolicySettings
 from latentopt.networks.classifier import Classifier
 from latentopt.rl.game_policies import game_of
 from latentopt.rl.procgen import ACTIONS, GAMES, Game, Procgen, installed
@@ -113,12 +114,12 @@ def test_a_policy_is_trained_shipped_and_attacked(tmp_path: Path, capsys: pytest
 def test_a_training_that_is_stopped_gives_what_the_whole_one_had_by_then(tmp_path: Path) -> None:
     from stable_baselines3 import PPO
 
-    from latentopt.rl.train_policy import export_policy, train_policy
+    from latentopt.jobs.ppo import policy_network, train_ppo
 
-    sizes: dict[str, Any] = {"envs": 8, "rollout": 32, "batch_size": 64, "epochs": 1}
-    stopped = train_policy("coinrun", 4096, stop=2560, **sizes)
-    train_policy("coinrun", 4096, checkpoints=tmp_path, **sizes)
-    passed = export_policy(PPO.load(tmp_path / "rl_model_2560_steps.zip", device="cpu"))
+    settings = TrainPolicySettings("tiny", "a test", "coinrun", 4096, envs=8, rollout=32, batch_size=64, epochs=1)
+    stopped = train_ppo(replace(settings, stop=2560))
+    train_ppo(settings, checkpoints=tmp_path)
+    passed = policy_network(PPO.load(tmp_path / "rl_model_2560_steps.zip", device="cpu"))
     for name, weights in stopped.state_dict().items():
         assert torch.equal(weights, passed.state_dict()[name])
 

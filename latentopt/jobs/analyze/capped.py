@@ -20,8 +20,8 @@ from latentopt.jobs.analyze.capped_report import report
 from latentopt.jobs.components import describe
 from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard
 from latentopt.jobs.lifetime import job
+from latentopt.jobs.module_training import fit
 from latentopt.jobs.tracker import METRICS, Tracker, WandbMode, check_wandb_mode, track_job
-from latentopt.jobs.train import fit
 from latentopt.jobs.trainer import Where
 from latentopt.jobs.used import held
 from latentopt.networks.classifier import Classifier
