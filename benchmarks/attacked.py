@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from benchmarks.classifiers import CIFAR, CLASSIFIERS, IMAGENET, Images, Pretrained, test_images
 from benchmarks.networks import mnist_conv, vgg19_cifar, wide_resnet
 from benchmarks.timing import timed
+from latentopt.batch_math import by_row
 from latentopt.classification import cross_entropy, margin
 from latentopt.errors import InputError
 from latentopt.gates import sites
 from latentopt.noise import Noise
-from latentopt.solver.rows import as_rows
 
 SLACK = 1e-6
 """By how much what an attack returns may lie outside its ball or the range of pixels, through rounding."""
@@ -138,7 +138,7 @@ def attacked(case: Case, attack: Attack, evaluations: int) -> Judged:
         torch.manual_seed(case.seed)  # of outside packages
         took = timed(lambda: found.append(attack(model, case, evaluations)))
     forwards, backwards = model.forwards / len(case.x), model.backwards / len(case.x)
-    x = torch.where(as_rows(case.errors, case.x), case.x, found[0].x.detach())  # the clean image is a success already
+    x = torch.where(by_row(case.errors, case.x), case.x, found[0].x.detach())  # the clean image is a success already
     low, high = case.input_range
     logits = logits_of(case.model, x, case.batch_size)
     distance = (x - case.x).flatten(1).abs().amax(1)

@@ -19,7 +19,7 @@ def take(state: Any, rows: Tensor) -> Any:
     return _same_type(state, [take(part, rows) for part in state]) if isinstance(state, tuple) else state
 
 
-def put(state: Any, fresh: Any, rows: Tensor) -> Any:
+def set_rows(state: Any, fresh: Any, rows: Tensor) -> Any:
     """The state, the rows ``rows`` (mask) of its tensors replaced by those of ``fresh``; what all rows share stays.
 
     Where ``fresh`` has () because shapes show only in the first step, the method itself knows its new rows.
@@ -27,7 +27,7 @@ def put(state: Any, fresh: Any, rows: Tensor) -> Any:
     if isinstance(state, Tensor):
         return state.index_put((rows,), fresh)
     if isinstance(state, tuple) and len(state) == len(fresh):
-        return _same_type(state, [put(part, new, rows) for part, new in zip(state, fresh, strict=True)])
+        return _same_type(state, [set_rows(part, new, rows) for part, new in zip(state, fresh, strict=True)])
     return state
 
 

@@ -12,12 +12,11 @@ from torch import Tensor
 from latentopt.attacks.checks import range_width
 from latentopt.attacks.goal import rank_other_classes
 from latentopt.attacks.result import AttackResult
-from latentopt.batch_math import sample_norm
+from latentopt.batch_math import sample_norm, where_rows
 from latentopt.networks.classifier import range_of
 from latentopt.networks.freezing import frozen
 from latentopt.problem import Problem
 from latentopt.sets import Norm, bounded_ball, length
-from latentopt.solver.rows import as_rows
 
 CLASSES = 9
 """Number of other classes whose boundaries are looked at, the likeliest ones; each costs a gradient."""
@@ -66,7 +65,7 @@ def find_nearest_boundary(model: Callable[[Tensor], Tensor], clean: AttackResult
     for other in others:
         gap, grad = _logit_gap(model, x, labels, other)
         distance = _box_distance(x, gap, grad, norm, ends, widest)
-        direction = torch.where(as_rows(distance < radius, x), grad, direction)
+        direction = where_rows(distance < radius, grad, direction)
         radius = radius.minimum(distance)
     radius = _usable_radius(model, x, radius, norm)
     radius = (radius * (1 + OVERSHOOT)).clamp(max=range_width(model, x, norm))

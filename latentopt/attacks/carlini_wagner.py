@@ -15,7 +15,7 @@ from latentopt.attacks.boundary import estimate_boundary_distance
 from latentopt.attacks.checks import range_width
 from latentopt.attacks.goal import Goal
 from latentopt.attacks.result import AttackResult
-from latentopt.batch_math import sample_norm, take
+from latentopt.batch_math import by_row, sample_norm, take, where_rows
 from latentopt.classification import cross_entropy
 from latentopt.errors import nonnegative, positive
 from latentopt.networks.classifier import range_of
@@ -25,7 +25,6 @@ from latentopt.problem import Problem
 from latentopt.sets import Box, FeasibleSet, Free
 from latentopt.solver.callbacks import Progress
 from latentopt.solver.loop import solve
-from latentopt.solver.rows import as_rows
 
 FIRST_STEP = 0.4
 """Adam's first step, as a share of the distance to the decision boundary."""
@@ -137,14 +136,14 @@ class TanhSpace:
         """
         (low, high), clean_wide = range_of(model), clean.to(_at_least_single(clean))
         pace = torch.ones_like(clean_wide.flatten(1)[:, 0])
-        space = cls(model, low, high, clean_wide, clean_wide, as_rows(pace, clean_wide), clean.dtype)
+        space = cls(model, low, high, clean_wide, clean_wide, by_row(pace, clean_wide), clean.dtype)
         slope = torch.ones_like(clean_wide)
         if space.is_bounded:
             edge = 1 - max(1e-6, torch.finfo(clean_wide.dtype).eps)  # where tanh still has a slope
             share = (2 * (clean_wide - low) / (high - low) - 1).clamp(-1, 1)  # half precision rounds the ends outwards
             space = replace(space, origin=(edge * share).atanh())
             slope = (high - low) / 2 * (1 - space.origin.tanh().square())
-        return space if distance is None else replace(space, pace=as_rows(distance / sample_norm(slope), clean_wide))
+        return space if distance is None else replace(space, pace=by_row(distance / sample_norm(slope), clean_wide))
 
     @property
     def is_bounded(self) -> bool:
@@ -229,7 +228,7 @@ class _NearestSuccess:
         self.distance = torch.where(nearer, distance, self.distance)
         self.best = replace(
             best,
-            x=torch.where(as_rows(nearer, images), images, best.x),
+            x=where_rows(nearer, images, best.x),
             logits=torch.where(nearer[:, None], logits, best.logits),
             distance=torch.where(nearer, distance, best.distance),
             success=best.success | nearer,

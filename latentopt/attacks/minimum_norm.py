@@ -14,11 +14,11 @@ from latentopt.attacks.attack import attack
 from latentopt.attacks.boundary import OVERSHOOT, find_nearest_boundary
 from latentopt.attacks.checks import range_width
 from latentopt.attacks.result import AttackResult, tensor_fields
+from latentopt.batch_math import where_rows
 from latentopt.errors import InputError, positive
 from latentopt.gates import has_gates
 from latentopt.networks.freezing import frozen
 from latentopt.sets import Norm
-from latentopt.solver.rows import as_rows
 
 
 @renamed_keywords(rounds="search_steps")
@@ -117,6 +117,6 @@ def _keep_nearer(
         elif name == "first_success":
             changes[name] = torch.where(nearer & (old < 0), best.backwards + new, old)
         else:
-            changes[name] = torch.where(as_rows(nearer, new), new, old)
+            changes[name] = where_rows(nearer, new, old)
     changes["meta"] = {**result.meta, "seconds": best.meta["seconds"] + result.meta["seconds"]}
     return replace(best, **changes), torch.where(nearer, result.distance, smallest)

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from latentopt.attacks.checks import SLACK, range_slack
 from latentopt.attacks.result import AttackResult, AttackWarning
+from latentopt.batch_math import by_row
 from latentopt.errors import InputError
 from latentopt.networks.classifier import range_of
 from latentopt.networks.freezing import frozen
 from latentopt.sets import Norm, length
-from latentopt.solver.rows import as_rows
 
 BATCH_SIZE = 256
 """Images that the model sees at a time."""
@@ -103,7 +103,7 @@ def quantize(x: Tensor, clean: Tensor, eps: Tensor, norm: Norm, low: float = 0.0
     eps = (eps.detach().cpu().double() + rounding) * scale
     rounded = x.round()
     if norm == "linf":
-        radius = as_rows(eps, x)
+        radius = by_row(eps, x)
         least, greatest = (clean - radius).ceil(), (clean + radius).floor()
         rounded = torch.where(least <= greatest, rounded.clamp(least, greatest), clean.round())
     else:

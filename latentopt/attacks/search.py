@@ -14,7 +14,7 @@ from latentopt.attacks.checks import check_logits, check_loss, range_slack
 from latentopt.attacks.goal import Goal, draw_targets, rank_other_classes
 from latentopt.attacks.result import AttackResult
 from latentopt.attacks.stages import Stage, Targets
-from latentopt.batch_math import take
+from latentopt.batch_math import take, where_rows
 from latentopt.classification import Loss, Misclassify, loss_function
 from latentopt.errors import InputError, LatentOptError
 from latentopt.gates import has_gates
@@ -27,7 +27,6 @@ from latentopt.sets import Norm, bounded_ball, length
 from latentopt.solver.callbacks import Callback
 from latentopt.solver.loop import solve
 from latentopt.solver.result import Result
-from latentopt.solver.rows import as_rows
 
 
 @dataclass(frozen=True)
@@ -220,7 +219,7 @@ class AttackSearch:
         better = self.goal.is_reached(logits) | (self.goal.margin(logits) > self.goal.margin(self.logits))
         better &= torch.zeros_like(better).index_fill(0, rows, True)
         x = self.x.index_copy(0, rows, result.x)
-        self.x = torch.where(as_rows(better, x), x, self.x)
+        self.x = where_rows(better, x, self.x)
         self.logits = torch.where(better[:, None], logits, self.logits)
         self.stage = self.stage.masked_fill(better, number)
         if target is not None:

@@ -25,8 +25,9 @@ from latentopt.inverse.problem import Reconstruction
 from latentopt.networks.generator import Generator
 from latentopt.optimizers import LBFGS, Optimizer
 from latentopt.solver.callbacks import Callback, Progress
-from latentopt.solver.loop import halvings, solve
+from latentopt.solver.loop import solve
 from latentopt.solver.result import Result, Status
+from latentopt.solver.settings import require_halving
 
 HALVING = ((20, 4), (60, 2), (150, 1))
 """Default halving: half of the restarts or more are dropped as soon as they lie behind."""
@@ -92,7 +93,7 @@ def reconstruct(
     for name, value in {"steps": steps, "restarts": restarts}.items():
         positive(name, value, integer=True)
     nonnegative("retries", retries, integer=True)
-    halvings(halving)
+    require_halving(halving)
     if isinstance(start, str):
         start = get_initializer(start)
     network = generator.fused() if fast else generator
@@ -144,7 +145,7 @@ def invert(
         As `reconstruct`.
     """
     steps, restarts = settings["steps"], settings["restarts"]
-    settings["halving"] = [pair for pair in halvings(settings["halving"]) if pair[0] < steps]
+    settings["halving"] = [pair for pair in require_halving(settings["halving"]) if pair[0] < steps]
     first = problem.projected(start(problem, restarts, seed)) if isinstance(start, FittedInitializer) else start
     with ExitStack() as stack:
         for callback in callbacks:

@@ -34,8 +34,9 @@ from latentopt.jobs.used import card_of, held, used
 from latentopt.networks.generator import Generator
 from latentopt.operators import Identity
 from latentopt.solver.callbacks import Progress
-from latentopt.solver.loop import halvings, solve
+from latentopt.solver.loop import solve
 from latentopt.solver.result import Result
+from latentopt.solver.settings import require_halving
 from latentopt.zoo import cards
 from latentopt.zoo.paths import cache_root
 
@@ -96,7 +97,7 @@ def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
     begun = time.perf_counter()
     settings = plan.settings.build()
     recipe = settings.recipe()
-    halvings(settings.halving)
+    require_halving(settings.halving)
     generator = cards.load_generator(settings.model)
     measurement_shapes(generator, settings.operator)
     with predictor(Where(settings.device, settings.devices, settings.strategy, settings.num_nodes)) as trainer:

@@ -1,4 +1,4 @@
-"""The file from which a solve goes on after whatever stopped it, and ends as if nothing had."""
+"""The file from which an interrupted solve goes on, to end exactly as it would have."""
 
 from __future__ import annotations
 
@@ -14,50 +14,55 @@ from latentopt.errors import InputError
 from latentopt.fingerprint import fingerprint, without_addresses
 from latentopt.io import write_atomically
 from latentopt.pytree import decode, encode
-from latentopt.solver.rows import winner
-from latentopt.solver.run import Run, Snapshot
+from latentopt.solver.solver import Solver
+from latentopt.solver.state import SolverState, best_rows
 
-_PARTS = ("method", "network", "objective", "penalty", "success test", "feasible set")
-"""What of a solve is no setting that could be written down; the file has their fingerprints."""
+_PARTS = {
+    "network": "network",
+    "objective": "objective",
+    "penalty": "penalty",
+    "success": "success test",
+    "feasible": "feasible set",
+}
+"""Parts of a problem that cannot be written down, and their names in messages; the file has their fingerprints."""
 
 
 class Checkpoint:
-    """One solve's file: its settings, fingerprints of all else that decides how it goes on, and the last snapshot.
+    """The file of one solve: its settings, fingerprints of all else that decides how it goes on, and its state.
 
     Args:
-        path: where; the folder exists.
-        run: the solve, at its start.
-        start: what it was told to start from.
+        path: path of the file, in an existing folder.
+        solver: the solve, before its first step.
 
     Raises:
         InputError: the folder does not exist.
     """
 
-    def __init__(self, path: str | Path, run: Run, start: Tensor | None) -> None:
-        self.path, self.run = Path(path), run
+    def __init__(self, path: str | Path, solver: Solver) -> None:
+        self.path, self.solver = Path(path), solver
         if not self.path.parent.is_dir():
             raise InputError("checkpoint", "a path in an existing folder", str(path))
-        problem = run.problem
-        flat = {**run.meta, **run.meta["budgets"], **{f"{k}'s version": v for k, v in run.meta["versions"].items()}}
+        problem, meta = solver.problem, solver.meta
+        flat = {**meta, **meta["budgets"], **{f"{k}'s version": v for k, v in meta["versions"].items()}}
         self.settings: dict[str, Any] = {k: v for k, v in flat.items() if k not in ("budgets", "versions")}
-        self.settings |= {"batch": problem.batch, "shape": list(problem.shape), "start": _digest(start)}
+        self.settings |= {"batch": problem.batch, "shape": list(problem.shape), "start": _digest(solver.start)}
         self.settings |= {"dtype": str(problem.like.dtype), "device": problem.like.device.type}
         self.settings["optimizer"] = without_addresses(self.settings["optimizer"])
         self.settings["autocast"] = _autocast(problem.like.device.type)
-        parts = (run.optimizer, problem.network, problem.objective, problem.penalty, problem.success, problem.feasible)
-        self.identity = dict(zip(_PARTS, map(fingerprint, parts), strict=True))
+        parts = {name: fingerprint(getattr(problem, attribute)) for attribute, name in _PARTS.items()}
+        self.identity = {"method": fingerprint(solver.optimizer), **parts}
 
     def save(self) -> None:
-        """Write the run's state, whole or not at all."""
+        """Write the state, whole or not at all."""
         from safetensors.torch import save
 
         tensors: dict[str, Tensor] = {}
-        code = encode(self.run.snapshot(), tensors)
-        texts = {"solve": self.settings, "identity": self.identity, "snapshot": code}
+        state = encode(self.solver.snapshot(), tensors)
+        texts = {"solve": self.settings, "identity": self.identity, "state": state}
         write_atomically(self.path, save(tensors, {name: json.dumps(text) for name, text in texts.items()}))
 
     def restore(self) -> None:
-        """Put the run into the state that the file holds, if there is a file.
+        """Put the solve into the state that the file holds, if there is a file.
 
         Raises:
             InputError: it is another solve's, or broken.
@@ -71,9 +76,9 @@ class Checkpoint:
         differing += [f"another {part}" for part, now in self.identity.items() if identity.get(part) != now]
         if differing:
             raise InputError(str(self.path), "no file, or this solve's", f"that of a solve with {'; '.join(differing)}")
-        saved = decode(code, tensors, self.run.snapshot(), self.run.problem.like.device)
-        self._check(saved)
-        self.run.restore(saved)
+        state = decode(code, tensors, self.solver.snapshot(), self.solver.problem.like.device)
+        self._require_same_values(state)
+        self.solver.restore(state)
 
     def _read(self) -> tuple[dict[str, Any], dict[str, str], Any, dict[str, Tensor]]:
         from safetensors import SafetensorError, safe_open
@@ -82,18 +87,18 @@ class Checkpoint:
             with safe_open(self.path, "pt") as file:
                 meta = file.metadata()
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            settings, identity, code = (json.loads(meta[name]) for name in ("solve", "identity", "snapshot"))
+            settings, identity, code = (json.loads(meta[name]) for name in ("solve", "identity", "state"))
             return settings, identity, code, tensors
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise InputError(str(self.path), "a checkpoint of latentopt", f"another file ({error})") from error
 
-    def _check(self, saved: Snapshot) -> None:
-        """Raise `InputError` if network or objective do not return what they did, by what no fingerprint shows."""
-        problem = self.run.problem
-        first = saved.history["loss"][0, : problem.batch]
-        at = winner(saved.rows, self.run.restarts)
-        best, samples = saved.rows.best[at], torch.arange(problem.batch, device=at.device)
-        now = self.run.of(samples).evaluate(saved.rows.best_x[at]).value
+    def _require_same_values(self, state: SolverState) -> None:
+        """Raise `InputError` if network or objective return other values, for a reason that no fingerprint shows."""
+        batch = self.solver.problem.batch
+        first = state.history["loss"][0, :batch]
+        winners = best_rows(state.stopped, self.solver.settings.restarts)
+        best, samples = state.stopped.best[winners], torch.arange(batch, device=winners.device)
+        now = self.solver.batch_of(samples).evaluate(state.stopped.best_x[winners]).value
         rounding = torch.finfo(best.dtype).eps ** 0.5 * (first.abs() + best.abs())
         if not bool(((now - best).abs() <= rounding).all()):
             values = f"{best.tolist()} at its best inputs, which are {now.tolist()} here"
@@ -101,7 +106,7 @@ class Checkpoint:
 
 
 def _autocast(device: str) -> str | None:
-    """The dtype that operations are cast to by the context of the call."""
+    """Return the dtype that an autocast around the call casts operations to."""
     return str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else None
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from itertools import pairwise
-from numbers import Integral
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from latentopt.errors import InputError, nonnegative, positive
+from latentopt.errors import InputError, positive
 from latentopt.networks.checks import randomised_message, warn
 from latentopt.networks.freezing import frozen, require_eval
 from latentopt.networks.generator import Generator
@@ -21,7 +19,8 @@ from latentopt.problem import Problem
 from latentopt.solver.callbacks import Callback, Progress
 from latentopt.solver.checkpoint import Checkpoint
 from latentopt.solver.result import Result, Status
-from latentopt.solver.run import Run
+from latentopt.solver.settings import SolverSettings, require_halving
+from latentopt.solver.solver import Solver
 
 __all__ = ["Callback", "Progress", "solve"]
 
@@ -97,80 +96,60 @@ def solve(
             when it was found. ``value`` and ``output`` are of this last evaluation. Or a generator leaves its range.
     """
     optimizer = method(optimizer, problem.feasible)
-    counts = {"steps": steps, "restarts": restarts, "checkpoint_every": checkpoint_every}
-    _check(counts, {"evaluations": evaluations, "seconds": seconds, "patience": patience})
-    nonnegative("min_delta", min_delta)
-    halving = halvings(halving)
-    if not isinstance(seed, Integral):
-        raise InputError("seed", "an integer", repr(seed))
+    positive("checkpoint_every", checkpoint_every, integer=True)
+    settings = SolverSettings(
+        steps, restarts, seed, evaluations, seconds, patience, min_delta, require_halving(halving), compile
+    )
     require_eval(problem.network)
     if isinstance(problem.network, Generator):
         problem.network.check_output_range()
-    first = None if start is None else _checked(problem, restarts, start.x if isinstance(start, Result) else start)
+    first = None if start is None else require_start(problem, restarts, start.x if isinstance(start, Result) else start)
     with ExitStack() as stack:
         for callback in callbacks:
             if close := getattr(callback, "close", None):
                 stack.callback(close)
         stack.enter_context(frozen(problem.network))
-        run = Run(
-            problem, optimizer, steps, restarts, seed, evaluations, seconds, patience, min_delta, compile, halving
-        )
-        run.begin(first)
-        file = Checkpoint(checkpoint, run, first) if checkpoint is not None else None
+        solver = Solver(problem, optimizer, settings, first)
+        file = Checkpoint(checkpoint, solver) if checkpoint is not None else None
         if file:
             file.restore()
-        while run.goes_on():
-            run.advance()
-            if callbacks:
-                progress = run.progress()
-                answers = [callback(progress) for callback in callbacks]
-                if any(answers):
-                    run.end(Status.STOPPED)
-            if file and run.t % checkpoint_every == 0:
-                file.save()
-        if file:
-            file.save()
-        result = run.result()
-    if run.randomised and problem.warn_if_random:
-        _say_randomised(problem.network)
+        _iterate(solver, callbacks, file, checkpoint_every)
+        result, is_random = solver.finish()
+    if is_random and problem.warn_if_random:
+        if isinstance(problem.network, Generator):
+            problem.network.warn_randomised()
+        else:
+            warn(randomised_message("network", "outputs"))
     return result
 
 
-def _say_randomised(network: object) -> None:
-    if isinstance(network, Generator):
-        network.warn_randomised()
-    else:
-        warn(randomised_message("network", "outputs"))
+def _iterate(solver: Solver, callbacks: Sequence[Callback], file: Checkpoint | None, checkpoint_every: int) -> None:
+    """Take steps until every row has stopped."""
+    solver.enforce_budgets()
+    while solver.is_active:
+        solver.step()
+        if callbacks:
+            progress = solver.progress()
+            answers = [callback(progress) for callback in callbacks]
+            if any(answers):
+                solver.stop(Status.STOPPED)
+        if file and solver.state.t % checkpoint_every == 0:
+            file.save()
+        solver.enforce_budgets()
+    if file:
+        file.save()
 
 
-def _check(counts: dict[str, int], budgets: dict[str, float | None]) -> None:
-    for name, value in counts.items():
-        positive(name, value, integer=True)
-    for name, value in budgets.items():
-        if value is not None:
-            positive(name, value, integer=name != "seconds")
+def require_start(problem: Problem, restarts: int, start: Tensor) -> Tensor:
+    """Return `solve`'s ``start`` as (k, B, *shape) in the problem's dtype and device, exactly in the feasible set.
 
-
-def halvings(halving: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """The pairs of `solve`'s ``halving``, checked."""
-    pairs = list[tuple[int, int]]()
-    for pair in halving if isinstance(halving, Sequence) else [halving]:
-        if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
-            raise InputError("halving", "pairs (step, count)", repr(pair))
-        for number in pair:
-            positive("halving", number, integer=True)
-        pairs.append((pair[0], pair[1]))
-    if any(later[0] <= earlier[0] for earlier, later in pairwise(pairs)):
-        raise InputError("halving", "rising steps", pairs)
-    return tuple(pairs)
-
-
-def _checked(problem: Problem, restarts: int, start: Tensor) -> Tensor:
-    """The starts (k, B, *shape) in the dtype and on the device of the problem, in the feasible set to the last bit."""
+    Raises:
+        InputError: it has another shape, more than ``restarts`` starts, or lies outside the set by more than 1e-6.
+    """
     expected = (problem.batch, *problem.shape)
     if not isinstance(start, Tensor) or expected not in (tuple(start.shape), tuple(start.shape[1:])):
-        came = tuple(start.shape) if isinstance(start, Tensor) else type(start).__name__
-        raise InputError("start", f"a tensor of shape {expected} or (k, {str(expected)[1:]}", came)
+        got = tuple(start.shape) if isinstance(start, Tensor) else type(start).__name__
+        raise InputError("start", f"a tensor of shape {expected} or (k, {str(expected)[1:]}", got)
     start = start.detach().to(problem.like).reshape(-1, *expected)
     if not 1 <= len(start) <= restarts:
         raise InputError("start", f"starts of 1 to {restarts} restarts", len(start))

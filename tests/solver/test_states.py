@@ -9,7 +9,7 @@ from loops import same
 from nets import randn
 from torch import Tensor
 
-from latentopt.pytree import decode, encode, put, take
+from latentopt.pytree import decode, encode, set_rows, take
 
 
 class Inner(NamedTuple):
@@ -42,7 +42,7 @@ def test_rows_are_replaced_in_tensors_and_the_rest_is_shared():
     whole, mask = state(), torch.tensor([False, True, True, False])
     before = whole.inner.mean.clone()
     fresh = Outer(0, Inner(0, torch.zeros(2, 2).double()), (), torch.zeros(2), 9.0)
-    merged = put(whole, fresh, mask)
+    merged = set_rows(whole, fresh, mask)
     assert (merged.t, merged.inner.t, merged.scale) == (3, 5, 0.1)
     assert torch.equal(merged.inner.mean[1:3], fresh.inner.mean)
     assert torch.equal(merged.inner.mean[[0, 3]], whole.inner.mean[[0, 3]])
