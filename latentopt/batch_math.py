@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,17 +11,17 @@ T = TypeVar("T")
 
 
 def take(function: T, rows: Tensor) -> T:
-    """The function of the samples ``rows`` (long), by its method ``take``; itself where it has none.
+    """Return the function of the samples ``rows`` (long), by its method ``take``; itself if it has none.
 
-    A function that holds something for each sample of a batch (a target, a mask, weights) has ``take(rows)``, which
-    returns the function of those samples, each as often as it is named.
+    A function with a tensor for each sample of a batch (targets, masks, weights) has ``take(rows)``, which returns the
+    function of those samples; an index may repeat.
     """
     chosen: Any = getattr(function, "take", None)
     return chosen(rows) if chosen is not None else function
 
 
 def per_sample(value: float | Tensor, like: Tensor) -> Tensor:
-    """A number, or one number a sample (B,), in a shape that multiplies ``like`` (B, *shape): () or (B, 1, ..., 1)."""
+    """Convert a number, or one a sample (B,), to a tensor that multiplies ``like``: () or (B, 1, ..., 1)."""
     value = torch.as_tensor(value, dtype=like.dtype, device=like.device)
     return value if value.ndim == 0 else by_row(value, like)
 
@@ -38,22 +37,18 @@ def where_rows(rows: Tensor, chosen: Tensor, others: Tensor) -> Tensor:
 
 
 def sample_norm(x: Tensor) -> Tensor:
-    """Euclidean norm of each sample: (B, *shape) to (B,)."""
+    """Return the Euclidean norm (B,) of each sample of ``x`` (B, *shape)."""
     return torch.linalg.vector_norm(x.reshape(len(x), -1), dim=1)
 
 
 def unit(x: Tensor) -> Tensor:
-    """Each sample divided by its Euclidean norm; zero stays zero. Also of NumPy's arrays (B, n)."""
-    if not isinstance(x, Tensor):
-        least = np.finfo(x.dtype).tiny
-        x = x / np.maximum(np.abs(x).max(1, keepdims=True), least)
-        return x / np.maximum((x * x).sum(1, keepdims=True) ** 0.5, least)
+    """Divide each sample by its Euclidean norm; zero stays zero."""
     tiny = torch.finfo(x.dtype).tiny
     x = x / per_sample(x.abs().reshape(len(x), -1).amax(1), x).clamp_min(tiny)  # small numbers' squares would be 0
     return x / per_sample(sample_norm(x), x).clamp_min(tiny)
 
 
 def sample_rms(x: Tensor) -> Tensor:
-    """Root mean square of each sample: (B, *shape) to (B,)."""
+    """Return the root mean square (B,) of each sample of ``x`` (B, *shape)."""
     wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x  # squares beyond 65504 overflow
     return wide.reshape(len(x), -1).square().mean(1).sqrt().to(x.dtype)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from latentopt.errors import positive
-from latentopt.optimizers.base import Descent, Schedule, check_schedule, scheduled, squared
+from latentopt.optimizers.base import Schedule, ScheduledDescent, squared
 from latentopt.problem import Batch
 
 
@@ -19,13 +19,15 @@ class AdagradState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Adagrad(Descent):
-    """``v <- v + g^2``; ``x <- project(x - lr_t g / (sqrt(v) + eps))``: the first step moves each coordinate by lr.
+class Adagrad(ScheduledDescent):
+    """Adagrad, ``v <- v + g^2``, ``x <- project(x - lr_t g / (sqrt(v) + eps))``.
+
+    The first step moves each coordinate by lr.
 
     Args:
         lr: first step size, > 0, in units of the input.
         eps: added to the root of the sum, > 0; small, as in `Adam`.
-        schedule: how the step size falls over the planned steps, on top of the growing sum.
+        schedule: how the step size falls over the planned steps, besides the growing sum.
     """
 
     lr: float = 0.5
@@ -33,14 +35,13 @@ class Adagrad(Descent):
     schedule: Schedule = "constant"
 
     def __post_init__(self) -> None:
-        positive("Adagrad.lr", self.lr)
+        super().__post_init__()
         positive("Adagrad.eps", self.eps)
-        check_schedule(self.schedule)
 
     def init(self, batch: Batch, x: Tensor) -> AdagradState:
         return AdagradState(0, torch.zeros_like(x))
 
     def update(self, batch: Batch, x: Tensor, grad: Tensor, state: AdagradState) -> tuple[Tensor, AdagradState]:
         v = state.total + squared(batch.feasible, grad)
-        lr = self.lr * scheduled(self.schedule, state.t, batch.steps)
+        lr = self.step_size(batch, state.t)
         return batch.feasible.project(x - lr * grad / (v.sqrt() + self.eps)), AdagradState(state.t + 1, v)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from latentopt.errors import InputError, nonnegative, positive
-from latentopt.optimizers.base import Descent, Schedule, check_schedule, scheduled, squared
+from latentopt.errors import InputError, nonnegative
+from latentopt.optimizers.base import Schedule, ScheduledDescent, squared
 from latentopt.problem import Batch
 
 
@@ -19,13 +20,13 @@ class AdamState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Adam(Descent):
+class Adam(ScheduledDescent):
     """Adam with a falling step size; in a Euclidean ball all coordinates of a sample share one mean square.
 
     Args:
         lr: first step size, > 0, in units of the input.
         betas: decay of the two means, in [0, 1).
-        eps: added to the root of the mean square. Far under torch's 1e-8, because the gradients of a mean squared
+        eps: added to the root of the mean square, >= 0. Far under torch's 1e-8, because gradients of a mean squared
             error over many pixels are small.
         schedule: how the step size falls over the planned steps.
     """
@@ -36,21 +37,18 @@ class Adam(Descent):
     schedule: Schedule = "cosine"
 
     def __post_init__(self) -> None:
-        positive("Adam.lr", self.lr)
+        super().__post_init__()
         nonnegative("Adam.eps", self.eps)
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise InputError("Adam.betas", "two numbers in [0, 1)", self.betas)
-        check_schedule(self.schedule)
-
-    arithmetic = True
 
     def init(self, batch: Batch, x: Tensor) -> AdamState:
-        return AdamState(0, 0 * x, 0 * x)
+        return AdamState(0, torch.zeros_like(x), torch.zeros_like(x))
 
     def update(self, batch: Batch, x: Tensor, grad: Tensor, state: AdamState) -> tuple[Tensor, AdamState]:
         t = state.t + 1
         mean = self.betas[0] * state.mean + (1 - self.betas[0]) * grad
         square = self.betas[1] * state.square + (1 - self.betas[1]) * squared(batch.feasible, grad)
         m, v = mean / (1 - self.betas[0] ** t), square / (1 - self.betas[1] ** t)
-        lr = self.lr * scheduled(self.schedule, state.t, batch.steps)
+        lr = self.step_size(batch, state.t)
         return batch.feasible.project(x - lr * m / (v**0.5 + self.eps)), AdamState(t, mean, square)

@@ -98,10 +98,6 @@ class ADRGD(Optimizer):
     def recovers(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.descent.recovers
 
-    @property
-    def arithmetic(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.gates.arithmetic and self.descent.arithmetic
-
     def init(self, batch: Batch, x: Tensor) -> ADRGDState:
         return ADRGDState(self.gates.init(batch, x), self.descent.init(batch, x))
 

@@ -1,4 +1,4 @@
-"""What every optimiser is: `init` and `step`, pure functions of their arguments; only `latentopt.solve` iterates."""
+"""The interface of every optimiser: pure functions `init` and `step`; only `latentopt.solve` iterates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from torch import Tensor
 
 from latentopt.batch_math import per_sample, sample_norm
-from latentopt.errors import InputError
+from latentopt.errors import InputError, positive
 from latentopt.problem import Batch, Evaluation
 from latentopt.sets import FeasibleSet
 
@@ -18,14 +18,14 @@ State = Any
 
 
 class Cost(NamedTuple):
-    """What a step costs each sample."""
+    """Passes that a step costs each sample."""
 
     forwards: int
     backwards: int
 
 
 class Step(NamedTuple):
-    """What one step returns."""
+    """Result of one step."""
 
     x: Tensor  # (B, *shape) the next iterate, in the feasible set
     state: State
@@ -35,38 +35,52 @@ class Step(NamedTuple):
 
 
 class Optimizer(ABC):
-    """A method. Frozen: hyperparameters only; all that changes is in the state."""
+    """A method of optimisation. Frozen: it holds hyperparameters only; all that changes is in the state."""
 
-    arithmetic = False  # no annotation, as below
-    """Whether its steps are arithmetic alone, so that NumPy's arrays do where the problem is one of arrays."""
-    recovers = False  # no annotation: recipes take the annotated names for arguments
-    """Whether it goes on by itself from an iterate where the objective is not finite, as a line search does."""
+    recovers = False  # no annotation: recipes take annotated names for arguments
+    """Whether it continues by itself from an iterate where the objective is not finite, as a line search does."""
 
     @abstractmethod
     def init(self, batch: Batch, x: Tensor) -> State:
-        """The state before the first step, at the start ``x`` (B, *shape). Does not evaluate the network."""
+        """Return the state before the first step, at the start ``x`` (B, *shape), without evaluating the network."""
 
     @abstractmethod
     def step(self, batch: Batch, x: Tensor, state: State) -> Step:
-        """One step from ``x`` (B, *shape). Pure: neither argument is changed, randomness comes from `batch.noise`."""
+        """Take one step from ``x`` (B, *shape). Pure: no argument changes, randomness comes from `batch.noise`."""
 
 
 class Descent(Optimizer):
-    """A method that needs one gradient a step and says only what to do with it."""
+    """A method that needs one gradient a step, and only defines the update."""
 
     @abstractmethod
     def update(self, batch: Batch, x: Tensor, grad: Tensor, state: State) -> tuple[Tensor, State]:
-        """The next iterate and state, given the gradient (B, *shape) at ``x``."""
+        """Return the next iterate and state, given the gradient (B, *shape) at ``x``."""
 
     def step(self, batch: Batch, x: Tensor, state: State) -> Step:
-        here, grad = batch.gradient(x)
-        following, state = self.update(batch, x, grad, state)
-        return Step(following, state, here, Cost(1, 1), {"grad_norm": sample_norm(grad)} if batch.record else {})
+        evaluation, grad = batch.gradient(x)
+        next_x, state = self.update(batch, x, grad, state)
+        info = {"grad_norm": sample_norm(grad)} if batch.record else {}
+        return Step(next_x, state, evaluation, Cost(1, 1), info)
 
 
 Schedule = Literal["constant", "linear", "quadratic", "cosine", "exponential"]
-LAST = 1 / 500
-"""Where the exponential schedule ends."""
+LAST_FACTOR = 1 / 500
+"""Factor at the end of the exponential schedule."""
+
+
+class ScheduledDescent(Descent):
+    """A descent whose step size ``lr`` follows a ``schedule``."""
+
+    lr: float
+    schedule: Schedule
+
+    def __post_init__(self) -> None:
+        positive(f"{type(self).__name__}.lr", self.lr)
+        check_schedule(self.schedule)
+
+    def step_size(self, batch: Batch, t: int) -> float:
+        """Return the step size of step ``t``, from 0."""
+        return self.lr * scheduled(self.schedule, t, batch.steps)
 
 
 def check_schedule(name: str) -> None:
@@ -82,10 +96,10 @@ def check_fraction(name: str, value: float) -> None:
 
 
 def squared(feasible: FeasibleSet, grad: Tensor) -> Tensor:
-    """What methods divide by the root of: ``grad`` squared; in a Euclidean ball its mean over the sample.
+    """Return ``grad`` squared, by whose root adaptive methods divide; in a Euclidean ball its mean over the sample.
 
-    Of steps ``D g`` with a diagonal D the projected method stops where x is along ``D g``, but the optimum of a ball
-    lies along g.
+    With steps ``D g``, D diagonal, the projected method stops where x is along ``D g``, but the optimum of a ball lies
+    along g.
     """
     square = grad * grad
     if not feasible.round:
@@ -94,7 +108,7 @@ def squared(feasible: FeasibleSet, grad: Tensor) -> Tensor:
 
 
 def scheduled(schedule: Schedule, t: int, steps: int) -> float:
-    """The factor of the step size at step ``t`` (from 0) of ``steps``: from 1 towards 0, exponentially to `LAST`."""
+    """Return the factor of the step size at step ``t`` (from 0) of ``steps``, which falls from 1 towards 0."""
     p = min(t / steps, 1.0)
     match schedule:
         case "constant":
@@ -106,4 +120,4 @@ def scheduled(schedule: Schedule, t: int, steps: int) -> float:
         case "cosine":
             return (1 + math.cos(math.pi * p)) / 2
         case "exponential":
-            return LAST**p
+            return LAST_FACTOR**p

@@ -26,8 +26,6 @@ class Direction(NamedTuple):
 class GateRule(ABC):
     """A rule for how gates move and which direction they give. Frozen: hyperparameters only."""
 
-    arithmetic = False  # as in `latentopt.optimizers.Optimizer`
-
     @abstractmethod
     def init(self, batch: Batch, x: Tensor) -> State:
         """Return the gates' state at the start ``x`` (B, *shape)."""

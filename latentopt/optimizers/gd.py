@@ -9,7 +9,7 @@ from torch import Tensor
 
 from latentopt.batch_math import per_sample, sample_norm, unit
 from latentopt.errors import positive
-from latentopt.optimizers.base import Descent, Schedule, check_schedule, scheduled
+from latentopt.optimizers.base import Schedule, ScheduledDescent
 from latentopt.problem import Batch
 
 
@@ -18,13 +18,13 @@ class GDState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class GD(Descent):
-    """``x <- project(x - lr_t g)``.
+class GD(ScheduledDescent):
+    """Projected gradient descent, ``x <- project(x - lr_t g)``.
 
     Args:
         lr: step size, > 0; with ``normalize`` the Euclidean length of a step.
         normalize: divide each sample's gradient by its norm.
-        clip: longest gradient, > 0; a longer one is scaled down to it. None: any.
+        clip: greatest norm of a gradient, > 0; longer ones are scaled down to it. None: no limit.
         schedule: how the step size falls over the planned steps.
     """
 
@@ -34,21 +34,15 @@ class GD(Descent):
     schedule: Schedule = "constant"
 
     def __post_init__(self) -> None:
-        positive("GD.lr", self.lr)
+        super().__post_init__()
         if self.clip is not None:
             positive("GD.clip", self.clip)
-        check_schedule(self.schedule)
-
-    @property
-    def arithmetic(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.clip is None
 
     def init(self, batch: Batch, x: Tensor) -> GDState:
         return GDState(0)
 
     def update(self, batch: Batch, x: Tensor, grad: Tensor, state: GDState) -> tuple[Tensor, GDState]:
-        lr = self.lr * scheduled(self.schedule, state.t, batch.steps)
         direction = unit(grad) if self.normalize else grad
         if self.clip is not None:
             direction = direction * (self.clip / per_sample(sample_norm(direction), x)).clamp_max(1)
-        return batch.feasible.project(x - lr * direction), GDState(state.t + 1)
+        return batch.feasible.project(x - self.step_size(batch, state.t) * direction), GDState(state.t + 1)

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from latentopt.batch_math import unit
-from latentopt.errors import positive
-from latentopt.optimizers.base import Descent, Schedule, check_fraction, check_schedule, scheduled
+from latentopt.optimizers.base import Schedule, ScheduledDescent, check_fraction
 from latentopt.problem import Batch
 
 
@@ -20,8 +19,8 @@ class MomentumState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Momentum(Descent):
-    """``m <- momentum m + g``; ``x <- project(x - lr_t m)``.
+class Momentum(ScheduledDescent):
+    """Gradient descent with momentum, ``m <- momentum m + g``, ``x <- project(x - lr_t m)``.
 
     With ``nesterov`` the step is ``project(x - lr_t (momentum m + g))``, the form of Sutskever et al. (2013) and torch.
 
@@ -29,7 +28,7 @@ class Momentum(Descent):
         lr: step size, > 0; with ``normalize`` in units of the input. Under an unchanging gradient the steps grow to
             ``lr / (1 - momentum)`` times its length.
         momentum: share of m that a step keeps, in [0, 1).
-        nesterov: look ahead along the momentum.
+        nesterov: take the gradient ahead along the momentum.
         normalize: divide each sample's gradient by its norm.
         schedule: how the step size falls over the planned steps.
     """
@@ -41,9 +40,8 @@ class Momentum(Descent):
     schedule: Schedule = "cosine"
 
     def __post_init__(self) -> None:
-        positive("Momentum.lr", self.lr)
+        super().__post_init__()
         check_fraction("Momentum.momentum", self.momentum)
-        check_schedule(self.schedule)
 
     def init(self, batch: Batch, x: Tensor) -> MomentumState:
         return MomentumState(0, torch.zeros_like(x))
@@ -52,5 +50,4 @@ class Momentum(Descent):
         g = unit(grad) if self.normalize else grad
         m = self.momentum * state.m + g
         direction = self.momentum * m + g if self.nesterov else m
-        lr = self.lr * scheduled(self.schedule, state.t, batch.steps)
-        return batch.feasible.project(x - lr * direction), MomentumState(state.t + 1, m)
+        return batch.feasible.project(x - self.step_size(batch, state.t) * direction), MomentumState(state.t + 1, m)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from latentopt.batch_math import per_sample, sample_norm, unit, where_rows
-from latentopt.errors import nonnegative, positive
-from latentopt.optimizers.base import Descent, Schedule, check_schedule, scheduled
+from latentopt.errors import nonnegative
+from latentopt.optimizers.base import Schedule, ScheduledDescent
 from latentopt.problem import Batch
 
 
@@ -21,12 +21,12 @@ class PerturbedGDState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PerturbedGD(Descent):
-    """``x <- project(x - lr_t g)``, but ``x <- project(x + xi)`` where g is small and the last noise long ago.
+class PerturbedGD(ScheduledDescent):
+    """Gradient descent, with noise ``x <- project(x + xi)`` where the gradient is small.
 
-    xi is uniform in the ball of radius r. The paper descends from the noisy point in the same iteration, at the price
-    of a second gradient; here that is the next step, so every step costs one gradient. Its last resort, to return the
-    point before the noise where that did not help, is the loop's best so far.
+    xi is uniform in the ball of radius r. The paper descends from the noisy point in the same iteration, at the cost of
+    a second gradient; here that is the next step, so every step costs one gradient. The paper returns the point before
+    the noise if that did not help; here the loop keeps the best point.
 
     Args:
         lr: step size, > 0; with ``normalize`` the Euclidean length of a step.
@@ -46,11 +46,9 @@ class PerturbedGD(Descent):
     schedule: Schedule = "cosine"
 
     def __post_init__(self) -> None:
-        positive("PerturbedGD.lr", self.lr)
-        nonnegative("PerturbedGD.r", self.r)
-        nonnegative("PerturbedGD.g_thres", self.g_thres)
-        nonnegative("PerturbedGD.t_thres", self.t_thres, integer=True)
-        check_schedule(self.schedule)
+        super().__post_init__()
+        for name in ("r", "g_thres", "t_thres"):
+            nonnegative(f"PerturbedGD.{name}", getattr(self, name), integer=name == "t_thres")
 
     def init(self, batch: Batch, x: Tensor) -> PerturbedGDState:
         noisy = torch.full((len(x),), -self.t_thres - 1, device=x.device)  # so that noise may come at once
@@ -61,7 +59,7 @@ class PerturbedGD(Descent):
         steep = torch.maximum(state.steep, norm)
         flat = norm <= (self.g_thres * steep if self.normalize else self.g_thres)
         stuck = flat & (t - state.noisy > self.t_thres)
-        step = -self.lr * scheduled(self.schedule, t, batch.steps) * (unit(grad) if self.normalize else grad)
+        step = -self.step_size(batch, t) * (unit(grad) if self.normalize else grad)
         if bool(stuck.any()):
             step = where_rows(stuck, self.r * _in_unit_ball(batch, x, t), step)
         noisy = torch.where(stuck, t, state.noisy)
@@ -69,6 +67,6 @@ class PerturbedGD(Descent):
 
 
 def _in_unit_ball(batch: Batch, x: Tensor, t: int) -> Tensor:
-    """Random points (B, *shape), uniform in volume."""
+    """Draw points (B, *shape), uniform in the unit ball."""
     reach = batch.noise.uniform(x.new_empty(len(x)), "reach", t) ** (1 / x[0].numel())
     return per_sample(reach, x) * unit(batch.noise.normal(x, "noise", t))

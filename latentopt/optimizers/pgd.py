@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from latentopt.batch_math import unit
-from latentopt.errors import InputError, positive
-from latentopt.optimizers.base import Descent, Schedule, check_fraction, check_schedule, scheduled
+from latentopt.errors import InputError
+from latentopt.optimizers.base import Schedule, ScheduledDescent, check_fraction
 from latentopt.problem import Batch
 
 
@@ -23,12 +23,12 @@ class PGDState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PGD(Descent):
-    """``m <- momentum m + g / ||g||_2``; ``x <- project(x - lr_t radius s(m))``.
+class PGD(ScheduledDescent):
+    """Projected gradient descent, ``m <- momentum m + g / ||g||_2``, ``x <- project(x - lr_t radius s(m))``.
 
     ``s(m)`` is the step of norm 1 along which a function with gradient m rises most: ``sign(m)`` in boxes and Linf
-    balls, ``m / ||m||_2`` elsewhere. The radius is the set's: half the width of a box, ``eps`` of a ball. ``PGD()`` is
-    the best form found for boxes: its first steps cross half the box.
+    balls, ``m / ||m||_2`` elsewhere. The radius is the set's: half the width of a box, ``eps`` of a ball. The defaults
+    are the best found for boxes: the first steps cross half the box.
 
     Args:
         lr: first step size, > 0, in units of the radius.
@@ -46,9 +46,8 @@ class PGD(Descent):
     relative: bool = True
 
     def __post_init__(self) -> None:
-        positive("PGD.lr", self.lr)
+        super().__post_init__()
         check_fraction("PGD.momentum", self.momentum)
-        check_schedule(self.schedule)
 
     def init(self, batch: Batch, x: Tensor) -> PGDState:
         if self.relative and not bool(batch.feasible.radius(x).isfinite().all()):
@@ -58,6 +57,6 @@ class PGD(Descent):
     def update(self, batch: Batch, x: Tensor, grad: Tensor, state: PGDState) -> tuple[Tensor, PGDState]:
         feasible = batch.feasible
         m = self.momentum * state.m + unit(grad)
-        lr = self.lr * scheduled(self.schedule, state.t, batch.steps)
-        reach = lr * feasible.radius(x) if self.relative else lr
-        return feasible.project(x - reach * feasible.steepest(m)), PGDState(state.t + 1, m)
+        lr = self.step_size(batch, state.t)
+        length = lr * feasible.radius(x) if self.relative else lr
+        return feasible.project(x - length * feasible.steepest(m)), PGDState(state.t + 1, m)

@@ -8,8 +8,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from latentopt.batch_math import unit
-from latentopt.errors import positive
-from latentopt.optimizers.base import Descent, Schedule, check_schedule, scheduled
+from latentopt.optimizers.base import Schedule, ScheduledDescent
 from latentopt.problem import Batch
 
 
@@ -19,10 +18,10 @@ class RGDState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RGD(Descent):
-    """``v <- v - lr_t g(x)``; ``x <- project(v)``, from ``v = x``.
+class RGD(ScheduledDescent):
+    """Raw gradient descent, ``v <- v - lr_t g(x)``, ``x <- project(v)``, from ``v = x``.
 
-    What a projection cuts off is not lost, and no sign makes all coordinates equal.
+    The hidden variable keeps what projections cut off, and unlike sign steps it tells coordinates apart.
 
     Args:
         lr: step size, > 0; with ``normalize`` the Euclidean length of a step.
@@ -35,14 +34,9 @@ class RGD(Descent):
     normalize: bool = True
     schedule: Schedule = "cosine"
 
-    def __post_init__(self) -> None:
-        positive("RGD.lr", self.lr)
-        check_schedule(self.schedule)
-
     def init(self, batch: Batch, x: Tensor) -> RGDState:
         return RGDState(0, x.clone())
 
     def update(self, batch: Batch, x: Tensor, grad: Tensor, state: RGDState) -> tuple[Tensor, RGDState]:
-        lr = self.lr * scheduled(self.schedule, state.t, batch.steps)
-        v = state.v - lr * (unit(grad) if self.normalize else grad)
+        v = state.v - self.step_size(batch, state.t) * (unit(grad) if self.normalize else grad)
         return batch.feasible.project(v), RGDState(state.t + 1, v)

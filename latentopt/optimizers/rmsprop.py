@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from latentopt.errors import positive
-from latentopt.optimizers.base import Descent, Schedule, check_fraction, check_schedule, scheduled, squared
+from latentopt.optimizers.base import Schedule, ScheduledDescent, check_fraction, squared
 from latentopt.problem import Batch
 
 
@@ -19,10 +19,10 @@ class RMSPropState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RMSProp(Descent):
-    """``v <- alpha v + (1 - alpha) g^2``; ``x <- project(x - lr_t g / (sqrt(v) + eps))``.
+class RMSProp(ScheduledDescent):
+    """RMSProp, ``v <- alpha v + (1 - alpha) g^2``, ``x <- project(x - lr_t g / (sqrt(v) + eps))``.
 
-    v starts at 0, so the first step is ``1 / sqrt(1 - alpha)`` times as long as lr, as torch has it.
+    v starts at 0, so the first step is ``1 / sqrt(1 - alpha)`` times as long as lr, as in torch.
 
     Args:
         lr: step size, > 0, in units of the input.
@@ -37,15 +37,14 @@ class RMSProp(Descent):
     schedule: Schedule = "cosine"
 
     def __post_init__(self) -> None:
-        positive("RMSProp.lr", self.lr)
+        super().__post_init__()
         check_fraction("RMSProp.alpha", self.alpha)
         positive("RMSProp.eps", self.eps)
-        check_schedule(self.schedule)
 
     def init(self, batch: Batch, x: Tensor) -> RMSPropState:
         return RMSPropState(0, torch.zeros_like(x))
 
     def update(self, batch: Batch, x: Tensor, grad: Tensor, state: RMSPropState) -> tuple[Tensor, RMSPropState]:
         v = torch.lerp(squared(batch.feasible, grad), state.square, self.alpha)
-        lr = self.lr * scheduled(self.schedule, state.t, batch.steps)
+        lr = self.step_size(batch, state.t)
         return batch.feasible.project(x - lr * grad / (v.sqrt() + self.eps)), RMSPropState(state.t + 1, v)

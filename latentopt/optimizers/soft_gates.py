@@ -61,10 +61,6 @@ class SoftGates(GateRule):
         if self.steps is not None:
             positive("SoftGates.steps", self.steps, integer=True)
 
-    @property
-    def arithmetic(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.share is None
-
     def init(self, batch: Batch, x: Tensor) -> SoftState:
         return SoftState(0, 0)
 

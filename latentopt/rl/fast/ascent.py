@@ -88,7 +88,7 @@ def _run_tensors(batch: ClosedFormBatch, optimizer: Optimizer, x: Tensor) -> tup
     best = first = None
     for _ in range(batch.steps):
         step = optimizer.step(batch, x, state)
-        value = step.here.value.numpy()
+        value = step.evaluation.value.numpy()
         if best is None:
             first, best = value, _Best(x.numpy(), value)
         else:

@@ -29,7 +29,7 @@ def has_steps(optimizer: Optimizer) -> bool:
 
 
 def _softens_all(gates: Any) -> bool:
-    return type(gates) is SoftGates and gates.layers is None and getattr(gates, "share", None) is None
+    return type(gates) is SoftGates and gates.layers is gates.steps is gates.share is None
 
 
 def look_of(optimizer: Optimizer, critics: ClosedFormCritics, steps: int) -> Callable[[Array, int], CriticValues]:
