@@ -1,4 +1,4 @@
-"""Checkpoints of a training: after each epoch all that decides the next ones, random numbers too."""
+"""Checkpoints of a training: after each epoch, all that decides the next ones, random numbers included."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LAST = "last.ckpt"
 
 
 class Checkpoints(Checkpoint):
-    """Keeps the training in ``path`` after each epoch but the last, and makes a resumed one go on exactly.
+    """Saves the training in ``path`` after each epoch but the last, and makes a resumed one exact.
 
     A training that was stopped between its last epoch and its end does that epoch again.
     """
@@ -26,12 +26,12 @@ class Checkpoints(Checkpoint):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-        self.begun, self.spent = time.perf_counter(), 0.0
+        self.begun, self.earlier_seconds = time.perf_counter(), 0.0
 
     @property
     def seconds(self) -> float:
-        """What the training has taken, in all of its calls."""
-        return self.spent + time.perf_counter() - self.begun
+        """Duration of the training in all of its calls."""
+        return self.earlier_seconds + time.perf_counter() - self.begun
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         if trainer.current_epoch + 1 < (trainer.max_epochs or 0):
@@ -45,12 +45,12 @@ class Checkpoints(Checkpoint):
         return {"random": random_state(), "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.spent = state_dict["seconds"]
-        set_random(state_dict["random"])  # now, as Lightning next draws the order of the images
+        self.earlier_seconds = state_dict["seconds"]
+        set_random_state(state_dict["random"])  # now, as Lightning next draws the order of the images
 
 
 def epochs_done(path: Path) -> int:
-    """How many epochs a checkpoint comes after; 0 where there is none that can be read."""
+    """Return the number of epochs before a checkpoint; 0 if there is none that can be read."""
     try:
         return int(torch.load(path, map_location="cpu", weights_only=True)["epoch"]) + 1
     except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError):
@@ -58,25 +58,27 @@ def epochs_done(path: Path) -> int:
 
 
 def random_state() -> dict[str, Any]:
-    """The states of all generators of random numbers that a training may use, as tensors and plain numbers."""
+    """Return the states of all random generators that a training may use, as tensors and plain numbers."""
     version, numbers, gauss = random.getstate()
-    kind, keys, at, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - modules of users may draw from it
+    kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - modules of users may draw from it
+    keys = torch.from_numpy(np.asarray(keys).astype(np.int64))
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "mps": [torch.mps.get_rng_state()] if torch.backends.mps.is_available() else [],
         "python": [version, list(numbers), gauss],
-        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), int(at), int(has_gauss), float(cached)],
+        "numpy": [kind, keys, int(position), int(has_gauss), float(cached)],
     }
 
 
-def set_random(state: dict[str, Any]) -> None:
-    """Go on behind `random_state`."""
+def set_random_state(state: dict[str, Any]) -> None:
+    """Set all generators to a `random_state`."""
     torch.set_rng_state(state["torch"])
     if len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
-    for each in state["mps"] if torch.backends.mps.is_available() else ():
-        torch.mps.set_rng_state(each)
+    if torch.backends.mps.is_available():
+        for mps_state in state["mps"]:
+            torch.mps.set_rng_state(mps_state)
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     kind, keys, *rest = state["numpy"]

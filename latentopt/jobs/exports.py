@@ -1,4 +1,4 @@
-"""What the training job makes of a trained module: a model, the settings of its card, its measured quality."""
+"""Export of a trained module: the model, the settings of its card and its measured quality."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from latentopt.zoo.modules import GAN, VAE
 
 
 class GeneratorExport:
-    """The generator that a module trains; made before the training, so that what does not fit is found before it.
+    """The generator that a module trains; made before the training, to check that module and data fit.
 
     Raises:
-        InputError: the data are not images of the generator's shape, or are fewer than a batch.
+        InputError: the data are not images of the generator's shape, or fewer than a batch.
     """
 
     card = cards.GeneratorCard
@@ -48,18 +48,18 @@ class GeneratorExport:
         return generator_quality(self.model, self.data)
 
     def draw(self, path: Path) -> None:
-        """A sheet of 64 images of random latents."""
+        """Save a sheet of 64 images of random latents."""
         with torch.no_grad():
             samples = pictures.as_bytes(self.model(self.model.latents(64, seed=0)))
         pictures.save_png(path, pictures.tile([samples], per_row=16, side=56))
 
 
 class ClassifierExport:
-    """The classifier that a module trains; made before the training, so that what does not fit is found before it.
+    """The classifier that a module trains; made before the training, to check that module and data fit.
 
     Raises:
-        InputError: the data have no labels, no test images of their own, other classes or another shape than the
-            classifier, or are fewer than a batch.
+        InputError: the data have no labels or no test images of their own, are fewer than a batch, or do not have the
+            classes and the shape of the classifier.
     """
 
     card = cards.ClassifierCard
@@ -69,13 +69,13 @@ class ClassifierExport:
             raise InputError("data", "images with labels (latentopt.zoo.data.LabelledData)", type(data).__name__)
         self.data, self.eps, network = data, module.eps, module.network
         images, labels = data.training()
-        unseen, _ = data.load("test")
-        if len(unseen) >= len(images) and torch.equal(unseen[: len(images)], images):
+        test_images, _ = data.load("test")
+        if len(test_images) >= len(images) and torch.equal(test_images[: len(images)], images):
             raise InputError("data", "a data set whose test images are others than its training's", data.dataset)
         (logits,) = output_shape(network, images[:1], "data")
         classes = network.classes or ()
         if not labels.max() < logits == len(classes):
-            expected = f"as many as the labels up to {labels.max()} and the {logits} logits want"
+            expected = f"as many as there are labels (up to {labels.max()}) and logits ({logits})"
             raise InputError("classes", expected, f"{len(classes)}")
         self.settings: dict[str, Any] = {
             "input_shape": list(images.shape[1:]),

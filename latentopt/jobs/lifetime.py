@@ -1,4 +1,4 @@
-"""From the beginning of a job to its end: what is held meanwhile is let go of, however the job ends."""
+"""The lifetime of a job: what it holds, such as the lock of its folder, is released when it ends in any way."""
 
 from __future__ import annotations
 
@@ -16,51 +16,51 @@ from latentopt.errors import InputError
 P = ParamSpec("P")
 R = TypeVar("R")
 LOCK = ".lock"
-_HELD: ContextVar[ExitStack | None] = ContextVar("held", default=None)
+_CLEANUP: ContextVar[ExitStack | None] = ContextVar("cleanup", default=None)
 
 
 def job(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a function a job: what `at_its_end` and `lock` are told within it ends with it."""
+    """Make a function a job, at whose end the calls given to `call_at_end` are made and locks released."""
 
     @wraps(function)
-    def whole(*args: P.args, **kwargs: P.kwargs) -> R:
-        with ExitStack() as held:
-            token = _HELD.set(held)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        with ExitStack() as cleanup:
+            token = _CLEANUP.set(cleanup)
             try:
                 return function(*args, **kwargs)
             finally:
-                _HELD.reset(token)
+                _CLEANUP.reset(token)
 
-    return whole
+    return run
 
 
-def at_its_end(call: Callable[[], object]) -> None:
-    """Call this when the job ends that is under way, if one is."""
-    if held := _HELD.get():
-        held.callback(call)
+def call_at_end(call: Callable[[], object]) -> None:
+    """Make a call when the current job ends, if there is one."""
+    if cleanup := _CLEANUP.get():
+        cleanup.callback(call)
 
 
 def lock(folder: Path, name: str = "out") -> FileLock:
-    """Keep other processes out of a job's folder, to the end of the job or of this process, however it ends.
+    """Keep other processes out of a folder, to the end of the job or of this process.
 
     Args:
-        folder: there already.
+        folder: an existing folder.
         name: of the argument, for the error.
 
     Raises:
-        InputError: another one is at work in it.
+        InputError: another process is at work in it.
     """
-    held = FileLock(folder / LOCK, timeout=0)
+    file_lock = FileLock(folder / LOCK, timeout=0)
     try:
-        held.acquire()
+        file_lock.acquire()
     except Timeout as error:
         raise InputError(name, "a folder where no other process is at work", str(folder)) from error
-    at_its_end(lambda: unlock(held))
-    return held
+    call_at_end(lambda: unlock(file_lock))
+    return file_lock
 
 
-def unlock(held: FileLock) -> None:
+def unlock(file_lock: FileLock) -> None:
     """Let other processes in."""
-    with suppress(OSError):  # while it is held: whoever has opened it already sees that it is gone
-        Path(held.lock_file).unlink(missing_ok=True)
-    held.release()
+    with suppress(OSError):  # removed while it is held: whoever has opened it already sees that it is gone
+        Path(file_lock.lock_file).unlink(missing_ok=True)
+    file_lock.release()

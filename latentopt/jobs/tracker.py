@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from latentopt.errors import InputError
 from latentopt.io import write_atomically
-from latentopt.jobs.lifetime import at_its_end
+from latentopt.jobs.lifetime import call_at_end
 from latentopt.jobs.records import BEST, METRICS, SUMMARY
 from latentopt.jobs.settings import WandbMode
 from latentopt.jobs.wandb_run import begin_run, log_artifact, log_files, log_table, wandb_module, warn
@@ -72,7 +72,7 @@ class Tracker:
         self.resumed_at = self.sent  # of earlier calls
         self.best = dict[str, float]()  # by key of `BEST`
         if self.run:
-            at_its_end(self._abandon)
+            call_at_end(self._abandon)
             self._guard(self._send_lines)
 
     def _send_lines(self) -> None:

@@ -14,7 +14,7 @@ import torch
 from files import call, contents, write_mnist
 from trainings import classifier_recipe, gan_recipe, measure_few, vae_recipe
 
-from latentopt.jobs.checkpoints import LAST, random_state, set_random
+from latentopt.jobs.checkpoints import LAST, random_state, set_random_state
 from latentopt.jobs.records import read_metrics
 from latentopt.zoo import cards
 from latentopt.zoo.classifiers import ClassifierTraining
@@ -142,7 +142,7 @@ def test_a_checkpoint_holds_no_pickles_and_all_random_numbers(tmp_path):
     state = random_state()
     torch.save(state, tmp_path / "s.pt")
     first = torch.rand(3)
-    set_random(torch.load(tmp_path / "s.pt", weights_only=True))
+    set_random_state(torch.load(tmp_path / "s.pt", weights_only=True))
     assert torch.equal(first, torch.rand(3))
 
 
