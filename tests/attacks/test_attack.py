@@ -7,8 +7,6 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from labelled import CLASSES as K
 from labelled import INPUTS as N
 from labelled import Linear, classes_of, images
@@ -21,6 +19,17 @@ from latentopt import Portfolio, Stage, attack
 from latentopt.classification import margin
 from latentopt.optimizers import PGD
 from latentopt.sets import Norm
+
+
+def case(count: int = 12) -> tuple[nn.Sequential, Tensor, Tensor]:
+    """Return a small network, inputs and their classes."""
+    network, x = mlp(N, 8, K, seed=1), images(count)
+    return network, x, classes_of(network, x)
+
+
+def linear_case() -> tuple[Linear, Tensor, Tensor]:
+    model, x = Linear(), images()
+    return model, x, classes_of(model, x)
 
 
 def greatest_sum(w: Tensor, x: Tensor, eps: float, norm: Norm) -> float:
@@ -96,8 +105,8 @@ def test_on_a_small_relu_network_the_portfolio_succeeds_exactly_where_it_can(see
 @pytest.mark.parametrize("optimizer", ["portfolio", "fgsm", "pgd", "apgd", "adr-gd", "adr-gd-paper", "adam"])
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_with_radius_zero_an_attack_changes_nothing(optimizer, norm):
-    network, x = mlp(N, 8, K, seed=1), images()
-    y = classes_of(network, x).index_fill(0, torch.tensor([0, 5]), 0)
+    network, x, y = case()
+    y = y.index_fill(0, torch.tensor([0, 5]), 0)
     found = attack(network, x, y, 0.0, norm=norm, optimizer=optimizer)
     assert torch.equal(found.x, x)
     assert torch.equal(found.success, classes_of(network, x) != y)
@@ -129,22 +138,8 @@ def test_a_batch_equals_its_samples_alone(settings):
                 assert torch.equal(getattr(found, name)[[sample]], getattr(alone, name)), name
 
 
-@settings(deadline=None, max_examples=25)
-@given(st.lists(st.floats(0, 1), min_size=3, max_size=3), st.sampled_from(["linf", "l2"]), st.integers(0, 99))
-def test_every_sample_stays_in_its_own_ball_and_in_the_range(radii, norm, seed):
-    network, x = mlp(N, 8, K, seed=seed), images(3, seed)
-    eps = torch.tensor(radii).double()
-    found = attack(network, x, classes_of(network, x), eps, norm=norm, optimizer="pgd", steps=5, restarts=2, seed=seed)
-    change = found.x - x
-    distance = change.abs().amax(1) if norm == "linf" else change.norm(dim=1)
-    assert (distance <= eps + 1e-6).all()
-    near(found.distance, distance, 1e-12)
-    assert ((found.x >= 0) & (found.x <= 1)).all()
-
-
 def test_fgsm_is_one_sign_step_of_the_cross_entropy():
-    network, x = mlp(N, 8, K, seed=1), images()
-    y = classes_of(network, x)
+    network, x, y = case()
     leaf = x.clone().requires_grad_()
     (grad,) = torch.autograd.grad(nn.functional.cross_entropy(network(leaf), y, reduction="sum"), leaf)
     expected = (x + 0.07 * grad.sign()).clamp(0, 1)
@@ -169,8 +164,7 @@ def test_costs_are_what_passes_through_the_model_and_budgets_hold():
 
 
 def test_a_sample_that_is_broken_early_costs_less_and_says_when():
-    network, x = mlp(N, 8, K, seed=1), images()
-    y = classes_of(network, x)
+    network, x, y = case()
     y[0] = (y[0] + 1) % K  # wrong from the start
     found = attack(network, x, y, 0.2, optimizer="pgd", steps=40)
     assert found.first_success[0] == 0
@@ -183,8 +177,7 @@ def test_a_sample_that_is_broken_early_costs_less_and_says_when():
 
 
 def test_results_are_those_of_the_inputs_returned():
-    network, x = mlp(N, 8, K, seed=1), images()
-    y = classes_of(network, x)
+    network, x, y = case()
     found = attack(network, x, y, 0.1, loss="margin", optimizer="pgd")
     with torch.no_grad():
         near(found.logits, network(found.x), 1e-12)
@@ -194,8 +187,7 @@ def test_results_are_those_of_the_inputs_returned():
 
 
 def test_targets_are_reached_where_asked():
-    network, x = Linear(), images()
-    clean = classes_of(network, x)
+    network, x, clean = linear_case()
     goal = (clean + 1) % K
     found = attack(network, x, goal, 0.6, targeted=True, optimizer="pgd", loss="margin")
     assert found.success.any()
@@ -217,8 +209,7 @@ def test_targets_are_reached_where_asked():
 
 
 def test_random_targets_follow_the_seed_and_differ_from_the_class():
-    network, x = mlp(N, 8, K, seed=1), images(60)
-    y = classes_of(network, x)
+    network, x, y = case(60)
     drawn = [attack(network, x, y, 0.0, targets="random", optimizer="fgsm", seed=seed).target for seed in (0, 0, 1)]
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
@@ -227,8 +218,7 @@ def test_random_targets_follow_the_seed_and_differ_from_the_class():
 
 
 def test_a_loss_of_ones_own():
-    model, x = Linear(), images()
-    y = classes_of(model, x)
+    model, x, y = linear_case()
     own = attack(model, x, y, 0.1, optimizer="pgd", loss=lambda z, y: margin(z, y))
     named = attack(model, x, y, 0.1, optimizer="pgd", loss="margin")
     assert torch.equal(own.x, named.x)
@@ -245,8 +235,7 @@ def test_any_shape_and_any_strides():
 
 
 def test_the_radius_is_in_the_inputs_own_units_whatever_the_normalisation():
-    plain, x = Linear(), images()
-    y = classes_of(plain, x)
+    plain, x, y = linear_case()
     scaled = Linear()
     with torch.no_grad():
         scaled.layer.weight.mul_(0.25)
@@ -295,8 +284,7 @@ def test_a_portfolio_does_without_gates_where_a_network_has_none():
 
 
 def test_it_starts_from_what_it_is_given():
-    network, x = mlp(N, 8, K, seed=1), images()
-    y = classes_of(network, x)
+    network, x, y = case()
     first = attack(network, x, y, 0.3, optimizer="pgd")
     again = attack(network, x, y, 0.3, optimizer="pgd", start=first.x)
     broken = first.success
@@ -306,5 +294,5 @@ def test_it_starts_from_what_it_is_given():
 
 
 def test_inputs_a_rounding_outside_their_range_are_clamped():
-    x = images().index_fill(0, torch.tensor([0]), 1 + 5e-7)
-    assert attack(Linear(), x, classes_of(Linear(), images()), 0.0).x.max() == 1
+    model, x, y = linear_case()
+    assert attack(model, x.index_fill(0, torch.tensor([0]), 1 + 5e-7), y, 0.0).x.max() == 1

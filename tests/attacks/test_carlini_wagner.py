@@ -6,6 +6,7 @@ import pytest
 import torch
 from labelled import Linear, classes_of, images
 from nets import Counted, mlp, near, refuses
+from torch import nn
 
 from benchmarks.classifiers import CLASSIFIERS
 from benchmarks.classifiers import test_images as labelled_images
@@ -22,17 +23,6 @@ def narrow() -> Linear:
         weight, bias = model.layer.weight, model.layer.bias
         bias.copy_(-0.5 * weight.sum(1))
     return model
-
-
-def test_on_a_linear_classifier_it_finds_the_distance_to_the_border():
-    model, x = narrow(), 0.4 + 0.2 * images(10)
-    y = classes_of(model, x)
-    W, b = model.layer.weight.detach(), model.layer.bias.detach()
-    exact = ((x @ W.T + b) @ torch.tensor([1.0, -1.0]).double()).abs() / (W[0] - W[1]).norm()
-    found = carlini_wagner(model, x, y, **QUICK)
-    assert found.success.all()
-    assert (found.eps >= exact - 1e-9).all()
-    assert (found.eps <= 1.03 * exact).all()
 
 
 @pytest.mark.parametrize("targeted", [False, True])
@@ -140,17 +130,6 @@ def test_a_given_constant_counts_shares_of_the_range_and_a_given_step_is_in_unit
     near(same.eps / 255, found.eps, 1e-6)
 
 
-@pytest.mark.parametrize("ends", [(0.0, 1.0), (-torch.inf, torch.inf)], ids=str)
-def test_a_flat_network_gives_nothing_and_breaks_nothing(ends):
-    flat = Linear()
-    with torch.no_grad():
-        flat.layer.weight.zero_()
-    model, x = Classifier(flat, input_range=ends), images(3)
-    found = carlini_wagner(model, x, classes_of(model, x), binary_search_steps=3, steps=10)
-    assert not found.success.any()
-    assert found.x.isfinite().all()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "median"), [("cnn-a-adv", 0.4708), ("mnist-clean", 1.1961)])
 def test_its_own_settings_find_what_the_best_ones_of_other_libraries_find(name, median):
@@ -170,13 +149,15 @@ def test_its_own_settings_find_what_the_best_ones_of_other_libraries_find(name, 
     assert found.eps.median() <= 1.03 * median
 
 
-@pytest.mark.parametrize("ends", [(0.0, 1.0), (-float("inf"), float("inf"))])
-def test_a_border_beyond_all_numbers_is_no_success_and_no_error(ends):
-    network = torch.nn.Linear(4, 2).eval()
+@pytest.mark.parametrize("slope", [0.0, 1e-20])
+@pytest.mark.parametrize("ends", [(0.0, 1.0), (-torch.inf, torch.inf)], ids=str)
+def test_a_boundary_out_of_reach_is_no_success_and_no_error(ends, slope):
+    network = nn.Linear(4, 2).eval()
     with torch.no_grad():
-        network.weight.copy_(torch.tensor([[1e-20], [-1e-20]]).expand(2, 4))
-        network.bias.copy_(torch.tensor([1.0, 0.0]))
+        network.weight.copy_(torch.tensor([[slope], [-slope]]).expand(2, 4))
+        network.bias.copy_(torch.tensor([2.0, 0.0]))
     model = Classifier(network, input_range=ends)
     found = carlini_wagner(model, torch.full((2, 4), 0.5), torch.zeros(2).long(), binary_search_steps=2, steps=5)
     assert found.success.tolist() == [False, False]
     assert found.eps.tolist() == [0.0, 0.0]
+    assert found.x.isfinite().all()

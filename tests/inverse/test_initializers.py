@@ -1,16 +1,15 @@
-"""Where a reconstruction starts."""
+"""Initializers: where a reconstruction starts."""
 
 from __future__ import annotations
 
 import weakref
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
 from nets import Counted, mlp, near, randn, refuses
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 import latentopt as lo
@@ -50,25 +49,9 @@ def posed(generator: Generator, z: Tensor) -> Reconstruction:
 
 
 EVERY = [Random(), Random(0.3), Random("probe"), Nearest(60), Regression(60), Encoder()]
-every_start = pytest.mark.parametrize("start", EVERY, ids=repr)
 
 
-@every_start
-def test_a_batch_starts_where_its_samples_alone_do(start):
-    generator = vae() if isinstance(start, Encoder) else imaging(9)
-    problem = posed(generator, generator.latents(4, 0))
-    guess = start.fit(generator, Identity(), 0)
-    whole = guess(problem, 5, 3)
-    assert whole.shape == (5, 4, *generator.latent_shape)
-    assert whole.dtype == torch.float64
-    for row in range(4):
-        alone = guess(problem.take(torch.tensor([row])), 5, 3)
-        near(whole[:, [row]], alone, 1e-9)
-    again = start.fit(generator, Identity(), 0)(problem, 5, 3)
-    assert torch.equal(whole, again)
-
-
-@every_start
+@pytest.mark.parametrize("start", EVERY, ids=repr)
 def test_a_reconstruction_of_a_batch_is_that_of_its_samples(start):
     generator = vae() if isinstance(start, Encoder) else imaging(9)
     targets = generator(generator.latents(3, 5)).clamp(0, 1)
@@ -86,56 +69,44 @@ def test_a_reconstruction_in_single_precision_starts_alike_in_a_batch():
     generator = vae().float()
     targets = generator(generator.latents(6, 0))
     together, alone = (lo.Reconstruction(generator, part, Downsample(4)) for part in (targets, targets[1:2]))
-    guess = Regression(500).fit(generator, Downsample(4), 0)
-    near(guess(together, 2, 0)[:, 1:2], guess(alone, 2, 0), 1e-6)
-
-
-def counted(learn: Any, drawn: list[int]) -> Any:
-    def counting(*args: Any) -> Any:
-        drawn.append(1)
-        return learn(*args)
-
-    return counting
+    fitted = Regression(500).fit(generator, Downsample(4), 0)
+    near(fitted(together, 2, 0)[:, 1:2], fitted(alone, 2, 0), 1e-6)
 
 
 @pytest.mark.parametrize("start", [Nearest(50), Regression(60, noise=0.5)], ids=repr)
-def test_what_was_learnt_is_kept_and_found_by_all_that_decides_it(tmp_path, monkeypatch, start):
+def test_a_cached_fit_is_read_again_unless_what_it_depends_on_or_the_file_has_changed(tmp_path, monkeypatch, start):
     generator, problem = imaging(9), posed(imaging(9), randn(4, LATENTS, seed=8))
-    drawn: list[int] = []
-    monkeypatch.setattr(type(start), "fit", counted(type(start).fit, drawn))
-    learnt = fit_cached(start, generator, Identity(), 3, tmp_path)
+    fit, fits = type(start).fit, list[int]()
+    monkeypatch.setattr(type(start), "fit", lambda *args: (fits.append(1), fit(*args))[1])
+    fitted = fit_cached(start, generator, Identity(), 3, tmp_path)
     (file,) = tmp_path.iterdir()
-    again = fit_cached(start, generator, Identity(), 3, tmp_path)
-    assert len(drawn) == 1
-    assert learnt.forwards == again.forwards == start.pool  # what it costs to learn it, whoever did
-    assert torch.equal(learnt(problem, 5, 1), again(problem, 5, 1))
-    file.write_bytes(file.read_bytes()[:-9])
-    tensors: dict[str, Tensor] = {}
-    for spoilt in range(4):
+    whole = file.read_bytes()
+    tensors = load_file(file)
+    with safe_open(file, "pt") as opened:
+        metadata = opened.metadata()
+    name = max(tensors, key=lambda name: tensors[name].numel())
+    changed = {**tensors, name: tensors[name] + 1}
+    spoilt = [
+        whole[:-9],
+        save(changed, metadata),  # readable, and not what was fitted
+        save(tensors),  # without a key
+        save(tensors, {**metadata, "key": "another's"}),
+    ]
+    for count, content in enumerate([whole, *spoilt], 1):
+        file.write_bytes(content)
         again = fit_cached(start, generator, Identity(), 3, tmp_path)
-        assert len(drawn) == 2 + spoilt
-        assert torch.equal(learnt(problem, 5, 1), again(problem, 5, 1))
-        with safe_open(file, "pt") as opened:
-            told = opened.metadata()
-        tensors = tensors or load_file(file)
-        name = max(tensors, key=lambda name: tensors[name].numel())
-        changed = {**tensors, name: tensors[name] + 1}
-        match spoilt:
-            case 0:
-                save_file(changed, file, told)  # readable, and not what was learnt
-            case 1:
-                save_file(tensors, file)  # without saying of what
-            case 2:
-                save_file(tensors, file, {**told, "key": "another's"})
+        assert len(fits) == count
+        assert fitted.forwards == again.forwards == start.pool  # also where it was read
+        assert torch.equal(fitted(problem, 5, 1), again(problem, 5, 1))
     others = [
         (start, generator, Identity(), 4),
         (start, generator, Downsample(2), 3),
         (start, imaging(9, seed=1), Identity(), 3),
         (replace(start, pool=40), generator, Identity(), 3),
     ]
-    for number, other in enumerate(others):
+    for count, other in enumerate(others, 6):
         fit_cached(*other, folder=tmp_path)
-        assert len(drawn) == 6 + number
+        assert len(fits) == count
     assert len(list(tmp_path.iterdir())) == 5
 
 
@@ -149,8 +120,8 @@ def test_a_folder_that_cannot_be_written_keeps_nothing_and_stops_nobody(tmp_path
 def test_regression_predicts_the_latents_of_a_linear_generator():
     generator = imaging()
     z = generator.latents(50, 1)
-    guess = Regression(400, noise=0.3).fit(generator, Identity(), 0)
-    found = guess(posed(generator, z), 3, 0)
+    fitted = Regression(400, noise=0.3).fit(generator, Identity(), 0)
+    found = fitted(posed(generator, z), 3, 0)
     error = (found[0] - z).square().mean() / z.square().mean()
     assert error < 0.02
     near((found[1:] - found[0]).std(1), torch.zeros(2, 3).double(), 1e-9)  # the samples share their noise
@@ -177,12 +148,12 @@ def test_nearest_are_the_nearest_of_the_pool_in_order():
     pool = generator.latents(60, POOL_SEED + 3)
     distance = (problem.measurement.flatten(1)[:, None] - operator(generator(pool)).flatten(1)[None]).norm(dim=2)
     order = distance.argsort(1)
-    guess = Nearest(60).fit(generator, operator, 3)
-    assert torch.equal(guess(problem, 5, 0), pool[order[:, :5]].transpose(0, 1))
-    assert torch.equal(guess(problem, 5, 9, 2.0), pool[order[:, 5:10]].transpose(0, 1))
-    assert torch.equal(guess(problem, 5, 9, 4.0), pool[order[:, 15:20]].transpose(0, 1))
-    assert torch.equal(guess(problem, 40, 9, 2.0), pool[order[:, 20:]].transpose(0, 1))
-    assert guess(problem, 70, 0).shape == (60, 4, LATENTS)
+    fitted = Nearest(60).fit(generator, operator, 3)
+    assert torch.equal(fitted(problem, 5, 0), pool[order[:, :5]].transpose(0, 1))
+    assert torch.equal(fitted(problem, 5, 9, 2.0), pool[order[:, 5:10]].transpose(0, 1))
+    assert torch.equal(fitted(problem, 5, 9, 4.0), pool[order[:, 15:20]].transpose(0, 1))
+    assert torch.equal(fitted(problem, 40, 9, 2.0), pool[order[:, 20:]].transpose(0, 1))
+    assert fitted(problem, 70, 0).shape == (60, 4, LATENTS)
 
 
 def test_a_pool_smaller_than_the_restarts_leaves_the_others_to_chance():
@@ -212,7 +183,7 @@ def test_the_encoder_starts_lower_than_chance_on_the_generators_own_images():
     assert first["encoder"].mean() < 0.1 * first["random"].mean()
 
 
-def test_the_first_restart_is_the_encoders_word():
+def test_the_first_restart_is_the_encoders_prediction():
     generator = vae()
     problem = posed(generator, generator.latents(3, 0))
     found = Encoder(0.5).fit(generator, Identity(), 0)(problem, 4, 0)
@@ -238,10 +209,10 @@ def test_random_starts_are_those_of_solve():
 def test_random_starts_have_their_scale_or_the_generators(scale):
     generator = Generator(mlp(500, 4), latent_shape=(500,), start_scale=0.4, output_range=(-40.0, 40.0))
     problem = Reconstruction(generator, torch.rand(1, 4).double())
-    guess = Random(scale).fit(generator, Identity(), 0)
-    found = guess(problem, 6, 0)
+    fitted = Random(scale).fit(generator, Identity(), 0)
+    found = fitted(problem, 6, 0)
     assert found.std().item() == pytest.approx(scale or 0.4, rel=0.05)
-    assert guess.forwards == 0
+    assert fitted.forwards == 0
 
 
 class Flat(nn.Module):
@@ -261,13 +232,6 @@ def test_the_probe_picks_the_scale_from_which_own_samples_are_best_fitted():
     assert probe_scale(imaging(9), Identity(), 0)[0] in SCALES
 
 
-@pytest.mark.parametrize("start", [Nearest(300), Regression(300)], ids=repr)
-def test_the_forwards_of_a_pool_are_counted(start):
-    network = Counted(imaging(9).module)
-    guess = start.fit(Generator(network, latent_shape=(LATENTS,)), Identity(), 0)
-    assert guess.forwards == network.forwards == 300
-
-
 def test_the_forwards_of_an_encoders_check_are_counted():
     generator = vae()
     network = Counted(generator.module)
@@ -279,8 +243,8 @@ def test_the_forwards_of_an_encoders_check_are_counted():
 def test_wider_starts_lie_further_from_each_other(start):
     generator = vae() if isinstance(start, Encoder) else imaging(9)
     problem = posed(generator, generator.latents(2, 0))
-    guess = start.fit(generator, Identity(), 0)
-    near_by, wide = guess(problem, 6, 3), guess(problem, 6, 3, 2.0)
+    fitted = start.fit(generator, Identity(), 0)
+    near_by, wide = fitted(problem, 6, 3), fitted(problem, 6, 3, 2.0)
     near(wide[1:] - wide[2:3], 2 * (near_by[1:] - near_by[2:3]), 1e-9)
     assert (wide[0] - near_by[0]).abs().min() > 0  # the first is not what was tried before
 
@@ -304,7 +268,7 @@ def test_wrong_starts_are_refused(name, make):
         make()
 
 
-def test_a_name_is_the_start_and_a_start_itself():
+def test_a_name_stands_for_an_initializer_and_an_initializer_for_itself():
     assert {name: get_initializer(name) for name in INITIALIZERS} == {
         "random": Random(),
         "nearest": Nearest(),
@@ -336,9 +300,9 @@ def test_a_pool_of_large_images_is_never_held_whole():
         made.append(weakref.ref(measurement))
         return measurement
 
-    guess = Regression(200).fit(Generator(network, latent_shape=(8,)), operator, 0)
-    assert isinstance(guess, FittedRegression)
-    assert guess.measurements.shape == (200, 512)
+    fitted = Regression(200).fit(Generator(network, latent_shape=(8,)), operator, 0)
+    assert isinstance(fitted, FittedRegression)
+    assert fitted.measurements.shape == (200, 512)
     assert (sum(network.rows), max(network.rows)) == (200, 2**22 // (3 * 256 * 256))
     assert max(alive) <= 1 < len(alive)
 
@@ -351,7 +315,7 @@ def conditioned(count: int) -> Generator:
     return Generator(Shifted(), latent_shape=(3,)).given(by=torch.linspace(0, 1, count)[:, None])
 
 
-def test_what_a_pool_for_each_of_many_conditions_costs_is_said():
+def test_the_cost_of_a_pool_for_each_of_many_conditions_is_warned_of():
     settings = {"steps": 1, "restarts": 1, "start": Nearest(5)}
     with pytest.warns(lo.NetworkWarning, match="5 samples of each of 21 conditions, 105 forwards"):
         found = lo.reconstruct(conditioned(21), torch.rand(21, 1, 1, 3), **settings)

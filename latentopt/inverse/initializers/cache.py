@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from latentopt.fingerprint import without_addresses
 from latentopt.inverse.initializers.base import POOL_SEED, FittedInitializer, Initializer
 from latentopt.inverse.initializers.pools import measure_each
 from latentopt.io import write_atomically
@@ -53,8 +53,7 @@ def fit_cached(
 
 def _key(initializer: Initializer, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> str:
     z = generator.latents(PROBES, seed + POOL_SEED + 2)
-    text = f"{initializer!r} {seed} {generator!r} {generator.output_range} {operator!r}"
-    text = re.sub(r" at 0x[0-9a-f]+", "", text)
+    text = without_addresses(f"{initializer!r} {seed} {generator!r} {generator.output_range} {operator!r}")
     digest = hashlib.sha256(f"{text} {z.dtype} {tuple(z.shape)}".encode())
     tensors = {**generator.state_dict(), **generator.conditions, "": measure_each(generator, [operator], z)[0]}
     digest.update(_checksum(tensors).encode())
