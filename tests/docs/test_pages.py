@@ -19,11 +19,8 @@ Check = Callable[[dict[str, Any], Path, str], None]
 
 
 def readme_first(names: dict[str, Any], folder: Path, said: str) -> None:
-    assert "[4, 1, 28, 28]" in said
     assert names["found"].value.max() < 1e-5
-    assert int(names["broken"].success.sum()) >= 2
-    assert torch.equal(lo.Result.load("four.safetensors").x, names["result"].x)
-    assert names["result"].value.max() < 1e-3
+    assert int(names["attacked"].success.sum()) >= 2
 
 
 def agents(names: dict[str, Any], folder: Path, said: str) -> None:
