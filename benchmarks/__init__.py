@@ -1,1 +1,1 @@
-"""The benchmarks: each one command, `latentopt bench NAME`, that writes a table, its rows, a plot and how it ran."""
+"""Studies behind docs/results: `python -m benchmarks NAME` writes a table, its rows, a plot and how it ran."""

@@ -1,15 +1,24 @@
-"""The pretrained agents of `latentopt bench actions`, from LATENTOPT_DATA, and the states they are in."""
+"""Pretrained agents from LATENTOPT_DATA, states that they meet, and exact maxima of their critics there."""
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from benchmarks.timing import timed
+from latentopt.analysis.certify import Certificate
+from latentopt.analysis.certify import certify as certify_maximum
 from latentopt.errors import InputError
+from latentopt.objectives import Unit
+from latentopt.problem import Problem
 from latentopt.rl.agents import Agent, load_agent
+from latentopt.rl.critics import FixedStateCritic
 from latentopt.rl.rollout import collect_observations, make_environment
+from latentopt.sets import Box
 from latentopt.zoo.paths import data_root
 
 AGENTS: dict[str, tuple[str, str]] = {
@@ -25,8 +34,8 @@ AGENTS: dict[str, tuple[str, str]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class States:
-    """An agent, and states that it meets."""
+class AgentStates:
+    """An agent, and agent_states that it meets."""
 
     name: str
     agent: Agent
@@ -38,8 +47,8 @@ class States:
         return len(self.agent.critics.networks) > 1
 
 
-def states(name: str, count: int, seed: int) -> States:
-    """``count`` states of the agent's episodes of seeds from ``seed`` on.
+def agent_states(name: str, count: int, seed: int) -> AgentStates:
+    """``count`` agent_states of the agent's episodes of seeds from ``seed`` on.
 
     Raises:
         InputError: LATENTOPT_DATA has no such agent, or its environment is not installed.
@@ -51,4 +60,45 @@ def states(name: str, count: int, seed: int) -> States:
     agent = load_agent(data_root() / file, acts_in)
     observations = collect_observations(agent, acts_in, count, seed)
     with torch.no_grad():
-        return States(name, agent, observations, agent.actor(observations))
+        return AgentStates(name, agent, observations, agent.actor(observations))
+
+
+class ExactMaximum(NamedTuple):
+    """What branch and bound says of an agent's first states."""
+
+    name: str
+    box: float
+    gains: list[float]  # over the actor's action, of the best action found
+    bounds: list[float]  # no action gains more
+    closed: int  # of how many the two are within the tolerance
+    seconds: float
+
+
+def certified(met: AgentStates, box: float, count: int, seconds: float, tolerance: float = 1e-3) -> ExactMaximum:
+    """The gains of the first ``count`` states; each in so many CPU seconds, or until the gap is below ``tolerance``."""
+    gains, bounds, closed = list[float](), list[float](), 0
+    critic = copy.deepcopy(met.agent.critics.networks[0]).double()
+
+    def run() -> None:
+        nonlocal closed
+        for observation, action in zip(met.observations[:count].double(), met.actions[:count].double(), strict=True):
+            q = FixedStateCritic(critic, observation)
+            with torch.no_grad():
+                before = float(q(action[None]))
+            around = Box((action - box).clamp_min(-1)[None], (action + box).clamp_max(1)[None])
+            problem = Problem(q, Unit(), action.shape, 1, around, like=action)
+            found = _closed(problem, before, None, seconds, tolerance)
+            if found.gap > tolerance:  # relative to what Q was before, it was too wide
+                found = _closed(problem, found.value, found.x, seconds, tolerance)
+            gains.append(max(found.value - before, 0.0))
+            bounds.append(max(found.bound - before, 0.0))
+            closed += found.gap <= tolerance
+
+    taken = timed(run)
+    return ExactMaximum(met.name, box, gains, bounds, closed, taken.cpu)
+
+
+def _closed(problem: Problem, value: float, start: Tensor | None, seconds: float, tolerance: float) -> Certificate:
+    """The maximum to within ``tolerance``, should it be about ``value``."""
+    relative = tolerance / max(abs(value), tolerance) / 3
+    return certify_maximum(problem, start=start, seconds=seconds, tolerance=relative, method="split")

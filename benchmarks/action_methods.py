@@ -1,18 +1,18 @@
-"""The methods of `latentopt bench actions`; one size of each is tuned, most in units of the box."""
+"""Methods that improve actions; one size of each is tuned, most in units of the radius."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.action_tuned import TUNED
+from benchmarks.tuned import TUNED
 from latentopt.optimizers import ADRGD, CEM, CMAES, GD, PGD, Adam, Optimizer, RandomShooting, SoftGates
 
 STARTS = 16
 
 
 @dataclass(frozen=True)
-class Method:
+class ActionMethod:
     """A method, by its size and the box."""
 
     build: Callable[[float, float], Optimizer]
@@ -22,32 +22,33 @@ class Method:
     def at(self, name: str, critic: str, box: float, size: float | None = None) -> Optimizer:
         """With a size; None: the tuned one."""
         if size is None:
-            size = TUNED.get((critic, box), {}).get(name, self.sizes[len(self.sizes) // 2] if self.sizes else 0.0)
+            default = self.sizes[len(self.sizes) // 2] if self.sizes else 0.0
+            size = float(TUNED["actions"][critic].get(box, {}).get(name, default))
         return self.build(size, box)
 
 
 STEPS = (0.03, 0.1, 0.3, 1.0)
 CONTROL = "gradient ascent"
-METHODS: dict[str, Method] = {
-    CONTROL: Method(lambda s, box: GD(lr=s * box), (0.003, 0.01, 0.03, 0.1, 0.3)),
-    "normalised ascent": Method(lambda s, box: GD(lr=s * box, normalize=True, schedule="linear"), STEPS),
-    "pgd": Method(lambda s, box: PGD(lr=s), STEPS),
-    "adam": Method(lambda s, box: Adam(lr=s * box), STEPS),
-    "adr-gd": Method(lambda s, box: ADRGD(SoftGates(tau=0.05), Adam(lr=s * box)), STEPS),
-    "adr-gd-paper": Method(
+METHODS: dict[str, ActionMethod] = {
+    CONTROL: ActionMethod(lambda s, box: GD(lr=s * box), (0.003, 0.01, 0.03, 0.1, 0.3)),
+    "normalised ascent": ActionMethod(lambda s, box: GD(lr=s * box, normalize=True, schedule="linear"), STEPS),
+    "pgd": ActionMethod(lambda s, box: PGD(lr=s), STEPS),
+    "adam": ActionMethod(lambda s, box: Adam(lr=s * box), STEPS),
+    "adr-gd": ActionMethod(lambda s, box: ADRGD(SoftGates(tau=0.05), Adam(lr=s * box)), STEPS),
+    "adr-gd-paper": ActionMethod(
         lambda s, box: ADRGD.paper(
             a_x=s * box, beta0=0.5, a_eta=0.1, a_beta=0.01, r=0.05, delta=1e-3, delta_beta=0.1, T_p=10
         ),
         STEPS,
     ),
-    "adr-gd-reference": Method(
+    "adr-gd-reference": ActionMethod(
         lambda s, box: ADRGD.reference(a_x=s * box, a_eta=0.1, a_beta=0.01, r=0.05, delta=1e-3, delta_beta=0.1),
         STEPS,
     ),
-    "multi-start adam": Method(lambda s, box: Adam(lr=s * box), STEPS, STARTS),
-    "multi-start pgd": Method(lambda s, box: PGD(lr=s), STEPS, STARTS),
-    "multi-start adr-gd": Method(lambda s, box: ADRGD(SoftGates(tau=0.05), Adam(lr=s * box)), STEPS, STARTS),
-    "cem": Method(lambda s, box: CEM(population=32, sigma=s), (0.3, 0.5, 1.0)),
-    "cma-es": Method(lambda s, box: CMAES(sigma=s), (0.3, 0.5, 1.0)),
-    "random shooting": Method(lambda s, box: RandomShooting(32)),
+    "multi-start adam": ActionMethod(lambda s, box: Adam(lr=s * box), STEPS, STARTS),
+    "multi-start pgd": ActionMethod(lambda s, box: PGD(lr=s), STEPS, STARTS),
+    "multi-start adr-gd": ActionMethod(lambda s, box: ADRGD(SoftGates(tau=0.05), Adam(lr=s * box)), STEPS, STARTS),
+    "cem": ActionMethod(lambda s, box: CEM(population=32, sigma=s), (0.3, 0.5, 1.0)),
+    "cma-es": ActionMethod(lambda s, box: CMAES(sigma=s), (0.3, 0.5, 1.0)),
+    "random shooting": ActionMethod(lambda s, box: RandomShooting(32)),
 }

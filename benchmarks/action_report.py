@@ -1,4 +1,4 @@
-"""What `latentopt bench actions` says: a table for each agent, critic and box, and the exact maxima."""
+"""Tables of the actions: one for each agent, critic and radius, and the exact maxima."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from benchmarks.action_agents import States
-from benchmarks.action_exact import Exact
+from benchmarks.action_agents import AgentStates, ExactMaximum
 from benchmarks.action_methods import CONTROL
-from benchmarks.statistics import mean_of, paired
+from benchmarks.statistics import paired
 from latentopt.reports import Report, Row, Table
 from latentopt.rl.refine import RefinementResult
+from latentopt.statistics import student
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
 
 Critic = Literal["first", "min"]
 NOTE = (
@@ -31,10 +32,10 @@ NOTE = (
 
 
 @dataclass(frozen=True, eq=False)
-class Cell:
+class ActionResults:
     """A method on the states of an agent."""
 
-    states: States
+    states: AgentStates
     critic: Critic
     box: float
     name: str
@@ -49,19 +50,18 @@ class Cell:
         return self.states.name, self.critic, self.box
 
 
-def report(cells: Sequence[Cell], optima: Sequence[Exact], tune: bool) -> Report:
-    groups: dict[tuple[str, str, float], list[Cell]] = {}
+def report(cells: Sequence[ActionResults], optima: Sequence[ExactMaximum]) -> Report:
+    groups: dict[tuple[str, str, float], list[ActionResults]] = {}
     for cell in cells:
         groups.setdefault(cell.key, []).append(cell)
     tables = [_table(group) for group in groups.values()]
     if optima:
         tables.append(_exact_table(optima, groups))
     rows = [row for group in groups.values() for row in _rows(group)]
-    appendix = f"```python\n{_constants(groups)}\n```" if tune else ""
-    return Report("Better actions from a critic", NOTE, tables, rows, partial(_draw, list(groups.values())), appendix)
+    return Report("Better actions from a critic", NOTE, tables, rows, partial(_draw, list(groups.values())))
 
 
-def _best(group: Sequence[Cell]) -> Tensor:
+def _best(group: Sequence[ActionResults]) -> Tensor:
     return torch.stack([cell.refined.gain for cell in group]).amax(0)
 
 
@@ -76,11 +76,11 @@ COLUMNS = (
 )
 
 
-def _table(group: Sequence[Cell]) -> Table:
+def _table(group: Sequence[ActionResults]) -> Table:
     first, best = group[0], _best(group)
     control = next((cell for cell in group if cell.name == CONTROL), None)
 
-    def row(cell: Cell) -> list[str]:
+    def row(cell: ActionResults) -> list[str]:
         gain = cell.refined.gain
         versus = "control" if cell is control else "" if control is None else _against(gain, control.refined.gain)
         return [
@@ -94,13 +94,13 @@ def _table(group: Sequence[Cell]) -> Table:
         ]
 
     title = f"{first.states.name}, critic {first.critic}, box {first.box:g}"
-    before = mean_of(first.refined.before.tolist()).mean
+    before = student(first.refined.before.tolist()).mean
     note = f"{len(best)} states; Q of the actor {before:.2f}; best {float(best.mean()):.4f}."
     return Table(title, note, COLUMNS, [row(cell) for cell in group])
 
 
 def _mean(values: Tensor) -> str:
-    mean = mean_of(values.tolist())
+    mean = student(values.tolist())
     return f"{mean.mean:.4f} [{mean.low:.3f}, {mean.high:.3f}]"
 
 
@@ -109,10 +109,12 @@ def _against(ours: Tensor, theirs: Tensor) -> str:
     return f"{difference.mean:+.4f} [{difference.low:.4f}, {difference.high:.4f}]"
 
 
-def _exact_table(optima: Sequence[Exact], groups: Mapping[tuple[str, str, float], Sequence[Cell]]) -> Table:
+def _exact_table(
+    optima: Sequence[ExactMaximum], groups: Mapping[tuple[str, str, float], Sequence[ActionResults]]
+) -> Table:
     """The best gain of the methods beside the exact one."""
 
-    def row(exact: Exact) -> list[str]:
+    def row(exact: ExactMaximum) -> list[str]:
         group = groups.get((exact.name, "first", exact.box), [])
         count = len(exact.gains)
         best = [f"{float(_best(group)[:count].mean()):.4f}"] if group else [""]
@@ -133,7 +135,7 @@ def _exact_table(optima: Sequence[Exact], groups: Mapping[tuple[str, str, float]
     return Table("The exact maximum", note, columns, [row(exact) for exact in optima])
 
 
-def _rows(group: Sequence[Cell]) -> Iterator[Row]:
+def _rows(group: Sequence[ActionResults]) -> Iterator[Row]:
     best = _best(group).tolist()
     for cell in group:
         twin = cell.held_out.tolist() if cell.held_out is not None else [""] * len(best)
@@ -157,24 +159,7 @@ def _rows(group: Sequence[Cell]) -> Iterator[Row]:
             }
 
 
-def _constants(groups: Mapping[tuple[str, str, float], Sequence[Cell]]) -> str:
-    """Of each critic, box and method the size with the greatest mean share of the best, over the agents."""
-    shares: dict[tuple[str, float], dict[str, dict[float, float]]] = {}
-    for (_, critic, box), group in groups.items():
-        best = float(_best(group).mean())
-        for cell in group:
-            name, at, size = cell.name.partition(" at ")
-            if at:
-                sums = shares.setdefault((critic, box), {}).setdefault(name, {})
-                sums[float(size)] = sums.get(float(size), 0.0) + float(cell.refined.gain.mean()) / max(best, 1e-12)
-    lines = []
-    for key, methods in shares.items():
-        sizes = ", ".join(f'"{name}": {max(by, key=lambda size: by[size])!r}' for name, by in methods.items())
-        lines.append(f'("{key[0]}", {key[1]!r}): {{{sizes}}},')
-    return "\n".join(lines)
-
-
-def _draw(groups: Sequence[Sequence[Cell]], figure: Figure) -> None:
+def _draw(groups: Sequence[Sequence[ActionResults]], figure: Figure) -> None:
     figure.set_size_inches(11, 2.6 * -(-len(groups) // 3))
     for axes, group in zip(figure.subplots(-(-len(groups) // 3), 3, squeeze=False).flat, groups, strict=False):
         names = [cell.name for cell in group]

@@ -1,34 +1,30 @@
-"""`latentopt bench actions`: better actions from pretrained critics, by every method in equal CPU time."""
+"""Better actions from pretrained critics, by every method in equal CPU time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, get_args
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from typing import get_args
 
 import torch
 
-from benchmarks.action_agents import AGENTS, States, states
-from benchmarks.action_exact import Exact, certified
-from benchmarks.action_methods import CONTROL, METHODS, Method
-from benchmarks.action_report import Cell, Critic, report
-from benchmarks.choices import chosen
-from benchmarks.report import Bench
-from benchmarks.timing import threads as pinned
+from benchmarks.action_agents import AGENTS, AgentStates, ExactMaximum, agent_states, certified
+from benchmarks.action_methods import CONTROL, METHODS, ActionMethod
+from benchmarks.action_report import ActionResults, Critic, report
+from benchmarks.study import chosen, numbers, study
 from benchmarks.timing import timed
-from latentopt.errors import InputError, nonnegative, positive
+from benchmarks.tuning import tuning_report
 from latentopt.optimizers import GD, Optimizer
-from latentopt.reports import Written
+from latentopt.reports import Report
 from latentopt.rl.refine import RefinementResult, Refiner
-
-if TYPE_CHECKING:
-    pass
 
 TUNING = 1000
 """Added to the seeds of tuning."""
-PRINTED = 100
-"""Steps of the reference figures."""
+PRINTED, PRINTED_STEPS = GD(lr=0.2, normalize=True), 100
+"""The method of the reference figures, and its steps."""
 
 
+@study
 def actions(
     agents: str = "all",
     methods: str = "all",
@@ -40,11 +36,8 @@ def actions(
     exact_seconds: float = 20.0,
     seed: int = 0,
     tune: bool = False,
-    threads: int = 1,
-    out: str | None = None,
-    overwrite: bool = False,
     quick: bool = False,
-) -> Written:
+) -> Report:
     """Maximise pretrained critics around their actors' actions by every method in equal CPU time.
 
     Args:
@@ -59,69 +52,68 @@ def actions(
         exact_seconds: CPU time for each of them, after which the gap is stated.
         seed: of the first episode, and of the methods.
         tune: instead of the benchmark, try each method's sizes, on states of other episodes.
-        threads: that torch computes with.
-        out: folder for the results; default runs/bench/actions.
-        overwrite: replace the results of an earlier run there.
         quick: one agent, few states and methods, to see that it works.
     """
-    settings = dict(locals())
-    for name, value in (("states", states), ("threads", threads)):
-        positive(name, value, integer=True)
-    positive("milliseconds", milliseconds)
-    positive("exact_seconds", exact_seconds)
-    nonnegative("exact", exact, integer=True)
-    nonnegative("seed", seed, integer=True)
-    settings["out"] = out or f"runs/bench/actions{'-tune' * tune}"
-    bench = Bench("actions", settings)
     names, known = chosen("agents", agents, AGENTS), chosen("methods", methods, METHODS, CONTROL)
-    reduces = list(chosen("critics", critics, {name: name for name in get_args(Critic)}))
-    sizes = _radii(radii)
-    bench.check_folder()
+    reduces, radii_ = (
+        list(chosen("critics", critics, {name: name for name in get_args(Critic)})),
+        numbers("radii", radii),
+    )
     if quick:
-        names, sizes, reduces, states, milliseconds = dict(list(names.items())[-1:]), sizes[:1], ["first"], 8, 0.5
+        names, radii_, reduces, states, milliseconds = dict(list(names.items())[-1:]), radii_[:1], ["first"], 8, 0.5
         known = {name: known[name] for name in (CONTROL, "adam", "cem") if name in known}
         exact, exact_seconds = min(exact, 1), 1.0
-    with pinned(threads):
-        cells, optima = list[Cell](), list[Exact]()
-        for name in names:
-            met = _met(name, states, seed + TUNING * tune)
-            for critic in reduces if met.twins else ["first"]:
-                for box in sizes:
-                    cells += _cells(met, known, critic, box, milliseconds, seed, tune)  # pyright: ignore[reportArgumentType]
-            if exact and not tune:
-                optima += [certified(met, box, exact, exact_seconds) for box in sizes]
-        return bench.write(report(cells, optima, tune))
+    met = [agent_states(name, states, seed + TUNING * tune) for name in names]
+    if tune:
+        return tuning(met, known, [(critic, radius) for critic in reduces for radius in radii_], milliseconds, seed)
+    cells, optima = list[ActionResults](), list[ExactMaximum]()
+    for one in met:
+        for critic, radius in product(reduces if one.twins else ["first"], radii_):
+            cells += _cells(one, known, critic, radius, milliseconds, seed)  # pyright: ignore[reportArgumentType]
+        if exact:
+            optima += [certified(one, radius, exact, exact_seconds) for radius in radii_]
+    return report(cells, optima)
 
 
-def _met(name: str, count: int, seed: int) -> States:
-    return states(name, count, seed)
+def tuning(
+    met: Sequence[AgentStates],
+    methods: Mapping[str, ActionMethod],
+    settings: Sequence[tuple[str, float]],
+    milliseconds: float,
+    seed: int,
+) -> Report:
+    """Every size of every method on states of other episodes: the gain over the printed method's."""
+    groups = {f"{critic}, radius {radius:g}": (critic, radius) for critic, radius in settings}
 
+    def score(group: str, name: str, size: float) -> tuple[float]:
+        critic, radius = groups[group]
+        shares = []
+        for one in met:
+            if critic == "first" or one.twins:
+                method = methods[name]
+                optimizer = method.at(name, critic, radius, size)
+                steps = _steps(one, optimizer, method.starts, critic, radius, milliseconds)  # pyright: ignore
+                gain = _refine(one, optimizer, method.starts, critic, radius, steps, seed).gain  # pyright: ignore
+                printed = _refine(one, PRINTED, 1, critic, radius, PRINTED_STEPS, seed).gain  # pyright: ignore
+                shares.append(float(gain.mean() / printed.mean().clamp_min(1e-12)))
+        return (sum(shares) / len(shares),)
 
-def _radii(words: str) -> list[float]:
-    try:
-        values = [float(word) for word in words.split(",")]
-    except ValueError as error:
-        raise InputError("radii", "numbers between commas", repr(words)) from error
-    for value in values:
-        positive("radii", value)
-    return values
+    sizes = {name: method.sizes for name, method in methods.items() if method.sizes}
+    return tuning_report("Sizes for actions", dict.fromkeys(groups, sizes), score, ("gain over the printed method's",))
 
 
 def _cells(
-    met: States, methods: Mapping[str, Method], critic: Critic, box: float, milliseconds: float, seed: int, tune: bool
-) -> Iterator[Cell]:
-    if not tune and CONTROL in methods:
-        reference = GD(lr=0.2, normalize=True)
-        yield _cell(met, "reference: lr .2, 100 steps", reference, 1, critic, box, PRINTED, seed)
+    met: AgentStates, methods: Mapping[str, ActionMethod], critic: Critic, radius: float, milliseconds: float, seed: int
+) -> Iterator[ActionResults]:
+    if CONTROL in methods:
+        yield _cell(met, "reference: lr .2, 100 steps", PRINTED, 1, critic, radius, PRINTED_STEPS, seed)
     for name, method in methods.items():
-        for size in (method.sizes or (None,)) if tune else (None,):
-            optimizer = method.at(name, critic, box, size)
-            steps = _steps(met, optimizer, method.starts, critic, box, milliseconds)
-            label = name if size is None else f"{name} at {size:g}"
-            yield _cell(met, label, optimizer, method.starts, critic, box, steps, seed)
+        optimizer = method.at(name, critic, radius)
+        steps = _steps(met, optimizer, method.starts, critic, radius, milliseconds)
+        yield _cell(met, name, optimizer, method.starts, critic, radius, steps, seed)
 
 
-def _steps(met: States, optimizer: Optimizer, starts: int, critic: Critic, box: float, milliseconds: float) -> int:
+def _steps(met: AgentStates, optimizer: Optimizer, starts: int, critic: Critic, box: float, milliseconds: float) -> int:
     """As many as fit into the time, found from runs of few."""
 
     def run(steps: int) -> float:
@@ -134,15 +126,15 @@ def _steps(met: States, optimizer: Optimizer, starts: int, critic: Critic, box: 
 
 
 def _refine(
-    met: States, optimizer: Optimizer, starts: int, critic: Critic, box: float, steps: int, seed: int
+    met: AgentStates, optimizer: Optimizer, starts: int, critic: Critic, box: float, steps: int, seed: int
 ) -> RefinementResult:
     refiner = Refiner(met.agent.critics, -1.0, 1.0, box, optimizer, steps, critic, starts)
     return refiner(met.observations, met.actions, seed)
 
 
 def _cell(
-    met: States, name: str, optimizer: Optimizer, starts: int, critic: Critic, box: float, steps: int, seed: int
-) -> Cell:
+    met: AgentStates, name: str, optimizer: Optimizer, starts: int, critic: Critic, box: float, steps: int, seed: int
+) -> ActionResults:
     found: list[RefinementResult] = []
     taken = timed(lambda: found.append(_refine(met, optimizer, starts, critic, box, steps, seed)))
     held_out = None
@@ -150,4 +142,4 @@ def _cell(
         with torch.no_grad():
             before, after = (met.agent.critics(met.observations, a)[1][:, 0] for a in (met.actions, found[0].action))
         held_out = after - before
-    return Cell(met, critic, box, name, steps, starts, taken.cpu, found[0], held_out)
+    return ActionResults(met, critic, box, name, steps, starts, taken.cpu, found[0], held_out)

@@ -1,24 +1,21 @@
-"""`latentopt bench attack`: every attack on pretrained classifiers, at equal gradient evaluations; ADR-GD's parts."""
+"""Attacks on pretrained classifiers at equal gradient evaluations, and ADR-GD without each of its parts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal
 
-from benchmarks.attack_cells import NOTE, Cell, draw, rows_of
-from benchmarks.attack_methods import CONTROL, METHODS
-from benchmarks.attack_parts import PARTS, Plan, Runs
-from benchmarks.attack_tuning import tuning
-from benchmarks.attacked import BARE, NETWORKS, Case, cases_of
-from benchmarks.choices import chosen, numbers
-from benchmarks.references import REFERENCES
-from benchmarks.report import Bench
-from benchmarks.timing import threads as pinned
-from latentopt.errors import InputError, nonnegative, positive
-from latentopt.reports import Report, Table, Written
+from benchmarks.attack_methods import CONTROL, METHODS, AttackMethod, ablations, tuned
+from benchmarks.attack_references import REFERENCES, ReferenceAttack, versions
+from benchmarks.attack_runs import BARE, NETWORKS, AttackCase, AttackOutcome, cases_of, run_attack
+from benchmarks.attack_tables import NOTE, AttackResults, curve, draw, heading, rows_of, table
+from benchmarks.study import chosen, numbers, study
+from benchmarks.tuning import tuning_report
+from latentopt.errors import InputError
+from latentopt.reports import Report, Table
 
 Part = Literal["table", "curve", "ablation", "references", "all"]
 IMAGES, FRESH = 100, 200
@@ -27,6 +24,7 @@ FEW = 20
 """Images by default where they are large."""
 
 
+@study
 def attack(
     networks: str = "all",
     eps: str | None = None,
@@ -37,11 +35,8 @@ def attack(
     part: Part = "all",
     tune: bool = False,
     seed: int = 0,
-    threads: int = 1,
-    out: str | None = None,
-    overwrite: bool = False,
     quick: bool = False,
-) -> Written:
+) -> Report:
     """Attack pretrained classifiers with every method: same images, same set, same start, success against cost.
 
     Args:
@@ -55,29 +50,13 @@ def attack(
         part: table, curve, ablation, references or all.
         tune: instead of the benchmark, find each method's size, on images from the 201st on.
         seed: of random starts and of the methods' own noise.
-        threads: that torch computes with.
-        out: folder for the results; default runs/bench/attack.
-        overwrite: replace the results of an earlier run there.
         quick: one network, 8 images and few evaluations, to see that it works; without LATENTOPT_DATA, random weights
             and images.
     """
-    settings = dict(locals())
-    if part not in get_args(Part):
-        raise InputError("part", f"one of {', '.join(get_args(Part))}", repr(part))
-    settings["out"] = out or f"runs/bench/attack{'-tune' * tune}"
-    bench = Bench("attack", settings)
     radii = None if eps is None else numbers("eps", eps, lambda word: float(Fraction(word)))
-    for name, value in (("budget", budget), ("threads", threads), ("images", IMAGES if images is None else images)):
-        positive(name, value, integer=True)
-    nonnegative("seed", seed, integer=True)
-    plan = Plan(
-        chosen("methods", methods, METHODS, always=CONTROL),
-        REFERENCES,
-        numbers("evaluations", evaluations, int),
-        budget,
-    )
+    budgets = numbers("evaluations", evaluations, int)
+    plan = AttackPlan(chosen("methods", methods, METHODS, always=CONTROL), REFERENCES, budgets, budget)
     sources = chosen("networks", networks, NETWORKS)
-    bench.check_folder()
     if quick:
         plan = replace(plan, budgets=(4, 8), budget=8, references={n: r for n, r in REFERENCES.items() if not r.long})
         cases = [_quick_case(seed)]
@@ -88,15 +67,29 @@ def attack(
             for name, source in sources.items()
             for case in cases_of(name, source, radii, range(first, first + _count(source.images, images)), seed)
         ]
-    with pinned(threads):
-        return bench.write(tuning(cases, plan.methods, plan.budget) if tune else benchmark(cases, plan, part))
+    return tuning(cases, plan) if tune else benchmark(cases, plan, part)
+
+
+def tuning(cases: Sequence[AttackCase], plan: AttackPlan) -> Report:
+    """Every size of every method over all networks and radii of a data set: success, then the mean margin."""
+
+    def score(data: str, name: str, size: float) -> tuple[float, float]:
+        own = [case for case in cases if case.data == data]
+        outcomes = [run_attack(case, plan.methods[name].at(case, size), plan.budget) for case in own]
+        rates = [outcome.success.float().mean().item() for outcome in outcomes]
+        margins = [outcome.margin.mean().item() for outcome in outcomes]
+        return sum(rates) / len(rates), sum(margins) / len(margins)
+
+    sizes = {name: method.sizes for name, method in plan.methods.items() if method.sizes}
+    title = f"Sizes for attacks, {plan.budget} gradient evaluations: {', '.join(heading(case) for case in cases)}"
+    return tuning_report(title, {case.data: sizes for case in cases}, score, ("success", "margin"))
 
 
 def _count(data: str, images: int | None) -> int:
     return images or (FEW if data == "imagenet" else IMAGES)
 
 
-def _quick_case(seed: int) -> Case:
+def _quick_case(seed: int) -> AttackCase:
     """Where there are no data, random weights and images."""
     try:
         (case,) = cases_of("mnist-clean", NETWORKS["mnist-clean"], (0.1,), range(8), seed)
@@ -105,14 +98,105 @@ def _quick_case(seed: int) -> Case:
     return case
 
 
-def benchmark(cases: Sequence[Case], plan: Plan, part: Part) -> Report:
+def benchmark(cases: Sequence[AttackCase], plan: AttackPlan, part: Part) -> Report:
     """All parts asked for, case by case."""
-    tables, cells = list[Table](), list[Cell]()
+    tables, cells = list[Table](), list[AttackResults]()
     for case in cases:
-        runs = Runs(case)
+        runs = AttackRuns(case)
         for name, make in PARTS.items():
             if part in (name, "all"):
                 for made, its_cells in make(runs, plan):
                     tables.append(made)
                     cells += its_cells
     return Report("Attacks", NOTE, tables, rows_of(cells), partial(draw, cells))
+
+
+LARGE = 10_000
+"""Images of more pixels are too many for what takes seconds on small ones."""
+UNBOXED = " (the paper's setting: pixels may leave [0, 1])"
+
+
+@dataclass(frozen=True)
+class AttackPlan:
+    """What is run, and how much of it."""
+
+    methods: Mapping[str, AttackMethod]
+    references: Mapping[str, ReferenceAttack]
+    budgets: Sequence[int]  # gradient evaluations of an image in the curve
+    budget: int  # in the other parts
+
+
+class AttackRuns:
+    """The runs of methods on one case, each once."""
+
+    def __init__(self, case: AttackCase) -> None:
+        self.case, self.done = case, dict[tuple[str, int], AttackOutcome]()
+        self.note = f"{len(case.x)} images, of which {int(case.errors.sum())} are misclassified without an attack."
+        run_attack(case, METHODS["adr-gd-soft"].at(case), 1)  # first calls are slower
+
+    def cell(self, part: str, name: str, method: AttackMethod, evaluations: int) -> AttackResults:
+        evaluations = method.evaluations or evaluations
+        if (name, evaluations) not in self.done:
+            attack = method.at(self.case, tuned(self.case, name))
+            self.done[name, evaluations] = run_attack(self.case, attack, evaluations)
+        return AttackResults(part, part, name, self.case, evaluations, self.done[name, evaluations])
+
+
+TablesWithResults = Iterator[tuple[Table, list[AttackResults]]]
+
+
+def at_equal_cost(runs: AttackRuns, plan: AttackPlan) -> TablesWithResults:
+    """Every method with the same gradient evaluations."""
+    cells = [runs.cell("table", name, method, plan.budget) for name, method in plan.methods.items()]
+    yield table(f"{heading(runs.case)}: {plan.budget} gradient evaluations", runs.note, cells, CONTROL), cells
+
+
+def by_cost(runs: AttackRuns, plan: AttackPlan) -> TablesWithResults:
+    """Every method with several budgets, each run planned for its own."""
+    cells = [
+        runs.cell("curve", name, method, evaluations)
+        for name, method in plan.methods.items()
+        for evaluations in (plan.budgets if method.evaluations is None else [method.evaluations])
+    ]
+    title = f"{heading(runs.case)}: success (CPU seconds of all images) by gradient evaluations"
+    yield curve(title, runs.note, cells), cells
+
+
+def others(runs: AttackRuns, plan: AttackPlan) -> TablesWithResults:
+    """Other packages, and beside them the methods of ours with the same settings."""
+    ours = dict.fromkeys(
+        [CONTROL, "portfolio", "portfolio-ungated", *(reference.ours for reference in plan.references.values())]
+    )
+    cells = [runs.cell("references", name, METHODS[name], plan.budget) for name in ours]
+    missing = []
+    for name, reference in plan.references.items():
+        if reference.long and runs.case.x[0].numel() > LARGE:
+            missing.append((name, "left out: takes minutes an image"))
+            continue
+        try:
+            cells.append(runs.cell("references", name, reference.method(), plan.budget))
+        except ImportError as error:
+            missing.append((name, f"skipped: {error}"))
+    note = f"{runs.note} {versions()}"
+    yield table(f"{heading(runs.case)}: other packages", note, cells, "portfolio", missing), cells
+
+
+def without_parts(runs: AttackRuns, plan: AttackPlan) -> TablesWithResults:
+    """Each form of ADR-GD without each of its parts, with and without the range of pixels."""
+    for case, setting in ((runs.case, ""), (runs.case.unboxed(), UNBOXED)):
+        for form, variants in ablations(case).items():
+            group = form + setting
+            cells = [
+                AttackResults("ablation", group, name, case, plan.budget, run_attack(case, attack, plan.budget))
+                for name, attack in variants.items()
+            ]
+            title = f"{heading(case)}: {group}, {plan.budget} gradient evaluations"
+            yield table(title, runs.note, cells, "whole"), cells
+
+
+PARTS: dict[str, Callable[[AttackRuns, AttackPlan], TablesWithResults]] = {
+    "table": at_equal_cost,
+    "curve": by_cost,
+    "references": others,
+    "ablation": without_parts,
+}

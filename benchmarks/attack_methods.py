@@ -1,4 +1,4 @@
-"""The attacks of ours that are compared, each for a number of gradient evaluations an image, and ADR-GD's parts."""
+"""Attacks that are compared, each for a number of gradient evaluations an image, and ADR-GD's parts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from benchmarks.attack_tuned import TUNED
-from benchmarks.attacked import Attack, Case, Found
+from benchmarks.attack_runs import Attack, AttackCase, ReturnedImages
+from benchmarks.tuned import TUNED
 from latentopt.attacks.attack import attack
 from latentopt.attacks.stages import PORTFOLIO, Portfolio, Stage
 from latentopt.classification import Loss, cross_entropy
@@ -36,7 +36,7 @@ TARGETS = 9
 
 
 @dataclass(frozen=True)
-class Method:
+class AttackMethod:
     """An attack with one size to choose, or none.
 
     Args:
@@ -46,26 +46,26 @@ class Method:
         evaluations: gradient evaluations that it takes whatever is asked for; None: what is asked for.
     """
 
-    build: Callable[[float, Case], Attack]
+    build: Callable[[float, AttackCase], Attack]
     sizes: tuple[float, ...] = ()
     default: float = 0.0
     evaluations: int | None = None
 
-    def at(self, case: Case, size: float | None = None) -> Attack:
+    def at(self, case: AttackCase, size: float | None = None) -> Attack:
         return self.build(self.default if size is None else size, case)
 
 
 def single(optimizer: Optimizer, loss: Loss = "ce", a_step: int = 1, targets: int | None = None) -> Attack:
     """An optimiser on a loss, ``a_step`` backwards a step, aimed at so many classes, one after the other."""
 
-    def run(model: nn.Module, case: Case, evaluations: int) -> Found:
+    def run(model: nn.Module, case: AttackCase, evaluations: int) -> ReturnedImages:
         steps = max(1, evaluations // (a_step * (targets or 1)))
         return staged([Stage(optimizer, loss, steps, targets=targets)], model, case)
 
     return run
 
 
-def staged(stages: Sequence[Stage], model: nn.Module, case: Case) -> Found:
+def staged(stages: Sequence[Stage], model: nn.Module, case: AttackCase) -> ReturnedImages:
     """Stages by `latentopt.attack`."""
     found = attack(
         model,
@@ -76,21 +76,21 @@ def staged(stages: Sequence[Stage], model: nn.Module, case: Case) -> Found:
         seed=case.seed,
         batch_size=case.batch_size,
     )
-    return Found(found.x, found.backwards)
+    return ReturnedImages(found.x, found.backwards)
 
 
-def restarted(model: nn.Module, case: Case, evaluations: int) -> Found:
+def restarted(model: nn.Module, case: AttackCase, evaluations: int) -> ReturnedImages:
     """Five random starts on the cross-entropy, then five on the DLR loss."""
     steps = max(1, evaluations // 10)
     return staged([Stage(PGD(), loss, steps, 5, "random") for loss in ("ce", "dlr")], model, case)
 
 
-def portfolio(model: nn.Module, case: Case, evaluations: int) -> Found:
+def portfolio(model: nn.Module, case: AttackCase, evaluations: int) -> ReturnedImages:
     """The default of `latentopt.attack`, whole."""
     return staged(PORTFOLIO.stages, model, case)
 
 
-def ungated(model: nn.Module, case: Case, evaluations: int) -> Found:
+def ungated(model: nn.Module, case: AttackCase, evaluations: int) -> ReturnedImages:
     """The portfolio with `PGD()` in the place of soft gates."""
     return staged([replace(stage, optimizer=PGD()) for stage in PORTFOLIO.stages], model, case)
 
@@ -100,14 +100,14 @@ WHOLE = sum(stage.steps * starts for stage, starts in zip(PORTFOLIO.stages, STAR
 """Gradient evaluations of an image that the portfolio does not break."""
 
 
-def scaled_portfolio(model: nn.Module, case: Case, evaluations: int) -> Found:
+def scaled_portfolio(model: nn.Module, case: AttackCase, evaluations: int) -> ReturnedImages:
     """The same stages, each as much shorter or longer as the budget is."""
     steps = [max(1, stage.steps * evaluations // WHOLE) for stage in PORTFOLIO.stages]
     steps[0] = max(1, evaluations - sum(a * b for a, b in zip(steps[1:], STARTS[1:], strict=True)))  # what is left
     return staged([replace(stage, steps=n) for stage, n in zip(PORTFOLIO.stages, steps, strict=True)], model, case)
 
 
-def _length(case: Case) -> float:
+def _length(case: AttackCase) -> float:
     """The Euclidean length of a step that changes every pixel by eps."""
     return case.eps * case.x[0].numel() ** 0.5
 
@@ -132,12 +132,12 @@ PASSES = 2
 """Backwards of a step of these forms: through the network and through the surrogate."""
 
 
-def paper(case: Case, **changes: Any) -> ADRGD:
+def paper(case: AttackCase, **changes: Any) -> ADRGD:
     """ADR-GD as printed, with the settings of Table 2."""
     return ADRGD.paper(**{**TABLE_2[case.data], "layers": case.layers, **changes})
 
 
-def reference(case: Case, **changes: Any) -> ADRGD:
+def reference(case: AttackCase, **changes: Any) -> ADRGD:
     """ADR-GD as the authors' code attacks images, its norms estimated by probes; its noise enters eta's gradient.
 
     With the code's own settings where it has some for the network, else with those of Table 2.
@@ -150,46 +150,46 @@ def reference(case: Case, **changes: Any) -> ADRGD:
 
 SHARES = (0.1, 0.3, 1.0, 3.0, 10.0)
 _SOFT = (0.03, 0.1, 0.3, 1.0)
-METHODS: dict[str, Method] = {
-    "fgsm": Method(lambda _, c: single(method("fgsm")), evaluations=1),
-    "pgd-constant": Method(lambda _, c: single(PGD(lr=0.25, momentum=0.0, schedule="constant"))),
-    CONTROL: Method(lambda _, c: single(PGD())),
-    "pgd-margin": Method(lambda _, c: single(PGD(), "margin")),
-    "pgd-dlr": Method(lambda _, c: single(PGD(), "dlr")),
-    "apgd-ce": Method(lambda _, c: single(APGD())),
-    "apgd-dlr": Method(lambda _, c: single(APGD(), "dlr")),
-    "apgd-t": Method(lambda _, c: single(APGD(), "dlr", targets=TARGETS)),
-    "gd": Method(lambda s, c: single(GD(s * _length(c), normalize=True, schedule="cosine")), SHARES, 1.0),
-    "momentum": Method(lambda s, c: single(Momentum(s * _length(c))), SHARES, 0.3),
-    "adam": Method(lambda s, c: single(Adam(s * c.eps)), SHARES, 1.0),
-    "adagrad": Method(lambda s, c: single(Adagrad(s * c.eps)), SHARES, 1.0),
-    "rmsprop": Method(lambda s, c: single(RMSProp(s * c.eps)), SHARES, 0.3),
-    "frank-wolfe": Method(lambda s, c: single(FrankWolfe(s)), (0.0, 0.5, 0.9), 0.5),
-    "lbfgs": Method(lambda s, c: single(LBFGS(first=s)), SHARES, 0.3),
-    "adr-gd": Method(
+METHODS: dict[str, AttackMethod] = {
+    "fgsm": AttackMethod(lambda _, c: single(method("fgsm")), evaluations=1),
+    "pgd-constant": AttackMethod(lambda _, c: single(PGD(lr=0.25, momentum=0.0, schedule="constant"))),
+    CONTROL: AttackMethod(lambda _, c: single(PGD())),
+    "pgd-margin": AttackMethod(lambda _, c: single(PGD(), "margin")),
+    "pgd-dlr": AttackMethod(lambda _, c: single(PGD(), "dlr")),
+    "apgd-ce": AttackMethod(lambda _, c: single(APGD())),
+    "apgd-dlr": AttackMethod(lambda _, c: single(APGD(), "dlr")),
+    "apgd-t": AttackMethod(lambda _, c: single(APGD(), "dlr", targets=TARGETS)),
+    "gd": AttackMethod(lambda s, c: single(GD(s * _length(c), normalize=True, schedule="cosine")), SHARES, 1.0),
+    "momentum": AttackMethod(lambda s, c: single(Momentum(s * _length(c))), SHARES, 0.3),
+    "adam": AttackMethod(lambda s, c: single(Adam(s * c.eps)), SHARES, 1.0),
+    "adagrad": AttackMethod(lambda s, c: single(Adagrad(s * c.eps)), SHARES, 1.0),
+    "rmsprop": AttackMethod(lambda s, c: single(RMSProp(s * c.eps)), SHARES, 0.3),
+    "frank-wolfe": AttackMethod(lambda s, c: single(FrankWolfe(s)), (0.0, 0.5, 0.9), 0.5),
+    "lbfgs": AttackMethod(lambda s, c: single(LBFGS(first=s)), SHARES, 0.3),
+    "adr-gd": AttackMethod(
         lambda s, c: single(ADRGD(SoftGates(s, layers=c.layers, steps=15, share=2 / 3), PGD())), _SOFT, 0.25
     ),
-    "adr-gd-soft": Method(lambda s, c: single(ADRGD(SoftGates(s, layers=c.layers), PGD())), _SOFT, 0.25),
-    "adr-gd-soft-margin": Method(
+    "adr-gd-soft": AttackMethod(lambda s, c: single(ADRGD(SoftGates(s, layers=c.layers), PGD())), _SOFT, 0.25),
+    "adr-gd-soft-margin": AttackMethod(
         lambda s, c: single(ADRGD(SoftGates(s, layers=c.layers), PGD()), "margin"), _SOFT, 0.25
     ),
-    "adr-gd-paper": Method(lambda _, c: single(paper(c), a_step=PASSES)),
-    "adr-gd-reference": Method(lambda _, c: single(reference(c), a_step=PASSES)),
-    "restarts": Method(lambda _, c: restarted),
-    "portfolio": Method(lambda _, c: portfolio, evaluations=WHOLE),
-    "portfolio-ungated": Method(lambda _, c: ungated, evaluations=WHOLE),
-    "portfolio-scaled": Method(lambda _, c: scaled_portfolio),
+    "adr-gd-paper": AttackMethod(lambda _, c: single(paper(c), a_step=PASSES)),
+    "adr-gd-reference": AttackMethod(lambda _, c: single(reference(c), a_step=PASSES)),
+    "restarts": AttackMethod(lambda _, c: restarted),
+    "portfolio": AttackMethod(lambda _, c: portfolio, evaluations=WHOLE),
+    "portfolio-ungated": AttackMethod(lambda _, c: ungated, evaluations=WHOLE),
+    "portfolio-scaled": AttackMethod(lambda _, c: scaled_portfolio),
 }
 """All methods, by the name they have in the tables. Sizes are shares of eps (of a step that changes every pixel by
 eps, of the methods whose steps have a Euclidean length; `FrankWolfe` a momentum, gates a softness)."""
 
 
-def tuned(case: Case, name: str) -> float | None:
-    """The size that was best on other images (`latentopt bench attack --tune`); None where nothing was tuned."""
-    return TUNED.get(case.data, {}).get(name)
+def tuned(case: AttackCase, name: str) -> float | None:
+    """The size that was best on other images (`python -m benchmarks attack --tune`); None where nothing was tuned."""
+    return TUNED["attack"].get(case.data, {}).get(name)
 
 
-def ablations(case: Case) -> dict[str, dict[str, Attack]]:
+def ablations(case: AttackCase) -> dict[str, dict[str, Attack]]:
     """ADR-GD with each of its parts left out or exchanged: of the authors' code, and of the printed form."""
     a_x, a_x_code = (table["a_x"] for table in (TABLE_2[case.data], CODE.get(case.network, TABLE_2[case.data])))
     common: dict[str, dict[str, Any]] = {

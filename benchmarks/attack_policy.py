@@ -1,33 +1,36 @@
-"""`latentopt bench attack-policy`: attacks on what policies for Procgen see, at equal counted cost."""
+"""Attacks on what policies for Procgen see, at equal counted cost."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.choices import chosen
-from benchmarks.policy_cells import Cell, Plan, game_policy
-from benchmarks.policy_methods import CONTROL, METHODS
-from benchmarks.policy_tuning import tuning
-from benchmarks.report import Bench
+from benchmarks.attack_policy_methods import CONTROL, METHODS, SizedAttack, chosen_form
 from benchmarks.statistics import signs
-from benchmarks.timing import threads as pinned
-from latentopt.errors import InputError, nonnegative, positive
-from latentopt.reports import Report, Row, Table, Written
+from benchmarks.study import chosen, numbers, study
+from benchmarks.timing import timed
+from benchmarks.tuned import TUNED
+from benchmarks.tuning import tuning_report
+from latentopt.errors import InputError
+from latentopt.reports import Report, Row, Table
 from latentopt.rl.attack_episodes import AttackedEpisodes
-from latentopt.rl.attack_policy import Aim
-from latentopt.rl.game_policies import GamePolicy
+from latentopt.rl.attack_policy import Aim, AttackedObservations
+from latentopt.rl.attack_policy import attack_policy as attack_states
+from latentopt.rl.game_policies import GamePolicy, game_of
 from latentopt.rl.games import TEST_LEVELS, TUNING_LEVELS
 from latentopt.rl.procgen import GAMES, INSTALL, installed
 from latentopt.statistics import bootstrap, wilson
+from latentopt.zoo import cards
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
 
 Part = Literal["states", "episodes", "all"]
 NOTE = (
@@ -38,6 +41,7 @@ NOTE = (
 )
 
 
+@study
 def attack_policy(
     games: str = "all",
     eps: str = "3/255,5/255",
@@ -51,11 +55,8 @@ def attack_policy(
     models: str = "",
     tune: bool = False,
     seed: int = 0,
-    threads: int = 1,
-    out: str | None = None,
-    overwrite: bool = False,
     quick: bool = False,
-) -> Written:
+) -> Report:
     """Attack policies for FruitBot and CoinRun with every method: success on states, returns of episodes.
 
     Args:
@@ -71,51 +72,37 @@ def attack_policy(
         models: folder of the policies' models, GAME-cnn each; default the shipped ones.
         tune: instead of the benchmark, find each method's size on states of levels from number 1,000,000 on.
         seed: of the states that are drawn and of the methods' own noise.
-        threads: that torch computes with.
-        out: folder for the results; default runs/bench/attack-policy.
-        overwrite: replace the results of an earlier run there.
         quick: one game, two methods, 2 episodes and 8 states, to see that it works.
     """
-    settings = dict(locals())
-    settings["out"] = out or f"runs/bench/attack-policy{'-tune' * tune}"
-    bench = Bench("attack-policy", settings)
-    if part not in get_args(Part):
-        raise InputError("part", f"one of {', '.join(get_args(Part))}", repr(part))
-    radii = _radii(eps)
-    for name, value in {
-        "episodes": episodes,
-        "states": states,
-        "evaluations": evaluations,
-        "threads": threads,
-        "horizon": horizon,
-    }.items():
-        positive(name, value, integer=True)
-    nonnegative("seed", seed, integer=True)
+    radii = numbers("eps", eps, lambda word: float(Fraction(word)))
     wanted, known = chosen("methods", methods, METHODS, always=CONTROL), chosen("games", games, dict.fromkeys(GAMES))
     if not installed():
-        raise InputError("bench", f"Procgen, which is not installed: {INSTALL}", "none")
-    bench.check_folder()
+        raise InputError("attack-policy", f"Procgen, which is not installed: {INSTALL}", "none")
     if quick:
         known, episodes, states, radii = dict(list(known.items())[:1]), 2, 8, radii[:1]
         wanted = {name: forms for name, forms in wanted.items() if name in (CONTROL, "adr-gd")}
     levels = range(first := TUNING_LEVELS if tune else TEST_LEVELS, first + episodes)
-    plan = Plan(radii, states, evaluations, seed, list(wanted), targets)
-    with pinned(threads):
-        played = [game_policy(f"{models}/{game}-cnn" if models else f"{game}-cnn", levels, horizon) for game in known]
-        return bench.write(tuning(played, plan) if tune else benchmark(played, plan, part))
+    plan = PolicyPlan(radii, states, evaluations, seed, list(wanted), targets)
+    played = [game_policy(f"{models}/{game}-cnn" if models else f"{game}-cnn", levels, horizon) for game in known]
+    return tuning(played, plan) if tune else benchmark(played, plan, part)
 
 
-def _radii(text: str) -> tuple[float, ...]:
-    try:
-        radii = tuple(float(Fraction(word)) for word in text.split(","))
-    except (ValueError, ZeroDivisionError) as error:
-        raise InputError("eps", "numbers between commas, such as 3/255", repr(text)) from error
-    for radius in radii:
-        positive("eps", radius)
-    return radii
+def tuning(played: Sequence[GamePolicy], plan: PolicyPlan) -> Report:
+    """Every size of every method on the states of every policy, over all radii: success, then the mean margin."""
+    games = {one.game: (one, one.states(plan.states, plan.seed)) for one in played}
+
+    def score(game: str, method: str, size: str) -> tuple[float, float]:
+        one, states = games[game]
+        results = [plan.cell(one, states, eps, size, METHODS[method][size]) for eps in plan.radii]
+        count = len(results)
+        return float(sum(r.success.mean() for r in results)) / count, sum(r.margin for r in results) / count
+
+    grids = {game: {name: tuple(METHODS[name]) for name in plan.methods} for game in games}
+    title = f"Sizes for attacks on policies, {plan.evaluations} forwards and backwards a state"
+    return tuning_report(title, grids, score, ("success", "margin"))
 
 
-def benchmark(played: Sequence[GamePolicy], plan: Plan, part: Part) -> Report:
+def benchmark(played: Sequence[GamePolicy], plan: PolicyPlan, part: Part) -> Report:
     """The tables of every policy and radius."""
     tables, rows = list[Table](), list[Row]()
     shown: dict[str, dict[str, np.ndarray]] = {}
@@ -124,7 +111,7 @@ def benchmark(played: Sequence[GamePolicy], plan: Plan, part: Part) -> Report:
         plain = {} if part == "states" else {"unattacked": one.episodes(), "actions at random": one.random_episodes()}
         for radius in plan.radii:
             title = f"{one.game}, eps {255 * radius:g}/255"
-            on_states, on_episodes = dict[str, Cell](), dict[str, AttackedEpisodes]()
+            on_states, on_episodes = dict[str, StateAttackResults](), dict[str, AttackedEpisodes]()
             if part != "episodes":
                 on_states = {name: plan.on_states(one, states, radius, name) for name in tqdm(plan.methods, title)}
                 tables.append(_states_table(f"{title}: states", len(states), on_states))
@@ -138,10 +125,10 @@ def benchmark(played: Sequence[GamePolicy], plan: Plan, part: Part) -> Report:
     return Report("Attacks on policies", NOTE, tables, rows, partial(_draw, shown))
 
 
-def _states_table(title: str, count: int, found: dict[str, Cell]) -> Table:
+def _states_table(title: str, count: int, found: dict[str, StateAttackResults]) -> Table:
     base = found[CONTROL].success
 
-    def row(name: str, cell: Cell) -> list[str]:
+    def row(name: str, cell: StateAttackResults) -> list[str]:
         successes = int(cell.success.sum())
         low, high = wilson(successes, count)
         against = signs(cell.success.tolist(), base.tolist())
@@ -187,7 +174,9 @@ def _interval(values: np.ndarray) -> str:
     return f"{values.mean():.2f} [{low:.2f}, {high:.2f}]"
 
 
-def _rows(one: GamePolicy, radius: float, states: dict[str, Cell], episodes: dict[str, AttackedEpisodes]) -> list[Row]:
+def _rows(
+    one: GamePolicy, radius: float, states: dict[str, StateAttackResults], episodes: dict[str, AttackedEpisodes]
+) -> list[Row]:
     common = {"game": one.game, "eps": radius}
     on_states = [
         {**common, "part": "states", "method": name, "case": at, "success": int(success)}
@@ -211,3 +200,56 @@ def _draw(shown: dict[str, dict[str, np.ndarray]], figure: Figure) -> None:
         ax.errorbar(means, list(each), xerr=np.abs(ends - means), fmt="o")
         ax.set(title=title)
         ax.grid(alpha=0.3)
+
+
+@dataclass(frozen=True, eq=False)
+class StateAttackResults:
+    """A method in one size on S states."""
+
+    size: str
+    success: np.ndarray  # (S,) bool
+    margin: float  # mean, of the best other logit above the clean action's
+    forwards: float  # of a state, in the mean
+    backwards: float
+    seconds: float  # CPU time of all
+
+
+@dataclass(frozen=True)
+class PolicyPlan:
+    """What is measured of every policy."""
+
+    radii: Sequence[float]
+    states: int
+    evaluations: int
+    seed: int
+    methods: Sequence[str]
+    targets: Aim | None = None
+
+    def on_states(self, policy: GamePolicy, states: np.ndarray, eps: float, method: str) -> StateAttackResults:
+        """The method in its tuned size."""
+        return self.cell(policy, states, eps, *chosen_form(method, TUNED["attack-policy"].get(policy.game, {})))
+
+    def cell(
+        self, policy: GamePolicy, states: np.ndarray, eps: float, size: str, form: SizedAttack
+    ) -> StateAttackResults:
+        """A size of a method on states (S, 64, 64, 3)."""
+        settings, found = form.settings(self.evaluations), list[AttackedObservations]()
+        took = timed(
+            lambda: found.append(
+                attack_states(policy.policy, states, eps, targets=self.targets, seed=self.seed, **settings)
+            )
+        )
+        (one,) = found
+        forwards, backwards = (cost.double().mean().item() for cost in (one.forwards, one.backwards))
+        return StateAttackResults(size, one.success.numpy(), one.moved.mean().item(), forwards, backwards, took.cpu)
+
+    def on_episodes(self, policy: GamePolicy, eps: float, method: str) -> AttackedEpisodes:
+        """The method in its tuned size."""
+        _, form = chosen_form(method, TUNED["attack-policy"].get(policy.game, {}))
+        return policy.episodes(eps, targets=self.targets, seed=self.seed, **form.settings(self.evaluations))
+
+
+def game_policy(model: str, levels: range, horizon: int) -> GamePolicy:
+    """A shipped policy, or the one in a folder, on these levels."""
+    game, settings = game_of(model)
+    return GamePolicy(game, cards.load_classifier(model), settings, levels, horizon)

@@ -1,4 +1,4 @@
-"""The pretrained classifiers that `latentopt bench attack` attacks, built here and filled from LATENTOPT_DATA."""
+"""The pretrained classifiers that `python -m benchmarks attack` attacks, built here and filled from LATENTOPT_DATA."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def small_cnn(channels: Sequence[int], padding: int, hidden: Sequence[int]) -> n
     return nn.Sequential(*layers[:-1])
 
 
-class Block(nn.Module):
+class ResidualBlock(nn.Module):
     """A basic block; ``norm`` of its channels after each convolution."""
 
     def __init__(self, entering: int, width: int, stride: int, norm: bool) -> None:
@@ -71,15 +71,15 @@ class Block(nn.Module):
         return F.relu(h + F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, half, self.grown - half)))
 
 
-class ResNet(nn.Module):
-    """ResNet for CIFAR10 with 16, 32, 64 channels, zero-padded shortcuts (He et al. 2015, arXiv 1512.03385)."""
+class CIFARResNet(nn.Module):
+    """CIFARResNet for CIFAR10 with 16, 32, 64 channels, zero-padded shortcuts (He et al. 2015, arXiv 1512.03385)."""
 
     def __init__(self, blocks: int) -> None:
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
         for index, (entering, width) in enumerate([(16, 16), (16, 32), (32, 64)], start=1):
-            first = Block(entering, width, 1 if index == 1 else 2, norm=True)
-            rest = [Block(width, width, 1, norm=True) for _ in range(blocks - 1)]
+            first = ResidualBlock(entering, width, 1 if index == 1 else 2, norm=True)
+            rest = [ResidualBlock(width, width, 1, norm=True) for _ in range(blocks - 1)]
             setattr(self, f"layer{index}", nn.Sequential(first, *rest))
         self.linear = nn.Linear(64, 10)
 
@@ -96,7 +96,7 @@ class ResNet2B(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 8, 3, 2, 1)
-        self.layer1 = nn.Sequential(Block(8, 16, 2, norm=False), Block(16, 16, 1, norm=False))
+        self.layer1 = nn.Sequential(ResidualBlock(8, 16, 2, norm=False), ResidualBlock(16, 16, 1, norm=False))
         self.linear1, self.linear2 = nn.Linear(1024, 100), nn.Linear(100, 10)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -191,7 +191,7 @@ CLASSIFIERS: dict[str, Pretrained] = {
         _CIFAR_EPS,
     ),
     "resnet20": Pretrained(
-        partial(ResNet, 3), "cifar10_resnets/resnet20-12fca82f.safetensors", "cifar10", _CIFAR_EPS, *IMAGENET
+        partial(CIFARResNet, 3), "cifar10_resnets/resnet20-12fca82f.safetensors", "cifar10", _CIFAR_EPS, *IMAGENET
     ),
     "mnist-mlp-capped": Pretrained(partial(_shipped, "mnist-mlp-capped"), None, "mnist", (0.1,)),
     "squeezenet": Pretrained(

@@ -1,4 +1,4 @@
-"""`latentopt bench compressed-sensing`: images from few random measurements (Bora et al. 2017, arXiv 1703.03208)."""
+"""Images from few random measurements (Bora et al. 2017, arXiv 1703.03208)."""
 
 from __future__ import annotations
 
@@ -11,23 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.choices import chosen
 from benchmarks.generators import GENERATORS
-from benchmarks.report import Bench
-from benchmarks.statistics import Mean, mean_of
-from benchmarks.timing import threads as pinned
+from benchmarks.study import chosen, numbers, study
 from benchmarks.timing import timed
-from latentopt.errors import nonnegative, positive
 from latentopt.inverse.priors import GaussianPrior
 from latentopt.inverse.reconstruct import reconstruct
 from latentopt.metrics import mse
 from latentopt.networks.generator import Generator
 from latentopt.operators import Gaussian
 from latentopt.optimizers import Adam
-from latentopt.reports import Report, Row, Table, Written
+from latentopt.reports import Report, Row, Table
+from latentopt.statistics import MeanInterval, student
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
 
 NOISE = 0.1
 """Root of the mean square of the whole noise vector: a measurement's is .1 / sqrt(m)."""
@@ -47,7 +45,7 @@ NOTE = (
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class SensingCase:
     """A generator, test images and training images, and a number of measurements."""
 
     name: str
@@ -68,10 +66,10 @@ class Case:
         return NOISE / self.m**0.5
 
 
-Method = Callable[[Case], Tensor]
+SensingMethod = Callable[[SensingCase], Tensor]
 
 
-def default(case: Case) -> Tensor:
+def default(case: SensingCase) -> Tensor:
     """Images that `latentopt.reconstruct` finds; the prior is that of the most probable latent (see `NOTE`)."""
     weight = (NOISE**2 + case.error) / case.m**2
     found = reconstruct(
@@ -86,7 +84,7 @@ def default(case: Case) -> Tensor:
     return found.output
 
 
-def csgm(case: Case) -> Tensor:
+def csgm(case: SensingCase) -> Tensor:
     """Images found as published."""
     found = reconstruct(
         case.generator,
@@ -105,14 +103,14 @@ def csgm(case: Case) -> Tensor:
     return found.output
 
 
-def lasso(case: Case) -> Tensor:
+def lasso(case: SensingCase) -> Tensor:
     """Images by Lasso, its penalty chosen on training images."""
     seen = replace(case, images=case.training)
     errors = [mse(_lasso(seen, alpha), seen.images).mean().item() for alpha in ALPHAS]
     return _lasso(case, ALPHAS[int(np.argmin(errors))])
 
 
-def _lasso(case: Case, alpha: float) -> Tensor:
+def _lasso(case: SensingCase, alpha: float) -> Tensor:
     import warnings
 
     from scipy.fft import dctn, idctn
@@ -133,85 +131,71 @@ def _lasso(case: Case, alpha: float) -> Tensor:
     return torch.tensor(np.asarray(images), dtype=torch.float32).clamp(0, 1)
 
 
-METHODS: dict[str, Method] = {"reconstruct": default, "csgm": csgm, "lasso": lasso}
+METHODS: dict[str, SensingMethod] = {"reconstruct": default, "csgm": csgm, "lasso": lasso}
 
 
 @dataclass(frozen=True, eq=False)
-class Cell:
+class SensingResults:
     """A method on a case."""
 
     method: str
-    case: Case
+    case: SensingCase
     errors: list[float]
     seconds: float
 
     @property
-    def mean(self) -> Mean:
-        return mean_of(self.errors)
+    def mean(self) -> MeanInterval:
+        return student(self.errors)
 
 
+@study
 def compressed_sensing(
     generators: str = "mlp-vae,mnist-vae,celeba-vae",
     methods: str = "all",
     measurements: str | None = None,
     images: int = 50,
     seed: int = 0,
-    threads: int = 1,
-    out: str = "runs/bench/compressed-sensing",
-    overwrite: bool = False,
     quick: bool = False,
-) -> Written:
+) -> Report:
     """Reconstruct images from few random measurements, with generators and with Lasso.
 
     Args:
-        generators: all, or some of those of `latentopt bench reconstruct` that there are real images for.
+        generators: all, or some of those of `python -m benchmarks reconstruct` that there are real images for.
         methods: all, or some of reconstruct, csgm, lasso, between commas.
         measurements: numbers of them between commas; default 10 to 750, and 20 to 10000 of colour images.
         images: test images; there are 16 faces.
         seed: of matrices, noise and starts.
-        threads: that torch computes with.
-        out: folder for the results.
-        overwrite: replace the results of an earlier run there.
         quick: mnist-vae, 4 images of its own, 25 measurements, to see that it works.
     """
-    settings = dict(locals())
-    for name, value in (("images", images), ("threads", threads)):
-        positive(name, value, integer=True)
-    nonnegative("seed", seed, integer=True)
-    bench = Bench("compressed-sensing", settings)
     known = {name: source for name, source in GENERATORS.items() if source.images}
     sources, runs = chosen("generators", generators, known), chosen("methods", methods, METHODS)
-    counts = None if measurements is None else [int(word) for word in measurements.split(",")]
-    bench.check_folder()
+    counts = None if measurements is None else numbers("measurements", measurements, int)
     if quick:
         sources, counts, images = {"mnist-vae": known["mnist-vae"]}, [25], 4
         runs = {name: run for name, run in runs.items() if name != "csgm"}
-    cells = list[Cell]()
-    with pinned(threads):
-        for name, source in sources.items():
-            generator = source.build()
-            if quick:
-                held = training = generator(generator.latents(images, seed))
-            else:
-                held, training = source.targets(0, images, True), source.targets(0, TRAINING, False)
-            fitted = reconstruct(generator, training, seed=seed).output
-            error = (fitted - training).square().flatten(1).sum(1).mean().item()
-            base = Case(name, generator, held, training, error, 1, seed)
-            for m in counts or MEASUREMENTS[held.shape[1]]:
-                cells += [_ran(method, run, replace(base, m=m)) for method, run in runs.items()]
+    cells = list[SensingResults]()
+    for name, source in sources.items():
+        generator = source.build()
+        if quick:
+            held = training = generator(generator.latents(images, seed))
+        else:
+            held, training = source.targets(0, images, True), source.targets(0, TRAINING, False)
+        fitted = reconstruct(generator, training, seed=seed).output
+        error = (fitted - training).square().flatten(1).sum(1).mean().item()
+        base = SensingCase(name, generator, held, training, error, 1, seed)
+        for m in counts or MEASUREMENTS[held.shape[1]]:
+            cells += [_ran(method, run, replace(base, m=m)) for method, run in runs.items()]
     tables = [_table([cell for cell in cells if cell.case.name == name]) for name in sources]
-    return bench.write(
-        Report("Compressed sensing", NOTE, tables, [row for c in cells for row in _rows(c)], partial(_draw, cells))
-    )
+    return Report("Compressed sensing", NOTE, tables, [row for c in cells for row in _rows(c)], partial(_draw, cells))
 
 
-def _ran(name: str, run: Method, case: Case) -> Cell:
+def _ran(name: str, run: SensingMethod, case: SensingCase) -> SensingResults:
     found = list[Tensor]()
     seconds = timed(lambda: found.append(run(case)))
-    return Cell(name, case, mse(found[0], case.images).tolist(), seconds.cpu)
+    return SensingResults(name, case, mse(found[0], case.images).tolist(), seconds.cpu)
 
 
-def _table(cells: Sequence[Cell]) -> Table:
+def _table(cells: Sequence[SensingResults]) -> Table:
     methods = list(dict.fromkeys(cell.method for cell in cells))
     by = {(cell.method, cell.case.m): cell for cell in cells}
     rows = [
@@ -223,17 +207,17 @@ def _table(cells: Sequence[Cell]) -> Table:
     return Table(case.name, note, ["m", *methods, *(f"CPU s: {name}" for name in methods)], rows)
 
 
-def _shown(cell: Cell) -> str:
+def _shown(cell: SensingResults) -> str:
     return f"{cell.mean.mean:.4f} +- {cell.mean.error:.4f}"
 
 
-def _rows(cell: Cell) -> list[Row]:
+def _rows(cell: SensingResults) -> list[Row]:
     case = cell.case
     common = {"generator": case.name, "method": cell.method, "m": case.m, "seconds": round(cell.seconds, 2)}
     return [{**common, "image": at, "mse": error} for at, error in enumerate(cell.errors)]
 
 
-def _draw(cells: Sequence[Cell], figure: Figure) -> None:
+def _draw(cells: Sequence[SensingResults], figure: Figure) -> None:
     names = list(dict.fromkeys(cell.case.name for cell in cells))
     figure.set_size_inches(4.5 * len(names), 3.6)
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False).flat, names, strict=True):

@@ -1,4 +1,4 @@
-"""`latentopt bench cost`: what an iteration of ADR-GD costs over one of PGD, by network and batch."""
+"""CPU time of an iteration of ADR-GD over one of PGD, by network and batch."""
 
 from __future__ import annotations
 
@@ -12,20 +12,78 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.cases import CASES, Case
-from benchmarks.choices import chosen
-from benchmarks.report import Bench
+from benchmarks import networks
+from benchmarks.study import chosen, study
 from benchmarks.timing import Seconds, interleaved, timed
-from benchmarks.timing import threads as pinned
-from latentopt.errors import positive
 from latentopt.gates import sites
+from latentopt.noise import Noise
+from latentopt.objectives import Unit
 from latentopt.optimizers import ADRGD, GD, PGD, FreeGates, Optimizer, SoftGates
-from latentopt.problem import Batch
-from latentopt.reports import Report, Row, Table, Written
+from latentopt.problem import Batch, Problem
+from latentopt.reports import Report, Row, Table
+from latentopt.sets import Box
 from latentopt.solver.loop import solve
+from latentopt.zoo.random_nets import WIDTHS, random_net
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class StepCase:
+    """A network and a batch.
+
+    Args:
+        name: of the network.
+        build: makes it.
+        shape: of one input: an image in [0, 1], or a vector in [-1, 1].
+        batch: inputs in a step.
+        last: gates that ADR-GD drives, counted from the last; None: all.
+        exact: the authors' form too, which computes exact norms in every step.
+        compiled: passes through the network are compiled.
+    """
+
+    name: str
+    build: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    batch: int
+    last: int | None = None
+    exact: bool = False
+    compiled: bool = False
+
+    def posed(self) -> Problem:
+        """What `solve` takes."""
+        box = Box(0.0, 1.0) if len(self.shape) == 3 else Box(-1.0, 1.0)
+        return Problem(self.build(), Unit(0), self.shape, self.batch, box)
+
+    def start(self, posed: Problem) -> Tensor:
+        """A random point for each sample, another for each."""
+        rows = torch.arange(self.batch)
+        return posed.rows(rows, Noise(0, rows)).random_start()
+
+    def ready(self, posed: Problem) -> Batch:
+        """What an optimiser takes."""
+        rows = torch.arange(self.batch)
+        return posed.rows(rows, Noise(0, torch.zeros_like(rows)), 1_000_000, self.compiled)
+
+
+def _mlps(model: str) -> list[StepCase]:
+    build, shape = partial(random_net, WIDTHS[model], 0), (WIDTHS[model][0],)
+    return [
+        StepCase(f"net {model}{', compiled' * compiled}", build, shape, batch, exact=not compiled, compiled=compiled)
+        for compiled in (False, True)
+        for batch in (1, 64)
+    ]
+
+
+CASES: dict[str, list[StepCase]] = {
+    "a": _mlps("A"),
+    "c": _mlps("C"),
+    "mnist": [StepCase("MNIST conv net", networks.mnist_conv, (1, 28, 28), n, exact=n == 1) for n in (1, 32, 256)],
+    "vgg19": [StepCase("VGG19", networks.vgg19_cifar, (3, 32, 32), 16)],
+    "wide-resnet": [StepCase("wide_resnet50_2, last block", networks.wide_resnet, (3, 224, 224), 2, last=3)],
+}
+
 
 BASE, HAND = "pgd", "by hand"
 CLOCKS = ("cpu", "wall")
@@ -40,48 +98,32 @@ NOTE = (
 )
 
 
+@study
 def cost(
     networks: str = "all",
     seconds: float = 60.0,
     rounds: int = 25,
-    threads: int = 1,
-    out: str = "runs/bench/cost",
-    overwrite: bool = False,
     quick: bool = False,
-) -> Written:
+) -> Report:
     """Time an iteration of each form of ADR-GD over one of PGD.
 
     Args:
         networks: all, or some of a, c, mnist, vgg19, wide-resnet, between commas.
         seconds: of each network and batch; no new round after that.
         rounds: at most so many; at least 3.
-        threads: that torch computes with.
-        out: folder for the results.
-        overwrite: replace the results of an earlier run there.
         quick: net A, one round, to see that it works.
     """
-    settings = dict(locals())
     if quick:
-        settings |= {"seconds": 0.01, "rounds": 1}
-    bench = Bench("cost", settings)
-    positive("seconds", seconds)
-    for name, value in (("rounds", rounds), ("threads", threads)):
-        positive(name, value, integer=True)
+        seconds, rounds = 0.01, 1
     cases = CASES["a"][:2] if quick else list(chain(*chosen("networks", networks, CASES).values()))
-    bench.check_folder()
-    turns = Turns(settings["seconds"], settings["rounds"])
-    with pinned(threads):
-        steps = [row for case in cases for row in measure(case, turns)]
-        loops = [
-            row
-            for case in cases
-            if case.batch <= 64 and not (case.last or case.compiled)
-            for row in measure_loop(case, turns)
-        ]
+    turns = Turns(seconds, rounds)
+    steps = [row for case in cases for row in measure(case, turns)]
+    in_loop = [case for case in cases if case.batch <= 64 and not (case.last or case.compiled)]
+    loops = [row for case in in_loop for row in measure_loop(case, turns)]
     tables = [_table("One step", steps, ("forwards", "backwards"))]
     if loops:
         tables.append(_table("The loop: solve with plain GD over a loop written by hand", loops, ()))
-    return bench.write(Report("Cost of an iteration", NOTE, tables, steps + loops, partial(_draw, steps)))
+    return Report("Cost of an iteration", NOTE, tables, steps + loops, partial(_draw, steps))
 
 
 @dataclass(frozen=True)
@@ -104,7 +146,7 @@ class Turns:
         return steps, interleaved(blocks, self.seconds, min(3, self.most), self.most)
 
 
-def methods(case: Case, layers: Sequence[int] | None) -> dict[str, Optimizer]:
+def methods(case: StepCase, layers: Sequence[int] | None) -> dict[str, Optimizer]:
     """What is timed; the first is what the others are compared with."""
     methods: dict[str, Optimizer] = {
         BASE: PGD(),
@@ -129,7 +171,7 @@ class Stepper:
             self.forwards, self.backwards = self.forwards + step.cost.forwards, self.backwards + step.cost.backwards
 
 
-def measure(case: Case, turns: Turns) -> list[Row]:
+def measure(case: StepCase, turns: Turns) -> list[Row]:
     """One row for each method."""
     posed, layers = case.posed(), None
     if case.last:
@@ -149,7 +191,7 @@ def measure(case: Case, turns: Turns) -> list[Row]:
     ]
 
 
-def measure_loop(case: Case, turns: Turns) -> list[Row]:
+def measure_loop(case: StepCase, turns: Turns) -> list[Row]:
     """`solve` with plain gradient descent against the same written by hand."""
     problem = case.posed()
     start = case.start(problem)
@@ -169,7 +211,7 @@ def measure_loop(case: Case, turns: Turns) -> list[Row]:
     return [_row(case, name, steps, taken[name], taken[HAND]) for name in (HAND, "solve")]
 
 
-def _row(case: Case, name: str, steps: int, taken: Sequence[Seconds], base: Sequence[Seconds]) -> Row:
+def _row(case: StepCase, name: str, steps: int, taken: Sequence[Seconds], base: Sequence[Seconds]) -> Row:
     row: Row = {"network": case.name, "batch": case.batch, "method": name, "rounds": len(taken), "block": steps}
     for clock in CLOCKS:
         own, other = (np.array([getattr(each, clock) for each in times]) for times in (taken, base))

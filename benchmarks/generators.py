@@ -87,7 +87,7 @@ class RoadGAN(nn.Module):
 
 
 @dataclass(frozen=True)
-class Source:
+class GeneratorSource:
     """A generator and real images for it.
 
     Args:
@@ -160,15 +160,15 @@ def _ready(
     return generator.eval().requires_grad_(False)
 
 
-GENERATORS: dict[str, Source] = {
-    "mnist-vae": Source(partial(load_generator, "mnist-vae"), "mnist"),
-    "mnist-dcgan": Source(partial(load_generator, "mnist-dcgan"), "mnist"),
-    "mlp-vae": Source(_mlp_vae, "mnist"),
-    "dcgan64": Source(_dcgan, "mnist"),
-    "celeba-vae": Source(partial(_conv_vae, "VAE_celeba", 3), "faces"),
-    "celeba-betab": Source(partial(_conv_vae, "betaB_celeba", 3), "faces"),
-    "celeba-betah": Source(partial(_conv_vae, "betaH_celeba", 3), "faces"),
-    "celeba-btcvae": Source(partial(_conv_vae, "btcvae_celeba", 3), "faces"),
-    "mnist32-vae": Source(partial(_conv_vae, "VAE_mnist", 1), "mnist32"),
-    "road-gan": Source(_road, ""),
+GENERATORS: dict[str, GeneratorSource] = {
+    "mnist-vae": GeneratorSource(partial(load_generator, "mnist-vae"), "mnist"),
+    "mnist-dcgan": GeneratorSource(partial(load_generator, "mnist-dcgan"), "mnist"),
+    "mlp-vae": GeneratorSource(_mlp_vae, "mnist"),
+    "dcgan64": GeneratorSource(_dcgan, "mnist"),
+    "celeba-vae": GeneratorSource(partial(_conv_vae, "VAE_celeba", 3), "faces"),
+    "celeba-betab": GeneratorSource(partial(_conv_vae, "betaB_celeba", 3), "faces"),
+    "celeba-betah": GeneratorSource(partial(_conv_vae, "betaH_celeba", 3), "faces"),
+    "celeba-btcvae": GeneratorSource(partial(_conv_vae, "btcvae_celeba", 3), "faces"),
+    "mnist32-vae": GeneratorSource(partial(_conv_vae, "VAE_mnist", 1), "mnist32"),
+    "road-gan": GeneratorSource(_road, ""),
 }

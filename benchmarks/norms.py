@@ -1,4 +1,4 @@
-"""`latentopt bench norms`: how well a few probes estimate the norms of ADR-GD's rows (arXiv 2406.00494, eq. 8)."""
+"""Error of the estimated norms of ADR-GD's rows by the number of probes (arXiv 2406.00494, eq. 8)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import networks
-from benchmarks.report import Bench
-from benchmarks.timing import threads as pinned
+from benchmarks.study import study
 from benchmarks.timing import timed
-from latentopt.errors import nonnegative, positive
 from latentopt.gates import row_norms
 from latentopt.noise import Noise
-from latentopt.reports import Report, Row, Table, Written
+from latentopt.reports import Report, Row, Table
 from latentopt.zoo.random_nets import WIDTHS, random_net
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
 
 NOTE = (
     "Relative error of ||P_j|| over all rows, at the network's own gates: its mean, and what 90 % of the rows stay "
@@ -30,7 +29,7 @@ PROBES = (1, 2, 4, 8, 16, 32, 64)
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class NormsCase:
     """A network and the points where its rows are measured."""
 
     name: str
@@ -38,39 +37,28 @@ class Case:
     x: Tensor  # (B, *shape)
 
 
+@study
 def norms(
     samples: int = 8,
     repeats: int = 8,
     seed: int = 0,
-    threads: int = 1,
-    out: str = "runs/bench/norms",
-    overwrite: bool = False,
     quick: bool = False,
-) -> Written:
+) -> Report:
     """Measure the error of the estimated row norms against the exact ones, by the number of probes.
 
     Args:
         samples: random points of each network.
         repeats: independent draws of the probes.
         seed: of points and probes.
-        threads: that torch computes with.
-        out: folder for the results.
-        overwrite: replace the results of an earlier run there.
         quick: two points and one draw, to see that it works.
     """
     if quick:
         samples, repeats = 2, 1
-    bench = Bench("norms", dict(locals()))
-    for name, value in (("samples", samples), ("repeats", repeats), ("threads", threads)):
-        positive(name, value, integer=True)
-    nonnegative("seed", seed, integer=True)
-    bench.check_folder()
-    with pinned(threads):
-        rows = [row for case in cases(samples, seed) for row in measure(case, repeats, seed)]
-    return bench.write(Report("Error of the estimated row norms", NOTE, [_table(rows)], rows, lambda f: _draw(f, rows)))
+    rows = [row for case in cases(samples, seed) for row in measure(case, repeats, seed)]
+    return Report("Error of the estimated row norms", NOTE, [_table(rows)], rows, lambda figure: _draw(figure, rows))
 
 
-def cases(samples: int, seed: int) -> list[Case]:
+def cases(samples: int, seed: int) -> list[NormsCase]:
     """The networks, each with random points of its own kind: images, a box, latents."""
     from latentopt.zoo import cards
 
@@ -80,13 +68,13 @@ def cases(samples: int, seed: int) -> list[Case]:
     box = 2 * random.uniform(torch.empty(1, samples, 10), "box")[0] - 1
     latents = random.normal(torch.empty(1, samples, *vae.latent_shape), "latents")[0]
     return [
-        Case("MNIST conv net", networks.mnist_conv(), images),
-        Case("random net A", random_net(WIDTHS["A"], 0), box),
-        Case("mnist-vae", vae.module, latents),
+        NormsCase("MNIST conv net", networks.mnist_conv(), images),
+        NormsCase("random net A", random_net(WIDTHS["A"], 0), box),
+        NormsCase("mnist-vae", vae.module, latents),
     ]
 
 
-def measure(case: Case, repeats: int, seed: int) -> list[Row]:
+def measure(case: NormsCase, repeats: int, seed: int) -> list[Row]:
     """The errors of one network: a row for the exact norms, then one for each number of probes."""
     x = case.x
     with torch.no_grad():
@@ -110,7 +98,7 @@ def measure(case: Case, repeats: int, seed: int) -> list[Row]:
     return rows
 
 
-def _norms(case: Case, directions: Tensor, exact: bool) -> tuple[Tensor, int, float]:
+def _norms(case: NormsCase, directions: Tensor, exact: bool) -> tuple[Tensor, int, float]:
     """The norms of all rows as one vector, the forwards they cost, and the CPU seconds."""
     results = []
     took = timed(

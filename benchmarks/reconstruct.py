@@ -1,26 +1,25 @@
-"""`latentopt bench reconstruct`: generators inverted by every method in equal CPU time."""
+"""Generators inverted by every method in equal CPU time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from benchmarks.choices import chosen
-from benchmarks.generators import GENERATORS, Source
-from benchmarks.inverted import METHODS, RECOVERED, Case, Judged, Method, judge
-from benchmarks.inverted_references import REFERENCES
-from benchmarks.report import Bench
-from benchmarks.statistics import mean_of
-from benchmarks.timing import threads as pinned
-from latentopt.errors import InputError, nonnegative, positive
-from latentopt.reports import Report, Row, Table, Written
+from benchmarks.generators import GENERATORS, GeneratorSource
+from benchmarks.inversion_methods import METHODS, RECOVERED, InversionCase, InversionMethod, InversionOutcome, judge
+from benchmarks.inversion_references import REFERENCES
+from benchmarks.study import chosen, study
+from benchmarks.tuning import tuning_report
+from latentopt.reports import Report, Row, Table
+from latentopt.statistics import student
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
 
 Part = Literal["own", "real", "all"]
 IMAGES = 16
@@ -36,14 +35,15 @@ NOTE = (
 
 
 @dataclass(frozen=True, eq=False)
-class Cell:
+class InversionResults:
     """A method on the cases of a generator and a kind of targets, one a seed."""
 
     name: str
-    cases: Sequence[Case]
-    judged: Sequence[Judged]
+    cases: Sequence[InversionCase]
+    judged: Sequence[InversionOutcome]
 
 
+@study
 def reconstruct(
     generators: str = "mnist-vae,mnist-dcgan,mlp-vae,dcgan64,celeba-vae,road-gan",
     methods: str = "all",
@@ -53,11 +53,8 @@ def reconstruct(
     seeds: int = 3,
     seed: int = 0,
     tune: bool = False,
-    threads: int = 1,
-    out: str | None = None,
-    overwrite: bool = False,
     quick: bool = False,
-) -> Written:
+) -> Report:
     """Invert generators by every method in equal CPU time.
 
     Args:
@@ -70,59 +67,64 @@ def reconstruct(
         seeds: of starts, and of the generator's own images; real ones are tried with the first of them.
         seed: the first of them.
         tune: instead of the benchmark, try each method's sizes, on other seeds and on training images.
-        threads: that torch computes with.
-        out: folder for the results; default runs/bench/reconstruct.
-        overwrite: replace the results of an earlier run there.
         quick: mnist-vae, its own images, few methods and seconds, to see that it works.
     """
-    settings = dict(locals())
-    if part not in get_args(Part):
-        raise InputError("part", f"one of {', '.join(get_args(Part))}", repr(part))
-    for name, value in (("images", images), ("seeds", seeds), ("threads", threads)):
-        positive(name, value, integer=True)
-    positive("seconds", seconds)
-    nonnegative("seed", seed, integer=True)
-    settings["out"] = out or f"runs/bench/reconstruct{'-tune' * tune}"
-    bench = Bench("reconstruct", settings)
     sources, known = chosen("generators", generators, GENERATORS), chosen("methods", methods, {**METHODS, **REFERENCES})
-    bench.check_folder()
     if quick:
         sources, part, seconds, images, seeds = {"mnist-vae": GENERATORS["mnist-vae"]}, "own", 1.0, 4, 1
         known = {name: known[name] for name in ("reconstruct", "adam", "a hand-written Adam loop") if name in known}
-    cells, tables = list[Cell](), list[Table]()
-    with pinned(threads):
-        for name, source in sources.items():
-            for kind in ("own", "real") if part == "all" else (part,):
-                if cases := _cases(name, source, kind == "own", images, range(seed, seed + seeds), tune):
-                    new = list(_cells(cases, known, seconds, tune))
-                    tables.append(_table(new, seconds))
-                    cells += new
-        rows = [row for cell in cells for row in _rows(cell, seconds)]
-        return bench.write(Report("Inversion of generators", NOTE, tables, rows, partial(_draw, cells, seconds)))
+    groups = [
+        cases
+        for name, source in sources.items()
+        for kind in (("own", "real") if part == "all" else (part,))
+        if (cases := _cases(name, source, kind == "own", images, range(seed, seed + seeds), tune))
+    ]
+    if tune:
+        return tuning({cases[0].title: cases for cases in groups}, known, seconds)
+    results, tables = list[InversionResults](), list[Table]()
+    for cases in groups:
+        new = list(_results(cases, known, seconds))
+        tables.append(_table(new, seconds))
+        results += new
+    rows = [row for result in results for row in _rows(result, seconds)]
+    return Report("Inversion of generators", NOTE, tables, rows, partial(_draw, results, seconds))
 
 
-def _cases(name: str, source: Source, own: bool, images: int, seeds: range, tune: bool) -> list[Case]:
+def tuning(
+    cases: Mapping[str, Sequence[InversionCase]], methods: Mapping[str, InversionMethod], seconds: float
+) -> Report:
+    """Every size of every method on other targets: less the mean squared error in the end."""
+
+    def score(title: str, name: str, size: tuple[float, int]) -> tuple[float]:
+        outcomes = [judge(case, methods[name].at(case, size), seconds) for case in cases[title]]
+        return (-torch.cat([outcome.mse for outcome in outcomes]).mean().item(),)
+
+    sizes = {name: method.sizes for name, method in methods.items() if method.sizes}
+    return tuning_report("Sizes for inversion", dict.fromkeys(cases, sizes), score, ("- MSE",))
+
+
+def _cases(name: str, source: GeneratorSource, own: bool, images: int, seeds: range, tune: bool) -> list[InversionCase]:
     generator, shift = source.build(), TUNING * tune
     if own:
         with torch.no_grad():
             made = {s: generator(generator.latents(images, 11 + s + shift)) for s in seeds}
-        return [Case(name, generator, made[s], True, s + shift) for s in seeds]
+        return [InversionCase(name, generator, made[s], True, s + shift) for s in seeds]
     if not source.images:
         return []
-    return [Case(name, generator, source.targets(0, images, not tune), False, seeds[0] + shift)]
+    return [InversionCase(name, generator, source.targets(0, images, not tune), False, seeds[0] + shift)]
 
 
-def _cells(cases: Sequence[Case], methods: dict[str, Method], seconds: float, tune: bool):
+def _results(
+    cases: Sequence[InversionCase], methods: Mapping[str, InversionMethod], seconds: float
+) -> Iterator[InversionResults]:
     for name, method in methods.items():
-        for size in method.sizes if tune else (None,):
-            label = name if size is None else f"{name} at {size[0]:g}, {size[1]} starts"
-            try:
-                yield Cell(label, cases, [judge(case, method.at(case, size), seconds) for case in cases])
-            except ImportError as error:
-                yield Cell(f"{label}: {error}", cases, [])
+        try:
+            yield InversionResults(name, cases, [judge(case, method.at(case), seconds) for case in cases])
+        except ImportError as error:
+            yield InversionResults(f"{name}: {error}", cases, [])
 
 
-def _table(cells: Sequence[Cell], seconds: float) -> Table:
+def _table(cells: Sequence[InversionResults], seconds: float) -> Table:
     case = cells[0].cases[0]
     shares = (0.1, 0.25, 0.5, 1.0)
     if case.own:
@@ -133,16 +135,16 @@ def _table(cells: Sequence[Cell], seconds: float) -> Table:
     return Table(case.title, _targets(cells[0]), columns, [_line(cell, times) for cell in cells])
 
 
-def _targets(cell: Cell) -> str:
+def _targets(cell: InversionResults) -> str:
     case = cell.cases[0]
     many = f", {len(cell.cases)} times, with other seeds" if len(cell.cases) > 1 else ""
     return f"{len(case.targets)} targets{many}."
 
 
-def _line(cell: Cell, times: Sequence[float]) -> list[str]:
+def _line(cell: InversionResults, times: Sequence[float]) -> list[str]:
     if not cell.judged:
         return [cell.name, *[""] * (len(times) + 2 + (not cell.cases[0].own))]
-    final = mean_of(torch.cat([judged.mse for judged in cell.judged]).tolist())
+    final = student(torch.cat([judged.mse for judged in cell.judged]).tolist())
     error = f"{final.mean:.5f} +- {final.error:.5f}"
     if cell.cases[0].own:
         shares = [
@@ -156,7 +158,7 @@ def _line(cell: Cell, times: Sequence[float]) -> list[str]:
     return [cell.name, *falling, error, f"{judged.psnr.mean().item():.2f}", f"{judged.ssim.mean().item():.4f}"]
 
 
-def _rows(cell: Cell, seconds: float) -> list[Row]:
+def _rows(cell: InversionResults, seconds: float) -> list[Row]:
     return [
         {
             "generator": case.name,
@@ -177,12 +179,12 @@ def _rows(cell: Cell, seconds: float) -> list[Row]:
     ]
 
 
-def _first(judged: Judged, at: int) -> float | str:
+def _first(judged: InversionOutcome, at: int) -> float | str:
     under = (judged.values[:, at] < RECOVERED).nonzero()
     return round(judged.times[int(under[0])], 3) if len(under) else ""
 
 
-def _draw(cells: Sequence[Cell], seconds: float, figure: Figure) -> None:
+def _draw(cells: Sequence[InversionResults], seconds: float, figure: Figure) -> None:
     titles = list(dict.fromkeys(cell.cases[0].title for cell in cells))
     figure.set_size_inches(11, 3.2 * -(-len(titles) // 2))
     for axes, title in zip(figure.subplots(-(-len(titles) // 2), 2, squeeze=False).flat, titles, strict=False):

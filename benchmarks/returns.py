@@ -1,4 +1,4 @@
-"""`latentopt bench returns`: pretrained agents whose every action is refined, episode by episode on the same seeds."""
+"""Pretrained agents whose every action is refined, episode by episode on the same seeds."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.action_agents import AGENTS
-from benchmarks.choices import chosen, numbers
-from benchmarks.kept import kept
-from benchmarks.report import Bench
-from benchmarks.statistics import Mean, bootstrapped, mean_of
-from benchmarks.timing import threads as pinned
-from latentopt.errors import InputError, nonnegative, positive
-from latentopt.reports import Report, Row, Table, Written
+from benchmarks.statistics import bootstrapped
+from benchmarks.study import chosen, numbers, stored, study
+from latentopt.errors import InputError
+from latentopt.reports import Report, Row, Table
+from latentopt.statistics import MeanInterval, student
 from latentopt.zoo.paths import data_root
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from latentopt.rl.actor_critic import RefinedEpisodes
+
 
 METHODS: Mapping[str, str] = {
     "gradient-ascent": "gd-critic",
@@ -46,7 +45,7 @@ NOTE = (
 
 
 @dataclass(frozen=True, eq=False)
-class Cell:
+class AgentReturns:
     """A method on an agent."""
 
     agent: str
@@ -60,6 +59,7 @@ class Cell:
         return self.method, self.critic, self.box
 
 
+@study
 def returns(
     agents: str = "all",
     methods: str = "all",
@@ -69,11 +69,10 @@ def returns(
     episodes: int = 20,
     seed: int = 0,
     tune: bool = False,
-    threads: int = 1,
-    out: str = "runs/bench/returns",
-    overwrite: bool = False,
     quick: bool = False,
-) -> Written:
+    *,
+    folder: Path,
+) -> Report:
     """Play episodes of pretrained agents with every action refined, and with none.
 
     Cells that are done lie in ``out/played`` and are not done again: a call that was stopped goes on.
@@ -88,19 +87,10 @@ def returns(
         episodes: of each cell, on the same seeds.
         seed: of the first episode.
         tune: choose settings: the same on other seeds, from 1000 on.
-        threads: that torch computes with.
-        out: folder for the results.
-        overwrite: replace the results of an earlier run there.
         quick: lunar-ddpg and gradient ascent alone, 2 episodes, 2 steps, to see that it works.
     """
-    settings = dict(locals())
-    for name, value in (("steps", steps), ("episodes", episodes), ("threads", threads)):
-        positive(name, value, integer=True)
-    nonnegative("seed", seed, integer=True)
-    bench = Bench("returns", settings)
     files, runs = chosen("agents", agents, AGENTS), chosen("methods", methods, METHODS)
     counted, widths = chosen("critics", critics, CRITICS), numbers("radii", radii)
-    bench.check_folder()
     if quick:
         files, runs = {"lunar-ddpg": AGENTS["lunar-ddpg"]}, {"gradient-ascent": "gd-critic"}
         widths, episodes, steps = widths[:1], 2, 2
@@ -108,14 +98,12 @@ def returns(
         if not (data_root() / file).is_file():
             raise InputError("LATENTOPT_DATA", f"a folder with {file}", str(data_root()))
     seeds = [seed + tune * TUNING + at for at in range(episodes)]
-    cells = list[Cell]()
-    with pinned(threads):
-        for name in files:
-            cells += _cells(bench.folder / "played", name, runs, list(counted), widths, steps, seeds)
+    cells = [
+        cell for name in files for cell in _cells(folder / "played", name, runs, list(counted), widths, steps, seeds)
+    ]
     tables = [_summary(cells), *(_table([cell for cell in cells if cell.agent == name]) for name in files)]
     title = f"Returns with refined actions, {steps} steps a state, {episodes} episodes of seeds from {seeds[0]} on"
-    rows = [row for cell in cells for row in _rows(cell, seeds)]
-    return bench.write(Report(title, NOTE, tables, rows, partial(_draw, cells)))
+    return Report(title, NOTE, tables, [row for cell in cells for row in _rows(cell, seeds)], partial(_draw, cells))
 
 
 def _cells(
@@ -126,7 +114,7 @@ def _cells(
     radii: Sequence[float],
     steps: int,
     seeds: Sequence[int],
-) -> list[Cell]:
+) -> list[AgentReturns]:
     from latentopt.rl.actor_critic import RefinedEpisodes, load_actor_critic, play_refined
     from latentopt.rl.refine import Refiner
     from latentopt.rl.rollout import make_environment
@@ -136,7 +124,7 @@ def _cells(
     held = hashlib.sha256((data_root() / file).read_bytes()).hexdigest()
     player = load_actor_critic(data_root() / file, environments[0])
     counted = critics if len(player.critic.networks) > 1 else ["first"]
-    cells = list[Cell]()
+    cells = list[AgentReturns]()
     for method, critic, box in [("none", "", 0.0), *product(runs, counted, radii)]:
         refiner = None
         if method != "none":
@@ -149,23 +137,23 @@ def _cells(
             return {key: value.tolist() if key != "seconds" else value for key, value in found._asdict().items()}
 
         path = folder / f"{name}-{method}-{critic}-{box:g}-{seeds[0]}.json"
-        found = kept(path, settings, played)
+        found = stored(path, settings, played)
         total, count, gains = (np.array(found[key]) for key in ("returns", "steps", "gains"))
-        cells.append(Cell(name, method, critic, box, RefinedEpisodes(total, count, gains, found["seconds"])))
+        cells.append(AgentReturns(name, method, critic, box, RefinedEpisodes(total, count, gains, found["seconds"])))
     return cells
 
 
-def difference(cell: Cell, plain: Cell) -> Mean:
+def difference(cell: AgentReturns, plain: AgentReturns) -> MeanInterval:
     """What refinement changed in the return, seed by seed."""
     return bootstrapped((cell.played.returns - plain.played.returns).tolist())
 
 
-def _table(cells: Sequence[Cell]) -> Table:
+def _table(cells: Sequence[AgentReturns]) -> Table:
     plain = cells[0]
-    base = mean_of(plain.played.returns.tolist())
+    base = student(plain.played.returns.tolist())
     rows = [["none", "", "", f"{base.mean:.1f} +- {base.error:.1f}", "", "", ""]]
     for cell in cells[1:]:
-        mean, gain = mean_of(cell.played.returns.tolist()), cell.played.gains.mean()
+        mean, gain = student(cell.played.returns.tolist()), cell.played.gains.mean()
         each = 1e3 * cell.played.seconds / cell.played.steps.sum()
         shown = [f"{mean.mean:.1f} +- {mean.error:.1f}", _shown(difference(cell, plain)), f"{gain:.3f}", f"{each:.3f}"]
         rows.append([cell.method, cell.critic, f"{cell.box:g}", *shown])
@@ -173,12 +161,12 @@ def _table(cells: Sequence[Cell]) -> Table:
     return Table(cells[0].agent, "", columns, rows)
 
 
-def _shown(found: Mean) -> str:
+def _shown(found: MeanInterval) -> str:
     text = f"{found.mean:+.1f} [{found.low:.1f}, {found.high:.1f}]"
     return f"**{text}**" if found.low > 0 else f"*{text}*" if found.high < 0 else text
 
 
-def _summary(cells: Sequence[Cell]) -> Table:
+def _summary(cells: Sequence[AgentReturns]) -> Table:
     """Each setting over all agents, in units of the standard deviation of the actor's returns."""
     plains = {cell.agent: cell for cell in cells if cell.method == "none"}
     rows = []
@@ -196,7 +184,7 @@ def _summary(cells: Sequence[Cell]) -> Table:
     return Table("All agents", note, columns, rows)
 
 
-def _rows(cell: Cell, seeds: Sequence[int]) -> list[Row]:
+def _rows(cell: AgentReturns, seeds: Sequence[int]) -> list[Row]:
     common: dict[str, Any] = {
         "agent": cell.agent,
         "method": cell.method,
@@ -208,7 +196,7 @@ def _rows(cell: Cell, seeds: Sequence[int]) -> list[Row]:
     return [{**common, "seed": at, "return": float(r), "steps": int(n), "gain": float(g)} for at, r, n, g in each]
 
 
-def _draw(cells: Sequence[Cell], figure: Figure) -> None:
+def _draw(cells: Sequence[AgentReturns], figure: Figure) -> None:
     agents = list(dict.fromkeys(cell.agent for cell in cells))
     figure.set_size_inches(4.2 * len(agents), 5)
     for ax, agent in zip(figure.subplots(1, len(agents), squeeze=False).flat, agents, strict=True):

@@ -1,4 +1,4 @@
-"""Comparing two methods on the same seeds."""
+"""Comparisons of two methods on the same seeds or images."""
 
 from __future__ import annotations
 
@@ -8,43 +8,19 @@ from typing import NamedTuple
 import numpy as np
 
 from latentopt.errors import InputError
-from latentopt.statistics import bootstrap
+from latentopt.statistics import MeanInterval, bootstrap, student
 
 TIE = 1e-3
 """Two values are level, and a best known value reached, within this share of it."""
 
 
-class Mean(NamedTuple):
-    """A mean with its 95 % interval (Student's t; infinite for a single value)."""
-
-    mean: float
-    low: float
-    high: float
-    error: float  # standard error; NaN for a single value
-
-
 class Pairs(NamedTuple):
     """One method against another, seed by seed."""
 
-    difference: Mean
+    difference: MeanInterval
     wins: int
     ties: int
     losses: int
-
-
-def mean_of(values: Sequence[float]) -> Mean:
-    """The mean of independent values."""
-    from scipy.stats import t
-
-    array = np.asarray(values, dtype=float)
-    if len(array) == 0:
-        raise InputError("values", "at least one", "none")
-    mean = float(array.mean())
-    if len(array) == 1:
-        return Mean(mean, -np.inf, np.inf, np.nan)
-    error = float(array.std(ddof=1) / len(array) ** 0.5)
-    reach = float(t.ppf(0.975, len(array) - 1)) * error
-    return Mean(mean, mean - reach, mean + reach, error)
 
 
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> Pairs:
@@ -54,7 +30,7 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> Pairs:
         raise InputError("theirs", f"{len(a)} values", len(b))
     level = np.abs(a - b) <= TIE * np.maximum(np.abs(a), np.abs(b))
     wins, losses = (a > b) & ~level, (a < b) & ~level
-    return Pairs(mean_of((a - b).tolist()), int(wins.sum()), int(level.sum()), int(losses.sum()))
+    return Pairs(student((a - b).tolist()), int(wins.sum()), int(level.sum()), int(losses.sum()))
 
 
 def reached(values: Sequence[float], best: Sequence[float]) -> float:
@@ -82,7 +58,7 @@ def signs(ours: Sequence[bool], theirs: Sequence[bool]) -> Signs:
     return Signs(wins, losses, float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0)
 
 
-def bootstrapped(values: Sequence[float]) -> Mean:
+def bootstrapped(values: Sequence[float]) -> MeanInterval:
     """The mean of independent values with its 95 % bootstrap interval (infinite for a single value)."""
-    found = mean_of(values)
+    found = student(values)
     return found if len(values) == 1 else found._replace(**dict(zip(("low", "high"), bootstrap(values), strict=True)))

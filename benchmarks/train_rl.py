@@ -1,29 +1,67 @@
-"""`latentopt bench train-rl`: what refined actions change where TD3 and DDPG learn (arXiv 2406.00494, section 6.2)."""
+"""Refined actions where TD3 and DDPG learn (arXiv 2406.00494, section 6.2)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.choices import chosen, numbers
-from benchmarks.kept import kept
-from benchmarks.report import Bench
-from benchmarks.statistics import bootstrapped, mean_of
-from benchmarks.timing import threads as pinned
-from latentopt.errors import positive
+from benchmarks.statistics import bootstrapped
+from benchmarks.study import chosen, numbers, stored, study
+from benchmarks.timing import interleaved
 from latentopt.optimizers.registry import method
-from latentopt.reports import Report, Row, Table, Written
+from latentopt.reports import Report, Row, Table
 from latentopt.rl.learning_curve import CurvePoint, final_return, mean_gain, mean_return, plot_spread
+from latentopt.rl.training import TrainingSettings
+from latentopt.statistics import student
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from latentopt.rl.training import TrainingSettings
+
+
+CHUNK = 100
+"""Steps of the environment in a turn."""
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """Of one cell."""
+
+    algorithm: str
+    refinement: str
+    milliseconds: float  # median CPU time of a step
+    ratio: float  # median over the rounds, to the plain algorithm
+
+
+def costs(algorithm: str, trainings: Mapping[str, TrainingSettings], rounds: int) -> list[TrainingCost]:
+    """Of each training, the plain one named none among them; every one has first learned for `CHUNK` steps."""
+    work: dict[str, Callable[[], object]] = {}
+    for name, training in trainings.items():
+        model = training.model(0).learn(training.learning_starts + CHUNK)
+        work[name] = partial(model.learn, CHUNK, reset_num_timesteps=False)
+    taken = interleaved(work, 0.0, rounds, rounds)
+    plain = [each.cpu for each in taken["none"]]
+    found = list[TrainingCost]()
+    for name, own in taken.items():
+        ratios = [each.cpu / base for each, base in zip(own, plain, strict=True)]
+        found.append(TrainingCost(algorithm, name, 1e3 * median(each.cpu for each in own) / CHUNK, median(ratios)))
+    return found
+
+
+def cost_table(found: list[TrainingCost], rounds: int, hidden: str) -> Table:
+    note = f"CPU time of a step on hidden layers {hidden}: {rounds} rounds of {CHUNK} steps in turns, medians."
+    cells = [
+        [cost.algorithm.upper(), cost.refinement, f"{cost.milliseconds:.2f}", f"{cost.ratio:.3f}"] for cost in found
+    ]
+    return Table("TrainingCost", note, ["algorithm", "refinement", "ms a step", "over none"], cells)
+
 
 REFINED: Mapping[str, Mapping[str, Any] | None] = {
     "none": None,
@@ -42,7 +80,7 @@ NOTE = (
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """A training, what its curve was, and the CPU seconds it took."""
 
     algorithm: str
@@ -55,6 +93,7 @@ class Run:
         return self.points[-1].seconds
 
 
+@study
 def train_rl(
     env: str = "Pendulum-v1",
     algorithms: str = "td3,ddpg",
@@ -63,11 +102,10 @@ def train_rl(
     seeds: int = 5,
     hidden: str = "64,64",
     cost_rounds: int = 10,
-    threads: int = 1,
-    out: str = "runs/bench/train-rl",
-    overwrite: bool = False,
     quick: bool = False,
-) -> Written:
+    *,
+    folder: Path,
+) -> Report:
     """Train TD3 and DDPG with and without refined actions.
 
     Runs that are done lie in ``out/trained`` and are not done again: a call that was stopped goes on, one with more
@@ -82,38 +120,26 @@ def train_rl(
         seeds: so many, from 0 on.
         hidden: widths of the hidden layers, between commas.
         cost_rounds: of the table of costs, which is taken on stable-baselines3's networks, 400 and 300 units.
-        threads: that torch computes with.
-        out: folder for the results.
-        overwrite: replace the results of an earlier run there.
         quick: 300 steps, 2 seeds, small networks, to see that it works.
     """
-    settings = dict(locals())
-    for name, value in (("steps", steps), ("seeds", seeds), ("cost_rounds", cost_rounds), ("threads", threads)):
-        positive(name, value, integer=True)
-    bench = Bench("train-rl", settings)
     kinds = chosen("algorithms", algorithms, {"td3": "td3", "ddpg": "ddpg"})
     cells = chosen("refinements", refinements, REFINED, always="none")
-    widths = numbers("hidden", hidden, int)
-    bench.check_folder()
-    wide = (400, 300)
+    widths, wide = numbers("hidden", hidden, int), (400, 300)
     if quick:
         steps, seeds, widths, wide, cost_rounds = min(steps, 300), min(seeds, 2), (16, 16), (16, 16), 2
-    from benchmarks import train_cost
-
     every = max(1, steps // (3 if quick else 12))
-    runs, spent = list[Run](), list[train_cost.Cost]()
-    with pinned(threads):
-        for seed in range(seeds):
-            for kind in kinds:
-                for name, training in _trainings(env, kind, cells, steps, widths, every).items():
-                    runs.append(_trained(bench.folder / "trained", name, training, seed))
+    runs, spent = list[TrainingRun](), list[TrainingCost]()
+    for seed in range(seeds):
         for kind in kinds:
-            spent += train_cost.costs(kind, _trainings(env, kind, cells, 1000, wide, every), cost_rounds)
+            for name, training in _trainings(env, kind, cells, steps, widths, every).items():
+                runs.append(_trained(folder / "trained", name, training, seed))
+    for kind in kinds:
+        spent += costs(kind, _trainings(env, kind, cells, 1000, wide, every), cost_rounds)
     tables = [_table(kind, [run for run in runs if run.algorithm == kind]) for kind in kinds]
-    tables.append(train_cost.table(spent, cost_rounds, str(list(wide))))
+    tables.append(cost_table(spent, cost_rounds, str(list(wide))))
     title = f"Refined actions in training: {env}, {steps} steps, {seeds} seeds, hidden layers {list(widths)}"
-    rows = [*(row for run in runs for row in _rows(run)), *train_cost.rows(spent)]
-    return bench.write(Report(title, NOTE, tables, rows, partial(_draw, runs)))
+    rows = [*(row for run in runs for row in _rows(run)), *(asdict(cost) for cost in spent)]
+    return Report(title, NOTE, tables, rows, partial(_draw, runs))
 
 
 def _trainings(
@@ -130,17 +156,17 @@ def _trainings(
     }
 
 
-def _trained(folder: Path, refinement: str, training: TrainingSettings, seed: int) -> Run:
+def _trained(folder: Path, refinement: str, training: TrainingSettings, seed: int) -> TrainingRun:
     from latentopt.rl.training import train_agent
 
     path = folder / f"{training.algorithm}-{refinement}-{seed}.json"
     how = training.refinement and repr(method(training.refinement.optimizer))
     settings = {"training": asdict(training), "optimizer": how, "seed": seed}
-    found = kept(path, settings, lambda: {"points": train_agent(training, seed)[1]})
-    return Run(training.algorithm, refinement, seed, [CurvePoint(*each) for each in found["points"]])
+    found = stored(path, settings, lambda: {"points": train_agent(training, seed)[1]})
+    return TrainingRun(training.algorithm, refinement, seed, [CurvePoint(*each) for each in found["points"]])
 
 
-def _table(kind: str, runs: Sequence[Run]) -> Table:
+def _table(kind: str, runs: Sequence[TrainingRun]) -> Table:
     names = list(dict.fromkeys(run.refinement for run in runs))
     by = {name: [run for run in runs if run.refinement == name] for name in names}
     plain = by["none"]
@@ -150,7 +176,7 @@ def _table(kind: str, runs: Sequence[Run]) -> Table:
         cells = []
         for part in (final_return, mean_return):
             values, base = [part(run.points) for run in own], [part(run.points) for run in plain]
-            cells += [f"{mean_of(values).mean:.1f}", "" if name == "none" else _difference(values, base)]
+            cells += [f"{student(values).mean:.1f}", "" if name == "none" else _difference(values, base)]
         gain = float(np.mean([mean_gain(run.points) for run in own]))
         seconds = float(np.mean([run.seconds for run in own]))
         gains = "" if name == "none" else f"{gain:.3f}"
@@ -163,14 +189,14 @@ def _difference(ours: Sequence[float], theirs: Sequence[float]) -> str:
     return f"{found.mean:+.1f} [{found.low:.1f}, {found.high:.1f}]"
 
 
-def _rows(run: Run) -> list[Row]:
+def _rows(run: TrainingRun) -> list[Row]:
     return [
         {"algorithm": run.algorithm, "refinement": run.refinement, "seed": run.seed, **point._asdict()}
         for point in run.points
     ]
 
 
-def _draw(runs: Sequence[Run], figure: Figure) -> None:
+def _draw(runs: Sequence[TrainingRun], figure: Figure) -> None:
     kinds = list(dict.fromkeys(run.algorithm for run in runs))
     figure.set_size_inches(6 * len(kinds), 4)
     for ax, kind in zip(figure.subplots(1, len(kinds), squeeze=False).flat, kinds, strict=True):

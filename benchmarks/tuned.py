@@ -1,105 +1,11 @@
-"""Sizes that were best on networks of other seeds than the benchmark's: `latentopt bench random-nets --tune`.
-
-By model and by whether there are restarts; of each method its size (`benchmarks.methods`).
-"""
+"""Settings of the studies' methods that were tuned beforehand, from tuned.yaml."""
 
 from __future__ import annotations
 
-TUNED: dict[tuple[str, bool], dict[str, float]] = {
-    ("A", False): {
-        "gd": 20.0,
-        "momentum": 10.0,
-        "adam": 10.0,
-        "adagrad": 5.0,
-        "rmsprop": 2.0,
-        "perturbed-gd": 20.0,
-        "rgd": 5.0,
-        "frank-wolfe": 0.5,
-        "apgd": 2.0,
-        "lbfgs": 0.5,
-        "cma-es": 0.2,
-        "adr-gd-soft": 20.0,
-        "adr-gd-pgd": 0.01,
-        "adr-gd-paper-decayed": 2.0,
-    },
-    ("A", True): {
-        "gd": 1.0,
-        "momentum": 1.0,
-        "adam": 1.0,
-        "adagrad": 0.5,
-        "rmsprop": 0.1,
-        "perturbed-gd": 1.0,
-        "rgd": 2.0,
-        "frank-wolfe": 0.75,
-        "apgd": 0.5,
-        "lbfgs": 1.0,
-        "cma-es": 0.5,
-        "adr-gd-soft": 0.2,
-        "adr-gd-pgd": 0.1,
-        "adr-gd-paper-decayed": 5.0,
-    },
-    ("B", False): {
-        "gd": 2.0,
-        "momentum": 0.5,
-        "adam": 5.0,
-        "adagrad": 2.0,
-        "rmsprop": 5.0,
-        "perturbed-gd": 2.0,
-        "rgd": 0.05,
-        "frank-wolfe": 0.75,
-        "apgd": 1.0,
-        "lbfgs": 0.5,
-        "cma-es": 0.5,
-        "adr-gd-soft": 10.0,
-        "adr-gd-pgd": 0.25,
-        "adr-gd-paper-decayed": 0.5,
-    },
-    ("B", True): {
-        "gd": 1.0,
-        "momentum": 1.0,
-        "adam": 2.0,
-        "adagrad": 0.5,
-        "rmsprop": 0.05,
-        "perturbed-gd": 1.0,
-        "rgd": 1.0,
-        "frank-wolfe": 0.75,
-        "apgd": 0.5,
-        "lbfgs": 0.5,
-        "cma-es": 1.0,
-        "adr-gd-soft": 0.5,
-        "adr-gd-pgd": 0.01,
-        "adr-gd-paper-decayed": 20.0,
-    },
-    ("C", False): {
-        "gd": 20.0,
-        "momentum": 50.0,
-        "adam": 5.0,
-        "adagrad": 10.0,
-        "rmsprop": 1.0,
-        "perturbed-gd": 20.0,
-        "rgd": 20.0,
-        "frank-wolfe": 0.9,
-        "apgd": 2.0,
-        "lbfgs": 0.2,
-        "cma-es": 0.3,
-        "adr-gd-soft": 20.0,
-        "adr-gd-pgd": 0.01,
-        "adr-gd-paper-decayed": 10.0,
-    },
-    ("C", True): {
-        "gd": 20.0,
-        "momentum": 50.0,
-        "adam": 20.0,
-        "adagrad": 2.0,
-        "rmsprop": 0.5,
-        "perturbed-gd": 20.0,
-        "rgd": 50.0,
-        "frank-wolfe": 0.75,
-        "apgd": 1.0,
-        "lbfgs": 10.0,
-        "cma-es": 1.0,
-        "adr-gd-soft": 20.0,
-        "adr-gd-pgd": 0.5,
-        "adr-gd-paper-decayed": 50.0,
-    },
-}
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+TUNED: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "tuned.yaml").read_text(encoding="utf-8"))
+"""By study; how a study's settings are sorted is told there."""

@@ -1,68 +1,90 @@
-"""Step sizes for `benchmarks.tuned`, found on networks that the benchmark does not use."""
+"""Choose the sizes of methods with Optuna, on problems that a study itself does not use."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from benchmarks import plots
-from benchmarks.cells import Cell, rows_of
-from benchmarks.methods import Method
-from benchmarks.parts import Plan
-from benchmarks.runs import rate, steps_within
-from benchmarks.statistics import mean_of
-from latentopt.reports import Report, Table
+import yaml
 
-NOTE = "Means of the values, which are maximised, at equal counted cost; the best size of each method in bold."
+from latentopt.errors import InputError
+from latentopt.reports import Report, Row, Table
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def tuning(plan: Plan, methods: Mapping[str, Method]) -> Report:
-    """Every size of every method, at equal counted cost; the best mean is chosen."""
-    cells = [cell for restarts in (1, plan.starts) for cell in _cells(plan, methods, restarts)]
-    best = [max(values) for values in zip(*(cell.ran.values for cell in cells), strict=True)]
-    title = f"Sizes for random networks {plan.model}, seeds {plan.nets.seeds[0]} to {plan.nets.seeds[-1]}"
-    constants = "\n\n".join(_constants(plan, [c for c in cells if c.restarts == n]) for n in (1, plan.starts))
-    rows = rows_of(cells, plan.nets.seeds, best)
-    return Report(title, NOTE, [_table(cells)], rows, partial(plots.tuning, cells), f"```python\n{constants}\n```")
+Grids = Mapping[str, Mapping[str, Sequence[Any]]]
+"""Sizes by group and method."""
+NOTE = "Every size of every method; the best one, by the first score and then by the others, in bold."
 
 
-def _cells(plan: Plan, methods: Mapping[str, Method], restarts: int) -> Iterator[Cell]:
-    for name, method in methods.items():
-        steps = 0
-        for size in method.sizes:
-            optimizer = method.build(size)
-            steps = steps or steps_within(
-                plan.passes / restarts, rate(plan.nets, optimizer, restarts, plan.probe).passes
-            )
-            yield plan.cell("tuning", name, f"{size:g}", optimizer, steps, restarts)
+def tuning_report(
+    title: str, grids: Grids, score: Callable[[str, str, Any], tuple[float, ...]], scores: Sequence[str]
+) -> Report:
+    """Try every size of every method in each group, and report the best ones.
+
+    Args:
+        title: of the report.
+        grids: sizes by group and method.
+        score: from group, method and size; greater is better, the first number counts most.
+        scores: names of the numbers.
+
+    Returns:
+        A table a group, and the best sizes as a part of tuned.yaml.
+
+    Raises:
+        InputError: Optuna is not installed.
+    """
+    try:
+        import optuna  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise InputError("tune", "Optuna: pip install -r requirements-tuning.txt", "none") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    rows, best = list[Row](), dict[str, dict[str, Any]]()
+    for group, methods in grids.items():
+        best[group] = {}
+        for method, sizes in methods.items():
+            study = optuna.create_study(direction="maximize", sampler=_grid(optuna, len(sizes)))
+
+            def objective(trial: Any, group: str = group, method: str = method, sizes: Sequence[Any] = sizes) -> float:
+                values = score(group, method, sizes[trial.suggest_int("size", 0, len(sizes) - 1)])
+                trial.set_user_attr("scores", values)
+                return values[0]
+
+            study.optimize(objective, n_trials=len(sizes))
+            found = {trial.params["size"]: trial.user_attrs["scores"] for trial in study.trials}
+            best[group][method] = _plain(sizes[max(sorted(found), key=found.__getitem__)])
+            rows += [
+                {"group": group, "method": method, "size": _plain(sizes[at])}
+                | dict(zip(scores, found[at], strict=True))
+                for at in sorted(found)
+            ]
+    tables = [_table(group, [row for row in rows if row["group"] == group], best[group], scores) for group in grids]
+    appendix = f"```yaml\n{yaml.safe_dump(best, sort_keys=False, width=118)}```"
+    return Report(title, NOTE, tables, rows, partial(_draw, rows, scores[0]), appendix)
 
 
-def _best(cells: Sequence[Cell]) -> dict[str, Cell]:
-    """Of each method the cell with the greatest mean."""
-    best: dict[str, Cell] = {}
-    for cell in cells:
-        if cell.group not in best or sum(cell.ran.values) > sum(best[cell.group].ran.values):
-            best[cell.group] = cell
-    return best
+def _grid(optuna: Any, count: int) -> Any:
+    return optuna.samplers.GridSampler({"size": list(range(count))}, seed=0)
 
 
-def _constants(plan: Plan, cells: Sequence[Cell]) -> str:
-    sizes = ", ".join(f'"{name}": {float(cell.name)!r}' for name, cell in _best(cells).items())
-    return f'("{plan.model}", {cells[0].restarts > 1}): {{{sizes}}},'
+def _plain(size: Any) -> Any:
+    return list(size) if isinstance(size, tuple) else size
 
 
-def _table(cells: Sequence[Cell]) -> Table:
-    restarts = dict.fromkeys(cell.restarts for cell in cells)
-    chosen = {id(cell) for n in restarts for cell in _best([c for c in cells if c.restarts == n]).values()}
+def _table(group: str, rows: Sequence[Row], best: Mapping[str, Any], scores: Sequence[str]) -> Table:
+    def cells(row: Row) -> list[str]:
+        size = f"**{row['size']}**" if best[row["method"]] == row["size"] else str(row["size"])
+        return [row["method"], size, *(f"{row[name]:.6g}" for name in scores)]
 
-    def row(cell: Cell) -> list[str]:
-        mean = mean_of(cell.ran.values)
-        size = f"**{cell.name}**" if id(cell) in chosen else cell.name
-        return [cell.group, f"{cell.restarts} x {cell.steps}", size, f"{mean.mean:.6g}", f"{mean.error:.3g}"]
+    return Table(group, "", ["method", "size", *scores], [cells(row) for row in rows])
 
-    return Table(
-        "Mean by size",
-        "",
-        ["method", "starts x steps", "size", "mean", "s.e."],
-        [row(c) for c in cells],
-    )
+
+def _draw(rows: Sequence[Row], score: str, figure: Figure) -> None:
+    """The first score of every size."""
+    figure.set_size_inches(8, 0.22 * len(rows) + 1)
+    axes = figure.subplots()
+    axes.plot([row[score] for row in rows], [f"{row['group']}: {row['method']} {row['size']}" for row in rows], "o")
+    axes.set(xlabel=score)
+    axes.grid(alpha=0.3)

@@ -19,7 +19,7 @@ from latentopt.comparison import Comparison, MethodSummary
 from latentopt.comparison.result import paired_interval
 from latentopt.objectives import MSE, Fit
 from latentopt.operators import Identity
-from latentopt.optimizers import GD, NAMED, Adam
+from latentopt.optimizers import GD, METHODS, Adam
 from latentopt.zoo.cards import load_generator
 
 TARGETS = torch.tensor([[0.5, -0.25], [0.0, 0.75], [-1.0, 1.0]])
@@ -66,7 +66,7 @@ def test_exact_answer_on_a_quadratic():
 
 @pytest.mark.parametrize("restarts", [1, 3])
 def test_no_method_exceeds_the_budget_and_steps_use_it_up(restarts):
-    found = compare(relu_network(), list(NAMED), evaluations=300, restarts=restarts, seeds=1)
+    found = compare(relu_network(), list(METHODS), evaluations=300, restarts=restarts, seeds=1)
     ran = [run for run in found.runs if not run.reason]
     assert {run.method for run in found.runs if run.reason} == {"basin-cma"}  # a step of it costs 427
     for run in ran:

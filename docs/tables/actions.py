@@ -7,8 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.statistics import mean_of
 from latentopt.reports import Table
+from latentopt.statistics import student
 from tables.stored import Cell, distinct, load, one, where
 from tables.text import bare, box_of, interval, table
 
@@ -19,7 +19,7 @@ TITLES = {"swimmer": "Swimmer (SAC)", "lunar-td3": "LunarLander (TD3)", "lunar-d
 
 
 def _mean(values: Sequence[float], digits: int = 3) -> str:
-    return f"{mean_of(values).mean:.{digits}f}"
+    return f"{student(values).mean:.{digits}f}"
 
 
 def agent(name: str) -> Table:
@@ -35,7 +35,7 @@ def agent(name: str) -> Table:
         for critic, box in groups:
             cell = one(cells, method=method, critic=critic, box=box)
             texts.append(_mean(cell["gain"]))
-            texts += [interval(mean_of(cell["held_out"]), 2)] if critic == "first" else []
+            texts += [interval(student(cell["held_out"]), 2)] if critic == "first" else []
         rows.append(["normalised, .2, 100 steps" if method == REFERENCE else method, *texts])
     return table(columns, [*rows, _best(cells, groups)])
 
@@ -55,7 +55,7 @@ def others() -> Table:
     for name, box in distinct(cells, "agent", "box"):
         found = [one(cells, agent=name, box=box, method=method) for method in OTHERS]
         twin = one(cells, agent=name, box=box, method=TWIN)["held_out"]
-        held = mean_of(twin) if twin else None
+        held = student(twin) if twin else None
         told = f"{held.mean:.3f} [{held.low:.2f}, {held.high:.2f}]" if held else ""
         rows.append([f"{name}, {box:g}", *(_mean(cell["gain"]) for cell in found), told])
     return table(["agent, box", *OTHERS, f"twin of `{TWIN}`"], rows)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.statistics import bootstrapped, mean_of
+from benchmarks.statistics import bootstrapped
 from latentopt.reports import Table
 from latentopt.rl.learning_curve import CurvePoint, final_return, mean_gain, mean_return
+from latentopt.statistics import student
 from tables.stored import Cell, distinct, load, made, named, several, where
 from tables.text import bare, box_of, signed, table
 
@@ -46,7 +47,7 @@ def returns(critic: str = "min", name: str = "returns") -> Table:
     cells = _played(critic, name)
     agents = sorted(distinct(cells, "agent"), key=list(AGENTS).index)
     plains = {name: where(cells, agent=name, method="none")[0] for name in agents}
-    bases = [mean_of(plains[name]["return"]) for name in agents]
+    bases = [student(plains[name]["return"]) for name in agents]
     rows = [["actor alone", *(f"{base.mean:.0f} +- {base.error:.0f}" for base in bases)]]
     for method, box in _columns(cells):
         texts = [_change(where(cells, agent=name), plains[name], method, box) for name in agents]
@@ -108,7 +109,7 @@ def _learned(found: Curves, plain: Curves, base: bool) -> list[str]:
     for part in (final_return, mean_return):
         values = [part(points) for points in found.values()]
         change = [] if base else [part(points) - part(plain[seed]) for seed, points in found.items()]
-        texts += [f"{mean_of(values).mean:.1f}", "" if base else signed(bootstrapped(change), 1)]
+        texts += [f"{student(values).mean:.1f}", "" if base else signed(bootstrapped(change), 1)]
     gain = np.mean([mean_gain(points) for points in found.values()])
     seconds = np.mean([points[-1].seconds for points in found.values()])
     return [*texts, "" if base else bare(float(gain), 3), f"{seconds:.0f}"]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from benchmarks.report import ENVIRONMENT
+from benchmarks.study import ENVIRONMENT
 from latentopt.errors import InputError
 from latentopt.reports import ROWS, TABLE, Row, csv_text
 
@@ -53,7 +53,7 @@ def imported(folder: Path, title: str | None = None, command: Sequence[str] = ()
     """The CSV and the JSON of a run.
 
     Args:
-        folder: with results.csv and environment.json or recipe.yaml; or with what `latentopt bench returns` has
+        folder: with results.csv and environment.json or recipe.yaml; or with what `python -m benchmarks returns` has
             played so far.
         command: the commands, where the folder does not tell them.
         title: of a table in table.md, taken as it is instead of the rows: for figures that rows do not hold.
@@ -107,25 +107,33 @@ def _short(text: str, digits: int) -> str:
 def _how(folder: Path, command: Sequence[str]) -> dict[str, Any]:
     if command:
         recipe = folder / "recipe.yaml"
-        kind = yaml.safe_load(recipe.read_text(encoding="utf-8"))["job"] if recipe.is_file() else command[0].split()[2]
+        kind = yaml.safe_load(recipe.read_text(encoding="utf-8"))["job"] if recipe.is_file() else _kind(command[0])
         return {"kind": kind, "commands": list(command)}
     if (folder / ENVIRONMENT).is_file():
         held = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
-        kind = held["command"].split()[2]
-        return {"kind": kind, "commands": [_command(f"bench {kind}", held["settings"])]} | {k: held[k] for k in HOW}
+        kind = held["command"].split()[3]
+        return {"kind": kind, "commands": [_command(f"python -m benchmarks {kind}", held["settings"])]} | {
+            k: held[k] for k in HOW
+        }
     if (folder / "recipe.yaml").is_file():
         recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
         name = recipe["job"].replace("-", " ", 1) if recipe["job"].startswith("analyze") else recipe["job"]
-        return {"kind": recipe["job"], "commands": [_command(name, recipe)]}
+        return {"kind": recipe["job"], "commands": [_command(f"latentopt {name}", recipe)]}
     if (folder / "played").is_dir():
         held = [json.loads(path.read_text(encoding="utf-8"))["settings"] for path in _played(folder)]
         return {"kind": "returns", "commands": _playing(held), "versions": held[0]["versions"]}
     raise InputError("folder", f"{ENVIRONMENT}, recipe.yaml or played/ in it", str(folder))
 
 
+def _kind(command: str) -> str:
+    """The study of ``python -m benchmarks NAME ...``, or the job of ``latentopt KIND NAME ...``."""
+    words = command.split()
+    return words[3] if words[0] == "python" else words[2]
+
+
 def _command(name: str, settings: Mapping[str, Any]) -> str:
     """As it is typed; without where its results went, and with an input's place below the data folder alone."""
-    words = ["latentopt", *name.split()]
+    words = name.split()
     for key, value in settings.items():
         if key in NOT_KEPT or value is None or value is False or value == "":
             continue
@@ -148,7 +156,7 @@ def _playing(held: Sequence[Mapping[str, Any]]) -> list[str]:
             words = f"--methods {one['method']} --critics {one['critic']} --radii {one['box']:g} --steps {one['steps']}"
             words += f" --episodes {len(one['seeds'])} --seed {one['seeds'][0]}"
             agents.setdefault(words, []).append(one["agent"])
-    return [f"latentopt bench returns --agents {','.join(names)} {words}" for words, names in agents.items()]
+    return [f"python -m benchmarks returns --agents {','.join(names)} {words}" for words, names in agents.items()]
 
 
 def _rows(folder: Path) -> list[dict[str, str]]:
@@ -159,7 +167,7 @@ def _rows(folder: Path) -> list[dict[str, str]]:
 
 
 def _episodes(held: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The rows that `latentopt bench returns` writes of a cell that it has played."""
+    """The rows that `python -m benchmarks returns` writes of a cell that it has played."""
     settings, found = held["settings"], held["found"]
     common = {name: settings[name] for name in ("agent", "method", "critic", "box")}
     common["seconds"] = round(found["seconds"], 3)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.inverted import RECOVERED
-from benchmarks.statistics import mean_of
+from benchmarks.inversion_methods import RECOVERED
 from latentopt.reports import Table
+from latentopt.statistics import student
 from tables.stored import Cell, distinct, load, named, one, several, where
 from tables.text import plus_minus, table
 
@@ -121,7 +121,7 @@ def pairs() -> Table:
         for generator in REAL:
             found = final(generator)
             gain = np.subtract(found[theirs], found[ours])
-            error = mean_of(gain.tolist()).error
+            error = student(gain.tolist()).error
             texts.append(f"{gain.mean():+.4f} +- {error:.4f} ({(gain > 0).sum()} of {len(gain)})")
         rows.append([f"{code(ours)} against {code(theirs)}", *texts])
     return table(["lower error by", *(f"`{name}`" for name in REAL)], rows)

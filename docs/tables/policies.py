@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.statistics import Mean, bootstrapped, signs
+from benchmarks.statistics import bootstrapped, signs
 from latentopt.reports import Table
+from latentopt.statistics import MeanInterval
 from tables.attacks import radius
 from tables.stored import Cell, distinct, load, made, named, one, several, where
 from tables.text import bare, table
@@ -94,7 +95,7 @@ def _against(cells: Sequence[Cell], cases: Cases, method: str, base: str) -> lis
     return texts
 
 
-def _interval(found: Mean) -> str:
+def _interval(found: MeanInterval) -> str:
     return f"{bare(found.mean, 2)} [{bare(found.low, 2)}, {bare(found.high, 2)}]"
 
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from benchmarks.parts import SECONDS
-from benchmarks.statistics import TIE, mean_of, signs
+from benchmarks.random_nets import SECONDS
+from benchmarks.statistics import TIE, signs
 from latentopt.jobs.analyze.dynamics_report import median
+from latentopt.statistics import student
 from tables.attacks import percent
 from tables.cards import quality
 from tables.dynamics import FORMULAS, GROWN, STEPS, column, short
@@ -63,7 +64,7 @@ def capped_signs(against: str) -> str:
 def control(model: str, digits: int) -> str:
     """The mean that `PGD()` reaches on random networks with restarts."""
     cells = where(load(f"random-nets-{model}"), part="table", group=SECONDS)
-    return f"{mean_of(one(cells, method='pgd', restarts=32)['value']).mean:.{digits}f}"
+    return f"{student(one(cells, method='pgd', restarts=32)['value']).mean:.{digits}f}"
 
 
 def control_reached() -> str:
@@ -104,7 +105,7 @@ def against_adam(model: str) -> str:
         [value for cell in load(f"mnist-{name}-{model}") for value in cell["mse"]] for name in ("adr-gd-soft", "adam")
     )
     gain = np.subtract(theirs, ours)
-    found, digits = mean_of(gain.tolist()), 5 if abs(gain.mean()) > 1e-4 else 6
+    found, digits = student(gain.tolist()), 5 if abs(gain.mean()) > 1e-4 else 6
     return f"{bare(found.mean, digits)} +- {bare(found.error, digits)} ({(gain > 0).sum()} of {len(gain)} images)"
 
 

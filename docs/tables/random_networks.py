@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.methods import PAPERS_ALPHA
-from benchmarks.parts import PRINTED, SECONDS
-from benchmarks.statistics import Mean, mean_of, paired, reached
+from benchmarks.random_net_methods import PAPERS_ALPHA
+from benchmarks.random_nets import PRINTED, SECONDS
+from benchmarks.statistics import paired, reached
 from latentopt.reports import Table
+from latentopt.statistics import MeanInterval, student
 from tables.stored import Cell, distinct, load, one, where
 from tables.text import bare, table
 
@@ -20,7 +21,7 @@ def _name(method: str) -> str:
     return f"`{method}`" + (" (control)" if method == CONTROL else "")
 
 
-def _difference(found: Mean, whole: bool = False) -> str:
+def _difference(found: MeanInterval, whole: bool = False) -> str:
     if whole:
         return f"{found.mean:+.0f} [{found.low:.0f}, {found.high:.0f}]"
     text = f"{found.mean:+.4g} [{found.low:.4g}, {found.high:.4g}]"
@@ -42,13 +43,13 @@ def methods(model: str) -> Table:
 def _row(cells: Sequence[Cell], method: str, control: Cell, large: bool) -> list[str]:
     single = one(cells, group=PRINTED, method=method)
     starts = one(cells, group=SECONDS, method=method, restarts=STARTS)
-    mean, many = mean_of(single["value"]).mean, mean_of(starts["value"]).mean
+    mean, many = student(single["value"]).mean, student(starts["value"]).mean
     against = "" if method == CONTROL else _difference(paired(starts["value"], control["value"]).difference, large)
     texts = [f"{mean:.0f}" if large else f"{mean:.2f}", str(single["forwards"] + single["backwards"])]
     texts += [f"{many:.0f}" if large else f"{many:.3f}", against]
     if large:
         alone = one(cells, group=SECONDS, method=method, restarts=1)
-        return [_name(method), *texts, f"{mean_of(alone['value']).mean:.0f}"]
+        return [_name(method), *texts, f"{student(alone['value']).mean:.0f}"]
     return [_name(method), *texts, f"{100 * reached(starts['value'], starts['best_known']):.0f} %"]
 
 

@@ -6,9 +6,9 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from benchmarks.duel_methods import CONTROL, OURS
-from benchmarks.statistics import Mean, mean_of
+from benchmarks.head_to_head_trials import CONTROL, OURS
 from latentopt.reports import Table
+from latentopt.statistics import MeanInterval, student
 from tables.stored import Cell, distinct, named, several, where
 from tables.text import EMPTY, signed, table
 
@@ -33,7 +33,7 @@ def _values(cells: Sequence[Cell], network: str, method: str, by: str) -> list[f
 
 def _means(cells: Sequence[Cell], network: str, by: str) -> dict[str, float]:
     methods = distinct(where(cells, network=network), "method")
-    return {name: mean_of(_values(cells, network, name, by)).mean for name in methods}
+    return {name: student(_values(cells, network, name, by)).mean for name in methods}
 
 
 def _rival(means: dict[str, float], sign: int = 1) -> str:
@@ -41,9 +41,9 @@ def _rival(means: dict[str, float], sign: int = 1) -> str:
     return max((name for name in means if name not in (OURS, CONTROL)), key=lambda name: sign * means[name])
 
 
-def _difference(cells: Sequence[Cell], network: str, method: str, by: str, unit: float = 1.0) -> Mean:
+def _difference(cells: Sequence[Cell], network: str, method: str, by: str, unit: float = 1.0) -> MeanInterval:
     ours, theirs = (_values(cells, network, name, by) for name in (OURS, method))
-    return Mean(*(x / unit for x in mean_of([a - b for a, b in zip(ours, theirs, strict=True)])))
+    return MeanInterval(*(x / unit for x in student([a - b for a, b in zip(ours, theirs, strict=True)])))
 
 
 def single() -> Table:
@@ -119,7 +119,7 @@ def others() -> Table:
     return table(["generator", *(f"times `{name}`" for name in names)], rows)
 
 
-def _ratio(found: Mean) -> str:
+def _ratio(found: MeanInterval) -> str:
     text = f"{math.exp(found.mean):.2f} [{math.exp(found.low):.2f}, {math.exp(found.high):.2f}]"
     return f"**{text}**" if found.high < 0 else text
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.statistics import Mean, mean_of
 from latentopt.reports import Table
-from latentopt.statistics import wilson
+from latentopt.statistics import MeanInterval, student, wilson
 
 EMPTY = ""
 
@@ -27,13 +26,13 @@ def box_of(width: float) -> str:
     return f"{width:g}".replace("0.", ".", 1)
 
 
-def interval(found: Mean, digits: int, low_digits: int | None = None) -> str:
+def interval(found: MeanInterval, digits: int, low_digits: int | None = None) -> str:
     """A mean with its interval."""
     ends = digits if low_digits is None else low_digits
     return f"{found.mean:.{digits}f} [{found.low:.{ends}f}, {found.high:.{ends}f}]"
 
 
-def signed(found: Mean, digits: int) -> str:
+def signed(found: MeanInterval, digits: int) -> str:
     """A difference with its interval, bold where that lies above 0, in italics where below."""
     text = f"{found.mean:+.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
     return f"**{text}**" if found.low > 0 else f"*{text}*" if found.high < 0 else text
@@ -41,7 +40,7 @@ def signed(found: Mean, digits: int) -> str:
 
 def plus_minus(values: Sequence[float], digits: int, short: bool = False) -> str:
     """The mean and its standard error."""
-    found = mean_of(values)
+    found = student(values)
     write = bare if short else lambda value, places: f"{value:.{places}f}"
     return f"{write(found.mean, digits)} +- {write(found.error, digits)}"
 

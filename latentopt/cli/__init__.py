@@ -74,6 +74,8 @@ def _dispatch(words: list[str]) -> int:
         print(__version__)
         return 0
     command, rest = words[0], words[1:]
+    if command == "bench":
+        raise InputError("command", "python -m benchmarks NAME, from a clone of the repository", "'bench'")
     if command not in COMMANDS:
         raise InputError("command", f"one of {', '.join(COMMANDS)}", repr(command))
     if command not in OWN_HELP and rest and rest[0] in ASKED:

@@ -98,18 +98,6 @@ FILE is a path, or the name of a shipped sweep. `wandb sweep FILE` takes the sam
         "latentopt.cli.models.models",
         ("latentopt models list", "latentopt models show mnist-vae"),
     ),
-    "bench": Command(
-        "NAME",
-        "run a benchmark and write its table",
-        JOB,
-        (
-            "latentopt bench random-nets --model A --methods adam,adr-gd-soft --part table",
-            "latentopt bench attack --quick --out runs/bench/quick-attack",
-            "latentopt bench cost --dry-run",
-        ),
-        "latentopt bench NAME --help lists a benchmark's options; --quick runs a small part, to see that it works.",
-        "bench",
-    ),
     "doctor": Command(
         "[--json]",
         "look whether this installation is in order, and say what to do where it is not",

@@ -43,7 +43,7 @@ def chosen(words: list[str]) -> tuple[Job, list[str], dict[str, Any] | None]:
         InputError: it asks for none.
     """
     command, rest = words[0] if words else "", words[1:]
-    if command in ("analyze", "bench"):
+    if command == "analyze":
         names = [job.words.split()[1] for job in JOBS.values() if job.words.startswith(f"{command} ")]
         if not rest or rest[0] not in names:
             raise InputError(command, f"one of {', '.join(names)} first", " ".join(rest) or "nothing")

@@ -54,11 +54,11 @@ EXTRAS = {
         ("stable_baselines3", "gymnasium", "mujoco"),
         "pip install 'latentopt[rl]', to refine and train agents",
     ),
-    "extra references": (
-        ("torchattacks", "foolbox"),
-        "pip install 'latentopt[references]', to benchmark against other packages",
-    ),
     "extra deepinv": (("deepinv",), "pip install 'latentopt[deepinv]', for its physics as operators"),
+    "references": (
+        ("torchattacks", "foolbox"),
+        "see requirements-references.txt, to benchmark against other packages in an environment of their own",
+    ),
     "procgen": (("procgen", "gym3"), "see requirements-procgen.txt, to play CoinRun and FruitBot"),
 }
 MNIST = tuple(f"{part}-{kind}-ubyte.gz" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
@@ -153,7 +153,7 @@ def data() -> list[Finding]:
         todo = "set LATENTOPT_DATA to a folder with data sets; --download fetches those of torchvision"
         state = "broken" if named else "missing"
         return [Finding("data", state, f"{said} is not there", todo)]
-    return [Finding("data", "ok", said), _mnist(root), _cifar(root), _agents(root)]
+    return [Finding("data", "ok", said), _mnist(root), _cifar(root)]
 
 
 def _mnist(root: Path) -> Finding:
@@ -185,18 +185,6 @@ def _cifar(root: Path) -> Finding:
     if (root / "cifar-10-batches-py").is_dir():
         return Finding("data cifar10", "ok", f"torchvision's, in {root / 'cifar-10-batches-py'}")
     return Finding("data cifar10", "missing", "not found", "add --download, or put cifar10_test.npz there")
-
-
-def _agents(root: Path) -> Finding:
-    from benchmarks.action_agents import AGENTS
-
-    wanted = sorted({str(entry[0]) for entry in AGENTS.values()})
-    absent = [name for name in wanted if not (root / name).is_file()]
-    if absent:
-        return Finding(
-            "data agents", "missing", f"{len(absent)} of {len(wanted)}: {absent[0]}, ...", "only benchmarks use them"
-        )
-    return Finding("data agents", "ok", f"all {len(wanted)} of the benchmarks")
 
 
 def models() -> list[Finding]:

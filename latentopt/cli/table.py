@@ -60,8 +60,8 @@ def found(path: str) -> Callable[..., Any]:
 
 
 ANEW = "begins anew"
-KEPT = ("analyze-capped", "bench-returns", "bench-train-rl")
-"""Analyses and benchmarks that keep what is done of them."""
+KEPT = ("analyze-capped",)
+"""Analyses that keep what is done of them."""
 
 
 def _group(group: str, where: str, described: dict[str, str], examples: dict[str, tuple[str, ...]]) -> list[Job]:
@@ -137,31 +137,6 @@ ANALYZE_EXAMPLES = {
         "latentopt run analyze-certify --dry-run",
     ),
 }
-BENCHMARKS = {
-    "random-nets": "maximise random networks with every method (arXiv 2406.00494)",
-    "attack": "attacks on classifiers at equal counted cost",
-    "attack-policy": "attacks on policies: returns and changed actions",
-    "reconstruct": "invert generators in equal CPU time: their own images, and real ones",
-    "duel": "ADR-GD's default against every simple method, in five families at equal cost",
-    "compressed-sensing": "error by number of measurements, against CSGM and the lasso",
-    "actions": "better actions from critics, against exact optima",
-    "returns": "returns of agents whose actions are refined",
-    "train-rl": "learning curves of agents that explore from refined actions",
-    "cost": "what one step of each method costs",
-    "norms": "error of the estimated norms of rows",
-}
-BENCH_EXAMPLES = {
-    "random-nets": (
-        "latentopt bench random-nets --model A --methods adam,adr-gd-soft --part table",
-        "latentopt bench random-nets --quick --methods adam --part table --out runs/bench/quick",
-        "latentopt bench random-nets --model B --seeds 2 --dry-run",
-    ),
-    **{
-        name: (f"latentopt bench {name} --quick --out runs/bench/quick-{name}", f"latentopt bench {name} --dry-run")
-        for name in BENCHMARKS
-        if name != "random-nets"
-    },
-}
 
 _JOBS = [
     Job(
@@ -216,7 +191,6 @@ _JOBS = [
         settings="latentopt.jobs.train_rl.TrainRLSettings",
     ),
     *_group("analyze", "latentopt.jobs.analyze", ANALYSES, ANALYZE_EXAMPLES),
-    *_group("bench", "benchmarks", BENCHMARKS, BENCH_EXAMPLES),
 ]
 JOBS = {job.name: job for job in _JOBS}
 """By the name that a recipe has for them."""

@@ -11,6 +11,7 @@ from latentopt.comparison.runs import Budget, MethodRun, method_runs
 from latentopt.errors import InputError, positive
 from latentopt.optimizers import Optimizer, method
 from latentopt.problem import Problem
+from latentopt.sets import FeasibleSet
 from latentopt.solver.callbacks import Callback
 
 __all__ = ["Budget", "Comparison", "MethodRun", "MethodSummary", "compare", "named_methods", "seed_numbers"]
@@ -18,11 +19,12 @@ __all__ = ["Budget", "Comparison", "MethodRun", "MethodSummary", "compare", "nam
 Methods = Sequence[str | Optimizer] | Mapping[str, str | Optimizer]
 
 
-def named_methods(methods: Methods) -> dict[str, Optimizer]:
+def named_methods(methods: Methods, feasible: FeasibleSet | None = None) -> dict[str, Optimizer]:
     """Return methods by their names; an optimiser in a sequence is named by its repr.
 
     Args:
         methods: names and optimisers, or a mapping of names to either.
+        feasible: set that they search; it decides what ``adr-gd`` stands for.
 
     Returns:
         Name to optimiser.
@@ -41,7 +43,7 @@ def named_methods(methods: Methods) -> dict[str, Optimizer]:
         raise InputError("methods", "at least one", "none")
     if len(set(names)) < len(names):
         raise InputError("methods", "each method once, or a mapping of names to optimisers", ", ".join(names))
-    return {name: method(optimizer) for name, optimizer in pairs}
+    return {name: method(entry, feasible) for name, entry in pairs}
 
 
 def seed_numbers(seeds: int | Iterable[int]) -> list[int]:
@@ -116,7 +118,7 @@ def compare(
     """
     from tqdm import tqdm
 
-    optimizers, numbers = named_methods(methods), seed_numbers(seeds)
+    optimizers, numbers = named_methods(methods, problem.feasible), seed_numbers(seeds)
     budget = Budget(evaluations, seconds, restarts, steps)
     reference = next(iter(optimizers)) if reference is None else reference
     if reference not in optimizers:

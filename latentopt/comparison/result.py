@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,10 @@ class MethodSummary:
     evaluations: float  # mean of a sample
     cpu_seconds: float  # mean of a sample
     reasons: tuple[str, ...]  # of runs that failed
+
+
+NAN = float("nan")
+NO_RUNS = MethodSummary("", 0, NAN, NAN, NAN, (NAN, NAN), NO_DIFFERENCE, NAN, NAN, NAN, NAN, ())
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +94,7 @@ class Comparison:
         runs = list(self.runs_of(method).values())
         reasons = tuple(dict.fromkeys(run.reason for run in self.runs if run.method == method and run.reason))
         if not runs:
-            no_interval = (np.nan, np.nan)
-            return MethodSummary(method, 0, *[np.nan] * 3, no_interval, NO_DIFFERENCE, *[np.nan] * 4, reasons)
+            return replace(NO_RUNS, method=method, reasons=reasons)
         values = torch.cat([run.value for run in runs]).double()
         solved = int(sum(run.solved.sum() for run in runs))
         difference, wins, ties = self._against_reference(method)

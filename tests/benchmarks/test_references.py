@@ -1,4 +1,4 @@
-"""Our attacks against those of other packages on the same 200 images; `pip install latentopt[references]`."""
+"""Our attacks against those of other packages on the same 200 images; requirements-references.txt."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from local_data import local_data
 
 from benchmarks.attack_methods import METHODS
-from benchmarks.attacked import NETWORKS, Judged, attacked, cases_of
-from benchmarks.references import REFERENCES
+from benchmarks.attack_references import REFERENCES
+from benchmarks.attack_runs import NETWORKS, AttackOutcome, cases_of, run_attack
 from latentopt import attack
 
 pytestmark = pytest.mark.slow
@@ -18,10 +18,10 @@ MNIST = "adrgd_mnist_classifiers/mnist_clean_epochs_20.safetensors"
 
 
 @functools.cache
-def judged(name: str, images: int = 200) -> Judged:
+def judged(name: str, images: int = 200) -> AttackOutcome:
     (case,) = cases_of("mnist-clean", NETWORKS["mnist-clean"], (0.1,), range(images), 0)
     method = METHODS[name] if name in METHODS else REFERENCES[name].method()
-    return attacked(case, method.at(case), method.evaluations or STEPS)
+    return run_attack(case, method.at(case), method.evaluations or STEPS)
 
 
 @pytest.fixture(autouse=True)

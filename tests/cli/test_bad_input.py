@@ -328,7 +328,6 @@ JOBS = {
     "attack": "attack --model mnist-cnn --data mnist --eps 0.1 --wandb disabled",
     "diagnose": "diagnose --model mnist-vae --samples 2 --steps 1 --restarts 1",
     "analyze": "analyze regions --model random-2d --steps 2 --resolution 5 --wandb disabled",
-    "bench": "bench random-nets --quick --methods adam --part table",
     "train": "train train-mnist-vae --wandb disabled",
     "train-rl": "train-rl pendulum-ddpg --wandb disabled",
     "refine": "refine --agent none.zip --env Pendulum-v1 --wandb disabled",

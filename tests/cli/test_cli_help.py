@@ -33,7 +33,6 @@ QUICK = (
     "latentopt recipes show digits",
     "latentopt recipes copy pgd my-attack.yaml",
     "latentopt run digits --steps 50 --dry-run",
-    "latentopt bench random-nets --model B --seeds 2 --dry-run",
     "latentopt train-rl pendulum-ddpg --seeds 1 --steps 2000 --out runs/quick-ddpg --dry-run",
     "latentopt diagnose --model mnist-vae --samples 4 --steps 20 --restarts 2",
     "latentopt reconstruct --model mnist-vae --targets digits --resize --limit 4 --steps 20 --out runs/quick",
@@ -101,9 +100,7 @@ def test_a_commands_help_shows_its_examples(name, capsys):
     assert call(capsys, "help", name) == said
 
 
-@pytest.mark.parametrize(
-    "words", [("bench", "cost"), ("analyze", "regions"), ("run", "digits"), ("train-rl", "pendulum-td3")]
-)
+@pytest.mark.parametrize("words", [("analyze", "regions"), ("run", "digits"), ("train-rl", "pendulum-td3")])
 def test_the_help_of_a_named_job_has_its_options_and_examples(words, capsys):
     said = call(capsys, *words, "--help")
     assert said.code == 0
@@ -112,16 +109,21 @@ def test_the_help_of_a_named_job_has_its_options_and_examples(words, capsys):
 
 
 def test_help_of_a_group_lists_its_names(capsys):
-    for group in ("analyze", "bench"):
-        names = [job.words.split()[1] for job in JOBS.values() if job.words.startswith(f"{group} ")]
-        said = call(capsys, group, "--help").out
-        assert all(f"\n  {name} " in said for name in names)
+    names = [job.words.split()[1] for job in JOBS.values() if job.words.startswith("analyze ")]
+    said = call(capsys, "analyze", "--help").out
+    assert all(f"\n  {name} " in said for name in names)
+
+
+def test_bench_says_where_it_went(capsys):
+    said = call(capsys, "bench", "norms", "--quick")
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert "python -m benchmarks NAME" in said.err
 
 
 def test_help_and_the_version_import_no_torch():
     script = "import sys; from latentopt.cli import main; main([{!r}]); print('torch' in sys.modules, file=sys.stderr)"
-    for word in ("--help", "--version", "bench"):
-        words = script.format(word) if word != "bench" else script.replace("[{!r}]", "['bench', '--help']")
+    for word in ("--help", "--version", "analyze"):
+        words = script.format(word) if word != "analyze" else script.replace("[{!r}]", "['analyze', '--help']")
         begun = time.process_time()
         done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "False\n")
@@ -146,7 +148,6 @@ def dry(capsys, *words) -> dict:
         pytest.param(("train", "train-mnist-vae", "--epochs", "3", "--module.beta", "0.5"), id="train"),
         pytest.param(("analyze", "regions", "--model", "random-2d", "--seed", "4"), id="analyze"),
         pytest.param(("analyze", "capped", "--betas", "0.1", "--seeds", "1"), id="capped"),
-        pytest.param(("bench", "norms", "--quick"), id="bench"),
     ],
 )
 def test_what_a_dry_run_prints_is_the_same_job_again_and_nothing_is_written(words, tmp_path, monkeypatch, capsys):
@@ -199,7 +200,6 @@ def test_the_job_of_a_dry_runs_recipe_is_the_job_that_was_asked_for(tmp_path, mo
         (("attack", "--model", "mnist-cnn", "--data", "mnist", "--eps", "-1"), "eps"),
         (("run", "digits", "--steps", "0"), "steps"),
         (("run", "digits", "--out", "taken"), "out"),
-        (("bench", "norms", "--out", "taken"), "out"),
         (("analyze", "regions", "--model", "random-2d", "--out", "taken"), "out"),
         (("train", "train-mnist-vae", "--out", "models", "--name", "mine"), "out"),
     ],

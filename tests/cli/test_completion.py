@@ -10,7 +10,6 @@ import pytest
 from files import ROOT, call
 
 from latentopt.cli.commands import COMMANDS
-from latentopt.cli.table import JOBS
 from latentopt.optimizers import METHODS
 from latentopt.zoo import cards
 
@@ -45,8 +44,6 @@ def completed(script: Path, *words: str) -> set[str]:
 def test_bash_completes_commands_and_names(script):
     assert completed(script, "") == set(COMMANDS)
     assert completed(script, "att") == {"attack", "attack-policy"}
-    benches = {job.words.split()[1] for job in JOBS.values() if job.words.startswith("bench ")}
-    assert completed(script, "bench", "") == benches
     assert completed(script, "analyze", "") == {"dynamics", "capped", "regions", "certify"}
     assert completed(script, "recipes", "") == {"list", "show", "copy"}
     assert completed(script, "completion", "") == {"bash", "zsh", "tcsh"}
@@ -66,7 +63,7 @@ def test_bash_completes_options_and_what_they_may_be(script):
     assert completed(script, "attack", "--no") == {"--norm"}
     assert completed(script, "attack", "--norm", "") == {"linf", "l2"}
     assert completed(script, "run", "digits", "--batch") == {"--batch-size"}
-    assert completed(script, "bench", "cost", "--dry") == {"--dry-run"}
+    assert completed(script, "analyze", "regions", "--dry") == {"--dry-run"}
     assert set(METHODS) <= completed(script, "reconstruct", "--optimizer", "")
     assert completed(script, "reconstruct", "--wandb", "o") == {"online", "offline"}
     assert completed(script, "reconstruct", "--resize", "") == {"true", "false"}
@@ -76,7 +73,7 @@ def test_bash_completes_options_and_what_they_may_be(script):
 def test_other_shells_have_scripts_too(capsys, tmp_path, shell):
     said = call(capsys, "completion", shell)
     assert said.code == 0
-    assert all(word in said.out for word in ("mnist-vae", "random-nets"))
+    assert all(word in said.out for word in ("mnist-vae", "regions"))
     if shutil.which(shell):
         (tmp_path / "script").write_text(said.out)
         assert subprocess.run([shell, "-n", tmp_path / "script"]).returncode == 0

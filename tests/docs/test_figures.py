@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from documents import arguments_of
 
+from benchmarks.__main__ import parse
 from latentopt.cli.recipes import read_recipe
 from latentopt.errors import InputError, LatentOptError
 
@@ -39,11 +40,12 @@ EXCEPTIONS = {
     ("docs/benchmarks/actions.md", "| method | batch 1, first |"): LOST,
     ("docs/benchmarks/attacks.md", "| method | what it is |"): SETTINGS,
     ("docs/benchmarks/random-networks.md", "| method | what it is |"): SETTINGS,
+    ("docs/api/optimizers.md", "| name | method |"): SETTINGS,
     ("docs/guides/attack.md", "| for | take |"): SETTINGS,
     ("docs/agents.md", "| code | actor | critics | actions that the critics take |"): SETTINGS,
     ("docs/guides/command-line.md", "| code | meaning |"): SETTINGS,
     ("docs/guides/command-line.md", "| job | goes on |"): SETTINGS,
-    ("docs/guides/maximise.md", "| shape | holds for |"): SETTINGS,
+    ("docs/guides/maximise.md", "| shape | applies to |"): SETTINGS,
     ("docs/guides/tracking.md", "| key | kind | what it is |"): SETTINGS,
     ("docs/method.md", "| symbol | code | |"): SETTINGS,
     ("docs/method.md", "| task | steps |"): SETTINGS,
@@ -135,13 +137,17 @@ def test_results_are_small_and_name_no_machine():
 def _parsed(command: str) -> dict[str, Any]:
     """What a command gives the job; nothing is run."""
     program, kind, name, *words = shlex.split(command)
+    if program == "python":
+        assert (kind, name) == ("-m", "benchmarks")
+        return parse(words[0], words[1:])[1]
     assert program == "latentopt"
     if kind == "run":
         recipe = read_recipe(name)
         module = importlib.import_module(f"latentopt.jobs.{recipe['job']}")
         return arguments_of(recipe["job"], getattr(module, recipe["job"]), words, recipe)[0]
-    folder = {"bench": "benchmarks", "analyze": "latentopt.jobs.analyze"}[kind]
-    function = getattr(importlib.import_module(f"{folder}.{name.replace('-', '_')}"), name.replace("-", "_"))
+    function = getattr(
+        importlib.import_module(f"latentopt.jobs.analyze.{name.replace('-', '_')}"), name.replace("-", "_")
+    )
     return arguments_of(f"{kind} {name}", function, words, None)[0]
 
 
@@ -156,7 +162,7 @@ def test_every_result_has_commands_that_parse(name):
 
 def test_a_command_that_does_not_parse_is_seen():
     with pytest.raises(LatentOptError):
-        _parsed("latentopt bench attack --no-such-option 3")
+        _parsed("python -m benchmarks attack --no-such-option 3")
 
 
 FIGURE = re.compile(r"(?<![\w-])[+-]?\.?\d")
@@ -245,13 +251,13 @@ def test_samples_are_packed_and_come_back_in_order():
 
 
 def test_episodes_played_so_far_are_imported(tmp_path):
-    """As `latentopt bench returns` keeps them while it works: before it has written any results."""
-    from benchmarks.kept import kept
+    """As `python -m benchmarks returns` keeps them while it works: before it has written any results."""
+    from benchmarks.study import stored as store
 
     settings = {"agent": "hopper", "critic": "min", "box": 0.25, "steps": 20, "seeds": [0, 1]}
     found = {"returns": [1.0, 2.5], "steps": [10, 20], "gains": [0.0, 0.125], "seconds": 1.5}
     for method in ("none", "adr-gd"):
-        kept(tmp_path / "played" / f"{method}.json", {**settings, "method": method}, lambda: found)
+        store(tmp_path / "played" / f"{method}.json", {**settings, "method": method}, lambda: found)
     text, how = imported.imported(tmp_path)
     assert _parsed(how["commands"][0])["agents"] == "hopper"
     assert text.splitlines()[2] == "hopper,none,min,0.25,1.5,0 1,1 2.5,10 20,0 0.125"

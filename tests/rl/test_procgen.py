@@ -12,6 +12,7 @@ from nets import refuses
 
 pytest.importorskip("stable_baselines3", reason="needs stable-baselines3 (the extra rl)")
 
+from benchmarks.__main__ import main as run_study
 from latentopt.cli import main
 from latentopt.jobs.train_policy import TrainPolicySettings
 from latentopt.networks.classifier import Classifier
@@ -127,7 +128,7 @@ def test_a_training_that_is_stopped_gives_what_the_whole_one_had_by_then(tmp_pat
 @needs_procgen
 @pytest.mark.slow
 def test_the_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "attack-policy", "--quick", "--games", "fruitbot", "--out", str(tmp_path)]) == 0
+    assert run_study(["attack-policy", "--quick", "--games", "fruitbot", "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "## fruitbot, eps 3/255: states" in said
     assert "actions at random" in said
@@ -136,7 +137,7 @@ def test_the_benchmark_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.skipif(installed(), reason="is about what is said without Procgen")
 def test_without_procgen_one_line_says_how_to_install_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "attack-policy", "--out", str(tmp_path / "o")]) == 2
+    assert run_study(["attack-policy", "--out", str(tmp_path / "o")]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "pip install --no-deps procgen-mirror" in said

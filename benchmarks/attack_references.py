@@ -1,4 +1,4 @@
-"""Attacks of other packages, in the same run: `pip install latentopt[references]`.
+"""Attacks of other packages in the same run: requirements-references.txt.
 
 Each is what the package gives, from the clean image where it can (APGD's starts are random everywhere). Their images
 are judged, and their passes counted, as ours are.
@@ -19,15 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.attack_methods import Method
-from benchmarks.attacked import Case, Found
+from benchmarks.attack_methods import AttackMethod
+from benchmarks.attack_runs import AttackCase, ReturnedImages
 
 STEP = 0.25
 """Of the constant steps of PGD, in units of eps, here as in ours."""
 
 
 @dataclass(frozen=True)
-class Reference:
+class ReferenceAttack:
     """An attack of another package.
 
     Args:
@@ -40,12 +40,12 @@ class Reference:
     """
 
     package: str
-    run: Callable[[Any, nn.Module, Case, int], Tensor]
+    run: Callable[[Any, nn.Module, AttackCase, int], Tensor]
     ours: str
     evaluations: int | None = None
     long: bool = False
 
-    def method(self) -> Method:
+    def method(self) -> AttackMethod:
         """As the methods of ours are.
 
         Raises:
@@ -55,24 +55,24 @@ class Reference:
             warnings.simplefilter("ignore")
             package = importlib.import_module(self.package)
 
-        def attack(model: nn.Module, case: Case, evaluations: int) -> Found:
+        def attack(model: nn.Module, case: AttackCase, evaluations: int) -> ReturnedImages:
             said = io.StringIO()
             with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return Found(torch.cat([self.run(package, model, part, evaluations) for part in case.split()]))
+                return ReturnedImages(torch.cat([self.run(package, model, part, evaluations) for part in case.split()]))
 
-        return Method(lambda _, case: attack, evaluations=self.evaluations)
+        return AttackMethod(lambda _, case: attack, evaluations=self.evaluations)
 
 
 def _torchattacks(name: str, **settings: Any) -> Callable[..., Tensor]:
-    def run(package: Any, model: nn.Module, case: Case, evaluations: int) -> Tensor:
+    def run(package: Any, model: nn.Module, case: AttackCase, evaluations: int) -> Tensor:
         return getattr(package, name)(model, eps=case.eps, **_given(settings, case, evaluations))(case.x, case.y)
 
     return run
 
 
 def _foolbox(name: str, **settings: Any) -> Callable[..., Tensor]:
-    def run(package: Any, model: nn.Module, case: Case, evaluations: int) -> Tensor:
+    def run(package: Any, model: nn.Module, case: AttackCase, evaluations: int) -> Tensor:
         bounded = package.PyTorchModel(model, bounds=(0, 1), device=case.x.device)
         attack = getattr(package.attacks, name)(**_given(settings, case, evaluations))
         return attack(bounded, case.x, case.y, epsilons=case.eps)[1]
@@ -80,12 +80,12 @@ def _foolbox(name: str, **settings: Any) -> Callable[..., Tensor]:
     return run
 
 
-def _given(settings: dict[str, Any], case: Case, evaluations: int) -> dict[str, Any]:
+def _given(settings: dict[str, Any], case: AttackCase, evaluations: int) -> dict[str, Any]:
     return {name: value(case, evaluations) if callable(value) else value for name, value in settings.items()}
 
 
 def _apgd(loss: str) -> Callable[..., Tensor]:
-    def run(package: Any, model: nn.Module, case: Case, evaluations: int) -> Tensor:
+    def run(package: Any, model: nn.Module, case: AttackCase, evaluations: int) -> Tensor:
         steps = _after_the_first(case, evaluations)
         attack = package.APGDAttack(model, steps, eps=case.eps, seed=case.seed, loss=loss, device=case.x.device)
         return attack.perturb(case.x, case.y)
@@ -93,40 +93,40 @@ def _apgd(loss: str) -> Callable[..., Tensor]:
     return run
 
 
-def _autoattack(package: Any, model: nn.Module, case: Case, evaluations: int) -> Tensor:
+def _autoattack(package: Any, model: nn.Module, case: AttackCase, evaluations: int) -> Tensor:
     attack = package.AutoAttack(model, eps=case.eps, seed=case.seed, device=case.x.device)
     return attack.run_standard_evaluation(case.x, case.y, batch_size=len(case.x))[0]
 
 
-def _step_size(case: Case, evaluations: int) -> float:
+def _step_size(case: AttackCase, evaluations: int) -> float:
     return STEP * case.eps
 
 
-def _all(case: Case, evaluations: int) -> int:
+def _all(case: AttackCase, evaluations: int) -> int:
     return evaluations
 
 
-def _after_the_first(case: Case, evaluations: int) -> int:
+def _after_the_first(case: AttackCase, evaluations: int) -> int:
     """Steps where the start costs a gradient too."""
     return max(1, evaluations - 1)
 
 
 _PGD = _torchattacks("PGD", alpha=_step_size, steps=_all, random_start=False)
 _FOOLBOX_PGD = _foolbox("LinfPGD", rel_stepsize=STEP, steps=_all, random_start=False)
-REFERENCES: dict[str, Reference] = {
-    "torchattacks FGSM": Reference("torchattacks", _torchattacks("FGSM"), "fgsm", 1),
-    "foolbox FGSM": Reference("foolbox", _foolbox("LinfFastGradientAttack"), "fgsm", 1),
-    "torchattacks PGD": Reference("torchattacks", _PGD, "pgd-constant"),
-    "foolbox PGD": Reference("foolbox", _FOOLBOX_PGD, "pgd-constant"),
-    "torchattacks APGD-CE": Reference(
+REFERENCES: dict[str, ReferenceAttack] = {
+    "torchattacks FGSM": ReferenceAttack("torchattacks", _torchattacks("FGSM"), "fgsm", 1),
+    "foolbox FGSM": ReferenceAttack("foolbox", _foolbox("LinfFastGradientAttack"), "fgsm", 1),
+    "torchattacks PGD": ReferenceAttack("torchattacks", _PGD, "pgd-constant"),
+    "foolbox PGD": ReferenceAttack("foolbox", _FOOLBOX_PGD, "pgd-constant"),
+    "torchattacks APGD-CE": ReferenceAttack(
         "torchattacks", _torchattacks("APGD", loss="ce", steps=_after_the_first), "apgd-ce"
     ),
-    "torchattacks APGD-DLR": Reference(
+    "torchattacks APGD-DLR": ReferenceAttack(
         "torchattacks", _torchattacks("APGD", loss="dlr", steps=_after_the_first), "apgd-dlr"
     ),
-    "AutoAttack's APGD-CE": Reference("pyautoattack.autopgd_base", _apgd("ce"), "apgd-ce"),
-    "AutoAttack's APGD-DLR": Reference("pyautoattack.autopgd_base", _apgd("dlr"), "apgd-dlr"),
-    "AutoAttack standard": Reference("pyautoattack", _autoattack, "portfolio", 1910, long=True),
+    "AutoAttack's APGD-CE": ReferenceAttack("pyautoattack.autopgd_base", _apgd("ce"), "apgd-ce"),
+    "AutoAttack's APGD-DLR": ReferenceAttack("pyautoattack.autopgd_base", _apgd("dlr"), "apgd-dlr"),
+    "AutoAttack standard": ReferenceAttack("pyautoattack", _autoattack, "portfolio", 1910, long=True),
 }
 """By the name they have in the tables. foolbox has no APGD."""
 

@@ -1,24 +1,22 @@
 from __future__ import annotations
 
-import csv
-import json
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from files import call, contents
 from nets import Counted, near, rand, randn, refuses
 from scipy import stats
+from studies import result_rows
 
 from benchmarks import cost as cost_module
 from benchmarks import norms as norms_module
-from benchmarks.cases import CASES, Case
-from benchmarks.methods import CONTROL, ablations, alphas, methods, paper
+from benchmarks.cost import CASES, StepCase
 from benchmarks.networks import RandomNets, mnist_conv, vgg19_cifar
+from benchmarks.random_net_methods import CONTROL, ablations, alphas, methods, paper
+from benchmarks.random_net_runs import NetworkSet, rate, run, steps_within
 from benchmarks.random_nets import random_nets
-from benchmarks.runs import Nets, rate, run, steps_within
-from benchmarks.statistics import mean_of, paired, reached
+from benchmarks.statistics import paired, reached
 from benchmarks.timing import interleaved, threads
 from latentopt.gates import preactivations
 from latentopt.objectives import Unit
@@ -26,6 +24,7 @@ from latentopt.optimizers import ADRGD, PGD, Adam, Optimizer
 from latentopt.problem import Problem
 from latentopt.sets import Box
 from latentopt.solver.loop import solve
+from latentopt.statistics import student
 from latentopt.zoo.random_nets import WIDTHS, random_layers, random_net
 
 FILES = {"table.md", "results.csv", "plot.png", "environment.json"}
@@ -105,7 +104,7 @@ def test_all_networks_and_restarts_in_one_solve_equal_each_network_alone(method:
 
 
 def test_the_control_finds_the_certified_optimum_of_net_a_in_one_batched_solve():
-    found = run(Nets(WIDTHS["A"], tuple(range(20))), methods("A")[CONTROL].at(None), 200, 32, 0)
+    found = run(NetworkSet(WIDTHS["A"], tuple(range(20))), methods("A")[CONTROL].at(None), 200, 32, 0)
     assert found.values[0] == pytest.approx(64.876, rel=1e-3)  # branch and bound: at most .1 % more
     assert sum(found.values) / 20 == pytest.approx(53.61, rel=1e-3)
     assert (found.forwards, found.backwards) == (32 * 201 + 1, 32 * 200)
@@ -123,12 +122,12 @@ def test_the_control_finds_the_certified_optimum_of_net_a_in_one_batched_solve()
     ],
 )
 def test_the_reference_figures_are_met(model, seeds, method, steps, restarts, expected, tolerance):
-    found = run(Nets(WIDTHS[model], tuple(range(seeds))), methods(model)[method].at(0.5), steps, restarts, 0)
+    found = run(NetworkSet(WIDTHS[model], tuple(range(seeds))), methods(model)[method].at(0.5), steps, restarts, 0)
     assert sum(found.values) / seeds == pytest.approx(expected, rel=tolerance)
 
 
 def test_the_rate_of_a_method_is_what_its_steps_cost():
-    nets = Nets(SMALL, (0, 1))
+    nets = NetworkSet(SMALL, (0, 1))
     assert rate(nets, PGD(), 2, 20).passes == 2
     refresh, probes = paper("A").gates.row_norms.refresh, paper("A").gates.row_norms.probes  # pyright: ignore
     assert rate(nets, paper("A"), 1, refresh).passes == pytest.approx(4 + (probes + 1) / refresh)
@@ -143,7 +142,7 @@ def test_means_and_pairs_are_those_of_scipy():
     assert (ours.difference.low, ours.difference.high) == pytest.approx((interval.low, interval.high), rel=1e-12)
     assert ours.difference.error == pytest.approx(stats.sem(np.array(a) - b), rel=1e-12)
     assert (ours.wins, ours.ties, ours.losses) == (2, 2, 1)  # within .1 % is level
-    assert mean_of([7.0])[:3] == (7.0, -np.inf, np.inf)
+    assert student([7.0])[:3] == (7.0, -np.inf, np.inf)
     assert reached([10.0, 9.995, 9.98, -10.0], [10.0, 10.0, 10.0, -9.995]) == 0.75
     with refuses("theirs"):
         paired([1.0], [1.0, 2.0])
@@ -161,7 +160,7 @@ def test_blocks_take_turns_and_threads_are_restored():
 
 
 def test_the_errors_of_estimated_norms_are_those_of_the_chi_distribution():
-    case = norms_module.Case("net", random_net((6, 40, 30, 1), 0, torch.float64), rand(10, 6))
+    case = norms_module.NormsCase("net", random_net((6, 40, 30, 1), 0, torch.float64), rand(10, 6))
     exact, *rows = norms_module.measure(case, repeats=40, seed=0)
     assert exact["forwards"] == 7
     for row in rows:
@@ -175,7 +174,7 @@ def test_the_errors_of_estimated_norms_are_those_of_the_chi_distribution():
 def test_counted_steps_are_what_passes_through_the_network(name):
     case = CASES[name][0]
     network = Counted(case.build())
-    counted = Case("counted", lambda: network, case.shape, 2)
+    counted = StepCase("counted", lambda: network, case.shape, 2)
     posed = counted.posed()
     for method in cost_module.methods(counted, None).values():
         stepper = cost_module.Stepper(counted.ready(posed), method, counted.start(posed))
@@ -211,62 +210,10 @@ def _differences(a: ADRGD, b: Optimizer) -> set[str]:
     return names | ({"descent"} if a.descent != b.descent else set())
 
 
-def rows_in(folder) -> list[dict[str, str]]:
-    with (folder / "results.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-@pytest.mark.parametrize(
-    ("words", "groups"),
-    [
-        (["norms"], {"network": {"MNIST conv net", "random net A", "mnist-vae"}}),
-        (
-            ["attack", "--methods", "pgd-dlr,adr-gd-paper,portfolio"],
-            {
-                "part": {"table", "curve", "references", "ablation"},
-                "method": {"pgd", "whole"},
-                "box": {"True", "False"},
-            },
-        ),
-        (["attack", "--methods", "adam", "--tune"], {"group": {"adam"}, "method": {"0.3", "1"}}),
-        (["reconstruct"], {"generator": {"mnist-vae"}, "method": {"reconstruct", "adam", "a hand-written Adam loop"}}),
-        (["compressed-sensing"], {"m": {"25"}, "method": {"reconstruct", "lasso"}, "image": {"0", "3"}}),
-        (["cost"], {"network": {"net A"}, "method": {"pgd", "by hand", "adr-gd paper"}}),
-        (
-            ["random-nets", "--methods", "adam,adr-gd-soft"],
-            {"part": {"table", "ablation", "alpha"}, "method": {"pgd", "adam"}},
-        ),
-        (
-            ["random-nets", "--tune", "--methods", "adam", "--model", "B"],
-            {"method": {"0.2"}, "network": {"1000", "1001"}},
-        ),
-    ],
-)
-def test_a_quick_benchmark_writes_all_it_promises_and_replaces_nothing_unasked(capsys, tmp_path, words, groups):
-    out = tmp_path / "deep" / "o"
-    said = call(capsys, "bench", *words, "--quick", "--out", out)
-    assert (said.code, said.err) == (0, "")
-    assert set(contents(out)) == FILES
-    assert all(str(out / name) in said.out for name in FILES)
-    assert (out / "table.md").read_text() in said.out
-    rows = rows_in(out)
-    assert all(wanted <= {row[column] for row in rows} for column, wanted in groups.items())
-    assert (out / "plot.png").read_bytes().startswith(b"\x89PNG")
-    ran = json.loads((out / "environment.json").read_text())
-    assert {"latentopt", "torch", "python", "numpy"} <= set(ran["versions"])
-    assert ran["threads"] == 1
-    assert ran["seconds"] > 0
-    assert f"latentopt bench {words[0]} " in ran["command"]
-    before = contents(out)
-    again = call(capsys, "bench", *words, "--quick", "--out", out)
-    assert (again.code, again.err.count("\n"), again.out) == (2, 1, "")
-    assert contents(out) == before
-
-
 def test_every_method_is_compared_on_the_same_networks(tmp_path):
     (tmp_path / "table.md").write_text("old")
     written = random_nets("A", quick=True, part="table", out=str(tmp_path), overwrite=True)
-    rows = rows_in(tmp_path)
+    rows = result_rows(tmp_path)
     assert {row["method"] for row in rows} == set(methods("A"))
     assert all(f"| {name} " in written.markdown or f"**{name}**" in written.markdown for name in methods("A"))
     best = {seed: max(float(row["value"]) for row in rows if row["network"] == seed) for seed in ("0", "1")}
@@ -276,7 +223,7 @@ def test_every_method_is_compared_on_the_same_networks(tmp_path):
 
 def test_equal_cost_is_equal_within_a_step_and_one_set_of_norms(tmp_path):
     random_nets("A", seeds=2, steps=200, starts=2, methods="adr-gd-paper", part="table", out=str(tmp_path))
-    equal = [row for row in rows_in(tmp_path) if row["group"] == "equal passes"]
+    equal = [row for row in result_rows(tmp_path) if row["group"] == "equal passes"]
     assert {(row["method"], row["restarts"]) for row in equal} >= {("pgd", "1"), ("adr-gd-paper", "2")}
     for row in equal:
         restarts = int(row["restarts"])
@@ -284,51 +231,3 @@ def test_equal_cost_is_equal_within_a_step_and_one_set_of_norms(tmp_path):
         assert abs(passes - 400) <= (4 + 9) * restarts
     steps = {(row["method"], row["restarts"]): int(row["steps"]) for row in equal}
     assert (steps["pgd", "1"], steps["pgd", "2"]) == (200, 100)
-
-
-BAD = [
-    (["bench"], "bench"),
-    (["bench", "speed"], "bench"),
-    (["bench", "random-nets", "--model", "F"], "model"),
-    (["bench", "random-nets", "--part", "figures"], "part"),
-    (["bench", "random-nets", "--methods", "adam,sgd"], "methods"),
-    (["bench", "random-nets", "--seeds", "0"], "seeds"),
-    (["bench", "random-nets", "--steps", "-1"], "steps"),
-    (["bench", "random-nets", "--first-seed", "-1"], "first_seed"),
-    (["bench", "random-nets", "--tune", "--first-seed", "3"], "first_seed"),
-    (["bench", "cost", "--networks", "vgg"], "networks"),
-    (["bench", "cost", "--seconds", "0"], "seconds"),
-    (["bench", "cost", "--threads", "0"], "threads"),
-    (["bench", "norms", "--samples", "none"], "samples"),
-    (["bench", "attack", "--networks", "vgg"], "networks"),
-    (["bench", "attack", "--methods", "pgd,sgd"], "methods"),
-    (["bench", "attack", "--eps", "0.1,0"], "eps"),
-    (["bench", "attack", "--evaluations", "40,many"], "evaluations"),
-    (["bench", "attack", "--budget", "0"], "budget"),
-    (["bench", "attack", "--images", "0"], "images"),
-    (["bench", "attack", "--part", "figures"], "part"),
-    (["bench", "norms", "--repeats", "0"], "repeats"),
-]
-
-
-@pytest.mark.parametrize(("words", "name"), BAD, ids=[" ".join(words) for words, _ in BAD])
-def test_bad_input_is_one_line_before_any_work(capsys, tmp_path, monkeypatch, words, name):
-    monkeypatch.chdir(tmp_path)
-    said = call(capsys, *words)
-    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
-    assert said.err.startswith(f"latentopt: error: {name}: ")
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("name", ["random-nets", "attack", "cost", "norms"])
-def test_a_benchmarks_help_names_its_options(capsys, name):
-    said = call(capsys, "bench", name, "--help")
-    assert said.code == 0
-    assert all(option in said.out for option in ("--out", "--overwrite", "--quick", "--threads"))
-
-
-def test_a_file_is_no_folder_for_results(tmp_path):
-    (tmp_path / "o").write_text("mine")
-    with refuses("out"):
-        norms_module.norms(quick=True, out=str(tmp_path / "o"))
-    assert (tmp_path / "o").read_text() == "mine"

@@ -1,4 +1,4 @@
-"""`latentopt bench duel`: ADR-GD's default against every simple method, at equal CPU time and at equal counted cost."""
+"""ADR-GD's default against every simple method, at equal CPU time and at equal counted cost."""
 
 from __future__ import annotations
 
@@ -10,19 +10,26 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from benchmarks.choices import chosen
-from benchmarks.duel_cases import FAMILIES, Case
-from benchmarks.duel_fight import Fought, fight
-from benchmarks.duel_methods import CONTROL, METHODS, OURS, SQUARES, Trials, chosen_trial
-from benchmarks.inverted import RECOVERED
-from benchmarks.report import Bench
-from benchmarks.statistics import Mean, mean_of
-from benchmarks.timing import threads as pinned
-from latentopt.errors import nonnegative, positive
-from latentopt.reports import Report, Row, Table, Written
+from benchmarks.head_to_head_problems import FAMILIES, BudgetedProblem
+from benchmarks.head_to_head_trials import (
+    CONTROL,
+    METHODS,
+    OURS,
+    SQUARES,
+    MethodTrace,
+    TrialGrid,
+    chosen_trial,
+    run_trial,
+)
+from benchmarks.inversion_methods import RECOVERED
+from benchmarks.study import chosen, study
+from benchmarks.tuning import tuning_report
+from latentopt.reports import Report, Row, Table
+from latentopt.statistics import MeanInterval, student
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
 
 NOTE = (
     "Every method has the same CPU time (of all problems of a case together) or the same forwards and backwards, "
@@ -37,25 +44,25 @@ BUDGETS = ("CPU s", "passes")
 
 
 @dataclass(frozen=True, eq=False)
-class Cell:
+class TraceGroup:
     """A method on all seeds of a network in a family."""
 
     family: str
     network: str
     method: str
-    fought: Sequence[Fought]
+    traces: Sequence[MethodTrace]
 
     def scores(self, budget: str) -> list[float]:
         """What counts, one number a seed or a problem; more is better, but of restarts (log time) and real images."""
-        return [score for fought in self.fought for score in _scores(self.family, fought, budget)]
+        return [score for trace in self.traces for score in _scores(self.family, trace, budget)]
 
 
-def _scores(family: str, fought: Fought, budget: str) -> list[float]:
-    case, timed = fought.case, budget == BUDGETS[0]
+def _scores(family: str, trace: MethodTrace, budget: str) -> list[float]:
+    case, timed = trace.case, budget == BUDGETS[0]
     most = case.seconds if timed else float(case.passes)
     if family == "restarts":
-        return [math.log(fought.recovered_at(fought.times if timed else fought.passes, most))]
-    values = fought.at(seconds=most) if timed else fought.at(passes=most)
+        return [math.log(trace.recovered_at(trace.times if timed else trace.passes, most))]
+    values = trace.at(seconds=most) if timed else trace.at(passes=most)
     if family == "single":
         return [(values < RECOVERED).float().mean().item()]
     if family == "attacks":
@@ -63,19 +70,17 @@ def _scores(family: str, fought: Fought, budget: str) -> list[float]:
     return (values if family == "real" else -values).tolist()
 
 
-def duel(
+@study
+def head_to_head(
     families: str = "single,restarts",
     networks: str = "all",
     methods: str = "all",
     seeds: int = 8,
     seed: int = 0,
     tune: bool = False,
-    threads: int = 1,
-    out: str | None = None,
-    overwrite: bool = False,
     quick: bool = False,
-) -> Written:
-    """Fight every simple method with ADR-GD's default, at equal CPU time and at equal counted cost.
+) -> Report:
+    """Compare every simple method with ADR-GD's default, at equal CPU time and at equal counted cost.
 
     Args:
         families: all, or some of nets (random networks), attacks, single (latents of a generator's own images, single
@@ -85,35 +90,45 @@ def duel(
         methods: all, or some, between commas; adr-gd is always among them.
         seeds: cases of each network.
         seed: the first of them.
-        tune: instead of the duel, try the settings of each method, on other seeds, images and states.
-        threads: that torch computes with.
-        out: folder for the results; default runs/bench/duel.
-        overwrite: replace the results of an earlier run there.
+        tune: instead of the study, try the settings of each method, on other seeds, images and states.
         quick: one network, few methods, a hundredth of the budgets, to see that it works.
     """
-    settings = dict(locals())
-    for name, value in (("seeds", seeds), ("threads", threads)):
-        positive(name, value, integer=True)
-    nonnegative("seed", seed, integer=True)
-    settings["out"] = out or f"runs/bench/duel{'-tune' * tune}"
-    bench = Bench("duel", settings)
-    fought_over = _networks(families, networks)
+    networks_by_family = _networks(families, networks)
     known = chosen("methods", methods, METHODS, always=OURS)
-    bench.check_folder()
     if quick:
-        fought_over, seeds = {"nets": ["A"]}, 2
+        networks_by_family, seeds = {"nets": ["A"]}, 2
         known = {name: known[name] for name in (OURS, "pgd") if name in known}
-    shrunk, numbers = 0.01 if quick else 1.0, range(seed, seed + seeds)
-    cells, tables = list[Cell](), list[Table]()
-    with pinned(threads):
-        for family, names in fought_over.items():
-            for name in names:
-                cases = [FAMILIES[family][1](family, name, number, tune).shrunk(shrunk) for number in numbers]
-                new = list(_tried(cases, known) if tune else _cells(cases, known))
-                tables.append(_tuning_table(new) if tune else _table(new))
-                cells += new
+    shrunk = 0.01 if quick else 1.0
+    groups = {
+        (family, name): [FAMILIES[family][1](family, name, at, tune).shrunk(shrunk) for at in range(seed, seed + seeds)]
+        for family, names in networks_by_family.items()
+        for name in names
+    }
+    if tune:
+        return tuning(groups, known)
+    results = [list(_results(cases, known)) for cases in groups.values()]
+    cells = [cell for group in results for cell in group]
     rows = [row for cell in cells for row in _rows(cell)]
-    return bench.write(Report("The duel", NOTE, tables, rows, partial(_draw, cells)))
+    return Report("ADR-GD head to head", NOTE, [_table(group) for group in results], rows, partial(_draw, cells))
+
+
+def tuning(groups: Mapping[tuple[str, str], Sequence[BudgetedProblem]], methods: Mapping[str, TrialGrid]) -> Report:
+    """The eight settings of every method on other seeds, images and states, by CPU time."""
+    cases = {f"{family}: {name}": own for (family, name), own in groups.items()}
+
+    def score(group: str, method: str, setting: int) -> tuple[float]:
+        own = cases[group]
+        traces = [run_trial(case, methods[method](case)[setting]) for case in own]
+        mean = student(TraceGroup(own[0].family, own[0].name, method, traces).scores(BUDGETS[0])).mean
+        return (-mean if own[0].family in ("restarts", "real") else mean,)
+
+    grids = {
+        group: {
+            name: range(len(trials(own[0]))) for name, trials in _fit(methods, own[0].family).items() if name != CONTROL
+        }
+        for group, own in cases.items()
+    }
+    return tuning_report("Settings of the methods", grids, score, ("score",))
 
 
 def _networks(families: str, networks: str) -> dict[str, list[str]]:
@@ -123,26 +138,19 @@ def _networks(families: str, networks: str) -> dict[str, list[str]]:
     return {family: [name for name in names if name in wanted] for family, (names, _) in known.items()}
 
 
-def _fit(methods: Mapping[str, Trials], family: str) -> dict[str, Trials]:
+def _fit(methods: Mapping[str, TrialGrid], family: str) -> dict[str, TrialGrid]:
     squares = family in ("single", "restarts", "real")
     return {name: trials for name, trials in methods.items() if squares or name not in SQUARES}
 
 
-def _cells(cases: Sequence[Case], methods: Mapping[str, Trials]) -> Iterable[Cell]:
+def _results(cases: Sequence[BudgetedProblem], methods: Mapping[str, TrialGrid]) -> Iterable[TraceGroup]:
     case = cases[0]
     for name in _fit(methods, case.family):
-        yield Cell(case.family, case.name, name, [fight(each, chosen_trial(name, each)) for each in cases])
+        yield TraceGroup(case.family, case.name, name, [run_trial(each, chosen_trial(name, each)) for each in cases])
 
 
-def _tried(cases: Sequence[Case], methods: Mapping[str, Trials]) -> Iterable[Cell]:
-    case = cases[0]
-    for name, trials in _fit(methods, case.family).items():
-        for at in range(len(trials(case)) if name != CONTROL else 0):  # it has ours
-            yield Cell(case.family, case.name, f"{name} {at}", [fight(each, trials(each)[at]) for each in cases])
-
-
-def _summary(cell: Cell, budget: str) -> str:
-    found = mean_of(cell.scores(budget))
+def _summary(cell: TraceGroup, budget: str) -> str:
+    found = student(cell.scores(budget))
     match cell.family:
         case "single":
             return f"{100 * found.mean:.0f} %"
@@ -152,27 +160,27 @@ def _summary(cell: Cell, budget: str) -> str:
             return f"{found.mean:.4g}"
 
 
-def against(cell: Cell, base: Cell, budget: str) -> Mean:
+def against(cell: TraceGroup, base: TraceGroup, budget: str) -> MeanInterval:
     """The method's scores less those of ``base``, by pairs; of ``restarts`` the ratio, of real images relative."""
     pairs = list(zip(cell.scores(budget), base.scores(budget), strict=True))
     if cell.family == "real":
         whole = sum(theirs for _, theirs in pairs) / len(pairs)
-        return mean_of([(mine - theirs) / whole for mine, theirs in pairs])
-    found = mean_of([mine - theirs for mine, theirs in pairs])
+        return student([(mine - theirs) / whole for mine, theirs in pairs])
+    found = student([mine - theirs for mine, theirs in pairs])
     if cell.family == "restarts":
         mean, low, high = (math.exp(min(x, 700)) for x in found[:3])
-        return Mean(mean, low, high, found.error)
+        return MeanInterval(mean, low, high, found.error)
     return found
 
 
-def _table(cells: Sequence[Cell]) -> Table:
+def _table(cells: Sequence[TraceGroup]) -> Table:
     (base,) = (cell for cell in cells if cell.method == OURS)
-    case = base.fought[0].case
+    case = base.traces[0].case
     columns = ["method"]
     for budget, most in zip(BUDGETS, (f"{case.seconds:g} CPU s", f"{case.passes} passes"), strict=True):
         columns += [f"{budget} to all" if case.family == "restarts" else f"at {most}", "against [95 %]"]
 
-    def row(cell: Cell) -> list[str]:
+    def row(cell: TraceGroup) -> list[str]:
         line = [f"**{cell.method}**" if cell is base else cell.method]
         for budget in BUDGETS:
             versus = against(cell, base, budget)
@@ -180,45 +188,31 @@ def _table(cells: Sequence[Cell]) -> Table:
             line += [_summary(cell, budget), "" if cell is base else shown]
         return line
 
-    note = f"{len(base.fought)} seeds, {case.problem.batch} problems each."
+    note = f"{len(base.traces)} seeds, {case.problem.batch} problems each."
     return Table(f"{case.family}: {case.name}", note, columns, [row(cell) for cell in cells])
 
 
-def _tuning_table(cells: Sequence[Cell]) -> Table:
-    less = cells[0].family in ("restarts", "real")
-    best: dict[str, tuple[float, str]] = {}
-    for cell in cells:
-        name, score = cell.method.rsplit(" ", 1)[0], mean_of(cell.scores(BUDGETS[0])).mean
-        best[name] = min(best.get(name, (math.inf, "")), (score if less else -score, cell.method))
-    chosen_ones = {label for _, label in best.values()}
-    rows = [
-        [f"**{c.method}**" if c.method in chosen_ones else c.method, *(_summary(c, budget) for budget in BUDGETS)]
-        for c in cells
-    ]
-    return Table(f"{cells[0].family}: {cells[0].network}", "", ["method, setting", *BUDGETS], rows)
-
-
-def _rows(cell: Cell) -> list[Row]:
+def _rows(cell: TraceGroup) -> list[Row]:
     return [
         {
             "family": cell.family,
             "network": cell.network,
             "method": cell.method,
-            "seed": fought.case.seed,
+            "seed": trace.case.seed,
             "problem": at if len(scores[0]) > 1 else "",
             "by_seconds": scores[0][at],
             "by_passes": scores[1][at],
-            "seconds": fought.case.seconds,
-            "passes": fought.case.passes,
-            "optimizer": repr(fought.optimizer),
+            "seconds": trace.case.seconds,
+            "passes": trace.case.passes,
+            "optimizer": repr(trace.optimizer),
         }
-        for fought in cell.fought
-        for scores in [[_scores(cell.family, fought, budget) for budget in BUDGETS]]
+        for trace in cell.traces
+        for scores in [[_scores(cell.family, trace, budget) for budget in BUDGETS]]
         for at in range(len(scores[0]))
     ]
 
 
-def _draw(cells: Sequence[Cell], figure: Figure) -> None:
+def _draw(cells: Sequence[TraceGroup], figure: Figure) -> None:
     titles = list(dict.fromkeys((cell.family, cell.network) for cell in cells))
     figure.set_size_inches(11, 3.2 * -(-len(titles) // 2))
     for axes, title in zip(figure.subplots(-(-len(titles) // 2), 2, squeeze=False).flat, titles, strict=False):
@@ -226,8 +220,8 @@ def _draw(cells: Sequence[Cell], figure: Figure) -> None:
         own = title[0] in ("single", "restarts")
         axes.set(title=": ".join(title), xlabel="CPU s", ylabel="recovered" if own else "mean objective")
         for cell in mine:
-            case = cell.fought[0].case
+            case = cell.traces[0].case
             grid = torch.linspace(case.seconds / 50, case.seconds, 50).tolist()
-            at = [torch.cat([fought.at(seconds=t) for fought in cell.fought]) for t in grid]
+            at = [torch.cat([trace.at(seconds=t) for trace in cell.traces]) for t in grid]
             axes.plot(grid, [float(((v < RECOVERED).float() if own else v).mean()) for v in at], label=cell.method)
         axes.legend(fontsize=5)

@@ -1,4 +1,4 @@
-"""The attacks on policies that are compared, each in the sizes that tuning tries, at one counted cost."""
+"""Attacks on policies that are compared, each in the sizes that tuning tries, at one counted cost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONTROL = "pgd"
 
 
 @dataclass(frozen=True)
-class Form:
+class SizedAttack:
     """A method in one size."""
 
     optimizer: Optimizer
@@ -41,33 +41,35 @@ def _reference(a_x: float) -> ADRGD:
     return ADRGD.reference(a_x, **theirs, row_norms=RowNorms("probes", own_gate=True, floor=1.0))
 
 
-METHODS: dict[str, dict[str, Form]] = {
-    CONTROL: {f"{lr:g}, {loss}": Form(PGD(lr), loss) for lr in STEPS for loss in ("ce", "margin")},
-    "apgd": {loss: Form(APGD(), loss) for loss in ("ce", "margin", "dlr")},
+METHODS: dict[str, dict[str, SizedAttack]] = {
+    CONTROL: {f"{lr:g}, {loss}": SizedAttack(PGD(lr), loss) for lr in STEPS for loss in ("ce", "margin")},
+    "apgd": {loss: SizedAttack(APGD(), loss) for loss in ("ce", "margin", "dlr")},
     "adr-gd": {
-        f"{tau:g}, {lr:g}, {loss}": Form(ADRGD(SoftGates(tau), PGD(lr)), loss)
+        f"{tau:g}, {lr:g}, {loss}": SizedAttack(ADRGD(SoftGates(tau), PGD(lr)), loss)
         for tau in TAUS
         for lr in (0.5, 1.0)
         for loss in ("ce", "margin")
     },
     "adr-gd-paper": {
-        f"{a_x:g}, {loss}": Form(ADRGD.paper(a_x, **TABLE_2), loss) for a_x in LENGTHS for loss in ("ce", "margin")
+        f"{a_x:g}, {loss}": SizedAttack(ADRGD.paper(a_x, **TABLE_2), loss)
+        for a_x in LENGTHS
+        for loss in ("ce", "margin")
     },
     "adr-gd-reference": {
-        f"{a_x:g}, {loss}": Form(_reference(a_x), loss) for a_x in LENGTHS for loss in ("ce", "margin")
+        f"{a_x:g}, {loss}": SizedAttack(_reference(a_x), loss) for a_x in LENGTHS for loss in ("ce", "margin")
     },
 }
 """By method and size: PGD's first step in radii and its loss; ADR-GD's softness too; of the others a_x and the loss."""
 
 
-def chosen_form(method: str, tuned: Mapping[str, str]) -> tuple[str, Form]:
+def chosen_form(method: str, tuned: Mapping[str, str]) -> tuple[str, SizedAttack]:
     """The size that was best on other states, else the first, and the method in it."""
     size = tuned.get(method, next(iter(METHODS[method])))
     return size, METHODS[method][size]
 
 
 @cache
-def affordable(form: Form, evaluations: int) -> int:
+def affordable(form: SizedAttack, evaluations: int) -> int:
     """The greatest number of steps, at least 1, whose counted cost is within ``evaluations``."""
     policy = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)))
     states = torch.full((1, 4), 0.5)

@@ -8,24 +8,9 @@ from nets import refuses
 gymnasium = pytest.importorskip("gymnasium")
 sb3 = pytest.importorskip("stable_baselines3")
 
-from benchmarks.kept import kept  # noqa: E402
 from benchmarks.returns import returns  # noqa: E402
 from benchmarks.statistics import bootstrapped  # noqa: E402
 from benchmarks.train_rl import train_rl as bench_train_rl  # noqa: E402
-
-
-def test_what_is_kept_is_not_done_again(tmp_path):
-    calls = []
-
-    def work():
-        calls.append(1)
-        return {"value": 3}
-
-    path = tmp_path / "kept" / "one.json"
-    assert kept(path, {"seed": 1}, work) == kept(path, {"seed": 1}, work) == {"value": 3}
-    assert len(calls) == 1
-    with refuses("out"):
-        kept(path, {"seed": 2}, work)
 
 
 def test_the_bootstrap_interval():

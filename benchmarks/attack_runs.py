@@ -1,4 +1,4 @@
-"""What `latentopt bench attack` attacks, and how any attack is judged: by us, on the images that it returned."""
+"""Cases for attacks, and the outcome of any attack, judged by the images that it returned."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BATCH = {"mnist": 250, "cifar10": 100, "imagenet": 10, "random": 250}
 """Images that an attack has at a time, by data set."""
 
 
-class Counted(nn.Module):
+class CountedClassifier(nn.Module):
     """A classifier that counts the images that pass through it, forwards and backwards, whoever calls it."""
 
     def __init__(self, module: nn.Module, input_range: tuple[float, float] = (0.0, 1.0)) -> None:
@@ -55,7 +55,7 @@ class Counted(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class AttackCase:
     """A classifier, images of it and a radius.
 
     Args:
@@ -95,29 +95,29 @@ class Case:
     def batch_size(self) -> int:
         return BATCH[self.data]
 
-    def split(self) -> Iterator[Case]:
+    def split(self) -> Iterator[AttackCase]:
         """Parts of at most `batch_size` images."""
         pairs = zip(self.x.split(self.batch_size), self.y.split(self.batch_size), strict=True)
         return (replace(self, x=x, y=y) for x, y in pairs)
 
-    def unboxed(self) -> Case:
+    def unboxed(self) -> AttackCase:
         """The same without the range of pixels, as the paper's authors attack."""
         return replace(self, box=False)
 
 
-class Found(NamedTuple):
+class ReturnedImages(NamedTuple):
     """What an attack returns."""
 
     x: Tensor  # (B, *shape)
     backwards: Tensor | None = None  # (B,) long, where the attack tells
 
 
-Attack = Callable[[nn.Module, Case, int], Found]
+Attack = Callable[[nn.Module, AttackCase, int], ReturnedImages]
 """A function of the model, which counts, the case and the gradient evaluations that an image may take."""
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class AttackOutcome:
     """An attack on a case, judged by its images alone."""
 
     success: Tensor  # (B,) bool: inside the ball and the range, and misclassified
@@ -131,9 +131,9 @@ class Judged:
     seconds: float  # CPU time of all images together
 
 
-def attacked(case: Case, attack: Attack, evaluations: int) -> Judged:
+def run_attack(case: AttackCase, attack: Attack, evaluations: int) -> AttackOutcome:
     """Attack, count, time and judge."""
-    model, found = Counted(case.model, case.input_range), list[Found]()
+    model, found = CountedClassifier(case.model, case.input_range), list[ReturnedImages]()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(case.seed)  # of outside packages
         took = timed(lambda: found.append(attack(model, case, evaluations)))
@@ -144,7 +144,7 @@ def attacked(case: Case, attack: Attack, evaluations: int) -> Judged:
     distance = (x - case.x).flatten(1).abs().amax(1)
     pixels = x.flatten(1)
     inside = (distance <= case.eps + SLACK) & (pixels >= low - SLACK).all(1) & (pixels <= high + SLACK).all(1)
-    return Judged(
+    return AttackOutcome(
         success=(logits.argmax(1) != case.y) & inside,
         inside=inside,
         margin=margin(logits, case.y),
@@ -163,7 +163,9 @@ def logits_of(model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
     return torch.cat([model(part) for part in x.split(batch_size)])
 
 
-def cases_of(name: str, source: Pretrained, eps: tuple[float, ...] | None, images: range, seed: int) -> list[Case]:
+def cases_of(
+    name: str, source: Pretrained, eps: tuple[float, ...] | None, images: range, seed: int
+) -> list[AttackCase]:
     """A case for each radius, on the images of these numbers.
 
     Raises:
@@ -179,7 +181,7 @@ def cases_of(name: str, source: Pretrained, eps: tuple[float, ...] | None, image
     if source.last:
         count = len(sites(model, x[:1]))
         layers = tuple(range(count - source.last, count))
-    case = partial(Case, name, model, x, y, data=source.images, first=images.start, layers=layers, seed=seed)
+    case = partial(AttackCase, name, model, x, y, data=source.images, first=images.start, layers=layers, seed=seed)
     return [case(radius) for radius in eps or source.eps]
 
 

@@ -1,4 +1,4 @@
-"""What `latentopt bench reconstruct` runs beside methods of ours: what else a user would pick."""
+"""Other ways to invert a generator: a loop written by hand, and deepinv's CSGM."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from benchmarks.inverted import Case, Method, Watch
+from benchmarks.inversion_methods import InversionCase, InversionClock, InversionMethod
 from latentopt.networks.generator import Generator
 
 
-def hand_written(lr: float, case: Case, watch: Watch) -> None:
+def hand_written(lr: float, case: InversionCase, watch: InversionClock) -> None:
     """What a user writes: Adam on all latents together, one random start each, the mean squared error, no schedule."""
     z = case.generator.latents(len(case.targets), case.seed).requires_grad_()
     adam = torch.optim.Adam([z], lr)
@@ -36,7 +36,7 @@ class _Backbone(nn.Module):
         return self.generator(z.flatten(1))
 
 
-def deepinv_csgm(lr: float, case: Case, watch: Watch) -> None:
+def deepinv_csgm(lr: float, case: InversionCase, watch: InversionClock) -> None:
     """deepinv's `CSGMGenerator`, which inverts one image at a time from one start; in rounds, as long as there is time.
 
     Raises:
@@ -63,10 +63,10 @@ def deepinv_csgm(lr: float, case: Case, watch: Watch) -> None:
 STEPS = 300
 """Of one start: its own default of 2,500 does not get through 16 targets in the time, its tolerance stops too early."""
 SIZES = tuple((lr, 1) for lr in (0.01, 0.03, 0.1, 0.2, 0.3))
-REFERENCES: dict[str, Method] = {
+REFERENCES: dict[str, InversionMethod] = {
     method.name: method
     for method in (
-        Method("a hand-written Adam loop", lambda lr, _: partial(hand_written, lr), SIZES),
-        Method("deepinv CSGM", lambda lr, _: partial(deepinv_csgm, lr), SIZES),
+        InversionMethod("a hand-written Adam loop", lambda lr, _: partial(hand_written, lr), SIZES),
+        InversionMethod("deepinv CSGM", lambda lr, _: partial(deepinv_csgm, lr), SIZES),
     )
 }

@@ -1,4 +1,4 @@
-"""The cells of the tables of attacks: one method with one budget on one case; tables, rows and plot of them."""
+"""Tables, rows and plot of the attacks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.attacked import Case, Judged
+from benchmarks.attack_runs import AttackCase, AttackOutcome
 from benchmarks.statistics import signs
 from latentopt.reports import Row, Table
 from latentopt.statistics import wilson
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Cell:
+class AttackResults:
     """One method with one budget on one case."""
 
     part: str  # table, curve, references, ablation or tuning
     group: str  # the form of ADR-GD, or the method that is tuned; else the part
     name: str
-    case: Case
+    case: AttackCase
     evaluations: int  # gradient evaluations that an image may take
-    judged: Judged
+    judged: AttackOutcome
 
     @property
     def label(self) -> str:
@@ -58,17 +58,19 @@ COLUMNS = (
 )
 
 
-def heading(case: Case) -> str:
+def heading(case: AttackCase) -> str:
     """What a case is called."""
     pixels = f"{255 * case.eps:g}/255" if case.data in ("cifar10", "imagenet") else f"{case.eps:g}"
     return f"{case.network}, eps {pixels}"
 
 
-def table(title: str, note: str, cells: Sequence[Cell], control: str, missing: Sequence[tuple[str, str]] = ()) -> Table:
+def table(
+    title: str, note: str, cells: Sequence[AttackResults], control: str, missing: Sequence[tuple[str, str]] = ()
+) -> Table:
     """Cells of one case against the one named ``control``; ``missing`` are names and why there is no cell."""
     (base,) = (cell for cell in cells if cell.name == control)
 
-    def row(cell: Cell) -> list[str]:
+    def row(cell: AttackResults) -> list[str]:
         judged, count = cell.judged, int(cell.judged.success.sum())
         low, high = wilson(count, len(judged.success))
         against = signs(judged.success.tolist(), base.judged.success.tolist())
@@ -88,12 +90,12 @@ def table(title: str, note: str, cells: Sequence[Cell], control: str, missing: S
     return Table(title, note, COLUMNS, [*map(row, cells), *gone])
 
 
-def curve(title: str, note: str, cells: Sequence[Cell]) -> Table:
+def curve(title: str, note: str, cells: Sequence[AttackResults]) -> Table:
     """Success and CPU seconds by budget: a row for each method, a column for each budget."""
     budgets = sorted({cell.evaluations for cell in cells})
     at = {(cell.name, cell.evaluations): cell for cell in cells}
 
-    def text(cell: Cell | None) -> str:
+    def text(cell: AttackResults | None) -> str:
         return "" if cell is None else f"{cell.rate:.1%} ({cell.judged.seconds:.1f} s)"
 
     names = dict.fromkeys(cell.name for cell in cells)
@@ -101,12 +103,12 @@ def curve(title: str, note: str, cells: Sequence[Cell]) -> Table:
     return Table(title, note, ["method", *(str(budget) for budget in budgets)], rows)
 
 
-def rows_of(cells: Sequence[Cell]) -> list[Row]:
+def rows_of(cells: Sequence[AttackResults]) -> list[Row]:
     """A row for each image and cell."""
     return [row for cell in cells for row in _rows(cell)]
 
 
-def _rows(cell: Cell) -> list[Row]:
+def _rows(cell: AttackResults) -> list[Row]:
     case, judged = cell.case, cell.judged
     told = [""] * len(case.x) if judged.told is None else judged.told.tolist()
     common = {
@@ -141,13 +143,13 @@ def _rows(cell: Cell) -> list[Row]:
     ]
 
 
-def draw(cells: Sequence[Cell], figure: Figure) -> None:
+def draw(cells: Sequence[AttackResults], figure: Figure) -> None:
     """Of each case success against gradient evaluations and against CPU seconds, a line for each method."""
     shown = [cell for cell in cells if cell.part != "ablation"] or list(cells)
     cases = list(dict.fromkeys(heading(cell.case) for cell in shown))
     figure.set_size_inches(13, 4 * len(cases) + 1)
     panels = figure.subplots(len(cases), 2, squeeze=False, sharey="row")
-    axes: tuple[tuple[str, Callable[[Cell], float]], ...] = (
+    axes: tuple[tuple[str, Callable[[AttackResults], float]], ...] = (
         ("gradient evaluations that an image may take", lambda cell: cell.evaluations),
         ("CPU s of an image, mean", lambda cell: cell.judged.seconds / len(cell.case.x)),
     )
@@ -160,7 +162,7 @@ def draw(cells: Sequence[Cell], figure: Figure) -> None:
         row[1].legend(fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
-def _lines(ax: Any, cells: Sequence[Cell], x: Callable[[Cell], float]) -> None:
+def _lines(ax: Any, cells: Sequence[AttackResults], x: Callable[[AttackResults], float]) -> None:
     for at, name in enumerate(dict.fromkeys(cell.label for cell in cells)):
         unique = {cell.evaluations: cell for cell in cells if cell.label == name}
         points = sorted((max(x(cell), 1e-6), cell.rate) for cell in unique.values())

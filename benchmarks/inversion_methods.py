@@ -1,4 +1,4 @@
-"""What `latentopt bench reconstruct` inverts, with what, and how any method is judged: by us, at its latents."""
+"""Cases and methods of the inversion of generators, and the outcome of any method, judged at its latents."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.inverted_tuned import TUNED
+from benchmarks.tuned import TUNED
 from latentopt import metrics
 from latentopt.inverse.initializers import Initializer, Random, Regression
 from latentopt.inverse.reconstruct import HALVING, reconstruct
@@ -28,7 +28,7 @@ RETRIES = 999
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class InversionCase:
     """A generator and targets.
 
     Args:
@@ -51,13 +51,13 @@ class Case:
 
 
 @dataclass(eq=False)
-class Watch:
+class InversionClock:
     """The clock of one method on one case, in CPU seconds: what is best so far, when. It starts with the first look.
 
     As a callback of `latentopt.solve` it stops the solve in time.
     """
 
-    case: Case
+    case: InversionCase
     seconds: float
     times: list[float] = field(default_factory=list)
     values: list[Tensor] = field(default_factory=list)  # (B,) each, falling
@@ -82,7 +82,7 @@ class Watch:
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class InversionOutcome:
     """What a method reached."""
 
     times: list[float]  # CPU seconds
@@ -102,11 +102,11 @@ class Judged:
         return next(all_of, float("inf"))
 
 
-Runner = Callable[[Case, Watch], None]
+Runner = Callable[[InversionCase, InversionClock], None]
 
 
 @dataclass(frozen=True)
-class Method:
+class InversionMethod:
     """A way to invert.
 
     Args:
@@ -121,19 +121,22 @@ class Method:
     sizes: tuple[tuple[float, int], ...] = ()
     default: tuple[float, int] = (0.1, RESTARTS)
 
-    def at(self, case: Case, size: tuple[float, int] | None = None) -> Runner:
-        return self.build(*(size or TUNED.get(case.name, {}).get(self.name, self.default)))
+    def at(self, case: InversionCase, size: tuple[float, int] | None = None) -> Runner:
+        step, restarts = size or TUNED["reconstruct"].get(case.name, {}).get(self.name, self.default)
+        return self.build(step, restarts)
 
 
-def judge(case: Case, runner: Runner, seconds: float) -> Judged:
+def judge(case: InversionCase, runner: Runner, seconds: float) -> InversionOutcome:
     """Let a method work for so many CPU seconds."""
-    watch = Watch(case, seconds)
+    watch = InversionClock(case, seconds)
     runner(case, watch)
     assert watch.x is not None
     with torch.no_grad():
         image = case.generator(watch.x)
     mse, psnr = metrics.mse(image, case.targets), metrics.psnr(image, case.targets)
-    return Judged(watch.times, torch.stack(watch.values), mse, psnr, metrics.ssim(image.clamp(0, 1), case.targets))
+    return InversionOutcome(
+        watch.times, torch.stack(watch.values), mse, psnr, metrics.ssim(image.clamp(0, 1), case.targets)
+    )
 
 
 def ours(
@@ -145,7 +148,7 @@ def ours(
 ) -> Runner:
     """A method of ours; ``planned``: its step sizes fall, so that as many steps are planned as the time allows."""
 
-    def run(case: Case, watch: Watch) -> None:
+    def run(case: InversionCase, watch: InversionClock) -> None:
         settings: dict[str, Any] = {"steps": STEPS, "halving": halving, "patience": STALLED}
         if planned:
             steps = max(10, int(watch.seconds / _seconds_a_step(case, optimizer, restarts)))
@@ -166,10 +169,10 @@ def ours(
     return run
 
 
-def _seconds_a_step(case: Case, optimizer: Optimizer, restarts: int) -> float:
+def _seconds_a_step(case: InversionCase, optimizer: Optimizer, restarts: int) -> float:
     """Measured on the targets themselves, beforehand, outside the method's time."""
     settings: dict[str, Any] = {"start": Random(), "restarts": restarts, "halving": (), "patience": None}
-    clock = Watch(case, float("inf"))
+    clock = InversionClock(case, float("inf"))
     reconstruct(case.generator, case.targets, optimizer=optimizer, steps=6, callbacks=[clock], **settings)
     return (clock.times[-1] - clock.times[1]) / (len(clock.times) - 2)
 
@@ -184,20 +187,20 @@ def _soft(lr: float) -> Optimizer:
     return ADRGD(SoftGates(), Adam(lr))
 
 
-METHODS: dict[str, Method] = {
+METHODS: dict[str, InversionMethod] = {
     method.name: method
     for method in (
-        Method("reconstruct", lambda _, k: ours(LBFGS(memory=64), Regression(), False, k)),
-        Method("lbfgs", lambda _, k: ours(LBFGS(memory=64), RANDOM, False, k)),
-        Method("lm", lambda _, k: ours(LevenbergMarquardt(), Regression(), False, k)),
-        Method("lm-random", lambda _, k: ours(LevenbergMarquardt(), RANDOM, False, k)),
-        Method("adam", lambda lr, k: ours(Adam(lr), RANDOM, True, k), SIZES),
-        Method("adam-regression", lambda lr, k: ours(Adam(lr), Regression(), True, k), SIZES),
-        Method("adr-gd-soft", lambda lr, k: ours(_soft(lr), RANDOM, True, k), SIZES),
-        Method("adr-gd-soft-regression", lambda lr, k: ours(_soft(lr), Regression(), True, k), SIZES),
-        Method("adr-gd-paper", lambda a_x, k: ours(ADRGD.paper(a_x=a_x), RANDOM, True, k), PAPER),
-        Method("momentum", lambda _, k: ours(Momentum(), RANDOM, True, k)),
-        Method("basin-cma", lambda *_: ours(CMAES(refine=30), RANDOM, True, 1)),
-        Method("cma-es", lambda *_: ours(CMAES(), RANDOM, True, 1)),
+        InversionMethod("reconstruct", lambda _, k: ours(LBFGS(memory=64), Regression(), False, k)),
+        InversionMethod("lbfgs", lambda _, k: ours(LBFGS(memory=64), RANDOM, False, k)),
+        InversionMethod("lm", lambda _, k: ours(LevenbergMarquardt(), Regression(), False, k)),
+        InversionMethod("lm-random", lambda _, k: ours(LevenbergMarquardt(), RANDOM, False, k)),
+        InversionMethod("adam", lambda lr, k: ours(Adam(lr), RANDOM, True, k), SIZES),
+        InversionMethod("adam-regression", lambda lr, k: ours(Adam(lr), Regression(), True, k), SIZES),
+        InversionMethod("adr-gd-soft", lambda lr, k: ours(_soft(lr), RANDOM, True, k), SIZES),
+        InversionMethod("adr-gd-soft-regression", lambda lr, k: ours(_soft(lr), Regression(), True, k), SIZES),
+        InversionMethod("adr-gd-paper", lambda a_x, k: ours(ADRGD.paper(a_x=a_x), RANDOM, True, k), PAPER),
+        InversionMethod("momentum", lambda _, k: ours(Momentum(), RANDOM, True, k)),
+        InversionMethod("basin-cma", lambda *_: ours(CMAES(refine=30), RANDOM, True, 1)),
+        InversionMethod("cma-es", lambda *_: ours(CMAES(), RANDOM, True, 1)),
     )
 }

@@ -1,4 +1,4 @@
-"""The methods that the random networks are maximised with, and the step sizes that are tried for each."""
+"""Methods that maximise the random networks, and the step sizes that are tried for each."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CONTROL = "pgd"
 
 
 @dataclass(frozen=True)
-class Method:
+class SizedMethod:
     """A method with one size to choose, or none.
 
     Args:
@@ -49,6 +49,8 @@ class Method:
         return self.build(self.default if tuned is None else tuned)
 
 
+STARTS = ("one start", "several starts")
+"""Of the sizes in tuned.yaml."""
 PAPERS_ALPHA = 2000.0
 LENGTHS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 TABLE_2: dict[str, dict[str, Any]] = {  # of arXiv 2406.00494
@@ -72,37 +74,39 @@ def reference(model: str, **changes: Any) -> ADRGD:
     return ADRGD.reference(a_x=0.5, **{**theirs, **changes})
 
 
-def methods(model: str) -> dict[str, Method]:
+def methods(model: str) -> dict[str, SizedMethod]:
     """All methods, by the name they have in the tables."""
     free = FreeGates(**TABLE_2.get(model, TABLE_2["C"]))
     return {
-        CONTROL: Method(lambda _: PGD()),
-        "pgd-exponential": Method(lambda _: PGD(lr=0.5, momentum=0.0, schedule="exponential")),
-        "gd-paper": Method(lambda _: GD(lr=0.5, normalize=True)),
-        "gd": Method(lambda lr: GD(lr=lr, normalize=True, schedule="cosine"), LENGTHS, 0.5),
-        "momentum": Method(lambda lr: Momentum(lr=lr), LENGTHS, Momentum.lr),
-        "adam": Method(lambda lr: Adam(lr=lr), LENGTHS, Adam.lr),
-        "adagrad": Method(lambda lr: Adagrad(lr=lr), LENGTHS, Adagrad.lr),
-        "rmsprop": Method(lambda lr: RMSProp(lr=lr), LENGTHS, RMSProp.lr),
-        "perturbed-gd": Method(lambda lr: PerturbedGD(lr=lr), LENGTHS, PerturbedGD.lr),
-        "rgd": Method(lambda lr: RGD(lr=lr), LENGTHS, RGD.lr),
-        "frank-wolfe": Method(lambda momentum: FrankWolfe(momentum), (0.0, 0.25, 0.5, 0.75, 0.9), FrankWolfe.momentum),
-        "apgd": Method(lambda eta: APGD(eta=eta), (0.25, 0.5, 1.0, 2.0), APGD.eta),
-        "lbfgs": Method(lambda first: LBFGS(first=first), LENGTHS, LBFGS.first),
-        "cma-es": Method(lambda sigma: CMAES(sigma=sigma), (0.1, 0.2, 0.3, 0.5, 1.0), CMAES.sigma),
-        "adr-gd-soft": Method(lambda lr: ADRGD(SoftGates(), Adam(lr=lr)), LENGTHS, Adam.lr),
-        "adr-gd-pgd": Method(lambda tau: ADRGD(SoftGates(tau), PGD()), (0.01, 0.03, 0.1, 0.25, 0.5, 1.0), 0.1),
-        "adr-gd-paper": Method(lambda _: paper(model)),
-        "adr-gd-paper-decayed": Method(
+        CONTROL: SizedMethod(lambda _: PGD()),
+        "pgd-exponential": SizedMethod(lambda _: PGD(lr=0.5, momentum=0.0, schedule="exponential")),
+        "gd-paper": SizedMethod(lambda _: GD(lr=0.5, normalize=True)),
+        "gd": SizedMethod(lambda lr: GD(lr=lr, normalize=True, schedule="cosine"), LENGTHS, 0.5),
+        "momentum": SizedMethod(lambda lr: Momentum(lr=lr), LENGTHS, Momentum.lr),
+        "adam": SizedMethod(lambda lr: Adam(lr=lr), LENGTHS, Adam.lr),
+        "adagrad": SizedMethod(lambda lr: Adagrad(lr=lr), LENGTHS, Adagrad.lr),
+        "rmsprop": SizedMethod(lambda lr: RMSProp(lr=lr), LENGTHS, RMSProp.lr),
+        "perturbed-gd": SizedMethod(lambda lr: PerturbedGD(lr=lr), LENGTHS, PerturbedGD.lr),
+        "rgd": SizedMethod(lambda lr: RGD(lr=lr), LENGTHS, RGD.lr),
+        "frank-wolfe": SizedMethod(
+            lambda momentum: FrankWolfe(momentum), (0.0, 0.25, 0.5, 0.75, 0.9), FrankWolfe.momentum
+        ),
+        "apgd": SizedMethod(lambda eta: APGD(eta=eta), (0.25, 0.5, 1.0, 2.0), APGD.eta),
+        "lbfgs": SizedMethod(lambda first: LBFGS(first=first), LENGTHS, LBFGS.first),
+        "cma-es": SizedMethod(lambda sigma: CMAES(sigma=sigma), (0.1, 0.2, 0.3, 0.5, 1.0), CMAES.sigma),
+        "adr-gd-soft": SizedMethod(lambda lr: ADRGD(SoftGates(), Adam(lr=lr)), LENGTHS, Adam.lr),
+        "adr-gd-pgd": SizedMethod(lambda tau: ADRGD(SoftGates(tau), PGD()), (0.01, 0.03, 0.1, 0.25, 0.5, 1.0), 0.1),
+        "adr-gd-paper": SizedMethod(lambda _: paper(model)),
+        "adr-gd-paper-decayed": SizedMethod(
             lambda lr: ADRGD(free, GD(lr=lr, normalize=True, schedule="cosine")), LENGTHS, 0.5
         ),
-        "adr-gd-reference": Method(lambda _: reference(model)),
+        "adr-gd-reference": SizedMethod(lambda _: reference(model)),
     }
 
 
 def tuned(model: str, restarts: bool, name: str) -> float | None:
-    """The size that was best on other seeds (`latentopt bench random-nets --tune`); None where nothing was tuned."""
-    return TUNED.get((model, restarts), {}).get(name)
+    """The size that was best on other seeds; None where nothing was tuned."""
+    return TUNED["random-nets"].get(model, {}).get(STARTS[restarts], {}).get(name)
 
 
 def ablations(model: str) -> dict[str, dict[str, Optimizer]]:

@@ -1,4 +1,4 @@
-"""What `latentopt bench duel` is fought over: five families of problems, each with cases for tuning and for the test.
+"""Problems with budgets of six families, for tuning and for the test.
 
 The families were fixed before the search for a better ADR-GD began. Tuning has seeds, images and states of its own.
 """
@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from benchmarks.action_agents import states
-from benchmarks.attacked import cases_of
+from benchmarks.action_agents import agent_states
+from benchmarks.attack_runs import cases_of
 from benchmarks.classifiers import CLASSIFIERS
 from benchmarks.generators import GENERATORS
-from benchmarks.inverted import RECOVERED
+from benchmarks.inversion_methods import RECOVERED
 from benchmarks.networks import RandomNets
 from latentopt.classification import Misclassify
 from latentopt.inverse.problem import Reconstruction
@@ -34,7 +34,7 @@ REACH = 5.0
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class BudgetedProblem:
     """A batch of problems.
 
     Args:
@@ -61,7 +61,7 @@ class Case:
     unit: float = 1.0
     scale: float = 0.0
 
-    def shrunk(self, factor: float) -> Case:
+    def shrunk(self, factor: float) -> BudgetedProblem:
         """With so much of both budgets."""
         return replace(self, seconds=factor * self.seconds, passes=max(1, int(factor * self.passes)))
 
@@ -90,13 +90,13 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Network:
-    """A network that is fought over in one or more families.
+class NetworkBudget:
+    """A network that is trace over in one or more families.
 
     Args:
-        seconds: see `Case`; with restarts twice as many.
+        seconds: see `BudgetedProblem`; with restarts twice as many.
         passes: likewise.
-        steps: see `Case`.
+        steps: see `BudgetedProblem`.
     """
 
     seconds: float
@@ -104,46 +104,48 @@ class Network:
     steps: int
 
 
-LATENT: dict[str, Network] = {
-    "celeba-vae": Network(3.0, 300, 100),
-    "celeba-betah": Network(3.0, 300, 100),
-    "celeba-btcvae": Network(3.0, 300, 100),
-    "road-gan": Network(5.0, 400, 150),
-    "dcgan64": Network(8.0, 800, 300),
-    "mnist-dcgan": Network(16.0, 1200, 500),
+LATENT: dict[str, NetworkBudget] = {
+    "celeba-vae": NetworkBudget(3.0, 300, 100),
+    "celeba-betah": NetworkBudget(3.0, 300, 100),
+    "celeba-btcvae": NetworkBudget(3.0, 300, 100),
+    "road-gan": NetworkBudget(5.0, 400, 150),
+    "dcgan64": NetworkBudget(8.0, 800, 300),
+    "mnist-dcgan": NetworkBudget(16.0, 1200, 500),
 }
 REAL = ("celeba-vae", "celeba-betah", "celeba-btcvae", "dcgan64", "mnist-dcgan")
 """Generators that there are real images for."""
-NETS: dict[str, Network] = {
-    "A": Network(1.0, 12000, 200),
-    "B": Network(4.0, 6000, 200),
-    "C": Network(4.0, 6000, 200),
-    "D": Network(3.0, 6000, 200),
-    "E": Network(8.0, 3000, 200),
+NETS: dict[str, NetworkBudget] = {
+    "A": NetworkBudget(1.0, 12000, 200),
+    "B": NetworkBudget(4.0, 6000, 200),
+    "C": NetworkBudget(4.0, 6000, 200),
+    "D": NetworkBudget(3.0, 6000, 200),
+    "E": NetworkBudget(8.0, 3000, 200),
 }
-ATTACKED: dict[str, tuple[str, float, Network]] = {
-    "mnist-pgd .2": ("mnist-pgd", 0.2, Network(6.0, 400, 50)),
-    "mnist-pgd .25": ("mnist-pgd", 0.25, Network(6.0, 400, 50)),
-    "cnn-a-adv 8/255": ("cnn-a-adv", 8 / 255, Network(6.0, 1000, 100)),
-    "resnet2b 8/255": ("resnet2b", 8 / 255, Network(6.0, 1000, 100)),
-    "cifar-base 8/255": ("cifar-base", 8 / 255, Network(6.0, 1000, 100)),
+ATTACKED: dict[str, tuple[str, float, NetworkBudget]] = {
+    "mnist-pgd .2": ("mnist-pgd", 0.2, NetworkBudget(6.0, 400, 50)),
+    "mnist-pgd .25": ("mnist-pgd", 0.25, NetworkBudget(6.0, 400, 50)),
+    "cnn-a-adv 8/255": ("cnn-a-adv", 8 / 255, NetworkBudget(6.0, 1000, 100)),
+    "resnet2b 8/255": ("resnet2b", 8 / 255, NetworkBudget(6.0, 1000, 100)),
+    "cifar-base 8/255": ("cifar-base", 8 / 255, NetworkBudget(6.0, 1000, 100)),
 }
-CRITICS: dict[str, Network] = {name: Network(2.0, 1500, 100) for name in ("halfcheetah", "hopper", "walker2d")}
+CRITICS: dict[str, NetworkBudget] = {
+    name: NetworkBudget(2.0, 1500, 100) for name in ("halfcheetah", "hopper", "walker2d")
+}
 COUNT = {"nets": 16, "attacks": 64, "single": 32, "restarts": 16, "real": 16, "critics": 128}
 """Problems in a case."""
 
 
-def _nets(family: str, name: str, seed: int, tune: bool) -> Case:
+def _nets(family: str, name: str, seed: int, tune: bool) -> BudgetedProblem:
     network, count = NETS[name], COUNT[family]
     first = 200 + count * seed + FRESH * tune
     problem = Problem(
         RandomNets(WIDTHS[name], range(first, first + count)), Unit(0), WIDTHS[name][:1], count, Box(-1.0, 1.0)
     )
     zero = torch.zeros(count, WIDTHS[name][0])
-    return Case(family, name, seed, problem, zero, network.seconds, network.passes, network.steps)
+    return BudgetedProblem(family, name, seed, problem, zero, network.seconds, network.passes, network.steps)
 
 
-def _attacks(family: str, name: str, seed: int, tune: bool) -> Case:
+def _attacks(family: str, name: str, seed: int, tune: bool) -> BudgetedProblem:
     classifier, eps, network = ATTACKED[name]
     count = COUNT[family]
     first = count * seed + 256 * tune
@@ -152,10 +154,10 @@ def _attacks(family: str, name: str, seed: int, tune: bool) -> Case:
     x, y = case.x[right], case.y[right]
     feasible = bounded_ball(x, torch.full_like(y, eps, dtype=x.dtype), "linf", *case.input_range)
     problem = Problem(case.model, Misclassify("margin", y), x.shape[1:], len(x), feasible, like=x)
-    return Case(family, name, seed, problem, x, network.seconds, network.passes, network.steps, eps)
+    return BudgetedProblem(family, name, seed, problem, x, network.seconds, network.passes, network.steps, eps)
 
 
-def _latents(family: str, name: str, seed: int, tune: bool) -> Case:
+def _latents(family: str, name: str, seed: int, tune: bool) -> BudgetedProblem:
     network, source, own = LATENT[name], GENERATORS[name], family != "real"
     generator, count = source.build().fused(), COUNT[family]
     if own:
@@ -165,7 +167,7 @@ def _latents(family: str, name: str, seed: int, tune: bool) -> Case:
         targets = source.targets(0, count, not tune)
     problem = Reconstruction(generator, targets, tolerance=RECOVERED if own else None)
     longer = 2 if family == "restarts" else 1
-    return Case(
+    return BudgetedProblem(
         family,
         name,
         seed + FRESH * tune,
@@ -178,9 +180,9 @@ def _latents(family: str, name: str, seed: int, tune: bool) -> Case:
     )
 
 
-def _critics(family: str, name: str, seed: int, tune: bool) -> Case:
+def _critics(family: str, name: str, seed: int, tune: bool) -> BudgetedProblem:
     network, count = CRITICS[name], COUNT[family]
-    met = states(name, count, seed + FRESH * tune)
+    met = agent_states(name, count, seed + FRESH * tune)
     a = met.actions.clamp(-1, 1)
 
     def values(observations: Tensor, actions: Tensor) -> Tensor:
@@ -189,10 +191,10 @@ def _critics(family: str, name: str, seed: int, tune: bool) -> Case:
     told = ScaledCritic(values, met.observations, torch.zeros_like(a[0]), torch.ones_like(a[0]))
     feasible = Box((a - 1).clamp_min(-1), (a + 1).clamp_max(1))
     problem = Problem(told, CriticObjective("first"), a.shape[1:], count, feasible, like=a)
-    return Case(family, name, seed, problem, a, network.seconds, network.passes, network.steps)
+    return BudgetedProblem(family, name, seed, problem, a, network.seconds, network.passes, network.steps)
 
 
-FAMILIES: dict[str, tuple[tuple[str, ...], Callable[[str, str, int, bool], Case]]] = {
+FAMILIES: dict[str, tuple[tuple[str, ...], Callable[[str, str, int, bool], BudgetedProblem]]] = {
     "nets": (tuple(NETS), _nets),
     "attacks": (tuple(ATTACKED), _attacks),
     "single": (tuple(LATENT), _latents),

@@ -19,7 +19,7 @@ from latentopt.solver.result import Result
 
 
 @dataclass(frozen=True)
-class Nets:
+class NetworkSet:
     """The networks of a benchmark: maximise the output over [-1, 1]^n; the first start is 0."""
 
     widths: tuple[int, ...]
@@ -30,11 +30,11 @@ class Nets:
 
 
 @lru_cache(maxsize=2)
-def _drawn(nets: Nets) -> RandomNets:
+def _drawn(nets: NetworkSet) -> RandomNets:
     return RandomNets(nets.widths, nets.seeds)
 
 
-class Ran(NamedTuple):
+class NetsRun(NamedTuple):
     """What a run found and what it cost."""
 
     values: list[float]  # of each seed, the greatest output met
@@ -43,14 +43,14 @@ class Ran(NamedTuple):
     seconds: float  # CPU time of all seeds together
 
 
-class Rate(NamedTuple):
+class StepCost(NamedTuple):
     """What one step costs."""
 
     passes: float  # forwards and backwards of one restart of one seed
     seconds: float  # CPU time of all seeds and restarts together
 
 
-def run(nets: Nets, optimizer: Optimizer, steps: int, restarts: int, seed: int) -> Ran:
+def run(nets: NetworkSet, optimizer: Optimizer, steps: int, restarts: int, seed: int) -> NetsRun:
     """Maximise all networks; ``seed`` is of the starts and of the method's own noise."""
     problem, found = nets.problem(), list[Result]()
     start = torch.zeros(len(nets.seeds), nets.widths[0])
@@ -58,10 +58,10 @@ def run(nets: Nets, optimizer: Optimizer, steps: int, restarts: int, seed: int) 
         lambda: found.append(solve(problem, optimizer, steps=steps, restarts=restarts, seed=seed, start=start))
     )
     (result,) = found
-    return Ran((-result.value).tolist(), int(result.forwards.max()), int(result.backwards.max()), took.cpu)
+    return NetsRun((-result.value).tolist(), int(result.forwards.max()), int(result.backwards.max()), took.cpu)
 
 
-def rate(nets: Nets, optimizer: Optimizer, restarts: int, probe: int) -> Rate:
+def rate(nets: NetworkSet, optimizer: Optimizer, restarts: int, probe: int) -> StepCost:
     """The cost of a step, from two runs of which the longer one has ``2 * probe`` steps more."""
     run(nets, optimizer, 1, restarts, 0)  # first calls are slower
     short, long = (run(nets, optimizer, steps, restarts, 0) for steps in (probe, 3 * probe))
@@ -70,7 +70,7 @@ def rate(nets: Nets, optimizer: Optimizer, restarts: int, probe: int) -> Rate:
     passes = long.forwards + long.backwards - short.forwards - short.backwards
     seconds = (long.seconds - short.seconds) / (2 * probe)
     noise = long.seconds / (12 * probe)  # a quarter of what a step takes at most
-    return Rate(passes / (2 * probe * restarts), max(seconds, noise))
+    return StepCost(passes / (2 * probe * restarts), max(seconds, noise))
 
 
 def steps_within(budget: float, a_step: float) -> int:
