@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from documents import PAGES, blocks, name_of, run
 
 import latentopt as lo
