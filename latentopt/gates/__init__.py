@@ -1,4 +1,4 @@
-"""Reads and drives the gates of any torch module, untouched: a function mode sees every activation that it calls.
+"""Read and drive the gates of any torch module, unchanged: a function mode intercepts each activation.
 
 A *site* is one call of an elementwise piecewise-linear activation during a forward pass, in call order; a module used
 twice makes two sites. Each is ``slope h + offset + sum_k jump_k relu(h - kink_k)``, h its pre-activation (rows, *site):

@@ -1,4 +1,4 @@
-"""Elementwise piecewise-linear activations, by the name that torch calls them by."""
+"""Elementwise piecewise-linear activations, by torch's names."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Activation:
     in_place: bool = False
 
     def switches(self, h: Tensor) -> list[Tensor]:
-        """The pre-activations ``z`` of its switches, each (rows, *site)."""
+        """Return the pre-activations ``z`` of its switches, each (rows, *site)."""
         return [h if _is(kink, 0) else h - kink for kink, _ in self.kinks]
 
-    def joined(self, h: Tensor, switched: Sequence[Tensor]) -> Tensor:
-        """The output, given what the switches put in the place of ``relu(z)``."""
+    def join(self, h: Tensor, switched: Sequence[Tensor]) -> Tensor:
+        """Return the output, given the switches' replacements of ``relu(z)``."""
         parts = [out if _is(jump, 1) else jump * out for out, (_, jump) in zip(switched, self.kinks, strict=True)]
         parts += [] if _is(self.slope, 0) else [self.slope * h]
         total = parts[0]
@@ -32,7 +32,7 @@ class Activation:
         return total if _is(self.offset, 0) else total + self.offset
 
     def backward(self, gates: Sequence[Tensor]) -> Tensor:
-        """The factor of the gradient, given the switches' gates."""
+        """Return the factor of the gradient, given the switches' gates."""
         total = gates[0] if _is(self.kinks[0][1], 1) else self.kinks[0][1] * gates[0]
         for gate, (_, jump) in zip(gates[1:], self.kinks[1:], strict=True):
             total = total + jump * gate

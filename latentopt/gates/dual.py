@@ -13,7 +13,7 @@ from latentopt.gates.activations import SITES, Activation
 from latentopt.gates.mode import Network, OnGates, Rule, require_gates
 
 Switch = Callable[[int, Tensor], Tensor]
-"""``(index, z)`` to what stands for ``relu(z)``; z (2 B, *site), the first half the real network's."""
+"""Maps ``(index, z)`` to a replacement of ``relu(z)``; z is (2 B, *site), its first half the real network's."""
 
 
 class Dual(NamedTuple):
@@ -24,14 +24,14 @@ class Dual(NamedTuple):
 
 
 def dual(network: Network, x: Tensor, switch: Switch, layers: Collection[int] | None = None) -> Dual:
-    """Both networks in one pass: the first half of every batch is the real network, the second the surrogate.
+    """Evaluate both networks in one pass: the first half of the batch is the real one, the second the surrogate.
 
     Args:
         network: maps (B, *features) to (B, *out), each sample by itself.
         x: (B, *features).
         switch: computes both halves of every switch of ``layers``, by its index (eq. 6 of arXiv 2406.00494).
-        layers: sites that are gated, the others are the activations themselves. Where the first site is not among
-            them, both networks share one pass up to the first that is.
+        layers: gated sites; others stay activations. If the first site is not gated, both networks share one pass up
+            to the first that is. None: all.
 
     Raises:
         InputError: there is no such site, or the two halves cannot be brought together behind it.
@@ -42,11 +42,11 @@ def dual(network: Network, x: Tensor, switch: Switch, layers: Collection[int] | 
         nonlocal index
         switched = [switch(index + k, z) for k, z in enumerate(activation.switches(h))]
         index += len(switched)
-        return activation.joined(h, switched)
+        return activation.join(h, switched)
 
     half = len(x)
     late = layers is not None and 0 not in layers
-    with (_Forking if late else OnGates)(rule, half if late else 2 * half, layers) as mode:
+    with (_ForkedPass if late else OnGates)(rule, half if late else 2 * half, layers) as mode:
         output = network(x if late else torch.cat([x, x]))
     require_gates(mode)
     if len(output) != 2 * half:
@@ -54,14 +54,14 @@ def dual(network: Network, x: Tensor, switch: Switch, layers: Collection[int] | 
     return Dual(output[:half], output[half:])
 
 
-class _Forking(OnGates):
-    """A pass of one batch up to the driven sites, of two behind them.
+class _ForkedPass(OnGates):
+    """A pass with one batch up to the driven sites, and with two from there.
 
-    Where a tensor from before the fork meets one from behind it (a skip connection), it is doubled too. One that is
-    changed in place there is from then on the doubled one for all who hold it.
+    A tensor from before the fork that meets a later one (a skip connection) is doubled too. If it is changed in place
+    there, all who hold it get the doubled one.
     """
 
-    _MEETINGS = {
+    _MERGING = {
         *("add", "radd", "sub", "rsub", "mul", "rmul", "div", "rdiv", "truediv", "rtruediv", "addcmul", "addcdiv"),
         *("cat", "concat", "stack", "maximum", "minimum", "max", "min", "where", "lerp", "bmm", "baddbmm"),
     }
@@ -69,18 +69,18 @@ class _Forking(OnGates):
     def __init__(self, rule: Rule, rows: int, layers: Collection[int] | None) -> None:
         super().__init__(rule, rows, layers)
         self.batch = rows
-        self.twins: dict[int, tuple[Tensor, Any]] = {}  # by id: a tensor from before the fork, what it has become
+        self.twins: dict[int, tuple[Tensor, Any]] = {}  # by id: a tensor from before the fork, and its doubled form
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if not self.driven:
             return super().__torch_function__(func, types, args, kwargs)
         name = getattr(func, "__name__", "")
-        args, kwargs = _each(self._twin, (args, kwargs or {}))
-        if name.strip("_") not in self._MEETINGS:
+        args, kwargs = _map(self._twin, (args, kwargs or {}))
+        if name.strip("_") not in self._MERGING:
             return super().__torch_function__(func, types, args, kwargs)
         wide: set[int] = set()
-        _each(lambda part: wide.add(part.ndim) if self._is_batch(part, 2) else None, (args, kwargs))
-        doubled, kwargs = _each(lambda part: self._doubled(part, wide), (args, kwargs))
+        _map(lambda part: wide.add(part.ndim) if self._is_batch(part, 2) else None, (args, kwargs))
+        doubled, kwargs = _map(lambda part: self._doubled(part, wide), (args, kwargs))
         output = super().__torch_function__(func, types, doubled, kwargs)
         if name.endswith("_") and not name.startswith("_") and doubled[0] is not args[0]:
             self.twins[id(args[0])] = args[0], output
@@ -110,12 +110,12 @@ class _Forking(OnGates):
         return torch.cat([part, part]) if self._is_batch(part, 1) and part.ndim in wide else part
 
 
-def _each(function: Callable, part):
-    """``part`` with all that it holds replaced by its ``function``."""
+def _map(function: Callable, part):
+    """Apply a function to all leaves of nested tuples, lists and dictionaries."""
     if isinstance(part, tuple):
-        return tuple(_each(function, each) for each in part)
+        return tuple(_map(function, item) for item in part)
     if isinstance(part, list):
-        return [_each(function, each) for each in part]
+        return [_map(function, item) for item in part]
     if isinstance(part, dict):
-        return {key: _each(function, each) for key, each in part.items()}
+        return {key: _map(function, item) for key, item in part.items()}
     return function(part)

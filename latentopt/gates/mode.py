@@ -1,4 +1,4 @@
-"""A function mode that sees every activation and max pooling that a network calls."""
+"""A function mode that intercepts every activation and max pooling of a network."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from latentopt.networks.freezing import frozen
 Network = Callable[[Tensor], Tensor]
 
 ARITHMETIC = {"abs", "absolute", "clamp", "clip", "clamp_min", "clamp_max"}
-"""Functions that a network may also call on something else than activations: those calls are left alone, as is every
-call on a parameter."""
+"""Functions that a network may also call on other tensors than activations. Such calls are left alone, as are all calls
+on parameters."""
 _POOLS = {f"{kind}max_pool{n}d" for kind in ("", "adaptive_") for n in (1, 2, 3)}
 
 Rule = Callable[[int, Tensor, Activation, Callable[[Tensor], Tensor]], Tensor]
-"""``(site, h, activation, real)`` to what the activation returns; ``real(h)`` is what it would return."""
+"""Maps ``(site, h, activation, real)`` to the output of the activation; ``real(h)`` is its own output."""
 Pool = Callable[[Tensor, int, Callable[[Tensor], tuple[Tensor, Tensor]]], tuple[Tensor, Tensor]]
-"""``(h, dims, real)`` to the maxima and their places, the pooling being over the last ``dims`` dimensions; ``real(h)``
-is what it would return."""
+"""Maps ``(h, dims, real)`` to maxima and their indices, pooled over the last ``dims`` dimensions; ``real(h)`` is the
+pooling's own output."""
 
 
 class _Eager:
-    """Within, in any thread, compiled functions run uncompiled; the compiler's stance is one for all threads."""
+    """Context in which compiled functions run uncompiled, in all threads, as the compiler's stance is global."""
 
     def __init__(self) -> None:
         self.lock, self.count = threading.Lock(), 0
@@ -54,17 +54,17 @@ _EAGER = _Eager()
 
 
 class OnGates(TorchFunctionMode):
-    """While active, ``rule`` computes what every elementwise activation returns, and ``pool`` every max pooling.
+    """A mode in which ``rule`` computes every elementwise activation, and ``pool`` every max pooling.
 
     Args:
         rule: called for each site.
-        rows: the size of the batch; a call with another is an error, or none of the network's activations.
-        layers: the sites that the rule is for; None: all.
-        pool: called for each max pooling; None: they are left alone.
+        rows: size of the batch; a call with another is an error, or no activation of the network.
+        layers: sites that the rule is for. None: all.
+        pool: called for each max pooling. None: pooling is left alone.
 
     Attributes:
-        sites: calls so far.
-        driven: those that went to the rule.
+        sites: number of activations called so far.
+        driven: number of those that the rule computed.
 
     >>> with OnGates(lambda site, h, activation, real: h.square(), rows=2) as mode:
     ...     torch.relu(torch.tensor([-1.0, 2.0]))
@@ -77,7 +77,7 @@ class OnGates(TorchFunctionMode):
         self.sites = self.driven = 0
 
     def __enter__(self):
-        # Compiled code would be traced anew with each rule. The import takes seconds, so only where it has been done.
+        # Compiled code would be traced again with each rule. torch._dynamo is slow to import, so it is not forced.
         self.stance = _EAGER if "torch._dynamo" in sys.modules else nullcontext()
         self.stance.__enter__()
         return super().__enter__()
@@ -113,7 +113,7 @@ class OnGates(TorchFunctionMode):
         return h.copy_(self.rule(site, h.clone(), activation, lambda z: real(z.clone())))  # others may hold h
 
     def _is_site(self, name: str, h: Tensor, *others: object) -> bool:
-        """Whether the call is an activation of the batch; one within bounds of each sample's own is none."""
+        """Return whether the call is an activation of the batch; a clamp with bounds for each sample is not."""
         batch = h.shape[:1] == (self.rows,)
         if name in ARITHMETIC and not isinstance(h, nn.Parameter):
             bounds = [bound for bound in others if isinstance(bound, Tensor) and bound is not h]
@@ -147,27 +147,27 @@ class Site(NamedTuple):
 
 
 def sites(network: nn.Module, x: Tensor) -> list[Site]:
-    """The sites of a network, found by one forward pass over ``x`` (B, *features).
+    """List the sites of a network by one forward pass over ``x`` (B, *features).
 
     >>> sites(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)), torch.zeros(1, 2))
     [Site(number=0, kind='relu', module='1', shape=(3,))]
     """
-    found: list[Site] = []
-    inside: list[str] = [""]
+    result: list[Site] = []
+    modules: list[str] = [""]
 
     def rule(site: int, h: Tensor, activation: Activation, real: Callable[[Tensor], Tensor]) -> Tensor:
-        found.append(Site(site, activation.kind, inside[-1], tuple(h.shape[1:])))
+        result.append(Site(site, activation.kind, modules[-1], tuple(h.shape[1:])))
         return real(h)
 
-    own = threading.get_ident()  # another thread's passes meet the same hooks
+    thread = threading.get_ident()  # passes of other threads call the same hooks
 
     def enter(name: str) -> None:
-        if threading.get_ident() == own:
-            inside.append(name)
+        if threading.get_ident() == thread:
+            modules.append(name)
 
     def leave() -> None:
-        if threading.get_ident() == own:
-            inside.pop()
+        if threading.get_ident() == thread:
+            modules.pop()
 
     handles = []
     for name, module in network.named_modules():
@@ -179,11 +179,11 @@ def sites(network: nn.Module, x: Tensor) -> list[Site]:
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return result
 
 
 def preactivations(network: Network, x: Tensor, layers: Collection[int] | None = None) -> list[Tensor]:
-    """The pre-activations ``z`` of every switch at ``x``, each (B, *site); its gate is open where z > 0.
+    """Return the pre-activations ``z`` of every switch at ``x``, each (B, *site); its gate is open where z > 0.
 
     Raises:
         InputError: the network calls no piecewise-linear activation, or one that mixes the samples of the batch.
@@ -202,7 +202,7 @@ def preactivations(network: Network, x: Tensor, layers: Collection[int] | None =
 
 @torch.no_grad()
 def has_gates(network: Network, x: Tensor) -> bool:
-    """Whether a network calls piecewise-linear activations, each on a whole batch, found by a pass over ``x``."""
+    """Return whether a network calls piecewise-linear activations on whole batches, by a pass over ``x``."""
     try:
         return count_sites(network, x) > 0
     except InputError:
@@ -211,7 +211,7 @@ def has_gates(network: Network, x: Tensor) -> bool:
 
 @torch.no_grad()
 def count_sites(network: Network, x: Tensor) -> int:
-    """How many sites a network has, 0 where it has none, found by a pass over ``x``.
+    """Count the sites of a network by a pass over ``x``.
 
     Raises:
         InputError: an activation mixes the samples of the batch.
@@ -222,7 +222,7 @@ def count_sites(network: Network, x: Tensor) -> int:
 
 
 def require_gates(mode: OnGates) -> None:
-    """Raise `InputError` where a forward pass met no gate to drive, or not all of ``layers``."""
+    """Raise `InputError` if a forward pass met no gate to drive, or not all of ``layers``."""
     if mode.sites and mode.driven < (1 if mode.layers is None else max(len(set(mode.layers)), 1)):
         raise InputError("layers", f"sites of the network, 0 to {mode.sites - 1}", mode.layers)
     if mode.driven:

@@ -1,4 +1,4 @@
-"""Norms of the rows of the affine map that a network is at fixed gates."""
+"""Norms of the rows of a network's affine map at fixed gates."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from latentopt.gates.mode import Network, OnGates, require_gates
 
 
 class Norms(NamedTuple):
-    """Norms of the rows of the affine maps that a network is at fixed gates."""
+    """Norms of the rows of a network's affine maps at fixed gates."""
 
     switches: list[Tensor]  # ||P_j|| of each switch (B, *site)
     output: Tensor  # (B, *out) the same of the output
-    forwards: int  # what they cost a sample
+    forwards: int  # cost of each sample
 
 
 @torch.no_grad()
@@ -30,7 +30,7 @@ def row_norms(
     layers: Collection[int] | None = None,
     most: int = 256,
 ) -> Norms:
-    """Norms ``||P_j||`` of the rows of the affine map from the input to each switch's pre-activation, at fixed gates.
+    """Compute norms ``||P_j||`` of the rows of the affine map from the input to each switch's pre-activation.
 
     At fixed gates the network is affine, so ``z_j(x + v) - z_j(x) = P_j v``: orthonormal directions give the norm
     exactly, K standard normal ones estimate it (relative error about ``.7 / sqrt(K)``).
@@ -38,12 +38,12 @@ def row_norms(
     Args:
         network: maps (B, *features) to (B, *out).
         x: (B, *features).
-        gate: ``(index, z)`` to the gate of a switch (B, *site), given its pre-activation (B, *site) at ``x`` in the
-            network with these gates, which is the real network's where they are the pattern.
+        gate: maps ``(index, z)`` to the gate of a switch (B, *site); z (B, *site) is its pre-activation at ``x`` in
+            the network with these gates.
         directions: (K, B, *features), the vectors v.
         exact: the directions are an orthonormal basis, so sum; else average.
         layers: sites whose switches ``gate`` is for; the others' gates are the pattern at ``x``, without norms.
-        most: directions in one pass. Each pass costs one forward more.
+        most: directions in one pass. Each pass costs one more forward.
     """
     parts = [_squares(network, x, gate, part, layers) for part in directions.split(most)]
     total = [torch.stack(squares).sum(0) for squares in zip(*parts, strict=True)]
@@ -52,7 +52,7 @@ def row_norms(
 
 
 def _squares(network: Network, x: Tensor, gate, directions: Tensor, layers: Collection[int] | None) -> list[Tensor]:
-    """Sums of ``(P_j v)^2`` over the directions, of each switch and of the output."""
+    """Return the sums of ``(P_j v)^2`` over the directions, of each switch and of the output."""
     copies, squares = len(directions) + 1, []
 
     def square(moved: Tensor) -> Tensor:  # (copies, B, *shape)
@@ -67,7 +67,7 @@ def _squares(network: Network, x: Tensor, gate, directions: Tensor, layers: Coll
                 squares.append(square(h))
             else:
                 switched.append((z[0] > 0) * z)
-        return activation.joined(h, switched).flatten(0, 1)
+        return activation.join(h, switched).flatten(0, 1)
 
     def pool(h: Tensor, dims: int, real: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         place = real(h[: len(x)])[1].repeat(copies, *[1] * (h.ndim - 1))

@@ -1,4 +1,4 @@
-"""Backward passes through other gates than the forward pass had: soft ones, or none at the caps."""
+"""Backward passes with other gates than the forward pass: soft gates, or none at the caps."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from latentopt.gates.mode import OnGates
 
 
 def soft_backward(tau: float | Tensor, rows: int, layers: Collection[int] | None = None) -> OnGates:
-    """Context: the activations forward; backward through soft gates ``sigmoid(z / (tau rms(h)))``.
+    """Return a context with unchanged activations forward and soft gates ``sigmoid(z / (tau rms(h)))`` backward.
 
-    The root mean square is of each sample and site; ``rows`` is the size of the batch. As tau falls to 0 the gate
+    The root mean square is that of each sample and site; ``rows`` is the size of the batch. As tau falls to 0 the gate
     becomes the activation's own. It is the gate of ADR-GD with its variable tied to the pattern,
-    ``eta = 1/2 + z / (alpha tau rms)``. Max pooling stays as it is.
+    ``eta = 1/2 + z / (alpha tau rms)``. Max pooling is unchanged.
     """
 
     def rule(site: int, h: Tensor, activation: Activation, real: Callable[[Tensor], Tensor]) -> Tensor:
@@ -31,9 +31,9 @@ def soft_backward(tau: float | Tensor, rows: int, layers: Collection[int] | None
 
 
 def uncapped_backward(rows: int, layers: Collection[int] | None = None) -> OnGates:
-    """Context: the activations forward; backward as if those with an upper kink (a cap) had none.
+    """Return a context with unchanged activations forward, differentiated as if they had no upper kink (a cap).
 
-    The straight-through estimate of attacks on defences without gradients (BPDA; Athalye et al. 2018,
+    This is the straight-through estimate of attacks on defences without gradients (BPDA; Athalye et al. 2018,
     arXiv 1802.00420). ReLUs are differentiated as they are; ``rows`` is the size of the batch.
     """
 

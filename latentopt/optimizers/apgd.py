@@ -24,16 +24,16 @@ class APGDState(NamedTuple):
     eta: Tensor  # (B,) step size, in units of the set's radius
     lowered: Tensor  # (B,) long, steps since the last checkpoint that lowered the objective
     halved: Tensor  # (B,) bool, whether eta was halved at the last checkpoint
-    marked: Tensor  # (B,) the best at the last checkpoint
+    best_at_checkpoint: Tensor  # (B,) the best at the last checkpoint
 
 
 @dataclass(frozen=True)
 class APGD(Optimizer):
-    """Projected descent with momentum that chooses its step size itself, each sample its own.
+    """Auto-PGD, projected descent with momentum that chooses the step size of each sample.
 
-    At checkpoints, which the planned number of steps sets, a sample that has stopped improving halves its step size
-    and returns to the best point it has seen. A step is measured in the set's own norm: the gradient's sign in a box
-    or an l-infinity ball, its unit vector in an l2 ball.
+    At checkpoints, set by the planned number of steps, a sample that has stopped improving halves its step size and
+    returns to its best point. A step is measured in the set's norm: the gradient's sign in a box or an l-infinity ball,
+    its unit vector in an l2 ball.
 
     Args:
         eta: first step size, > 0, in units of the set's radius.
@@ -58,15 +58,15 @@ class APGD(Optimizer):
     def init(self, batch: Batch, x: Tensor) -> APGDState:
         if not bool(batch.feasible.radius(x).isfinite().all()):
             raise InputError("feasible", "a set of finite radius, which APGD's steps are measured in", "an open box")
-        none = torch.zeros(len(x), dtype=torch.long, device=x.device)
-        inf = torch.full_like(none, torch.inf, dtype=torch.promote_types(x.dtype, torch.float32))
+        zero = torch.zeros(len(x), dtype=torch.long, device=x.device)
+        inf = torch.full_like(zero, torch.inf, dtype=torch.promote_types(x.dtype, torch.float32))
         eta = x.new_full((len(x),), self.eta)
-        return APGDState(0, x, -inf, x, torch.zeros_like(x), inf, eta, none, none.bool(), inf)
+        return APGDState(0, x, -inf, x, torch.zeros_like(x), inf, eta, zero, zero.bool(), inf)
 
     def step(self, batch: Batch, x: Tensor, state: APGDState) -> Step:
-        here, grad = batch.gradient(x)
+        evaluation, grad = batch.gradient(x)
         info = {"grad_norm": sample_norm(grad), "eta": state.eta}
-        value = here.value.to(state.value)
+        value = evaluation.value.to(state.value)
         better = value < state.best
         now = state._replace(
             t=state.t + 1,
@@ -81,15 +81,16 @@ class APGD(Optimizer):
         if state.t in marks:
             since = state.t - marks[max(marks.index(state.t) - 1, 0)]
             now, x, grad = self._check(now, since, x, grad)
-        z = batch.feasible.project(x - self._step_size(batch, now.eta, x) * batch.feasible.steepest(grad))
+        step_size = per_sample(now.eta, x) * batch.feasible.radius(x)
+        z = batch.feasible.project(x - step_size * batch.feasible.steepest(grad))
         alpha = self.alpha if state.t else 1.0
-        following = batch.feasible.project(x + alpha * (z - x) + (1 - alpha) * (x - state.previous))
-        return Step(following, now, here, Cost(1, 1), info)
+        next_x = batch.feasible.project(x + alpha * (z - x) + (1 - alpha) * (x - state.previous))
+        return Step(next_x, now, evaluation, Cost(1, 1), info)
 
     def _check(self, now: APGDState, since: int, x: Tensor, grad: Tensor) -> tuple[APGDState, Tensor, Tensor]:
-        """What a checkpoint makes of the state, the iterate and its gradient, ``since`` steps after the last one."""
+        """Return state, iterate and gradient after a checkpoint, ``since`` steps after the last one."""
         slow = now.lowered < self.rho * since  # condition 1
-        idle = ~now.halved & (now.best == now.marked)  # condition 2
+        idle = ~now.halved & (now.best == now.best_at_checkpoint)  # condition 2
         halve = slow | idle
         after = now._replace(
             previous=where_rows(halve, now.best_x, now.previous),
@@ -97,16 +98,13 @@ class APGD(Optimizer):
             eta=torch.where(halve, now.eta / 2, now.eta),
             lowered=torch.zeros_like(now.lowered),
             halved=halve,
-            marked=now.best,
+            best_at_checkpoint=now.best,
         )
         return after, after.previous, where_rows(halve, now.best_grad, grad)
 
-    def _step_size(self, batch: Batch, eta: Tensor, x: Tensor) -> Tensor:
-        return per_sample(eta, x) * batch.feasible.radius(x)
-
 
 def checkpoints(steps: int) -> list[int]:
-    """The numbers of steps done at which APGD looks back: 0, then ``p_j`` of the planned steps, rounded up.
+    """Return the numbers of steps done at APGD's checkpoints: 0, then ``p_j`` of the planned steps, rounded up.
 
     >>> checkpoints(100)
     [0, 22, 41, 57, 70, 80, 87, 93, 99]

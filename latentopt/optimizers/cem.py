@@ -21,16 +21,16 @@ class CEMState(NamedTuple):
 
 @dataclass(frozen=True)
 class CEM(Optimizer):
-    """Normal candidates, independent by coordinate; the best of them, the elite, set the next mean and deviation.
+    """The cross-entropy method: the best of normal candidates set the next mean and deviation by coordinate.
 
-    Needs no gradient. Each step evaluates the iterate, which is the best point so far, and the whole population in one
-    batch: it costs ``population + 1`` forwards. Candidates outside the set are projected onto it.
+    It needs no gradient. Each step evaluates the iterate, which is the best point so far, and the population in one
+    batch: ``population + 1`` forwards. Candidates outside the set are projected onto it.
 
     Args:
         population: candidates a step, >= 2.
         elite: share of them that sets the next distribution, in (0, 1]; at least two.
         sigma: first standard deviation, > 0, in units of the set's radius.
-        smoothing: share of the last mean and deviation that is kept, in [0, 1).
+        smoothing: weight of the last mean and deviation, in [0, 1).
     """
 
     population: int = 64

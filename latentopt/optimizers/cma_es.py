@@ -34,7 +34,7 @@ class CMAESState(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """What the dimension and the population set (Table 1)."""
+    """Parameters set by the dimension and the population (Table 1)."""
 
     weights: list[float]  # of the candidates, best first
     mu_eff: float
@@ -48,13 +48,13 @@ class Rates(NamedTuple):
 
 @dataclass(frozen=True)
 class CMAES(Optimizer):
-    """Candidates around a mean; the better half of them moves it and shapes the next ones. Needs no gradient.
+    """CMA-ES: the better half of normal candidates moves their mean and shapes their covariance.
 
-    Each step evaluates the iterate, which is the best point so far, and the whole population in one batch: it costs
-    ``population + 1`` forwards. The update is that of the tutorial, negative weights included.
+    It needs no gradient. Each step evaluates the iterate, which is the best point so far, and the population in one
+    batch: ``population + 1`` forwards. The update is that of the tutorial, with negative weights.
 
-    A bounded set is searched through ``x = project(middle + half sin(v))``, middle and half those of the smallest box
-    around the set: v is free, and an optimum on a bound is smooth in v. Where values tie, the first candidate counts.
+    A bounded set is searched through ``x = project(middle + half sin(v))``, with middle and half the width of the
+    smallest box around the set: v is free, and an optimum on a bound is smooth in v. Of equal values the first counts.
 
     Args:
         sigma: first standard deviation of the candidates, > 0, in units of the set's radius: in a box or an
@@ -64,8 +64,8 @@ class CMAES(Optimizer):
             n instead of n^3 a step; "auto": full up to 512 dimensions.
         refine: gradient steps, >= 0, that each candidate takes (`LBFGS`) before it is ranked: BasinCMA (Wampler and
             Popovic 2009; for generators Huh et al. 2020, arXiv 2005.01703). A step then costs ``population + 1`` times
-            ``refine + 1`` forwards and ``refine`` backwards; the distribution learns which candidates lie in good
-            basins, from where they were drawn.
+            ``refine + 1`` forwards and ``refine`` backwards. The distribution learns where candidates in good basins
+            were drawn.
 
     Raises:
         InputError: (from `init`) the set is open, but not the whole space.
@@ -84,7 +84,6 @@ class CMAES(Optimizer):
                 raise InputError("CMAES.population", "an integer >= 2, or None", self.population)
         if self.covariance not in get_args(Covariance):
             raise InputError("CMAES.covariance", f"one of {', '.join(get_args(Covariance))}", self.covariance)
-
         nonnegative("CMAES.refine", self.refine, integer=True)
 
     def init(self, batch: Batch, x: Tensor) -> CMAESState:
@@ -127,7 +126,7 @@ class CMAES(Optimizer):
 
 
 def _adapted(state: CMAESState, rates: Rates, z: Tensor, y: Tensor, width: Tensor) -> CMAESState:
-    """The next distribution, from the steps ``y = root z`` (B, population, n), best first."""
+    """Return the next distribution, from the steps ``y = root z`` (B, population, n), best first."""
     weights, mu_eff, c_sigma, d_sigma, c_c, c_1, c_mu, every = rates
     n, t = z.shape[2], state.t + 1
     w = torch.tensor(weights, dtype=z.dtype, device=z.device)
@@ -153,7 +152,7 @@ def _adapted(state: CMAESState, rates: Rates, z: Tensor, y: Tensor, width: Tenso
 
 
 def _root(C: Tensor) -> Tensor:
-    """The symmetric square root: unlike the eigenvectors, it hardly changes when C hardly does."""
+    """Return the symmetric square root; unlike the eigenvectors, it is continuous in C."""
     if C.ndim == 2:
         return C.clamp_min(0).sqrt()
     values, vectors = torch.linalg.eigh((C + C.transpose(1, 2)) / 2)
@@ -166,6 +165,7 @@ def _times(root: Tensor, z: Tensor) -> Tensor:
 
 
 def rates_of(n: int, population: int | None, full: bool) -> Rates:
+    """Return the parameters of the update in n dimensions, with a full or a diagonal covariance."""
     count = population or 4 + int(3 * math.log(n))
     raw = [math.log((count + 1) / 2) - math.log(i) for i in range(1, count + 1)]  # eq. 49
     up, down = raw[: count // 2], raw[count // 2 :]
@@ -183,14 +183,14 @@ def rates_of(n: int, population: int | None, full: bool) -> Rates:
 
 
 def _unit(feasible: FeasibleSet, x: Tensor) -> float | Tensor:
-    """The standard deviation of a coordinate of the search whose steps are as long as the set's radius."""
+    """Return the standard deviation of a search coordinate for which steps are as long as the set's radius."""
     if isinstance(feasible, Free | Sphere):
         return feasible.radius(x) / x[0].numel() ** 0.5
     return 1.0 if feasible.norm == "linf" else x[0].numel() ** -0.5
 
 
 def _encoded(feasible: FeasibleSet, x: Tensor) -> Tensor:
-    """The coordinates (B, n) in which a point (B, *shape) of the set is searched."""
+    """Return the search coordinates (B, n) of a point (B, *shape) of the set."""
     if isinstance(feasible, Free | Sphere):
         return x.flatten(1)
     middle, half = _hull(feasible, x)
@@ -198,7 +198,7 @@ def _encoded(feasible: FeasibleSet, x: Tensor) -> Tensor:
 
 
 def _decoded(feasible: FeasibleSet, v: Tensor, x: Tensor) -> Tensor:
-    """The inputs, up to projection, of coordinates (population, B, *shape)."""
+    """Return the inputs, up to projection, of search coordinates (population, B, *shape)."""
     if isinstance(feasible, Free | Sphere):
         return v
     middle, half = _hull(feasible, x)
@@ -206,7 +206,7 @@ def _decoded(feasible: FeasibleSet, v: Tensor, x: Tensor) -> Tensor:
 
 
 def _hull(feasible: FeasibleSet, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The middle and half the width of a box around the set: the smallest, but where a ball cuts off corners."""
+    """Return middle and half width of a box around the set, the smallest unless a ball cuts off corners."""
     if feasible.norm == "linf":
         low, high = feasible.lmo(torch.ones_like(x)), feasible.lmo(-torch.ones_like(x))
     else:

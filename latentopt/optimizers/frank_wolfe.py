@@ -20,16 +20,14 @@ class FrankWolfeState(NamedTuple):
 
 @dataclass(frozen=True)
 class FrankWolfe(Optimizer):
-    """``x <- x + 2 / (t + 2) (v - x)``, v the point of the set that has the least inner product with m.
+    """Frank-Wolfe, ``x <- x + 2 / (t + 2) (v - x)``; v of the set has the least inner product with m.
 
-    ``m <- momentum m + (1 - momentum) g``. It needs no step size and, but for rounding, no projection: the iterates
-    are averages of the set's extreme points.
-
-    The info ``gap`` is ``<m, x - v>``. Without momentum, and where the objective is convex, the iterate is at most that
-    far above the optimum.
+    ``m <- momentum m + (1 - momentum) g``. It needs no step size and, but for rounding, no projection: iterates are
+    averages of the set's extreme points. The info ``gap`` is ``<m, x - v>``. Without momentum, and if the objective is
+    convex, the iterate is at most that far above the optimum.
 
     Args:
-        momentum: share of the averaged gradient that a step keeps, in [0, 1); 0 is the classical method.
+        momentum: weight of the last averaged gradient, in [0, 1); 0 is the classical method.
 
     Raises:
         InputError: (from `init`) the set is not bounded.
@@ -45,11 +43,11 @@ class FrankWolfe(Optimizer):
         return FrankWolfeState(0, torch.zeros_like(x))
 
     def step(self, batch: Batch, x: Tensor, state: FrankWolfeState) -> Step:
-        here, grad = batch.gradient(x)
+        evaluation, grad = batch.gradient(x)
         m = torch.lerp(grad, state.m, self.momentum)
         toward = batch.feasible.lmo(m) - x
         gap = -(m * toward).flatten(1).sum(1)
-        gamma = 2 / (state.t + 2) * (gap > 0)  # where nothing is gained, as at gradient zero, stay
-        following = batch.feasible.project(x + per_sample(gamma, x) * toward)
+        gamma = 2 / (state.t + 2) * (gap > 0)  # stay where nothing is gained, as at gradient zero
+        next_x = batch.feasible.project(x + per_sample(gamma, x) * toward)
         info = {"grad_norm": sample_norm(grad), "gap": gap}
-        return Step(following, FrankWolfeState(state.t + 1, m), here, Cost(1, 1), info)
+        return Step(next_x, FrankWolfeState(state.t + 1, m), evaluation, Cost(1, 1), info)

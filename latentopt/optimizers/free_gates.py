@@ -1,4 +1,4 @@
-"""Free gates: ADR-GD's activation variables eta as the paper has them (arXiv 2406.00494, eqs. 6, 8, 9, Algorithm 1)."""
+"""Free gates: ADR-GD's activation variables eta as printed (arXiv 2406.00494, eqs. 6, 8, 9, Algorithm 1)."""
 
 from __future__ import annotations
 
@@ -24,15 +24,14 @@ Rescale = Literal["always", "above one", "never"]
 Reduce = Literal["sum", "max"]
 Scale = Literal["none", "row", "norm"]
 
-
 aten = torch.ops.aten
 
 
 class FreeState(NamedTuple):
-    """`eta` and what belongs to it is empty before the first step, when the network has not yet been seen."""
+    """State of the gates; `eta`, `noisy` and `norms` are empty before the first step."""
 
     t: int  # steps done
-    fresh: Tensor  # (B,) bool, eta is to be read off the network
+    fresh: Tensor  # (B,) bool, whether eta is to be set to the activation pattern
     beta: Tensor  # (B,) weight of the constraint
     eta: tuple[Tensor, ...]  # of each switch (B, *site)
     noisy: tuple[Tensor, ...]  # of each switch (B,), step of its last noise
@@ -42,29 +41,29 @@ class FreeState(NamedTuple):
 @renamed_keywords(distances="row_norms")
 @dataclass(frozen=True)
 class FreeGates(GateRule):
-    """Gates as variables eta of their own; the defaults are the paper's form.
+    """Gates as variables eta of their own, by default as in the paper.
 
     Args:
         alpha: slope of the gate ``s(eta) = sigmoid(alpha (eta - 1/2))``.
         beta0: first weight of the constraint.
         a_eta: step size of eta, along its rescaled gradient.
         a_beta: step size of beta while the constraint is not met.
-        gamma: what beta loses a step while the constraint is met; the paper does not state it.
+        gamma: decrease of beta in a step while the constraint is met; the paper does not state it.
         r: size of the noise.
         delta: noise on a layer when the norm of its eta's gradient is below this ...
         T_p: ... and more than this many steps have passed since its last noise.
         delta_beta: the constraint counts as met below this.
         rescale: of eta's gradient: to norm 1 "always", only where it is "above one", or "never".
         reduce: the constraint of a layer: the "sum" over its neurons (eq. 8), or the "max" of either term.
-        start: distance of eta from 1/2 where it is read off the network, in (0, 1/2].
-        reach: largest distance of eta from 1/2; None: any.
-        resync: eta is read off the network again every so many steps; None: never.
+        start: distance of eta from 1/2 when it is set to the activation pattern, in (0, 1/2].
+        reach: largest distance of eta from 1/2. None: no limit.
+        resync: steps between two resets of eta to the activation pattern. None: no resets.
         beta_min: least beta.
-        beta_max: greatest; None: any.
+        beta_max: greatest beta. None: no limit.
         scale: divide the surrogate's output by the norm of each unit's "row" of the affine map, or by its own "norm".
         row_norms: how the norms ``||P_j||`` are computed.
-        layers: sites that have gates (`latentopt.gates.sites` lists them); None: all. A step is cheaper where they
-            are the last ones only, as both networks share what lies before; it counts as two passes all the same.
+        layers: numbers of the sites with gates (`latentopt.gates.sites` lists them). None: all. If they are the last
+            ones, both networks share the layers before, and a step is cheaper, though it counts as two passes.
     """
 
     alpha: float = 2000.0
@@ -124,14 +123,14 @@ class FreeGates(GateRule):
             moved = self._advance(batch, fresh, *args)
         info = {"constraint": moved.constraint, "beta": state.beta, "flips": moved.flips}
         fresh = state.fresh if fresh is None else torch.zeros_like(fresh)
-        following = FreeState(t, fresh, moved.beta, self._noise(batch, t, moved), moved.noisy, state.norms)
-        return Direction(moved.evaluation, moved.grad, following, Cost(2 + forwards, 2), info)
+        next_state = FreeState(t, fresh, moved.beta, self._noise(batch, t, moved), moved.noisy, state.norms)
+        return Direction(moved.evaluation, moved.grad, next_state, Cost(2 + forwards, 2), info)
 
     def _gate(self, eta: Tensor) -> Tensor:
         return torch.sigmoid(self.alpha * (eta - 0.5))
 
     def _eta(self, eta: tuple[Tensor, ...], fresh: Tensor | None, index: int, z: Tensor) -> Tensor:
-        """The variable of a switch (B, *site), read off the real network's pre-activation where it is fresh."""
+        """Return the variable of a switch (B, *site), set to the activation pattern where it is fresh."""
         if fresh is None:
             return eta[index]
         pattern = 0.5 + self.start * (2 * (z > 0).to(z.dtype) - 1)
@@ -147,17 +146,17 @@ class FreeGates(GateRule):
         eta: tuple[Tensor, ...],
         noisy: tuple[Tensor, ...],
         norms: tuple[Tensor, ...],
-    ) -> _Moved:
-        """The gradients of eq. 9, and the steps of eta and beta."""
+    ) -> _GateStep:
+        """Compute the gradients of eq. 9, and step eta and beta."""
         half = len(x)
-        used: list[Tensor] = []
+        etas: list[Tensor] = []
         constraints: list[Tensor] = []
         flips: list[Tensor] = []
 
         def switch(index: int, z: Tensor) -> Tensor:
-            used.append(self._eta(eta, fresh, index, z[:half].detach()).detach().requires_grad_())
-            norm = norms[index] if norms else torch.ones_like(used[-1])
-            output, constraint, flipped = _Switch.apply(z, used[-1], norm, self.alpha, self.reduce)
+            etas.append(self._eta(eta, fresh, index, z[:half].detach()).detach().requires_grad_())
+            norm = norms[index] if norms else torch.ones_like(etas[-1])
+            output, constraint, flipped = _Switch.apply(z, etas[-1], norm, self.alpha, self.reduce)
             constraints.append(constraint)
             flips.append(flipped)
             return output
@@ -167,16 +166,16 @@ class FreeGates(GateRule):
             real, gated = dual(batch.network, x, switch, self.layers)
             constraint = torch.stack(constraints).sum(0)
             total = batch.loss(self._scaled(gated, norms), x) + beta * constraint  # eq. 9, minimised
-            grad, *grads = gradients(total, [x, *used], unused=True)  # eta of a site that no gradient passes through
+            grad, *grads = gradients(total, [x, *etas], unused=True)  # eta of a site that no gradient passes through
         with torch.no_grad():
             real, constraint = real.detach(), constraint.detach()
             lengths = [sample_norm(g) for g in grads]
             noisy = noisy or tuple(torch.zeros_like(n, dtype=torch.float32) for n in lengths)
             stuck = torch.stack([(n < self.delta) & (t - at > self.T_p) for n, at in zip(lengths, noisy, strict=True)])
-            return _Moved(
+            return _GateStep(
                 evaluation=Evaluation(batch.loss(real, x), real),
                 grad=grad,
-                eta=tuple(self._moved(e, g, n) for e, g, n in zip(used, grads, lengths, strict=True)),
+                eta=tuple(self._step_eta(e, g, n) for e, g, n in zip(etas, grads, lengths, strict=True)),
                 beta=self._beta(beta, constraint),
                 noisy=tuple(torch.where(s, t, at) for s, at in zip(stuck, noisy, strict=True)),
                 stuck=stuck,
@@ -190,15 +189,15 @@ class FreeGates(GateRule):
             return gated / per_sample(sample_norm(gated.detach()), gated)
         return gated / norms[-1] if self.scale == "row" and norms else gated
 
-    def _moved(self, eta: Tensor, grad: Tensor, norm: Tensor) -> Tensor:
+    def _step_eta(self, eta: Tensor, grad: Tensor, norm: Tensor) -> Tensor:
         step = torch.full_like(norm, self.a_eta)
         if self.rescale == "always":
-            step = step / norm.clamp_min(torch.finfo(norm.dtype).tiny ** 0.5)  # squares of less come out as 0
+            step = step / norm.clamp_min(torch.finfo(norm.dtype).tiny ** 0.5)  # smaller squares underflow to 0
         elif self.rescale == "above one":
             step = step / norm.clamp_min(1)
-        return self._within(torch.addcmul(eta.detach(), per_sample(step, eta), grad, value=-1))
+        return self._clamp(torch.addcmul(eta.detach(), per_sample(step, eta), grad, value=-1))
 
-    def _within(self, eta: Tensor) -> Tensor:
+    def _clamp(self, eta: Tensor) -> Tensor:
         return eta if self.reach is None else eta.clamp(0.5 - self.reach, 0.5 + self.reach)
 
     def _beta(self, beta: Tensor, constraint: Tensor) -> Tensor:
@@ -206,19 +205,19 @@ class FreeGates(GateRule):
         beta = torch.where(met, beta - self.gamma, beta + self.a_beta * constraint)
         return beta.clamp(self.beta_min, self.beta_max)
 
-    def _noise(self, batch: Batch, t: int, moved: _Moved) -> tuple[Tensor, ...]:
+    def _noise(self, batch: Batch, t: int, moved: _GateStep) -> tuple[Tensor, ...]:
         eta = list(moved.eta)
         if self.r and bool(moved.any_stuck):
             for index in moved.stuck.any(1).nonzero()[:, 0].tolist():
                 rows = moved.stuck[index].nonzero()[:, 0]
                 e = eta[index][rows]
                 xi = batch.noise.take(rows).normal(e, "eta", t, index)
-                eta[index] = eta[index].index_copy(0, rows, self._within(e + self.r * xi))
+                eta[index] = eta[index].index_copy(0, rows, self._clamp(e + self.r * xi))
         return tuple(eta)
 
 
-class _Moved(NamedTuple):
-    """What a step makes of eta and beta, before the noise."""
+class _GateStep(NamedTuple):
+    """Result of a step of eta and beta, before the noise."""
 
     evaluation: Evaluation  # of the real network
     grad: Tensor  # (B, *shape) of eq. 9 by the input
@@ -242,7 +241,7 @@ class _Switch(Function):
     def forward(
         ctx, z: Tensor, eta: Tensor, norm: Tensor, alpha: float, reduce: Reduce
     ) -> tuple[Tensor, Tensor, Tensor]:
-        # Passes over memory are what this costs: as few as can be, in place where they may.
+        # Memory traffic dominates the cost, so operations are few and in place.
         real, gated = z.chunk(2)
         slack = 0.5 - eta
         gate = (-alpha * slack).sigmoid_()
@@ -278,7 +277,7 @@ class _Switch(Function):
 
 
 def _greatest(hinge: Tensor, slack: Tensor) -> Tensor:
-    """1 at the greatest hinge of the closed gates and at that of the open ones, else 0; (B, *site)."""
+    """Mark the greatest hinge of the closed gates and that of the open ones with 1, others with 0; (B, *site)."""
     flat, closed = hinge.reshape(len(hinge), -1), (slack > 0).reshape(len(hinge), -1)
     chosen = torch.zeros_like(flat)
     for part in (flat * closed, flat * ~closed):

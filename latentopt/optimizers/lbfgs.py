@@ -18,36 +18,36 @@ from latentopt.problem import Batch
 from latentopt.sets import BoxAndBall, FeasibleSet, Free
 
 FLAT = 1e-10
-"""A pair (s, y) whose cosine is not above it tells nothing of the curvature."""
+"""Pairs (s, y) of a cosine up to this carry no curvature."""
 
 
 class LBFGSState(NamedTuple):
     x: Tensor  # (B, *shape) the last accepted point
     value: Tensor  # (B,) objective there; inf before the first
     grad: Tensor  # (B, *shape) gradient there
-    within: Tensor  # (B, n) gradient there without what pushes out of a ball: of the Lagrangian
+    tangential: Tensor  # (B, n) gradient of the Lagrangian there, without the part out of a ball
     direction: Tensor  # (B, *shape) of the search from there
     length: Tensor  # (B,) of the trial under way, in units of the direction
     s: Tensor  # (B, min(memory, n), n) steps between accepted points, the newest last; zero where there are none yet
-    y: Tensor  # (B, memory, n) what they changed in `within`
+    y: Tensor  # (B, memory, n) changes of `tangential`
 
 
 @dataclass(frozen=True)
 class LBFGS(Optimizer):
-    """Quasi-Newton descent from the last ``memory`` accepted steps, each sample with a line search of its own.
+    """L-BFGS, quasi-Newton descent with a line search for each sample.
 
-    The iterate is a trial. Where it lowers the objective enough (Armijo), it is accepted, and the next trial is the
-    full quasi-Newton step from it; else, also where the objective or its gradient is not finite, the next trial is a
-    shorter step from the last accepted point. A sample whose trials get too short forgets its pairs and goes downhill.
+    The iterate is a trial. If it lowers the objective enough (Armijo), it is accepted, and the next trial is the full
+    quasi-Newton step from it. Else, also if the objective or its gradient is not finite, the next trial is a shorter
+    step from the last accepted point. A sample whose trials get too short forgets its pairs and goes downhill.
 
-    In a bounded set, trials are projected, and directions are those of the face on which the accepted point lies:
-    coordinates held by a bound do not enter, nor does the direction out of a ball.
+    In a bounded set, trials are projected, and directions lie in the face of the accepted point: coordinates held by a
+    bound do not enter, nor does the direction out of a ball.
 
     Args:
-        memory: steps remembered, >= 1; never more than a sample has coordinates.
-        c1: share of the fall that the slope promises which a trial must reach, in (0, 1/2).
-        first: length of the first trial, > 0, in units of the set's Euclidean radius (of a random point's typical norm
-            in the whole space).
+        memory: number of steps remembered, >= 1; at most the number of coordinates.
+        c1: share of the decrease promised by the slope that a trial must reach, in (0, 1/2).
+        first: length of the first trial, > 0, in units of the set's Euclidean radius (in the whole space, of a random
+            point's typical norm).
     """
 
     recovers = True
@@ -69,34 +69,36 @@ class LBFGS(Optimizer):
         return LBFGSState(x, value, zero, zero.flatten(1), zero, x.new_zeros(len(x)), pairs, pairs)
 
     def step(self, batch: Batch, x: Tensor, state: LBFGSState) -> Step:
-        here, grad = batch.gradient(x)
-        value, slope = here.value.to(state.value), _dot(state.grad, x - state.x)
+        evaluation, grad = batch.gradient(x)
+        value, slope = evaluation.value.to(state.value), _dot(state.grad, x - state.x)
         finite = value.isfinite() & sample_norm(grad).isfinite()
         accepted = finite & (value <= state.value + self.c1 * slope.clamp_max(0))
         first = self.first * _radius(batch.feasible, x)
-        onward = self._onward(batch, x, value, grad, state, first)
-        shorter = self._shorter(value, slope, state, first)
-        state = _choose(accepted, onward, shorter)
-        following = batch.feasible.project(state.x + per_sample(state.length, x) * state.direction)
-        return Step(following, state, here, Cost(1, 1), {"grad_norm": sample_norm(grad), "accepted": accepted.to(x)})
+        accept = self._accept(batch, x, value, grad, state, first)
+        shorter = self._shorten(value, slope, state, first)
+        state = _choose(accepted, accept, shorter)
+        next_x = batch.feasible.project(state.x + per_sample(state.length, x) * state.direction)
+        return Step(next_x, state, evaluation, Cost(1, 1), {"grad_norm": sample_norm(grad), "accepted": accepted.to(x)})
 
-    def _onward(
+    def _accept(
         self, batch: Batch, x: Tensor, value: Tensor, grad: Tensor, state: LBFGSState, first: Tensor
     ) -> LBFGSState:
-        """The state of samples whose trial is accepted."""
+        """Return the state of samples whose trial is accepted."""
         face = face_at(batch.feasible, x, grad)
-        within = grad.flatten(1) - face.outward(grad.flatten(1))
-        s, y, later = (x - state.x).flatten(1), within - state.within, state.value.isfinite()
+        tangential = grad.flatten(1) - face.outward(grad.flatten(1))
+        s, y, later = (x - state.x).flatten(1), tangential - state.tangential, state.value.isfinite()
         reach = torch.where(later, 2 * s.norm(dim=1), first)
         noise = 10 * torch.finfo(x.dtype).eps ** (2 / 3) * sample_norm(grad)  # of a face's normal
-        tells = later & (_dot(s, y) > FLAT * s.norm(dim=1) * y.norm(dim=1)) & (y.norm(dim=1) > noise)
-        s, y = (torch.where(tells[:, None, None], _append(old, new), old) for old, new in ((state.s, s), (state.y, y)))
-        down, scaled = inverse_hessian(within, face.tangent(s), face.tangent(y))
+        informative = later & (_dot(s, y) > FLAT * s.norm(dim=1) * y.norm(dim=1)) & (y.norm(dim=1) > noise)
+        s, y = (
+            torch.where(informative[:, None, None], _append(old, new), old) for old, new in ((state.s, s), (state.y, y))
+        )
+        down, scaled = inverse_hessian(tangential, face.tangent(s), face.tangent(y))
         length = torch.where(scaled, 1.0, reach / _not_zero(down.norm(dim=1)))
-        return LBFGSState(x, value, grad, within, -down.reshape(x.shape), length, s, y)
+        return LBFGSState(x, value, grad, tangential, -down.reshape(x.shape), length, s, y)
 
-    def _shorter(self, value: Tensor, slope: Tensor, state: LBFGSState, first: Tensor) -> LBFGSState:
-        """The state of samples whose trial is not."""
+    def _shorten(self, value: Tensor, slope: Tensor, state: LBFGSState, first: Tensor) -> LBFGSState:
+        """Return the state of samples whose trial is rejected."""
         # The minimum of the parabola through both values with the slope at the accepted point.
         share = -slope / (2 * (value - state.value - slope))
         length = state.length * torch.where(share.isfinite(), share.clamp(0.1, 0.5), 0.1).to(slope)
@@ -128,8 +130,8 @@ class Face(NamedTuple):
 
 
 def face_at(feasible: FeasibleSet, x: Tensor, grad: Tensor) -> Face:
-    """Found by a tiny step downhill, and what projection makes of it."""
-    tiny = torch.finfo(x.dtype).eps ** (1 / 3) * _radius(feasible, x)  # so that rounding spoils no digit that counts
+    """Find the face by projecting a tiny step downhill."""
+    tiny = torch.finfo(x.dtype).eps ** (1 / 3) * _radius(feasible, x)  # rounding is small beside it
     stepped = x - per_sample(tiny / _not_zero(sample_norm(grad)), x) * grad
     back = feasible.project(stepped)
     free = 1 - _held(feasible, x, stepped, back).to(x.dtype).flatten(1)
@@ -140,37 +142,38 @@ def face_at(feasible: FeasibleSet, x: Tensor, grad: Tensor) -> Face:
 
 
 def _held(feasible: FeasibleSet, x: Tensor, stepped: Tensor, back: Tensor) -> Tensor:
-    """Which coordinates (B, *shape) a bound holds against the step to ``stepped``, which projection takes ``back``."""
+    """Return which coordinates (B, *shape) a bound holds against a step, which projection takes ``back``."""
     if feasible.norm == "linf":
         return (back == x) & (stepped != x)
-    # Where only a ball holds x, a coordinate comes back to the bit by chance; and what rounding puts outside a ball is
-    # pulled in, from a bound too.
+    # Where only a ball holds x, a coordinate may come back exactly by chance; and points that rounding puts outside a
+    # ball are pulled in, off bounds too.
     box = feasible.box if isinstance(feasible, BoxAndBall) else Free()
     rounding = 16 * torch.finfo(x.dtype).eps * (x.abs() + feasible.radius(x))
     return (box.project(stepped) == x) & (stepped != x) & ((back - x).abs() <= rounding)
 
 
 def inverse_hessian(grad: Tensor, s: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The inverse Hessian times ``grad`` (B, n), and whether any of the pairs (B, memory, n) set its scale (B,).
+    """Return the inverse Hessian times ``grad`` (B, n), and whether any of the pairs (B, memory, n) scaled it (B,).
 
     The two loops over the pairs (Nocedal 1980) are two triangular systems in ``s_i . y_j`` (Byrd, Nocedal and Schnabel
-    1994), solved at once for all pairs; those that tell nothing are left out.
+    1994), solved at once for all pairs; pairs without curvature are left out.
     """
     sy = (s * y).sum(2)
-    tells = sy > FLAT * s.norm(dim=2) * y.norm(dim=2)
-    s, y, sy = s * tells[..., None], y * tells[..., None], torch.where(tells, sy, 0.0)
-    newest = (tells * torch.arange(1, s.shape[1] + 1, device=s.device)).argmax(1, keepdim=True)
+    informative = sy > FLAT * s.norm(dim=2) * y.norm(dim=2)
+    s, y, sy = s * informative[..., None], y * informative[..., None], torch.where(informative, sy, 0.0)
+    newest = (informative * torch.arange(1, s.shape[1] + 1, device=s.device)).argmax(1, keepdim=True)
     length = y.square().sum(2).gather(1, newest)[:, 0]
     scale = torch.where(length > 0, sy.gather(1, newest)[:, 0] / _not_zero(length), 1.0)[:, None]
-    products = torch.triu(s @ y.mT) + torch.diag_embed((~tells).to(s))
+    products = torch.triu(s @ y.mT) + torch.diag_embed((~informative).to(s))
     alpha = torch.linalg.solve_triangular(products, s @ grad[..., None], upper=True)
     q = scale * (grad - (y.mT @ alpha)[..., 0])
     rest = sy[..., None] * alpha - y @ q[..., None]
-    return q + (s.mT @ torch.linalg.solve_triangular(products.mT, rest, upper=False))[..., 0], tells.any(1)
+    q = q + (s.mT @ torch.linalg.solve_triangular(products.mT, rest, upper=False))[..., 0]
+    return q, informative.any(1)
 
 
 def _radius(feasible: FeasibleSet, x: Tensor) -> Tensor:
-    """The Euclidean norm (B,) of a vector as long as the set's radius; where that is infinite, 1 a coordinate."""
+    """Return the Euclidean norm (B,) of a vector as long as the set's radius; an infinite one counts 1 a coordinate."""
     radius = feasible.radius(x).expand_as(x)
     norm = sample_norm(radius.where(radius.isfinite(), 1.0))
     return norm if feasible.norm == "linf" else norm / x[0].numel() ** 0.5
@@ -188,6 +191,6 @@ def _not_zero(norm: Tensor) -> Tensor:
     return norm.clamp_min(torch.finfo(norm.dtype).tiny)
 
 
-def _choose(rows: Tensor, there: LBFGSState, elsewhere: LBFGSState) -> LBFGSState:
-    """``there`` on the samples ``rows`` (B,), ``elsewhere`` on the others."""
-    return LBFGSState(*(where_rows(rows, a, b) for a, b in zip(there, elsewhere, strict=True)))
+def _choose(rows: Tensor, chosen: LBFGSState, others: LBFGSState) -> LBFGSState:
+    """Select states of the samples ``rows`` (B,) from the first, of the others from the second."""
+    return LBFGSState(*(where_rows(rows, a, b) for a, b in zip(chosen, others, strict=True)))

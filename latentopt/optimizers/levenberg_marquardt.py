@@ -16,12 +16,12 @@ from latentopt.optimizers.base import Cost, Optimizer, Step
 from latentopt.optimizers.lbfgs import face_at
 from latentopt.problem import Batch
 
-ROOM = 256
-"""Tangents of samples that pass through the network at once (but at least one sample's)."""
+CHUNK = 256
+"""Tangents that pass through the network at once, at least those of one sample."""
 SINGULAR = 1e-12
-"""A direction with no more curvature than this share of the greatest is left alone, undamped."""
-LEAST, MOST = 1e-4, 1e16
-"""Damping after a first rejected trial, at least; and ever, at most."""
+"""Undamped directions whose curvature is at most this share of the greatest are skipped."""
+MIN_REJECTED, MAX_DAMPING = 1e-4, 1e16
+"""Least damping after a rejected trial, and greatest damping."""
 
 
 class LMState(NamedTuple):
@@ -31,29 +31,29 @@ class LMState(NamedTuple):
     V: Tensor  # (B, k, n) the directions of steps, eigenvectors of J^T J on the face; 0 where there are fewer
     curvature: Tensor  # (B, k) their eigenvalues, rising
     bend: Tensor  # (B,) curvature that the border of a ball adds
-    predicted: Tensor  # (B,) fall of the trial under way
+    predicted: Tensor  # (B,) decrease of the current trial
     damping: Tensor  # (B,) in units of the greatest curvature
     growth: Tensor  # (B,) factor of the damping should the trial be rejected
 
 
 @dataclass(frozen=True)
 class LevenbergMarquardt(Optimizer):
-    """Damped Gauss-Newton steps on a sum of squares ``|r(x)|^2``, such as `MSE`, each sample with a damping of its own.
+    """Levenberg-Marquardt, damped Gauss-Newton steps on a sum of squares ``|r(x)|^2`` such as `MSE`.
 
-    The iterate is a trial. It is accepted where it lowers the objective; then the residuals are linearised anew, and
-    the next trial is ``x + h`` with ``(J^T J + mu I) h = -J^T r``. Elsewhere, also where the objective or the Jacobian
-    is not finite, the next trial is a shorter step with more damping from the last accepted point. In a bounded set,
-    trials are projected, and steps are those of the face on which the accepted point lies.
+    The iterate is a trial; each sample has a damping of its own. A trial is accepted if it lowers the objective; then
+    the residuals are linearised anew, and the next trial is ``x + h`` with ``(J^T J + mu I) h = -J^T r``. Else, also if
+    the objective or the Jacobian is not finite, the next trial is a shorter step with more damping from the last
+    accepted point. In a bounded set, trials are projected, and steps lie in the face of the accepted point.
 
-    ``gain`` in the history is the fall of a trial in units of what the linearised residuals predict (NaN where nothing
-    was tried). Within one activation region of a network that is affine at its output, the objective is the quadratic
-    that the prediction is made of: the gain is 1, and an undamped step ends at the region's minimiser. So ``1 - gain``
-    says what crossing regions costs, and what is curved in the network (a smooth output layer) does.
+    ``gain`` in the history is the decrease of a trial in units of the one that the linearised residuals predict (NaN
+    where nothing was tried). Within one activation region of a network with an affine output the objective is the
+    predicted quadratic: the gain is 1, and an undamped step ends at the region's minimiser. So ``1 - gain`` measures
+    the effect of crossing regions, and of curvature in the network (a smooth output layer).
 
-    A step counts a forward of the trial, one of the pass that is linearised, and one for each of its tangents: n for
-    inputs of n numbers. Above ``cg_above`` numbers, steps are sought in a Krylov space instead, that of ``cg_steps``
-    conjugate gradients, each a forward, its tangent, and a backward. A rejected trial takes but its own forward, and
-    counts all the same: else what a sample has left of its budget would hang on the samples beside it.
+    A step counts a forward of the trial, one of the linearised pass, and one for each of its tangents: n for inputs of
+    n numbers. Above ``cg_above`` numbers, steps lie in the Krylov space of ``cg_steps`` conjugate gradients instead,
+    each a forward, its tangent, and a backward. A rejected trial takes only its own forward but counts the same, so
+    that the budget of a sample does not depend on the samples beside it.
 
     Args:
         damping: the first mu, >= 0, in units of the largest eigenvalue of J^T J.
@@ -86,14 +86,14 @@ class LevenbergMarquardt(Optimizer):
         return LMState(x, value, zero, V, V[:, :, 0], each, each, each + self.damping, each + 2)
 
     def step(self, batch: Batch, x: Tensor, state: LMState) -> Step:
-        here = batch.evaluate(x)
-        value = here.value.to(state.value)
+        evaluation = batch.evaluate(x)
+        value = evaluation.value.to(state.value)
         rows = (value.isfinite() & (value < state.value)).nonzero()[:, 0]
         gain = torch.where(state.value.isfinite(), (state.value - value).double() / state.predicted, torch.nan)
         moved = state
         if len(rows):
             part = batch.take(rows)
-            g, V, N, bend = self._linearised(part, x[rows], here.output[rows])
+            g, V, N, bend = self._linearised(part, x[rows], evaluation.output[rows])
             sound = g.isfinite().all(1) & N.isfinite().flatten(1).all(1)
             curvature, E = torch.linalg.eigh(N[sound])
             rows = rows[sound]
@@ -102,17 +102,17 @@ class LevenbergMarquardt(Optimizer):
             moved = state._replace(**{name: getattr(state, name).index_copy(0, rows, t) for name, t in fresh.items()})
         accepted = torch.zeros_like(gain).index_fill(0, rows, 1.0)
         damping, growth = _damped(gain, accepted > 0, state)
-        following, predicted = _trial(batch, moved._replace(damping=damping))
+        next_x, predicted = _trial(batch, moved._replace(damping=damping))
         info = {"gain": gain.to(x), "damping": damping.to(x), "accepted": accepted.to(x)}
         state = moved._replace(damping=damping, growth=growth, predicted=predicted)
-        return Step(following, state, here, self._cost(x[0].numel()), info)
+        return Step(next_x, state, evaluation, self._cost(x[0].numel()), info)
 
     def _cost(self, n: int) -> Cost:
         k = min(n, self.cg_steps)
         return Cost(2 + n, 0) if n <= self.cg_above else Cost(2 + 2 * k, k)
 
     def _linearised(self, batch: Batch, x: Tensor, output: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """At ``x``: ``g``, a basis V (B, k, n) of the steps, ``N = V J^T J V^T`` (B, k, k), and ``bend``.
+        """Return ``g``, a basis V (B, k, n) of the steps, ``N = V J^T J V^T`` (B, k, k), and ``bend``, at ``x``.
 
         The basis is orthonormal, 0 where it ends; or, where k = n, the projector onto the face.
         """
@@ -127,33 +127,33 @@ class LevenbergMarquardt(Optimizer):
 
 
 def _damped(gain: Tensor, accepted: Tensor, state: LMState) -> tuple[Tensor, Tensor]:
-    """The next damping and growth (B,): Nielsen's rule."""
+    """Return the next damping and growth (B,) by Nielsen's rule."""
     fewer = state.damping * (1 - (2 * gain - 1) ** 3).clamp(1 / 10, 2).nan_to_num(2.0)
-    more = state.damping.clamp_min(LEAST) * state.growth
+    more = state.damping.clamp_min(MIN_REJECTED) * state.growth
     first = state.value.isinf()
-    damping = torch.where(accepted, fewer, more).clamp_max(MOST)
-    growth = torch.where(accepted, 2.0, (2 * state.growth).clamp_max(MOST))
+    damping = torch.where(accepted, fewer, more).clamp_max(MAX_DAMPING)
+    growth = torch.where(accepted, 2.0, (2 * state.growth).clamp_max(MAX_DAMPING))
     return torch.where(first, state.damping, damping), torch.where(first, state.growth, growth)
 
 
 def _trial(batch: Batch, state: LMState) -> tuple[Tensor, Tensor]:
-    """The next iterate, and the fall (B,) that the linearised residuals predict there."""
+    """Return the next iterate, and the decrease (B,) that the linearised residuals predict there."""
     x, g, V, curvature = state.x, state.g, state.V, state.curvature
     largest = curvature[:, -1:].clamp_min(0)
     shifted = curvature + state.damping[:, None] * largest + state.bend[:, None]
     along = -(V @ g[:, :, None])[:, :, 0]
     y = torch.where(shifted > SINGULAR * largest, along / shifted, 0.0)
     h = (V.mT @ y[:, :, None]).reshape(x.shape)
-    following = batch.feasible.project((x + h).to(x))
-    h = (following - x).flatten(1).to(g)  # what projection leaves of it
+    next_x = batch.feasible.project((x + h).to(x))
+    h = (next_x - x).flatten(1).to(g)  # after projection
     y = (V @ h[:, :, None])[:, :, 0]
-    return following, -2 * (g * h).sum(1) - (curvature * y.square()).sum(1)
+    return next_x, -2 * (g * h).sum(1) - (curvature * y.square()).sum(1)
 
 
 def _normal(batch: Batch, x: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
-    """``J^T r`` (B, n) and ``J^T J`` (B, n, n), a few samples at a time."""
+    """Return ``J^T r`` (B, n) and ``J^T J`` (B, n, n), computed for a few samples at a time."""
     n, gs, Ns = x[0].numel(), [], []
-    for rows in torch.arange(len(x), device=x.device).split(max(1, ROOM // n)):
+    for rows in torch.arange(len(x), device=x.device).split(max(1, CHUNK // n)):
         part = batch.take(rows)
         units = torch.eye(n, dtype=x.dtype, device=x.device).reshape(n, 1, *x.shape[1:])
         J = torch.func.vmap(_pushed(part, x[rows]))(units.expand(n, *x[rows].shape)).movedim(0, 1).double()  # (B, n, m)
@@ -163,7 +163,7 @@ def _normal(batch: Batch, x: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _krylov(batch: Batch, x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The same with the Krylov space of J^T J and g in the face, by Lanczos' method, fully orthogonalised."""
+    """Return the same in the Krylov space of J^T J and g in the face, by Lanczos' method, fully orthogonalised."""
     z = x.detach().requires_grad_()
     with torch.enable_grad():
         r = batch.residual(batch.network(z), z)
@@ -179,7 +179,7 @@ def _krylov(batch: Batch, x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, Te
     v = g
     for i in range(k):
         before = sample_norm(v)
-        for _ in range(2):  # the first leaves what rounding makes of a vector nearly out of the face
+        for _ in range(2):  # one pass leaves rounding errors of a vector nearly normal to the face
             v = project(v[:, None])[:, 0]
             v = v - (V.mT @ (V @ v[:, :, None]))[:, :, 0]
         size = sample_norm(v)
@@ -194,7 +194,7 @@ def _krylov(batch: Batch, x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, Te
 
 
 def _pushed(batch: Batch, x: Tensor) -> Callable[[Tensor], Tensor]:
-    """The function of a tangent (B, *shape) that gives how the residuals (B, m) change along it."""
+    """Return the function from a tangent (B, *shape) to the change of the residuals (B, m) along it."""
 
     def residual(z: Tensor) -> Tensor:
         return batch.residual(batch.network(z), z)
@@ -203,7 +203,7 @@ def _pushed(batch: Batch, x: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def _face(batch: Batch, x: Tensor, g: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
-    """The projection of vectors (B, count, n) onto the face that holds ``x``, and the curvature (B,) of its border."""
+    """Return the projection of vectors (B, count, n) onto the face of ``x``, and the curvature (B,) of its border."""
     face = face_at(batch.feasible, x, g.to(x).reshape(x.shape))
     face = type(face)(*(part.double() for part in face))
     held = (face.normal != 0).any(1)

@@ -20,7 +20,7 @@ class RandomShootingState(NamedTuple):
 
 @dataclass(frozen=True)
 class RandomShooting(Optimizer):
-    """Each step looks at new random points of the set, as the set draws them; the iterate is the best so far.
+    """Random shooting: each step evaluates new random points of the set; the iterate is the best so far.
 
     A step costs ``samples + 1`` forwards.
 

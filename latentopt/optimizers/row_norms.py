@@ -19,16 +19,16 @@ Kind = Literal["probes", "exact", "layer", "none"]
 
 @dataclass(frozen=True)
 class RowNorms:
-    """How the norms of the rows are had; never by multiplying weights.
+    """Computation of row norms by forward passes; weights are never multiplied.
 
     Args:
-        kind: "exact": one forward an input dimension; "probes": estimated by random directions; "layer": one norm for
-            all neurons of a layer, the root mean square of the estimates; "none": 1 everywhere (no normalisation).
+        kind: "exact": one forward for each input dimension. "probes": estimates by random directions. "layer": one norm
+            for all neurons of a layer, the root mean square of the estimates. "none": 1 everywhere.
         probes: random directions, >= 1; the relative error of a row is about ``.7 / sqrt(probes)``.
         refresh: steps between two computations, >= 1.
         own_gate: multiply a row's norm by its own gate, as the authors' code for images does.
-        floor: least norm, >= 0. 0: a hundredth of the layer's root mean square, as a neuron behind closed gates has no
-            row and would be infinitely far.
+        floor: least norm, >= 0. 0: a hundredth of the layer's root mean square, as a neuron behind closed gates has
+            no row and would be infinitely far.
     """
 
     kind: Kind = "probes"
@@ -45,7 +45,7 @@ class RowNorms:
         nonnegative("RowNorms.floor", self.floor)
 
     def due(self, t: int) -> bool:
-        """Whether step ``t``, from 0, computes them."""
+        """Return whether step ``t``, from 0, computes the norms."""
         return self.kind != "none" and t % self.refresh == 0
 
     def norms(
@@ -56,32 +56,32 @@ class RowNorms:
         layers: Collection[int] | None,
         t: int,
     ) -> Norms:
-        """The norms in step ``t`` at ``x`` (B, *shape), with the gates of ``gate`` (`latentopt.gates.row_norms`)."""
+        """Compute the norms of step ``t`` at ``x`` (B, *shape), with the gates of ``gate`` (`gates.row_norms`)."""
         if self.kind == "exact":
             basis = torch.eye(x[0].numel(), dtype=x.dtype, device=x.device).reshape(-1, 1, *x.shape[1:])
             directions = basis.expand(-1, len(x), *x.shape[1:])
         else:
             like = x[:, None].expand(-1, self.probes, *x.shape[1:])
             directions = batch.noise.normal(like, "probe", t).transpose(0, 1)
-        own: list[Tensor] = []
+        gates: list[Tensor] = []
 
-        def kept(index: int, z: Tensor) -> Tensor:
-            own.append(gate(index, z))
-            return own[-1]
+        def record(index: int, z: Tensor) -> Tensor:
+            gates.append(gate(index, z))
+            return gates[-1]
 
-        norms = row_norms(batch.network, x, kept, directions, self.kind == "exact", layers)
-        switches = [self._floored(n, g) for n, g in zip(norms.switches, own, strict=False)]
-        return norms._replace(switches=switches, output=norms.output.clamp_min(_least(x)))
+        norms = row_norms(batch.network, x, record, directions, self.kind == "exact", layers)
+        switches = [self._with_floor(norm, gate) for norm, gate in zip(norms.switches, gates, strict=False)]
+        return norms._replace(switches=switches, output=norms.output.clamp_min(_smallest(x)))
 
-    def _floored(self, norm: Tensor, gate: Tensor) -> Tensor:
+    def _with_floor(self, norm: Tensor, gate: Tensor) -> Tensor:
         norm = norm * gate if self.own_gate else norm
         rms = per_sample(sample_rms(norm), norm)
         if self.kind == "layer":
             norm = rms.expand_as(norm)
         floor = 0.01 * rms if self.floor == 0 else torch.full_like(rms, self.floor)
-        return torch.maximum(norm, floor.clamp_min(_least(norm)))
+        return torch.maximum(norm, floor.clamp_min(_smallest(norm)))
 
 
-def _least(like: Tensor) -> float:
-    """The least norm that is divided by: behind gates that are all closed a row is 0."""
+def _smallest(like: Tensor) -> float:
+    """Return the least norm to divide by; behind closed gates a row is 0."""
     return max(1e-12, torch.finfo(like.dtype).tiny)

@@ -13,8 +13,8 @@ from latentopt.errors import InputError
 from latentopt.optimizers.base import Cost, Optimizer, Step
 from latentopt.problem import Batch
 
-_HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-"""When the share of the changed pixels is halved, of 10,000 steps (the paper's supplement B)."""
+_HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+"""Steps, of 10,000, at which the share of changed pixels is halved (the paper's supplement B)."""
 
 
 class SquareState(NamedTuple):
@@ -25,15 +25,15 @@ class SquareState(NamedTuple):
 
 @dataclass(frozen=True)
 class Square(Optimizer):
-    """Each step moves one window of the best point so far, every channel of it to a side drawn by chance.
+    """Square Attack: each step moves one window of the best point, each channel in a random direction.
 
-    In a set measured in Linf the window moves by twice the set's radius and is projected: nearly always to an edge, as
-    in the paper. In one measured in L2 by a vector of that length, ours, not the paper's. The first step tries
+    In sets measured in Linf the window moves by twice the set's radius and is projected, nearly always to an edge, as
+    in the paper. In sets measured in L2 it moves by a vector of that length, unlike in the paper. The first step tries
     vertical stripes. A step costs one forward and no backward.
 
     Args:
-        p: share of the pixels in a window at the start, in (0, 1]; it falls over the planned steps as in the paper. Of
-            inputs (C, H, W) a window is a square of each channel, of others a stretch of the flat input.
+        p: share of the pixels in a window at the start, in (0, 1]; it falls over the planned steps as in the paper. A
+            window is a square of each channel of inputs (C, H, W), and a stretch of other inputs, flattened.
     """
 
     p: float = 0.8
@@ -47,21 +47,21 @@ class Square(Optimizer):
         return SquareState(0, x, x.new_full((len(x),), torch.inf))
 
     def step(self, batch: Batch, x: Tensor, state: SquareState) -> Step:
-        here = batch.evaluate(x)
-        better = here.value < state.value
-        best, value = where_rows(better, x, state.best), torch.where(better, here.value, state.value)
+        evaluation = batch.evaluate(x)
+        better = evaluation.value < state.value
+        best, value = where_rows(better, x, state.best), torch.where(better, evaluation.value, state.value)
         sides = _stripes(batch, x) if state.t == 0 else self._window(batch, x, state.t)
-        reach = batch.feasible.radius(x)
-        move = (1 if state.t == 0 else 2) * reach * (sides if batch.feasible.norm == "linf" else unit(sides))
-        return Step(batch.feasible.project(best + move), SquareState(state.t + 1, best, value), here, Cost(1, 0))
+        length = (1 if state.t == 0 else 2) * batch.feasible.radius(x)
+        move = length * (sides if batch.feasible.norm == "linf" else unit(sides))
+        return Step(batch.feasible.project(best + move), SquareState(state.t + 1, best, value), evaluation, Cost(1, 0))
 
     def _window(self, batch: Batch, x: Tensor, t: int) -> Tensor:
-        """A window of -1 and 1, a sign for each channel, in zeros (B, *shape)."""
-        share = self.p / 2 ** sum(10_000 * t / batch.steps > at for at in _HALVED)
+        """Draw a window with a sign for each channel, (B, *shape), 0 outside."""
+        share = self.p / 2 ** sum(10_000 * t / batch.steps > halving for halving in _HALVINGS)
         pictures = _as_pictures(x)
         channels, height, width = pictures.shape[1:]
         side = (share * height * width) ** 0.5 if height > 1 else share * width
-        tall, wide = (min(max(round(side), 1), most) for most in (height, width))
+        tall, wide = (min(max(round(side), 1), size) for size in (height, width))
         corner = batch.noise.uniform(x.new_empty(len(x), 2), "square", t)
         top, left = (corner * corner.new_tensor([height - tall + 1, width - wide + 1])).long().T[:, :, None]
         rows, columns = torch.arange(height, device=x.device), torch.arange(width, device=x.device)
@@ -72,7 +72,7 @@ class Square(Optimizer):
 
 
 def _stripes(batch: Batch, x: Tensor) -> Tensor:
-    """A sign for each column of each channel, (B, *shape)."""
+    """Draw a sign for each column of each channel, (B, *shape)."""
     pictures = _as_pictures(x)
     return _signs(batch, pictures[:, :, :1], 0).expand_as(pictures).reshape(x.shape)
 
@@ -82,5 +82,5 @@ def _signs(batch: Batch, like: Tensor, t: int) -> Tensor:
 
 
 def _as_pictures(x: Tensor) -> Tensor:
-    """(B, C, H, W); what is no picture is one row."""
+    """Reshape to (B, C, H, W); other inputs become one row."""
     return x if x.ndim == 4 else x.reshape(len(x), 1, 1, -1)

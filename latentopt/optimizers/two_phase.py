@@ -1,4 +1,4 @@
-"""First so many steps of one method, then another one."""
+"""Two methods in a row."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class TwoPhaseState(NamedTuple):
 
 @dataclass(frozen=True)
 class TwoPhase(Optimizer):
-    """Long steps that fall, to get near; then a method that converges from there.
+    """A method for the first steps, then another from where it ends.
 
     Args:
-        first: the method of the opening. Its schedule runs down within it.
-        steps: of the opening, >= 1. A `patience` of `latentopt.solve` should be longer.
-        then: the method from there on.
+        first: method of the first phase, which its schedule spans.
+        steps: number of steps of the first phase, >= 1. A `patience` of `latentopt.solve` should be longer.
+        then: method of the second phase.
     """
 
     first: Optimizer = field(default_factory=PGD)

@@ -140,7 +140,7 @@ def test_an_activation_is_the_sum_of_its_switches(act, kinks, in_place, data):
 
     def rule(site: int, h: Tensor, activation: Activation, real: Function) -> Tensor:
         seen.append(activation)
-        return activation.joined(h, [z.relu() for z in activation.switches(h)])
+        return activation.join(h, [z.relu() for z in activation.switches(h)])
 
     with OnGates(rule, rows=2):
         output = act(h.clone())

@@ -180,7 +180,7 @@ def test_a_gradient_too_small_to_be_squared_gives_no_longer_step(exponent):
     x = torch.tensor([[3.0, -4.0], [0.0, 0.0]]) * 10.0**exponent
     near(unit(x), torch.tensor([[0.6, -0.8], [0.0, 0.0]]), 1e-6)
     length = x.norm(dim=1)
-    moved = FreeGates(a_eta=0.5)._moved(torch.full_like(x, 0.5), x, length) - 0.5
+    moved = FreeGates(a_eta=0.5)._step_eta(torch.full_like(x, 0.5), x, length) - 0.5
     assert (moved.norm(dim=1) <= 0.5 + 1e-6).all()
     if exponent >= -15:
         near(moved, torch.tensor([[-0.3, 0.4], [0.0, 0.0]]), 1e-6)

@@ -173,7 +173,7 @@ def _affine(network: Network, x: Tensor, direction: Tensor, gates: Tensor) -> tu
                 gate = gates[:, first : first + z[0].numel()].reshape(z.shape)
                 switched.append(torch.where(gate, z, 0))
                 collected.append(z.flatten(1))
-            return activation.joined(h, switched)
+            return activation.join(h, switched)
 
         with OnGates(rule, len(x), None, _refuse_pool) as mode:
             network(x)
