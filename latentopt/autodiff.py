@@ -14,12 +14,12 @@ from latentopt.errors import InputError
 
 
 def gradients(value: Tensor, inputs: Sequence[Tensor], unused: bool = False) -> tuple[Tensor, ...]:
-    """Gradients of the sum of ``value`` (B,) with respect to each of ``inputs``.
+    """Return the gradients of the sum of ``value`` (B,) with respect to each of ``inputs``.
 
     Args:
-        value: (B,).
-        inputs: tensors that it depends on.
-        unused: some it may not depend on; their gradients are 0.
+        value: values (B,).
+        inputs: tensors that they depend on.
+        unused: whether inputs are allowed that they do not depend on; their gradients are 0.
 
     Raises:
         InputError: the network uses `torch.utils.checkpoint` in its reentrant form, which has no such gradients.
@@ -30,14 +30,14 @@ def gradients(value: Tensor, inputs: Sequence[Tensor], unused: bool = False) -> 
     except RuntimeError as error:
         if "use_reentrant" not in str(error) and not str(error).startswith("Checkpointing is not compatible"):
             raise
-        came = "one that calls torch.utils.checkpoint with use_reentrant=True"
-        raise InputError("network", "one whose checkpoints have use_reentrant=False, or none", came) from error
+        got = "one that calls torch.utils.checkpoint with use_reentrant=True"
+        raise InputError("network", "one whose checkpoints have use_reentrant=False, or none", got) from error
 
 
-def require_no_checkpoint(came: str) -> None:
-    """Raise `InputError` within a function that `torch.utils.checkpoint` will call again in the backward pass.
+def require_no_checkpoint(got: str) -> None:
+    """Raise `InputError` inside a function that `torch.utils.checkpoint` will call again in the backward pass.
 
-    What is put in an activation's place in the forward pass would not be there the second time.
+    A gate that replaces an activation in the forward pass would not replace it in that second call.
     """
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return
@@ -45,12 +45,12 @@ def require_no_checkpoint(came: str) -> None:
     while frame is not None:
         if frame.f_globals.get("__name__") == "torch.utils.checkpoint":
             expected = "one without torch.utils.checkpoint (which computes activations again) where gates are driven"
-            raise InputError("network", expected, came)
+            raise InputError("network", expected, got)
         frame = frame.f_back
 
 
 def jvp(function: Callable[[Tensor], Tensor], x: Tensor, tangent: Tensor) -> tuple[Tensor, Tensor]:
-    """A network's function at ``x`` and its directional derivative along ``tangent``, in one pass.
+    """Return a function's value at ``x`` and its directional derivative along ``tangent``, in one pass.
 
     Raises:
         InputError: the network has an operation without a forward-mode derivative.
@@ -58,7 +58,7 @@ def jvp(function: Callable[[Tensor], Tensor], x: Tensor, tangent: Tensor) -> tup
     >>> jvp(torch.square, torch.tensor(3.0), torch.tensor(1.0))
     (tensor(9.), tensor(6.))
     """
-    _load()
+    _load_forward_mode()
     try:
         value, slope = torch.func.jvp(function, (x,), (tangent,))[:2]
     except (NotImplementedError, RuntimeError) as error:
@@ -70,8 +70,8 @@ def jvp(function: Callable[[Tensor], Tensor], x: Tensor, tangent: Tensor) -> tup
 
 
 @cache
-def _load() -> None:
-    """Loaded at its first use, torch's forward mode warns of something that is its own affair."""
+def _load_forward_mode() -> None:
+    """Load torch's forward mode, whose first use warns of its own deprecated calls."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*torch.jit.script", FutureWarning)
         torch.func.jvp(torch.sin, (torch.zeros(1),), (torch.zeros(1),))

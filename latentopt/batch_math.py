@@ -1,4 +1,4 @@
-"""Arithmetic by sample: tensors whose first dimension is the batch."""
+"""Arithmetic for each sample of tensors whose first dimension is the batch."""
 
 from __future__ import annotations
 

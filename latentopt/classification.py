@@ -1,4 +1,4 @@
-"""Losses on a classifier's logits, and what an attack minimises and tests."""
+"""Losses on a classifier's logits, and the objective and success test of an attack."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from latentopt.errors import InputError
 
 LossName = Literal["ce", "margin", "dlr"]
 Loss = LossName | Callable[[Tensor, Tensor], Tensor]
-"""A name, or a function of logits (B, K) and labels (B,) to (B,), the larger the less a label is predicted. One that
-holds something for each sample has ``take(rows)``."""
+"""Name of a loss, or a function of logits (B, K) and labels (B,) to (B,): the larger, the less a label is predicted. A
+function that holds something for each sample has ``take(rows)``."""
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy (B,) of logits (B, K) at labels (B,) long."""
+    """Return the cross-entropy (B,) of logits (B, K) at labels (B,) long."""
     return F.cross_entropy(logits, labels, reduction="none")
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """How much the best other logit exceeds the label's (B,): > 0 where another class is predicted.
+    """Return the best other logit minus the label's (B,): > 0 where another class is predicted.
 
     The loss of Carlini and Wagner (arXiv 1608.04644), without its floor.
 
@@ -37,9 +37,9 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def dlr(logits: Tensor, labels: Tensor) -> Tensor:
-    """Difference of logits ratio (B,) of Croce and Hein 2020 (arXiv 2003.01690, eq. 6); under 4 classes the margin.
+    """Return the difference of logits ratio (B,) (arXiv 2003.01690, eq. 6); for fewer than 4 classes the margin.
 
-    The margin over the spread of the largest logits, so that no rescaling of the logits changes it.
+    It divides the margin by the spread of the largest logits, so that rescaling the logits does not change it.
     """
     if logits.shape[1] < 4:
         return margin(logits, labels)
@@ -48,9 +48,12 @@ def dlr(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """The ratio by which ``labels`` lie above ``targets`` (B,) (arXiv 2003.01690, eq. 7); under 4 classes the margin.
+    """Return the targeted ratio (B,), to be minimised (arXiv 2003.01690, eq. 7); for fewer than 4 classes the margin.
 
-    Both (B,) long, the labels being what the samples are; to be minimised.
+    Args:
+        logits: logits (B, K).
+        labels: true classes (B,) long.
+        targets: classes (B,) long that are to be predicted.
     """
     if logits.shape[1] < 4:
         return margin(logits, targets)
@@ -64,10 +67,10 @@ LOSSES: dict[LossName, Callable[[Tensor, Tensor], Tensor]] = {"ce": cross_entrop
 
 
 def loss_function(loss: Loss) -> Callable[[Tensor, Tensor], Tensor]:
-    """The function of a name, or the function itself.
+    """Return the loss of a name, or the function itself.
 
     Raises:
-        InputError: no such name.
+        InputError: there is no loss of this name.
     """
     if callable(loss):
         return loss
@@ -78,12 +81,12 @@ def loss_function(loss: Loss) -> Callable[[Tensor, Tensor], Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class Misclassify:
-    """What an attack minimises: minus the loss at the labels; with targets, the loss at the targets.
+    """Objective of an attack: minus the loss at the labels; with targets, the loss at the targets.
 
     Args:
-        loss: as `Loss`; ``dlr`` becomes the targeted ratio where there are targets.
-        labels: (B,) long, what the samples are.
-        targets: (B,) long, what they are to be taken for; None: anything else.
+        loss: a `Loss`; ``dlr`` becomes the targeted ratio if there are targets.
+        labels: true classes (B,) long.
+        targets: classes (B,) long that are to be predicted; None: any other class.
     """
 
     loss: Loss
@@ -105,9 +108,9 @@ class Misclassify:
 
 @dataclass(frozen=True, eq=False)
 class Misclassified:
-    """Success test: the predicted class is not the label; with ``aimed``, it is the class ``labels``.
+    """Success test of an attack: the predicted class is not the label; with ``aimed``, it is the class ``labels``.
 
-    Of equal logits the first is the predicted one.
+    The first of equal logits is predicted.
     """
 
     labels: Tensor  # (B,) long

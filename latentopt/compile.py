@@ -1,4 +1,4 @@
-"""Functions of tensors traced with their derivatives into one graph each, and compiled."""
+"""Compilation of functions of tensors, each traced with its derivatives into one graph."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import torch
 
 
 class Compiled:
-    """Calls functions in compiled form; each is traced at its first call, with the shapes it then gets.
+    """Functions in compiled form; each is traced at its first call, with the shapes of that call.
 
-    A trace holds the tensors and numbers that a function has from elsewhere (weights, targets, settings) as they were
-    then: whatever changes from call to call must be an argument, a tensor or a tuple of tensors, in shapes that follow
+    A trace holds the other tensors and numbers that a function uses (weights, targets, settings) as they were then.
+    Anything that changes between calls must be an argument, a tensor or a tuple of tensors, in a shape that follows
     from that of the first.
     """
 
     def __init__(self) -> None:
         self.functions: dict[tuple[int, torch.Size], tuple[object, Callable[..., Any]]] = {}
 
-    def __call__(self, owner: object, function: Callable[..., Any], *args: Any) -> Any:
-        """``function(*args)``; ``owner`` tells it from others."""
-        key = (id(owner), args[0].shape)
-        if key not in self.functions:
+    def __call__(self, key: object, function: Callable[..., Any], *args: Any) -> Any:
+        """Return ``function(*args)``; one object ``key`` stands for one function."""
+        entry = (id(key), args[0].shape)
+        if entry not in self.functions:
             from torch.fx.experimental.proxy_tensor import make_fx  # imports the compiler, seconds
 
             graph = make_fx(lambda *args: function(*args))(*args)
-            self.functions[key] = owner, torch.compile(graph, dynamic=False)  # the owner must live, else its id may not
+            self.functions[entry] = key, torch.compile(graph, dynamic=False)  # holds the key, so that its id stays its
         with torch.no_grad():
-            return self.functions[key][1](*args)
+            return self.functions[entry][1](*args)

@@ -1,4 +1,4 @@
-"""What can go wrong, and how it is said: what was expected and what came."""
+"""Errors that say what was expected and what was given, and checks that raise them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from numbers import Integral, Real
 
 
 class LatentOptError(Exception):
-    """Base of every error that latentopt raises on purpose."""
+    """Base class of the errors that latentopt raises on purpose."""
 
 
 class InputError(LatentOptError, ValueError):
-    """An argument, a file or a setting is not what it has to be; nothing has been done yet.
+    """Error for an argument, a file or a setting that is wrong, raised before anything is done.
 
     Args:
-        name: the argument, file or key.
-        expected: what it has to be.
-        got: what came; any object, shown with `str`.
+        name: name of the argument, file or key.
+        expected: description of a right value.
+        got: the value, or a description of it; shown with `str`.
 
     >>> raise InputError("steps", "an integer >= 1", 0)
     Traceback (most recent call last):
@@ -43,7 +43,7 @@ def nonnegative(name: str, value: object, integer: bool = False) -> None:
 
 
 def seed_within(value: object, least: int = -(2**63), most: int = 2**63 - 1) -> None:
-    """Raise `InputError` unless ``value`` is a whole number that the generators of random numbers take as a seed."""
+    """Raise `InputError` unless ``value`` is a whole number that generators of random numbers accept."""
     if not (_is_number(value, True) and least <= value <= most):  # pyright: ignore[reportOperatorIssue]
         raise InputError("seed", f"an integer from {least} to {most}", repr(value))
 

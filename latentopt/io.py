@@ -1,4 +1,4 @@
-"""Atomic writes, checksums, tables in CSV, and the versions that decide a result."""
+"""Atomic writes, checksums, CSV tables, and the versions that decide a result."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def versions() -> dict[str, str]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that whoever reads it, after any crash, finds the whole content or the former one."""
+    """Write a file so that it holds the whole content or, after a crash, the former one."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
@@ -39,13 +39,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of what a file holds."""
+    """Return the SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_csv(path: Path, head: list[str], rows: list[list[Any]]) -> None:
-    """Write a table: the columns' names, then its rows."""
+    """Write a table as CSV: the names of its columns, then its rows."""
     file = io.StringIO(newline="")
     writer = csv.writer(file)
     writer.writerow(head)

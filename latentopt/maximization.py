@@ -34,29 +34,33 @@ def maximize(
     start: Tensor | Result | None = None,
     **settings: Any,
 ) -> Result:
-    """The input in ``[low, high]`` that makes an output unit largest.
+    """Find the input in ``[low, high]`` that maximises an output unit.
 
     Args:
         network: maps (B, *shape) to (B, ...).
         low: least value: a number for every coordinate, or a tensor, an array or a list that broadcasts to ``shape``.
-        high: greatest value, the same.
+        high: greatest value, as ``low``.
         shape: shape of one input.
         unit: index of the unit in the flattened output, from 0.
-        optimizer: as in `latentopt.solve`, like the rest; ``start`` is (1, *shape).
-        settings: any other argument of `latentopt.solve`: budgets, checkpoint, callbacks.
+        optimizer: a method, or its name, as in `latentopt.solve`.
+        steps: steps of each restart, >= 1.
+        restarts: independent starts, >= 1.
+        seed: seed of every random number.
+        start: input (1, *shape) of the first restart, or as in `latentopt.solve`.
+        settings: other arguments of `latentopt.solve`: budgets, checkpoint, callbacks.
 
     Returns:
-        A `Result` of one sample. ``value`` is what was minimised: minus the unit.
+        A `Result` of one sample, whose ``value`` is minus the unit.
 
     Raises:
         InputError: as `latentopt.solve`; or the bounds are not finite, cross or do not fit the shape, the network does
-            not take inputs of this shape, or it has no such unit. A forward pass finds that out, which is not counted.
+            not take inputs of this shape, or it has no such unit. One forward finds that out, which is not counted.
     """
     for size in shape:
         positive("shape", size, integer=True)
     nonnegative("unit", unit, integer=True)
     example = empty_like_parameters(network) if isinstance(network, nn.Module) else torch.empty(0)
-    problem = Problem(network, Unit(unit), shape, 1, _bounded(low, high), like=example)
+    problem = Problem(network, Unit(unit), shape, 1, _finite_box(low, high), like=example)
     lowest = problem.feasible.lmo(example.new_ones(1, *shape))
     units = prod(output_shape(network, lowest, "shape"))
     if unit >= units:
@@ -64,7 +68,7 @@ def maximize(
     return solve(problem, optimizer, steps=steps, restarts=restarts, seed=seed, start=start, **settings)
 
 
-def _bounded(low: Values, high: Values) -> Box:
+def _finite_box(low: Values, high: Values) -> Box:
     for name, bound in (("low", as_values("low", low)), ("high", as_values("high", high))):
         if not bool(torch.as_tensor(bound).isfinite().all()):
             raise InputError(name, "finite bounds", "NaN or infinity")

@@ -1,7 +1,7 @@
-"""Random numbers from a seed, a key and the restart: never from the batch, the device or what was drawn before.
+"""Random numbers that follow from a seed, a key and the restart alone.
 
-So a batch gives each sample what it would get alone, a step is a pure function, and a resumed run needs no saved
-generator state. All samples of a batch share the numbers of a restart.
+They depend on neither the batch, nor the device, nor earlier numbers. So each sample gets in a batch what it gets
+alone, a step is a pure function, and a checkpoint holds no generator state. All samples share the numbers of a restart.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Noise:
-    """The source of randomness for rows of a batch.
+    """Source of randomness for the rows of a batch.
 
     Args:
         seed: any integer.
-        restart: (rows,) long, the restart each row belongs to.
-        copies: of all rows that are drawn for at once, copy by copy, each with numbers of its own (`spread`).
-        prefix: of every key.
+        restart: (rows,) long, the restart of each row.
+        copies: copies of all rows, one after the other, with different numbers (`spread`).
+        prefix: first parts of every key.
     """
 
     seed: int
@@ -32,40 +32,40 @@ class Noise:
     prefix: tuple[int | str, ...] = ()
 
     def normal(self, like: Tensor, *key: int | str) -> Tensor:
-        """Standard normal numbers in the shape, dtype and device of ``like``: (rows, *features)."""
+        """Return standard normal numbers in the shape, dtype and device of ``like``: (rows, *features)."""
         return self._draw(torch.randn, like, key)
 
     def uniform(self, like: Tensor, *key: int | str) -> Tensor:
-        """Uniform numbers in [0, 1) in the shape, dtype and device of ``like``: (rows, *features)."""
+        """Return uniform numbers in [0, 1) in the shape, dtype and device of ``like``: (rows, *features)."""
         return self._draw(torch.rand, like, key)
 
-    def of(self, draw: Callable[[int, torch.Generator], Tensor], like: Tensor, *key: int | str) -> Tensor:
-        """What ``draw(count, generator)`` returns, (count, *features), in the shape, dtype and device of ``like``."""
+    def custom(self, draw: Callable[[int, torch.Generator], Tensor], like: Tensor, *key: int | str) -> Tensor:
+        """Return numbers of ``draw(count, generator)``, (count, *features), shaped and placed as ``like``."""
 
-        def kind(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+        def sample(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
             return draw(shape[0], generator).to(like.device, dtype).reshape(shape)
 
-        return self._draw(kind, like, key)
+        return self._draw(sample, like, key)
 
     def take(self, rows: Tensor) -> Noise:
-        """Those of the rows ``rows`` (mask or indices)."""
+        """Return the noise of the rows ``rows`` (mask or indices)."""
         return Noise(self.seed, self.restart[rows])
 
     def spread(self, copies: int, *prefix: int | str) -> Noise:
-        """Those of (copies * rows), copy by copy, no two copies alike; ``prefix`` tells them from others."""
+        """Return noise for (copies * rows), copy by copy, all different; ``prefix`` separates it from other noise."""
         return Noise(self.seed, self.restart, copies, prefix)
 
     @cached_property
     def _restarts(self) -> tuple[list[int], Tensor]:
-        """The restarts among the rows, and each row's place among them."""
+        """Return the different restarts, and the index of each row's restart among them."""
         restarts, row = self.restart.cpu().unique(return_inverse=True)
         return restarts.tolist(), row
 
-    def _draw(self, kind, like: Tensor, key: tuple[int | str, ...]) -> Tensor:
+    def _draw(self, sample: Callable[..., Tensor], like: Tensor, key: tuple[int | str, ...]) -> Tensor:
         restarts, row = self._restarts
         key, shape = self.prefix + key, (self.copies, *like.shape[1:])
-        each = [kind(shape, generator=self._generator(key, restart), dtype=like.dtype) for restart in restarts]
-        rows = torch.stack(each)[row.to(each[0].device)] if len(each) > 1 else each[0].expand(len(row), *shape)
+        draws = [sample(shape, generator=self._generator(key, restart), dtype=like.dtype) for restart in restarts]
+        rows = torch.stack(draws)[row.to(draws[0].device)] if len(draws) > 1 else draws[0].expand(len(row), *shape)
         return rows.transpose(0, 1).to(like.device).reshape(like.shape)
 
     def _generator(self, key: tuple[int | str, ...], restart: int) -> torch.Generator:

@@ -1,6 +1,6 @@
-"""What a method remembers between steps, as the loop handles it: rows taken, rows replaced, written down and read back.
+"""Index, update and serialise nested optimiser states (pytrees with a leading row dimension).
 
-A state is a tensor with a leading batch dimension, a number that all rows share, or a (named) tuple of states.
+A state is a tensor (rows, ...), a number that all rows share, or a (named) tuple of states.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from torch import Tensor
 
 
 def take(state: Any, rows: Tensor) -> Any:
-    """The rows ``rows`` (mask or indices) of every tensor; what all rows share stays."""
+    """Return the state of the rows ``rows`` (mask or indices); numbers stay."""
     if isinstance(state, Tensor):
         return state[rows]
     return _same_type(state, [take(part, rows) for part in state]) if isinstance(state, tuple) else state
 
 
 def set_rows(state: Any, fresh: Any, rows: Tensor) -> Any:
-    """The state, the rows ``rows`` (mask) of its tensors replaced by those of ``fresh``; what all rows share stays.
+    """Return the state with the rows ``rows`` (mask) replaced by those of ``fresh``; numbers stay.
 
-    Where ``fresh`` has () because shapes show only in the first step, the method itself knows its new rows.
+    A part stays if ``fresh`` has () for it, as its shape shows only in the first step; the method adapts new rows then.
     """
     if isinstance(state, Tensor):
         return state.index_put((rows,), fresh)
@@ -32,18 +32,25 @@ def set_rows(state: Any, fresh: Any, rows: Tensor) -> Any:
 
 
 def encode(state: Any, tensors: dict[str, Tensor]) -> Any:
-    """A state as JSON, its tensors put into ``tensors``; also of a dictionary of states."""
+    """Return a state, or a dictionary of states, as JSON; its tensors are added to ``tensors`` by name."""
     if isinstance(state, Tensor):
         dense = state.detach().clone()
         tensors[name := str(len(tensors))] = dense.cpu().contiguous()
-        return {"tensor": name, "strides": dense.stride()}  # the order of sums hangs on them
+        return {"tensor": name, "strides": dense.stride()}  # the order of sums depends on them
     if isinstance(state, tuple):
         return [encode(part, tensors) for part in state]
     return {"dict": {k: encode(part, tensors) for k, part in state.items()}} if isinstance(state, dict) else state
 
 
 def decode(code: Any, tensors: dict[str, Tensor], template: Any, device: torch.device) -> Any:
-    """What `encode` was given; ``template`` has its named tuples, and may have shorter plain tuples."""
+    """Return the state that `encode` was given.
+
+    Args:
+        code: JSON that `encode` returned.
+        tensors: tensors by name.
+        template: a state with the same named tuples; its plain tuples may be shorter.
+        device: device of the state's tensors.
+    """
     if isinstance(code, list):
         parts = template if isinstance(template, tuple) else ()
         return _same_type(template, [decode(c, tensors, part, device) for c, part in zip_longest(code, parts)])

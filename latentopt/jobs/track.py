@@ -10,17 +10,17 @@ from latentopt.errors import InputError
 from latentopt.jobs.lifetime import lock, unlock
 from latentopt.jobs.records import METRICS
 from latentopt.jobs.tracker import Tracker, WandbMode, check_wandb_mode
-from latentopt.solver.callbacks import Progress, each, means
+from latentopt.solver.callbacks import Progress
 
 _KEYS = {"grad_norm": "opt/grad_norm", "beta": "opt/beta", "flips": "opt/flips", "constraint": "constraint"}
 
 
 def tracked_figures(progress: Progress) -> dict[str, float]:
     """Return the figures of a step by their fixed keys: means over all running rows, and the cost of one sample."""
-    mean = means(progress)
+    mean = progress.means()
     losses = {"loss/total": mean["loss"], "loss/data": mean["loss"], "loss/best": mean["best"]}
     state = {key: mean[name] for name, key in _KEYS.items() if name in mean}
-    return {**losses, "cost/forwards": each(progress.forwards, progress), **state}
+    return {**losses, "cost/forwards": progress.per_sample(progress.forwards), **state}
 
 
 class Track:

@@ -110,7 +110,7 @@ class Around(Free):
 
     def sample(self, like: Tensor, noise: Noise) -> Tensor:
         mean = self.latents.mean.to(like)
-        return mean + self.scale * (noise.of(self.latents.draw, like, "start") - mean)
+        return mean + self.scale * (noise.custom(self.latents.draw, like, "start") - mean)
 
     def radius(self, like: Tensor) -> Tensor:
         return self.scale * self.latents.scale.norm().to(like)
@@ -141,7 +141,7 @@ class Spheres(Sphere):
         return center + self._project_parts(x - center)
 
     def sample(self, like: Tensor, noise: Noise) -> Tensor:
-        return self.project(noise.of(self.latents.draw, like, "start"))
+        return self.project(noise.custom(self.latents.draw, like, "start"))
 
     def lmo(self, grad: Tensor) -> Tensor:
         return self.latents.mean.to(grad) - self._project_parts(grad)

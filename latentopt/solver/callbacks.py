@@ -1,7 +1,7 @@
-"""What is seen of a solve while it runs, and what can be done with it.
+"""Callbacks of a solve: functions of its `Progress`, called after every step.
 
-A callback is any function of a `Progress`, called after every step. It returns nothing, or True to stop the solve. One
-that has a method ``close`` is closed when the solve ends, however it ends.
+A callback returns nothing, or True to stop the solve. Its method ``close``, if it has one, is called when the solve
+ends, however it ends.
 """
 
 from __future__ import annotations
@@ -22,41 +22,42 @@ from latentopt.io import write_atomically
 
 @dataclass(frozen=True, eq=False)
 class Progress:
-    """What a callback sees after a step, not to be changed. Rows are restart-major: row = restart * B + sample."""
+    """Progress of a solve after a step, not to be changed.
+
+    Rows are restart-major: row = restart * B + sample.
+    """
 
     t: int  # steps done, from 1
     steps: int
     x: Tensor  # (restarts * B, *shape) where the step started; of a stopped row, where it stopped
-    output: Tensor  # (restarts * B, *out) the network's output there; NaN once stopped (0 if it is of integers)
+    output: Tensor  # (restarts * B, *out) network's output there; NaN (0 for integers) once stopped
     loss: Tensor  # (restarts * B,) objective there; NaN once stopped
-    best_x: Tensor  # (B, *shape) best so far
-    best: Tensor  # (B,) its objective
-    info: dict[str, Tensor]  # what the optimiser reports, (restarts * B,); NaN once stopped
-    forwards: int  # of all samples together, so far; with what a learnt start of theirs has cost
-    backwards: int  # of all samples together, so far
+    best_x: Tensor  # (B, *shape) best point so far
+    best: Tensor  # (B,) objective there
+    info: dict[str, Tensor]  # figures of the optimiser by name, (restarts * B,); NaN once stopped
+    forwards: int  # of all samples so far, those of a fitted initializer included
+    backwards: int  # of all samples so far
     seconds: float  # since the solve began
-    meta: dict[str, Any]  # the settings, as in `Result.meta`
+    meta: dict[str, Any]  # settings, as in `Result.meta`
+
+    def per_sample(self, count: float) -> float:
+        """Return a count of all samples together as the mean per sample."""
+        return count / len(self.best)
+
+    def means(self) -> dict[str, float]:
+        """Return the means of ``loss``, ``best`` and the optimiser's figures over all that have not stopped."""
+        figures = {"loss": self.loss, "best": self.best, **self.info}
+        return {name: float(values.nanmean()) for name, values in figures.items()}
 
 
 Callback = Callable[[Progress], bool | None]
 
 
-def each(count: float, progress: Progress) -> float:
-    """A count of all samples together, as one of them has it in the mean."""
-    return count / len(progress.best)
-
-
-def means(progress: Progress) -> dict[str, float]:
-    """``loss``, ``best`` and what the optimiser reports, each the mean over all that are still in."""
-    figures = {"loss": progress.loss, "best": progress.best, **progress.info}
-    return {name: float(values.nanmean()) for name, values in figures.items()}
-
-
 class ProgressBar:
-    """A bar that shows the steps and the mean of the best objectives.
+    """Progress bar with the steps and the mean of the best objectives.
 
     Args:
-        settings: of `tqdm.tqdm`, such as ``desc`` or ``leave``.
+        settings: arguments of `tqdm.tqdm`, such as ``desc`` or ``leave``.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -77,11 +78,17 @@ class ProgressBar:
 
 
 class Trajectory:
-    """Keeps the iterates of every ``every``-th step, from the first, on the CPU.
+    """Iterates of every n-th step, from the first, on the CPU.
+
+    Args:
+        every: the number n of steps, >= 1.
 
     Attributes:
-        t: the steps, from 1.
-        x: of each, where it started, (restarts * B, *shape).
+        t: recorded steps, from 1.
+        x: points (restarts * B, *shape) where these steps started.
+
+    Raises:
+        InputError: ``every`` is no whole number >= 1.
     """
 
     def __init__(self, every: int = 1) -> None:
@@ -96,45 +103,45 @@ class Trajectory:
             self.x.append(progress.x.cpu())
 
     def stacked(self) -> Tensor:
-        """All of them, (kept steps, restarts * B, *shape)."""
+        """Return the iterates as one tensor (recorded steps, restarts * B, *shape)."""
         return torch.stack(self.x)
 
 
 class JsonLines:
-    """Writes a line a step: ``t``, the means of the figures (null where not finite), cost and seconds.
+    """File with one JSON object a step: ``t``, means of the figures (null where not finite), cost and seconds.
 
-    ``forwards`` and ``backwards`` are those of a sample so far, all its restarts together, in the mean of all samples.
+    ``forwards`` and ``backwards`` are means over the samples, each with all its restarts so far.
 
     Args:
-        path: a new file.
-        resume: go on in an existing file, behind the last step before those that are now done (again).
+        path: path of a new file.
+        resume: whether to go on in an existing file; steps that are done again replace their lines.
 
     Raises:
-        InputError: the file exists and ``resume`` is not set, or its folder does not.
+        InputError: the file exists and ``resume`` is not set, or its folder does not exist.
     """
 
     def __init__(self, path: str | Path, resume: bool = False) -> None:
         self.path, self.resume = Path(path), resume
         if not self.path.parent.is_dir():
             raise InputError(str(self.path.parent), "an existing folder", "none")
-        self._kept(1)
+        self._lines_before(1)
         self.file: Any = None
 
     def __call__(self, progress: Progress) -> None:
         if self.file is None:
-            self.file = self._opened(progress.t)
-        figures = {name: value if math.isfinite(value) else None for name, value in means(progress).items()}
-        cost = {name: each(getattr(progress, name), progress) for name in ("forwards", "backwards")}
+            self.file = self._open(progress.t)
+        figures = {name: value if math.isfinite(value) else None for name, value in progress.means().items()}
+        cost = {name: progress.per_sample(getattr(progress, name)) for name in ("forwards", "backwards")}
         cost["seconds"] = round(progress.seconds, 4)
         self.file.write(json.dumps({"t": progress.t, **figures, **cost}) + "\n")
         self.file.flush()
 
-    def _opened(self, t: int) -> Any:
-        write_atomically(self.path, self._kept(t).encode())
+    def _open(self, t: int) -> Any:
+        write_atomically(self.path, self._lines_before(t).encode())
         return self.path.open("a", encoding="utf-8")
 
-    def _kept(self, t: int) -> str:
-        """What the file holds of the steps before ``t``."""
+    def _lines_before(self, t: int) -> str:
+        """Return the file's lines of the steps before ``t``."""
         if not self.path.exists():
             return ""
         if not self.resume:
@@ -153,9 +160,12 @@ class JsonLines:
 
 
 class StopBelow:
-    """Stops the solve once the best objective of every sample is below ``value``.
+    """Stop of the whole solve once the best objective of every sample is below a value.
 
-    Samples that are to leave one by one, each when it is good enough, are the problem's ``success``.
+    The problem's ``success`` stops samples one by one instead.
+
+    Args:
+        value: the value.
     """
 
     def __init__(self, value: float) -> None:

@@ -1,4 +1,4 @@
-"""The only loop: restarts x batch as one batch, until every sample is done or a budget is spent."""
+"""The loop that runs every method: restarts x samples as one batch, until all have stopped."""
 
 from __future__ import annotations
 
@@ -45,55 +45,57 @@ def solve(
 ) -> Result:
     """Minimise a problem's objective for each sample of its batch.
 
-    The solve ends when every sample is done, or with the first of its budgets `steps`, `evaluations` and `seconds`.
-    Step sizes and other schedules always follow `steps`: one that another budget ends early has not run down.
+    The solve ends when every sample has stopped, or with the first of the budgets `steps`, `evaluations` and `seconds`.
+    Schedules always follow `steps`: where another budget ends the solve earlier, they have not run down.
 
-    A restart of a sample that meets a value or an iterate that is not finite goes back to its best point, where the
-    method starts afresh (only its count of steps goes on); if that happens again before a better point was found, or
-    if there is no such point yet, it leaves.
+    A restart that meets a value or an iterate that is not finite returns to its best point, where the method starts
+    afresh (only its count of steps goes on). It stops if that happens again before a better point was found, or if
+    there is no best point yet.
 
     Args:
-        problem: what to minimise.
+        problem: network, objective, feasible set and batch.
         optimizer: a method, or its registered name (`latentopt.optimizers.METHODS`).
         steps: steps of each restart, >= 1.
         restarts: independent starts of each sample, >= 1; the best is chosen by the objective.
-        seed: of every random number. All samples share the starts and noise of a restart, so a batch gives what its
-            samples give alone, to rounding: a pass agrees to some units in the last place. After 20 steps on
-            convolutions, inputs and values of order one agree to 1e-9 in double and 1e-4 in single precision. Methods
-            that decide by differences of values (L-BFGS, Levenberg-Marquardt, APGD, BasinCMA, default ADR-GD) may take
-            another way; their values agree to 1e-2. Equal samples give equal results: for different ones pass a
-            ``start``.
-        start: inputs (B, *shape), or a `Result`, for the first restart to start from, or inputs (k, B, *shape) for the
-            first k restarts; the others start at random. Different inputs for equal samples, such as
+        seed: seed of every random number. The samples share the starts and noise of a restart, so a batch gives what
+            its samples give alone, to rounding. After 20 steps on convolutions, inputs and values of order one agree
+            to 1e-9 in double and 1e-4 in single precision. Methods that decide by differences of values (L-BFGS,
+            Levenberg-Marquardt, APGD, BasinCMA, ADR-GD with L-BFGS) may take another way; their values agree to 1e-2.
+            Equal samples give equal results, unless ``start`` differs.
+        start: inputs (B, *shape), or a `Result`, for the first restart, or inputs (k, B, *shape) for the first k
+            restarts; the others start at random. Different inputs for equal samples, such as
             ``generator.latents(B, seed)``, make their results independent.
-        evaluations: what each sample may cost, forwards and backwards of all its restarts together, those that close
-            the solve included (one forward of each last iterate, one of what is returned). A sample takes its first
-            step in any case, and another one only if it stays within the budget should that step be as dear as its
-            dearest so far. None: any number.
-        seconds: wall-clock time of the solve, looked at before each step but the first. None: any.
-        patience: a restart of a sample leaves when so many steps in a row, >= 1, have not lowered its best objective,
-            ``b`` before them, to less than ``b - min_delta * |b|``. None: never.
+        evaluations: forwards and backwards that each sample may cost, all its restarts together, with those that close
+            the solve (one forward of each last iterate, one of the result). The first step is always taken; another
+            one only if it stays within the budget at the cost of the dearest so far. None: unlimited.
+        seconds: wall-clock time of the solve, checked before each step but the first. None: unlimited.
+        patience: steps, >= 1, after which a restart stops if its best objective ``b`` has not fallen below
+            ``b - min_delta * |b|``. None: never.
         min_delta: see `patience`, >= 0.
         halving: pairs (step, count), both >= 1, the steps rising. After that step only the ``count`` best restarts of
             each sample go on (successive halving, arXiv 1502.07943).
-        checkpoint: file that holds the state of the solve, from which the same call goes on where it was stopped, and
-            ends exactly as it would have. It stays when the solve ends: then the same call returns the same result.
-            Another call is refused: other settings, start, set, success test, network, objective or penalty, by value,
-            weights and code as far as Python shows them.
-        checkpoint_every: steps between two writes of it, >= 1.
-        compile: compile each step's pass through the network, forward and backward in one graph (`torch.compile`, some
-            ten seconds the first time). It pays for small networks and many steps; once a row has left, the others go
-            on uncompiled. Results differ in rounding.
-        callbacks: called after every step; one that returns True stops the solve (`latentopt.solver.callbacks`).
+        checkpoint: file that holds the state of the solve. The same call goes on from it where it was interrupted, and
+            ends exactly as it would have; after the end it returns the same result. Another call is refused: other
+            settings, start, set, success test, network, objective or penalty, as far as Python shows their values,
+            weights and code.
+        checkpoint_every: steps between two writes of the checkpoint, >= 1.
+        compile: whether each step's pass through the network, forward and backward, is compiled to one graph
+            (`torch.compile`, some ten seconds the first time). It pays for small networks and many steps. Once a row
+            has stopped, the others go on uncompiled. Results differ by rounding.
+        callbacks: functions of a `Progress`, called after every step; one that returns True stops the solve
+            (`latentopt.solver.callbacks`).
+
+    Returns:
+        A `Result` with the best input of each sample.
 
     Raises:
-        InputError: an argument is not as described, a function of the problem holds something for each sample but
-            has no ``take(rows)``, the start lies outside the feasible set, the objective is not
-            finite there, the network has BatchNorm in training mode, or the checkpoint is that of another solve.
+        InputError: an argument is not as described, a function of the problem holds something for each sample without
+            ``take(rows)``, the start lies outside the feasible set, the objective is not finite there, the network has
+            BatchNorm in training mode, or the checkpoint is that of another solve.
 
     Warns:
-        NetworkWarning: the network is randomised: what is returned, evaluated once more, has another objective than
-            when it was found. ``value`` and ``output`` are of this last evaluation. Or a generator leaves its range.
+        NetworkWarning: the network is random, as the result, evaluated once more, has another objective than before;
+            ``value`` and ``output`` are of this last evaluation. Or a generator leaves its range.
     """
     optimizer = method(optimizer, problem.feasible)
     positive("checkpoint_every", checkpoint_every, integer=True)

@@ -1,4 +1,4 @@
-"""What a solve returns, and how it is kept."""
+"""The result of a solve and its file."""
 
 from __future__ import annotations
 
@@ -17,32 +17,36 @@ from latentopt.networks.freezing import frozen
 
 
 class Status(enum.IntEnum):
-    """Why a sample stopped; the best input found is returned in any case."""
+    """Reason why a sample stopped; its best input is returned in any case."""
 
     SOLVED = 0  # the success test holds on the returned input
     BUDGET = 1  # a budget was spent: steps, evaluations or seconds
-    NONFINITE = 2  # every restart met values that are not finite, again after it went back to its best
-    STALLED = 3  # no restart was left, and at least one because its objective no longer fell
+    NONFINITE = 2  # every restart met values that are not finite, again after returning to its best point
+    STALLED = 3  # every restart stopped, at least one because its objective no longer fell
     STOPPED = 4  # a callback stopped the solve
-    DROPPED = 5  # of restarts: others of the sample were better (`halving`); never a sample's
+    DROPPED = 5  # of a restart only: others of its sample were better (`halving`)
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """The best input found for each of B samples, chosen by the objective among all restarts and iterates."""
+    """Best input of each of B samples, chosen by the objective among all restarts and iterates."""
 
     x: Tensor  # (B, *shape) inputs
     value: Tensor  # (B,) objective at x
     output: Tensor  # (B, *out) of the network at x
-    status: tuple[Status, ...]  # B
-    restart: Tensor  # (B,) long, which restart found x
-    forwards: Tensor  # (B,) long, network evaluations of all restarts together
-    backwards: Tensor  # (B,) long
-    history: dict[str, Tensor]  # name to (steps, restarts, B), NaN once a sample has stopped; "loss" is always there
-    meta: dict[str, Any]  # optimizer, steps, restarts, seed, budgets, versions; seconds that the solve took
+    status: tuple[Status, ...]  # B reasons why the samples stopped
+    restart: Tensor  # (B,) long, the restart that found x
+    forwards: Tensor  # (B,) long, of all restarts of the sample
+    backwards: Tensor  # (B,) long, of all restarts of the sample
+    history: dict[str, Tensor]  # name to (steps, restarts, B), NaN once a restart has stopped; always has "loss"
+    meta: dict[str, Any]  # optimizer, steps, restarts, seed, budgets, versions, seconds
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
-        """Write everything to one safetensors file; `load` returns it exactly.
+        """Write the result to a safetensors file, from which `load` returns it exactly.
+
+        Args:
+            path: path of the file, in an existing folder.
+            overwrite: whether an existing file is replaced.
 
         Raises:
             InputError: the file exists and ``overwrite`` is not set, or its folder does not.
@@ -62,10 +66,13 @@ class Result:
 
     @classmethod
     def load(cls, path: str | Path) -> Result:
-        """Read what `save` wrote.
+        """Return a result that `save` wrote.
+
+        Args:
+            path: path of the file.
 
         Raises:
-            InputError: no such file, or not one that `save` wrote.
+            InputError: there is no such file, or `save` did not write it.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -82,10 +89,14 @@ class Result:
             raise InputError(str(path), "a result saved by latentopt", f"another file ({error})") from error
 
     def verify(self, network: nn.Module, tolerance: float = 1e-5) -> None:
-        """Check that the network still returns `output` for `x`: the same weights, the same input.
+        """Check that a network returns `output` for `x`.
+
+        Args:
+            network: maps `x` to (B, *out).
+            tolerance: greatest difference of an output.
 
         Raises:
-            LatentOptError: some output differs by more than ``tolerance``.
+            LatentOptError: an output differs by more.
         """
         with frozen(network), torch.no_grad():
             output = network(self.x)
