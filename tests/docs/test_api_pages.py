@@ -87,8 +87,8 @@ def test_what_is_returned_is_one_text(objects):
 @pytest.mark.parametrize(
     ("name", "parameter", "text"),
     [
-        ("latentopt.attacks.attack.attack", "steps", "&gt;= 1; default 100, of <code>fgsm</code> 1."),
-        ("latentopt.inverse.initializers.pools.Regression", "width", "&gt; 0."),
+        ("latentopt.inverse.diagnose.diagnose", "tolerance", "&gt; 0, in units of the loss"),
+        ("latentopt.inverse.priors.SquaredNorm", "weight", "&gt;= 0."),
         ("latentopt.inverse.priors.GaussianPrior", "weight", "&gt;= 0, in units of the loss."),
     ],
 )
