@@ -55,7 +55,7 @@ class RefinementResult:
 @renamed_keywords(box="radius")
 @dataclass(frozen=True)
 class RefinementSettings:
-    """How often and how an agent's actions are refined while it learns (arXiv 2406.00494, eq. 12).
+    """Frequency and method of refining an agent's actions while it learns (arXiv 2406.00494, eq. 12).
 
     Args:
         epsilon: probability, in [0, 1], that an action is refined; drawn for each environment at each step.

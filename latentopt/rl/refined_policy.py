@@ -66,10 +66,12 @@ class RefinedPolicy:
 
     @property
     def action_space(self) -> Any:
+        """The model's action space."""
         return self.model.action_space
 
     @property
     def observation_space(self) -> Any:
+        """The model's observation space."""
         return self.model.observation_space
 
     def refine(self, observation: Any, deterministic: bool = False) -> RefinementResult:
