@@ -84,13 +84,13 @@ def test_folding_drops_units():
 FAST: dict[str, Optimizer] = {
     **{name: METHODS[name]() for name in ("gd-critic", "adam-critic", "adr-gd-critic", "gd", "adam", "adr-gd-soft")},
     "raw gd": lo.GD(lr=0.2),
-    "soft gd": lo.ADRGD(lo.SoftGates(1.0), lo.GD(lr=0.2, schedule="exponential")),
+    "soft gd": lo.ADRGD(lo.SoftGates(1.0, steps=7), lo.GD(lr=0.2, schedule="exponential")),
 }
 OTHERS: dict[str, Optimizer] = {
     **{name: METHODS[name]() for name in ("adr-gd-paper-critic", "adr-gd-reference-critic", "cem", "random-shooting")},
     **{name: METHODS[name]() for name in ("pgd", "momentum", "lbfgs", "cma-es", "adr-gd-attack")},
     "clipped gd": lo.GD(lr=0.2, clip=0.1),
-    "some gates": lo.ADRGD(lo.SoftGates(layers=[0]), lo.Adam()),
+    "some gates": lo.ADRGD(lo.SoftGates(share=0.5), lo.Adam()),
 }
 
 

@@ -29,7 +29,7 @@ def has_steps(optimizer: Optimizer) -> bool:
 
 
 def _softens_all(gates: Any) -> bool:
-    return type(gates) is SoftGates and gates.layers is gates.steps is gates.share is None
+    return type(gates) is SoftGates and gates.layers is None and gates.share is None
 
 
 def look_of(optimizer: Optimizer, critics: ClosedFormCritics, steps: int) -> Callable[[Array, int], CriticValues]:
@@ -39,7 +39,7 @@ def look_of(optimizer: Optimizer, critics: ClosedFormCritics, steps: int) -> Cal
     gates: Any = optimizer.gates
 
     def look(u: Array, t: int) -> CriticValues:
-        tau = gates.tau * (1 - t / (getattr(gates, "steps", None) or gates.phase * steps))
+        tau = gates.tau * (1 - t / (gates.steps or gates.phase * steps))
         return critics.soft_gradient(u, tau) if tau > 1e-3 * gates.tau else critics.gradient(u)
 
     return look
