@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from nets import near, rand, randn, ready, refuses
+from nets import near, rand, randn, ready
 from scipy.optimize import minimize
 from torch import Tensor
 
@@ -217,24 +217,3 @@ def test_cma_es_needs_about_as_many_evaluations_as_pycma(function, n):
     losses = [solve(problem, CMAES(0.3), steps=500, start=start, seed=seed).history["loss"] for seed in range(3)]
     ours = [int((loss[:, 0] < 1e-8).nonzero()[0, 0]) * (population + 1) for loss in losses]
     assert np.median(ours) < 1.3 * np.median(theirs)
-
-
-@pytest.mark.parametrize(
-    ("name", "method", "settings"),
-    [
-        *[("LBFGS.memory", LBFGS, {"memory": wrong}) for wrong in (0, 1.5)],
-        *[("LBFGS.first", LBFGS, {"first": wrong}) for wrong in (0.0, -1.0)],
-        *[("LBFGS.c1", LBFGS, {"c1": wrong}) for wrong in (0.0, 0.5)],
-        *[("CMAES.sigma", CMAES, {"sigma": wrong}) for wrong in (0.0, -1.0)],
-        *[("CMAES.population", CMAES, {"population": wrong}) for wrong in (1, 2.5)],
-        ("CMAES.refine", CMAES, {"refine": -1}),
-        ("CMAES.covariance", CMAES, {"covariance": "spherical"}),
-        *[("APGD.eta", APGD, {"eta": wrong}) for wrong in (0.0, -1.0)],
-        *[("APGD.alpha", APGD, {"alpha": wrong}) for wrong in (0.0, 1.5)],
-        *[("APGD.rho", APGD, {"rho": wrong}) for wrong in (-0.1, 1.1)],
-        *[("FrankWolfe.momentum", FrankWolfe, {"momentum": wrong}) for wrong in (-0.1, 1.0)],
-    ],
-)
-def test_wrong_hyperparameters_are_refused(name, method, settings):
-    with refuses(name):
-        method(**settings)

@@ -246,11 +246,3 @@ def test_a_network_without_forward_mode_is_refused(network, method):
     outputs = network(randn(2, 3)).shape[1]
     with refuses("network", "forward-mode"):
         solve(fitting(network, (3,), randn(2, outputs, seed=1)), method)
-
-
-@pytest.mark.parametrize(
-    ("name", "wrong"), [("damping", -1.0), ("damping", float("nan")), ("cg_above", 0.5), ("cg_steps", 0)]
-)
-def test_settings_are_checked(name, wrong):
-    with refuses(f"LevenbergMarquardt.{name}"):
-        LevenbergMarquardt(**{name: wrong})

@@ -190,23 +190,6 @@ SCHEDULES: dict[str, Callable[[int], float]] = {  # over 10 steps
 every_schedule = pytest.mark.parametrize(("schedule", "factor"), SCHEDULES.items())
 
 
-@every_schedule
-@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.9), (0.0, 0.99)])
-def test_adam_is_that_of_torch(betas, schedule, factor):
-    problem, x, network = posed(Free())
-    method = Adam(lr=0.05, betas=betas, eps=1e-8, schedule=schedule)
-    theirs = x.clone().requires_grad_()
-    reference = torch.optim.Adam([theirs], lr=0.05, betas=betas, eps=1e-8)
-    state = method.init(problem, x)
-    for t in range(20 if schedule == "constant" else 10):
-        x, state, *_ = method.step(problem, x, state)
-        reference.zero_grad()
-        reference.param_groups[0]["lr"] = 0.05 * factor(t)
-        problem.loss(network(theirs), theirs).sum().backward()
-        reference.step()
-        near(x, theirs.detach(), 1e-12)
-
-
 def curvature() -> Tensor:
     return torch.tensor([0.5, 1.0, 3.0], dtype=torch.float64)
 
@@ -247,24 +230,6 @@ def test_projected_gd_ends_at_the_constrained_optimum():
     for _ in range(200):
         x, state, *_ = method.step(problem, x, state)
     near(x, torch.tensor([[0.0, 0.5, -0.25]] * 2).double(), 1e-12)
-
-
-@pytest.mark.parametrize(("phase", "steps"), [(0.5, 8), (1.0, 4)])
-def test_the_soft_gates_harden_linearly_and_are_relus_own_after_their_phase(phase, steps):
-    target = rand(3, 2)
-    network = mlp(3, 6, 2).requires_grad_(False)
-    problem, x = ready(fitting(network, (3,), target), steps=steps), randn(3, 3)
-    method = ADRGD(SoftGates(tau=0.8, phase=phase), GD(lr=1.0))
-    state = method.init(problem, x)
-    for t in range(steps):
-        h = network[0](x)
-        tau = 0.8 * max(1 - t / (phase * steps), 0)
-        rms = h.square().mean(1, keepdim=True).sqrt()
-        gates = torch.sigmoid(h / (tau * rms)) if tau else (h > 0).double()
-        back = (network(x) - target) @ network[2].weight  # the mean over two outputs takes the square's factor 2
-        step = method.step(problem, x, state)
-        near(x - step.x, (gates * back) @ network[0].weight, 1e-12)
-        x, state = step.x, step.state
 
 
 @pytest.mark.parametrize("name", registry.METHODS)

@@ -17,7 +17,6 @@ from nets import (
     rand,
     randn,
     ready,
-    refuses,
     switched,
 )
 from torch import Tensor, nn
@@ -238,9 +237,3 @@ def test_rows_behind_closed_gates_are_as_far_as_a_hundredth_of_their_layer_says(
         rms = (b * gate).square().mean(1, keepdim=True).sqrt()
         near(a, torch.maximum(b * gate, 0.01 * rms), 1e-12)
         assert (a == 0.01 * rms)[gate < 0.5].all()
-
-
-@pytest.mark.parametrize("settings", [{"kind": "rows"}, {"probes": 0}, {"refresh": 0}, {"floor": -1}])
-def test_wrong_distances_are_refused(settings):
-    with refuses(f"RowNorms.{next(iter(settings))}"):
-        RowNorms(**settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from nets import fitting, mlp, near, randn, ready, refuses
+from nets import fitting, mlp, near, randn, ready
 
 from latentopt import CEM, Problem, RandomShooting, Square, solve
 from latentopt.noise import Noise
@@ -93,19 +93,3 @@ def test_squares_come_near_the_optimum_of_a_linear_function(shape):
     near(result.value / (-0.5 * weight.abs().sum()), torch.ones(1).double(), 0.02)
     assert result.forwards.item() == 1502
     assert result.backwards.item() == 0
-
-
-def test_settings_that_make_no_sense_are_refused():
-    with refuses("CEM.population"):
-        CEM(population=1)
-    with refuses("CEM.elite"):
-        CEM(elite=0.0)
-    with refuses("CEM.smoothing"):
-        CEM(smoothing=1.0)
-    with refuses("CEM.sigma"):
-        CEM(sigma=-1.0)
-    with refuses("RandomShooting.samples"):
-        RandomShooting(samples=0)
-    for p in (0.0, 1.1):
-        with refuses("Square.p"):
-            Square(p)

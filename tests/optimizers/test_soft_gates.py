@@ -1,13 +1,24 @@
-"""ADR-GD's default: soft gates in the early layers, an opening of long steps, then L-BFGS."""
+"""Soft gates, and two methods in a row: the parts of ADR-GD's default."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from nets import fitting, mlp, near, path, randn, ready, refuses
-from torch import nn
 
-from latentopt.optimizers import ADRGD, APGD, CMAES, GD, LBFGS, PGD, Adam, LevenbergMarquardt, SoftGates, TwoPhase
+from latentopt.optimizers import (
+    ADRGD,
+    APGD,
+    CMAES,
+    GD,
+    LBFGS,
+    PGD,
+    Adam,
+    EarlyGates,
+    LevenbergMarquardt,
+    SoftGates,
+    TwoPhase,
+)
 from latentopt.sets import Box
 from latentopt.solver.loop import solve
 
@@ -18,22 +29,34 @@ def two_layers():
     return mlp(3, 6, 5, 2).requires_grad_(False)
 
 
-def test_the_gradient_passes_through_soft_gates_in_the_first_layer_and_real_ones_in_the_second():
-    net, x, lr, steps = two_layers(), randn(4, 3), 0.1, 4
-    problem = ready(fitting(net, (3,), TARGET))
-    method = ADRGD(SoftGates(0.7, steps=steps, share=2 / 3), GD(lr=lr))
+@pytest.mark.parametrize(
+    ("gates", "span", "soft"),
+    [
+        (SoftGates(0.7, steps=4, share=2 / 3), 4, (True, False)),
+        (SoftGates(0.7, steps=4, layers=(1,)), 4, (False, True)),
+        (SoftGates(0.7, phase=0.5), 5, (True, True)),
+        (SoftGates(0.7, phase=1.0), 10, (True, True)),
+    ],
+)
+def test_the_gradient_passes_through_soft_gates_that_harden_linearly(gates, span, soft):
+    net, x, lr = two_layers(), randn(4, 3), 0.1
+    problem = ready(fitting(net, (3,), TARGET), steps=10)
+    method = ADRGD(gates, GD(lr=lr))
     state = method.init(problem, x)
-    for t in range(steps + 2):
+    for t in range(10):
         h1 = net[0](x)
         h2 = net[2](h1.relu())
-        tau, rms = 0.7 * max(1 - t / steps, 0), h1.square().mean(1, keepdim=True).sqrt()
-        first = torch.sigmoid(h1 / (tau * rms)) if tau else (h1 > 0).double()
+        tau = 0.7 * max(1 - t / span, 0)
+        first, second = (
+            torch.sigmoid(h / (tau * h.square().mean(1, keepdim=True).sqrt())) if tau and is_soft else (h > 0).double()
+            for h, is_soft in zip((h1, h2), soft, strict=True)
+        )
         off = net[4](h2.relu()) - TARGET
-        back = 2 * off / off.shape[1] @ net[4].weight * (h2 > 0) @ net[2].weight * first @ net[0].weight
+        back = 2 * off / off.shape[1] @ net[4].weight * second @ net[2].weight * first @ net[0].weight
         step = method.step(problem, x, state)
         near(step.evaluation.value, off.square().mean(1), 1e-12)
         near(step.x, x - lr * back, 1e-12)
-        assert step.cost == ((2, 1) if t == 0 else (1, 1))
+        assert step.cost == ((2, 1) if t == 0 and gates.share else (1, 1))
         x, state = step.x, step.state
 
 
@@ -81,24 +104,6 @@ def test_a_method_that_asks_for_more_is_refused(descent):
         solve(fitting(two_layers(), (3,), TARGET), ADRGD(descent=descent), steps=2)
 
 
-def test_a_network_without_gates_is_refused():
-    smooth = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double().requires_grad_(False)
-    with refuses("network", "at least one piecewise-linear activation"):
-        solve(fitting(smooth, (3,), TARGET), ADRGD(), steps=2)
-
-
-@pytest.mark.parametrize(
-    ("settings", "name"),
-    [
-        ({"tau": 0}, "tau"),
-        ({"steps": 0}, "steps"),
-        ({"share": 0}, "share"),
-        ({"share": 1.1}, "share"),
-        ({"layers": []}, "layers"),
-    ],
-)
-def test_settings_are_checked(settings, name):
-    with refuses(f"SoftGates.{name}"):
-        SoftGates(**settings)
-    with refuses("TwoPhase.steps"):
-        TwoPhase(steps=0)
+def test_early_gates_are_an_old_name():
+    with pytest.warns(DeprecationWarning, match="SoftGates"):
+        assert EarlyGates(0.25) == SoftGates(0.25, steps=15, share=2 / 3)
