@@ -91,7 +91,7 @@ def parse(job: Job, words: list[str], recipe: dict[str, Any] | None) -> Parsed:
     Raises:
         LatentOptError: the options are not those of the job.
     """
-    parser, known = parser_of(job.words, job.load(), job.skip, job.examples), _legacy_names(job.words)
+    parser, known = parser_of(job.words, job.load(), job.skip, job.examples), dict[str, Any]()
     if recipe is not None:
         named = dict(current_option(job.words, key, value) for key, value in recipe.items() if key != "job")
         fields = {key: _long_name(known, key, value) for key, value in named.items()}
@@ -99,26 +99,6 @@ def parse(job: Job, words: list[str], recipe: dict[str, Any] | None) -> Parsed:
     with _refusing():
         plain = parser.parse_args(_completed(words, parser, known))
     return Parsed(job, parser, plain, plain.dry_run)
-
-
-def _legacy_names(job: str) -> Names:
-    from latentopt.inverse.initializers import Initializer
-    from latentopt.jobs.components import describe
-    from latentopt.operators import Operator
-    from latentopt.optimizers import METHODS, method
-    from latentopt.sets import Box
-
-    if job == "attack-policy":
-        attacks = {name: describe(method(name, Box(0.0, 1.0))) for name in METHODS}
-        return {"optimizer": {"portfolio": "portfolio", **attacks, "fgsm": "fgsm"}}
-    if job != "diagnose":
-        return {}
-    classes = {"operator": Operator, "start": Initializer}
-    names = {
-        field: {kind.__name__.lower(): f"{base.__module__}.{kind.__name__}" for kind in base.__subclasses__()}
-        for field, base in classes.items()
-    }
-    return {"optimizer": {name: describe(preset()) for name, preset in METHODS.items()}, **names}
 
 
 @contextmanager

@@ -155,13 +155,13 @@ def _run(sweep: Sweep, options: dict[str, Any], folder: Path, wandb: str) -> str
     Raises:
         LatentOptError: a trial that is done would be another one now: of other weights, or other data.
     """
-    from latentopt.jobs.experiment import JOB
+    from latentopt.jobs.experiment import SHARDS
     from latentopt.jobs.sweeps import read_summary
 
     parsed = _parsed(sweep, options, folder, wandb)
     if read_summary(folder) is not None:
-        if (folder / JOB).is_file():
-            parsed.check()
+        if (folder / SHARDS).is_dir():  # a job that is done reads its results, if it is still the same
+            parsed.run()
         return ""
     print(f"{folder.name}: {options}", file=sys.stderr)
     try:

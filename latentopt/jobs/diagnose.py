@@ -1,107 +1,104 @@
-"""The diagnosis of a generator and targets, as a command."""
+"""The job that tells why images are not reconstructed."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import Any, ClassVar
 
 from latentopt.errors import InputError
-from latentopt.inverse.diagnose import Diagnosis
-from latentopt.inverse.diagnose import diagnose as told
-from latentopt.inverse.initializers import Initializer, Regression
-from latentopt.inverse.problem import TargetCheck, measurement_shapes
-from latentopt.io import write_atomically
-from latentopt.jobs import pictures
-from latentopt.jobs.components import describe
-from latentopt.jobs.targets import Fitted, Targets, open_source
-from latentopt.jobs.trainer import accelerator_of
-from latentopt.operators import Identity, Operator
-from latentopt.optimizers import LBFGS, Optimizer
-from latentopt.rehearsal import begin
-from latentopt.zoo import cards
+from latentopt.jobs.experiment import expanded_folder
+from latentopt.jobs.lifetime import job
+from latentopt.jobs.settings import Component, Device, JobSettings, component
+from latentopt.jobs.sources import Source, check_targets, open_files
+from latentopt.zoo.card import GeneratorCard, require_card
 
 JSON, GRID = "diagnosis.json", "grid.png"
-SHOWN = 16
-"""The grid shows the first so many images."""
 
 
 @dataclass(frozen=True)
-class Report:
-    """What a diagnosis found."""
-
-    diagnosis: Diagnosis
-    skipped: list[tuple[str, str]]  # name and reason
-    files: list[Path]  # what was written
-
-
-def diagnose(
-    model: str,
-    targets: list[str] | None = None,
-    operator: Operator = Identity(),
-    optimizer: Optimizer = LBFGS(memory=64),
-    start: Initializer = Regression(),
-    steps: int = 400,
-    restarts: int = 8,
-    samples: int = 16,
-    tolerance: float = 1e-4,
-    seed: int = 0,
-    root: str | None = None,
-    split: str = "test",
-    limit: int = 16,
-    device: str = "auto",
-    out: str | None = None,
-    resize: bool = False,
-    convert: bool = False,
-    download: bool = False,
-) -> Report:
+class DiagnoseSettings(JobSettings):
     """Tell why images are not reconstructed, the optimiser's fault or the generator's.
 
     Args:
         model: name of a shipped model, or a folder with a card and weights.
-        targets: image files and folders of images; or one .npy or .npz array; or a data set's name; default none.
-        operator: what is known of an image, of the generator's own images too.
+        targets: image files and folders of images; or one .npy or .npz array; or the name of a data set; default none.
+        operator: measurement operator, of the generator's own images too.
         optimizer: lbfgs, adr-gd, adam, ... or a class path.
-        start: regression, nearest, encoder or random.
+        start: initializer of the latents: regression, nearest, encoder or random.
         steps: steps of each restart.
-        restarts: starts of each image; the best is kept.
-        samples: images that the generator makes itself, to be found again.
-        tolerance: mean squared error below which an image is found.
-        seed: of every random number.
+        restarts: restarts of each image; the best is kept.
+        samples: number of images that the generator makes itself, to be recovered.
+        tolerance: mean squared error below which an image is recovered.
+        seed: seed of every random number.
         root: folder of a named data set; default the environment variable LATENTOPT_DATA.
         split: train or test, of a named data set.
-        limit: only the first so many targets.
+        limit: diagnose only this many targets, the first ones.
         device: auto, cpu, cuda or mps.
         out: folder for the figures and a picture; default nothing is written.
-        resize: resize targets that have another size than the generator's images.
+        resize: resize targets of another size than the generator's images.
         convert: turn colour into grey or grey into colour where the generator needs it.
-        download: fetch a named data set where it is not there.
+        download: fetch a named data set that is not there.
     """
-    recipe = {"job": "diagnose", **describe(locals())}
-    folder = None if out is None else Path(out)
+
+    job: ClassVar[str] = "diagnose"
+
+    model: str
+    targets: list[str] | None = None
+    operator: Component = component("operator", "identity")
+    optimizer: Component = component("optimizer", "lbfgs", memory=64)
+    start: Component = component("initializer", "regression")
+    steps: int = 400
+    restarts: int = 8
+    samples: int = 16
+    tolerance: float = 1e-4
+    seed: int = 0
+    root: str | None = None
+    split: str = "test"
+    limit: int = 16
+    device: Device = "auto"
+    out: str | None = None
+    resize: bool = False
+    convert: bool = False
+    download: bool = False
+
+
+@dataclass(frozen=True)
+class DiagnosePlan:
+    """A diagnosis whose settings were checked."""
+
+    settings: DiagnoseSettings
+    folder: Path | None
+    source: Source | None  # of the targets, if they are files; data sets are opened when the job runs
+
+
+@dataclass(frozen=True)
+class DiagnoseJobResult:
+    """The results of a diagnosis."""
+
+    diagnosis: Any  # `latentopt.Diagnosis`
+    skipped: list[tuple[str, str]]  # name and reason
+    files: list[Path]  # that were written
+
+
+def prepare(settings: DiagnoseSettings) -> DiagnosePlan:
+    """Check the settings of a diagnosis, as far as that needs no torch.
+
+    Raises:
+        InputError: a setting is wrong, the model or the targets are not there, or files would be replaced.
+    """
+    folder = None if settings.out is None else expanded_folder("out", settings.out)
     if folder is not None:
         _check(folder)
-    accelerator = {"auto": "cuda" if torch.cuda.is_available() else "cpu", "gpu": "cuda"}
-    generator = cards.load_generator(model)
-    images, skipped = None, list[tuple[str, str]]()
-    if targets is not None:
-        shapes = measurement_shapes(generator, operator)
-        checked = TargetCheck(generator, operator, shapes[0], None)
-        fitted = Fitted(*shapes, resize, convert)
-        dataset = Targets(open_source(targets, root, split, download, limit), fitted, checked=checked)
-        dataset.kind = tuple(dataset.first_good().shape)
-        read = [dataset[at] for at in range(len(dataset))]
-        images = torch.stack([target.image for target in read if target.image is not None])
-        skipped = [(target.name, target.error) for target in read if target.image is None]
-    where = accelerator_of(device)
-    begin()
-    generator = generator.to(accelerator.get(where, where))
-    search = {"operator": operator, "optimizer": optimizer, "start": start, "steps": steps, "restarts": restarts}
-    diagnosis = told(generator, images, samples=samples, tolerance=tolerance, seed=seed, **search)
-    files = [] if folder is None else _write(folder, recipe, diagnosis, images)
-    return Report(diagnosis, skipped, files)
+    settings.check_positive("steps", "restarts", "samples", "limit")
+    settings.check_positive("tolerance", integer=False)
+    settings.check_choices(device=Device)
+    settings.check_components()
+    require_card(settings.model, GeneratorCard)
+    if settings.targets is None:
+        return DiagnosePlan(settings, folder, None)
+    check_targets(settings.targets, settings.root, settings.split, settings.download)
+    return DiagnosePlan(settings, folder, open_files(settings.targets, settings.limit))
 
 
 def _check(folder: Path) -> None:
@@ -114,23 +111,18 @@ def _check(folder: Path) -> None:
             raise InputError("out", f"a folder without a {name}", str(folder))
 
 
-def _write(folder: Path, recipe: dict, diagnosis: Diagnosis, images: torch.Tensor | None) -> list[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
-    figures = {
-        "verdict": diagnosis.verdict,
-        "explanation": diagnosis.explanation,
-        "recovered": diagnosis.recovered,
-        "interval": diagnosis.interval,
-        "own_error": diagnosis.own_error.tolist(),
-        "error": None if diagnosis.error is None else diagnosis.error.tolist(),
-        "recipe": recipe,
-    }
-    write_atomically(folder / JSON, json.dumps(figures, indent=1).encode())
-    columns = {"own": diagnosis.images, "own, found": diagnosis.own.output}
-    if diagnosis.found is not None and images is not None:
-        columns |= {"target": images} if images.ndim == 4 else {}
-        columns |= {"target, found": diagnosis.found.output}
-    count = min(SHOWN, *map(len, columns.values()))
-    shown = {title: pictures.as_bytes(column[:count]) for title, column in columns.items()}
-    pictures.save_png(folder / GRID, pictures.tile(list(shown.values()), per_row=1), list(shown), per_row=1)
-    return [folder / JSON, folder / GRID]
+@job
+def run(plan: DiagnosePlan) -> DiagnoseJobResult:
+    """Run a diagnosis.
+
+    Raises:
+        InputError: a setting does not fit the generator or the targets; nothing was written.
+    """
+    from latentopt.jobs.diagnosis import run_diagnosis
+
+    return run_diagnosis(plan)
+
+
+def diagnose(*args: Any, **settings: Any) -> DiagnoseJobResult:
+    """Tell why images are not reconstructed; arguments are those of `DiagnoseSettings`."""
+    return run(prepare(DiagnoseSettings(*args, **settings)))

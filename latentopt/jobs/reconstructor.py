@@ -26,13 +26,13 @@ from latentopt.jobs.experiment import Experiment, Shard
 from latentopt.jobs.reconstruct import ReconstructJobResult, ReconstructPlan, ReconstructSettings
 from latentopt.jobs.results import finish
 from latentopt.jobs.sources import Source, open_source
-from latentopt.jobs.targets import Fitted, Target, Targets
+from latentopt.jobs.targets import Fit, Fitted, Target, Targets
 from latentopt.jobs.track import tracked_figures
 from latentopt.jobs.tracker import Tracker, track_job
 from latentopt.jobs.trainer import Where, predict, predictor
 from latentopt.jobs.used import card_of, held, used
 from latentopt.networks.generator import Generator
-from latentopt.operators import Identity
+from latentopt.operators import Identity, Operator
 from latentopt.solver.callbacks import Progress
 from latentopt.solver.loop import solve
 from latentopt.solver.result import Result
@@ -63,13 +63,23 @@ class TargetProblems:
         )
 
 
-def open_targets(settings: Any, generator: Generator, source: Source) -> tuple[Targets, bool]:
+def open_targets(
+    generator: Generator,
+    source: Source,
+    operator: Operator,
+    measured: bool | None,
+    resize: bool,
+    convert: bool,
+    fit: Fit = "crop",
+) -> tuple[Targets, bool]:
     """Open the targets of a generator.
 
     Args:
-        settings: of a job, with ``operator`` built, ``measured``, ``resize``, ``convert`` and ``fit``.
         generator: whose images or measurements they are.
         source: where they come from.
+        operator: measures images.
+        measured: they are measurements; None: as the shape of the first one says.
+        resize, convert, fit: as `Fitted` takes them.
 
     Returns:
         The targets, and whether they are measurements.
@@ -77,15 +87,13 @@ def open_targets(settings: Any, generator: Generator, source: Source) -> tuple[T
     Raises:
         InputError: the operator does not fit the generator, or no target can be read.
     """
-    image, measurement = measurement_shapes(generator, settings.operator)
-    fitted = Fitted(image, measurement, settings.resize, settings.convert, settings.fit)
-    measured, kind = settings.measured, None
+    image, measurement = measurement_shapes(generator, operator)
+    fitted = Fitted(image, measurement, resize, convert, fit)
     if measured is None:
-        undecided = Targets(source, fitted, checked=TargetCheck(generator, settings.operator, image, None))
-        kind = tuple(undecided.first_good().shape)
-        measured = kind != image
-    kind = kind or (measurement if measured else image)
-    return Targets(source, fitted, kind, TargetCheck(generator, settings.operator, image, measured)), measured
+        undecided = Targets(source, fitted, checked=TargetCheck(generator, operator, image, None))
+        measured = undecided.first_good().shape != image
+    shape = measurement if measured else image
+    return Targets(source, fitted, shape, TargetCheck(generator, operator, image, measured)), measured
 
 
 def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
@@ -104,7 +112,8 @@ def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
         source = plan.source or open_source(
             settings.targets, settings.root, settings.split, settings.download, settings.limit
         )
-        targets, measured = open_targets(settings, generator, source)
+        shape = (settings.resize, settings.convert, settings.fit)
+        targets, measured = open_targets(generator, source, settings.operator, settings.measured, *shape)
         problems = TargetProblems(settings, generator, measured)
         problem = problems([Target(0, source.names[0], targets.first_good())])
         solve(problem, settings.optimizer, steps=1, seed=settings.seed)  # an error comes before anything is written

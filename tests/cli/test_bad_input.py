@@ -388,7 +388,7 @@ def test_a_training_that_needs_procgen_leaves_nothing_without(tmp_path, monkeypa
 @pytest.mark.parametrize("out", ["file", "file/deeper"])
 def test_a_diagnosis_is_not_begun_where_it_could_not_be_written(tmp_path, monkeypatch, capsys, out):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("latentopt.jobs.diagnose.told", None)
+    monkeypatch.setattr("latentopt.jobs.diagnosis.diagnose_generator", None)
     (tmp_path / "file").write_text("mine")
     assert "out" in refused(call(capsys, *JOBS["diagnose"].split(), "--out", out))
     assert contents(tmp_path) == {"file": b"mine"}

@@ -51,7 +51,7 @@ def test_episodes_are_played_attacked_and_not(saved: Path, tmp_path: Path, capsy
 
 
 def test_a_stopped_job_goes_on(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("latentopt.jobs.attack_policy.BATCH", 2)
+    monkeypatch.setattr("latentopt.jobs.policy_attacker.BATCH", 2)
     whole, parted = tmp_path / "whole", tmp_path / "parted"
     assert main([*words(saved, whole), "--wandb", "disabled"]) == 0
     assert main([*words(saved, parted), "--wandb", "disabled"]) == 0
@@ -81,12 +81,12 @@ def test_no_attack_changes_nothing(saved: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        (["--eps", "-1"], "eps: expected from 0"),
+        (["--eps", "-1"], "eps: expected a finite number >= 0"),
         (["--algorithm", "REINFORCE"], "algorithm: expected one of PPO"),
         (["--env", "NoSuchGame-v0"], "env: expected the id of a gymnasium environment"),
         (["--env", "Pendulum-v1"], "observations: expected shape (B, 4)"),
         (["--model", "missing.zip"], "model: expected a file"),
-        (["--model", "mnist-cnn"], "model: expected a policy for a game of Procgen"),
+        (["--model", "mnist-cnn"], "model: expected a policy, got the classifier 'mnist-cnn'"),
         (["--optimizer", "newton"], "optimizer: expected one of"),
         (["--episodes", "0"], "episodes: expected"),
     ],

@@ -14,10 +14,9 @@ from nets import refuses
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args, load_sweep_config
 from wandb_runs import LoggedRun, drop_wandb_variables
 
-from latentopt.cli.arguments import parse
-from latentopt.cli.jobs import chosen
+from latentopt.cli.jobs import chosen, parse
 from latentopt.cli.sweep import _check
-from latentopt.jobs.experiment import Experiment
+from latentopt.jobs.experiment import Experiment, expanded_folder
 from latentopt.jobs.sweeps import read_sweep
 
 SHIPPED = sorted((ROOT / "recipes" / "sweeps").glob("*.yaml"))
@@ -47,9 +46,11 @@ def test_what_wandbs_agent_calls_is_a_job(path, monkeypatch):
         held |= {"env": ["/usr/bin/env"], "program": [config["program"]]}
         words = [part for word in create_sweep_command(config["command"]) for part in _expanded(word, held)]
         assert words[:2] == ["/usr/bin/env", "latentopt"]
-        arguments = parse(*chosen(words[2:])).arguments()
-        assert (arguments["wandb"], arguments["out"]) == ("online", "runs/sweeps/r1")
-        resolved = parse(*chosen(words[2:])).resolved()
+        job, *rest = chosen(words[2:])
+        parsed = parse(job, *rest)
+        resolved = parsed.resolved()
+        assert resolved["wandb"] == "online"
+        assert str(expanded_folder("out", resolved["out"])) == "runs/sweeps/r1"
         assert {name: _at(resolved, name) for name in options} == options
 
 

@@ -1,0 +1,236 @@
+"""The attack on a policy at work: episodes as they are and attacked, their rows and pictures."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from latentopt.errors import InputError
+from latentopt.io import checksum
+from latentopt.jobs.attack_policy import AttackPolicyJobResult, AttackPolicyPlan
+from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard
+from latentopt.jobs.pictures import save_gif, tile
+from latentopt.jobs.tracker import METRICS, track_job
+from latentopt.jobs.used import card_of, held, used
+from latentopt.rl.attack_episodes import AttackedEpisodes, attack_episodes
+from latentopt.rl.attack_policy import attack_policy as attack_observations
+from latentopt.rl.game_policies import game_of
+from latentopt.rl.games import TEST_LEVELS
+from latentopt.rl.normalization import Normalization
+from latentopt.rl.normalization_checks import check_statistics, doubt
+from latentopt.rl.normalization_files import NONE, normalization_of, statistics_file
+from latentopt.rl.procgen import Procgen
+from latentopt.zoo import cards
+
+BATCH = 16
+"""Number of episodes that are played at once, and written when all of them have ended."""
+EPISODE, RETURNS = "episode.gif", "returns.png"
+MAX_FRAMES = 400
+"""Most frames of an animation."""
+Frames = Sequence[tuple[np.ndarray, np.ndarray]]
+"""Of each step the observation, and the one that the policy got."""
+
+
+def run_policy_attack(plan: AttackPolicyPlan) -> AttackPolicyJobResult:
+    """Run a prepared attack on a policy, or go on with one that was stopped.
+
+    Raises:
+        InputError: a setting does not fit the policy or the environment; nothing was written.
+    """
+    begun = time.perf_counter()
+    s = plan.settings.build()
+    recipe = s.recipe()
+    opened = partial(_opened, s.model, s.env, s.algorithm, s.seed)
+    names = ("norm", "optimizer", "loss", "steps", "restarts", "targets", "evaluations")
+    attack = {name: getattr(s, name) for name in names}
+    normalization = _normalization(s.model, s.env, s.algorithm, s.vecnormalize)
+    policy, games = opened(0, 1)
+    try:  # an error comes before anything is written
+        attack_observations(policy, games.reset(), s.eps, seed=s.seed, normalization=normalization, **attack)
+    finally:
+        games.close()
+    identity = _identity(s.model, s.env, s.vecnormalize) | held(optimizer=s.optimizer)
+    experiment = Experiment(plan.folder, recipe, identity, "returns")
+    experiment.open()
+    done = experiment.done()
+    todo = [start for start in range(0, s.episodes, BATCH) if start not in done]
+    tracker = track_job(experiment, s.wandb, todo, {**recipe, **used(s.model)}, "attack-policy")
+    with tqdm(total=2 * (s.episodes - len(done)), unit="episode", disable=not todo) as bar:
+        for start in todo:
+            options = {"sample": s.sample, "seed": s.seed + start, "record": start == 0}
+            options |= {"on_episode": partial(_show, bar), "normalization": normalization}
+            clean, changed = _played(*opened(start, min(BATCH, s.episodes - start)), s.eps, options, attack)
+            if start == 0:
+                save_episode(plan.folder / EPISODE, clean.frames, changed.frames)
+            shard = _shard(start, clean, changed)
+            for row in shard.rows:
+                tracker.log(row["episode"], {name: value for name, value in row.items() if name != "episode"})
+            tracker.keep(experiment, shard)
+    rows = experiment.finish()
+    returns = {name: np.array([row[f"{name}_return"] for row in rows]) for name in ("unattacked", "attacked")}
+    save_returns(plan.folder / RETURNS, returns)
+    returns["difference"] = returns["attacked"] - returns["unattacked"]
+    files = experiment.existing(RESULTS, METRICS, RECIPE, experiment.tensor_file.name, RETURNS, EPISODE)
+    files += tracker.finish(rows, {f"mean_{name}": float(values.mean()) for name, values in returns.items()}, files)
+    share = float(np.mean([row["changed"] for row in rows]))
+    return AttackPolicyJobResult(rows, returns, share, files, time.perf_counter() - begun)
+
+
+def _normalization(
+    model: str, env: str | None, algorithm: str | None, vecnormalize: str | None
+) -> Normalization | None:
+    """How an agent's observations were normalised in training, of what lies beside it or was named.
+
+    Raises:
+        InputError: there is none, and it can be seen that there has to be one, or the other way round.
+    """
+    if not model.endswith(".zip"):
+        if vecnormalize not in (None, NONE):
+            raise InputError("vecnormalize", "None, of a policy with a card", vecnormalize)
+        return None
+    agent, (found, certain) = _agent(model, str(algorithm)), normalization_of(model, vecnormalize, env)
+    if not certain:
+        check_statistics(agent, Path(model).name, found)
+        games = _environments(str(env), 1, 0)
+        odd = doubt(agent, games.envs[0], found)
+        games.close()
+        if odd is not None:
+            print(f"latentopt: warning: {Path(model).name}: {odd}", file=sys.stderr)
+    return found
+
+
+def _identity(model: str, env: str | None, vecnormalize: str | None) -> dict[str, Any]:
+    """What of the policy, and of its statistics or the game on its card, decides the results."""
+    if model.endswith(".zip"):
+        statistics = statistics_file(model, vecnormalize, env)
+        return {"weights": checksum(Path(model))} | ({"statistics": checksum(statistics)} if statistics else {})
+    game, settings = game_of(model)
+    told = {f"card.training.{name}": value for name, value in {"game": game, **settings}.items()}
+    return {"weights": cards.read_card(model).weights_sha256, **card_of(model), **told}
+
+
+def _played(
+    policy: Any, games: Any, eps: float, options: dict[str, Any], attack: dict[str, Any]
+) -> tuple[AttackedEpisodes, AttackedEpisodes]:
+    """An episode of each environment, unattacked and attacked."""
+    played = []
+    try:
+        for radius, how in ((None, {}), (eps, attack)):
+            games.seed(options["seed"])
+            played.append(attack_episodes(policy, games, games.num_envs, radius, **options, **how))
+    finally:
+        games.close()
+    return played[0], played[1]
+
+
+def _show(bar: Any, done: int, mean: float) -> None:
+    bar.set_postfix_str(f"mean return {mean:.2f}", refresh=False)
+    bar.update()
+
+
+def _opened(model: str, env: str | None, algorithm: str | None, seed: int, start: int, count: int) -> tuple[Any, Any]:
+    """The policy, and environments for so many episodes from one on, the same each time they are seeded and reset."""
+    if not model.endswith(".zip"):
+        game, settings = game_of(model)
+        if env not in (None, game) or algorithm is not None:
+            raise InputError("env", f"None, as {model} plays {game}", env or algorithm)
+        levels = range(TEST_LEVELS + start, TEST_LEVELS + start + count)
+        return cards.load_classifier(model), Procgen(game, fixed=levels, **settings)
+    return _agent(model, str(algorithm)).policy, _environments(str(env), count, seed + start)
+
+
+def _agent(path: str, algorithm: str) -> Any:
+    import stable_baselines3
+
+    if not Path(path).is_file():
+        raise InputError("model", "a file", f"no {path}")
+    try:
+        return getattr(stable_baselines3, algorithm).load(path, device="cpu")
+    except Exception as error:  # pickles fail in any way
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError("model", f"what stable-baselines3 saved of {algorithm}", f"{path} ({reason})") from error
+
+
+def _environments(env: str, count: int, seed: int) -> Any:
+    import gymnasium
+    from stable_baselines3.common.env_util import make_vec_env
+
+    try:
+        return make_vec_env(env, count, seed=seed)
+    except gymnasium.error.Error as error:
+        raise InputError("env", "the id of a gymnasium environment", f"{env} ({error})") from error
+
+
+def _shard(start: int, clean: AttackedEpisodes, changed: AttackedEpisodes) -> Shard:
+    rows = _rows(start, clean, changed)
+    returns = torch.from_numpy(np.stack([clean.returns, changed.returns], 1))  # (n, 2)
+    index = torch.arange(start, start + len(rows))
+    return Shard([f"episode {at}" for at in index.tolist()], rows, {"index": index, "returns": returns})
+
+
+def _rows(start: int, clean: AttackedEpisodes, attacked: AttackedEpisodes) -> list[dict[str, Any]]:
+    columns = {
+        "episode": np.arange(start, start + len(clean.returns)),
+        "unattacked_return": clean.returns,
+        "attacked_return": attacked.returns,
+        "unattacked_steps": clean.lengths,
+        "attacked_steps": attacked.lengths,
+        "changed": attacked.changed,
+        "moved": attacked.moved,
+    }
+    each = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in each]
+
+
+def save_episode(path: Path, before: Frames, after: Frames) -> list[Path]:
+    """The episode unattacked and the one attacked, side by side, with what the attack changed, enlarged 16 times.
+
+    Nothing is written where observations are no images (H, W, C) or (C, H, W) of bytes.
+    """
+    shape = before[0][0].shape
+    if len(shape) != 3 or before[0][0].dtype != np.uint8 or not {1, 3} & {shape[0], shape[-1]}:
+        return []
+    length = min(MAX_FRAMES, max(len(before), len(after)))
+    pictures = [_shown(before, after, at) for at in range(length)]
+    save_gif(path, pictures)
+    return [path]
+
+
+def _shown(before: Frames, after: Frames, at: int) -> np.ndarray:
+    clean, _ = before[min(at, len(before) - 1)]
+    real, seen = after[min(at, len(after) - 1)]
+    change = (128 + 16 * (seen.astype(int) - real)).clip(0, 255).astype(np.uint8)
+    return tile([_image(each) for each in (clean, seen, change)], per_row=1, side=192)
+
+
+def _image(observation: np.ndarray) -> torch.Tensor:
+    """(1, C, H, W) bytes."""
+    first = observation if observation.shape[0] in (1, 3) else observation.transpose(2, 0, 1)
+    return torch.from_numpy(np.ascontiguousarray(first))[None]
+
+
+def save_returns(path: Path, returns: Mapping[str, np.ndarray]) -> Path:
+    """The returns of all episodes, from the least to the greatest, a line for each way of playing."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for name, values in returns.items():
+        axes.plot(
+            np.arange(1, len(values) + 1), np.sort(values), "o-", markersize=3, label=f"{name}: {values.mean():.2f}"
+        )
+    axes.set(xlabel="episode, sorted", ylabel="return")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=130)
+    return path
