@@ -12,6 +12,7 @@ from latentopt.errors import InputError, nonnegative
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.settings import Component, JobSettings, Norm, WandbMode, component
+from latentopt.rl.games import GAMES
 from latentopt.zoo.card import PolicyCard, require_card
 
 ALGORITHMS = ("PPO", "A2C", "DQN", "TD3", "DDPG", "SAC")
@@ -109,7 +110,7 @@ def prepare(settings: AttackPolicySettings) -> AttackPolicyPlan:
 def _check_zip(settings: AttackPolicySettings) -> None:
     if settings.algorithm not in ALGORITHMS:
         raise InputError("algorithm", f"one of {', '.join(ALGORITHMS)}, for a .zip", repr(settings.algorithm))
-    if settings.env is None:
+    if settings.env is None or settings.env in GAMES:
         raise InputError("env", "the id of a gymnasium environment, for a .zip", repr(settings.env))
     if not Path(settings.model).is_file():
         raise InputError("model", "a file", f"no {settings.model}")
