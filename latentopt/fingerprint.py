@@ -1,8 +1,8 @@
-"""Fingerprints: whether two Python objects, perhaps of two processes, hold and do the same.
+"""Fingerprints of Python objects, equal across processes if the objects hold and do the same.
 
-Seen are numbers, text, tensors, containers, the fields of objects, modules' weights, and of functions the code, the
-values that they close over and the globals that they read. Of what cannot be seen into (locks, files, loggers, compiled
-code) only the type counts, and of a library's functions only the name.
+A fingerprint covers numbers, text, tensors, containers, fields of objects, weights of modules, and the code of
+functions with the values that they close over and the globals that they read. Opaque objects (locks, files, loggers,
+compiled code) count by their type alone, functions of a library by their name.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-DEEP = 60
-"""Objects within objects that are looked into."""
+MAX_DEPTH = 60
+"""Depth of nested objects, below which only the type counts."""
 _PLAIN = (numbers.Number, str, bytes, range, slice, enum.Enum, PurePath, np.generic)
 _PLAIN += (torch.dtype, torch.device, torch.Size, types.EllipsisType, types.NoneType)
 _NAMESPACES = (argparse.Namespace, types.SimpleNamespace)
@@ -36,73 +36,75 @@ _DATA = (*_PLAIN, *_NAMESPACES, Tensor, np.ndarray, Mapping, Sequence, Set)
 
 
 def fingerprint(thing: object) -> str:
-    """A text that two things share if they hold and do the same, as far as can be seen.
+    """Return a text that two objects share if they hold and do the same, as far as Python shows.
 
     >>> fingerprint((1, torch.zeros(2))) == fingerprint((1, torch.zeros(2)))
     True
     >>> fingerprint(lambda x: x < 0.5) == fingerprint(lambda x: x < 0.25)
     False
     """
-    walk = _Walk()
-    walk.add(thing)
-    return walk.hash.hexdigest()[:16]
+    hasher = _ObjectHasher()
+    hasher.add(thing)
+    return hasher.hash.hexdigest()[:16]
 
 
 def without_addresses(text: str) -> str:
-    """A representation without the places in memory that it may name."""
+    """Return a representation without addresses in memory."""
     return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 
 
-class _Walk:
+class _ObjectHasher:
+    """Hash of objects, each visited once."""
+
     def __init__(self) -> None:
         self.hash, self.depth = hashlib.sha256(), 0
-        self.seen: dict[int, tuple[int, object]] = {}  # by id: number, and the object, kept so that its id is its own
+        self.seen: dict[int, tuple[int, object]] = {}  # id to number and object, which keeps its id taken
 
-    def say(self, *words: object) -> None:
+    def update(self, *words: object) -> None:
         self.hash.update(repr(words).encode())
 
     def add(self, thing: object) -> None:
         if isinstance(thing, _PLAIN):
-            self.say(type(thing).__name__, without_addresses(repr(thing)))
+            self.update(type(thing).__name__, without_addresses(repr(thing)))
         elif id(thing) in self.seen:
-            self.say("again", self.seen[id(thing)][0])
-        elif self.depth == DEEP:
-            self.say("deep", type(thing).__qualname__)
+            self.update("again", self.seen[id(thing)][0])
+        elif self.depth == MAX_DEPTH:
+            self.update("deep", type(thing).__qualname__)
         else:
             self.seen[id(thing)] = len(self.seen), thing
             self.depth += 1
-            next((method for kinds, method in _METHODS if isinstance(thing, kinds)), _Walk._object)(self, thing)
+            next((method for kinds, method in _METHODS if isinstance(thing, kinds)), _ObjectHasher._object)(self, thing)
             self.depth -= 1
 
     def _all(self, kind: str, things: Sequence[Any]) -> None:
-        self.say(kind, len(things))
+        self.update(kind, len(things))
         for thing in things:
             self.add(thing)
 
     def _tensor(self, tensor: Tensor) -> None:
-        self.say("tensor", str(tensor.dtype), tuple(tensor.shape))
+        self.update("tensor", str(tensor.dtype), tuple(tensor.shape))
         try:
             flat = tensor.detach().cpu().contiguous().reshape(-1)
             self.hash.update(flat.view(torch.uint8).numpy().data if flat.numel() else b"")
         except (RuntimeError, TypeError):  # sparse, quantised, or without data
-            self.say("unseen")
+            self.update("unseen")
 
     def _array(self, array: np.ndarray[Any, Any]) -> None:
-        self.say("array", str(array.dtype), array.shape)
+        self.update("array", str(array.dtype), array.shape)
         if array.dtype.hasobject:
             self._all("objects", array.ravel().tolist())
         else:
             self.hash.update(np.ascontiguousarray(array).tobytes())
 
     def _module(self, module: nn.Module) -> None:
-        """Weights and structure; other attributes may count calls or keep what was last seen."""
-        self.say(without_addresses(repr(module)))
+        """Add weights and structure; other attributes may count calls or cache values."""
+        self.update(without_addresses(repr(module)))
         for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-            self.say(name)
+            self.update(name)
             self.add(tensor)
 
     def _mapping(self, mapping: Mapping[Any, Any]) -> None:
-        self._all("mapping", [each for pair in mapping.items() for each in pair])
+        self._all("mapping", [part for item in mapping.items() for part in item])
 
     def _sequence(self, sequence: Sequence[Any]) -> None:
         self._all(type(sequence).__name__, sequence)
@@ -123,17 +125,17 @@ class _Walk:
             return
         self._code(function.__code__)
         self._all("defaults", [function.__defaults__, function.__kwdefaults__])
-        for name, value in _read(function):
+        for name, value in _outer_names(function):
             foreign = isinstance(value, types.FunctionType) and value.__module__ != function.__module__
-            self.say(name)
+            self.update(name)
             self.add(value.__qualname__ if foreign else value)
 
     def _code(self, code: types.CodeType) -> None:
-        self.say("code", code.co_code, code.co_names, code.co_argcount, code.co_kwonlyargcount)
+        self.update("code", code.co_code, code.co_names, code.co_argcount, code.co_kwonlyargcount)
         self._all("constants", code.co_consts)
 
     def _named(self, named: Any) -> None:
-        self.say(getattr(named, "__qualname__", named.__name__))
+        self.update(getattr(named, "__qualname__", named.__name__))
         if isinstance(named, type):
             self._attributes(named)
             return
@@ -143,32 +145,32 @@ class _Walk:
 
     def _object(self, thing: object) -> None:
         kind = type(thing)
-        self.say(kind.__qualname__)
+        self.update(kind.__qualname__)
         if kind.__module__.partition(".")[0] in sys.stdlib_module_names and not isinstance(thing, _NAMESPACES):
             return
-        self._mapping(_held(thing))
+        self._mapping(_fields(thing))
         self._attributes(kind)
         if isinstance(vars(kind).get("__call__"), types.FunctionType) and not kind.__module__.startswith("latentopt."):
-            self._mapping({name: each for name, each in vars(kind).items() if isinstance(each, types.FunctionType)})
+            self._mapping({name: value for name, value in vars(kind).items() if isinstance(value, types.FunctionType)})
 
     def _attributes(self, kind: type) -> None:
-        """The data of a class and its bases, but those of libraries."""
+        """Add the data of a class and its bases, except those of libraries."""
         for base in kind.__mro__:
-            if not _of_library(base) and (data := _data(base)):
+            if not _is_library_class(base) and (data := _class_data(base)):
                 self._mapping(data)
 
 
-def _of_library(kind: type) -> bool:
-    """Whether a class is Python's, this package's or an installed one's: its data change only with its version."""
+def _is_library_class(kind: type) -> bool:
+    """Whether the data of a class change only with the version of Python, this package or an installed one."""
     root = kind.__module__.partition(".")[0]
     file = getattr(sys.modules.get(root), "__file__", None) or ""
     return root in sys.stdlib_module_names or root == "latentopt" or "site-packages" in file or "dist-packages" in file
 
 
-def _data(kind: type) -> dict[str, Any]:
-    """The plain attributes of a class, but what its own methods write."""
-    methods = [each for each in vars(kind).values() if isinstance(each, types.FunctionType)]
-    written = {name for method in methods for name in _used(method.__code__, "STORE_ATTR")}
+def _class_data(kind: type) -> dict[str, Any]:
+    """Return the plain attributes of a class, except those that its own methods write."""
+    methods = [value for value in vars(kind).values() if isinstance(value, types.FunctionType)]
+    written = {name for method in methods for name in _names_in(method.__code__, "STORE_ATTR")}
     return {
         name: value
         for name, value in vars(kind).items()
@@ -176,51 +178,51 @@ def _data(kind: type) -> dict[str, Any]:
     }
 
 
-def _held(thing: object) -> dict[str, Any]:
-    """What an object holds, but what it has computed from that."""
+def _fields(thing: object) -> dict[str, Any]:
+    """Return the fields of an object, except cached properties."""
     if is_dataclass(thing):
         return {field.name: getattr(thing, field.name, None) for field in fields(thing)}
     kind = type(thing)
     slots = [name for base in kind.__mro__ for name in vars(base).get("__slots__", ()) if not name.startswith("__")]
-    held = {name: getattr(thing, name, None) for name in slots} | getattr(thing, "__dict__", {})
-    return {n: v for n, v in held.items() if not isinstance(getattr(kind, n, None), functools.cached_property)}
+    values = {name: getattr(thing, name, None) for name in slots} | getattr(thing, "__dict__", {})
+    return {n: v for n, v in values.items() if not isinstance(getattr(kind, n, None), functools.cached_property)}
 
 
-def _read(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    """What a function reads from outside, by name, but what it counts there itself."""
+def _outer_names(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    """Yield name and value of the outer variables that a function reads, except those that it writes itself."""
     code = function.__code__
-    written = set(_used(code, "STORE_DEREF", "STORE_GLOBAL"))
+    written = set(_names_in(code, "STORE_DEREF", "STORE_GLOBAL"))
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         if name not in written:
             try:
                 yield name, cell.cell_contents
             except ValueError:  # not yet filled
                 yield name, None
-    for name in sorted(set(_used(code, "LOAD_GLOBAL", "LOAD_NAME")) - written):
+    for name in sorted(set(_names_in(code, "LOAD_GLOBAL", "LOAD_NAME")) - written):
         if name in function.__globals__:
             yield name, function.__globals__[name]
 
 
-def _used(code: types.CodeType, *operations: str) -> Iterator[str]:
-    """The names on which a function, or one within it, does this."""
-    for each in dis.get_instructions(code):
-        if each.opname in operations:
-            yield each.argval
+def _names_in(code: types.CodeType, *operations: str) -> Iterator[str]:
+    """Yield the names that a function, or one inside it, uses in these operations."""
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in operations:
+            yield instruction.argval
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from _used(constant, *operations)
+            yield from _names_in(constant, *operations)
 
 
-_METHODS: tuple[tuple[Any, Callable[[_Walk, Any], None]], ...] = (
-    (Tensor, _Walk._tensor),
-    (np.ndarray, _Walk._array),
-    (nn.Module, _Walk._module),
-    (functools.partial, _Walk._partial),
-    (types.MethodType, _Walk._bound),
-    (types.FunctionType, _Walk._function),
-    (types.CodeType, _Walk._code),
-    (_NAMED, _Walk._named),
-    (Mapping, _Walk._mapping),
-    (Set, _Walk._set),
-    (Sequence, _Walk._sequence),
+_METHODS: tuple[tuple[Any, Callable[[_ObjectHasher, Any], None]], ...] = (
+    (Tensor, _ObjectHasher._tensor),
+    (np.ndarray, _ObjectHasher._array),
+    (nn.Module, _ObjectHasher._module),
+    (functools.partial, _ObjectHasher._partial),
+    (types.MethodType, _ObjectHasher._bound),
+    (types.FunctionType, _ObjectHasher._function),
+    (types.CodeType, _ObjectHasher._code),
+    (_NAMED, _ObjectHasher._named),
+    (Mapping, _ObjectHasher._mapping),
+    (Set, _ObjectHasher._set),
+    (Sequence, _ObjectHasher._sequence),
 )

@@ -1,7 +1,7 @@
 """Check that functions treat the samples of a batch independently.
 
-A function that holds a tensor for each sample and cannot follow its samples (`latentopt.batch_math.take`) gives wrong
-values, or fails, as soon as one of them has left the batch. Evaluated for one sample alone, it shows.
+A function that holds a tensor for each sample, without a method ``take`` (`latentopt.batch_math.take`), gives wrong
+values, or fails, as soon as a sample has left the batch. Evaluating one sample alone shows this.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from latentopt.errors import InputError
 
 @torch.no_grad()
 def require_independent(name: str, function: Callable[..., Tensor], *batch: Tensor) -> None:
-    """Raise `InputError` unless the function gives the last sample alone what it gives it in the batch.
+    """Raise `InputError` unless a function returns the same for the last sample alone and in the batch.
 
-    One that draws random numbers is not judged by its values; one that fails for the whole batch, or gives no tensor
-    with a row for each sample, not at all.
+    Values of a random function are not compared. A function that fails for the whole batch, or returns no tensor with
+    a row for each sample, is not checked.
 
     Args:
-        name: of the argument that the function is.
-        function: of tensors whose first dimension is the batch, to one such tensor.
-        batch: its arguments, (B, ...) each. Nothing is done with one sample.
+        name: name of the argument that the function is.
+        function: maps tensors whose first dimension is the batch to one such tensor.
+        batch: its arguments, (B, ...) each; one sample is not checked.
     """
     count = len(batch[0])
     if count < 2:
@@ -41,7 +41,7 @@ def require_independent(name: str, function: Callable[..., Tensor], *batch: Tens
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         try:
             whole = function(*batch)
-        except Exception:  # whatever it is, its caller will meet it
+        except Exception:  # the caller will meet it as well
             return
         if not isinstance(whole, Tensor) or whole.shape[:1] != (count,):
             return
@@ -52,21 +52,21 @@ def require_independent(name: str, function: Callable[..., Tensor], *batch: Tens
         except Exception as error:
             raise _dependent(name, f"one that fails for one sample ({_first_line(error)})") from error
         if not isinstance(alone, Tensor) or alone.shape != whole[last].shape:
-            came = tuple(getattr(alone, "shape", ()))
-            raise _dependent(name, f"one that gives shape {came} for one sample, {tuple(whole.shape)} for {count}")
-        if not _near(whole[last], alone, whole) and _near(function(*batch), whole, whole):
+            shape = tuple(getattr(alone, "shape", ()))
+            raise _dependent(name, f"one that gives shape {shape} for one sample, {tuple(whole.shape)} for {count}")
+        if not _are_close(whole[last], alone, whole) and _are_close(function(*batch), whole, whole):
             raise _dependent(name, f"one that gives sample {count - 1} alone another value than among {count}")
 
 
-def _dependent(name: str, came: str) -> InputError:
-    return InputError(name, "each sample by itself, or a method take(rows) where something is held for each", came)
+def _dependent(name: str, got: str) -> InputError:
+    return InputError(name, "each sample by itself, or a method take(rows) where something is held for each", got)
 
 
 def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def _near(a: Tensor, b: Tensor, whole: Tensor) -> bool:
+def _are_close(a: Tensor, b: Tensor, whole: Tensor) -> bool:
     """Whether two tensors are equal up to rounding."""
     if not a.is_floating_point():
         return torch.equal(a, b)
@@ -76,9 +76,9 @@ def _near(a: Tensor, b: Tensor, whole: Tensor) -> bool:
 
 
 def spread(t: Tensor) -> Tensor:
-    """The values (B, ...) scaled by row, from 1 down to a half: of equal samples nothing shows that they are mixed.
+    """Return values (B, ...) scaled by row, from 1 down to a half, as mixing equal samples would not show.
 
-    Where all are zero, ones are scaled; integers stay as they are.
+    If all are zero, ones are scaled; integers stay as they are.
     """
     if not t.is_floating_point():
         return t
@@ -87,24 +87,24 @@ def spread(t: Tensor) -> Tensor:
 
 
 def holds(function: Any, count: int) -> bool:
-    """Whether a function, or what it is made of, holds a tensor or array of ``count`` rows, or so many modules.
+    """Whether a function, or an object it refers to, holds a tensor or array of ``count`` rows, or ``count`` modules.
 
-    It looks at closures, globals, attributes and buffers, a bounded number of them. Parameters are left out, as layers
-    with as many outputs as there are samples are common.
+    Closures, globals, attributes and buffers are searched, a bounded number of them. Parameters are left out, as many
+    layers have as many outputs as there are samples.
     """
-    seen, todo = set[int](), [function]
-    while todo and len(seen) < 10_000:
-        thing = todo.pop()
-        if id(thing) in seen:
+    visited, queue = set[int](), [function]
+    while queue and len(visited) < 10_000:
+        thing = queue.pop()
+        if id(thing) in visited:
             continue
-        seen.add(id(thing))
+        visited.add(id(thing))
         if isinstance(thing, Tensor | np.ndarray):
             if thing.ndim > 0 and len(thing) == count and not isinstance(thing, nn.Parameter):
                 return True
         elif isinstance(thing, _LISTS) and len(thing) == count:
             return True
         else:
-            todo += islice(_parts(thing), 1000)
+            queue += islice(_references(thing), 1000)
     return False
 
 
@@ -112,8 +112,8 @@ _LISTS = (nn.ModuleList, nn.ParameterList)
 _HOOKS = vars(nn.Module()).keys() - {"_buffers", "_modules"}
 
 
-def _parts(thing: Any) -> Iterable[Any]:
-    """What a function or an object refers to."""
+def _references(thing: Any) -> Iterable[Any]:
+    """Return the objects that a function or an object refers to."""
     if isinstance(thing, nn.Module):
         return [value for name, value in vars(thing).items() if name not in _HOOKS]
     if isinstance(thing, dict):
@@ -125,12 +125,12 @@ def _parts(thing: Any) -> Iterable[Any]:
     if isinstance(thing, MethodType):
         return [thing.__self__, thing.__func__]
     if isinstance(thing, FunctionType):
-        return _enclosed(thing)
+        return _outer_values(thing)
     return [] if isinstance(thing, type) or inspect.ismodule(thing) else getattr(thing, "__dict__", {}).values()
 
 
-def _enclosed(function: FunctionType) -> Iterable[Any]:
-    """The variables of other scopes that a function uses, and its defaults."""
+def _outer_values(function: FunctionType) -> Iterable[Any]:
+    """Return the variables of other scopes that a function uses, and its defaults."""
     cells = [cell.cell_contents for cell in function.__closure__ or () if cell != CellType()]
     named = [function.__globals__.get(name) for name in function.__code__.co_names]
     return [*cells, *named, function.__defaults__, function.__kwdefaults__]
