@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from latentopt.jobs.analyze.capped_report import Interval, interval, kinds
+from latentopt.jobs.analyze.capped_report import kinds, percent
 from latentopt.reports import Table
+from latentopt.statistics import MeanInterval, student
 from tables.attacks import short_rate
 from tables.stored import Cell, distinct, load, where
 from tables.text import bare, table
@@ -51,8 +52,8 @@ def one_model() -> Table:
     return table(["attack", "broken, 95 % interval", "CPU s"], rows)
 
 
-def _percent(found: Interval) -> str:
-    return found.percent().replace("±", "+-")
+def _percent(found: MeanInterval) -> str:
+    return percent(found).replace("±", "+-")
 
 
 def capped(training: str, data: str = "mnist", most: float = SHOWN) -> Table:
@@ -62,7 +63,7 @@ def capped(training: str, data: str = "mnist", most: float = SHOWN) -> Table:
     for (layer, beta), own in kinds(cells).items():
         if layer != "none" and beta > most:
             continue
-        texts = [_percent(interval([cell[name] for cell in own])) for name in COLUMNS]
+        texts = [_percent(student([cell[name] for cell in own])) for name in COLUMNS]
         zero = f"{100 * np.mean([cell['zero_gradients'] for cell in own]):.1f}"
         failure = ", ".join(sorted({str(cell["failure"]).split()[0] for cell in own if cell["failure"]}))
         rows.append([layer, "" if layer == "none" else f"{beta:g}", *texts, zero, failure])
@@ -82,8 +83,8 @@ def claims() -> Table:
     return table(["training", "cap on", "beta", "gain under PGD, %", "gain in the worst case, %"], rows)
 
 
-def _gain(own: Sequence[Cell], plain: Sequence[Cell], name: str) -> Interval:
-    return interval([a[name] - b[name] for a, b in zip(own, plain, strict=True)])
+def _gain(own: Sequence[Cell], plain: Sequence[Cell], name: str) -> MeanInterval:
+    return student([a[name] - b[name] for a, b in zip(own, plain, strict=True)])
 
 
 def _usable(own: Sequence[Cell], plain: Sequence[Cell]) -> bool:

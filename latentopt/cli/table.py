@@ -60,20 +60,6 @@ def found(path: str) -> Callable[..., Any]:
 
 
 ANEW = "begins anew"
-KEPT = ("analyze-capped",)
-"""Analyses that keep what is done of them."""
-
-
-def _group(group: str, where: str, described: dict[str, str], examples: dict[str, tuple[str, ...]]) -> list[Job]:
-    """Jobs that are each a function of their own name, in a file of their own."""
-
-    def job(name: str, summary: str) -> Job:
-        stem = name.replace("-", "_")
-        function = f"{where}.{stem}.{stem}"
-        more = "goes on from here" if f"{group}-{name}" in KEPT else ANEW
-        return Job(f"{group}-{name}", f"{group} {name}", function, summary, examples[name], again=more)
-
-    return [job(name, summary) for name, summary in described.items()]
 
 
 RECONSTRUCT = (
@@ -209,7 +195,18 @@ _JOBS = [
         again="goes on with the first seed that is not done",
         settings="latentopt.jobs.train_rl.TrainRLSettings",
     ),
-    *_group("analyze", "latentopt.jobs.analyze", ANALYSES, ANALYZE_EXAMPLES),
+    *(
+        Job(
+            f"analyze-{name}",
+            f"analyze {name}",
+            "",
+            summary,
+            ANALYZE_EXAMPLES[name],
+            again="goes on from here" if name == "capped" else ANEW,
+            settings=f"latentopt.jobs.analyze.{name}.{name.capitalize()}Settings",
+        )
+        for name, summary in ANALYSES.items()
+    ),
 ]
 JOBS = {job.name: job for job in _JOBS}
 """By the name that a recipe has for them."""

@@ -11,7 +11,8 @@ from nets import refuses
 from scipy import stats
 
 from latentopt.jobs.analyze.capped import capped
-from latentopt.jobs.analyze.capped_report import interval, report
+from latentopt.jobs.analyze.capped_report import percent, report
+from latentopt.statistics import student
 
 QUICK = {"betas": "0.5", "seeds": 1, "epochs": 1, "limit": 20, "steps": 3, "queries": 5}
 
@@ -25,7 +26,7 @@ def test_the_job_trains_attacks_and_reports_and_goes_on_where_it_stopped(tmp_pat
             trained.append(args)
             raise KeyboardInterrupt
 
-        patch.setattr("latentopt.jobs.analyze.capped.robustness", stop)
+        patch.setattr("latentopt.jobs.analyze.capped_runner.robustness", stop)
         with pytest.raises(KeyboardInterrupt):
             capped(**settings)
     written = capped(**settings)
@@ -53,10 +54,10 @@ def test_the_same_seed_gives_the_same_classifier_whatever_came_before(tmp_path):
 
 
 def test_intervals_are_students_and_claims_follow_from_them():
-    found = interval([0.1, 0.2, 0.6])
+    interval = student([0.1, 0.2, 0.6])
     low, high = stats.t.interval(0.95, 2, loc=0.3, scale=stats.sem([0.1, 0.2, 0.6]))
-    assert (found.mean - found.reach, found.mean + found.reach) == pytest.approx((low, high))
-    assert math.isnan(interval([0.3]).reach)
+    assert (interval.low, interval.high) == pytest.approx((low, high))
+    assert (percent(student([0.3])), percent(student([0.3, 0.3]))) == ("30.0", "30.0 ± 0.0")
 
     def row(layer: str, beta: float, seed: int, clean: float, pgd: float, worst: float) -> dict:
         names = ("fgsm", "apgd", "pgd-straight-through", "adr-gd", "square", "cw-l2", "adr-gd-l2", "zero_gradients")

@@ -10,8 +10,7 @@ import yaml
 from nets import refuses
 
 from latentopt.cli import main
-from latentopt.jobs.analyze.certify import certify
-from latentopt.jobs.analyze.certify_cases import numbers
+from latentopt.jobs.analyze.certify import certify, parse_numbers
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -43,10 +42,10 @@ def test_a_small_classifier_is_told_robust_or_not(tmp_path):
 
 
 def test_seeds_are_numbers_and_ranges():
-    assert numbers("seeds", "0-2,7") == [0, 1, 2, 7]
+    assert parse_numbers("seeds", "0-2,7") == [0, 1, 2, 7]
     for text in ("", "a", "1-2-3", "-1", "3-1"):
         with refuses("seeds"):
-            numbers("seeds", text)
+            parse_numbers("seeds", text)
 
 
 @pytest.mark.parametrize(

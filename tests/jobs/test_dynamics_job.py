@@ -13,7 +13,7 @@ from PIL import Image
 
 from latentopt.analysis.dynamics import compare_dynamics, input_hessian_eigs
 from latentopt.jobs.analyze.dynamics import dynamics
-from latentopt.reports import Written
+from latentopt.reports import WrittenReport
 from latentopt.zoo import cards, datasets
 from latentopt.zoo.paths import shipped_folder
 
@@ -25,7 +25,7 @@ def model(tmp_path_factory) -> str:
     return str(write_classifier(tmp_path_factory.mktemp("relu") / "m", hidden=30))
 
 
-def run(model: str, out: Path, **changes: Any) -> Written:
+def run(model: str, out: Path, **changes: Any) -> WrittenReport:
     settings = {"data": "digits", "limit": COUNT, "steps": STEPS, "wandb": "disabled", "device": "cpu", **changes}
     return dynamics(model, out=str(out), **settings)
 
@@ -39,8 +39,8 @@ def done(model, tmp_path_factory) -> Path:
 
 def test_everything_is_written(done):
     names = {path.name for path in done.iterdir()}
-    wanted = {"table.md", "results.csv", "plot.png", "confidence.png", "metrics.jsonl", "recipe.yaml", "summary.json"}
-    assert names == wanted
+    records = {"metrics.jsonl", "recipe.yaml", "job.json", "summary.json"}
+    assert names == {"table.md", "results.csv", "plot.png", "confidence.png", *records}
     assert yaml.safe_load((done / "recipe.yaml").read_text())["job"] == "analyze-dynamics"
     lines = [json.loads(line) for line in (done / "metrics.jsonl").read_text().splitlines()]
     assert [line["m"] for line in lines] == [1, 2, 3, 4] * 3

@@ -141,7 +141,7 @@ def test_an_analysis_that_was_stopped_begins_anew_in_its_folder(tmp_path, capsys
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("latentopt.jobs.analyze.dynamics.appendix", stopped)
+        patch.setattr("latentopt.jobs.analyze.dynamics_report.appendix", stopped)
         said = call(capsys, *words)
     assert said.code == 130
     assert said.err.splitlines()[-1] == "latentopt: stopped; the same command begins anew"

@@ -12,18 +12,19 @@ from PIL import Image
 from torch import nn
 
 from latentopt.analysis.regions import trajectory_statistics
-from latentopt.jobs.analyze.regions import regions, trajectory
-from latentopt.jobs.analyze.regions_cases import classified, optimizer_of, random_2d
+from latentopt.jobs.analyze.regions import regions
+from latentopt.jobs.analyze.regions_cases import classifier_case, method_by_name, random_case
+from latentopt.jobs.analyze.regions_runner import trajectory
 from latentopt.networks.classifier import Classifier
-from latentopt.reports import Written
+from latentopt.reports import WrittenReport
 from latentopt.zoo import cards, datasets
 from latentopt.zoo.paths import shipped_folder
 
 FILES = {"table.md", "results.csv", "plot.png", "landscape.png", "figure2.png", "metrics.jsonl", "recipe.yaml"}
-FILES |= {"summary.json"}
+FILES |= {"summary.json", "job.json"}
 
 
-def run(out: Path, **changes: Any) -> Written:
+def run(out: Path, **changes: Any) -> WrittenReport:
     return regions(out=str(out), **{"steps": 5, "resolution": 20, "wandb": "disabled", **changes})
 
 
@@ -35,8 +36,8 @@ def test_a_random_network_has_its_pictures_and_rows(tmp_path):
     for name in ("plot.png", "landscape.png", "figure2.png"):
         with Image.open(tmp_path / "out" / name) as picture:
             assert min(picture.size) > 300
-    case = random_2d("2-6-1", 3)
-    x, values = trajectory(case.problem, optimizer_of("gd", 0.05), case.start, 5, 3)
+    case = random_case("2-6-1", 3)
+    x, values = trajectory(case.problem, method_by_name("gd", 0.05), case.start, 5, 3)
     found = trajectory_statistics(case.network, x)
     assert found.crossings is not None
     rows = [row for row in table(tmp_path / "out") if row["optimizer"] == "gd"]
@@ -54,8 +55,8 @@ def test_a_classifier_is_attacked_within_eps(tmp_path):
     rows = table(tmp_path / "out")
     assert len(rows) == 3 * 5
     images, labels = datasets.load_labelled("digits", limit=3)
-    case = classified("m", cards.load_classifier(model).double(), images.double(), labels, 0.3)
-    x, values = trajectory(case.problem, optimizer_of("pgd", None), case.start, 5, 0)
+    case = classifier_case("m", cards.load_classifier(model).double(), images.double(), labels, 0.3)
+    x, values = trajectory(case.problem, method_by_name("pgd", None), case.start, 5, 0)
     assert (x - images.double()).abs().max() <= 0.3 + 1e-12
     assert values[-1].mean() < values[0].mean()
     near(torch.tensor([float(row["objective"]) for row in rows[-3:]], dtype=torch.float64), values[-1], 1e-9)
@@ -65,7 +66,7 @@ def test_where_there_is_max_pooling_only_flips_are_told(tmp_path, monkeypatch):
     module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 10))
     classifier = Classifier(refill(module, 0, torch.float32))
     monkeypatch.setattr(cards, "load_classifier", lambda name, weights: classifier)
-    written = run(tmp_path / "out", model="pooled", data="digits", limit=2)
+    written = run(tmp_path / "out", model="mnist-cnn", data="digits", limit=2)
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
     (first,) = [line for line in written.markdown.splitlines() if line.startswith("| gd ")]
     assert [cell.strip() for cell in first.split("|")][-3:-1] == ["-", "-"]
@@ -76,7 +77,7 @@ def test_a_smooth_classifier_is_refused_before_anything_is_written(tmp_path, mon
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 10))
     monkeypatch.setattr(cards, "load_classifier", lambda name, weights: Classifier(refill(module, 0, torch.float32)))
     with refuses("network", "piecewise-linear"):
-        run(tmp_path / "out", model="smooth", data="digits", limit=2)
+        run(tmp_path / "out", model="mnist-cnn", data="digits", limit=2)
     assert not (tmp_path / "out").exists()
 
 

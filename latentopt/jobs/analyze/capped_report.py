@@ -1,15 +1,14 @@
-"""The tables and the plot of `latentopt analyze capped`."""
+"""The tables and the plot of `latentopt analyze capped`, from its rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
-from scipy import stats
+from math import isfinite
+from typing import TYPE_CHECKING
 
 from latentopt.reports import Report, Row, Table
+from latentopt.statistics import MeanInterval, student
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,54 +34,41 @@ COLUMNS = {
 }
 
 
-class Interval(NamedTuple):
-    """A mean and the half width of its 95 % interval; NaN of a single value."""
-
-    mean: float
-    reach: float
-
-    def percent(self) -> str:
-        return f"{100 * self.mean:.1f}" + (f" ± {100 * self.reach:.1f}" if self.reach == self.reach else "")
-
-
-def interval(values: Sequence[float]) -> Interval:
-    """Student's interval of independent values; a mean of shares is not cut at 0 and 1."""
-    array = np.asarray(values, dtype=float)
-    if len(array) < 2:
-        return Interval(float(array.mean()), float("nan"))
-    reach = stats.t.ppf(0.975, len(array) - 1) * array.std(ddof=1) / len(array) ** 0.5
-    return Interval(float(array.mean()), float(reach))
+def percent(interval: MeanInterval) -> str:
+    """Write a mean with half the width of its interval, if there is one; a mean of shares is not cut at 0 and 1."""
+    width = f" ± {100 * interval.half_width:.1f}" if isfinite(interval.half_width) else ""
+    return f"{100 * interval.mean:.1f}{width}"
 
 
 def report(rows: Sequence[Row], data: str, count: int) -> Report:
-    """What the classifiers, a row each, say together."""
+    """Summarise the classifiers, a row each."""
     trainings = list(dict.fromkeys(row["training"] for row in rows))
     seeds = len({row["seed"] for row in rows})
     tables = [_table(name, [row for row in rows if row["training"] == name]) for name in trainings]
     tables.append(_claims(rows, trainings))
     note = NOTE.format(count=count, data=data, seeds=seeds)
-    return Report(f"Capped ReLU on {data}", note, tables, rows, partial(draw, rows))
+    return Report(f"Capped ReLU on {data}", note, tables, rows, partial(_draw, rows))
 
 
 def kinds(rows: Sequence[Row]) -> dict[tuple[str, float], list[Row]]:
-    """The rows of each layer and cap, seed by seed."""
-    found: dict[tuple[str, float], list[Row]] = {}
+    """Group rows by layer and cap, seed by seed."""
+    groups: dict[tuple[str, float], list[Row]] = {}
     for row in rows:
-        found.setdefault((row["layer"], float(row["beta"])), []).append(row)
-    return found
+        groups.setdefault((row["layer"], float(row["beta"])), []).append(row)
+    return groups
 
 
 def _table(training: str, rows: Sequence[Row]) -> Table:
     lines = []
     for (layer, beta), members in kinds(rows).items():
-        cells = [interval([row[name] for row in members]).percent() for name in COLUMNS]
+        cells = [percent(student([row[name] for row in members])) for name in COLUMNS]
         failures = sorted({row["failure"] for row in members} - {""})
         lines.append([layer, "" if layer == "none" else f"{beta:g}", *cells, ", ".join(failures)])
     return Table(f"Training: {training}", "", ["capped", "beta", *COLUMNS.values(), "failure"], lines)
 
 
 def _claims(rows: Sequence[Row], trainings: Sequence[str]) -> Table:
-    """The paper's claims: what PGD alone says of them, and what all attacks together do."""
+    """Test the paper's claims under PGD alone and under all attacks together."""
     lines = []
     for training in trainings:
         cells = kinds([row for row in rows if row["training"] == training])
@@ -98,8 +84,8 @@ def _claims(rows: Sequence[Row], trainings: Sequence[str]) -> Table:
             beta = min(usable)
             line = [training, layer, f"{beta:g}"]
             for name in ("pgd", "worst"):
-                gain = interval([a[name] - b[name] for a, b in zip(usable[beta], plain, strict=True)])
-                line += [gain.percent(), _verdict(gain)]
+                gain = student([a[name] - b[name] for a, b in zip(usable[beta], plain, strict=True)])
+                line += [percent(gain), _verdict(gain)]
             lines.append(line)
     note = """\
 Does a cap add robustness? The smallest cap that costs at most 5 % of clean accuracy against no cap, seed by seed. A
@@ -108,17 +94,17 @@ gain under PGD that is gone in the worst case was masking."""
 
 
 def _mean(rows: Sequence[Row], name: str) -> float:
-    return interval([row[name] for row in rows]).mean
+    return student([row[name] for row in rows]).mean
 
 
-def _verdict(gain: Interval) -> str:
-    if gain.reach != gain.reach or abs(gain.mean) <= gain.reach:
+def _verdict(gain: MeanInterval) -> str:
+    if abs(gain.mean) <= gain.half_width:
         return "undecided"
     return "yes" if gain.mean > 0 else "no, less"
 
 
-def draw(rows: Sequence[Row], figure: Figure) -> None:
-    """A panel for each training: what PGD says and the worst case, over the cap."""
+def _draw(rows: Sequence[Row], figure: Figure) -> None:
+    """Draw a panel for each training: accuracy under PGD and in the worst case, over the cap."""
     trainings = list(dict.fromkeys(row["training"] for row in rows))
     figure.set_size_inches(5.2 * len(trainings), 4)
     axes = figure.subplots(1, len(trainings), squeeze=False, sharey=True)[0]

@@ -1,4 +1,4 @@
-"""The pictures of `latentopt analyze dynamics`: errors and flips by step, gradients by confidence."""
+"""The figures of `latentopt analyze dynamics`: errors and flips by step, gradients by confidence."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from torch import Tensor
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from latentopt.jobs.analyze.dynamics_report import Setting
+    from latentopt.jobs.analyze.dynamics_report import DynamicsResult
 
 COLOURS = {"first-order": "tab:orange", "eigen": "tab:blue", "region-exact": "tab:green"}
 LEAST = 1e-17
-"""Smaller errors are drawn here."""
+"""Smaller errors are drawn at this value."""
 
 
-def draw_errors(found: Sequence[Setting], figure: Figure) -> None:
-    """A column for each setting: above the median error by step, below the flips."""
-    figure.set_size_inches(4.2 * len(found), 6.6)
+def draw_errors(results: Sequence[DynamicsResult], figure: Figure) -> None:
+    """Draw a column for each setting: the median error by step above, the flips below."""
+    figure.set_size_inches(4.2 * len(results), 6.6)
     axes = figure.subplots(
-        2, len(found), squeeze=False, sharex=True, sharey="row", gridspec_kw={"height_ratios": [2, 1]}
+        2, len(results), squeeze=False, sharex=True, sharey="row", gridspec_kw={"height_ratios": [2, 1]}
     )
-    for one, (above, below) in zip(found, axes.T, strict=True):
+    for one, (above, below) in zip(results, axes.T, strict=True):
         m = np.arange(1, len(one.dynamics.flips) + 1)
         for name, errors in one.dynamics.error.items():
             _line(above, m, errors, COLOURS[name], "o-", name)
@@ -46,13 +46,13 @@ def draw_errors(found: Sequence[Setting], figure: Figure) -> None:
 
 
 def _line(ax: Any, m: NDArray[Any], errors: Tensor, colour: str, style: str, label: str | None = None) -> None:
-    """The median over the images by step; below `LEAST` it is drawn there."""
+    """Draw the median over the images by step, at `LEAST` where it is below."""
     middle = np.maximum(np.nanmedian(errors.cpu().numpy(), axis=1), LEAST)
     ax.plot(m, middle, style, color=colour, label=label, markersize=3)
 
 
-def draw_confidence(one: Setting, figure: Figure) -> None:
-    """Gradient norms by the clean image's confidence: left as they are, right the end point's over the clean one's."""
+def draw_confidence(one: DynamicsResult, figure: Figure) -> None:
+    """Draw gradient norms by the clean image's confidence: absolute left, end point over clean right."""
     figure.set_size_inches(11, 4.8)
     norms = {name: value.cpu().numpy() for name, value in one.norms.__dict__.items()}
     left, right = figure.subplots(1, 2)
@@ -64,7 +64,7 @@ def draw_confidence(one: Setting, figure: Figure) -> None:
         right.plot(norms["doubt"], norms[name] / norms["input_clean"], mark, markersize=4, alpha=0.6, label=label)
     right.set(xscale="log", yscale="log", xlabel="1 - p_y of the clean image")
     right.set_ylabel("norm of the input's gradient, end point over clean")
-    right.set_ylim(0.3, 10 * (norms["input_end"] / norms["input_clean"]).max())  # the formula goes on to infinity
+    right.set_ylim(0.3, 10 * (norms["input_end"] / norms["input_clean"]).max())  # the formula diverges
     for ax in (left, right):
         ax.grid(alpha=0.3)
         ax.legend(fontsize=8)
