@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from functools import partial
 
 import pytest
 import torch
@@ -93,18 +94,6 @@ def test_downsampling_keeps_a_constant(factor, size):
     near(Downsample(factor)(torch.full((1, 1, size, size), 0.3, dtype=torch.float64)), expected, 1e-14)
 
 
-@pytest.mark.parametrize("factor", [0, 0.5, -2, float("nan"), float("inf")])
-def test_a_factor_under_one_is_refused(factor):
-    with refuses("Downsample.factor"):
-        Downsample(factor)
-
-
-@pytest.mark.parametrize(("factor", "shape"), [(3, (28, 28)), (4, (28, 30)), (2.5, (20, 21)), (64, (28, 28))])
-def test_a_factor_that_does_not_divide_the_sides_is_refused(factor, shape):
-    with refuses("Downsample.factor"):
-        Downsample(factor)(torch.zeros(1, 1, *shape))
-
-
 def test_a_hole_hides_the_middle_square_only():
     image = torch.arange(1.0, 31).reshape(1, 1, 5, 6)
     holed = Hole(3)(image)
@@ -118,20 +107,6 @@ def test_a_crop_is_the_middle_square():
     image = torch.arange(30.0).reshape(1, 1, 5, 6)
     assert torch.equal(Crop(3)(image), image[..., 1:4, 1:4])
     assert torch.equal(Crop(5)(image), image[..., :, 0:5])
-
-
-@pytest.mark.parametrize(("operator", "name"), [(Hole, "Hole.size"), (Crop, "Crop.size")])
-@pytest.mark.parametrize("size", [0, -1, 2.5])
-def test_sizes_that_are_not_whole_and_positive_are_refused(operator, name, size):
-    with refuses(name):
-        operator(size)
-
-
-def test_a_hole_or_crop_that_does_not_fit_is_refused():
-    with refuses("Hole.size"):
-        Hole(5)(torch.zeros(1, 1, 5, 6))
-    with refuses("Crop.size"):
-        Crop(6)(torch.zeros(1, 1, 5, 6))
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (1, 4, 4), (3, 4, 4), (4,), (3, 1, 1)])
@@ -172,14 +147,6 @@ def test_bicubic_downsampling_is_that_of_torch_and_keeps_constants():
     near(Bicubic(1)(images), images, 1e-15)
 
 
-@pytest.mark.parametrize("factor", [0, 0.5, float("nan"), float("inf")])
-def test_a_bicubic_factor_that_does_not_fit_is_refused(factor):
-    with refuses("Bicubic.factor"):
-        Bicubic(factor)
-    with refuses("Bicubic.factor"):
-        Bicubic(3)(torch.zeros(1, 1, 6, 7))
-
-
 def test_grey_is_the_luma():
     colours = torch.tensor([[1.0, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=torch.float64)[..., None, None]
     expected = torch.tensor([1, 0.299, 0.587, 0.114], dtype=torch.float64).reshape(4, 1, 1, 1)
@@ -187,11 +154,6 @@ def test_grey_is_the_luma():
     for shape in [(1, 1, 4, 4), (1, 4, 4, 4), (3, 4, 4)]:
         with refuses("image", "3 channels"):
             Grey()(torch.zeros(shape))
-
-
-def test_compose_applies_nothing_of_an_image_with_the_wrong_channels():
-    with refuses("image"):
-        Compose([Grey(), Grey()])(torch.zeros(1, 3, 4, 4))
 
 
 def delta(size: int) -> torch.Tensor:
@@ -234,33 +196,61 @@ def test_motion_blur_follows_its_angle():
     near(MotionBlur(1, 33).kernel(), torch.ones(1, 1, dtype=torch.float64), 1e-15)
 
 
+NAN, INF = float("nan"), float("inf")
+
+
 @pytest.mark.parametrize(
-    ("operator", "arguments", "name"),
+    ("operator", "name", "values"),
     [
-        *[(Blur, (sigma,), "Blur.sigma") for sigma in (0, -1, float("nan"), float("inf"))],
-        *[(Blur, (1, radius), "Blur.radius") for radius in (0, -1, 1.5)],
-        *[(MotionBlur, (length,), "MotionBlur.length") for length in (0, -1, 2.5)],
-        (MotionBlur, (3, float("nan")), "MotionBlur.angle"),
+        (Downsample, "factor", (0, 0.5, -2, NAN, INF)),
+        (Bicubic, "factor", (0, 0.5, NAN, INF)),
+        (Hole, "size", (0, -1, 2.5)),
+        (Crop, "size", (0, -1, 2.5)),
+        (Blur, "sigma", (0, -1, NAN, INF)),
+        (partial(Blur, 1), "radius", (0, -1, 1.5)),
+        (MotionBlur, "length", (0, -1, 2.5)),
+        (partial(MotionBlur, 3), "angle", (NAN,)),
+        (Gaussian, "measurements", (0, -1, 2.5)),
+        (partial(Gaussian, 3), "seed", (-1, 0.5, 2**63)),
     ],
 )
-def test_blurs_that_make_no_sense_are_refused(operator, arguments, name):
-    with refuses(name):
-        operator(*arguments)
+def test_settings_that_make_no_sense_are_refused(operator, name, values):
+    kind = operator.func if isinstance(operator, partial) else operator
+    for value in values:
+        with refuses(f"{kind.__name__}.{name}"):
+            operator(**{name: value})
 
 
-def test_a_tiny_blur_changes_nothing_and_a_huge_one_is_refused():
+@pytest.mark.parametrize(
+    ("operator", "shape", "name", "words"),
+    [
+        (Downsample(3), (1, 28, 28), "Downsample.factor", ""),
+        (Downsample(4), (1, 28, 30), "Downsample.factor", ""),
+        (Downsample(2.5), (1, 20, 21), "Downsample.factor", ""),
+        (Downsample(64), (1, 28, 28), "Downsample.factor", ""),
+        (Bicubic(3), (1, 6, 7), "Bicubic.factor", ""),
+        (Hole(5), (1, 5, 6), "Hole.size", ""),
+        (Crop(6), (1, 5, 6), "Crop.size", ""),
+        (Compose([Grey(), Grey()]), (3, 4, 4), "image", "3 channels"),
+        (Blur(2), (1, 6, 9), "Blur.radius", "under 6 pixels"),
+        (Blur(1e200), (1, 4, 4), "Blur.radius", ""),
+        (MotionBlur(8), (1, 9, 4), "MotionBlur.length", "under 4 pixels"),
+        (MotionBlur(10**9), (1, 4, 4), "MotionBlur.length", ""),
+        (Gaussian(13), (3, 2, 2), "Gaussian.measurements", "at most 12"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(operator, shape, name, words):
+    with refuses(name, words):
+        operator(torch.zeros(1, *shape))
+
+
+def test_as_many_measurements_as_values_are_accepted():
+    assert Gaussian(12)(torch.zeros(1, 3, 2, 2)).shape == (1, 12)
+
+
+def test_a_tiny_blur_changes_nothing():
     images = rand(1, 1, 4, 4)
     assert torch.equal(Blur(1e-200)(images), images)
-    for operator, name in ((Blur(1e200), "Blur.radius"), (MotionBlur(10**9), "MotionBlur.length")):
-        with refuses(name):
-            operator(images)
-
-
-def test_a_blur_that_reaches_over_the_whole_image_is_refused():
-    with refuses("Blur.radius", "under 6 pixels"):
-        Blur(2)(torch.zeros(1, 1, 6, 9))
-    with refuses("MotionBlur.length", "under 4 pixels"):
-        MotionBlur(8)(torch.zeros(1, 1, 9, 4))
 
 
 def test_what_is_no_physics_is_refused():
