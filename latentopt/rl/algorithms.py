@@ -26,10 +26,15 @@ __getattr__ = old_names(__name__)
 
 
 class RefinedExplorationMixin(OffPolicyAlgorithm):
-    """Refines the actor's action before exploration noise is added to it; put it before an algorithm with a critic.
+    """A mixin that refines the actor's action before exploration noise is added to it.
+
+    As a base class it comes before the algorithm, which has a critic of actions.
 
     Args:
-        policy, env, args, kwargs: as the algorithm takes them.
+        policy: as of the algorithm.
+        env: as of the algorithm.
+        *args: further arguments of the algorithm.
+        **kwargs: further arguments of the algorithm.
         refinement: how actions are refined; default `RefinementSettings()`. `load` restores it, and
             ``load(..., refinement=...)`` replaces it.
 
@@ -69,18 +74,19 @@ class RefinedExplorationMixin(OffPolicyAlgorithm):
             return super()._sample_action(learning_starts, action_noise, n_envs)
         _, scaled = super()._sample_action(learning_starts, None, n_envs)
         scaled = scaled.copy()
-        scaled[chosen] = self._refined(chosen, scaled[chosen])
+        scaled[chosen] = self._refine(chosen, scaled[chosen])
         if action_noise is not None:
             scaled = np.clip(scaled + action_noise(), -1, 1)
         return self.policy.unscale_action(scaled), scaled
 
-    def _refined(self, chosen: NDArray[np.bool_], scaled: NDArray[Any]) -> NDArray[Any]:
-        """Better actions (n, A), scaled, for the environments that were chosen (n_envs,)."""
+    def _refine(self, chosen: NDArray[np.bool_], scaled: NDArray[Any]) -> NDArray[Any]:
+        """Refine scaled actions (n, A) of the chosen environments, a mask (n_envs,)."""
         observations, _ = self.policy.obs_to_tensor(self._last_obs)  # pyright: ignore[reportArgumentType]
         assert isinstance(observations, torch.Tensor)
-        found = self.refiner(observations[torch.from_numpy(chosen)], scaled, seed=int(self.refine_rng.integers(2**31)))
-        self.logger.record_mean("refine/gain", found.gain.mean().item())
-        return found.action.numpy()
+        seed = int(self.refine_rng.integers(2**31))
+        result = self.refiner(observations[torch.from_numpy(chosen)], scaled, seed)
+        self.logger.record_mean("refine/gain", result.gain.mean().item())
+        return result.action.numpy()
 
 
 class RefinedTD3(RefinedExplorationMixin, TD3):

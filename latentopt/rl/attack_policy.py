@@ -33,9 +33,9 @@ Aim = Literal["random", "least-likely"]
 
 @dataclass(frozen=True, eq=False)
 class AttackedObservations:
-    """What an attack made of B observations."""
+    """Attacked observations, and the policy's outputs before and after."""
 
-    observations: Any  # (B, *shape), of the type and dtype of those given
+    observations: Any  # (B, *shape), type and dtype of the arguments
     before: Tensor  # (B, K) logits, or (B, *action) means, of the clean ones
     after: Tensor  # the same, of ``observations``
     success: Tensor  # (B,) bool: another action; of means: any change
@@ -69,41 +69,39 @@ def attack_policy(
     callbacks: Sequence[Callback] = (),
     normalization: Any = None,
 ) -> AttackedObservations:
-    """Perturb observations so that a discrete policy leaves its action, or a continuous one moves the most.
+    """Perturb observations so that a discrete policy leaves its action, or the mean of a continuous one moves furthest.
 
-    Of a discrete policy this is `latentopt.attack` with the actions it takes as labels. A continuous one moves by the
-    distance of its mean from the clean one's; the search starts at random points, as that distance has no gradient at
-    the clean observation.
+    For a discrete policy this is `latentopt.attack` with the policy's actions as labels. For a continuous one it
+    maximises the distance of the mean from the clean one, from random starts, as the distance has no gradient at the
+    clean observation.
 
     Args:
         policy: an agent of stable-baselines3 (or its policy), or any module or function of observations that gives
             logits (B, K) or means (B, *action). Never changed.
         observations: (B, *shape), uint8 or floating-point; images with colours first or last, as the policy or its
             environment has them.
-        eps: radius of the ball, >= 0; a number, or one an observation (B,). Of bytes as a share of 255; then the change
-            is of whole bytes, so 3.9/255 is no more than 3/255 under ``linf``. With ``normalization`` in its standard
-            deviations; else in the units of ``observations``.
+        eps: radius of the ball, >= 0; a number, or one an observation (B,). For bytes it is a share of 255, and changes
+            are of whole bytes, so under ``linf`` 3.9/255 allows no more than 3/255. With ``normalization`` it is in
+            standard deviations; else in the units of ``observations``.
         norm: ``linf`` or ``l2``.
-        kind: ``discrete`` or ``continuous``, where the policy does not say it; of modules and functions discrete.
+        kind: ``discrete`` or ``continuous``. None: that of an agent's action space; of modules and functions discrete.
         input_range: (low, high) of every value of an observation, in the units of ``eps``. None: [0, 1] of bytes; else
-            what the policy says; else anything.
+            the policy's ``input_range`` or the bounds of its space, if there are any.
         optimizer: any registered name, ``portfolio``, an `Optimizer` or a `Portfolio`.
         loss: of discrete policies: ``ce`` (the default), ``margin`` or ``dlr``.
-        targets: of discrete policies: the action to aim at, ``random`` or the ``least-likely`` one; None: whichever is
-            nearest, which may do as well in the end.
+        targets: of discrete policies: the action to aim at, ``random`` or the ``least-likely`` one; None: any other.
         steps: >= 1; default 100, of ``fgsm`` 1.
         restarts: independent starts, >= 1; default 1.
         seed: of starts and of the methods' own noise. An observation gets what it would get alone.
-        evaluations: forwards and backwards that the search may cost an observation.
+        evaluations: greatest number of forwards and backwards of an observation in the search. None: no limit.
         callbacks: as in `latentopt.solve`.
-        normalization: what an agent's observations were normalised by in training: a `VecNormalize`, a file of its
-            statistics, or a `latentopt.rl.normalization.Normalization`. ``observations`` are then those of the
-            environment, and so are the attacked ones; the policy sees them normalised and clipped. None: the policy
-            sees them as they are.
+        normalization: the normalisation of observations in training: a `VecNormalize`, a file of its statistics, or a
+            `latentopt.rl.normalization.Normalization`. ``observations`` and the attacked ones are then those of the
+            environment; the policy sees them normalised and clipped. None: the policy sees them as they are.
 
     Returns:
-        Of each observation the best that was found, and what the policy does there. What is returned for bytes are
-        bytes, and all figures are of these.
+        `AttackedObservations`: the best result for each observation (B, *shape), and the policy's outputs (B, ...) there.
+        For bytes these are bytes, and all figures are those of the bytes.
 
     Raises:
         InputError: an argument is not as described, or the policy has neither logits nor means.
@@ -134,34 +132,34 @@ def attack_policy(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", AttackWarning)
                 labels, aim = before.argmax(1), {"targets": targets, **common}
-                found = attack(network, x, labels, radius, norm=norm, optimizer=optimizer, **settings, **aim)
+                result = attack(network, x, labels, radius, norm=norm, optimizer=optimizer, **settings, **aim)
         elif loss is not None or targets is not None:
             name, value = ("targets", targets) if loss is None else ("loss", loss)
             raise InputError(name, "None of a continuous policy, whose mean moves", repr(value))
         else:
-            found = maximize_distance(network, x, radius, norm, resolve_stages(optimizer, settings), **common)
-        attacked = found.x
+            result = maximize_distance(network, x, radius, norm, resolve_stages(optimizer, settings), **common)
+        attacked = result.x
         if bytes_:
             attacked = (quantize(attacked, x, radius, norm).to(x) / BYTES).to(x)
-        given = _as_given(attacked, observations, normal)
+        restored = _restore(attacked, observations, normal)
         if normal is not None:
-            attacked = normal.scaled(torch.as_tensor(given)).to(x)  # as they are after rounding
+            attacked = normal.scaled(torch.as_tensor(restored)).to(x)  # as they are after rounding
         after = output_of(network, attacked)
     return AttackedObservations(
-        observations=given,
+        observations=restored,
         before=before,
         after=after,
         success=_success(before, after, network.discrete),
         moved=_moved(before, after, network.discrete),
         distance=length(attacked - x, norm),
-        forwards=found.forwards + 2,  # before and after
-        backwards=found.backwards,
+        forwards=result.forwards + 2,  # before and after
+        backwards=result.backwards,
         discrete=network.discrete,
     )
 
 
 def _whole(eps: float | Tensor) -> Tensor:
-    """The whole number of bytes that ``eps``, a share of 255, allows, as a share again."""
+    """Round ``eps``, a share of 255, down to whole bytes."""
     eps = torch.as_tensor(eps, dtype=None if isinstance(eps, Tensor) else torch.float64)
     allowed = eps.double() * BYTES * (1 + max(SLACK, torch.finfo(eps.dtype).eps))
     return allowed.floor() / BYTES
@@ -169,10 +167,10 @@ def _whole(eps: float | Tensor) -> Tensor:
 
 @torch.no_grad()
 def output_of(network: PolicyNetwork, x: Tensor) -> Tensor:
-    """Logits (B, K) or means (B, *action).
+    """Evaluate logits (B, K) or means (B, *action), and check them.
 
     Raises:
-        InputError: it gives something else.
+        InputError: the output is something else.
     """
     try:
         output = network(x)
@@ -180,8 +178,8 @@ def output_of(network: PolicyNetwork, x: Tensor) -> Tensor:
         reason = str(error).splitlines()[0]
         raise InputError("observations", "what the policy takes", f"{tuple(x.shape)} ({reason})") from error
     if not isinstance(output, Tensor) or output.ndim < 2 or len(output) != len(x):
-        came = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise InputError("policy", f"logits or means (B, ...), B = {len(x)}", came)
+        got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise InputError("policy", f"logits or means (B, ...), B = {len(x)}", got)
     if network.discrete and (output.ndim != 2 or output.shape[1] < 2):
         raise InputError("policy", "logits (B, K) of K >= 2 actions (kind='continuous' for means)", tuple(output.shape))
     if not bool(output.isfinite().all()):
@@ -197,10 +195,9 @@ def _moved(before: Tensor, after: Tensor, discrete: bool) -> Tensor:
     return margin(after, before.argmax(1)) if discrete else (after - before).flatten(1).norm(dim=1)
 
 
-def _as_given(x: Tensor, observations: Observations, normalization: Normalization | None) -> Any:
-    """``x`` in the type, dtype and units of the observations that were given."""
-    given = torch.as_tensor(observations)
+def _restore(x: Tensor, observations: Observations, normalization: Normalization | None) -> Any:
+    """``x`` in the type, dtype and units of the observations."""
+    like = torch.as_tensor(observations)
     x = x if normalization is None else normalization.unscaled(x)
-    same = (x * BYTES).round() if given.dtype == torch.uint8 else x
-    same = same.to(given.device, given.dtype)
-    return same.numpy() if isinstance(observations, np.ndarray) else same
+    x = ((x * BYTES).round() if like.dtype == torch.uint8 else x).to(like.device, like.dtype)
+    return x.numpy() if isinstance(observations, np.ndarray) else x

@@ -1,4 +1,4 @@
-"""The optional extra ``rl``, and what is said where it is missing."""
+"""The error of a missing package of the extra ``rl``."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ class MissingExtraError(LatentOptError, ImportError):
 
 
 def missing(error: ModuleNotFoundError) -> MissingExtraError:
-    """What to raise: which package is missing, and how to install it, in one line."""
+    """Return the error that names the missing package and how to install it."""
     return MissingExtraError(f"{error.name} is not installed: pip install 'latentopt[rl]'")

@@ -10,7 +10,7 @@ import numpy as np
 
 
 class CurvePoint(NamedTuple):
-    """A learning curve at one step."""
+    """A point of a learning curve."""
 
     step: int  # of the environment
     mean: float  # return of the actor alone, over the episodes

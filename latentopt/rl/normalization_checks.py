@@ -1,4 +1,4 @@
-"""Whether the observations that an agent is given are like those that it was trained on, as far as that can be seen."""
+"""Checks that observations resemble those of an agent's training, as far as its file shows them."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 CLIP = 10.0
-"""Beyond which no number lies that `VecNormalize` returns, unless it is told another."""
+"""Default bound of the numbers that `VecNormalize` returns."""
 NORMAL = (0.1, 5.0)
-"""Between which root mean squares of normalised numbers lie, as far as a network's training shows them."""
+"""Range of the root mean squares of normalised numbers, as estimated from a network's training."""
 TIMES = 10.0
-"""How much larger, or smaller, observations have to be than those of training to be remarked on."""
+"""Ratio to the observations of training that gives a warning."""
 LARGE = 100.0
-"""Root mean square from which on observations are remarked on where nothing is known of training."""
+"""Root mean square that gives a warning where nothing is known of training."""
 SAMPLES = 64
-"""Observations that are looked at."""
+"""Observations that are drawn for the checks."""
 STEPS, RESETS = 512, 32
-"""Steps and first observations of an environment that an observation of training is compared with."""
+"""Steps and first observations of an environment to compare an observation of training with."""
 
 
 def trained_normalized(model: Any) -> bool | None:
-    """Whether a model of stable-baselines3 learned under `VecNormalize`; None: it cannot be seen.
+    """Return whether a model of stable-baselines3 learned under `VecNormalize`; None: unknown.
 
-    An algorithm on policy keeps the environment's own observation only then. One off policy always keeps one: its
-    type, or its space, may differ from those of the observation that the network was given.
+    An on-policy algorithm keeps the environment's own observation only then. An off-policy one always keeps one, which
+    may differ from the network's observation in type or lie in the space where that does not.
     """
     last, original = getattr(model, "_last_obs", None), getattr(model, "_last_original_obs", None)
     if isinstance(last, dict) or isinstance(original, dict):
@@ -43,10 +43,10 @@ def trained_normalized(model: Any) -> bool | None:
         return True if original is not None else None if last is None else False
     if last is None or original is None:
         return None
-    return True if last.dtype != original.dtype or _left(model.observation_space, last, original) else None
+    return True if last.dtype != original.dtype or _leaves(model.observation_space, last, original) else None
 
 
-def _left(space: Any, last: Array, original: Array) -> bool:
+def _leaves(space: Any, last: Array, original: Array) -> bool:
     """Whether the last observation lies clearly outside the space, and the environment's own does not."""
     if getattr(space, "low", None) is None or space.dtype == np.uint8:
         return False
@@ -56,7 +56,7 @@ def _left(space: Any, last: Array, original: Array) -> bool:
 
 
 def check_statistics(model: Any, name: str, normalization: Normalization | None) -> None:
-    """Raise `InputError` where it can be seen that a model learned with a normalisation, or without, unlike here.
+    """Raise `InputError` where a model shows that it learned with a normalisation and there is none, or the reverse.
 
     Args:
         model: of stable-baselines3.
@@ -67,13 +67,13 @@ def check_statistics(model: Any, name: str, normalization: Normalization | None)
     if normalization is None and learned:
         expected = f"statistics of the VecNormalize that {name} was trained under: a file, or none if of rewards alone"
         raise InputError("vecnormalize", expected, "none beside it")
-    if normalization is not None and (learned is False or _unfit(model, normalization)):
+    if normalization is not None and (learned is False or _contradicts(model, normalization)):
         expected = f"none, or the file that is {name}'s, which does not look trained with the statistics beside it"
         raise InputError("vecnormalize", expected, "nothing")
 
 
-def _unfit(model: Any, normalization: Normalization) -> bool:
-    """Off policy: whether the last observation is less that of the statistics than the environment's own."""
+def _contradicts(model: Any, normalization: Normalization) -> bool:
+    """Whether the last observation of an off-policy model is nearer the environment's own than its normalised one."""
     last, original = getattr(model, "_last_obs", None), getattr(model, "_last_original_obs", None)
     if last is None or original is None or isinstance(last, dict) or hasattr(model, "rollout_buffer_class"):
         return False
@@ -84,11 +84,11 @@ def _unfit(model: Any, normalization: Normalization) -> bool:
 
 
 def unlike_training(model: Any, observations: Array) -> str | None:
-    """What is odd about the observations (B, S) that a network is given, in one line; None: nothing.
+    """Return one line on how a network's observations (B, S) differ from those of its training; None: no sign of it.
 
     Args:
-        model: of stable-baselines3, or any other thing, of which nothing is known.
-        observations: as the network is given them, normalised if they are.
+        model: of stable-baselines3, or any other object, of which nothing is known.
+        observations: the network's inputs, after normalisation if there is one.
     """
     x = np.asarray(observations)
     if x.ndim != 2 or x.dtype.kind != "f":
@@ -119,9 +119,9 @@ def unlike_training(model: Any, observations: Array) -> str | None:
 
 
 def warn_if_unlike(model: Any, observations: Any, stacklevel: int = 2) -> bool:
-    """Warn, by `NormalizationWarning`, of what is odd about the observations that a model is given; say whether.
+    """Warn (`NormalizationWarning`) where a model's observations are unlike those of training; return whether.
 
-    Of anything but a model of stable-baselines3 nothing is said.
+    Only models of stable-baselines3 are checked.
     """
     if not (hasattr(model, "policy") and hasattr(model, "observation_space")) or isinstance(observations, dict):
         return False
@@ -133,29 +133,34 @@ def warn_if_unlike(model: Any, observations: Any, stacklevel: int = 2) -> bool:
 
 
 def _trained_rms(model: Any, size: int) -> Array | None:
-    """How large each number of the latest observations in training was (S,), from what Adam keeps.
+    """Root mean square of each number of the latest observations in training (S,), from Adam's state.
 
-    The gradient of a weight of the first layer is that of its bias times the number that the weight multiplies; Adam
-    keeps the mean squares of both.
+    The gradient of a first-layer weight is the gradient of its bias times the number that it multiplies; Adam keeps
+    the mean squares of both.
     """
     policy = getattr(model.policy, "actor", None) or model.policy
     state = getattr(getattr(policy, "optimizer", None), "state", {})
     for layer in policy.modules():
         if isinstance(layer, nn.Linear) and layer.in_features == size and layer.bias is not None:
-            kept = [state[each] for each in (layer.weight, layer.bias) if "exp_avg_sq" in state.get(each, {})]
-            if len(kept) == 2:
-                weight, bias = (each["exp_avg_sq"].double().cpu() for each in kept)
+            states = [state[p] for p in (layer.weight, layer.bias) if "exp_avg_sq" in state.get(p, {})]
+            if len(states) == 2:
+                weight, bias = (each["exp_avg_sq"].double().cpu() for each in states)
                 return (weight.sum(0) / bias.sum()).sqrt().numpy() if bias.sum() > 0 else None
     return None
 
 
 def doubt(model: Any, environment: gymnasium.Env[Any, Any], normalization: Normalization | None) -> str | None:
-    """What is odd about an agent in an environment whose observations are normalised so, or not; None: nothing.
+    """Return one line on why an agent's observations seem unlike those of its training; None: no sign of it.
+
+    Args:
+        model: of stable-baselines3, or an `Agent`.
+        environment: where it acts.
+        normalization: of the environment's observations; None: there is none.
 
     Raises:
         InputError: the statistics are of other observations.
     """
-    x = sampled(environment, 0)
+    x = sample_observations(environment, 0)
     if x.dtype == object:  # dictionaries
         return None
     if normalization is not None:
@@ -164,15 +169,16 @@ def doubt(model: Any, environment: gymnasium.Env[Any, Any], normalization: Norma
 
 
 def ended_normalized(model: Any, environment: gymnasium.Env[Any, Any]) -> str | None:
-    """Whether an algorithm off policy ended its training on a normalised observation, in one line; None: no sign of it.
+    """Return one line if an off-policy algorithm ended its training on a normalised observation; None: no sign of it.
 
     It keeps the network's last observation, and either the one before it or, under `VecNormalize`, the environment's
-    own at that time. The first is a step away, or begins an episode; the second is farther, and like a normalised one.
+    own at that time. In the first case the two are a step apart, or the last one begins an episode. In the second they
+    are farther apart, and the last one is nearer to the normalised observation.
     """
     last, original = getattr(model, "_last_obs", None), getattr(model, "_last_original_obs", None)
     if not isinstance(last, np.ndarray) or not isinstance(original, np.ndarray) or hasattr(model, "gae_lambda"):
         return None
-    x = sampled(environment, 0, STEPS)
+    x = sample_observations(environment, 0, STEPS)
     if last.ndim != 2 or x.ndim != 2 or last.shape != original.shape or last.shape[1] != x.shape[1]:
         return None
     first = np.stack([environment.reset(seed=seed)[0] for seed in range(RESETS)])
@@ -189,15 +195,15 @@ def ended_normalized(model: Any, environment: gymnasium.Env[Any, Any]) -> str | 
     )
 
 
-def sampled(environment: gymnasium.Env[Any, Any], seed: int, count: int = SAMPLES) -> Array:
-    """Observations (count, *obs) of an environment whose actions are drawn at random."""
+def sample_observations(environment: gymnasium.Env[Any, Any], seed: int, count: int = SAMPLES) -> Array:
+    """Collect observations (count, *obs) of an environment under random actions."""
     space = environment.action_space
     space.seed(seed)
-    met, over = [environment.reset(seed=seed)[0]], False
-    while len(met) < count:
-        if over:
-            met.append(environment.reset()[0])
-        observation, _, ended, cut, _ = environment.step(space.sample())
-        met.append(observation)
-        over = ended or cut
-    return np.stack([np.asarray(each) for each in met])
+    observations, is_over = [environment.reset(seed=seed)[0]], False
+    while len(observations) < count:
+        if is_over:
+            observations.append(environment.reset()[0])
+        observation, _, terminated, truncated, _ = environment.step(space.sample())
+        observations.append(observation)
+        is_over = terminated or truncated
+    return np.stack([np.asarray(observation) for observation in observations])

@@ -1,4 +1,4 @@
-"""Policies as networks of observations: what a stable-baselines3 agent, a module or a function decides by."""
+"""Policies as networks of observations: agents of stable-baselines3, modules and functions."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class PolicyNetwork(nn.Module):
 
     Args:
         policy: an agent or a policy of stable-baselines3, or any callable that maps observations to logits or means.
-        bytes_: observations are uint8. A callable gets them as shares of 255, an agent as it expects them.
-        kind: discrete: logits; continuous: means. None: as the agent's action space says, of a callable discrete.
+        bytes_: whether observations are uint8. A callable gets them as shares of 255, an agent as bytes.
+        kind: discrete: logits; continuous: means. None: that of an agent's action space; of a callable discrete.
         input_range: (low, high) of every value of an observation; None: [0, 1] of bytes, else the callable's
             ``input_range``, else the bounds of the agent's space where all are equal, else no bounds.
-        normalization: observations come as its `scaled` ones, and are clipped as it says before the policy sees them;
-            they have no bounds then unless ``input_range`` says some.
+        normalization: inputs are its `scaled` observations, clipped before the policy sees them. Without an
+            ``input_range`` they then have no bounds.
 
     Raises:
-        InputError: there are neither logits nor means.
+        InputError: an argument is not as described, or the policy has neither logits nor means.
     """
 
     def __init__(
@@ -65,8 +65,8 @@ class PolicyNetwork(nn.Module):
                 raise InputError("kind", f"that of the agent's actions, {agent.action_space}", repr(kind))
             self.shape, bounds = _space(agent, bytes_)
         self.clip = None if normalization is None else normalization.clip
-        usual = (0.0, 1.0) if bytes_ else bounds if normalization is None else (-inf, inf)
-        self.input_range = check_range(usual if input_range is None else input_range)
+        default = (0.0, 1.0) if bytes_ else bounds if normalization is None else (-inf, inf)
+        self.input_range = check_range(default if input_range is None else input_range)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.bytes:
@@ -81,11 +81,11 @@ class PolicyNetwork(nn.Module):
         return self.decide(x)
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether observations of this shape are what the policy takes, colours first or last."""
+        """Return whether the policy takes observations of this shape, colours first or last."""
         return self.shape is None or self.shape in (shape, (*shape[-1:], *shape[:-1]))
 
     def actions(self, output: Tensor, space: Any) -> np.ndarray:
-        """What an environment with this action space is given for logits or means (B, ...)."""
+        """Map logits or means (B, ...) to actions of an environment with this action space."""
         if self.discrete:
             return output.argmax(1).cpu().numpy()
         means = output.detach().cpu().numpy()
@@ -95,7 +95,7 @@ class PolicyNetwork(nn.Module):
 
 
 def _agent(policy: Any) -> Any:
-    """The policy of stable-baselines3 that it is, or has; None: it is none."""
+    """The policy of stable-baselines3 that an object is or has; None: there is none."""
     for candidate in (policy, getattr(policy, "policy", None)):
         if hasattr(candidate, "observation_space") and hasattr(candidate, "_predict"):
             return candidate
@@ -103,7 +103,7 @@ def _agent(policy: Any) -> Any:
 
 
 def _decision(agent: Any) -> tuple[Callable[[Tensor], Tensor], bool]:
-    """What an agent decides by, and whether that are logits."""
+    """The function from observations to logits or means of an agent, and whether it gives logits."""
     kind = type(agent.action_space).__name__
     if hasattr(agent, "lstm_actor"):
         raise InputError("policy", "one without memory", type(agent).__name__)
@@ -129,7 +129,7 @@ def _space(agent: Any, bytes_: bool) -> tuple[tuple[int, ...], tuple[float, floa
 
 
 def as_tensor(observations: Observations, normalization: Normalization | None = None) -> Tensor:
-    """Observations (B, *shape) as a tensor of shares of 255 (of bytes) or of floats; scaled, where there is how.
+    """Return observations (B, *shape) as a tensor: bytes as shares of 255, floats scaled by the normalisation.
 
     Raises:
         InputError: they are not finite numbers (B, *shape).

@@ -22,7 +22,7 @@ ACTIONS: dict[Game, dict[str, int]] = {
     "coinrun": {move: number for number, move in enumerate(MOVES)},
     "fruitbot": {"left": 1, "none": 4, "right": 7, "throw": 9},
 }
-"""Of Procgen's 15 actions, by name, those that differ in the game, and their numbers in the library."""
+"""Those of Procgen's 15 actions that differ in the game, by name, and their numbers in the library."""
 RESET = -1  # an action
 
 
@@ -38,10 +38,10 @@ class Procgen(VecEnv):
         envs: number of environments N; each episode's level is drawn from the range of ``levels``.
         levels: (first, count) of that range, within [0, 2^31).
         fixed: instead of ``envs`` and ``levels``: the one level of each environment, played again and again.
-        mode: how hard the levels are.
+        mode: easy or hard levels.
         backgrounds: pictures behind the game; False: black.
-        repeat: frames that an action is repeated for, >= 1, as for Atari; rewards add up. Where an episode ends within
-            them, the others are the next one's first, without an action.
+        repeat: frames of an action, >= 1, as for Atari; rewards add up. Where an episode ends among them, the others
+            are the first of the next episode, without an action.
         seed: of the levels' order.
 
     Raises:

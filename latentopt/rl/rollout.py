@@ -128,23 +128,23 @@ def play_agent(
     agent.check(environment)
     generator = torch.Generator().manual_seed(seed)
     space: Any = environment.action_space
-    half, seen = (space.high - space.low) / 2, list[Tensor]()
+    half, inputs = (space.high - space.low) / 2, list[Tensor]()
 
     def act(observations: Array, running: Array) -> Array:
-        seen.append(agent.observe(observations))
+        inputs.append(agent.observe(observations))
         with torch.inference_mode():
-            actions = agent.actor.sample(seen[-1], generator) if sample else agent.actor(seen[-1])
+            actions = agent.actor.sample(inputs[-1], generator) if sample else agent.actor(inputs[-1])
         return space.low + half * (actions.numpy() + 1)
 
-    return float(play_seeds([environment], [seed], act).returns[0]), torch.cat(seen)
+    return float(play_seeds([environment], [seed], act).returns[0]), torch.cat(inputs)
 
 
 def collect_observations(
     agent: Agent, environment: gymnasium.Env[Any, Any], count: int, seed: int, episodes: int = 4
 ) -> Tensor:
     """Draw observations (count, S) that an agent meets in training, from episodes of seeds from ``seed`` on."""
-    seen = torch.cat([play_agent(agent, environment, seed + number, sample=True)[1] for number in range(episodes)])
-    return seen[torch.randperm(len(seen), generator=torch.Generator().manual_seed(seed))[:count]]
+    inputs = torch.cat([play_agent(agent, environment, seed + number, sample=True)[1] for number in range(episodes)])
+    return inputs[torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed))[:count]]
 
 
 def make_environment(name: str) -> gymnasium.Env[Any, Any]:

@@ -68,21 +68,28 @@ def policy_of(kind: str, **settings) -> Any:
     return getattr(sb3, kind)("MlpPolicy", "Pendulum-v1", policy_kwargs=settings, seed=0, device="cpu").policy
 
 
+def agree(agent, actor, critics, factor: float = 1.0, offset: float = 0.0) -> None:
+    """The agent's actor and critics give what others give, whose critics take actions ``offset + factor u``."""
+    s, u = 3 * randn(9, agent.sizes[0]).float(), randn(9, agent.sizes[1]).float().clamp(-1, 1)
+    with torch.no_grad():
+        same(agent.actor(s), actor(s))
+        same(torch.cat(agent.critics(s, u), 1), torch.cat(critics(s, offset + factor * u), 1))
+
+
+def actor_of(policy) -> Any:
+    return lambda s: policy.actor(s, deterministic=True) if hasattr(policy.actor, "log_std") else policy.actor(s)
+
+
 @pytest.mark.parametrize("kind", ["SAC", "TD3", "DDPG"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("by", ["argument", "metadata"])
 def test_stable_baselines3_with_any_activation(kind, activation, by, saved):
     policy = policy_of(kind, activation_fn=ACTIVATIONS[activation])
     path = saved(policy.state_dict(), **({"activation": activation} if by == "metadata" else {}))
-    agent = load_agent(path, activation=activation if by == "argument" else None)
-    s, a = 3 * randn(9, 3).float(), randn(9, 1).float().clamp(-1, 1)
-    with torch.no_grad():
-        same(agent.actor(s), policy.actor(s, deterministic=True) if kind == "SAC" else policy.actor(s))
-        for mine, theirs in zip(agent.critics(s, a), policy.critic(s, a), strict=True):
-            same(mine, theirs)
+    agree(load_agent(path, activation=activation if by == "argument" else None), actor_of(policy), policy.critic)
 
 
-def test_nothing_said_of_activations_is_relu(saved):
+def test_without_a_named_activation_it_is_relu(saved):
     policy = policy_of("TD3", activation_fn=nn.Tanh)
     s = randn(9, 3).float()
     with torch.no_grad():
@@ -93,48 +100,33 @@ def test_nothing_said_of_activations_is_relu(saved):
 @pytest.mark.parametrize("layers", [5, 6, 11])
 def test_layers_are_taken_in_the_order_of_their_numbers(layers, saved):
     policy = policy_of("SAC", net_arch=[6] * layers)
-    agent = load_agent(saved(policy.state_dict()))
-    s, a = randn(9, 3).float(), randn(9, 1).float()
-    with torch.no_grad():
-        same(agent.actor(s), policy.actor(s, deterministic=True))
-        same(agent.critics(s, a)[1], policy.critic(s, a)[1])
-        tall = TD3Actor((3, *[6] * layers, 1)), TD3Critic((4, *[6] * layers, 1))
-        agent = load_agent(saved(named(actor=tall[0], critic=tall[1])))
-        same(agent.actor(s), tall[0](s))
-        same(torch.cat(agent.critics(s, a), 1), torch.cat(tall[1](s, a), 1))
+    agree(load_agent(saved(policy.state_dict())), actor_of(policy), policy.critic)
+    actor, critic = TD3Actor((3, *[6] * layers, 1)), TD3Critic((4, *[6] * layers, 1))
+    agree(load_agent(saved(named(actor=actor, critic=critic))), actor, critic)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 12])
 def test_every_critic_is_there_in_order(count, saved):
     policy = policy_of("TD3", n_critics=count)
     agent = load_agent(saved(policy.state_dict()))
-    s, a = randn(9, 3).float(), randn(9, 1).float()
-    with torch.no_grad():
-        same(torch.cat(agent.critics(s, a), 1), torch.cat(policy.critic(s, a), 1))
+    agree(agent, policy.actor, policy.critic)
     assert len(agent.critics.networks) == count
 
 
 @pytest.mark.parametrize("twins", [1, 2])
 def test_the_names_of_the_authors_of_td3(twins, saved):
     actor, critic = TD3Actor((3, 8, 6, 1), reach=2.0), TD3Critic((4, 8, 6, 1), twins)
-    path, s, u = saved(named(actor=actor, critic=critic)), 3 * randn(9, 3).float(), randn(9, 1).float().clamp(-1, 1)
-    with torch.no_grad():
-        agent = load_agent(path, make_environment("Pendulum-v1"))  # whose actions reach 2
-        same(2 * agent.actor(s), actor(s))
-        same(torch.cat(agent.critics(s, u), 1), torch.cat(critic(s, 2 * u), 1))
-        same(
-            torch.cat(load_agent(path).critics(s, u), 1), torch.cat(critic(s, u), 1)
-        )  # nothing says how far they reach
-        path = saved(named(actor=actor, critic=critic), action_scale="2.0")
-        same(torch.cat(load_agent(path).critics(s, u), 1), torch.cat(critic(s, 2 * u), 1))
+    half = lambda s: actor(s) / 2  # noqa: E731
+    path = saved(named(actor=actor, critic=critic))
+    agree(load_agent(path, make_environment("Pendulum-v1")), half, critic, 2.0)  # whose actions reach 2
+    agree(load_agent(path), half, critic)  # nothing gives their range
+    agree(load_agent(saved(named(actor=actor, critic=critic), action_scale="2.0")), half, critic, 2.0)
 
 
 def test_critics_in_modules_of_their_own(saved):
     actor, critics = TD3Actor((3, 8, 1)), {f"critic_{at}": TD3Critic((4, 8, 1), 1) for at in (1, 2, 10)}
     agent = load_agent(saved(named(actor=actor, **critics)))
-    s, a = randn(9, 3).float(), randn(9, 1).float()
-    with torch.no_grad():
-        same(torch.cat(agent.critics(s, a), 1), torch.cat([critic(s, a)[0] for critic in critics.values()], 1))
+    agree(agent, actor, lambda s, a: [critic(s, a)[0] for critic in critics.values()])
 
 
 @pytest.mark.parametrize("stochastic", [False, True])
@@ -143,12 +135,12 @@ def test_the_names_and_the_scale_of_cleanrl(stochastic, saved):
     critics = [CleanRLCritic(3, 2), CleanRLCritic(3, 2)]
     targets = {"target_actor": actor, "qf1_target": critics[0], "qf2_target": critics[1]}
     path = saved(named(actor=actor, qf1=critics[0], qf2=critics[1], **targets))
-    agent, s, u = load_agent(path), 3 * randn(9, 3).float(), randn(9, 2).float().clamp(-1, 1)
+    agent, s = load_agent(path), 3 * randn(9, 3).float()
+    normed = lambda s: (actor(s) - actor.action_bias) / actor.action_scale  # noqa: E731
+    agree(agent, normed, lambda s, a: [critic(s, a) for critic in critics], actor.action_scale, actor.action_bias)
     player = load_actor_critic(path, Uneven())
     with torch.no_grad():
         same(torch.from_numpy(player.unscale(player.actor(s.numpy()))), actor(s))
-        own = actor.action_bias + actor.action_scale * u
-        same(torch.cat(agent.critics(s, u), 1), torch.cat([critic(s, own) for critic in critics], 1))
         if stochastic:
             assert agent.actor.log_std is not None
             same(agent.actor.log_std(agent.actor.body(s)), actor.log_std(s))

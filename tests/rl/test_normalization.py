@@ -30,7 +30,7 @@ from latentopt.rl.actor_critic import load_actor_critic  # noqa: E402
 from latentopt.rl.agents import load_agent  # noqa: E402
 from latentopt.rl.attack_episodes import attack_episodes  # noqa: E402
 from latentopt.rl.normalization import Normalization, NormalizationWarning  # noqa: E402
-from latentopt.rl.normalization_checks import doubt, sampled  # noqa: E402
+from latentopt.rl.normalization_checks import doubt, sample_observations  # noqa: E402
 from latentopt.rl.normalization_files import as_normalization, find_statistics, read_statistics  # noqa: E402
 from latentopt.rl.rollout import make_environment, play_agent  # noqa: E402
 
@@ -367,7 +367,7 @@ def test_episodes_of_a_vecnormalize_keep_their_rewards_and_its_statistics():
 
 def test_a_refined_policy_and_a_refiner_in_the_environments_units():
     agent, venv = learned("TD3")
-    raw = sampled(make_environment(FAR), 0)[:8]
+    raw = sample_observations(make_environment(FAR), 0)[:8]
     seen = venv.normalize_obs(raw)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -387,7 +387,7 @@ def test_a_refined_policy_and_a_refiner_in_the_environments_units():
 @pytest.mark.parametrize("kind", ["PPO", "TD3"])
 def test_raw_observations_given_in_python_are_warned_of(kind):
     agent, venv = learned(kind)
-    raw = sampled(make_environment(FAR), 0)
+    raw = sample_observations(make_environment(FAR), 0)
     with pytest.warns(NormalizationWarning, match="observations"):
         lo.attack_policy(agent, raw[:4], 0.1, steps=1)
     with pytest.warns(NormalizationWarning, match="observations"):
@@ -410,7 +410,7 @@ def test_statistics_beside_a_safetensors_agent(tmp_path):
     venv.save(str(tmp_path / "a_vecnormalize.pkl"))
     player, raw = (
         load_actor_critic(tmp_path / "a.safetensors", make_environment(FAR)),
-        sampled(make_environment(FAR), 0),
+        sample_observations(make_environment(FAR), 0),
     )
     expected = agent.predict(venv.normalize_obs(raw), deterministic=True)[0]
     assert player.unscale(player.actor(player.observe(raw))) == pytest.approx(expected, abs=1e-5)
