@@ -63,6 +63,22 @@ def stopped_in_its_second_batch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
         yield
 
 
+@contextmanager
+def stopped_at_parts(monkeypatch: pytest.MonkeyPatch, error: type[BaseException], *counts: int) -> Iterator[None]:
+    """Within, a job stops when it is about to keep a part of these numbers, counted over all calls from 1."""
+    add, count = Experiment.add, [0]
+
+    def stopped(store, shard):
+        count[0] += 1
+        if count[0] in counts:
+            raise error
+        add(store, shard)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Experiment, "add", stopped)
+        yield
+
+
 def write_png(path: Path, pixels: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)

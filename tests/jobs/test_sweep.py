@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from pathlib import Path
 
 import pytest
 import yaml
-from files import ROOT, call, change_card, contents, write_classifier
+from files import ROOT, call, change_card, contents, stopped_at_parts, write_classifier
 from nets import refuses
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args, load_sweep_config
 from wandb_runs import LoggedRun, drop_wandb_variables
 
 from latentopt.cli.jobs import chosen, parse
 from latentopt.cli.sweep import _check
-from latentopt.jobs.experiment import Experiment, expanded_folder
-from latentopt.jobs.sweeps import read_sweep
+from latentopt.jobs.experiment import expanded_folder
+from latentopt.jobs.records import read_results
+from latentopt.jobs.sweeps import read_summary, read_sweep
 
 SHIPPED = sorted((ROOT / "recipes" / "sweeps").glob("*.yaml"))
 
@@ -46,11 +45,8 @@ def test_what_wandbs_agent_calls_is_a_job(path, monkeypatch):
         held |= {"env": ["/usr/bin/env"], "program": [config["program"]]}
         words = [part for word in create_sweep_command(config["command"]) for part in _expanded(word, held)]
         assert words[:2] == ["/usr/bin/env", "latentopt"]
-        job, *rest = chosen(words[2:])
-        parsed = parse(job, *rest)
-        resolved = parsed.resolved()
-        assert resolved["wandb"] == "online"
-        assert str(expanded_folder("out", resolved["out"])) == "runs/sweeps/r1"
+        resolved = parse(*chosen(words[2:])).resolved()
+        assert (resolved["wandb"], str(expanded_folder("out", resolved["out"]))) == ("online", "runs/sweeps/r1")
         assert {name: _at(resolved, name) for name in options} == options
 
 
@@ -82,14 +78,14 @@ def write(path: Path, **changes) -> Path:
 
 def test_trials_of_a_grid_are_all_of_it_in_order(tmp_path):
     parameters = {"steps": {"values": [2, 3]}, "seed": {"value": 5}, "loss": {"values": ["mse", "huber"]}}
-    found = read_sweep(write(tmp_path / "s.yaml", parameters=parameters)).trials()
-    assert [tuple(trial.values()) for trial in found] == [
+    trials = read_sweep(write(tmp_path / "s.yaml", parameters=parameters)).trials()
+    assert [tuple(trial.values()) for trial in trials] == [
         (2, 5, "mse"),
         (2, 5, "huber"),
         (3, 5, "mse"),
         (3, 5, "huber"),
     ]
-    assert read_sweep(write(tmp_path / "s.yaml", parameters=parameters, run_cap=3)).trials() == found[:3]
+    assert read_sweep(write(tmp_path / "s.yaml", parameters=parameters, run_cap=3)).trials() == trials[:3]
 
 
 def test_random_trials_follow_their_distributions_and_the_seed(tmp_path):
@@ -100,11 +96,11 @@ def test_random_trials_follow_their_distributions_and_the_seed(tmp_path):
         "d": {"distribution": "normal", "mu": 1.0, "sigma": 0.5},
         "e": {"values": ["x", "y"]},
     }
-    found = read_sweep(write(tmp_path / "s.yaml", method="random", parameters=parameters))
-    trials = found.trials(400, seed=1)
-    assert trials == found.trials(400, seed=1)
-    assert trials[:5] == found.trials(5, seed=1)
-    assert trials[:5] != found.trials(5, seed=2)
+    sweep = read_sweep(write(tmp_path / "s.yaml", method="random", parameters=parameters))
+    trials = sweep.trials(400, seed=1)
+    assert trials == sweep.trials(400, seed=1)
+    assert trials[:5] == sweep.trials(5, seed=1)
+    assert trials[:5] != sweep.trials(5, seed=2)
     assert all(0.01 <= trial["a"] <= 1 and trial["b"] in (1, 2, 3) and 0 <= trial["c"] <= 2 for trial in trials)
     below = sum(trial["a"] < 0.1 for trial in trials)  # the middle of the logarithms
     assert abs(below - 200) < 60  # 6 standard deviations
@@ -113,7 +109,7 @@ def test_random_trials_follow_their_distributions_and_the_seed(tmp_path):
     mean = sum(trial["d"] for trial in trials) / 400
     assert abs(mean - 1) < 6 * 0.5 / math.sqrt(400)
     with refuses("trials"):
-        found.trials()
+        sweep.trials()
 
 
 @pytest.mark.parametrize(
@@ -141,17 +137,17 @@ def test_random_trials_follow_their_distributions_and_the_seed(tmp_path):
 )
 def test_a_bad_sweep_file_is_refused_in_one_line_and_nothing_is_written(tmp_path, capsys, changes, named):
     path = write(tmp_path / "s.yaml", **changes)
-    said = call(capsys, "sweep", path, "--out", tmp_path / "o")
-    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
-    assert named in said.err
+    result = call(capsys, "sweep", path, "--out", tmp_path / "o")
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert named in result.err
     assert [path.name for path in tmp_path.iterdir()] == ["s.yaml"]
 
 
 @pytest.mark.parametrize("words", [["nix.yaml"], [], ["digits"], ["{}", "--trials", "0"], ["{}", "--wandb", "on"]])
 def test_bad_options_of_a_sweep_are_refused(tmp_path, capsys, words):
     path = write(tmp_path / "s.yaml")
-    said = call(capsys, "sweep", *(word.format(path) for word in words))
-    assert (said.code, said.err.count("\n")) == (2, 1)
+    result = call(capsys, "sweep", *(word.format(path) for word in words))
+    assert (result.code, result.err.count("\n")) == (2, 1)
 
 
 @pytest.fixture
@@ -165,34 +161,23 @@ def attack_sweep(tmp_path) -> Path:
 
 def test_a_sweep_runs_each_trial_ranks_them_and_goes_on_where_it_stopped(tmp_path, capsys, monkeypatch, attack_sweep):
     words = ["sweep", attack_sweep, "--out", tmp_path / "o", "--wandb", "disabled"]
-    add, done = Experiment.add, []
-
-    def stopped(store, shard):
-        if len(done) == 2:
-            raise KeyboardInterrupt
-        done.append(store.folder.name)
-        add(store, shard)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Experiment, "add", stopped)
+    with stopped_at_parts(monkeypatch, KeyboardInterrupt, 3):
         assert call(capsys, *words).code == 130
     first = contents(tmp_path / "o" / "trial-000")
-    said = call(capsys, *words)
-    assert said.code == 0
+    result = call(capsys, *words)
+    assert result.code == 0
     assert contents(tmp_path / "o" / "trial-000") == first
-    with (tmp_path / "o" / "results.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert sorted(row["trial"] for row in rows) == [f"trial-{at:03d}" for at in range(4)]
-    success = [float(row["best/success"]) for row in rows]
+    rows = read_results(tmp_path / "o")
+    assert sorted(row["trial"] for row in rows) == [f"trial-{index:03d}" for index in range(4)]
+    success = [row["best/success"] for row in rows]
     assert success == sorted(success, reverse=True)
     assert success[0] > success[-1]
-    assert rows[0]["eps"] == "0.3"
+    assert rows[0]["eps"] == 0.3
     for row in rows:
         recipe = yaml.safe_load((tmp_path / "o" / row["trial"] / "recipe.yaml").read_text())
-        assert (recipe["eps"], recipe["steps"]) == (float(row["eps"]), int(row["steps"]))
-        summary = json.loads((tmp_path / "o" / row["trial"] / "summary.json").read_text())
-        assert summary["best/success"] == float(row["best/success"])
-    assert said.out.splitlines()[1].split()[:2] == [rows[0]["trial"], f"{success[0]:.6g}"]
+        assert (recipe["eps"], recipe["steps"]) == (row["eps"], row["steps"])
+        assert (read_summary(tmp_path / "o" / row["trial"]) or {})["best/success"] == row["best/success"]
+    assert result.out.splitlines()[1].split()[:2] == [rows[0]["trial"], f"{success[0]:.6g}"]
     assert (tmp_path / "o" / "plot.png").stat().st_size > 1000
     assert call(capsys, *words[:2], "--out", tmp_path / "o", "--seed", "3").code == 2  # another sweep
 
@@ -201,10 +186,10 @@ def test_a_trial_that_is_refused_is_told_and_the_others_are_done(tmp_path, capsy
     content = yaml.safe_load(attack_sweep.read_text())
     content["parameters"] = {"eps": {"values": [0.1, -1.0]}, "steps": {"value": 1}}
     attack_sweep.write_text(yaml.safe_dump(content))
-    said = call(capsys, "sweep", attack_sweep, "--out", tmp_path / "o", "--wandb", "disabled")
-    assert said.code == 3
-    assert "refused trial-001: eps: expected" in said.err
-    assert "1 trials, 1 refused" in said.out
+    result = call(capsys, "sweep", attack_sweep, "--out", tmp_path / "o", "--wandb", "disabled")
+    assert result.code == 3
+    assert "refused trial-001: eps: expected" in result.err
+    assert "1 trials, 1 refused" in result.out
 
 
 def test_a_sweep_whose_model_has_changed_is_refused_and_nothing_is_done(tmp_path, capsys, attack_sweep):
@@ -212,37 +197,30 @@ def test_a_sweep_whose_model_has_changed_is_refused_and_nothing_is_done(tmp_path
     assert call(capsys, *words, "--trials", "2").code == 0
     change_card(tmp_path / "m", std=0.5)
     before = contents(tmp_path / "o")
-    said = call(capsys, *words)
-    assert (said.code, said.err.count("\n")) == (2, 1)
-    assert said.err.split(" with other ")[1].strip().split(", ") == ["weights_held", "card.std"]
+    result = call(capsys, *words)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert result.err.split(" with other ")[1].strip().split(", ") == ["weights_held", "card.std"]
     assert contents(tmp_path / "o") == before
 
 
 @pytest.mark.parametrize(
-    ("held", "variables", "expected"),
+    ("keys", "variables", "expected"),
     [
         ({"project": "p", "entity": "e"}, {}, ("p", "e")),
         ({"project": "p"}, {"WANDB_PROJECT": "mine"}, ("mine", "")),
         ({}, {"WANDB_ENTITY": "me"}, ("latentopt", "me")),
     ],
 )
-def test_a_sweeps_project_and_entity_are_those_of_its_trials(
-    tmp_path, capsys, monkeypatch, attack_sweep, held, variables, expected
+def test_project_and_entity_of_a_sweep_are_those_of_its_trials(
+    tmp_path, capsys, monkeypatch, attack_sweep, keys, variables, expected
 ):
     drop_wandb_variables(monkeypatch)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    content = yaml.safe_load(attack_sweep.read_text())
-    attack_sweep.write_text(yaml.safe_dump({**content, **held}))
-    assert call(capsys, "sweep", attack_sweep, "--out", tmp_path / "o", "--trials", "1").code == 0
-    (run,) = LoggedRun(tmp_path / "o" / "trial-000").runs
-    assert (run.project, run.entity) == expected
-
-
-def test_trials_are_tracked_as_one_group(tmp_path, capsys, monkeypatch, attack_sweep):
-    drop_wandb_variables(monkeypatch)
-    assert call(capsys, "sweep", attack_sweep, "--out", tmp_path / "o", "--trials", "2").code == 0
-    runs = [LoggedRun(tmp_path / "o" / f"trial-{index:03d}") for index in range(2)]
-    assert [run.runs[0].run_group for run in runs] == ["s-o", "s-o"]
-    assert runs[0].ids != runs[1].ids
-    assert [run.config["steps"] for run in runs] == [1, 4]
+    attack_sweep.write_text(yaml.safe_dump({**yaml.safe_load(attack_sweep.read_text()), **keys}))
+    count = 1 + (keys == {})  # several trials are a group
+    assert call(capsys, "sweep", attack_sweep, "--out", tmp_path / "o", "--trials", count).code == 0
+    logged = [LoggedRun(tmp_path / "o" / f"trial-{index:03d}") for index in range(count)]
+    assert {(run.project, run.entity, run.run_group) for each in logged for run in each.runs} == {(*expected, "s-o")}
+    assert len({each.ids[0] for each in logged}) == count
+    assert [each.config["steps"] for each in logged] == [1, 4][:count]

@@ -16,13 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from files import QUICK, blobs, call, stopped_in_its_second_batch, write_classifier
+from files import QUICK, blobs, call, stopped_at_parts, stopped_in_its_second_batch, write_classifier
 from nets import mlp
 from wandb_runs import LoggedRun, drop_wandb_variables
 
 import latentopt as lo
 from latentopt.jobs import tracker, wandb_run
-from latentopt.jobs.experiment import Experiment
 from latentopt.jobs.records import BEST, OfflineRun, read_metrics, read_offline
 from latentopt.jobs.wandb_log import last_step, log_files, raw_records, read_run_id
 
@@ -224,22 +223,6 @@ def attacked(tmp_path_factory) -> list[str]:
     model = write_classifier(tmp_path_factory.mktemp("model") / "m", hidden=12)
     words = ["attack", "--model", str(model), "--data", "digits", "--eps", "0.05", "--limit", "8", "--batch-size", "2"]
     return [*words, "--optimizer", "pgd", "--steps", "5", "--restarts", "2", "--device", "cpu", "--wandb", "offline"]
-
-
-@contextmanager
-def stopped_at_parts(monkeypatch, error: type[BaseException], *counts: int) -> Iterator[None]:
-    """Within, a job stops when it is about to keep a part of these numbers, counted over all calls from 1."""
-    add, count = Experiment.add, [0]
-
-    def stopped(store, shard):
-        count[0] += 1
-        if count[0] in counts:
-            raise error
-        add(store, shard)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Experiment, "add", stopped)
-        yield
 
 
 def test_a_job_stopped_twice_is_one_run_like_that_of_one_that_was_not(tmp_path, capsys, monkeypatch, attacked):
