@@ -15,7 +15,7 @@ from nets import Counted, conv, fitting, mlp, randn, refuses
 from safetensors.torch import save_file
 from torch import nn
 
-from latentopt import GD, Adam, Batch, Problem, Result, Status, maximize, solve
+from latentopt import GD, LBFGS, Adam, Batch, Problem, Result, Status, maximize, solve
 from latentopt.objectives import MSE, Fit
 from latentopt.operators import Identity
 from latentopt.optimizers import Optimizer
@@ -55,6 +55,13 @@ def test_a_resumed_solve_is_the_uninterrupted_one_bit_by_bit(method: Optimizer, 
     whole = call()
     at = min(at, len(whole.history["loss"]))
     assert same_results(stopped_and_resumed(call, at, checkpoint=tmp_path / "a", checkpoint_every=3), whole)
+
+
+@pytest.mark.parametrize("at", [3, 4, 6, 9])
+def test_a_solve_with_halving_resumes_exactly(at, tmp_path):
+    settings = {"steps": 9, "restarts": 5, "halving": [(3, 3), (6, 2)], "patience": 5}
+    call = partial(solve, posed(), LBFGS(memory=3), **settings)
+    assert same_results(stopped_and_resumed(call, at, checkpoint=tmp_path / "a", checkpoint_every=at - 1), call())
 
 
 @pytest.mark.parametrize("method", [METHODS["adr-gd-paper"], METHODS["pgd"], METHODS["adam"]])
@@ -150,6 +157,8 @@ def stopped(tmp_path) -> Path:
         ("batch", {"problem": posed([0, 1])}),
         ("dtype", {"problem": fitting(mlp(3, 2, dtype=torch.float32), (3,), randn(3, 2, dtype=torch.float32))}),
         ("shape", {"problem": fitting(mlp(4, 2), (4,), randn(3, 2))}),
+        ("compile", {"compile": True}),
+        ("halving", {"halving": [(3, 1)]}),
     ],
 )
 def test_another_solve_does_not_go_on_from_it_and_is_told_what_differs(stopped, differs, settings):
@@ -198,6 +207,7 @@ def changed(**changes: Any) -> Problem:
         ("success test", {"success": partial(torch.lt)}),
         ("penalty", {"penalty": lambda x: 0 * x.sum(1)}),
         ("objective", {"objective": Fit(MSE(), Identity(), randn(3, 2, seed=1) + 1e-12)}),
+        ("objective", {"objective": Fit(MSE(), Identity(), randn(3, 2, seed=1)[[0, 2, 1]])}),
         ("objective", {"objective": lambda output: output.square().sum(1)}),
         ("network", {"network": mlp(3, 8, 5, 2, seed=1)}),
         ("network", {"network": nn.Sequential(mlp(3, 8, 5, 2), nn.Identity())}),
@@ -278,48 +288,29 @@ def test_what_no_fingerprint_shows_is_told_by_the_objective(tmp_path):
         solve(posed(network=Scaled(1.5)), Adam(), **settings)
 
 
-@pytest.mark.parametrize(
-    ("differs", "settings"),
-    [("compile", {"compile": True}), ("halving", {"halving": [(2, 1)]}), ("halving", {"halving": [(3, 1)]})],
-)
-def test_settings_of_the_loop_are_part_of_it(tmp_path, differs, settings):
-    shared: dict[str, Any] = {"steps": 4, "restarts": 2, "checkpoint": tmp_path / "a"}
-    solve(posed(), Adam(), **shared)
-    with refuses(str(tmp_path / "a"), f"that of a solve with {differs} "):
-        solve(posed(), Adam(), **shared, **settings)
-
-
-@pytest.mark.parametrize("other", [posed([0, 2, 1]), posed(network=mlp(3, 8, 5, 2, seed=1))])
-def test_another_target_or_network_is_told_by_its_objective(stopped, other):
-    with refuses(str(stopped)):
-        solve(other, Adam(), steps=9, checkpoint=stopped)
-
-
 def test_another_version_of_torch_is_refused(stopped, monkeypatch):
     monkeypatch.setattr(torch, "__version__", "9.9")
     with refuses(str(stopped)):
         solve(posed(), Adam(), steps=9, checkpoint=stopped)
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", b"\xff" * 4096, None])
-def test_a_file_that_is_no_checkpoint_is_refused_and_untouched(stopped, content):
-    content = stopped.read_bytes()[:-9] if content is None else content
-    stopped.write_bytes(content)
+def other_file(kind: str, checkpoint: Path) -> None:
+    if kind == "tensors":
+        save_file({"x": torch.zeros(2)}, checkpoint)
+    elif kind == "result":
+        solve(posed(), Adam(), steps=2).save(checkpoint, overwrite=True)
+    else:
+        contents = {"empty": b"", "text": b"garbage", "bytes": b"\xff" * 4096, "cut": checkpoint.read_bytes()[:-9]}
+        checkpoint.write_bytes(contents[kind])
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "bytes", "cut", "tensors", "result"])
+def test_a_file_that_is_no_checkpoint_is_refused_and_untouched(stopped, kind):
+    other_file(kind, stopped)
+    content = stopped.read_bytes()
     with refuses(str(stopped)):
         solve(posed(), Adam(), steps=9, checkpoint=stopped)
     assert stopped.read_bytes() == content
-
-
-def test_a_file_of_other_tensors_is_refused(tmp_path):
-    save_file({"x": torch.zeros(2)}, tmp_path / "a")
-    with refuses(str(tmp_path / "a")):
-        solve(posed(), Adam(), steps=9, checkpoint=tmp_path / "a")
-
-
-def test_a_result_is_no_checkpoint(tmp_path):
-    solve(posed(), Adam(), steps=2).save(tmp_path / "a")
-    with refuses(str(tmp_path / "a")):
-        solve(posed(), Adam(), steps=2, checkpoint=tmp_path / "a")
 
 
 def test_a_solve_that_fails_at_its_start_leaves_no_file(tmp_path):

@@ -5,6 +5,8 @@ The objective is the input itself, a number, and gradient descent takes steps of
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from nets import near, refuses
@@ -23,9 +25,14 @@ def walk(*start: float, success: float = -INF, broken: float = -INF, value: floa
     def objective(x: Tensor) -> Tensor:
         return torch.where(x < broken, value, x)[:, 0]
 
-    problem = Problem(nn.Identity(), objective, (1,), len(start), like=torch.zeros(1).double())
+    problem = identity(objective, len(start))
     problem.success = lambda value, output: output[:, 0] < success
     return solve(problem, WALK, start=column(*start), **{"steps": 8, **settings})
+
+
+def identity(objective: Callable[[Tensor], Tensor], samples: int, dtype: torch.dtype = torch.float64) -> Problem:
+    """The problem of an objective of the input itself, a number."""
+    return Problem(nn.Identity(), objective, (1,), samples, like=torch.zeros(1, dtype=dtype))
 
 
 def column(*values: float) -> Tensor:
@@ -94,7 +101,7 @@ def test_one_restart_that_breaks_does_not_end_its_sample():
 
 
 def test_a_next_iterate_that_is_not_finite_counts_as_breaking():
-    problem = Problem(nn.Identity(), lambda x: x[:, 0], (1,), 1)
+    problem = identity(lambda x: x[:, 0], 1, torch.float32)
     result = solve(problem, GD(lr=3e38), steps=9, start=torch.zeros(1, 1))
     assert result.status == (Status.NONFINITE,)
     assert result.value.tolist() == [pytest.approx(-3e38)]
@@ -109,7 +116,7 @@ def breaking(*steps: int, methods: Optimizer = WALK, **settings) -> Result:
     def objective(x: Tensor) -> Tensor:
         return x[:, 0] if next(looks) not in steps else x[:, 0] * NAN
 
-    problem = Problem(nn.Identity(), objective, (1,), 1, like=torch.zeros(1).double())
+    problem = identity(objective, 1)
     return solve(problem, methods, start=column(5.0), **{"steps": 8, **settings})
 
 
@@ -135,7 +142,7 @@ def test_a_row_that_breaks_where_it_starts_leaves_at_once():
     def objective(x: Tensor) -> Tensor:
         return torch.where(x.abs() < 5, NAN, x)[:, 0]  # the random restarts start within
 
-    problem = Problem(nn.Identity(), objective, (1,), 1, like=torch.zeros(1).double())
+    problem = identity(objective, 1)
     result = solve(problem, WALK, start=column(9.0), restarts=3, steps=4)
     assert result.history["loss"][:, 0].isfinite().all()
     assert result.history["loss"][:, 1:].isnan().all()
@@ -151,7 +158,7 @@ def test_a_first_start_without_a_finite_value_is_refused():
 def bowl(*start: float, lr: float = 0.25, **settings) -> Result:
     """Halve the distance to the least value, 1, of ``x^2 + 1``."""
     objective = lambda x: x.square()[:, 0] + 1  # noqa: E731
-    problem = Problem(nn.Identity(), objective, (1,), len(start), like=torch.zeros(1).double())
+    problem = identity(objective, len(start))
     return solve(problem, GD(lr=lr), start=column(*start), **{"steps": 40, **settings})
 
 
@@ -177,7 +184,7 @@ def test_small_falls_add_up_to_an_improvement():
 def test_an_improvement_of_zero_asks_for_any_fall_and_the_default_patience_never_ends():
     assert walk(1.0, patience=1, min_delta=0.0).status == (Status.BUDGET,)
     still = GD(lr=1e-30)
-    problem = Problem(nn.Identity(), lambda x: x[:, 0], (1,), 1)
+    problem = identity(lambda x: x[:, 0], 1, torch.float32)
     assert len(solve(problem, still, steps=50, start=torch.ones(1, 1)).history["loss"]) == 50
     stalled = solve(problem, still, steps=50, start=torch.ones(1, 1), patience=1, min_delta=0.0)
     assert len(stalled.history["loss"]) == 2
@@ -187,7 +194,7 @@ def test_a_sample_is_stalled_when_all_its_restarts_have_left_and_one_of_them_sta
     def objective(x: Tensor) -> Tensor:  # falls for ever from x < 0, which is NaN below -3; flat over 0
         return torch.where(x < -3, NAN, x.clamp_max(0))[:, 0]
 
-    problem = Problem(nn.Identity(), objective, (1,), 3, like=torch.zeros(1).double())
+    problem = identity(objective, 3)
     result = solve(problem, GD(lr=0.5), steps=9, start=column(1.0, -1.0, -2.5), patience=4)
     assert result.status == (Status.STALLED, Status.NONFINITE, Status.NONFINITE)
     with_others = solve(problem, GD(lr=0.5), steps=30, start=column(-1.0, 1.0, 1.0), patience=4, restarts=5, seed=1)
@@ -205,20 +212,15 @@ def test_what_leaves_first_does_not_change_what_stays(restarts):
         return torch.where((x > 2.95) & (x < 3.05), NAN, value)[:, 0]
 
     def run(*start: float) -> Result:
-        problem = Problem(nn.Identity(), objective, (1,), len(start), like=torch.zeros(1).double())
+        problem = identity(objective, len(start))
         problem.success = lambda value, output: (output[:, 0] > 0.9) & (output[:, 0] < 1.05)
         return solve(problem, WALK, start=column(*start), steps=12, restarts=restarts, patience=4, evaluations=31)
 
     starts = (1.3, 5.0, 3.4, 8.25, 40.0)
     together = run(*starts)
     if restarts == 1:
-        assert together.status == (
-            Status.SOLVED,
-            Status.STALLED,
-            Status.NONFINITE,
-            Status.STALLED,
-            Status.BUDGET,
-        )
+        order = (Status.SOLVED, Status.STALLED, Status.NONFINITE, Status.STALLED, Status.BUDGET)
+        assert together.status == order
     for at, start in enumerate(starts):
         alone = run(start)
         assert together.status[at] == alone.status[0]
@@ -232,7 +234,7 @@ def test_what_leaves_first_does_not_change_what_stays(restarts):
 
 def test_an_objective_in_a_wider_type_than_the_input_is_kept_in_it():
     objective = lambda x: torch.where(x < 0.45, NAN, x).double()[:, 0] * (1 + 1e-12)  # noqa: E731
-    problem = Problem(nn.Identity(), objective, (1,), 4)
+    problem = identity(objective, 4, torch.float32)
     problem.success = lambda value, output: value > 9  # the last leaves before the others break
     result = solve(problem, WALK, start=torch.tensor([[1.0], [3.0], [0.6], [10.0]]), steps=9, patience=50)
     assert result.value.dtype == torch.float64
@@ -242,7 +244,7 @@ def test_an_objective_in_a_wider_type_than_the_input_is_kept_in_it():
 
 def test_what_is_not_finite_is_never_solved():
     objective = lambda x: torch.where(x < 0.75, NAN, x)[:, 0]  # noqa: E731
-    problem = Problem(nn.Identity(), objective, (1,), 1)
+    problem = identity(objective, 1, torch.float32)
     problem.success = lambda value, output: ~(value > 0.75)
     result = solve(problem, WALK, start=torch.ones(1, 1), steps=9)
     assert result.status == (Status.NONFINITE,)
@@ -250,7 +252,7 @@ def test_what_is_not_finite_is_never_solved():
 
 
 def test_a_solved_iterate_is_taken_even_if_the_row_has_seen_a_lower_objective():
-    problem = Problem(nn.Identity(), lambda x: x.square()[:, 0], (1,), 1, like=torch.zeros(1).double())
+    problem = identity(lambda x: x.square()[:, 0], 1)
     problem.success = lambda value, output: output[:, 0] > 1.5
     result = solve(problem, GD(lr=1.05), steps=9, start=column(1.0))  # each step multiplies by -1.1
     assert result.status == (Status.SOLVED,)
