@@ -42,11 +42,28 @@ class Optimizer(ABC):
 
     @abstractmethod
     def init(self, batch: Batch, x: Tensor) -> State:
-        """Return the state before the first step, at the start ``x`` (B, *shape), without evaluating the network."""
+        """Return the state before the first step, without evaluating the network.
+
+        Args:
+            batch: the rows to optimise.
+            x: (B, *shape), the start.
+
+        Returns:
+            The method's state.
+        """
 
     @abstractmethod
     def step(self, batch: Batch, x: Tensor, state: State) -> Step:
-        """Take one step from ``x`` (B, *shape). Pure: no argument changes, randomness comes from `batch.noise`."""
+        """Take one step. Pure: no argument changes, randomness comes from `batch.noise`.
+
+        Args:
+            batch: the rows to optimise.
+            x: (B, *shape), the iterate.
+            state: the method's state.
+
+        Returns:
+            The next iterate and state, the evaluation at ``x``, and the cost.
+        """
 
 
 class Descent(Optimizer):
@@ -54,7 +71,17 @@ class Descent(Optimizer):
 
     @abstractmethod
     def update(self, batch: Batch, x: Tensor, grad: Tensor, state: State) -> tuple[Tensor, State]:
-        """Return the next iterate and state, given the gradient (B, *shape) at ``x``."""
+        """Return the next iterate and state.
+
+        Args:
+            batch: the rows to optimise.
+            x: (B, *shape), the iterate.
+            grad: (B, *shape), the gradient at ``x``.
+            state: the method's state.
+
+        Returns:
+            The next iterate (B, *shape) and state.
+        """
 
     def step(self, batch: Batch, x: Tensor, state: State) -> Step:
         evaluation, grad = batch.gradient(x)
@@ -79,7 +106,15 @@ class ScheduledDescent(Descent):
         check_schedule(self.schedule)
 
     def step_size(self, batch: Batch, t: int) -> float:
-        """Return the step size of step ``t``, from 0."""
+        """Return the step size that the schedule gives.
+
+        Args:
+            batch: the rows, with the planned number of steps.
+            t: number of the step, from 0.
+
+        Returns:
+            ``lr`` times the factor of the schedule.
+        """
         return self.lr * scheduled(self.schedule, t, batch.steps)
 
 

@@ -28,11 +28,28 @@ class GateRule(ABC):
 
     @abstractmethod
     def init(self, batch: Batch, x: Tensor) -> State:
-        """Return the gates' state at the start ``x`` (B, *shape)."""
+        """Return the gates' state before the first step.
+
+        Args:
+            batch: the rows to optimise.
+            x: (B, *shape), the start.
+
+        Returns:
+            The gates' state.
+        """
 
     @abstractmethod
     def direction(self, batch: Batch, x: Tensor, state: State) -> Direction:
-        """Return the direction to descend along from ``x`` (B, *shape), and the gates' next state. Pure."""
+        """Return the direction to descend along, and the gates' next state. Pure.
+
+        Args:
+            batch: the rows to optimise.
+            x: (B, *shape), the iterate.
+            state: the gates' state.
+
+        Returns:
+            The direction, the next state, the evaluation at ``x``, and the cost.
+        """
 
 
 def check_layers(name: str, layers: Sequence[int] | None) -> None:

@@ -45,7 +45,14 @@ class RowNorms:
         nonnegative("RowNorms.floor", self.floor)
 
     def due(self, t: int) -> bool:
-        """Return whether step ``t``, from 0, computes the norms."""
+        """Return whether a step computes the norms.
+
+        Args:
+            t: number of the step, from 0.
+
+        Returns:
+            True in every ``refresh``-th step, from the first.
+        """
         return self.kind != "none" and t % self.refresh == 0
 
     def norms(
@@ -56,7 +63,18 @@ class RowNorms:
         layers: Collection[int] | None,
         t: int,
     ) -> Norms:
-        """Compute the norms of step ``t`` at ``x`` (B, *shape), with the gates of ``gate`` (`gates.row_norms`)."""
+        """Compute the norms by `latentopt.gates.row_norms`.
+
+        Args:
+            batch: the rows to optimise.
+            x: (B, *shape), the iterate.
+            gate: maps a switch's index and pre-activation (B, *site) to its gate.
+            layers: numbers of the sites with gates. None: all.
+            t: number of the step, the key of random directions.
+
+        Returns:
+            Norms of the switches and of the output, with floors, and their cost.
+        """
         if self.kind == "exact":
             basis = torch.eye(x[0].numel(), dtype=x.dtype, device=x.device).reshape(-1, 1, *x.shape[1:])
             directions = basis.expand(-1, len(x), *x.shape[1:])
