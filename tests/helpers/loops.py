@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from nets import fitting, mlp, randn
+from nets import fitting, mlp, near, randn
 from torch import Tensor, nn
 
 from latentopt import ADRGD, GD, FreeGates, Problem, Result
@@ -79,3 +79,17 @@ def same_results(a: Result, b: Result) -> bool:
         and all(same(values, b.history[name]) for name, values in a.history.items())
         and meta[0] == meta[1]
     )
+
+
+def check_sample(together: Result, sample: int, alone: Result) -> None:
+    """A sample of a batch ends as it does alone."""
+    for name in ("x", "value", "output"):
+        near(getattr(together, name)[[sample]], getattr(alone, name), 1e-9)
+    for name in ("restart", "forwards", "backwards"):
+        assert torch.equal(getattr(together, name)[[sample]], getattr(alone, name))
+    assert together.status[sample] == alone.status[0]
+    steps = len(alone.history["loss"])  # a solve ends when the last sample leaves
+    for name, values in together.history.items():
+        expected = alone.history[name][..., 0]
+        torch.testing.assert_close(values[:steps, :, sample], expected, rtol=0, atol=1e-9, equal_nan=True)
+        assert values[steps:, :, sample].isnan().all()

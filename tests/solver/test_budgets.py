@@ -6,8 +6,8 @@ import time
 
 import pytest
 import torch
-from loops import METHODS, ROUGH, Holed, every_method, posed, rough, same
-from nets import Counted, mlp, near, pays
+from loops import METHODS, ROUGH, Holed, check_sample, every_method, posed, rough, same
+from nets import Counted, mlp, pays
 from torch import Tensor, nn
 
 from latentopt import GD, Batch, Problem, Status, solve
@@ -120,17 +120,7 @@ def test_a_batch_equals_its_samples_alone_whatever_becomes_of_the_rows(method):
     together = solve(problem, method, start=start, **ROUGH)
     for sample in range(6):
         problem, start = rough([sample])
-        alone = solve(problem, method, start=start, **ROUGH)
-        for name in ("x", "value", "output"):
-            near(getattr(together, name)[[sample]], getattr(alone, name), 1e-9)
-        for name in ("restart", "forwards", "backwards"):
-            assert torch.equal(getattr(together, name)[[sample]], getattr(alone, name))
-        assert together.status[sample] == alone.status[0]
-        steps = len(alone.history["loss"])
-        for name, values in alone.history.items():
-            ours = together.history[name][:, :, sample]
-            torch.testing.assert_close(ours[:steps], values[..., 0], rtol=0, atol=1e-9, equal_nan=True)
-            assert ours[steps:].isnan().all()
+        check_sample(together, sample, solve(problem, method, start=start, **ROUGH))
 
 
 @pytest.mark.parametrize("method", [METHODS["adam"], METHODS["gd"]])

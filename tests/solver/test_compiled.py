@@ -57,29 +57,22 @@ class Wrapped(nn.Module):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's compiler looks, and hides its warning
-@pytest.mark.parametrize("whole", [True, False])
-def test_a_compiled_module_gives_what_the_plain_one_gives(whole):
-    network, x, target = mlp(3, 6, 5, 2, seed=3).requires_grad_(False), randn(4, 3), randn(4, 2, seed=1)
-    compiled = compiled_module(network) if whole else Wrapped(network, compiled_module(network[1:-1]))
+@pytest.mark.parametrize("kind", ["whole", "inner", "convolutional"])
+def test_a_compiled_module_gives_what_the_plain_one_gives(kind):
+    network, x, target = mlp(3, 6, 5, 2, seed=3), randn(4, 3), randn(4, 2, seed=1)
+    if kind == "convolutional":
+        network, x, target = conv(), randn(4, 1, 5, 5), randn(4, 3, seed=1)
+    network.requires_grad_(False)
+    compiled = Wrapped(network, compiled_module(network[1:-1])) if kind == "inner" else compiled_module(network)
     first = compiled(x)
     near(first, network(x), 1e-12)
-    assert [site.shape for site in sites(compiled, x)] == [(6,), (5,)]
+    if kind != "convolutional":
+        assert [site.shape for site in sites(compiled, x)] == [(6,), (5,)]
     for method in METHODS.values():
         plain = trajectory(network, x, target, method)
         for a, b in zip(trajectory(compiled, x, target, method), plain, strict=True):
             near(a, b, 1e-9)
     assert torch.equal(compiled(x), first)
-
-
-@pytest.mark.slow
-def test_a_compiled_convolutional_module_gives_what_the_plain_one_gives():
-    network, x, target = conv().requires_grad_(False), randn(4, 1, 5, 5), randn(4, 3, seed=1)
-    compiled = compiled_module(network)
-    compiled(x)
-    for method in METHODS.values():
-        plain = trajectory(network, x, target, method)
-        for a, b in zip(trajectory(compiled, x, target, method), plain, strict=True):
-            near(a, b, 1e-9)
 
 
 @pytest.mark.slow

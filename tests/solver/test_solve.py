@@ -5,8 +5,8 @@ import copy
 import numpy as np
 import pytest
 import torch
-from loops import METHODS, every_method, posed, same_results
-from nets import Counted, conv, fitting, linear, mlp, near, pays, rand, randn, ready, refuses
+from loops import METHODS, check_sample, every_method, posed, same_results
+from nets import Counted, conv, fitting, linear, mlp, near, rand, randn, ready, refuses
 from torch import Tensor, nn
 
 from latentopt import GD, Adam, Generator, InputError, Problem, Reconstruction, Result, Status, solve
@@ -36,34 +36,10 @@ def test_the_best_is_the_least_of_all_that_was_seen_and_never_rises(method):
 
 @every_method
 @pytest.mark.parametrize("tolerance", [None, 0.15])
-def test_the_whole_cost_is_what_passes_through_the_network(method, tolerance):
-    network = Counted(mlp(3, 8, 5, 2))
-
-    def check(progress: Progress) -> None:
-        assert pays(method, progress.forwards, progress.backwards, network)
-
-    problem = posed(network=network, tolerance=tolerance)
-    result = solve(problem, method, steps=15, restarts=4, callbacks=[check])
-    assert pays(method, int(result.forwards.sum()), int(result.backwards.sum()), network)
-    assert bool(result.history["loss"].isnan().any()) is (tolerance is not None)
-
-
-@every_method
-@pytest.mark.parametrize("tolerance", [None, 0.15])
 def test_a_batch_equals_its_samples_alone_also_when_some_leave(method, tolerance):
     together = solve(posed(tolerance=tolerance), method, steps=6, restarts=2, seed=3)
     for sample in range(3):
-        alone = solve(posed([sample], tolerance=tolerance), method, steps=6, restarts=2, seed=3)
-        for name in ("x", "value", "output"):
-            near(getattr(together, name)[[sample]], getattr(alone, name), 1e-9)
-        for name in ("restart", "forwards", "backwards"):
-            assert torch.equal(getattr(together, name)[[sample]], getattr(alone, name))
-        assert together.status[sample] == alone.status[0]
-        steps = len(alone.history["loss"])  # a solve ends when the last sample leaves
-        for name, values in together.history.items():
-            expected = alone.history[name][..., 0]
-            torch.testing.assert_close(values[:steps, :, sample], expected, rtol=0, atol=1e-9, equal_nan=True)
-            assert values[steps:, :, sample].isnan().all()
+        check_sample(together, sample, solve(posed([sample], tolerance=tolerance), method, steps=6, restarts=2, seed=3))
 
 
 def test_the_best_restart_is_chosen_by_the_objective():
@@ -181,11 +157,6 @@ def test_wrong_arguments_are_refused(name, settings):
 def test_a_wrong_objective_is_refused(objective):
     with refuses("objective"):
         solve(Problem(nn.Identity(), objective, (3,), 2), "gd", steps=2)
-
-
-def test_an_empty_batch_is_refused():
-    with refuses("batch"):
-        Problem(nn.Identity(), lambda x: x[:, 0], (3,), 0)
 
 
 def batch_norm(**settings: bool) -> nn.Module:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from loops import check_sample
 from nets import near, refuses
 from torch import Tensor, nn
 
@@ -221,15 +222,8 @@ def test_what_leaves_first_does_not_change_what_stays(restarts):
     if restarts == 1:
         order = (Status.SOLVED, Status.STALLED, Status.NONFINITE, Status.STALLED, Status.BUDGET)
         assert together.status == order
-    for at, start in enumerate(starts):
-        alone = run(start)
-        assert together.status[at] == alone.status[0]
-        near(together.x[at], alone.x[0], 1e-12)
-        assert (together.forwards[at], together.backwards[at]) == (alone.forwards[0], alone.backwards[0])
-        seen = len(alone.history["loss"])
-        for name, values in alone.history.items():
-            torch.testing.assert_close(together.history[name][:seen, :, at], values[..., 0], equal_nan=True)
-            assert together.history[name][seen:, :, at].isnan().all()
+    for sample, start in enumerate(starts):
+        check_sample(together, sample, run(start))
 
 
 def test_an_objective_in_a_wider_type_than_the_input_is_kept_in_it():

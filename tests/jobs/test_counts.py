@@ -119,7 +119,7 @@ def test_a_sample_that_leaves_early_lowers_the_mean(tmp_path):
 def test_a_jobs_lines_go_on_in_later_rounds(tmp_path):
     settings = {"steps": STEPS, "restarts": 2, "halving": (), "optimizer": lo.Adam(), "resize": True, "device": "cpu"}
     out = tmp_path / "o"
-    settings |= {"start": Random(), "limit": COUNT, "tolerance": 1e-9, "rounds": 3}
+    settings |= {"start": Random(), "limit": COUNT, "tolerance": 1e-9, "retries": 2}
     reconstruct("mnist-vae", ["digits"], out=str(out), wandb="disabled", **settings)
     lines = costs(out / "metrics.jsonl", "cost/forwards")
     assert len(lines) == 3 * STEPS
