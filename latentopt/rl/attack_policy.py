@@ -100,7 +100,7 @@ def attack_policy(
             environment; the policy sees them normalised and clipped. None: the policy sees them as they are.
 
     Returns:
-        `AttackedObservations`: the best result for each observation (B, *shape), and the policy's outputs (B, ...) there.
+        `AttackedObservations`: the best for each observation (B, *shape), and the policy's outputs there (B, ...).
         For bytes these are bytes, and all figures are those of the bytes.
 
     Raises:

@@ -143,44 +143,32 @@ def test_agents_act_on_what_is_returned_as_it_says(kind: str, env: str) -> None:
 
 def test_a_bad_observation_or_policy_is_refused() -> None:
     policy, x = linear(3).float(), torch.zeros(2, 6)
-    with refuses("observations", "NaN"):
-        attack_policy(policy, x * torch.nan, 0.1)
-    with refuses("observations", "uint8 or floating"):
-        attack_policy(policy, x.long(), 0.1)
-    with refuses("observations", "what the policy takes"):
-        attack_policy(policy, torch.zeros(2, 5), 0.1)
-    with refuses("observations", "B >= 1"):
-        attack_policy(policy, torch.zeros(0, 6), 0.1)
-    with refuses("observations", "values in [0, 1]"):
-        attack_policy(policy, x - 1, 0.1, input_range=(0, 1))
-    with refuses("eps", "from 0"):
-        attack_policy(policy, x, -0.1)
-    with refuses("eps", "from 0"):
-        attack_policy(policy, x, float("nan"))
-    with refuses("norm"):
-        attack_policy(policy, x, 0.1, norm="l1")  # pyright: ignore[reportArgumentType]
-    with refuses("kind"):
-        attack_policy(policy, x, 0.1, kind="both")  # pyright: ignore[reportArgumentType]
-    with refuses("policy", "K >= 2"):
-        attack_policy(linear(1).float(), x, 0.1)
-    with refuses("policy", "a module or a function"):
-        attack_policy(object(), x, 0.1)
-    with refuses("policy", "finite"):
-        attack_policy(lambda x: x / 0, x + 1, 0.1)
-    with refuses("optimizer"):
-        attack_policy(policy, x, 0.1, optimizer="newton")
-    with refuses("loss", "continuous"):
-        attack_policy(policy, x, 0.1, kind="continuous", loss="ce")
-
-
-def test_an_agent_says_what_fits() -> None:
-    model = agent("PPO", "CartPole-v1")
-    with refuses("observations", "(B, 4)"):
-        attack_policy(model, np.zeros((2, 3), np.float32), 0.1)
-    with refuses("observations", "float32"):
-        attack_policy(model, np.zeros((2, 4), np.uint8), 0.1)
-    with refuses("kind", "Discrete(2)"):
-        attack_policy(model, np.zeros((2, 4), np.float32), 0.1, kind="continuous")
+    cases: list[tuple[tuple[str, ...], Any, Any, Any, dict[str, Any]]] = [
+        (("observations", "NaN"), policy, x * torch.nan, 0.1, {}),
+        (("observations", "uint8 or floating"), policy, x.long(), 0.1, {}),
+        (("observations", "what the policy takes"), policy, torch.zeros(2, 5), 0.1, {}),
+        (("observations", "B >= 1"), policy, torch.zeros(0, 6), 0.1, {}),
+        (("observations", "values in [0, 1]"), policy, x - 1, 0.1, {"input_range": (0, 1)}),
+        (("eps", "from 0"), policy, x, -0.1, {}),
+        (("eps", "from 0"), policy, x, float("nan"), {}),
+        (("norm",), policy, x, 0.1, {"norm": "l1"}),
+        (("kind",), policy, x, 0.1, {"kind": "both"}),
+        (("policy", "K >= 2"), linear(1).float(), x, 0.1, {}),
+        (("policy", "a module or a function"), object(), x, 0.1, {}),
+        (("policy", "finite"), lambda x: x / 0, x + 1, 0.1, {}),
+        (("optimizer",), policy, x, 0.1, {"optimizer": "newton"}),
+        (("loss", "continuous"), policy, x, 0.1, {"kind": "continuous", "loss": "ce"}),
+        (("targets", "continuous"), policy, x, 0.1, {"kind": "continuous", "targets": "random"}),
+    ]
+    model, vectors = agent("PPO", "CartPole-v1"), np.zeros((2, 4), np.float32)
+    cases += [
+        (("observations", "(B, 4)"), model, vectors[:, 1:], 0.1, {}),
+        (("observations", "float32"), model, vectors.astype(np.uint8), 0.1, {}),
+        (("kind", "Discrete(2)"), model, vectors, 0.1, {"kind": "continuous"}),
+    ]
+    for words, attacked, observations, eps, options in cases:
+        with refuses(*words):
+            attack_policy(attacked, observations, eps, **options)
 
 
 def test_gates_are_asked_for_where_there_are_none() -> None:
@@ -196,5 +184,3 @@ def test_an_action_is_aimed_at() -> None:
     least = policy(x).argmin(1)
     found = attack_policy(policy, x, 3.0, targets="least-likely", steps=50)
     assert torch.equal(found.actions[1], least)
-    with refuses("targets", "continuous"):
-        attack_policy(policy, x, 0.1, kind="continuous", targets="random")

@@ -108,12 +108,15 @@ def test_an_episode_is_cut_at_the_horizon() -> None:
     assert played.returns.tolist() == [3, 5]
 
 
-def test_what_does_not_fit_is_refused() -> None:
-    with refuses("episodes"):
-        attack_episodes(sign, lamps(2), 0)
-    with refuses("env", "a VecEnv"):
-        attack_episodes(sign, Lamp(2), 1)
-    with refuses("eps"):
-        attack_episodes(sign, lamps(2), 1, -1.0)
-    with refuses("sample"):
-        attack_episodes(sign, lamps(2), 1, sample=True, kind="continuous")
+@pytest.mark.parametrize(
+    ("words", "env", "episodes", "eps", "options"),
+    [
+        (("episodes",), lamps(2), 0, None, {}),
+        (("env", "a VecEnv"), Lamp(2), 1, None, {}),
+        (("eps",), lamps(2), 1, -1.0, {}),
+        (("sample",), lamps(2), 1, None, {"sample": True, "kind": "continuous"}),
+    ],
+)
+def test_what_does_not_fit_is_refused(words, env, episodes, eps, options) -> None:
+    with refuses(*words):
+        attack_episodes(sign, env, episodes, eps, **options)

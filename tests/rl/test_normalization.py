@@ -57,6 +57,15 @@ def copied(folder: Path, to: Path, statistics: str | None = None) -> str:
     return str(to / "agent.zip")
 
 
+class Both(Far):
+    """An environment whose observations are dictionaries."""
+
+    observation_space = spaces.Dict({"a": Far.observation_space})
+
+    def _seen(self):
+        return {"a": super()._seen()}
+
+
 def moved(count: int = 2, **settings) -> Any:
     """A VecNormalize that has seen something."""
     venv = VecNormalize(DummyVecEnv([Far] * count), **settings)
@@ -158,12 +167,6 @@ def test_what_is_no_normalisation_of_observations(tmp_path):
     assert as_normalization(moved(norm_obs=False)) is None
     with refuses("normalization", "a Normalization"):
         as_normalization(3)
-
-    class Both(Far):
-        observation_space = spaces.Dict({"a": Far.observation_space})
-
-        def _seen(self):
-            return {"a": super()._seen()}
 
     several = VecNormalize(DummyVecEnv([Both]), norm_obs_keys=["a"])
     several.save(str(tmp_path / "d.pkl"))
@@ -423,14 +426,6 @@ def test_statistics_beside_a_safetensors_agent(tmp_path):
 
 
 def test_observations_that_are_dictionaries_are_refused(tmp_path):
-    import gymnasium
-
-    class Both(Far):
-        observation_space = spaces.Dict({"a": Far.observation_space})
-
-        def _seen(self):
-            return {"a": super()._seen()}
-
     if "latentopt-both-v0" not in gymnasium.registry:
         gymnasium.register("latentopt-both-v0", lambda **settings: Both(**settings))
     agent = sb3.TD3("MultiInputPolicy", Both(), policy_kwargs={"net_arch": [8]}, device="cpu")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,14 +82,10 @@ def test_levels_come_from_their_range() -> None:
 
 @needs_procgen
 def test_what_does_not_fit_is_refused() -> None:
-    with refuses("game"):
-        Procgen("chess")  # pyright: ignore[reportArgumentType]
-    with refuses("levels"):
-        Procgen("coinrun", levels=(0, 0))
-    with refuses("fixed"):
-        Procgen("coinrun", fixed=())
-    with refuses("repeat"):
-        Procgen("coinrun", repeat=0)
+    cases: dict[str, dict[str, Any]] = {"levels": {"levels": (0, 0)}, "fixed": {"fixed": ()}, "repeat": {"repeat": 0}}
+    for name, settings in {"game": {"game": "chess"}, **cases}.items():
+        with refuses(name):
+            Procgen(**{"game": "coinrun", **settings})
 
 
 @needs_procgen
