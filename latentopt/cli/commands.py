@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from latentopt.cli.table import ATTACK, ATTACK_POLICY, DIAGNOSE, RECONSTRUCT, REFINE, TRAIN, TRAIN_RL, Command
+from latentopt.cli.table import ATTACK, ATTACK_POLICY, COMPARE, DIAGNOSE, RECONSTRUCT, REFINE, TRAIN, TRAIN_RL, Command
 
 JOB = ""
 """Instead of a handler: the command does a job, `latentopt.cli.jobs`."""
@@ -33,6 +33,13 @@ COMMANDS = {
         "play an agent's episodes with actions that its critic finds better, and without",
         JOB,
         REFINE,
+    ),
+    "compare": Command(
+        "RECIPE",
+        "compare methods on a recipe's problem at equal cost: which one for my network?",
+        JOB,
+        COMPARE,
+        "latentopt compare RECIPE --help lists the options.",
     ),
     "analyze": Command(
         "NAME",

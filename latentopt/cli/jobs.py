@@ -48,6 +48,10 @@ def chosen(words: list[str]) -> tuple[Job, list[str], dict[str, Any] | None]:
         if not rest or rest[0] not in names:
             raise InputError(command, f"one of {', '.join(names)} first", " ".join(rest) or "nothing")
         return JOBS[f"{command}-{rest[0]}"], rest[1:], None
+    if command == "compare":
+        if not rest or rest[0].startswith("-"):
+            raise InputError(command, "a recipe's name or file first", " ".join(rest) or "nothing")
+        return JOBS[command], rest[1:], {"problem": read_recipe(rest[0])}
     if command in ("run", "train", "train-rl"):
         own = {"run": tuple(JOBS), "train": ("train", "train-policy"), "train-rl": ("train-rl",)}
         return _of_recipe(command, own[command], rest)

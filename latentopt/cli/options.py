@@ -75,7 +75,9 @@ def parse_job(job: Job, words: list[str], recipe: Mapping[str, Any] | None) -> P
         else:
             option, values = current_option(job.name, option, values)
             plain_words += [f"--{option}", *(values or ["true"] * (option in flags))]
-    components = {name: fields.pop(name) for name in kinds if name in fields}
+    components = {name: fields.pop(name) for name in (*kinds, *job.skip) if name in fields}
+    if absent := [name for name in job.skip if name not in components]:
+        raise InputError(absent[0], "a field of the recipe", "none")
     with refusing():
         parsed = parser_of(job).parse_args(["--config", json.dumps(fields, default=str), *plain_words])
     plain = {key: value for key, value in vars(parsed).items() if key not in ("config", "dry_run", *kinds)}

@@ -24,7 +24,7 @@ class Job:
     summary: str = ""
     examples: tuple[str, ...] = ()
     shown: str = "shown.written"  # of `latentopt.cli`, prints what came of it; gives an exit code, or none
-    skip: tuple[str, ...] = ()  # arguments that are no options
+    skip: tuple[str, ...] = ()  # fields of the recipe that are no options
     again: str = "goes on from here"  # what the same command does, once stopped
     settings: str = ""  # path of the settings class; its module has `prepare` and `run`
 
@@ -98,6 +98,10 @@ TRAIN_RL = (
     "latentopt train-rl pendulum-ddpg --seeds 1 --steps 2000 --out runs/quick-ddpg",
     "latentopt train-rl pendulum-td3-adr-gd --epsilon 0.3 --out runs/more-often",
     "latentopt train-rl halfcheetah-td3-paper --dry-run",
+)
+COMPARE = (
+    "latentopt compare digits --methods lbfgs,adr-gd,adam --evaluations 400",
+    "latentopt compare pgd --methods pgd,apgd,adr-gd --evaluations 100 --limit 64 --seeds 1 --out runs/compare-pgd",
 )
 ANALYSES = {
     "dynamics": "how a perturbation grows under gradient ascent, and formulas that foretell it",
@@ -195,6 +199,7 @@ _JOBS = [
         again="goes on with the first seed that is not done",
         settings="latentopt.jobs.train_rl.TrainRLSettings",
     ),
+    Job("compare", "compare", "", "", COMPARE, skip=("problem",), settings="latentopt.jobs.compare.CompareSettings"),
     *(
         Job(
             f"analyze-{name}",

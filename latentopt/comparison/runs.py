@@ -83,6 +83,7 @@ class MethodRun:
     cpu_seconds: float = 0.0  # of a sample: of the solve, shared equally
     wall_seconds: float = 0.0  # of a sample: of the solve, shared equally
     curve: Curve = NO_CURVE
+    steps: int = 0  # planned steps of each restart
     reason: str = ""
 
     @property
@@ -100,6 +101,7 @@ class MethodRun:
                 self.method,
                 self.seed,
                 sample=sample,
+                steps=self.steps,
                 value=value,
                 solved=status is Status.SOLVED,
                 status=status.name.lower(),
@@ -112,7 +114,7 @@ class MethodRun:
         ]
 
 
-COLUMNS = ("method", "seed", "sample", "value", "solved", "status", "forwards", "backwards", "cpu_seconds")
+COLUMNS = ("method", "seed", "sample", "steps", "value", "solved", "status", "forwards", "backwards", "cpu_seconds")
 COLUMNS = (*COLUMNS, "wall_seconds", "reason")
 
 
@@ -236,7 +238,7 @@ def run_method(
     )
     batch = len(result.value)
     counts = result.forwards.cpu(), result.backwards.cpu()
-    return MethodRun(method, seed, result.status, result.value.cpu(), *counts, cpu / batch, wall / batch, curve)
+    return MethodRun(method, seed, result.status, result.value.cpu(), *counts, cpu / batch, wall / batch, curve, steps)
 
 
 def method_runs(
