@@ -89,7 +89,8 @@ def open_problem(
         built = settings.build()
         generator = cards.load_generator(built.model).to(device)
         source = open_source(built.targets, built.root, built.split, built.download, built.limit)
-        targets, measured = open_targets(built, generator, source)
+        shape = built.resize, built.convert, built.fit
+        targets, measured = open_targets(generator, source, built.operator, built.measured, *shape)
         good = [target for at in range(len(targets)) if (target := targets[at]).image is not None]
         problem = TargetProblems(built, generator, measured)(good)
         return problem, None, [problem.measurement]
