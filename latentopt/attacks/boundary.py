@@ -37,7 +37,7 @@ class BoundaryEstimate(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _LogitGap:
-    """How far the logits of ``labels`` exceed those of ``others``, (B,)."""
+    """Difference (B,) between the logits of two classes."""
 
     labels: Tensor  # (B,) long
     others: Tensor  # (B,) long
@@ -53,10 +53,7 @@ class _LogitGap:
 def find_nearest_boundary(model: Callable[[Tensor], Tensor], clean: AttackResult, norm: Norm) -> BoundaryEstimate:
     """Estimate the nearest boundary over all classes that would be a success.
 
-    Args:
-        model: as in `latentopt.attack`.
-        clean: result of an attack of radius 0 on it.
-        norm: of the distances.
+    ``clean`` is the result of an attack of radius 0 on the model.
     """
     x = clean.clean
     labels, others = _boundary_classes(clean)
@@ -75,14 +72,9 @@ def find_nearest_boundary(model: Callable[[Tensor], Tensor], clean: AttackResult
 def estimate_boundary_distance(
     model: Callable[[Tensor], Tensor], clean: AttackResult, confidence: float
 ) -> tuple[Tensor, Tensor]:
-    """Estimate the L2 distance (B,) to the boundary of the likeliest other class by one gradient.
+    """Estimate the L2 distance (B,) to the boundary of the likeliest other class, by one gradient.
 
-    Args:
-        model, clean: as in `find_nearest_boundary`.
-        confidence: how far beyond the boundary, in logits.
-
-    Returns:
-        The distances, > 0 and finite, and the gaps in logits (B,) that they close.
+    Return it, > 0 and finite, and the gap in logits (B,) that it closes, ``confidence`` beyond the boundary.
     """
     labels, others = _boundary_classes(clean)
     gap, grad = _logit_gap(model, clean.clean, labels, others[0])

@@ -92,7 +92,7 @@ def carlini_wagner(
             nearest.late_success = torch.zeros_like(clean.success)
             hinge = _Hinge(clean.goal, weight, confidence)
             problem = Problem(
-                space, hinge, start.shape[1:], len(x), space.feasible, like=start, penalty=space.squared_distance
+                space, hinge, start.shape[1:], len(x), space.feasible, like=start, penalty=_SquaredDistance(space)
             )
             result = solve(problem, Adam(lr=lr or FIRST_STEP), steps=steps, start=start, callbacks=[nearest])
             seconds += result.meta["seconds"]
@@ -127,13 +127,7 @@ class TanhSpace:
 
     @classmethod
     def around(cls, model: Callable[[Tensor], Tensor], clean: Tensor, distance: Tensor | None) -> TanhSpace:
-        """Return the space around inputs ``clean``.
-
-        Args:
-            model: as in `carlini_wagner`.
-            clean: inputs (B, *shape).
-            distance: how far (B,) an image moves as v moves by 1; None: the pace is 1.
-        """
+        """Return the space around inputs ``clean``, an image moving by ``distance`` (B,) as v moves by 1."""
         (low, high), clean_wide = range_of(model), clean.to(_at_least_single(clean))
         pace = torch.ones_like(clean_wide.flatten(1)[:, 0])
         space = cls(model, low, high, clean_wide, clean_wide, by_row(pace, clean_wide), clean.dtype)
@@ -147,7 +141,6 @@ class TanhSpace:
 
     @property
     def is_bounded(self) -> bool:
-        """Whether the range of inputs is bounded."""
         return isfinite(self.high - self.low)
 
     @property
@@ -171,17 +164,13 @@ class TanhSpace:
     def __call__(self, v: Tensor) -> Tensor:
         return self.model(self.images(v).to(self.dtype)).to(self.clean)
 
-    @property
-    def squared_distance(self) -> SquaredDistance:
-        return SquaredDistance(self)
-
     def take(self, rows: Tensor) -> TanhSpace:
         model, clean, origin, pace = take(self.model, rows), self.clean[rows], self.origin[rows], self.pace[rows]
         return replace(self, model=model, clean=clean, origin=origin, pace=pace)
 
 
 @dataclass(frozen=True, eq=False)
-class SquaredDistance:
+class _SquaredDistance:
     """Squared L2 distance (B,) of the images of v (B, *shape) from the clean ones."""
 
     space: TanhSpace
@@ -189,8 +178,8 @@ class SquaredDistance:
     def __call__(self, v: Tensor) -> Tensor:
         return (self.space.images(v).flatten(1) - self.space.clean.flatten(1)).square().sum(1)
 
-    def take(self, rows: Tensor) -> SquaredDistance:
-        return SquaredDistance(self.space.take(rows))
+    def take(self, rows: Tensor) -> _SquaredDistance:
+        return _SquaredDistance(self.space.take(rows))
 
 
 @dataclass(frozen=True, eq=False)

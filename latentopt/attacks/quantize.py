@@ -85,18 +85,9 @@ def _new_paths(folder: Path, adversarial: AttackResult, names: Sequence[str] | N
 
 
 def quantize(x: Tensor, clean: Tensor, eps: Tensor, norm: Norm, low: float = 0.0, high: float = 1.0) -> Tensor:
-    """Round inputs to bytes that lie in their balls wherever whole numbers do.
+    """Round inputs ``x`` (B, *shape) in [low, high] to bytes on the CPU.
 
-    Args:
-        x: inputs (B, *shape) in [low, high].
-        clean: centres (B, *shape) of the balls.
-        eps: radii (B,), in units of the inputs.
-        norm: norm of the balls.
-        low: value of the byte 0.
-        high: value of the byte 255.
-
-    Returns:
-        Bytes (B, *shape), uint8 on the CPU.
+    They lie within ``eps`` (B,) of ``clean`` (B, *shape) wherever whole numbers do.
     """
     scale, rounding = 255 / (high - low), _byte_slack(x, low, high)
     x, clean = ((t.detach().cpu().double() - low) * scale for t in (x, clean))

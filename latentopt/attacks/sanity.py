@@ -97,12 +97,9 @@ def check_attack(
 
 
 def _findings(success: dict[str, float], count: int, resists: bool) -> tuple[str, ...]:
-    """Return what should not be.
+    """Return what should not be, given shares of ``count`` samples.
 
-    Args:
-        success: change to share of ``count`` samples.
-        count: number of samples.
-        resists: some sample has a success in the range of inputs that the attack does not find.
+    ``resists``: the attack misses a success that there is in the range of inputs.
     """
     findings = []
     tolerance = 1 / count + 1e-9  # one sample may go either way

@@ -45,16 +45,7 @@ class AttackSettings:
 class AttackSearch:
     """The best input of each sample of a batch so far, and its cost.
 
-    Args:
-        model: as in `latentopt.attack`, frozen.
-        x: clean inputs (B, *shape).
-        y: classes (B,) long.
-        eps: radii (B,).
-        start: inputs (B, *shape) at which each stage starts; None: at the stage's own start point.
-        settings: shared by all batches.
-
-    Raises:
-        InputError: the model does not return finite logits, or ``y`` is none of their classes.
+    Arguments are those of `latentopt.attack`, checked; ``start`` (B, *shape) replaces the start points of all stages.
     """
 
     def __init__(
@@ -183,7 +174,7 @@ class AttackSearch:
         )
 
     def _drops_gates(self, stage: Stage) -> bool:
-        """Whether a stage runs without its gates if the model has none."""
+        """Return whether a stage runs without its gates if the model has none."""
         return self.settings.is_portfolio and isinstance(stage.method, ADRGD)
 
     def _choose_optimizer(self, stage: Stage, rows: Tensor) -> Optimizer:

@@ -129,19 +129,16 @@ def _explain(
         fitted = int((error < tolerance).sum())
         text += f" Of {len(error)} targets, {fitted} are fitted, median loss {error.median():.2g}."
     if randomised:
-        return (
-            text + " The generator gives another image at each call, so no image can be found again exactly, whatever"
-            " the search: fix its noise first."
-        )
-    match verdict, error:
-        case "optimiser", _:
-            text += " As an exact fit of the own images exists, the optimiser is at fault: take more steps or restarts,"
-            text += " another start, another step size or another method."
-        case "generator", _:
-            text += " As the same search finds what the generator can make, the targets are likely not among it:"
-            text += " a longer search will hardly fit them; take another generator, or one trained on such images."
-        case _, None:
-            text += " The optimiser does its work; without targets nothing is said of what the generator can make."
-        case _:
-            text += " Neither the optimiser nor the generator is at fault."
+        text += " The generator gives another image at each call, so no image can be found again exactly, whatever the"
+        text += " search: fix its noise first."
+    elif verdict == "optimiser":
+        text += " As an exact fit of the own images exists, the optimiser is at fault: take more steps or restarts,"
+        text += " another start, another step size or another method."
+    elif verdict == "generator":
+        text += " As the same search finds what the generator can make, the targets are likely not among it:"
+        text += " a longer search will hardly fit them; take another generator, or one trained on such images."
+    elif error is None:
+        text += " The optimiser does its work; without targets nothing is said of what the generator can make."
+    else:
+        text += " Neither the optimiser nor the generator is at fault."
     return text

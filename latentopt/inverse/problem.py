@@ -21,7 +21,7 @@ from latentopt.operators import Identity, Operator
 from latentopt.problem import Problem
 
 ROUNDING = 1e-6
-"""How far rounding may put images outside their range."""
+"""Distance by which rounding may put images outside their range."""
 LARGE = 16.0
 """Measurements of images in [0, 1] stay below it, with noise of standard deviation 3 too."""
 
@@ -121,12 +121,7 @@ class Reconstruction(Problem):
 def measurement_shapes(
     generator: Generator, operator: Callable[[Tensor], Tensor], row: int = 0
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the shapes of one image and of its measurement.
-
-    Args:
-        generator: the generator.
-        operator: maps images to measurements.
-        row: number of the image, for an operator that differs from image to image.
+    """Return the shapes of one image and of its measurement by the operator of the image number ``row``.
 
     Raises:
         InputError: the operator cannot measure the image, or has nothing for it.

@@ -140,9 +140,6 @@ def invert(
         start: a fitted initializer, or the starts.
         fit_forwards: forwards (B,) long that each target bears of the fit of the start; None: none.
         settings: other arguments of `latentopt.solve`; among them ``steps``, ``restarts`` and ``halving``.
-
-    Returns:
-        As `reconstruct`.
     """
     steps, restarts = settings["steps"], settings["restarts"]
     settings["halving"] = [pair for pair in require_halving(settings["halving"]) if pair[0] < steps]

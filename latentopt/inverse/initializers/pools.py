@@ -171,16 +171,9 @@ def measure_each(
     z: Tensor,
     features: Callable[[Tensor], Tensor] = lambda values: values,
 ) -> list[Tensor]:
-    """Measure the images of latents by each of several operators, in chunks.
+    """Measure the images of latents ``z`` (n, *latent_shape) by each of several operators, in chunks.
 
-    Args:
-        generator: the generator.
-        operators: each maps images (B, C, H, W) to measurements.
-        z: latents (n, *latent_shape).
-        features: maps measurements (B, m) to what is kept of them (B, k).
-
-    Returns:
-        For each operator what is kept (n, k).
+    Return for each operator the ``features`` (n, k) of its measurements (n, m).
     """
     parts: list[list[Tensor]] = [[] for _ in operators]
     start, count = 0, 1  # the first latent alone tells the size of an image
