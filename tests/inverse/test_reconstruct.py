@@ -1,4 +1,4 @@
-"""`lo.reconstruct`: generators inverted, in rounds."""
+"""`lo.reconstruct`: generators inverted, with retries."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ def own(generator: Generator, count: int = 6, seed: int = 3) -> tuple[Tensor, Te
     return z, generator(z).detach()
 
 
+def own_images() -> tuple[Generator, Tensor]:
+    generator = expansive()
+    return generator, own(generator)[1]
+
+
 @pytest.mark.parametrize("start", ["random", "nearest", "regression"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_own_images_of_an_expansive_generator_are_recovered(start, seed):
@@ -52,8 +57,7 @@ def test_own_images_are_recovered_from_what_is_measured_of_them():
 
 
 def test_the_fast_form_gives_the_same_up_to_rounding():
-    generator = expansive()
-    images = own(generator)[1]
+    generator, images = own_images()
     fast, plain = (lo.reconstruct(generator, images, steps=5, fast=fast) for fast in (True, False))
     near(fast.x, plain.x, 1e-9)
 
@@ -78,7 +82,7 @@ def valleys(count: int) -> tuple[Generator, Tensor]:
 TRIED = {"optimizer": GD(lr=20.0, schedule="constant"), "steps": 60, "restarts": 1, "tolerance": 1e-8}
 
 
-def test_an_unsolved_target_is_tried_from_its_negative():
+def test_an_unsolved_target_is_tried_from_its_mirror_image():
     generator, images = valleys(3)
     start = torch.tensor([[-1.7], [1.2], [-2.4]]).double()
     once = lo.reconstruct(generator, images, start=start, **TRIED)
@@ -87,7 +91,7 @@ def test_an_unsolved_target_is_tried_from_its_negative():
     twice = lo.reconstruct(generator, images, start=start, retries=1, **TRIED)
     assert twice.status == (Status.SOLVED,) * 3
     near(twice.x, torch.ones(3, 1).double(), 1e-2)
-    assert twice.restart.tolist() == [2, 0, 2]  # after the first round's one: what was found, its negative
+    assert twice.restart.tolist() == [2, 0, 2]  # after the first attempt's one: the latent found, its mirror image
     for name in ("x", "value", "output", "forwards", "backwards"):
         assert torch.equal(getattr(twice, name)[1], getattr(once, name)[1])
     assert (twice.forwards[[0, 2]] > once.forwards[[0, 2]]).all()
@@ -111,16 +115,16 @@ def test_a_solved_target_is_not_tried_again():
     assert thrice.history["loss"].shape == once.history["loss"].shape
 
 
-def test_what_a_further_round_does_not_better_stays():
+def test_a_retry_that_finds_nothing_better_changes_nothing():
     generator, images = expansive(), rand(4, 1, 8, 8)
     settings = {"steps": 40, "restarts": 3, "tolerance": 1e-9, "start": Random()}
     results = [lo.reconstruct(generator, images, retries=n, **settings) for n in (0, 1, 2)]
     for before, after in pairwise(results):
         assert (after.value <= before.value).all()
-        kept = after.value == before.value
-        assert torch.equal(after.x[kept], before.x[kept])
-        assert torch.equal(after.restart[kept], before.restart[kept])
-        assert (after.restart[~kept] >= before.history["loss"].shape[1]).all()
+        same = after.value == before.value
+        assert torch.equal(after.x[same], before.x[same])
+        assert torch.equal(after.restart[same], before.restart[same])
+        assert (after.restart[~same] >= before.history["loss"].shape[1]).all()
     final = results[-1]
     assert final.history["loss"].shape[1] == 9
     chosen = final.history["loss"].nan_to_num(torch.inf).amin(0).gather(0, final.restart[None])[0]
@@ -143,20 +147,18 @@ def test_what_is_reported_is_what_passed_through_the_network(start, retries):
     assert result.forwards.max() > 0
 
 
-def test_a_start_that_has_learnt_already_costs_nothing():
-    generator = expansive()
-    images = own(generator)[1]
+def test_a_fitted_start_costs_nothing():
+    generator, images = own_images()
     settings = {"steps": 5, "restarts": 2, "fast": False}
-    guess = Regression(60).fit(generator, Identity(), 0)
-    ours = lo.reconstruct(generator, images, start=guess, **settings)
+    fitted = Regression(60).fit(generator, Identity(), 0)
+    ours = lo.reconstruct(generator, images, start=fitted, **settings)
     theirs = lo.reconstruct(generator, images, start=Regression(60), **settings)
     near(ours.x, theirs.x, 0)
     assert int((theirs.forwards - ours.forwards).sum()) == 60
 
 
 def test_a_result_can_be_the_start(tmp_path):
-    generator = expansive()
-    images = own(generator)[1]
+    generator, images = own_images()
     first = lo.reconstruct(generator, images, steps=4, restarts=3)
     first.save(tmp_path / "r")
     again = lo.reconstruct(
@@ -168,8 +170,7 @@ def test_a_result_can_be_the_start(tmp_path):
 
 
 def test_starts_of_every_restart_can_be_given():
-    generator = expansive()
-    images = own(generator)[1]
+    generator, images = own_images()
     starts = randn(3, 6, LATENTS, seed=4)
     result = lo.reconstruct(generator, images, start=starts, steps=1, restarts=3)
     for restart in range(3):
@@ -178,9 +179,8 @@ def test_starts_of_every_restart_can_be_given():
 
 
 @pytest.mark.parametrize("prior", [priors.SpherePrior(), priors.BoxPrior(0.8)], ids=repr)
-def test_starts_and_their_negatives_are_put_into_the_priors_set(prior):
-    generator = expansive()
-    images = own(generator)[1]
+def test_starts_and_their_mirror_images_are_projected_onto_the_priors_set(prior):
+    generator, images = own_images()
     settings = {"steps": 5, "restarts": 4, "retries": 2, "tolerance": 1e-12, "start": Regression(60), "prior": prior}
     result = lo.reconstruct(generator, images, **settings)
     if isinstance(prior, priors.BoxPrior):
@@ -202,7 +202,7 @@ def test_noise_is_added_to_what_is_measured_and_differs_by_target():
     assert (clean.value != noisy.value).all()
 
 
-def test_a_solve_that_a_callback_stops_has_no_further_round():
+def test_a_solve_that_a_callback_stops_is_not_tried_again():
     generator, images = expansive(), rand(2, 1, 8, 8)
 
     def stop(progress: Progress) -> bool:
@@ -217,8 +217,8 @@ def test_default_halvings_are_left_out_of_short_searches():
     generator, images = expansive(), rand(2, 1, 8, 8)
     result = lo.reconstruct(generator, images, steps=8, restarts=5)
     assert not result.history["loss"].isnan().any()
-    kept = lo.reconstruct(generator, images, steps=25, restarts=5, patience=None)
-    assert (~kept.history["loss"][-1].isnan()).sum(0).tolist() == [4, 4]
+    long = lo.reconstruct(generator, images, steps=25, restarts=5, patience=None)
+    assert (~long.history["loss"][-1].isnan()).sum(0).tolist() == [4, 4]
 
 
 def test_invert_leaves_its_settings():

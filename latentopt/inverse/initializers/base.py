@@ -68,7 +68,7 @@ class Initializer(ABC):
 def scatter(centre: Tensor, noise: float | Tensor, seed: int, keep_first: bool) -> Tensor:
     """Return points around ``centre`` (k, B, *shape), with the same noise for all samples of a restart.
 
-    The noise has the standard deviation ``noise``, a number or (*shape). With ``keep_first`` the first restart has none.
+    ``noise`` is its standard deviation, a number or (*shape). With ``keep_first`` the first restart has none.
     """
     rows = torch.arange(len(centre), device=centre.device)
     drawn = noise * Noise(seed, rows).normal(centre[:, 0], "start")
