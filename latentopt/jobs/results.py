@@ -41,6 +41,7 @@ def finish(experiment: Experiment, module: Reconstructor, targets: Targets) -> t
     files.append(save_report(experiment, module, Subset(targets, done), rows, skipped))
     finite = {key: [row[key] for row in rows] for key in ("mse", "psnr", "ssim", "loss")}
     best = {f"mean_{key}": sum(values) / len(values) for key, values in finite.items()}
+    files = [file for file in files if file.exists()]  # no video without ffmpeg
     files += module.tracker.finish(rows, best, files)
     return rows, skipped, files
 
