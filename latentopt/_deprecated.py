@@ -175,6 +175,7 @@ def renamed_methods(**old: str) -> Callable[[type[T]], type[T]]:
             return getattr(self, new)(*args, **kwargs)
 
         call.__deprecated__ = new  # pyright: ignore[reportFunctionMemberAccess]
+        call.__doc__ = f"Deprecated name of `{new}`."
         return call
 
     def decorate(kind: type[T]) -> type[T]:
@@ -198,7 +199,7 @@ def old_attribute(owner: str, old: str, new: str) -> Any:
         _warn(f"{owner}.{old}", f"{owner}.{new}", 2)
         return getattr(self, new)
 
-    return property(get)
+    return property(get, doc=f"Deprecated name of `{new}`.")
 
 
 class _OldModules(MetaPathFinder, Loader):

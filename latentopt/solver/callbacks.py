@@ -28,7 +28,7 @@ class Progress:
     """
 
     t: int  # steps done, from 1
-    steps: int
+    steps: int  # planned number
     x: Tensor  # (restarts * B, *shape) where the step started; of a stopped row, where it stopped
     output: Tensor  # (restarts * B, *out) network's output there; NaN (0 for integers) once stopped
     loss: Tensor  # (restarts * B,) objective there; NaN once stopped

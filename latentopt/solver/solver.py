@@ -27,7 +27,7 @@ class Solver:
     """A solve under way: its state, and what follows from the state.
 
     Args:
-        problem: what is minimised, of B samples.
+        problem: the problem, of B samples.
         optimizer: the method.
         settings: budgets, restarts and the like.
         start: starts (k, B, *shape) of the first k restarts, in the feasible set; the others are random.
@@ -229,7 +229,7 @@ class Solver:
             size = self.problem.batch
             spent = (state.forwards + state.backwards).reshape(self.settings.restarts, size).sum(0)
             active_restarts = torch.bincount(self.sample, minlength=size).clamp_min(1)
-            # One forward is kept for what is returned, and one for each row's last iterate.
+            # One forward is kept for the result, and one for the last iterate of each row.
             self.allowance = ((self.settings.evaluations - 1 - spent) // active_restarts)[self.sample] - 1
             self.least_allowance = int(self.allowance.min())
 
