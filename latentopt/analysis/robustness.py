@@ -1,7 +1,7 @@
-"""How robust a classifier is, and whether it only looks so: gradients that vanish, and gradients that are masked.
+"""Robust accuracy under several attacks, and a test for vanishing and masked gradients.
 
-After Carlini et al. 2019 (arXiv 1902.06705) and Athalye et al. 2018 (arXiv 1802.00420): a robust accuracy stands beside
-attacks that need no gradient, and beside those that see through flat pieces.
+After Carlini et al. 2019 (arXiv 1902.06705) and Athalye et al. 2018 (arXiv 1802.00420): attacks that need no gradient,
+or that see through flat pieces, check the attacks that trust the gradients.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from latentopt.networks.classifier import range_of
 from latentopt.networks.freezing import frozen
 from latentopt.statistics import wilson
 
-OTHERS = ("pgd-straight-through", "adr-gd", "square")
-"""Attacks in Linf that do not believe the gradients."""
+CHECKS = ("pgd-straight-through", "adr-gd", "square")
+"""Attacks in Linf that do not trust the gradients."""
 
 
 @dataclass(frozen=True, eq=False)
 class Robustness:
-    """What N inputs are classified as under each attack."""
+    """Correctness of N inputs under each attack."""
 
     right: dict[str, Tensor]  # "clean" and each attack to (N,) bool: still the label
     gradient: Tensor  # (N,) norm of the cross-entropy's gradient in the clean input
@@ -40,7 +40,7 @@ class Robustness:
 
     @property
     def accuracy(self) -> dict[str, float]:
-        """The share of the inputs that are still right."""
+        """Share of the inputs that are still classified right, by attack."""
         return {name: right.double().mean().item() for name, right in self.right.items()}
 
     @property
@@ -50,28 +50,28 @@ class Robustness:
 
     @property
     def failure(self) -> str:
-        """What is wrong, if anything.
+        """The classifier's fault, or an empty string.
 
         ``vanishing gradients``: hardly better than chance, and zero gradients at most inputs; ``not trained``: hardly
-        better than chance without them; ``masked gradients``: of what is right under PGD and APGD an attack that does
-        not believe the gradients breaks more than 5 % of all inputs. Few inputs show little: what is said must hold
-        over the 95 % interval of a share (`latentopt.statistics.wilson`).
+        better than chance without them; ``masked gradients``: an attack that does not trust the gradients breaks more
+        than 5 % of all inputs among those that withstand PGD and APGD. A fault must hold over the whole 95 % interval
+        of a share (`latentopt.statistics.wilson`), so that a few inputs prove none.
         """
         if self._hardly_better_than_chance():
             return "vanishing gradients" if self.zero > 0.5 else "not trained"
-        believed = self.right["pgd"] & self.right["apgd"]
-        hidden = [int((believed & ~self.right[name]).sum()) for name in OTHERS if name in self.right]
-        return "masked gradients" if wilson(max(hidden), len(believed))[0] > 0.05 else ""
+        withstood = self.right["pgd"] & self.right["apgd"]
+        masked = [int((withstood & ~self.right[name]).sum()) for name in CHECKS if name in self.right]
+        return "masked gradients" if wilson(max(masked), len(withstood))[0] > 0.05 else ""
 
     def _hardly_better_than_chance(self) -> bool:
-        """Less than a ninth of the way from chance to all inputs right, of ten classes 20 %; surely less than half."""
+        """Accuracy is below a ninth of the way from chance to 1, for ten classes 20 %, and surely below half."""
         chance, clean = 1 / self.classes, self.right["clean"]
-        most = wilson(int(clean.sum()), len(clean))[1]
-        return self.accuracy["clean"] < min(2 * chance, (8 * chance + 1) / 9) and most < (chance + 1) / 2
+        upper = wilson(int(clean.sum()), len(clean))[1]
+        return self.accuracy["clean"] < min(2 * chance, (8 * chance + 1) / 9) and upper < (chance + 1) / 2
 
     @property
     def worst(self) -> Tensor:
-        """Right (N,) under every attack in Linf."""
+        """(N,) bool: right under every attack in Linf."""
         return torch.stack([right for name, right in self.right.items() if not name.endswith("l2")]).all(0)
 
 
@@ -86,21 +86,25 @@ def robustness(
     queries: int = 1000,
     seed: int = 0,
 ) -> Robustness:
-    """Attack a classifier in ways that believe its gradients and in ways that do not.
+    """Attack a classifier by methods that trust its gradients and by methods that do not.
 
-    In Linf: ``fgsm``; ``pgd`` and ``apgd``, from the clean input; the same PGD with the caps' gradients passed straight
-    through (BPDA); ``adr-gd`` in its soft form, whose gates see through a cap; ``square``, which needs no gradient. In
-    L2: ``cw-l2`` and ``adr-gd-l2``. A network without gates has no ``adr-gd`` and no straight-through PGD.
+    In Linf: ``fgsm``; ``pgd`` and ``apgd``, from the clean input; ``pgd-straight-through``, the same PGD with the caps'
+    gradients passed straight through (BPDA); ``adr-gd``, the preset ``adr-gd-soft-attack``, whose gates see through a
+    cap; ``square``, which needs no gradient. In L2: ``cw-l2`` and ``adr-gd-l2``. A network without gates has no
+    ``adr-gd`` and no straight-through PGD.
 
     Args:
         model: as in `latentopt.attack`.
         x: inputs (N, *shape).
         y: their classes (N,) long.
         eps: radius in Linf, > 0.
-        eps_l2: radius in L2, > 0; default none of L2.
-        steps: of each attack, its gradients; Carlini and Wagner's takes as many in each of 4 rounds.
+        eps_l2: radius in L2, > 0; default no attacks in L2.
+        steps: gradients of each attack; Carlini and Wagner's takes that many in each of 4 binary search steps.
         queries: forwards of ``square``.
         seed: of the attacks' random numbers.
+
+    Returns:
+        Correctness (N,) under each attack, accuracies, and the fault of the gradients if there is one.
 
     Raises:
         InputError: as `latentopt.attack`.
@@ -119,24 +123,26 @@ def robustness(
     check_radii(model, eps, x, "linf")
     check_radii(model, eps_l2 or 0.0, x, "l2", "eps_l2")
     gated = has_gates(take(model, torch.tensor([0])), x[:1])
-    attacked = {name: settings for name, settings in linf.items() if gated or name not in ("adr-gd", OTHERS[0])}
+    attacks = {name: settings for name, settings in linf.items() if gated or name not in ("adr-gd", CHECKS[0])}
     with warnings.catch_warnings(), frozen(model):
-        warnings.simplefilter("ignore", AttackWarning)  # the failure names what they say
+        warnings.simplefilter("ignore", AttackWarning)  # `Robustness.failure` covers them
         clean = attack(model, x, y, 0.0, optimizer="fgsm")
         right = {"clean": ~clean.success}
-        for name, settings in attacked.items():
-            seen = _StraightThrough(model) if name == OTHERS[0] else model
-            right[name] = ~attack(seen, x, y, eps, seed=seed, **settings).success
+        for name, settings in attacks.items():
+            target = _StraightThrough(model) if name == CHECKS[0] else model
+            right[name] = ~attack(target, x, y, eps, seed=seed, **settings).success
         if eps_l2 is not None:
             cw = carlini_wagner(model, x, y, binary_search_steps=4, steps=steps)
             right["cw-l2"] = ~(cw.success & (cw.eps <= eps_l2))
             if gated:
-                found = attack(model, x, y, eps_l2, norm="l2", optimizer="adr-gd-soft-attack", steps=steps, seed=seed)
-                right["adr-gd-l2"] = ~found.success
+                l2 = {"norm": "l2", "optimizer": "adr-gd-soft-attack", "steps": steps, "seed": seed}
+                right["adr-gd-l2"] = ~attack(model, x, y, eps_l2, **l2).success
         return Robustness(right, _gradient(model, clean.x, y), clean.logits.shape[1])
 
 
 class _StraightThrough(nn.Module):
+    """A network whose backward pass ignores the caps of its activations."""
+
     def __init__(self, model: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.model, self.input_range = model, range_of(model)
@@ -150,6 +156,7 @@ class _StraightThrough(nn.Module):
 
 
 def _gradient(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
+    """Return the norm (N,) of the cross-entropy's gradient in each input."""
     x = x.detach().requires_grad_()
     (grad,) = torch.autograd.grad(F.cross_entropy(model(x), y, reduction="sum"), x)
     return sample_norm(grad)

@@ -14,7 +14,13 @@ from latentopt.gates import Activation, OnGates, require_gates
 
 
 class CappedReLU(nn.Module):
-    """``max(0, min(z, beta))``, for ``beta`` > 0.
+    """A ReLU with a cap, ``max(0, min(z, beta))``.
+
+    Args:
+        beta: the cap, > 0.
+
+    Raises:
+        InputError: the cap is not positive and finite.
 
     >>> import torch
     >>> CappedReLU(2.0)(torch.tensor([-1.0, 1.0, 3.0]))
@@ -23,7 +29,7 @@ class CappedReLU(nn.Module):
 
     def __init__(self, beta: float) -> None:
         super().__init__()
-        self.beta = _checked(beta)
+        self.beta = _validate(beta)
 
     def forward(self, z: Tensor) -> Tensor:
         return F.hardtanh(z, 0.0, self.beta)
@@ -33,15 +39,15 @@ class CappedReLU(nn.Module):
 
 
 class Capped(nn.Module):
-    """A network whose ReLUs, all or chosen ones, are capped, however it calls them; the network itself stays as it is.
+    """A network with capped ReLUs, all or some of them, around a network that stays unchanged.
 
     Args:
         module: maps (B, *shape) to (B, *out), each sample by itself.
         beta: the cap, > 0.
-        layers: numbers of the sites that are capped (`latentopt.gates.sites`), all of them ReLUs; default every ReLU.
+        layers: numbers of the capped sites (`latentopt.gates.sites`), all of them ReLUs; default every ReLU.
 
     Raises:
-        InputError: the cap is not positive; or, when it is called, there is no such site or it is no ReLU, or
+        InputError: the cap is not positive and finite; or, when it is called, there is no such site, it is no ReLU, or
             there is no ReLU at all.
 
     >>> import torch
@@ -53,7 +59,7 @@ class Capped(nn.Module):
         super().__init__()
         for layer in layers or ():
             nonnegative("layers", layer, integer=True)
-        self.module, self.beta = module, _checked(beta)
+        self.module, self.beta = module, _validate(beta)
         self.layers = None if layers is None else tuple(layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,13 +75,13 @@ class Capped(nn.Module):
 
 
 class _Capping(OnGates):
-    """Calls a capped ReLU wherever a ReLU is called, in place where that is: whatever drives gates around it sees this.
+    """Replaces each call of a ReLU by a capped one, in place where the ReLU is; outer gate modes see the capped one.
 
-    Of any number of rows, as a dual pass around it may have doubled the batch.
+    The number of rows may vary, as an outer dual pass may double the batch.
     """
 
     def __init__(self, beta: float, rows: int, layers: Collection[int] | None) -> None:
-        super().__init__(self._other, rows, layers)
+        super().__init__(self._pass_on, rows, layers)
         self.beta, self.capped = beta, 0
 
     def _activation(self, name: str, in_place: bool, func: Callable, args: tuple, kwargs: dict[str, Any]):
@@ -89,13 +95,13 @@ class _Capping(OnGates):
         self.driven, self.capped = self.driven + 1, self.capped + 1
         return F.hardtanh(h, 0.0, self.beta, in_place or kwargs.get("inplace", bool(rest and rest[0])))
 
-    def _other(self, site: int, h: Tensor, activation: Activation, real: Callable[[Tensor], Tensor]) -> Tensor:
+    def _pass_on(self, site: int, h: Tensor, activation: Activation, real: Callable[[Tensor], Tensor]) -> Tensor:
         if self.layers is not None:
             raise InputError("layers", "numbers of ReLUs", f"{site}, a {activation.kind}")
         return real(h)
 
 
-def _checked(beta: float) -> float:
+def _validate(beta: float) -> float:
     positive("beta", beta)
     if beta == float("inf"):
         raise InputError("beta", "a finite cap", beta)

@@ -20,14 +20,14 @@ from latentopt.zoo.trust import only_trusted
 
 WEIGHTS, CARD = "weights.safetensors", "card.yaml"
 FREE = ("architecture", "training", "quality")
-"""What of a card holds whatever it says: nothing in there is parsed."""
+"""Fields of a card whose content is free: it is not parsed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What a pretrained model is and how good it was measured to be; a kind adds the settings of its wrapper."""
+    """A pretrained model's description and measured quality; each kind adds the settings of its wrapper."""
 
-    part: ClassVar[str]  # of the architecture that makes a model one of this kind
+    part: ClassVar[str]  # part of the architecture that identifies the kind
     extras: ClassVar[tuple[str, ...]] = ()  # other parts that the wrapper takes
 
     name: str
@@ -43,8 +43,8 @@ class Card:
         """Return the class of the model."""
         raise NotImplementedError
 
-    def wrapped(self, module: Any, **extras: Any) -> Any:
-        """The model around the module of its `part`, and its `extras`."""
+    def wrap(self, module: Any, **extras: Any) -> Any:
+        """Build the model around the module of its `part`, and its `extras`."""
         common = {f.name for f in fields(Card)}
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in common}
         return self.wrapper()(module, **own, **extras)
@@ -57,7 +57,7 @@ class GeneratorCard(Card):
     part, extras = "generator", ("encoder",)
 
     latent_shape: list[int]
-    output_range: tuple[float, float]  # what the generator's module emits
+    output_range: tuple[float, float]  # of the generator's module
     start_scale: float
 
     @staticmethod
@@ -94,7 +94,7 @@ class PolicyCard(ClassifierCard):
 
 
 def names() -> list[str]:
-    """Names of the shipped models."""
+    """Return the names of the shipped models."""
     return sorted(path.parent.name for path in shipped_folder("models").glob(f"*/{CARD}"))
 
 
@@ -106,10 +106,10 @@ def check_name(name: str) -> None:
 
 
 def find(model: str | Path) -> Path:
-    """The folder of a model: a shipped model's name, or a folder that holds a card.
+    """Find the folder of a model: a shipped model's name, or a folder that holds a card.
 
     Raises:
-        InputError: neither.
+        InputError: there is no such model.
     """
     for path in (shipped_folder("models") / model, Path(model)):
         with suppress(OSError):  # a name no file can have
@@ -120,10 +120,10 @@ def find(model: str | Path) -> Path:
 
 
 def read_card(model: str | Path) -> Card:
-    """The card of a model, by name or folder.
+    """Read the card of a model, by name or folder.
 
     Raises:
-        InputError: no such model, or a card that is not one.
+        InputError: there is no such model, or its card is invalid.
     """
     path = find(model) / CARD
     from jsonargparse import ArgumentParser
@@ -163,10 +163,10 @@ def _mapping(name: str, value: Any) -> dict[str, Any]:
 
 
 def _kind(content: Any) -> type[Card]:
-    """Whose card the content of a file is: the architecture says it.
+    """Return the kind of card that the architecture in a file's content belongs to.
 
     Raises:
-        TypeError: it is nobody's.
+        TypeError: it belongs to none.
     """
     architecture = content.get("architecture") if isinstance(content, dict) else None
     if isinstance(architecture, dict) and all(isinstance(spec, dict) for spec in architecture.values()):
@@ -177,6 +177,6 @@ def _kind(content: Any) -> type[Card]:
 
 
 def error_line(error: Exception) -> str:
-    """The second line of an error's text where there are several, as the first is a heading; at most 200 letters."""
+    """Return one line of an error's text, the second of several, as the first is a heading; at most 200 letters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[1:2] or lines)[:200]

@@ -55,15 +55,18 @@ C = TypeVar("C", bound=Card)
 
 
 def load(model: str | Path, device: str | torch.device | None = None) -> Generator | Classifier:
-    """A pretrained model, frozen and in eval mode.
+    """Load a pretrained model, frozen and in eval mode.
 
     Args:
         model: name of a shipped model; a folder with ``card.yaml`` and ``weights.safetensors``; or a classifier of
             torchvision with its official weights, ``torchvision/resnet18``, which are downloaded once.
-        device: where to put it; default the CPU.
+        device: default the CPU.
+
+    Returns:
+        The model.
 
     Raises:
-        InputError: no such model; weights that are missing, truncated, changed or for another architecture.
+        InputError: there is no such model, or its weights are missing, truncated, changed or for another architecture.
 
     >>> load("mnist-vae").latent_shape
     (20,)
@@ -78,14 +81,14 @@ def load(model: str | Path, device: str | torch.device | None = None) -> Generat
         parts[part], prefix = build(card.architecture[part]), f"{part}."
         state = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
         load_into(parts[part], state, find(model) / WEIGHTS, f"the card's {part}")
-    return _ready(card.wrapped(parts.pop(card.part), **parts), device)
+    return _ready(card.wrap(parts.pop(card.part), **parts), device)
 
 
 def load_generator(model: str | Path, device: str | torch.device | None = None) -> Generator:
-    """`load`, of a generator.
+    """Load a generator, as `load` does.
 
     Raises:
-        InputError: as `load`; or it is a classifier.
+        InputError: as `load`; or the model is a classifier.
     """
     network = load(model, device)
     if not isinstance(network, Generator):
@@ -96,15 +99,15 @@ def load_generator(model: str | Path, device: str | torch.device | None = None) 
 def load_classifier(
     model: str | Path, device: str | torch.device | None = None, weights: str | Path | None = None
 ) -> Classifier:
-    """`load`, of a classifier.
+    """Load a classifier, as `load` does.
 
     Args:
         model, device: as in `load`.
-        weights: of a classifier of torchvision: a file with its state dict, ``.safetensors`` or what ``torch.save``
-            writes. Default: the official ones.
+        weights: file with a state dict, ``.safetensors`` or of ``torch.save``, for a classifier of torchvision.
+            Default: the official ones.
 
     Raises:
-        InputError: as `load`; it is a generator; or the weights are not there, or not of this network.
+        InputError: as `load`; the model is a generator; or the weights are missing, or belong to another network.
     """
     prefix = torchvision_models.PREFIX
     if str(model).startswith(prefix):
@@ -122,7 +125,7 @@ def _ready(network: N, device: str | torch.device | None) -> N:
 
 
 def read_weights(model: str | Path, card: Card) -> dict[str, Tensor]:
-    """All tensors of a model, after their checksum was compared with the card's."""
+    """Read all tensors of a model, and compare their checksum with the card's."""
     path = find(model) / WEIGHTS
     if not path.is_file():
         raise InputError(str(path), "the model's weights", "no file")
@@ -135,10 +138,10 @@ def read_weights(model: str | Path, card: Card) -> dict[str, Tensor]:
 
 
 def build(spec: dict[str, Any]) -> nn.Module:
-    """The module that a ``{class_path, init_args}`` names: only a trusted class derived from `torch.nn.Module`.
+    """Build the module that a ``{class_path, init_args}`` names, of a trusted class derived from `torch.nn.Module`.
 
     Raises:
-        InputError: it names another object, or one that may not be named (`latentopt.trust`), or cannot be built.
+        InputError: it names another object or one that is not trusted (`latentopt.trust`), or cannot be built.
     """
     from jsonargparse import ArgumentParser
 
@@ -154,8 +157,8 @@ def build(spec: dict[str, Any]) -> nn.Module:
 def _not_built(spec: dict[str, Any], error: Exception) -> InputError:
     owner = str(spec.get("class_path", "")).split(".")[0]
     if owner and find_spec(owner) is None:
-        came = f"{spec['class_path']}: no module named {owner} (install it, or put its folder on PYTHONPATH)"
-        return InputError("architecture", "a class that can be imported", came)
+        got = f"{spec['class_path']}: no module named {owner} (install it, or put its folder on PYTHONPATH)"
+        return InputError("architecture", "a class that can be imported", got)
     return InputError("architecture", "the class_path and init_args of a module", error_line(error))
 
 

@@ -24,7 +24,7 @@ from latentopt.zoo.modules import annealed_adam
 
 @dataclass(frozen=True)
 class Adversary:
-    """What makes training images worse: steps of the gradient's sign from a random point of the Linf ball around each.
+    """An attack on training images: steps of the gradient's sign from a random point of the Linf ball around each.
 
     Args:
         steps: >= 1.
@@ -53,7 +53,7 @@ class Adversary:
         return cls()
 
     def examples(self, classifier: Classifier, x: Tensor, y: Tensor, eps: float) -> Tensor:
-        """Inputs (B, *shape) within ``eps`` of ``x`` and in the classifier's range, where its cross-entropy is high.
+        """Find inputs (B, *shape) within ``eps`` of ``x`` and in the classifier's range that have a high cross-entropy.
 
         Args:
             classifier: left as it was.
@@ -61,7 +61,7 @@ class Adversary:
             y: their classes (B,), long.
             eps: radius >= 0, in the units of ``x``.
 
-        Of the points that the steps pass the worst is taken, not the last.
+        The worst iterate is returned, not the last.
         """
         feasible = bounded_ball(x, eps, "linf", *classifier.input_range)
         start = feasible.project(x + eps * (2 * torch.rand_like(x) - 1))  # solve's own starts are one for a whole batch
@@ -77,9 +77,8 @@ class ClassifierTraining(lightning.LightningModule):
     Args:
         classifier: normalised images (B, C, H, W) to logits (B, K).
         classes: names of the K classes.
-        eps: radius of the Linf ball, > 0, in units of the pixels: what the adversary trains for, and where the model's
-            card says how robust it is.
-        adversary: what the training images go through first; default none.
+        eps: radius of the Linf ball, > 0, in units of the pixels, for the adversary and for the robustness on the card.
+        adversary: attack on the training images; default none.
         mean, std: normalisation of the images, as in `latentopt.Classifier`.
         lr: learning rate of Adam, annealed to 0 by a cosine over the training.
     """
@@ -123,5 +122,5 @@ class ClassifierTraining(lightning.LightningModule):
         return annealed_adam(self, self.lr)
 
     def networks(self) -> dict[str, nn.Module]:
-        """The trained parts by the name they are exported under."""
+        """Return the trained parts by the name of their export."""
         return {"classifier": self.network.module}

@@ -1,4 +1,4 @@
-"""LightningDataModules that the training recipes name."""
+"""LightningDataModules of the training recipes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ImageData(lightning.LightningDataModule):
 
     Args:
         dataset, root, download: ``name``, ``root`` and ``download`` of `latentopt.zoo.datasets.open_dataset`.
-        batch_size: images a batch; what does not fill the last one is left for another epoch.
+        batch_size: images a batch; an incomplete last batch is dropped.
     """
 
     def __init__(
@@ -30,11 +30,11 @@ class ImageData(lightning.LightningDataModule):
         self.dataset, self.root, self.batch_size, self.download = dataset, root, batch_size, download
 
     def images(self, split: str, limit: int | None = None) -> Tensor:
-        """The first ``limit`` images of a split (N, C, H, W), float32 in [0, 1]."""
+        """Read the first ``limit`` images of a split (N, C, H, W), float32 in [0, 1]."""
         return as_images(open_dataset(self.dataset, self.root, split, self.download), limit)
 
     def training(self) -> tuple[Tensor, ...]:
-        """What batches are drawn from: tensors of N rows."""
+        """Return the tensors (N, ...) that batches are drawn from."""
         return (self.images("train"),)
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
@@ -69,7 +69,7 @@ class LabelledData(ImageData):
         self.validation, self.flip, self.shift = validation, flip, shift
 
     def load(self, split: str, limit: int | None = None) -> tuple[Tensor, Tensor]:
-        """The first ``limit`` images of a split (N, C, H, W), float32 in [0, 1], and their classes (N,)."""
+        """Read the first ``limit`` images of a split (N, C, H, W), float32 in [0, 1], and their classes (N,)."""
         return load_labelled(self.dataset, self.root, split, limit, self.download)
 
     @cached_property
@@ -95,7 +95,7 @@ class LabelledData(ImageData):
 
 
 def augment(images: Tensor, flip: bool, shift: int) -> Tensor:
-    """Images (B, C, H, W), each mirrored or not and moved by random numbers of pixels, as `LabelledData` says."""
+    """Mirror and move images (B, C, H, W), each at random, as `LabelledData` describes."""
     if flip:
         mirrored = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
         images = torch.where(mirrored, images.flip(-1), images)

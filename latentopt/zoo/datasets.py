@@ -38,13 +38,13 @@ def open_dataset(name: str, root: str | None = None, split: str = "test", downlo
     Raises:
         InputError: unknown name or split, or the data are not there.
     """
-    return _opened("images", name, root, split, download)
+    return _open("images", name, root, split, download)
 
 
 def load_labelled(
     name: str, root: str | None = None, split: str = "test", limit: int | None = None, download: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """The first ``limit`` images (N, C, H, W), float32 in [0, 1], and their classes (N,), long, from 0.
+    """Read the first ``limit`` images (N, C, H, W), float32 in [0, 1], and their classes (N,), long, from 0.
 
     Args:
         name, root, split, download: as in `open_dataset`.
@@ -59,8 +59,8 @@ def load_labelled(
     """
     import torch
 
-    images = as_images(_opened("images", name, root, split, download), limit)
-    source = _opened("labels", name, root, split, download)
+    images = as_images(_open("images", name, root, split, download), limit)
+    source = _open("labels", name, root, split, download)
     labels = np.asarray([source[index] for index in range(len(source))][:limit])
     if labels.shape != (len(images),) or labels.dtype.kind not in "iu" or labels.min(initial=0) < 0:
         came = f"{labels.dtype} of shape {labels.shape} for {len(images)} images"
@@ -69,7 +69,7 @@ def load_labelled(
 
 
 def as_images(source: Sequence[Any] | NDArray[Any], limit: int | None = None) -> Tensor:
-    """The first ``limit`` items of a data set as images (N, C, H, W), float32; bytes are divided by 255.
+    """Return the first ``limit`` items of a data set as images (N, C, H, W), float32; bytes are divided by 255.
 
     Images of Pillow are turned as their EXIF orientation says.
     """
@@ -82,9 +82,9 @@ def as_images(source: Sequence[Any] | NDArray[Any], limit: int | None = None) ->
 
 
 def upright(image: Any) -> Any:
-    """An image of Pillow, turned and mirrored as its EXIF orientation says; anything else as it is.
+    """Turn and mirror an image of Pillow according to its EXIF orientation; other objects are returned unchanged.
 
-    Orientation that cannot be read is none.
+    An unreadable orientation is ignored.
     """
     if not hasattr(image, "getexif"):
         return image
@@ -93,7 +93,7 @@ def upright(image: Any) -> Any:
     image.load()  # what is wrong with the pixels is found here
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow, of metadata that are cut
+            warnings.simplefilter("ignore")  # Pillow's, about truncated metadata
             turned = ImageOps.exif_transpose(image)
     except (struct.error, SyntaxError, TypeError, ValueError, OSError, KeyError, IndexError):
         return image
@@ -101,8 +101,8 @@ def upright(image: Any) -> Any:
     return turned
 
 
-def _opened(part: Part, name: str, root: str | None, split: str, download: bool) -> Any:
-    """The images or the labels of a data set, as `open_dataset` describes them."""
+def _open(part: Part, name: str, root: str | None, split: str, download: bool) -> Any:
+    """Open the images or the labels of a data set, as `open_dataset` describes them."""
     if split not in ("train", "test"):
         raise InputError("split", "train or test", repr(split))
     folder = Path(root) if root else data_root()
@@ -142,10 +142,10 @@ def check_dataset(name: str, root: str | None = None, split: str = "test", downl
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """The array in a gzipped idx file of bytes (the format of MNIST).
+    """Read a gzipped idx file of bytes (the format of MNIST).
 
     Raises:
-        InputError: not such a file, or a truncated one.
+        InputError: the file has another format or is truncated.
     """
     try:
         content = gzip.decompress(path.read_bytes())
@@ -169,39 +169,39 @@ def _read_npz(path: Path, part: Part) -> NDArray[Any]:
         raise InputError(str(path), "an npz file with images and labels", str(error).splitlines()[0]) from error
 
 
-class _Items:
-    """One part of each item of a torchvision data set: the images (0) or the labels (1)."""
+class _ItemParts:
+    """The images (0) or the labels (1) of a torchvision data set."""
 
-    def __init__(self, dataset: Any, at: int) -> None:
-        self.dataset, self.at = dataset, at
+    def __init__(self, dataset: Any, part: int) -> None:
+        self.dataset, self.part = dataset, part
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
-        return self.dataset[index][self.at]
+        return self.dataset[index][self.part]
 
 
 def names() -> list[str]:
-    """Names of the data sets that `open_dataset` knows."""
+    """Return the names of the data sets that `open_dataset` reads."""
     from torchvision import datasets
 
     return ["digits", *sorted(name for name in datasets.__all__ if name[0].isupper())]
 
 
-def _torchvision(part: Part, name: str, root: Path, split: str, download: bool) -> _Items:
+def _torchvision(part: Part, name: str, root: Path, split: str, download: bool) -> _ItemParts:
     from torchvision import datasets
 
     kinds = {known.lower(): getattr(datasets, known) for known in names()[1:]}
     if name.lower() not in kinds:
         raise InputError("data set", "digits, or the name of a torchvision data set", repr(name))
     kind = kinds[name.lower()]
-    wanted = kind.__init__.__code__.co_varnames
-    options: dict[str, Any] = {"train": split == "train"} if "train" in wanted else {"split": split}
-    if download and "download" in wanted:
+    arguments = kind.__init__.__code__.co_varnames
+    options: dict[str, Any] = {"train": split == "train"} if "train" in arguments else {"split": split}
+    if download and "download" in arguments:
         options["download"] = True
     try:
-        return _Items(kind(str(root), **options), 1 if part == "labels" else 0)
+        return _ItemParts(kind(str(root), **options), 1 if part == "labels" else 0)
     except Exception as error:  # whatever a broken file does
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"data set {name}", f"its files under {root}", reason) from error

@@ -16,11 +16,11 @@ WIDTHS: dict[str, tuple[int, ...]] = {
     "D": (64, *[200] * 6, 1),
     "E": (100, 1000, 1000, 1000, 1),
 }
-"""From the input to the output."""
+"""Widths from the input to the output."""
 
 
 def random_layers(widths: Sequence[int], seed: int) -> list[np.ndarray]:
-    """Weight (in, out) and bias (out,) of each layer, in that order."""
+    """Draw each layer's weight (in, out) and bias (out,)."""
     random = np.random.RandomState(seed)  # this stream defines the networks
     layers = []
     for before, after in pairwise(widths):
@@ -31,7 +31,7 @@ def random_layers(widths: Sequence[int], seed: int) -> list[np.ndarray]:
 
 
 def random_net(widths: Sequence[int], seed: int, dtype: torch.dtype = torch.float32) -> nn.Sequential:
-    """One random network, of plain layers."""
+    """Build a random network of plain layers."""
     modules: list[nn.Module] = []
     drawn = [torch.from_numpy(array).to(dtype) for array in random_layers(widths, seed)]
     for weight, bias in zip(drawn[::2], drawn[1::2], strict=True):

@@ -1,4 +1,4 @@
-"""YAML as plain data: each key once, and no more of it than is written down."""
+"""YAML as plain data, with unique keys and bounded aliases."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import yaml
 from latentopt.errors import InputError
 
 MOST = 100_000
-"""Values of a file, each counted as often as an alias repeats it."""
+"""Greatest number of values in a file, with each repetition by an alias."""
 MERGE = "tag:yaml.org,2002:merge"
 
 
 def read_yaml(path: Path, expected: str = "YAML") -> Any:
-    """What a YAML file holds.
+    """Read a YAML file.
 
     Raises:
-        InputError: it cannot be read, is no YAML, names a key twice, or has aliases that blow it up.
+        InputError: it cannot be read, is no YAML, has a key twice, or its aliases expand to too many values.
     """
     try:
         return parse_yaml(path.read_text(encoding="utf-8"))
@@ -27,12 +27,12 @@ def read_yaml(path: Path, expected: str = "YAML") -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """What YAML text holds: only strings, numbers, dates, lists and mappings."""
-    return yaml.load(text, Loader=_Loader)
+    """Parse YAML text into strings, numbers, dates, lists and mappings."""
+    return yaml.load(text, Loader=_StrictLoader)
 
 
-class _Loader(yaml.SafeLoader):
-    """`yaml.SafeLoader`, which takes the last of two equal keys in silence, made strict."""
+class _StrictLoader(yaml.SafeLoader):
+    """A `yaml.SafeLoader` that refuses a key that occurs twice."""
 
     def get_single_node(self) -> Any:
         node = super().get_single_node()
@@ -53,7 +53,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _size(node: yaml.Node, known: dict[int, int]) -> int:
-    """Values in a node, those behind an alias each time; one that holds itself is endless."""
+    """Count the values of a node, with each repetition by an alias; a node within itself counts as endless."""
     if isinstance(node, yaml.ScalarNode):
         return 1
     if id(node) not in known:

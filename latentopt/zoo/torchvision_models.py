@@ -1,4 +1,4 @@
-"""The classifiers of torchvision by name, trained on ImageNet."""
+"""Torchvision's classifiers by name, trained on ImageNet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _AS_TRAINED: dict[str, dict[str, Any]] = {  # what their builders set with the o
 
 
 def classifier(name: str, weights: str | Path | None = None) -> Classifier:
-    """A classifier of torchvision, for pixels in [0, 1]; it normalises them as its official weights want it.
+    """Build a classifier of torchvision for pixels in [0, 1], normalised for its official weights.
 
     Args:
         name: as in ``torchvision.models.list_models(torchvision.models)``: ``resnet18``, ``squeezenet1_0``, ...
@@ -26,7 +26,7 @@ def classifier(name: str, weights: str | Path | None = None) -> Classifier:
             (torchvision's ``DEFAULT``), which torch downloads once and keeps.
 
     Raises:
-        InputError: no such network; weights that cannot be had, or are not those of this network.
+        InputError: there is no such network, or the weights are not available or belong to another network.
     """
     from torchvision import models
 
@@ -42,11 +42,11 @@ def classifier(name: str, weights: str | Path | None = None) -> Classifier:
     else:
         module = models.get_model(name, weights=None, **_AS_TRAINED.get(name, {}))
         load_into(module, read_state_dict(Path(weights)), Path(weights), name)
-    seen = official.transforms()
+    transforms = official.transforms()
     return Classifier(
         module,
-        mean=seen.mean,
-        std=seen.std,
-        input_shape=(3, seen.crop_size[0], seen.crop_size[0]),
+        mean=transforms.mean,
+        std=transforms.std,
+        input_shape=(3, transforms.crop_size[0], transforms.crop_size[0]),
         classes=official.meta["categories"],
     )

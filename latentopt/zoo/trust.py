@@ -1,4 +1,4 @@
-"""Which classes a card or a recipe may name: checked before anything is imported, as importing a module runs it."""
+"""Guards the classes that a card or a recipe may name, before any import, as importing a module runs it."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from latentopt.errors import InputError
 
 VARIABLE = "LATENTOPT_TRUST"
 PACKAGES = {"latentopt": "latentopt", "torch.nn": "torch.nn.modules", "torchvision.models": "torchvision.models"}
-"""What a class path may begin with, and the package that the class must then be defined in."""
+"""Allowed beginnings of a class path, and the package that must define the class."""
 CODE = (("torch.fx.graph_module", "GraphModule"), ("torch.jit._script", "ScriptModule"))
-"""Modules whose arguments are programs; so are those of the classes derived from them."""
+"""Modules whose arguments are programs, like those of the classes derived from them."""
 EXPECTED = (
     f"a class of {', '.join(PACKAGES)}, or of a package of yours that the environment variable {VARIABLE} names, as"
     " building it runs its code"
 )
 _added: set[str] = set()
 _refused: ContextVar[list[InputError] | None] = ContextVar("refused", default=None)
-"""What was refused within `only_trusted`; None outside."""
+"""Refusals inside `only_trusted`; None outside."""
 
 
 def trust(*packages: str) -> None:
-    """Let cards and recipes name the classes, and where a function is wanted the functions, of your own packages.
+    """Allow cards and recipes to name classes and functions of your own packages.
 
     Args:
-        packages: dotted names, such as ``"my_package"``; all that lies under one is trusted. The environment variable
+        packages: dotted names, such as ``"my_package"``, each with all packages below it. The environment variable
             ``LATENTOPT_TRUST`` holds such names too, with commas between them.
 
     Raises:
-        InputError: a name is not dotted words.
+        InputError: a name is no dotted identifier.
 
     >>> trust("my_package")
     """
@@ -46,7 +46,7 @@ def trust(*packages: str) -> None:
 
 
 def trusted() -> tuple[str, ...]:
-    """The user's own packages that are trusted; what is no name in the environment variable is passed over."""
+    """Return the user's trusted packages; invalid names in the environment variable are ignored."""
     named = [name.strip() for name in os.environ.get(VARIABLE, "").split(",")]
     return (*sorted(_added), *(name for name in named if _is_dotted(name)))
 
@@ -59,17 +59,17 @@ def require_trusted(name: str, path: str, kind: str = "class_path") -> None:
 
 @contextmanager
 def only_trusted() -> Iterator[None]:
-    """Within, in this thread or task, jsonargparse imports for the values that it parses only what is trusted.
+    """Make jsonargparse import only trusted classes for parsed values, in this thread or task.
 
     Raises:
-        InputError: a value names something else, or jsonargparse is of a version that cannot be guarded.
+        InputError: a value names another object, or this version of jsonargparse cannot be guarded.
     """
     _guard()
     refused: list[InputError] = []
     token = _refused.set(refused)
     try:
         yield
-    except Exception as error:  # jsonargparse says what it thinks of each type of a union, and drops the causes
+    except Exception as error:  # jsonargparse reports each type of a union, and drops the causes
         if refused and refusal(error) is None:
             raise refused[0] from error
         raise
@@ -78,7 +78,7 @@ def only_trusted() -> Iterator[None]:
 
 
 def refusal(error: BaseException) -> InputError | None:
-    """The first cause of an error that the package itself raised."""
+    """Return the first `InputError` among an error and its causes, if there is one."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, InputError):
         cause = cause.__cause__ or cause.__context__
@@ -86,7 +86,7 @@ def refusal(error: BaseException) -> InputError | None:
 
 
 def _guard() -> None:
-    """Put the check in front of every import that jsonargparse makes for a parsed value, once."""
+    """Wrap every import that jsonargparse makes for a parsed value, once."""
     import jsonargparse._actions
     import jsonargparse._typehints
 
@@ -96,21 +96,21 @@ def _guard() -> None:
         raise InputError("jsonargparse", "a version whose imports can be guarded", jsonargparse.__version__)
     for place in places:
         known: Any = vars(place)["import_object"]
-        if not (isinstance(known, partial) and known.func is _imported):
-            vars(place)["import_object"] = partial(_imported, known)
+        if not (isinstance(known, partial) and known.func is _import):
+            vars(place)["import_object"] = partial(_import, known)
 
 
-def _imported(plainly: Callable[..., Any], path: Any, *args: Any, **options: Any) -> Any:
-    """What a path names, imported by ``plainly``; a class that may be named, where the path is a parsed value."""
+def _import(plainly: Callable[..., Any], path: Any, *args: Any, **options: Any) -> Any:
+    """Import the object of a path by ``plainly``; for a parsed value only if it is trusted."""
     refused = _refused.get()
     if refused is None or options.get("check_path") is False or args[:1] == (False,):  # of code, not of a value
         return plainly(path, *args, **options)
     if not isinstance(path, str) or "." not in path or not _is_dotted(path):
         raise ValueError(f"{path!r} is no class path")
     if may_be_imported(path):
-        found = plainly(path, check_path=False)  # its own list of what is denied is not needed
-        if _may_be_named(found):
-            return found
+        value = plainly(path, check_path=False)  # replaces jsonargparse's own deny list
+        if _may_be_named(value):
+            return value
     refused.append(InputError("class_path", EXPECTED, repr(path)))
     raise refused[-1]
 
@@ -120,14 +120,14 @@ def may_be_imported(path: str) -> bool:
     return not runs and any(_within(path, package) for package in (*PACKAGES, *trusted()))
 
 
-def _may_be_named(found: Any) -> bool:
-    """Where it is defined decides: a module has what it imports as attributes, so ``a.b.os.system`` leads anywhere."""
-    home = getattr(found, "__module__", None)
+def _may_be_named(value: Any) -> bool:
+    """Return whether a trusted package defines a value; a path such as ``a.b.os.system`` may lead to another."""
+    home = getattr(value, "__module__", None)
     if isinstance(home, str) and any(_within(home, package) for package in trusted()):
-        return inspect.isclass(found) or inspect.isroutine(found)
-    if not inspect.isclass(found) or not any(_within(found.__module__, package) for package in PACKAGES.values()):
+        return inspect.isclass(value) or inspect.isroutine(value)
+    if not inspect.isclass(value) or not any(_within(value.__module__, package) for package in PACKAGES.values()):
         return False
-    return not any((base.__module__, base.__qualname__) in CODE for base in found.__mro__)
+    return not any((base.__module__, base.__qualname__) in CODE for base in value.__mro__)
 
 
 def _within(name: str, package: str) -> bool:
