@@ -12,7 +12,7 @@ from torch import Tensor
 
 from latentopt.attacks.checks import check_inputs, check_labels, check_radii
 from latentopt.attacks.result import AttackResult, AttackWarning, concatenate
-from latentopt.attacks.search import AttackSearch, AttackSettings
+from latentopt.attacks.search import AttackSearch, SearchSettings
 from latentopt.attacks.stages import PORTFOLIO, Portfolio, Stage, StartPoint, Targets
 from latentopt.batch_math import take
 from latentopt.classification import Loss
@@ -113,7 +113,7 @@ def attack(
             raise InputError("start", f"finite inputs of shape {tuple(x.shape)}", f"shape {tuple(start_x.shape)}")
         start_x = start_x.to(x)
     is_portfolio = optimizer == "portfolio" or isinstance(optimizer, Portfolio)
-    settings = AttackSettings(norm, targeted, targets, seed, evaluations, seconds, is_portfolio)
+    settings = SearchSettings(norm, targeted, targets, seed, evaluations, seconds, is_portfolio)
     results = []
     with frozen(model):
         if holds(model, len(x)):

@@ -30,7 +30,7 @@ from latentopt.solver.result import Result
 
 
 @dataclass(frozen=True)
-class AttackSettings:
+class SearchSettings:
     """Arguments of `latentopt.attack` that all batches and stages share."""
 
     norm: Norm
@@ -55,7 +55,7 @@ class AttackSearch:
         y: Tensor,
         eps: Tensor,
         start: Tensor | None,
-        settings: AttackSettings,
+        settings: SearchSettings,
     ) -> None:
         self.begun = time.perf_counter()
         self.model, self.clean, self.eps, self.start, self.settings = model, x, eps, start, settings
