@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -76,7 +76,8 @@ def parse_job(job: Job, words: list[str], recipe: Mapping[str, Any] | None) -> P
             option, values = current_option(job.name, option, values)
             plain_words += [f"--{option}", *(values or ["true"] * (option in flags))]
     components = {name: fields.pop(name) for name in (*kinds, *job.skip) if name in fields}
-    if absent := [name for name in job.skip if name not in components]:
+    required = [name for name in job.skip if cls.__dataclass_fields__[name].default is MISSING]
+    if absent := [name for name in required if name not in components]:
         raise InputError(absent[0], "a field of the recipe", "none")
     with refusing():
         parsed = parser_of(job).parse_args(["--config", json.dumps(fields, default=str), *plain_words])

@@ -10,8 +10,7 @@ import pytest
 from files import ROOT, call
 from local_data import local_data
 
-from latentopt.cli.arguments import parse
-from latentopt.cli.jobs import chosen
+from latentopt.cli.jobs import chosen, parse
 
 GUIDES = ROOT / "docs" / "guides"
 
@@ -48,7 +47,7 @@ def test_what_the_guide_shows_and_a_test_cannot_do_parses(capsys):
     jobs = [words for words in shown if words[0] != "completion"]
     assert len(jobs) == 2
     for words in jobs:
-        assert parse(*chosen(words)).arguments()["devices"] in (2, 4)
+        assert parse(*chosen(words)).resolved()["devices"] in (2, 4)
 
 
 @pytest.mark.slow
