@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import pickle
+import sys
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from sklearn.datasets import load_digits
 from latentopt.errors import InputError
 from latentopt.zoo.data import ImageData, LabelledData, augment
 from latentopt.zoo.datasets import load_labelled, names, open_dataset, read_idx
+from latentopt.zoo.paths import cache_root, data_root
 
 
 def test_digits_are_scikit_learns():
@@ -74,6 +76,16 @@ def test_the_environment_says_where_data_are_unless_the_caller_does(tmp_path, mo
     monkeypatch.setenv("LATENTOPT_DATA", str(tmp_path / "here"))
     assert len(open_dataset("mnist")) == 3
     assert len(open_dataset("mnist", str(tmp_path))) == 5
+
+
+def test_without_the_environment_data_and_cache_are_in_the_users_folders(tmp_path, monkeypatch):
+    for name in ("LATENTOPT_DATA", "LATENTOPT_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert data_root().name == cache_root().name == "latentopt"
+    if sys.platform == "linux":
+        assert (data_root(), cache_root()) == (tmp_path / "data/latentopt", tmp_path / "cache/latentopt")
 
 
 def write_torchvision_mnist(root: Path, name: str = "MNIST") -> Path:
