@@ -6,10 +6,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from latentopt.cli.commands import COMMANDS
 from latentopt.cli.help import ASKED, general, page
-from latentopt.cli.said import one_line
-from latentopt.cli.table import again, found
+from latentopt.cli.output import one_line
+from latentopt.cli.registry import COMMANDS, import_object
 from latentopt.errors import InputError, LatentOptError
 from latentopt.jobs.sigterm import CODE, Terminated, handle_sigterm
 from latentopt.rl.extra import missing
@@ -42,10 +41,8 @@ def _main(words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
-        print(
-            f"latentopt: error: {one_line(str(error))}; what is done is kept, and the same command {again(words)}",
-            file=sys.stderr,
-        )
+        told = f"{one_line(str(error))}; finished parts stay, and the same command {_restart_hint(words)}"
+        print(f"latentopt: error: {told}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return _stopped(words, 130)
@@ -55,8 +52,14 @@ def _main(words: list[str]) -> int:
 
 def _stopped(words: list[str], code: int) -> int:
     if os.environ.get("LOCAL_RANK", "0") == "0":  # of a job's processes the first tells
-        print(f"\nlatentopt: stopped; the same command {again(words)}", file=sys.stderr)
+        print(f"\nlatentopt: stopped; the same command {_restart_hint(words)}", file=sys.stderr)
     return code
+
+
+def _restart_hint(words: list[str]) -> str:
+    from latentopt.cli.run import restart_hint
+
+    return restart_hint(words)
 
 
 def _refused(reason: str) -> int:
@@ -82,7 +85,7 @@ def _dispatch(words: list[str]) -> int:
         print(page(command), end="")
         return 0
     if handler := COMMANDS[command].handler:
-        return found(handler)(rest)
-    from latentopt.cli.jobs import chosen, perform
+        return import_object(handler)(rest)
+    from latentopt.cli.run import choose_job, run_job
 
-    return perform(*chosen(words))
+    return run_job(*choose_job(words))

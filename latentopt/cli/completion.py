@@ -10,8 +10,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from latentopt.cli.commands import COMMANDS
-from latentopt.cli.table import JOBS, Job
+from latentopt.cli.registry import COMMANDS, JOBS, Job
 from latentopt.errors import InputError
 
 SHELLS = ("bash", "zsh", "tcsh")
@@ -110,14 +109,12 @@ def _add_own(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def _add_options(parser: argparse.ArgumentParser, jobs: list[Job]) -> None:
-    from latentopt.cli import arguments, options
+    from latentopt.cli.options import parser_of
     from latentopt.jobs.components import short_names
 
     for job in jobs:
-        kinds = job.settings_class().kinds() if job.settings else {}
-        known = {name: short_names(kind) for name, kind in kinds.items()}
-        made_by = options.parser_of(job) if job.settings else arguments.parser_of(job.words, job.load(), job.skip)
-        for action in made_by._actions:
+        known = {name: short_names(kind) for name, kind in job.settings_class().kinds().items()}
+        for action in parser_of(job)._actions:
             for option in _new_options(parser, action):
                 if isinstance(action, argparse._StoreTrueAction):
                     parser.add_argument(option, action="store_true", help=_help(action))

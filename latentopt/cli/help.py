@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from latentopt.cli.commands import COMMANDS
-from latentopt.cli.table import JOBS
+from latentopt.cli.registry import COMMANDS, JOBS
 
 ASKED = ("-h", "--help")
 EXAMPLES = (

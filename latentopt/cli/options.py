@@ -14,7 +14,7 @@ import yaml
 
 from latentopt._deprecated import current_option
 from latentopt.cli.help import examples
-from latentopt.cli.table import Job
+from latentopt.cli.registry import Job
 from latentopt.errors import InputError, LatentOptError, seed_within
 from latentopt.jobs.settings import JobSettings
 from latentopt.zoo.strict_yaml import parse_yaml, read_yaml

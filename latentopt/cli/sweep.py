@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from latentopt.cli.help import ASKED, page
-from latentopt.cli.jobs import chosen, parse
-from latentopt.cli.said import one_line
+from latentopt.cli.options import parse_job
+from latentopt.cli.output import one_line
+from latentopt.cli.run import choose_job
 from latentopt.errors import InputError, LatentOptError
 from latentopt.jobs.lifetime import job, lock
 
@@ -97,12 +98,12 @@ def _words(sweep: Sweep, options: dict[str, Any], out: Path, wandb: str) -> list
 
 
 def _parsed(sweep: Sweep, options: dict[str, Any], out: Path, wandb: str) -> Any:
-    return parse(*chosen(_words(sweep, options, out, wandb)))
+    return parse_job(*choose_job(_words(sweep, options, out, wandb)))
 
 
 def _check(sweep: Sweep) -> None:
     """Each parameter is an option of the job, and takes its values; raise `InputError` before anything is run."""
-    job, _, _ = chosen(list(sweep.words))
+    job, _, _ = choose_job(list(sweep.words))
     if job.name not in SWEPT and not job.name.startswith("analyze-"):
         raise InputError("command", f"a job that can be swept: {', '.join(SWEPT)}, analyze-...", job.name)
     from latentopt.jobs.sweeps import check_metric

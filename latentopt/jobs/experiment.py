@@ -28,7 +28,6 @@ import yaml
 from latentopt.errors import InputError
 from latentopt.io import write_atomically, write_csv
 from latentopt.jobs.lifetime import LOCK, lock
-from latentopt.rehearsal import begin
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -143,7 +142,6 @@ class Experiment:
         Raises:
             InputError: it cannot be written, or another process is at work in it.
         """
-        begin()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock(self.folder)

@@ -14,10 +14,10 @@ import yaml
 from files import ROOT, call, contents, write_classifier, write_mnist
 from safetensors.torch import load_file
 
-from latentopt.cli.commands import COMMANDS
 from latentopt.cli.help import EXAMPLES
-from latentopt.cli.jobs import chosen, parse
-from latentopt.cli.table import JOBS
+from latentopt.cli.options import parse_job
+from latentopt.cli.registry import COMMANDS, JOBS
+from latentopt.cli.run import choose_job
 
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
 LINES = dict.fromkeys(
@@ -75,8 +75,8 @@ def test_every_example_parses(line, tmp_path, monkeypatch, capsys):
         elif words[0] in LOOKS:
             assert words[0] == "doctor" or call(capsys, *words).code == 0
         else:
-            job, rest, recipe = chosen(words)
-            assert parse(job, rest, recipe).dry == ("--dry-run" in words)
+            job, rest, recipe = choose_job(words)
+            assert parse_job(job, rest, recipe).dry == ("--dry-run" in words)
 
 
 @pytest.mark.parametrize("line", QUICK)
@@ -156,9 +156,9 @@ def test_what_a_dry_run_prints_is_the_same_job_again_and_nothing_is_written(word
     assert contents(tmp_path) == {}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
     assert dry(capsys, "run", "mine.yaml") == resolved
-    job, rest, recipe = chosen(["run", "mine.yaml"])
-    again = parse(job, rest, recipe)
-    first = parse(*chosen(list(words)))
+    job, rest, recipe = choose_job(["run", "mine.yaml"])
+    again = parse_job(job, rest, recipe)
+    first = parse_job(*choose_job(list(words)))
     assert again.resolved() == first.resolved() == resolved
     assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
 
@@ -218,13 +218,13 @@ def test_a_dry_run_refuses_what_the_job_would_refuse(words, name, tmp_path, monk
 
 def test_every_shipped_recipe_resolves():
     for name in RECIPES:
-        job, rest, recipe = chosen(["run", name])
-        resolved = parse(job, rest, recipe).resolved()
+        job, rest, recipe = choose_job(["run", name])
+        resolved = parse_job(job, rest, recipe).resolved()
         assert resolved["job"] == job.name
         assert set(recipe or {}) <= set(resolved)
 
 
 def test_a_results_folder_may_name_an_environment_variable(monkeypatch):
     monkeypatch.setenv("WANDB_RUN_ID", "abc")
-    job, rest, recipe = chosen(["run", "digits", "--out", "runs/$WANDB_RUN_ID"])
-    assert job.module().prepare(parse(job, rest, recipe).settings).folder == Path("runs/abc")
+    job, rest, recipe = choose_job(["run", "digits", "--out", "runs/$WANDB_RUN_ID"])
+    assert job.module().prepare(parse_job(job, rest, recipe).settings).folder == Path("runs/abc")

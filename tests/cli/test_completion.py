@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from files import ROOT, call
 
-from latentopt.cli.commands import COMMANDS
+from latentopt.cli.registry import COMMANDS
 from latentopt.optimizers import METHODS
 from latentopt.zoo import cards
 

@@ -18,11 +18,9 @@ from documents import DOCS, FENCE, PAGES, ROOT, anchors, commands, links, name_o
 
 import latentopt as lo
 from latentopt.cli import main
-from latentopt.cli.arguments import parser_of
 from latentopt.cli.completion import OWN_OPTIONS
-from latentopt.cli.jobs import parse
-from latentopt.cli.options import parser_of as options_parser
-from latentopt.cli.table import JOBS
+from latentopt.cli.options import parser_of
+from latentopt.cli.registry import JOBS
 from latentopt.optimizers import METHODS
 
 QUICK = (
@@ -45,10 +43,10 @@ def only_parsing(monkeypatch):
     """The command line as it is, up to where a job would begin."""
 
     def parsing(*args: Any) -> Any:
-        parse(*args)
+        parse_job(*args)
         raise Parsed
 
-    monkeypatch.setattr("latentopt.cli.jobs.parse", parsing)
+    monkeypatch.setattr("latentopt.cli.options.parse_job", parsing)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=name_of)
@@ -77,9 +75,7 @@ def test_the_commands_that_are_quick_run(tmp_path, monkeypatch, capsys):
 @pytest.fixture(scope="module")
 def options() -> set[str]:
     """Of all commands, as `--batch-size`."""
-    parsers = [
-        options_parser(job) if job.settings else parser_of(job.words, job.load(), job.skip) for job in JOBS.values()
-    ]
+    parsers = [parser_of(job) for job in JOBS.values()]
     known = {word for parser in parsers for action in parser._actions for word in action.option_strings}
     known |= {word for words in OWN_OPTIONS.values() for word in words} | {"--help", "--version", "--data.root"}
     return {word.replace("_", "-") for word in known}

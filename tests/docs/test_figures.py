@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from documents import arguments_of
 
 from benchmarks.__main__ import parse
-from latentopt.cli.recipes import read_recipe
+from latentopt.cli.options import parse_job
+from latentopt.cli.run import choose_job
 from latentopt.errors import InputError, LatentOptError
 
 ROOT = Path(__file__).parents[2]
@@ -141,14 +141,7 @@ def _parsed(command: str) -> dict[str, Any]:
         assert (kind, name) == ("-m", "benchmarks")
         return parse(words[0], words[1:])[1]
     assert program == "latentopt"
-    if kind == "run":
-        recipe = read_recipe(name)
-        module = importlib.import_module(f"latentopt.jobs.{recipe['job']}")
-        return arguments_of(recipe["job"], getattr(module, recipe["job"]), words, recipe)[0]
-    function = getattr(
-        importlib.import_module(f"latentopt.jobs.analyze.{name.replace('-', '_')}"), name.replace("-", "_")
-    )
-    return arguments_of(f"{kind} {name}", function, words, None)[0]
+    return vars(parse_job(*choose_job([kind, name, *words])).settings)
 
 
 @pytest.mark.parametrize("name", RESULTS)

@@ -10,7 +10,8 @@ import pytest
 from files import ROOT, call
 from local_data import local_data
 
-from latentopt.cli.jobs import chosen, parse
+from latentopt.cli.options import parse_job
+from latentopt.cli.run import choose_job
 
 GUIDES = ROOT / "docs" / "guides"
 
@@ -47,7 +48,7 @@ def test_what_the_guide_shows_and_a_test_cannot_do_parses(capsys):
     jobs = [words for words in shown if words[0] != "completion"]
     assert len(jobs) == 2
     for words in jobs:
-        assert parse(*chosen(words)).resolved()["devices"] in (2, 4)
+        assert parse_job(*choose_job(words)).resolved()["devices"] in (2, 4)
 
 
 @pytest.mark.slow

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from markdown.extensions.toc import slugify
-
-from latentopt.cli.arguments import parse
-from latentopt.cli.table import Job
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -83,12 +80,3 @@ def anchors(page: Path) -> set[str]:
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {slugify(re.sub(r"[`*]|<[^>]+>", "", heading), "-") for heading in headings}
-
-
-def arguments_of(
-    job: str, function: Callable[..., Any], words: list[str], recipe: dict[str, Any] | None, skip: Sequence[str] = ()
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the command line makes of options for any function: its arguments, as objects and as plain data."""
-    made = Job(job, job, f"{function.__module__}.{function.__qualname__}", skip=tuple(skip))
-    parsed = parse(made, words, recipe)
-    return parsed.arguments(), parsed.plain.as_dict()

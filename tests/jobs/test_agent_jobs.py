@@ -11,8 +11,8 @@ gymnasium = pytest.importorskip("gymnasium")
 sb3 = pytest.importorskip("stable_baselines3")
 
 from latentopt.cli.options import parse_job  # noqa: E402
-from latentopt.cli.recipes import read_recipe  # noqa: E402
-from latentopt.cli.table import JOBS  # noqa: E402
+from latentopt.cli.registry import JOBS  # noqa: E402
+from latentopt.cli.shipped import read_recipe  # noqa: E402
 from latentopt.errors import InputError  # noqa: E402
 from latentopt.jobs import train_rl as module  # noqa: E402
 from latentopt.jobs.records import read_metrics  # noqa: E402

@@ -12,7 +12,8 @@ from nets import refuses
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args, load_sweep_config
 from wandb_runs import LoggedRun, drop_wandb_variables
 
-from latentopt.cli.jobs import chosen, parse
+from latentopt.cli.options import parse_job
+from latentopt.cli.run import choose_job
 from latentopt.cli.sweep import _check
 from latentopt.jobs.experiment import expanded_folder
 from latentopt.jobs.records import read_results
@@ -45,8 +46,10 @@ def test_what_wandbs_agent_calls_is_a_job(path, monkeypatch):
         held |= {"env": ["/usr/bin/env"], "program": [config["program"]]}
         words = [part for word in create_sweep_command(config["command"]) for part in _expanded(word, held)]
         assert words[:2] == ["/usr/bin/env", "latentopt"]
-        resolved = parse(*chosen(words[2:])).resolved()
-        assert (resolved["wandb"], str(expanded_folder("out", resolved["out"]))) == ("online", "runs/sweeps/r1")
+        parsed = parse_job(*choose_job(words[2:]))
+        resolved = parsed.resolved()
+        assert resolved["wandb"] == "online"
+        assert str(expanded_folder("out", resolved["out"])) == "runs/sweeps/r1"
         assert {name: _at(resolved, name) for name in options} == options
 
 

@@ -1,4 +1,4 @@
-"""Recipes: read by name or file, listed, shown and copied."""
+"""Shipped recipes and models: listed and shown; recipes are copied, and read by name or file."""
 
 from __future__ import annotations
 
@@ -54,3 +54,17 @@ def _copy(source: Path, target: Path) -> None:
         raise InputError(str(target.parent), "an existing folder", "none")
     target.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
     print(target)
+
+
+def models(words: list[str]) -> int:
+    from latentopt.zoo import cards
+
+    match words:
+        case ["list"]:
+            for name in cards.names():
+                print(f"{name:20s} {cards.read_card(name).summary}")
+        case ["show", name]:
+            print((cards.find(name) / cards.CARD).read_text(encoding="utf-8"), end="")
+        case _:
+            raise InputError("models", "list or show NAME", " ".join(words) or "nothing")
+    return 0

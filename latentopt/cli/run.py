@@ -1,4 +1,4 @@
-"""Jobs on the command line: from a recipe and options to what is printed in the end."""
+"""Jobs on the command line: chosen by its words, run or checked, and printed."""
 
 from __future__ import annotations
 
@@ -7,37 +7,27 @@ from typing import Any
 
 import yaml
 
-from latentopt.cli.recipes import read_recipe
-from latentopt.cli.table import JOBS, Job, found
-from latentopt.errors import InputError
+from latentopt.cli.registry import JOBS, RESTARTS, RESUMES, Job, import_object
+from latentopt.cli.shipped import read_recipe
+from latentopt.errors import InputError, LatentOptError
 
 HEAD = "# Checked, and not begun: `latentopt run FILE` with this in a file does the job\n"
 
 
-def perform(job: Job, words: list[str], recipe: dict[str, Any] | None = None) -> int:
-    """Do a job, or with --dry-run all but the job; return the exit code."""
-    parsed = parse(job, words, recipe)
+def run_job(job: Job, words: list[str], recipe: dict[str, Any] | None = None) -> int:
+    """Run a job, or with --dry-run check it and print its whole recipe; return the exit code."""
+    from latentopt.cli.options import parse_job
+
+    parsed = parse_job(job, words, recipe)
     if not parsed.dry:
-        return found(f"latentopt.cli.{job.shown}")(parsed.run()) or 0
-    resolved = parsed.resolved()
+        return import_object(f"latentopt.cli.output.{job.printer}")(parsed.run())
     parsed.check()
-    print(HEAD + yaml.safe_dump(resolved, sort_keys=False, width=100, allow_unicode=True), end="")
+    print(HEAD + yaml.safe_dump(parsed.resolved(), sort_keys=False, width=100, allow_unicode=True), end="")
     return 0
 
 
-def parse(job: Job, words: list[str], recipe: dict[str, Any] | None = None) -> Any:
-    """Parse a job's options, whether its settings are a class or the arguments of a function."""
-    if job.settings:
-        from latentopt.cli.options import parse_job
-
-        return parse_job(job, words, recipe)
-    from latentopt.cli import arguments
-
-    return arguments.parse(job, words, recipe)
-
-
-def chosen(words: list[str]) -> tuple[Job, list[str], dict[str, Any] | None]:
-    """The job that a command line asks for, the words that are its options, and its recipe.
+def choose_job(words: list[str]) -> tuple[Job, list[str], dict[str, Any] | None]:
+    """Return the job that a command line asks for, the words that are its options, and its recipe.
 
     Raises:
         InputError: it asks for none.
@@ -53,14 +43,14 @@ def chosen(words: list[str]) -> tuple[Job, list[str], dict[str, Any] | None]:
             raise InputError(command, "a recipe's name or file first", " ".join(rest) or "nothing")
         return JOBS[command], rest[1:], {"problem": read_recipe(rest[0])}
     if command in ("run", "train", "train-rl"):
-        own = {"run": tuple(JOBS), "train": ("train", "train-policy"), "train-rl": ("train-rl",)}
-        return _of_recipe(command, own[command], rest)
+        allowed = {"run": tuple(JOBS), "train": ("train", "train-policy"), "train-rl": ("train-rl",)}
+        return _choose_by_recipe(command, allowed[command], rest)
     if command not in JOBS:
         raise InputError("command", "a job", repr(command))
     return JOBS[command], rest, None
 
 
-def _of_recipe(command: str, jobs: Sequence[str], words: list[str]) -> tuple[Job, list[str], dict[str, Any]]:
+def _choose_by_recipe(command: str, jobs: Sequence[str], words: list[str]) -> tuple[Job, list[str], dict[str, Any]]:
     if not words or words[0].startswith("-"):
         raise InputError(command, "a recipe's name or file first", " ".join(words) or "nothing")
     recipe = read_recipe(words[0])
@@ -69,3 +59,11 @@ def _of_recipe(command: str, jobs: Sequence[str], words: list[str]) -> tuple[Job
         expected = f"one of {', '.join(jobs)}" if command == "run" else " or ".join(jobs)
         raise InputError(f"{words[0]}: job" if command == "run" else "job", expected, repr(job))
     return JOBS[job], words[1:], recipe
+
+
+def restart_hint(words: list[str]) -> str:
+    """Return the effect of a command line when it is called again after it was stopped."""
+    try:
+        return choose_job(words)[0].again
+    except LatentOptError:
+        return RESUMES if words[:1] == ["sweep"] else RESTARTS
