@@ -19,7 +19,7 @@ from documents import DOCS, FENCE, PAGES, ROOT, anchors, commands, links, name_o
 import latentopt as lo
 from latentopt.cli import main
 from latentopt.cli.completion import OWN_OPTIONS
-from latentopt.cli.options import parser_of
+from latentopt.cli.options import parse_job, parser_of
 from latentopt.cli.registry import JOBS
 from latentopt.optimizers import METHODS
 

@@ -15,7 +15,7 @@ from files import blobs, call, contents, lasting, stopped_in_its_second_batch, t
 
 from latentopt import io
 from latentopt.io import write_atomically
-from latentopt.jobs import report, store
+from latentopt.jobs import experiment, report
 
 COUNT, STEPS = 24, 40
 
@@ -117,7 +117,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path, monkeypa
         write_atomically(path, content)
 
     with monkeypatch.context() as patch:
-        for module in (io, store, report):
+        for module in (io, experiment, report):
             patch.setattr(module, "write_atomically", full)
         said = call(capsys, *words)
     assert said.code == 1
