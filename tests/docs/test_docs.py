@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import pkgutil
 import re
 import runpy
@@ -17,6 +18,8 @@ import yaml
 from documents import DOCS, FENCE, PAGES, ROOT, anchors, commands, links, name_of
 
 import latentopt as lo
+from benchmarks.__main__ import load
+from benchmarks.study import STUDIES
 from latentopt.cli import main
 from latentopt.cli.completion import OWN_OPTIONS
 from latentopt.cli.options import parse_job, parser_of
@@ -77,6 +80,7 @@ def options() -> set[str]:
     """Of all commands, as `--batch-size`."""
     parsers = [parser_of(job) for job in JOBS.values()]
     known = {word for parser in parsers for action in parser._actions for word in action.option_strings}
+    known |= {f"--{argument}" for name in STUDIES for argument in inspect.signature(load(name)).parameters}
     known |= {word for words in OWN_OPTIONS.values() for word in words} | {"--help", "--version", "--data.root"}
     return {word.replace("_", "-") for word in known}
 
