@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from latentopt._deprecated import old_names, renamed_keywords
 from latentopt.errors import InputError, positive
+from latentopt.gates import OnGates
 from latentopt.networks.freezing import frozen, require_eval
 from latentopt.noise import Noise
 from latentopt.optimizers import Optimizer
@@ -216,9 +217,15 @@ class Refiner:
         problem = Problem(network, CriticObjective(self.critic), u.shape[1:], len(u), feasible, like=start)
         require_eval(self.network)
         with frozen(self.network):
-            first = _first_value(problem, start).cpu().numpy()
+            chosen = self.method
+            if self.optimizer == "adr-gd-critic":
+                with OnGates(lambda site, h, activation, real: real(h), len(u)) as gates:
+                    first = _first_value(problem, start).cpu().numpy()
+                chosen = chosen if gates.sites else method("adam-critic")
+            else:
+                first = _first_value(problem, start).cpu().numpy()
             require_finite(first)
-            result = solve(problem, self.method, steps=self.steps, restarts=self.restarts, seed=seed, start=start)
+            result = solve(problem, chosen, steps=self.steps, restarts=self.restarts, seed=seed, start=start)
         cost = int(result.forwards.max()) + 1, int(result.backwards.max())
         return Ascent(result.x.cpu().numpy(), result.value.cpu().numpy(), first, *cost)
 
@@ -255,7 +262,8 @@ def refine_action(
         radius: greatest change of an action, > 0, in units of half the range: .25 is an eighth of the range to either
             side, 1 is +-1 in scaled actions.
         optimizer: a method of `latentopt.optimizers`, or a name. The names that end in ``-critic`` have settings for
-            scaled actions. ADR-GD needs a critic with piecewise-linear activations; for others take ``adam-critic``.
+            scaled actions. On a critic without piecewise-linear activations ``adr-gd-critic`` takes the same steps as
+            ``adam-critic``; other forms of ADR-GD refuse it.
         steps: of the method, >= 1.
         critic: of several critics, the one that counts: ``min``, the least; ``first``; or a function of all values
             (n, B) to (B,), each observation by itself.
@@ -270,8 +278,8 @@ def refine_action(
 
     Raises:
         InputError: an argument is not as described or not finite, an action lies outside [low, high], actions are
-            discrete, the critic takes observations or actions of other sizes, or a method that drives gates (ADR-GD)
-            meets a critic without, such as one of tanh layers.
+            discrete, the critic takes observations or actions of other sizes, or another form of ADR-GD than the
+            default meets a critic without gates, such as one of tanh layers.
     """
     refiner = Refiner(q, low, high, radius, optimizer, steps, critic, restarts, normalization)
     return refiner(observations, actions, seed)

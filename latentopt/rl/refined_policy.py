@@ -28,7 +28,7 @@ class RefinedPolicy:
             ``policy.obs_to_tensor``.
         radius: as for `refine_action`, like ``optimizer``, ``steps``, ``critic`` and ``restarts``. The defaults won
             where returns were measured (docs/agents.md).
-        optimizer: ADR-GD needs a critic with piecewise-linear activations; for others take ``adam-critic``.
+        optimizer: as for `refine_action`.
         steps: of the method.
         critic: of several critics, the one that counts.
         restarts: starts of each observation.

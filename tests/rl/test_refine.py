@@ -103,16 +103,25 @@ def test_a_critic_is_left_as_it_is():
     assert all(p.grad is None and p.requires_grad for p in q.parameters())
 
 
+class Smooth(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(S + A, 6), nn.Tanh(), nn.Linear(6, 1)).double()
+
+    def forward(self, s: Tensor, a: Tensor) -> Tensor:
+        return self.net(torch.cat([s, a], 1))
+
+
+def test_the_default_takes_plain_steps_on_a_critic_without_gates():
+    """The soft gradient of a network without gates is its own."""
+    q, s, a = Smooth(), randn(B, S), 0.5 * rand(B, A)
+    default, plain = (refine_action(q, s, a, -1.0, 1.0, **settings) for settings in ({}, {"optimizer": "adam-critic"}))
+    assert torch.equal(default.action, plain.action)
+    assert torch.equal(default.forwards, plain.forwards)
+
+
 def test_bad_input_is_refused():
     q, s, a = Twins(6, 5), randn(B, S), 0.5 * rand(B, A)
-
-    class Smooth(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = nn.Sequential(nn.Linear(S + A, 6), nn.Tanh(), nn.Linear(6, 1)).double()
-
-        def forward(self, s: Tensor, a: Tensor) -> Tensor:
-            return self.net(torch.cat([s, a], 1))
 
     def refused(*words: str, q=q, s=s, a=a, low=-1.0, high=1.0, **settings) -> None:
         with refuses(*words):
@@ -126,9 +135,9 @@ def test_bad_input_is_refused():
     refused("observations", "one for each", s=s[1:])
     refused("q", "observations (4,) and actions (3,)", q=Opaque(q), s=s[:, 1:])
     refused("q", "one value an action", q=lambda s, a: a)
-    refused("q", "finite", q=lambda s, a: a.sum(1) / 0, optimizer="adam-critic")
+    refused("q", "finite", q=lambda s, a: a.sum(1) / 0)
     refused("q", "a function", q="critic")
-    refused("network", "tanh", q=Smooth())
+    refused("network", "tanh", q=Smooth(), optimizer="adr-gd-paper-critic")
     refused("low", low=1.0, high=-1.0)
     refused("low", "each of the 3", low=[-1.0, -1.0])
     refused("low", low=None, high=None)
