@@ -98,13 +98,19 @@ def read_value(text: str) -> Any:
     return float(text) if NUMBER.fullmatch(text) else text
 
 
-def png_bytes(draw: Drawing) -> bytes:
-    """A figure, once ``draw`` has drawn on it, as PNG."""
+def new_figure(**options: Any) -> Figure:
+    """Return an empty figure that needs no display; options are those of `matplotlib.figure.Figure`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(layout="constrained")
+    figure = Figure(layout="constrained", **options)
     FigureCanvasAgg(figure)
+    return figure
+
+
+def png_bytes(draw: Drawing) -> bytes:
+    """Return a figure, once ``draw`` has drawn on it, as PNG."""
+    figure = new_figure()
     draw(figure)
     data = io.BytesIO()
     figure.savefig(data, dpi=130, format="png")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from latentopt.jobs.pictures import as_bytes, captioned, save_png, tile
 from latentopt.jobs.rates import rates
+from latentopt.reports import new_figure
 
 
 def save_grid(path: Path, rows: Sequence[dict[str, Any]], clean: Tensor, adversarial: Tensor, norm: str) -> None:
@@ -41,14 +42,10 @@ def _aim(row: dict[str, Any]) -> str:
 
 def save_curve(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """The share of the attacked images that succeed, by the gradient evaluations an image takes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     success = rates(rows).success
     firsts = sorted(row["first_success"] for row in rows if row["first_success"] > 0)
     end = max([1, *(row["backwards"] for row in rows)])
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(figsize=(7, 4.2))
     axes = figure.subplots()
     share = np.arange(1, len(firsts) + 1) / max(success.whole, 1)
     axes.step([0, *firsts, end], [0, *share, success.rate], where="post", color="tab:blue")

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from latentopt.reports import new_figure
+
 _GAP, _WHITE, _LINE = 2, 255, 14
 
 
@@ -117,11 +119,7 @@ def save_convergence(path: Path, curves: np.ndarray, label: str, all_of: int | N
         label: of the loss.
         all_of: how many images there are, if the curves are of the first ones alone; the title says so.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(figsize=(7, 4.2))
     axes = figure.subplots()
     steps = np.arange(1, curves.shape[1] + 1)
     for curve in curves[:64]:
@@ -142,15 +140,11 @@ def save_convergence(path: Path, curves: np.ndarray, label: str, all_of: int | N
 
 def histogram(values: Sequence[float], label: str) -> bytes:
     """The content of a PNG: how many of the values lie where, on a logarithmic axis where all are positive."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     finite = np.array([value for value in values if np.isfinite(value)])
     low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
     logarithmic = 0 < low < high
     bins = np.geomspace(low, high, 31).tolist() if logarithmic else 30
-    figure = Figure(figsize=(7, 3.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(figsize=(7, 3.2))
     axes = figure.subplots()
     axes.hist(finite, bins=bins, color="tab:blue")
     axes.set(xscale="log" if logarithmic else "linear", xlabel=label, ylabel="images")

@@ -20,6 +20,7 @@ from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard
 from latentopt.jobs.pictures import save_gif, tile
 from latentopt.jobs.tracker import METRICS, track_job
 from latentopt.jobs.used import card_of, held, used
+from latentopt.reports import new_figure
 from latentopt.rl.attack_episodes import AttackedEpisodes, attack_episodes
 from latentopt.rl.attack_policy import attack_policy as attack_observations
 from latentopt.rl.game_policies import game_of
@@ -219,11 +220,7 @@ def _image(observation: np.ndarray) -> torch.Tensor:
 
 def save_returns(path: Path, returns: Mapping[str, np.ndarray]) -> Path:
     """The returns of all episodes, from the least to the greatest, a line for each way of playing."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(figsize=(7, 4.2))
     axes = figure.subplots()
     for name, values in returns.items():
         axes.plot(
