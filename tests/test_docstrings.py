@@ -48,7 +48,7 @@ METHODS = {
 
 
 SOURCES = {
-    node.name: ast.get_source_segment(text, node) or ""
+    node.name: "\n".join(text.splitlines()[node.lineno - 1 : node.end_lineno])
     for text in (path.read_text(encoding="utf-8") for path in Path(lo.__file__).parent.rglob("*.py"))
     for node in ast.parse(text).body
     if isinstance(node, ast.ClassDef)

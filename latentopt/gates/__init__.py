@@ -10,10 +10,10 @@ is the place of the maximum.
 from __future__ import annotations
 
 from latentopt.gates.activations import Activation
-from latentopt.gates.dual import Dual, Switch, dual
 from latentopt.gates.mode import Network, OnGates, Site, count_sites, has_gates, preactivations, require_gates, sites
 from latentopt.gates.norms import Norms, row_norms
 from latentopt.gates.soft import soft_backward, uncapped_backward
+from latentopt.gates.surrogate import Dual, Switch, dual
 
 __all__ = [
     "Activation",

@@ -13,10 +13,10 @@ class Activation:
     """An elementwise piecewise-linear function, ``slope h + offset + sum_k jump_k relu(h - kink_k)``."""
 
     kind: str  # relu, leaky_relu, ...
-    slope: float | Tensor
-    offset: float | Tensor
+    slope: float | Tensor  # left of all kinks
+    offset: float | Tensor  # value at h = 0 without the kinks
     kinks: tuple[tuple[float | Tensor, float | Tensor], ...]  # (kink, jump) of each switch; the slope rises by jump
-    in_place: bool = False
+    in_place: bool = False  # whether it overwrites h
 
     def switches(self, h: Tensor) -> list[Tensor]:
         """Return the pre-activations ``z`` of its switches, each (rows, *site)."""

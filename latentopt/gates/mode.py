@@ -147,7 +147,14 @@ class Site(NamedTuple):
 
 
 def sites(network: nn.Module, x: Tensor) -> list[Site]:
-    """List the sites of a network by one forward pass over ``x`` (B, *features).
+    """List the sites of a network, by one forward pass.
+
+    Args:
+        network: maps (B, *features) to (B, *out).
+        x: (B, *features).
+
+    Returns:
+        One entry per site, in call order.
 
     >>> sites(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1)), torch.zeros(1, 2))
     [Site(number=0, kind='relu', module='1', shape=(3,))]
@@ -183,7 +190,15 @@ def sites(network: nn.Module, x: Tensor) -> list[Site]:
 
 
 def preactivations(network: Network, x: Tensor, layers: Collection[int] | None = None) -> list[Tensor]:
-    """Return the pre-activations ``z`` of every switch at ``x``, each (B, *site); its gate is open where z > 0.
+    """Compute the pre-activations of every switch, by one forward pass.
+
+    Args:
+        network: maps (B, *features) to (B, *out).
+        x: (B, *features).
+        layers: numbers of sites; None: all.
+
+    Returns:
+        One tensor ``z`` (B, *site) per switch; its gate is open where z > 0.
 
     Raises:
         InputError: the network calls no piecewise-linear activation, or one that mixes the samples of the batch.
@@ -202,7 +217,15 @@ def preactivations(network: Network, x: Tensor, layers: Collection[int] | None =
 
 @torch.no_grad()
 def has_gates(network: Network, x: Tensor) -> bool:
-    """Return whether a network calls piecewise-linear activations on whole batches, by a pass over ``x``."""
+    """Tell whether a network calls piecewise-linear activations on whole batches, by one forward pass.
+
+    Args:
+        network: maps (B, *features) to (B, *out).
+        x: (B, *features).
+
+    Returns:
+        True if it has at least one site.
+    """
     try:
         return count_sites(network, x) > 0
     except InputError:
@@ -211,7 +234,14 @@ def has_gates(network: Network, x: Tensor) -> bool:
 
 @torch.no_grad()
 def count_sites(network: Network, x: Tensor) -> int:
-    """Count the sites of a network by a pass over ``x``.
+    """Count the sites of a network, by one forward pass.
+
+    Args:
+        network: maps (B, *features) to (B, *out).
+        x: (B, *features).
+
+    Returns:
+        The number of sites, 0 for a smooth network.
 
     Raises:
         InputError: an activation mixes the samples of the batch.
@@ -222,7 +252,14 @@ def count_sites(network: Network, x: Tensor) -> int:
 
 
 def require_gates(mode: OnGates) -> None:
-    """Raise `InputError` if a forward pass met no gate to drive, or not all of ``layers``."""
+    """Check that a forward pass had gates to drive.
+
+    Args:
+        mode: the function mode of the pass.
+
+    Raises:
+        InputError: it met no gate, or not all of its ``layers``.
+    """
     if mode.sites and mode.driven < (1 if mode.layers is None else max(len(set(mode.layers)), 1)):
         raise InputError("layers", f"sites of the network, 0 to {mode.sites - 1}", mode.layers)
     if mode.driven:

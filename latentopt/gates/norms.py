@@ -44,6 +44,9 @@ def row_norms(
         exact: the directions are an orthonormal basis, so sum; else average.
         layers: sites whose switches ``gate`` is for; the others' gates are the pattern at ``x``, without norms.
         most: directions in one pass. Each pass costs one more forward.
+
+    Returns:
+        The norms of the switches' rows (B, *site) and of the output's (B, *out), and their cost.
     """
     parts = [_squares(network, x, gate, part, layers) for part in directions.split(most)]
     total = [torch.stack(squares).sum(0) for squares in zip(*parts, strict=True)]

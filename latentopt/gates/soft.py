@@ -16,9 +16,13 @@ from latentopt.gates.mode import OnGates
 def soft_backward(tau: float | Tensor, rows: int, layers: Collection[int] | None = None) -> OnGates:
     """Return a context with unchanged activations forward and soft gates ``sigmoid(z / (tau rms(h)))`` backward.
 
-    The root mean square is that of each sample and site; ``rows`` is the size of the batch. As tau falls to 0 the gate
-    becomes the activation's own. It is the gate of ADR-GD with its variable tied to the pattern,
-    ``eta = 1/2 + z / (alpha tau rms)``. Max pooling is unchanged.
+    As tau falls to 0 the gate becomes the activation's own. It is the gate of ADR-GD with its variable tied to the
+    pattern, ``eta = 1/2 + z / (alpha tau rms)``. Max pooling is unchanged.
+
+    Args:
+        tau: softness, > 0, in units of the root mean square of the pre-activations of each sample and site.
+        rows: size of the batch.
+        layers: numbers of the soft sites; None: all.
     """
 
     def rule(site: int, h: Tensor, activation: Activation, real: Callable[[Tensor], Tensor]) -> Tensor:
@@ -34,7 +38,11 @@ def uncapped_backward(rows: int, layers: Collection[int] | None = None) -> OnGat
     """Return a context with unchanged activations forward, differentiated as if they had no upper kink (a cap).
 
     This is the straight-through estimate of attacks on defences without gradients (BPDA; Athalye et al. 2018,
-    arXiv 1802.00420). ReLUs are differentiated as they are; ``rows`` is the size of the batch.
+    arXiv 1802.00420). ReLUs are differentiated as they are.
+
+    Args:
+        rows: size of the batch.
+        layers: numbers of the sites; None: all.
     """
 
     def rule(site: int, h: Tensor, activation: Activation, real: Callable[[Tensor], Tensor]) -> Tensor:

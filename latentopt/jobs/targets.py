@@ -56,7 +56,7 @@ def as_floats(array: np.ndarray) -> Tensor:
 
 
 def load_images(*targets: str | Path, shape: Shape | None = None, fit: Fit = "crop") -> Tensor:
-    """Images (B, C, H, W) in [0, 1], float32, from files, a folder, an array's file or a data set by name.
+    """Load images from files, a folder, an array file or a named data set.
 
     Args:
         targets: image files and folders of images; or one ``.npy`` or ``.npz`` file; or one data set's name.
@@ -64,6 +64,9 @@ def load_images(*targets: str | Path, shape: Shape | None = None, fit: Fit = "cr
             ``generator.output_shape()``; None: as they are, all of one shape.
         fit: of images of another aspect: ``crop``, they are resized until they cover the shape, and its middle is kept;
             ``pad``, until it covers them, and the rest is black; ``stretch``, to the shape, which distorts them.
+
+    Returns:
+        Images (B, C, H, W) in [0, 1], float32.
 
     Raises:
         InputError: nothing is there, a file is no image, or shapes differ.

@@ -96,6 +96,7 @@ class ADRGD(Optimizer):
 
     @property
     def recovers(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """True if the descent continues from values that are not finite."""
         return self.descent.recovers
 
     def init(self, batch: Batch, x: Tensor) -> ADRGDState:

@@ -33,7 +33,7 @@ class CMAESState(NamedTuple):
     p_c: Tensor  # (B, n) evolution path of C
 
 
-class Rates(NamedTuple):
+class LearningRates(NamedTuple):
     """Parameters set by the dimension and the population (Table 1)."""
 
     weights: list[float]  # of the candidates, best first
@@ -125,7 +125,7 @@ class CMAES(Optimizer):
         return n <= LARGEST_FULL if self.covariance == "auto" else self.covariance == "full"
 
 
-def _adapted(state: CMAESState, rates: Rates, z: Tensor, y: Tensor, width: Tensor) -> CMAESState:
+def _adapted(state: CMAESState, rates: LearningRates, z: Tensor, y: Tensor, width: Tensor) -> CMAESState:
     """Return the next distribution, from the steps ``y = root z`` (B, population, n), best first."""
     weights, mu_eff, c_sigma, d_sigma, c_c, c_1, c_mu, every = rates
     n, t = z.shape[2], state.t + 1
@@ -164,7 +164,7 @@ def _times(root: Tensor, z: Tensor) -> Tensor:
     return z @ root if root.ndim == 3 else z * root[:, None]
 
 
-def rates_of(n: int, population: int | None, full: bool) -> Rates:
+def rates_of(n: int, population: int | None, full: bool) -> LearningRates:
     """Return the parameters of the update in n dimensions, with a full or a diagonal covariance."""
     count = population or 4 + int(3 * math.log(n))
     raw = [math.log((count + 1) / 2) - math.log(i) for i in range(1, count + 1)]  # eq. 49
@@ -179,7 +179,7 @@ def rates_of(n: int, population: int | None, full: bool) -> Rates:
     mu_down = sum(down) ** 2 / sum(w * w for w in down)
     most = min(1 + c_1 / c_mu, 1 + 2 * mu_down / (mu_eff + 2), (1 - c_1 - c_mu) / (n * c_mu))  # eqs. 50-52
     weights = [w / sum(up) for w in up] + [most * w / -sum(down) for w in down]
-    return Rates(weights, mu_eff, c_sigma, d_sigma, c_c, c_1, c_mu, max(1, int(1 / (10 * n * (c_1 + c_mu)))))
+    return LearningRates(weights, mu_eff, c_sigma, d_sigma, c_c, c_1, c_mu, max(1, int(1 / (10 * n * (c_1 + c_mu)))))
 
 
 def _unit(feasible: FeasibleSet, x: Tensor) -> float | Tensor:

@@ -98,7 +98,11 @@ METHODS: dict[str, Preset] = {
 
 
 def require_name(name: str) -> None:
-    """Raise `InputError` unless ``name`` is in `METHODS`."""
+    """Check that a method has this ``name``.
+
+    Raises:
+        InputError: there is none in `METHODS`.
+    """
     if name not in METHODS:
         raise InputError("optimizer", f"one of {', '.join(METHODS)}, or an Optimizer", repr(name))
 

@@ -39,6 +39,7 @@ class TwoPhase(Optimizer):
 
     @property
     def recovers(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """True if both methods continue from values that are not finite."""
         return self.first.recovers and self.then.recovers
 
     def init(self, batch: Batch, x: Tensor) -> TwoPhaseState:

@@ -43,6 +43,7 @@ class Box(FeasibleSet):
 
     @property
     def bounded(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """True if every bound is finite."""
         return all(bool(torch.as_tensor(bound).isfinite().all()) for bound in (self.low, self.high))
 
     def broadcast_to(self, shape: Sequence[int], like: Tensor) -> Self:

@@ -46,10 +46,12 @@ class BoxAndBall(FeasibleSet):
 
     @property
     def norm(self) -> Norm:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The norm of the ball."""
         return self.ball.norm
 
     @property
     def round(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """True if the ball is Euclidean."""
         return self.ball.round
 
     def broadcast_to(self, shape: Sequence[int], like: Tensor) -> Self:
@@ -118,7 +120,17 @@ class BoxAndBall(FeasibleSet):
 
 
 def bounded_ball(center: Values, eps: Values, norm: Norm, low: Values, high: Values) -> BoxAndBall:
-    """Return the points of the range [low, high] within ``eps`` of ``center``, which must be in the range.
+    """Return the intersection of a ball and a range of values.
+
+    Args:
+        center: of the ball, within the range, as the module says.
+        eps: radius of the ball, >= 0, a number or (B,).
+        norm: linf or l2.
+        low: least value.
+        high: greatest value.
+
+    Returns:
+        The set of x in [low, high] with ``norm(x - center) <= eps``.
 
     Raises:
         InputError: there is no such norm, or an argument is not as `Box` and the balls want it.
@@ -129,5 +141,5 @@ def bounded_ball(center: Values, eps: Values, norm: Norm, low: Values, high: Val
 
 
 def length(change: Tensor, norm: Norm) -> Tensor:
-    """Return the norm (B,) of each sample of ``change`` (B, *features)."""
+    """Return the ``norm`` (B,) of each sample of ``change`` (B, *features)."""
     return change.reshape(len(change), -1).abs().amax(1) if norm == "linf" else sample_norm(change)

@@ -33,6 +33,9 @@ def dual(network: Network, x: Tensor, switch: Switch, layers: Collection[int] | 
         layers: gated sites; others stay activations. If the first site is not gated, both networks share one pass up
             to the first that is. None: all.
 
+    Returns:
+        Both outputs, each (B, *out).
+
     Raises:
         InputError: there is no such site, or the two halves cannot be brought together behind it.
     """
