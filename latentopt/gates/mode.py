@@ -140,7 +140,7 @@ class OnGates(TorchFunctionMode):
 class Site(NamedTuple):
     """A site of a network, for the choice of ``layers``."""
 
-    number: int
+    number: int  # position in call order
     kind: str  # relu, leaky_relu, ...
     module: str  # name of the innermost module that calls it; "" outside any
     shape: tuple[int, ...]  # of the pre-activation of one sample
