@@ -55,7 +55,7 @@ def attack(
     """
     radii = None if eps is None else numbers("eps", eps, lambda word: float(Fraction(word)))
     budgets = numbers("evaluations", evaluations, int)
-    plan = AttackPlan(chosen("methods", methods, METHODS, always=CONTROL), REFERENCES, budgets, budget)
+    plan = AttackStudyPlan(chosen("methods", methods, METHODS, always=CONTROL), REFERENCES, budgets, budget)
     sources = chosen("networks", networks, NETWORKS)
     if quick:
         plan = replace(plan, budgets=(4, 8), budget=8, references={n: r for n, r in REFERENCES.items() if not r.long})
@@ -70,7 +70,7 @@ def attack(
     return tuning(cases, plan) if tune else benchmark(cases, plan, part)
 
 
-def tuning(cases: Sequence[AttackCase], plan: AttackPlan) -> Report:
+def tuning(cases: Sequence[AttackCase], plan: AttackStudyPlan) -> Report:
     """Every size of every method over all networks and radii of a data set: success, then the mean margin."""
 
     def score(data: str, name: str, size: float) -> tuple[float, float]:
@@ -98,7 +98,7 @@ def _quick_case(seed: int) -> AttackCase:
     return case
 
 
-def benchmark(cases: Sequence[AttackCase], plan: AttackPlan, part: Part) -> Report:
+def benchmark(cases: Sequence[AttackCase], plan: AttackStudyPlan, part: Part) -> Report:
     """All parts asked for, case by case."""
     tables, cells = list[Table](), list[AttackResults]()
     for case in cases:
@@ -117,7 +117,7 @@ UNBOXED = " (the paper's setting: pixels may leave [0, 1])"
 
 
 @dataclass(frozen=True)
-class AttackPlan:
+class AttackStudyPlan:
     """What is run, and how much of it."""
 
     methods: Mapping[str, AttackMethod]
@@ -145,13 +145,13 @@ class AttackRuns:
 TablesWithResults = Iterator[tuple[Table, list[AttackResults]]]
 
 
-def at_equal_cost(runs: AttackRuns, plan: AttackPlan) -> TablesWithResults:
+def at_equal_cost(runs: AttackRuns, plan: AttackStudyPlan) -> TablesWithResults:
     """Every method with the same gradient evaluations."""
     cells = [runs.cell("table", name, method, plan.budget) for name, method in plan.methods.items()]
     yield table(f"{heading(runs.case)}: {plan.budget} gradient evaluations", runs.note, cells, CONTROL), cells
 
 
-def by_cost(runs: AttackRuns, plan: AttackPlan) -> TablesWithResults:
+def by_cost(runs: AttackRuns, plan: AttackStudyPlan) -> TablesWithResults:
     """Every method with several budgets, each run planned for its own."""
     cells = [
         runs.cell("curve", name, method, evaluations)
@@ -162,7 +162,7 @@ def by_cost(runs: AttackRuns, plan: AttackPlan) -> TablesWithResults:
     yield curve(title, runs.note, cells), cells
 
 
-def others(runs: AttackRuns, plan: AttackPlan) -> TablesWithResults:
+def others(runs: AttackRuns, plan: AttackStudyPlan) -> TablesWithResults:
     """Other packages, and beside them the methods of ours with the same settings."""
     ours = dict.fromkeys(
         [CONTROL, "portfolio", "portfolio-ungated", *(reference.ours for reference in plan.references.values())]
@@ -181,7 +181,7 @@ def others(runs: AttackRuns, plan: AttackPlan) -> TablesWithResults:
     yield table(f"{heading(runs.case)}: other packages", note, cells, "portfolio", missing), cells
 
 
-def without_parts(runs: AttackRuns, plan: AttackPlan) -> TablesWithResults:
+def without_parts(runs: AttackRuns, plan: AttackStudyPlan) -> TablesWithResults:
     """Each form of ADR-GD without each of its parts, with and without the range of pixels."""
     for case, setting in ((runs.case, ""), (runs.case.unboxed(), UNBOXED)):
         for form, variants in ablations(case).items():
@@ -194,7 +194,7 @@ def without_parts(runs: AttackRuns, plan: AttackPlan) -> TablesWithResults:
             yield table(title, runs.note, cells, "whole"), cells
 
 
-PARTS: dict[str, Callable[[AttackRuns, AttackPlan], TablesWithResults]] = {
+PARTS: dict[str, Callable[[AttackRuns, AttackStudyPlan], TablesWithResults]] = {
     "table": at_equal_cost,
     "curve": by_cost,
     "references": others,

@@ -9,7 +9,7 @@ from nets import refuses
 from studies import call_study
 from torch import nn
 
-from benchmarks.attack import AttackPlan, AttackRuns, others
+from benchmarks.attack import AttackRuns, AttackStudyPlan, others
 from benchmarks.attack_methods import CONTROL, METHODS, ablations
 from benchmarks.attack_references import REFERENCES
 from benchmarks.attack_runs import BARE, NETWORKS, AttackCase, ReturnedImages, cases_of, run_attack
@@ -82,7 +82,7 @@ def test_parts_left_out_are_as_many_in_the_box_and_out_of_it():
 
 def test_a_package_that_is_missing_is_a_row_with_the_reason():
     gone = replace(REFERENCES["torchattacks PGD"], package="no_such_package")
-    ((table, cells),) = others(AttackRuns(linear()), AttackPlan({}, {"theirs": gone}, [2], 2))
+    ((table, cells),) = others(AttackRuns(linear()), AttackStudyPlan({}, {"theirs": gone}, [2], 2))
     assert {cell.name for cell in cells} == {CONTROL, "portfolio", "portfolio-ungated", "pgd-constant"}
     assert table.rows[-1][:2] == ["theirs", "skipped: No module named 'no_such_package'"]
 
