@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -35,6 +36,17 @@ def posed(
     problem = fitting(network or mlp(3, 8, 5, 2), (3,), randn(3, 2, seed=1)[list(samples)], Box(-2.0, 2.0))
     problem.success = None if tolerance is None else lambda value, output: value < tolerance
     return problem
+
+
+def identity(
+    objective: Callable[[Tensor], Tensor] = lambda x: x[:, 0], samples: int = 1, dtype: torch.dtype = torch.float64
+) -> Problem:
+    """The problem of an objective of the input itself, a number."""
+    return Problem(nn.Identity(), objective, (1,), samples, like=torch.zeros(1, dtype=dtype))
+
+
+def column(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)[:, None]
 
 
 class Holed(nn.Module):
@@ -93,3 +105,22 @@ def check_sample(together: Result, sample: int, alone: Result) -> None:
         expected = alone.history[name][..., 0]
         torch.testing.assert_close(values[:steps, :, sample], expected, rtol=0, atol=1e-9, equal_nan=True)
         assert values[steps:, :, sample].isnan().all()
+
+
+def check_alone(
+    run: Callable[[Tensor], Any],
+    batch: int,
+    x: float = 1e-9,
+    value: float | None = None,
+    equal: Sequence[str] = (),
+    rows: Iterable[int] | None = None,
+) -> None:
+    """Samples of a batch end as they do alone: ``run`` solves those whose numbers it is given."""
+    together = run(torch.arange(batch))
+    for row in range(batch) if rows is None else rows:
+        alone = run(torch.tensor([row]))
+        near(together.x[[row]], alone.x, x)
+        if value is not None:
+            near(together.value[[row]], alone.value, value)
+        for name in equal:
+            assert getattr(together, name)[row] == getattr(alone, name)[0], name

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from loops import METHODS, posed, same_results
+from loops import METHODS, column, identity, posed, same_results
 from nets import Counted, mlp, near, refuses
-from torch import nn
 
 import latentopt as lo
-from latentopt import GD, Problem, Status, solve
+from latentopt import GD, Status, solve
 from latentopt.solver.callbacks import JsonLines, Progress, ProgressBar, StopBelow, Trajectory
 
 
@@ -18,30 +17,23 @@ def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def walk(*start: float, **settings) -> lo.Result:
-    """The objective is the input, a number, which falls by .5 a step."""
-    problem = Problem(nn.Identity(), lambda x: x[:, 0], (1,), len(start), like=torch.zeros(1).double())
-    return solve(problem, GD(lr=0.5), start=torch.tensor(start).double()[:, None], **{"steps": 8, **settings})
+def walk(*start: float, success: float = -torch.inf, **settings) -> lo.Result:
+    """The objective is the input, a number, which falls by .5 a step; below ``success`` it is solved."""
+    problem = identity(samples=len(start))
+    problem.success = lambda value, output: value < success
+    return solve(problem, GD(lr=0.5), start=column(*start), **{"steps": 8, **settings})
 
 
-def test_a_callback_that_returns_true_stops_the_solve_and_all_others_are_still_called():
+def test_a_callback_that_returns_true_stops_the_solve_after_all_others_were_called():
     seen: list[int] = []
-    result = walk(
-        4.0, 9.0, callbacks=[lambda progress: progress.t == 3, lambda progress: seen.append(progress.t)], restarts=2
-    )
+    stop, watch = (lambda progress: progress.t == 3), (lambda progress: seen.append(progress.t))
+    result = walk(4.0, 9.0, callbacks=[stop, watch], restarts=2)
     assert seen == [1, 2, 3]
     assert result.status == (Status.STOPPED,) * 2
     assert len(result.history["loss"]) == 3
     assert result.forwards.tolist() == [2 * (3 + 1) + 1] * 2  # the last iterates are looked at
     near(result.value, result.history["loss"][-1].amin(0) - 0.5, 1e-12)
-
-
-def test_samples_that_had_ended_keep_their_status_when_a_callback_stops_the_others():
-    problem = Problem(nn.Identity(), lambda x: x[:, 0], (1,), 2, like=torch.zeros(1).double())
-    problem.success = lambda value, output: value < 3
-    start = torch.tensor([[4.0], [99.0]]).double()
-    result = solve(problem, GD(lr=0.5), steps=9, start=start, callbacks=[lambda progress: progress.t == 5])
-    assert result.status == (Status.SOLVED, Status.STOPPED)
+    assert walk(3.25, 99.0, success=3, callbacks=[stop]).status == (Status.SOLVED, Status.STOPPED)
 
 
 @pytest.mark.parametrize("answer", [None, False, 0, torch.tensor(False)])
@@ -103,10 +95,8 @@ def test_json_lines_are_written_as_the_solve_goes(tmp_path):
 
 
 def test_figures_that_are_not_finite_are_null(tmp_path):
-    path = tmp_path / "a.jsonl"
-    walk(float(3), callbacks=[JsonLines(path)], steps=2)
-    problem = Problem(nn.Identity(), lambda x: torch.where(x < 0.75, torch.inf, x)[:, 0], (1,), 1)
-    solve(problem, GD(lr=0.5), start=torch.ones(1, 1), callbacks=[JsonLines(tmp_path / "b")])
+    problem = identity(lambda x: torch.where(x < 0.75, torch.inf, x)[:, 0])
+    solve(problem, GD(lr=0.5), start=column(1.0), callbacks=[JsonLines(tmp_path / "b")])
     assert [line["loss"] for line in lines(tmp_path / "b")] == [1.0, None, 1.0, None]
 
 

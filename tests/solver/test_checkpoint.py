@@ -126,10 +126,9 @@ def test_seconds_go_on_counting(tmp_path):
         return solve(posed(), "gd", steps=50, seconds=1000.0, checkpoint=tmp_path / "a", checkpoint_every=1, **settings)
 
     times: list[float] = []
-    with pytest.raises(KilledError):
-        call(callbacks=[lambda progress: times.append(progress.seconds), killed_at(30)])
-    with pytest.raises(KilledError):
-        call(callbacks=[lambda progress: times.append(progress.seconds), killed_at(31)])
+    for at in (30, 31):
+        with pytest.raises(KilledError):
+            call(callbacks=[lambda progress: times.append(progress.seconds), killed_at(at)])
     assert times[:30] == sorted(times[:30])
     assert times[28] < times[30] < times[31]  # the 30th step again, and one more
     assert call().meta["seconds"] > times[-1]
@@ -232,25 +231,21 @@ def test_what_the_success_test_reads_from_its_module_is_part_of_it(tmp_path, mon
         solve(changed(), Adam(), **settings)
 
 
-def test_a_smaller_box_is_not_answered_from_a_larger_one_s_file(tmp_path):
-    settings: dict[str, Any] = {"shape": (3,), "steps": 20, "checkpoint": tmp_path / "c"}
-    network = nn.Linear(3, 1)
-    maximize(network, low=-1.0, high=1.0, **settings)
-    for low, high in ((-0.5, 0.5), ([-1.0, -1.0, -0.5], 1.0)):
-        with refuses(str(tmp_path / "c"), "another feasible set"):
-            maximize(network, low=low, high=high, **settings)
-    with refuses(str(tmp_path / "c"), "another network"):
-        maximize(nn.Linear(3, 1), low=-1.0, high=1.0, **settings)
-
-
-def test_another_unit_is_another_objective(tmp_path):
-    settings: dict[str, Any] = {"low": 0.0, "high": 1.0, "shape": (3,), "steps": 5, "checkpoint": tmp_path / "c"}
-    network = nn.Linear(3, 2)
-    nn.init.ones_(network.weight)
+def test_maximize_does_not_go_on_in_another_box_nor_with_another_unit_or_network(tmp_path):
+    file, network = tmp_path / "c", nn.Linear(3, 2)
+    nn.init.ones_(network.weight)  # the units have the same values
     nn.init.zeros_(network.bias)
+    settings: dict[str, Any] = {"low": -1.0, "high": 1.0, "shape": (3,), "steps": 5, "checkpoint": file}
     maximize(network, **settings)
-    with refuses(str(tmp_path / "c"), "another objective"):
-        maximize(network, unit=1, **settings)  # which has the same values
+    for part, changes in (
+        ("feasible set", {"low": -0.5, "high": 0.5}),
+        ("feasible set", {"low": [-1.0, -1.0, -0.5]}),
+        ("objective", {"unit": 1}),
+    ):
+        with refuses(str(file), f"another {part}"):
+            maximize(network, **{**settings, **changes})
+    with refuses(str(file), "another network"):
+        maximize(nn.Linear(3, 2), **settings)
 
 
 @dataclass(frozen=True, repr=False)
@@ -294,19 +289,20 @@ def test_another_version_of_torch_is_refused(stopped, monkeypatch):
         solve(posed(), Adam(), steps=9, checkpoint=stopped)
 
 
-def other_file(kind: str, checkpoint: Path) -> None:
-    if kind == "tensors":
-        save_file({"x": torch.zeros(2)}, checkpoint)
-    elif kind == "result":
-        solve(posed(), Adam(), steps=2).save(checkpoint, overwrite=True)
-    else:
-        contents = {"empty": b"", "text": b"garbage", "bytes": b"\xff" * 4096, "cut": checkpoint.read_bytes()[:-9]}
-        checkpoint.write_bytes(contents[kind])
-
-
-@pytest.mark.parametrize("kind", ["empty", "text", "bytes", "cut", "tensors", "result"])
-def test_a_file_that_is_no_checkpoint_is_refused_and_untouched(stopped, kind):
-    other_file(kind, stopped)
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda file: file.write_bytes(b""),
+        lambda file: file.write_bytes(b"garbage"),
+        lambda file: file.write_bytes(b"\xff" * 4096),
+        lambda file: file.write_bytes(file.read_bytes()[:-9]),
+        lambda file: save_file({"x": torch.zeros(2)}, file),
+        lambda file: solve(posed(), Adam(), steps=2).save(file, overwrite=True),
+    ],
+    ids=["empty", "text", "bytes", "cut", "tensors", "result"],
+)
+def test_a_file_that_is_no_checkpoint_is_refused_and_untouched(stopped, spoil):
+    spoil(stopped)
     content = stopped.read_bytes()
     with refuses(str(stopped)):
         solve(posed(), Adam(), steps=9, checkpoint=stopped)

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from loops import METHODS, check_sample, every_method, posed, same_results
+from loops import METHODS, ROUGH, check_sample, column, every_method, identity, posed, rough, same_results
 from nets import Counted, conv, fitting, linear, mlp, near, rand, randn, ready, refuses
 from torch import Tensor, nn
 
@@ -37,21 +37,30 @@ def test_the_best_is_the_least_of_all_that_was_seen_and_never_rises(method):
 @every_method
 @pytest.mark.parametrize("tolerance", [None, 0.15])
 def test_a_batch_equals_its_samples_alone_also_when_some_leave(method, tolerance):
-    together = solve(posed(tolerance=tolerance), method, steps=6, restarts=2, seed=3)
+    settings = {"steps": 6, "restarts": 2, "seed": 3}
+    together = solve(posed(tolerance=tolerance), method, **settings)
     for sample in range(3):
-        check_sample(together, sample, solve(posed([sample], tolerance=tolerance), method, steps=6, restarts=2, seed=3))
+        check_sample(together, sample, solve(posed([sample], tolerance=tolerance), method, **settings))
+
+
+@every_method
+def test_a_batch_equals_its_samples_alone_also_when_rows_break_and_go_back(method):
+    problem, start = rough()
+    together = solve(problem, method, start=start, **ROUGH)
+    for sample in range(6):
+        problem, start = rough([sample])
+        check_sample(together, sample, solve(problem, method, start=start, **ROUGH))
 
 
 def test_the_best_restart_is_chosen_by_the_objective():
     def two_wells(x: Tensor) -> Tensor:  # least at 2, where it is 0; a worse well at -2
         return torch.minimum((x - 2).square(), (x + 2).square() + 1)[:, 0]
 
-    problem = Problem(nn.Identity(), two_wells, (1,), 1, like=torch.zeros(1).double())
-    result = solve(problem, GD(lr=0.25), steps=80, restarts=8, start=torch.tensor([[-2.0]]))
+    result = solve(identity(two_wells), GD(lr=0.25), steps=80, restarts=8, start=column(-2.0))
     last = result.history["loss"][-1, :, 0]
     assert last[0] == 1
     assert last[int(result.restart)] == last.min()
-    near(result.x, torch.tensor([[2.0]]).double(), 1e-12)
+    near(result.x, column(2.0), 1e-12)
     near(result.value, torch.zeros(1).double(), 1e-12)
 
 
@@ -68,13 +77,9 @@ def test_the_start_is_where_the_first_restart_starts():
     assert (again.value <= warm.value).all()
     assert not torch.equal(free.x, warm.x)
     assert torch.equal(start, randn(3, 3, seed=5))
-
-
-def test_a_start_that_rounding_has_put_outside_is_put_back():
-    seen: list[Progress] = []
-    start = torch.full((3, 3), 2 + 9e-7).double()
-    solve(posed(), GD(lr=0.1), steps=1, start=start, callbacks=[seen.append])
-    assert torch.equal(seen[0].x, torch.full((3, 3), 2.0).double())
+    beside = torch.full((3, 3), 2 + 9e-7).double()  # outside by rounding
+    solve(posed(), GD(lr=0.1), steps=1, start=beside, callbacks=[seen.append])
+    assert torch.equal(seen[-1].x, torch.full((3, 3), 2.0).double())
 
 
 @pytest.mark.parametrize("steps", [1, 5])
@@ -139,6 +144,12 @@ def test_adam_reaches_the_least_squares_optimum_of_a_linear_generator():
         *[("optimizer", {"optimizer": name}) for name in ("sgd", "")],
         *[("start", {"start": torch.zeros(shape)}) for shape in [(3,), (2, 3), (3, 4), (3, 3, 1)]],
         *[("start", {"start": torch.full((3, 3), value)}) for value in (1.1, float("nan"), float("inf"))],
+        *[("start", {"restarts": 4, "start": torch.zeros(shape)}) for shape in [(5, 3, 3), (0, 3, 3), (2, 2, 3)]],
+        *[("start", {"restarts": 4, "start": torch.full((2, 3, 3), value)}) for value in (1.1, float("nan"))],
+        *[("start", {"restarts": 4, "start": start}) for start in (torch.zeros(1, 2, 3, 3), [[[0.0] * 3] * 3] * 2, 3)],
+        *[("halving", {"steps": 9, "halving": pairs}) for pairs in ([(5, 2), (3, 1)], [(3, 2), (3, 1)], [(0, 2)])],
+        *[("halving", {"steps": 9, "halving": pairs}) for pairs in ([(2, 0)], [(-1, 2)], [(2, 1.5)], [(2,)], (5, 2))],
+        *[("halving", {"steps": 9, "halving": pairs}) for pairs in ([(1, 2, 3)], 5, ["52"], [None])],
     ],
 )
 def test_wrong_arguments_are_refused(name, settings):
@@ -159,23 +170,26 @@ def test_a_wrong_objective_is_refused(objective):
         solve(Problem(nn.Identity(), objective, (3,), 2), "gd", steps=2)
 
 
-def batch_norm(**settings: bool) -> nn.Module:
-    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, **settings), nn.ReLU(), nn.Linear(4, 2))
-    return network.double()
+@pytest.mark.parametrize("success", [lambda value, output: value.min() < 1, lambda value, output: True])
+def test_a_success_test_that_does_not_answer_for_each_sample_is_refused(success):
+    problem = posed()
+    problem.success = success
+    with refuses("success"):
+        solve(problem, "adam")
 
 
-def test_batch_norm_in_training_mode_is_refused_with_what_to_do():
-    network = Counted(batch_norm())
+def test_batch_norm_is_refused_in_training_mode_and_without_statistics():
+    def normed(**settings: bool) -> nn.Module:
+        return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, **settings), nn.ReLU(), nn.Linear(4, 2)).double()
+
+    network = Counted(normed())
     with pytest.raises(InputError, match=r"network: .*\.eval\(\).*module\.1 \(BatchNorm\)"):
         solve(posed(network=network), "gd", steps=1)
     assert network.forwards == 0
     assert network.module[1].training  # pyright: ignore[reportIndexIssue]
     assert solve(posed(network=network.eval()), "gd", steps=1).value.isfinite().all()
-
-
-def test_batch_norm_without_statistics_is_refused_as_it_mixes_samples():
-    with refuses("network"):
-        solve(posed(network=batch_norm(track_running_stats=False).eval()), "gd", steps=1)
+    with refuses("network"):  # it mixes samples
+        solve(posed(network=normed(track_running_stats=False).eval()), "gd", steps=1)
 
 
 @every_method
@@ -203,11 +217,3 @@ def test_numbers_of_numpy_are_taken_and_saved(tmp_path):
         solve(posed(), "adam", steps=3, restarts=2, seed=4, evaluations=40, seconds=50, patience=3, min_delta=0.5),
         result,
     )
-
-
-@pytest.mark.parametrize("success", [lambda value, output: value.min() < 1, lambda value, output: True])
-def test_a_success_test_that_does_not_answer_for_each_sample_is_refused(success):
-    problem = posed()
-    problem.success = success
-    with refuses("success"):
-        solve(problem, "adam")

@@ -5,15 +5,13 @@ The objective is the input itself, a number, and gradient descent takes steps of
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
-from loops import check_sample
+from loops import check_sample, column, identity
 from nets import near, refuses
-from torch import Tensor, nn
+from torch import Tensor
 
-from latentopt import GD, Adam, Problem, Result, Status, solve
+from latentopt import GD, Adam, Result, Status, solve
 from latentopt.optimizers import Optimizer
 
 INF, NAN = float("inf"), float("nan")
@@ -31,15 +29,6 @@ def walk(*start: float, success: float = -INF, broken: float = -INF, value: floa
     return solve(problem, WALK, start=column(*start), **{"steps": 8, **settings})
 
 
-def identity(objective: Callable[[Tensor], Tensor], samples: int, dtype: torch.dtype = torch.float64) -> Problem:
-    """The problem of an objective of the input itself, a number."""
-    return Problem(nn.Identity(), objective, (1,), samples, like=torch.zeros(1, dtype=dtype))
-
-
-def column(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)[:, None]
-
-
 def test_a_solved_sample_leaves_and_the_others_go_on():
     result = walk(1.0, 9.0, success=0.75)
     assert result.status == (Status.SOLVED, Status.BUDGET)
@@ -50,6 +39,10 @@ def test_a_solved_sample_leaves_and_the_others_go_on():
     near(result.history["loss"][:, 0, 1], 9 - 0.1 * torch.arange(8).double(), 1e-12)
     assert result.forwards.tolist() == [4 + 1, 8 + 1 + 1]  # steps, the last iterate, the check of what is returned
     assert result.backwards.tolist() == [4, 8]
+    both = walk(1.0, 0.9, success=0.75)
+    assert (len(both.history["loss"]), both.status) == (4, (Status.SOLVED,) * 2)
+    assert walk(1.0, success=0.25).status == (Status.SOLVED,)  # .2 is the iterate after 8 steps
+    assert walk(1.0, success=0.15).status == (Status.BUDGET,)
 
 
 def test_all_restarts_of_a_solved_sample_leave_with_it():
@@ -62,19 +55,8 @@ def test_all_restarts_of_a_solved_sample_leave_with_it():
     assert result.restart[0] == 0
 
 
-def test_a_solve_ends_when_every_sample_is_solved():
-    result = walk(1.0, 0.9, success=0.75)
-    assert len(result.history["loss"]) == 4
-    assert result.status == (Status.SOLVED, Status.SOLVED)
-
-
-def test_success_on_the_last_iterate_counts():
-    assert walk(1.0, success=0.25).status == (Status.SOLVED,)  # .2 is the iterate after 8 steps
-    assert walk(1.0, success=0.15).status == (Status.BUDGET,)
-
-
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
-def test_a_row_that_breaks_goes_back_to_its_best_and_leaves_if_it_breaks_again_at_once(value):
+def test_a_row_that_breaks_goes_back_once(value):
     result = walk(1.0, 9.0, broken=0.75, value=value)  # at .8, broken at .7, back at .8, broken at .7
     assert result.status == (Status.NONFINITE, Status.BUDGET)
     near(result.x, column(0.8, 8.2), 1e-12)
@@ -84,13 +66,9 @@ def test_a_row_that_breaks_goes_back_to_its_best_and_leaves_if_it_breaks_again_a
     assert result.history["loss"][6:, 0, 0].isnan().all()
     assert result.forwards.tolist() == [6 + 1, 8 + 1 + 1]
     assert result.backwards.tolist() == [6, 8]
-
-
-@pytest.mark.parametrize("value", [NAN, INF, -INF])
-def test_a_last_iterate_without_a_finite_value_is_not_returned(value):
-    result = walk(1.0, broken=0.25, value=value)
-    assert result.status == (Status.BUDGET,)
-    near(result.x, column(0.3), 1e-12)
+    last = walk(1.0, broken=0.25, value=value)  # its last iterate alone is broken, and is not returned
+    assert last.status == (Status.BUDGET,)
+    near(last.x, column(0.3), 1e-12)
 
 
 def test_one_restart_that_breaks_does_not_end_its_sample():
@@ -102,7 +80,7 @@ def test_one_restart_that_breaks_does_not_end_its_sample():
 
 
 def test_a_next_iterate_that_is_not_finite_counts_as_breaking():
-    problem = identity(lambda x: x[:, 0], 1, torch.float32)
+    problem = identity(dtype=torch.float32)
     result = solve(problem, GD(lr=3e38), steps=9, start=torch.zeros(1, 1))
     assert result.status == (Status.NONFINITE,)
     assert result.value.tolist() == [pytest.approx(-3e38)]
@@ -130,7 +108,7 @@ def test_a_row_that_finds_a_better_point_may_break_again_and_goes_on():
     near(result.x, column(4.4), 1e-12)
 
 
-def test_a_row_that_goes_back_has_the_methods_first_state_but_for_the_count_of_steps():
+def test_a_row_that_goes_back_keeps_only_the_count_of_steps():
     result = breaking(4, methods=Adam(lr=0.1, betas=(0.5, 0.75), schedule="constant"))
     first = result.history["loss"][:3, 0, 0]
     near(first, column(5.0, 4.9, 4.8)[:, 0], 1e-9)
@@ -149,10 +127,7 @@ def test_a_row_that_breaks_where_it_starts_leaves_at_once():
     assert result.history["loss"][:, 1:].isnan().all()
     assert result.status == (Status.BUDGET,)
     assert result.forwards.tolist() == [4 + 1 + 1 + 1 + 1]
-
-
-def test_a_first_start_without_a_finite_value_is_refused():
-    with refuses("objective"):
+    with refuses("objective"):  # no other start is given
         walk(1.0, 0.5, broken=0.75)
 
 
@@ -163,7 +138,7 @@ def bowl(*start: float, lr: float = 0.25, **settings) -> Result:
     return solve(problem, GD(lr=lr), start=column(*start), **{"steps": 40, **settings})
 
 
-def test_a_row_leaves_once_its_best_has_not_fallen_by_more_than_the_improvement_for_the_patience():
+def test_a_row_whose_best_falls_too_little_leaves():
     result = bowl(8.0, 0.0, min_delta=0.1, patience=3)
     # 65, 17, 5, 2, 1.25, 1.0625, ...: 1.25 is the last that is less than 9/10 of the last such, at step 5; the best
     # at steps 6, 7, 8 is over 1.125.
@@ -182,16 +157,16 @@ def test_small_falls_add_up_to_an_improvement():
     assert below.history["loss"][:, 0].isfinite().sum(0).tolist() == [4 + 3, 4]
 
 
-def test_an_improvement_of_zero_asks_for_any_fall_and_the_default_patience_never_ends():
+def test_any_fall_is_more_than_zero_and_by_default_no_row_stalls():
     assert walk(1.0, patience=1, min_delta=0.0).status == (Status.BUDGET,)
     still = GD(lr=1e-30)
-    problem = identity(lambda x: x[:, 0], 1, torch.float32)
+    problem = identity(dtype=torch.float32)
     assert len(solve(problem, still, steps=50, start=torch.ones(1, 1)).history["loss"]) == 50
     stalled = solve(problem, still, steps=50, start=torch.ones(1, 1), patience=1, min_delta=0.0)
     assert len(stalled.history["loss"]) == 2
 
 
-def test_a_sample_is_stalled_when_all_its_restarts_have_left_and_one_of_them_stalled():
+def test_a_sample_is_stalled_if_one_of_its_restarts_is_and_all_have_left():
     def objective(x: Tensor) -> Tensor:  # falls for ever from x < 0, which is NaN below -3; flat over 0
         return torch.where(x < -3, NAN, x.clamp_max(0))[:, 0]
 
@@ -245,7 +220,7 @@ def test_what_is_not_finite_is_never_solved():
     near(result.x, torch.tensor([[0.8]]), 1e-6)
 
 
-def test_a_solved_iterate_is_taken_even_if_the_row_has_seen_a_lower_objective():
+def test_a_solved_iterate_is_taken_before_a_lower_one():
     problem = identity(lambda x: x.square()[:, 0], 1)
     problem.success = lambda value, output: output[:, 0] > 1.5
     result = solve(problem, GD(lr=1.05), steps=9, start=column(1.0))  # each step multiplies by -1.1
