@@ -79,6 +79,18 @@ def stopped_at_parts(monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
         yield
 
 
+@contextmanager
+def stopped_in(monkeypatch: pytest.MonkeyPatch, target: str) -> Iterator[None]:
+    """Within, a call of the function with this dotted name is interrupted."""
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target, stopped)
+        yield
+
+
 def write_png(path: Path, pixels: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from files import (
     QUICK,
     blobs,
     call,
     change_card,
     contents,
+    stopped_in,
     stopped_in_its_second_batch,
     write_classifier,
     write_mnist,
@@ -27,81 +30,78 @@ from files import (
 from nets import mlp, refuses
 
 import latentopt as lo
+from latentopt.cli import main
 from latentopt.jobs import lifetime
 from latentopt.jobs.experiment import Experiment, Shard
 from latentopt.jobs.lifetime import LOCK, job, lock
 from latentopt.jobs.targets import open_source
 from latentopt.jobs.used import card_of, held
 from latentopt.objectives import Features
+from latentopt.optimizers import PGD
 from latentopt.zoo import cards
 
-MODULE = [sys.executable, "-m", "latentopt"]
-CAP = {"class_path": "latentopt.zoo.capped.Capped", "init_args": {"beta": 0.05}}
 
-
-@pytest.fixture
-def reconstruction(tmp_path, capsys, monkeypatch) -> list[object]:
-    """The command of a job of a folder's model on a data set of a folder, stopped in its second batch."""
-    model = write_model(tmp_path / "m")
-    (tmp_path / "data").mkdir()
-    write_mnist(tmp_path / "data", train=1, test=6)
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory) -> tuple[Path, list[object]]:
+    """The folder and the command of a job of a folder's model on a folder's data set, stopped in its second batch."""
+    folder = tmp_path_factory.mktemp("stopped")
+    model = write_model(folder / "m")
+    (folder / "data").mkdir()
+    write_mnist(folder / "data", train=1, test=6)
     words = ["reconstruct", "--model", model, "--targets", "mnist", "--resize", "--batch-size", "2", *QUICK]
-    words += ["--out", tmp_path / "o"]
-    monkeypatch.setenv("LATENTOPT_DATA", str(tmp_path / "data"))
-    with stopped_in_its_second_batch(monkeypatch):
-        assert call(capsys, *words).code == 130
-    return words
+    words += ["--out", folder / "o"]
+    with pytest.MonkeyPatch.context() as patch, stopped_in_its_second_batch(patch):
+        patch.setenv("LATENTOPT_DATA", str(folder / "data"))
+        assert main(list(map(str, words))) == 130
+    return folder, words
 
 
-def refused(capsys: pytest.CaptureFixture[str], folder: Path, words: list[object], named: str) -> None:
-    """In one line, which names what changed; nothing is touched."""
-    before = contents(folder / "o")
-    said = call(capsys, *words)
-    assert (said.code, said.err.count("\n")) == (2, 1), said.err
-    assert said.err.split(" with other ")[1].strip().split(", ") == named.split(", ")
-    assert contents(folder / "o") == before
-
-
-@pytest.mark.parametrize(("field", "value"), [("output_range", [0.0, 1.0]), ("start_scale", 0.4)])
-def test_a_card_that_was_edited_is_another_job(reconstruction, tmp_path, capsys, field, value):
-    change_card(tmp_path / "m", **{field: value})
-    refused(capsys, tmp_path, reconstruction, f"card.{field}")
-
-
-@pytest.mark.parametrize("field", ["summary", "licence", "quality", "training"])
-def test_what_a_card_only_tells_may_change(reconstruction, tmp_path, capsys, field):
-    change_card(tmp_path / "m", **{field: "new" if field in ("summary", "licence") else {"said": "new"}})
-    assert call(capsys, *reconstruction).code == 0
-
-
-def test_other_weights_are_another_job(reconstruction, tmp_path, capsys):
-    module = cards.load_generator(tmp_path / "m").module
+def change_weights(folder: Path) -> None:
+    module = cards.load_generator(folder / "m").module
     with torch.no_grad():
         next(module.parameters()).mul_(1.5)
-    cards.save_model(tmp_path / "m", cards.read_card(tmp_path / "m"), {"generator": module})
-    refused(capsys, tmp_path, reconstruction, "weights")
+    cards.save_model(folder / "m", cards.read_card(folder / "m"), {"generator": module})
 
 
-def test_another_data_set_of_the_same_name_and_length_is_another_job(reconstruction, tmp_path, capsys, monkeypatch):
-    (tmp_path / "other").mkdir()
-    write_mnist(tmp_path / "other", train=6, test=6)
-    images = tmp_path / "other" / "train-images-idx3-ubyte.gz"
-    images.replace(tmp_path / "other" / "t10k-images-idx3-ubyte.gz")
-    monkeypatch.setenv("LATENTOPT_DATA", str(tmp_path / "other"))
-    refused(capsys, tmp_path, reconstruction, "targets_held")
+def change_data(folder: Path) -> None:
+    """Other images under the same name and as many."""
+    write_mnist(folder / "data", train=6, test=6)
+    (folder / "data/train-images-idx3-ubyte.gz").replace(folder / "data/t10k-images-idx3-ubyte.gz")
 
 
-def test_the_same_data_set_elsewhere_is_the_same_job(reconstruction, tmp_path, capsys, monkeypatch):
-    (tmp_path / "data").rename(tmp_path / "moved")
-    monkeypatch.setenv("LATENTOPT_DATA", str(tmp_path / "moved"))
-    assert call(capsys, *reconstruction).code == 0
+CHANGES = {
+    "card.output_range": lambda folder: change_card(folder / "m", output_range=[0.0, 1.0]),
+    "card.start_scale": lambda folder: change_card(folder / "m", start_scale=0.4),
+    "weights": change_weights,
+    "targets_held": change_data,
+}
+
+
+@pytest.mark.parametrize("changed", CHANGES)
+def test_another_model_or_data_set_is_another_job(stopped, tmp_path, capsys, monkeypatch, changed):
+    """Refused in one line, which names what changed; nothing is touched."""
+    folder, words = stopped
+    monkeypatch.setenv("LATENTOPT_DATA", str(folder / "data"))
+    before = shutil.copytree(folder, tmp_path / "before")
+    CHANGES[changed](folder)
+    told = call(capsys, *words)
+    assert (told.code, told.err.count("\n")) == (2, 1), told.err
+    assert told.err.split(" with other ")[1].strip() == changed
+    assert contents(folder / "o") == contents(before / "o")
+    shutil.copytree(before, folder, dirs_exist_ok=True)
+
+
+def test_what_a_card_only_tells_and_the_folder_of_the_data_may_change(stopped, capsys, monkeypatch):
+    folder, words = stopped
+    change_card(folder / "m", summary="new", licence="new", quality={"a": "new"}, training={"a": "new"})
+    monkeypatch.setenv("LATENTOPT_DATA", str(shutil.copytree(folder / "data", folder / "moved")))
+    assert call(capsys, *words).code == 0
 
 
 def test_a_data_set_is_known_by_the_images_that_are_asked_for(tmp_path):
     write_mnist(tmp_path, train=1, test=6)
-    first, again = (open_source(["mnist"], str(tmp_path), limit=limit).fingerprint for limit in (3, 4))
-    assert first != again
-    assert open_source(["mnist"], str(tmp_path), limit=3).fingerprint == first
+    first, other, again = (open_source(["mnist"], str(tmp_path), limit=limit).fingerprint for limit in (3, 4, 3))
+    assert first == again != other
 
 
 def test_a_cap_in_a_classifiers_card_is_another_job(tmp_path, capsys, monkeypatch):
@@ -110,17 +110,15 @@ def test_a_cap_in_a_classifiers_card_is_another_job(tmp_path, capsys, monkeypatc
     words += ["--optimizer", "pgd", "--steps", "2", "--device", "cpu", "--wandb", "disabled", "--out", tmp_path / "o"]
     with stopped_in_its_second_batch(monkeypatch):
         assert call(capsys, *words).code == 130
-    card = yaml.safe_load((model / "card.yaml").read_text())
-    plain = card["architecture"]["classifier"]
-    capped = {"class_path": CAP["class_path"], "init_args": {**CAP["init_args"], "module": plain}}
+    card = cards.read_card(model)
+    inside = {"module": card.architecture["classifier"], "beta": 0.05}
+    capped = {"class_path": "latentopt.zoo.capped.Capped", "init_args": inside}
     network = cards.build(capped)
     network.module.load_state_dict(cards.load_classifier(model).module.state_dict())  # pyright: ignore
-    told = cards.read_card(model)
-    cards.save_model(model, told, {"classifier": network})
+    cards.save_model(model, card, {"classifier": network})
     change_card(model, architecture={"classifier": capped})
-    said = call(capsys, *words)
-    assert said.code == 2
-    assert said.err.split(" with other ")[1].strip() == "card.architecture"
+    told = call(capsys, *words)
+    assert (told.code, told.err.split(" with other ")[1].strip()) == (2, "card.architecture")
 
 
 def test_a_loss_that_sees_through_other_weights_is_another_one():
@@ -131,20 +129,14 @@ def test_a_loss_that_sees_through_other_weights_is_another_one():
     assert card_of("torchvision/resnet18") == {}
 
 
-@pytest.mark.parametrize("name", ["analyze-dynamics"])
-def test_an_analysis_that_was_stopped_begins_anew_in_its_folder(tmp_path, capsys, monkeypatch, name):
+def test_an_analysis_that_was_stopped_begins_anew_in_its_folder(tmp_path, capsys, monkeypatch):
     model = write_classifier(tmp_path / "m", hidden=12)
     words = ["analyze", "dynamics", "--model", model, "--data", "digits", "--limit", "3", "--steps", "2"]
     words += ["--wandb", "disabled", "--out", tmp_path / "o"]
 
-    def stopped(*_, **__):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("latentopt.jobs.analyze.dynamics_report.appendix", stopped)
-        said = call(capsys, *words)
-    assert said.code == 130
-    assert said.err.splitlines()[-1] == "latentopt: stopped; the same command begins anew"
+    with stopped_in(monkeypatch, "latentopt.jobs.analyze.dynamics_report.appendix"):
+        told = call(capsys, *words)
+    assert (told.code, told.err.splitlines()[-1]) == (130, "latentopt: stopped; the same command begins anew")
     assert call(capsys, *words, "--steps", "3").code == 2  # another one
     assert call(capsys, *words).code == 0
     assert call(capsys, *words, "--out", tmp_path / "whole").code == 0
@@ -163,20 +155,15 @@ time.sleep(600)
 """
 
 
-def holding(folder: Path) -> subprocess.Popen[str]:
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
-    return process
-
-
 def test_a_second_process_is_refused_in_one_line_and_a_killed_one_holds_nothing(tmp_path, capsys):
     np.save(tmp_path / "a.npy", blobs(1, seed=0))
     out = tmp_path / "o"
     out.mkdir()
     words = ["reconstruct", "--model", "mnist-vae", "--targets", tmp_path / "a.npy", *QUICK, "--out", out]
-    process = holding(out)
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(out)], stdout=subprocess.PIPE, text=True)
     try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
         said = call(capsys, *words)
         assert (said.code, said.err.count("\n")) == (2, 1)
         assert said.err == f"latentopt: error: out: expected a folder where no other process is at work, got {out}\n"
@@ -197,7 +184,7 @@ def test_two_jobs_started_at_once_leave_what_one_does(tmp_path, capsys):
     np.save(tmp_path / "a.npy", blobs(6, seed=0))
     words = ["reconstruct", "--model", "mnist-vae", "--targets", str(tmp_path / "a.npy"), *QUICK, "--batch-size", "1"]
     words += ["--steps", "60"]
-    command = [*MODULE, *words, "--out", str(tmp_path / "o")]
+    command = [sys.executable, "-m", "latentopt", *words, "--out", str(tmp_path / "o")]
     both = [subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) for _ in range(2)]
     told = [process.communicate(timeout=300)[1] for process in both]
     codes = sorted(process.returncode for process in both)
@@ -228,60 +215,62 @@ def test_a_folder_that_became_another_jobs_meanwhile_is_refused(tmp_path):
         job(second.open)()
 
 
-SLOW = ["--steps", "300", "--restarts", "4", "--batch-size", "1", "--start", "random", "--picture-every", "100"]
+@contextmanager
+def terminated(patch: pytest.MonkeyPatch, optimizer: type[lo.Optimizer], number: int) -> Iterator[None]:
+    """Within, SIGTERM comes in a step of an optimizer, counted from 1."""
+    step, count = optimizer.step, itertools.count(1)
+
+    def step_and_kill(*args):
+        if next(count) == number:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(*args)
+
+    with patch.context() as context:
+        context.setattr(optimizer, "step", step_and_kill)
+        yield
 
 
-def started(words: list[str], path: Path, pattern: str, count: int) -> subprocess.Popen[str]:
-    """A command in a process of its own, once so many files are there."""
-    process = subprocess.Popen([*MODULE, *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    deadline = time.monotonic() + 240
-    while len(list(path.glob(pattern))) < count and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return process
+posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM")
-@pytest.mark.parametrize("kind", ["reconstruct", pytest.param("attack", marks=pytest.mark.slow)])
-def test_sigterm_ends_a_job_after_its_batch_and_the_same_command_goes_on(tmp_path, capsys, kind):
-    np.save(tmp_path / "a.npy", blobs(12, seed=0))
-    model = write_classifier(tmp_path / "m", hidden=12)
-    words = {
-        "reconstruct": ["--model", "mnist-vae", "--targets", str(tmp_path / "a.npy"), *SLOW],
-        "attack": ["--model", str(model), "--data", "digits", "--eps", "0.01", "--limit", "40", "--batch-size", "2"],
-    }[kind]
-    words = [kind, *words, "--wandb", "offline", "--device", "cpu"]
-    process = started([*words, "--out", str(tmp_path / "o")], tmp_path / "o" / "shards", "*.safetensors", 2)
-    process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == 143, said
-    assert said.splitlines()[-1] == "latentopt: stopped; the same command goes on from here"
+@posix
+@pytest.mark.parametrize(("kind", "optimizer"), [("reconstruct", lo.Adam), ("attack", PGD)])
+def test_sigterm_ends_a_job_after_its_batch_and_the_same_command_goes_on(
+    tmp_path, capsys, monkeypatch, kind, optimizer
+):
+    np.save(tmp_path / "a.npy", blobs(3, seed=0))
+    if kind == "reconstruct":
+        words = ["--model", "mnist-vae", "--targets", tmp_path / "a.npy", "--optimizer", "adam"]
+    else:
+        words = ["--model", write_classifier(tmp_path / "m", hidden=12), "--data", "digits", "--eps", "0.01"]
+        words += ["--limit", "3", "--optimizer", "pgd"]
+    words = [kind, *words, "--batch-size", "1", "--steps", "6", "--device", "cpu"]
+    with terminated(monkeypatch, optimizer, 9):
+        told = call(capsys, *words, "--wandb", "offline", "--out", tmp_path / "o")
+    assert (told.code, told.err.splitlines()[-1]) == (143, "latentopt: stopped; the same command goes on from here")
+    assert len(list((tmp_path / "o" / "shards").iterdir())) == 2
     assert not (tmp_path / "o" / "results.csv").exists()
-    assert call(capsys, *words, "--out", tmp_path / "o").code == 0
-    assert call(capsys, *words, "--wandb", "disabled", "--out", tmp_path / "whole").code == 0
+    for out, mode in (("o", "offline"), ("whole", "disabled")):
+        assert call(capsys, *words, "--wandb", mode, "--out", tmp_path / out).code == 0
     lines = [(tmp_path / out / "metrics.jsonl").read_text() for out in ("o", "whole")]
     assert lines[0] == lines[1]
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM")
-def test_sigterm_does_not_wait_long_for_a_batch(tmp_path):
-    np.save(tmp_path / "a.npy", blobs(8, seed=0))
-    words = ["reconstruct", "--model", "mnist-vae", "--targets", str(tmp_path / "a.npy"), "--steps", "1000000"]
-    words += ["--halving", "[]", "--start", "random", "--wandb", "disabled", "--out", str(tmp_path / "o")]
-    process = started(words, tmp_path / "o", "recipe.yaml", 1)
-    time.sleep(3)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    assert process.returncode == 143
+ENDLESS = ["--model", "mnist-vae", "--steps", "1000000", "--start", "random", "--optimizer", "adam"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM")
-def test_sigterm_ends_what_has_no_batches_at_once(tmp_path):
-    words = ["diagnose", "--model", "mnist-vae", "--samples", "8", "--steps", "1000000", "--start", "random"]
-    words += ["--optimizer", "adam", "--tolerance", "1e-30"]
-    process = subprocess.Popen([*MODULE, *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    time.sleep(12)
-    process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == 143
-    assert said.splitlines()[-1] == "latentopt: stopped; the same command begins anew"
+@posix
+def test_sigterm_does_not_wait_long_for_a_batch(tmp_path, capsys, monkeypatch):
+    np.save(tmp_path / "a.npy", blobs(2, seed=0))
+    monkeypatch.setattr("latentopt.jobs.sigterm.GRACE", 0.1)
+    words = ["--targets", tmp_path / "a.npy", "--halving", "[]", "--wandb", "disabled", "--out", tmp_path / "o"]
+    with terminated(monkeypatch, lo.Adam, 3):
+        assert call(capsys, "reconstruct", *ENDLESS, *words).code == 143
+    assert not list((tmp_path / "o").glob("shards/*"))
+
+
+@posix
+def test_sigterm_ends_what_has_no_batches_at_once(capsys, monkeypatch):
+    with terminated(monkeypatch, lo.Adam, 3):
+        told = call(capsys, "diagnose", *ENDLESS, "--samples", "8", "--tolerance", "1e-30")
+    assert (told.code, told.err.splitlines()[-1]) == (143, "latentopt: stopped; the same command begins anew")
