@@ -69,11 +69,6 @@ def test_the_adjoint_is_differentiable_and_its_gradient_is_the_operator(operator
     near(gradient, operator(x), 1e-12)
 
 
-def test_the_adjoint_of_a_crop_pads_with_zeros():
-    y = randn(1, 1, 2, 2)
-    assert torch.equal(Crop(2).adjoint(y, (1, 4, 4)), torch.nn.functional.pad(y, (1, 1, 1, 1)))
-
-
 @pytest.mark.parametrize(
     ("measurement", "shape", "name"),
     [

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from files import own_images, table
-from loops import NAMES
+from loops import NAMES, check_alone
 from nets import mlp, near, rand, randn, refuses
 from torch import Tensor, nn
 
@@ -116,7 +116,6 @@ class Pull:
 
 
 WEIGHTED = Weighted(np.linspace(0.5, 2, B), np.linspace(0, 1, B * SIDE**2).reshape(B, -1))
-CHAIN = Compose([Mask(MASKS), Blur(0.7), PerImage(ONES)])
 KINDS: dict[str, Callable[[Tensor], dict]] = {
     "masks": lambda rows: {"operator": Mask(MASKS[rows])},
     "masks of NumPy": lambda rows: {"operator": Mask(MASKS.bool().numpy()[rows])},
@@ -142,31 +141,21 @@ SETTINGS = {
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_a_batch_gives_what_its_images_give_alone(kind, settings):
-    targets, settings = own(), {"start": "random", **settings}
-    together = lo.reconstruct(generator(), targets, **kind(torch.arange(B)), **settings)
-    for row in range(B):
-        alone = lo.reconstruct(generator(), targets[[row]], **kind(torch.tensor([row])), **settings)
-        near(together.x[[row]], alone.x, 1e-7)
-        near(together.value[[row]], alone.value, 1e-9)
-        assert together.status[row] == alone.status[0]
-        for name in ("forwards", "backwards"):
-            assert torch.equal(getattr(together, name)[[row]], getattr(alone, name)), name
+    settings = {"start": "random", **settings}
+    run = lambda rows: lo.reconstruct(generator(), own()[rows], **kind(rows), **settings)  # noqa: E731
+    check_alone(run, B, 1e-7, 1e-9, ("status", "forwards", "backwards"))
 
 
 @pytest.mark.parametrize("start", [Random("probe"), Nearest(40), Regression(40)], ids=repr)
 @pytest.mark.parametrize("kind", [KINDS["one's own masks"], KINDS["a chain"], KINDS["a prior"]])
 def test_starts_are_learnt_through_the_operator_of_each_image(kind, start):
-    targets = own()
     settings = {"start": start, "restarts": 3, "halving": [(2, 2)], "steps": 5, "retries": 1}
-    together = lo.reconstruct(generator(), targets, **kind(torch.arange(B)), **settings)
-    for row in (1, 3):
-        alone = lo.reconstruct(generator(), targets[[row]], **kind(torch.tensor([row])), **settings)
-        near(together.x[[row]], alone.x, 1e-7)
-        near(together.value[[row]], alone.value, 1e-9)
+    run = lambda rows: lo.reconstruct(generator(), own()[rows], **kind(rows), **settings)  # noqa: E731
+    check_alone(run, B, 1e-7, 1e-9, rows=(1, 3))
 
 
 @pytest.mark.parametrize("start", [Nearest(40), Regression(40)], ids=repr)
-def test_the_images_that_starts_are_learnt_from_are_made_once_for_all_operators(start):
+def test_a_pool_of_images_is_made_once_for_all_operators(start):
     settings = {"start": start, "restarts": 1, "halving": (), "steps": 1}
     found = lo.reconstruct(generator(), own(), operator=Mask(MASKS), **settings)
     assert int(found.forwards.sum()) == 40 + B * 3
@@ -193,25 +182,19 @@ def test_every_method_follows_the_masks_and_the_references(name):
     settings = {"start": "random", "restarts": 2, "halving": [(3, 1)], "steps": 6, "tolerance": 1e-2}
     settings |= {"optimizer": name, "prior": priors.BoxPrior(2.0)}
 
-    def found(rows: Tensor) -> lo.Result:
-        return lo.reconstruct(
-            generator(), own()[rows], operator=Mask(MASKS[rows]), loss=WEIGHTED.take(rows), **settings
-        )
+    def run(rows: Tensor) -> lo.Result:
+        own_loss = WEIGHTED.take(rows)
+        return lo.reconstruct(generator(), own()[rows], operator=Mask(MASKS[rows]), loss=own_loss, **settings)
 
-    together = found(torch.arange(B))
-    for row in range(B):
-        alone = found(torch.tensor([row]))
-        near(together.x[[row]], alone.x, 1e-6)
-        assert torch.equal(together.forwards[[row]], alone.forwards)
+    check_alone(run, B, 1e-6, equal=["forwards"])
 
 
 def test_residuals_of_levenberg_and_marquardt_are_those_of_each_image():
-    problem = Reconstruction(generator(), own(), Mask(MASKS), WEIGHTED, tolerance=1e-4)
-    together = solve(problem, LevenbergMarquardt(), steps=8, restarts=2)
-    for row in range(B):
-        rows = torch.tensor([row])
+    def run(rows: Tensor) -> lo.Result:
         part = Reconstruction(generator(), own()[rows], Mask(MASKS[rows]), WEIGHTED.take(rows), tolerance=1e-4)
-        near(together.x[rows], solve(part, LevenbergMarquardt(), steps=8, restarts=2).x, 1e-7)
+        return solve(part, LevenbergMarquardt(), steps=8, restarts=2)
+
+    check_alone(run, B, 1e-7)
 
 
 def test_some_targets_of_a_reconstruction_have_their_operators():
@@ -226,8 +209,7 @@ def test_own_images_are_diagnosed_through_the_operators_of_the_targets_in_turn(o
     settings = {"start": Random(), "restarts": 2, "steps": 20, "samples": 6, "loss": WEIGHTED}
     found = lo.diagnose(generator(), own(), operator=operator, **settings)
     turn = torch.tensor([0, 1, 2, 3, 0, 1])
-    settings |= {"loss": WEIGHTED.take(turn), "samples": 6}
-    alone = lo.diagnose(generator(), operator=operator.take(turn), **settings)
+    alone = lo.diagnose(generator(), operator=operator.take(turn), **{**settings, "loss": WEIGHTED.take(turn)})
     near(found.own_error, alone.own_error, 1e-12)
     assert found.error is not None
     assert found.error.shape == (B,)
@@ -270,48 +252,13 @@ def test_a_mask_for_each_image_multiplies_each_image(shape, convert):
     assert (operator.add_noise(expected, 0.1, 0)[expected == 0] == 0).all()
 
 
-def test_one_mask_is_that_of_all_samples_taken():
+def test_one_mask_is_that_of_all_samples_taken_and_a_batch_is_told_by_its_dimensions():
     for mask in (rand(4, 4), rand(3, 4, 4), rand(1, 1, 4, 4)):
         rows, images = torch.tensor([1, 1, 0, 5, 7]), rand(5, 3, 4, 4)
         assert torch.equal(Mask(mask).take(rows)(images), Mask(mask)(images))
-
-
-def test_the_dimensions_of_a_mask_tell_whether_it_is_one_for_each_volume():
-    volumes, one, each = rand(2, 3, 4, 4, 4), rand(3, 1, 1, 1), rand(2, 1, 4, 4, 4, seed=1)
-    assert torch.equal(Mask(one).take(torch.tensor([1]))(volumes[1:]), (volumes * one)[1:])
-    assert torch.equal(Mask(each).take(torch.tensor([1]))(volumes[1:]), (volumes * each)[1:])
-
-
-@pytest.mark.parametrize(
-    ("mask", "words"),
-    [
-        (torch.ones(3, 1, 4, 4), "one mask for all images or 2"),
-        (torch.ones(2, 4, 4), "(B, 1, 4, 4)"),
-        (torch.ones(2, 2, 4, 4), "a shape that fits (3, 4, 4)"),
-        (torch.ones(2, 1, 3, 4), "a shape that fits"),
-    ],
-)
-def test_masks_that_do_not_fit_the_images_are_refused(mask, words):
-    with refuses("mask", words):
-        Mask(mask)(torch.zeros(2, 3, 4, 4))
-
-
-@pytest.mark.parametrize("mask", ["mask", [[1.0]], np.array(["a"]), torch.zeros(0), 1j * torch.ones(2), None])
-def test_what_is_no_mask_is_refused(mask):
-    with refuses("mask", "a tensor or an array of numbers"):
-        Mask(mask)
-
-
-def test_a_mask_that_hides_one_of_the_images_is_refused():
-    with refuses("mask", "all zeros"):
-        Mask(torch.stack([torch.ones(1, 4, 4), torch.zeros(1, 4, 4)]))
-
-
-def test_an_array_that_is_changed_later_or_runs_backwards_makes_a_mask():
-    array = np.eye(4)
-    operator = Mask(array[::-1])  # pyright: ignore[reportArgumentType]
-    array[:] = 0
-    assert torch.equal(operator(torch.ones(1, 1, 4, 4))[0, 0], torch.eye(4).flip(0))
+    volumes, second = rand(2, 3, 4, 4, 4), torch.tensor([1])
+    for mask in (rand(3, 1, 1, 1), rand(2, 1, 4, 4, 4, seed=1)):
+        assert torch.equal(Mask(mask).take(second)(volumes[1:]), (volumes * mask)[1:])
 
 
 @pytest.mark.parametrize("operators", [ONES, [Crop(3), Compose([Hole(2), Crop(3)]), Downsample(2), Crop(3)]])
@@ -349,10 +296,9 @@ def test_what_a_physics_holds_for_each_image_follows_it(module):
     near(operator.take(rows)(images[rows]), operator(images)[rows], 0)
     near(operator.take(rows).take(torch.tensor([1]))(images[:1]), operator(images)[:1], 0)
     assert operator.take(rows).physics.matrix.shape == (B, B)
-    together = lo.reconstruct(generator(), images, operator=operator, start=Nearest(20), steps=3, tolerance=1e-4)
-    alone = lo.reconstruct(
-        generator(), images[2:3], operator=Physics(Slow(MASKS[2:3])), start=Nearest(20), steps=3, tolerance=1e-4
-    )
+    settings = {"start": Nearest(20), "steps": 3, "tolerance": 1e-4}
+    together = lo.reconstruct(generator(), images, operator=operator, **settings)
+    alone = lo.reconstruct(generator(), images[2:3], operator=Physics(Slow(MASKS[2:3])), **settings)
     near(together.x[2:3], alone.x, 1e-9)
 
 
@@ -364,6 +310,8 @@ def test_a_physics_with_one_mask_or_its_own_way_to_take_samples_is_left_to_it():
     rows = torch.tensor([1, 1])
     assert Physics(Slow(MASKS[:1])).take(rows)(own()[:2]).shape == (2, 1, SIDE, SIDE)
     near(Physics(Taking(MASKS)).take(rows).physics.twice, 2 * MASKS[rows], 0)
+    with refuses("physics", "method A, got Linear"):
+        Physics(nn.Linear(2, 2))
 
 
 def test_noise_is_that_of_each_images_operator():
@@ -376,47 +324,43 @@ def test_noise_is_that_of_each_images_operator():
 
 
 def test_operators_that_are_not_one_for_each_image_are_refused():
-    with refuses("PerImage.operators", "one for each of 3 images, got 2"):
-        PerImage([Identity(), Identity()])(torch.zeros(3, 1, 4, 4))
-    with refuses("PerImage.operators", "one shape"):
-        PerImage([Crop(2), Crop(3)])(torch.zeros(2, 1, 4, 4))
-    with refuses("PerImage.operators"):
-        PerImage([])
-    with refuses("mask"):
-        lo.reconstruct(generator(), own(3), operator=Mask(MASKS), steps=1)
-    with refuses("PerImage.operators"):
-        lo.reconstruct(generator(), own(2), operator=PerImage(ONES), steps=1)
+    for operators, image, words in [
+        ([Identity(), Identity()], torch.zeros(3, 1, 4, 4), "one for each of 3 images, got 2"),
+        ([Crop(2), Crop(3)], torch.zeros(2, 1, 4, 4), "one shape"),
+        ([], torch.zeros(2, 1, 4, 4), ""),
+    ]:
+        with refuses("PerImage.operators", words):
+            PerImage(operators)(image)
+    for name, count, operator in (("mask", 3, Mask(MASKS)), ("PerImage.operators", 2, PerImage(ONES))):
+        with refuses(name):
+            lo.reconstruct(generator(), own(count), operator=operator, steps=1)
 
 
 def test_as_many_images_as_restarts_are_told_from_them():
     settings = {"start": "random", "restarts": B, "halving": (), "steps": 5}
-    together = lo.reconstruct(generator(), own(), operator=Held(MASKS), **settings)
-    alone = lo.reconstruct(generator(), own()[2:3], operator=Held(MASKS[2:3]), **settings)
-    near(together.x[2:3], alone.x, 1e-9)
+    run = lambda rows: lo.reconstruct(generator(), own()[rows], operator=Held(MASKS[rows]), **settings)  # noqa: E731
+    check_alone(run, B, rows=[2])
 
 
 def test_a_network_that_is_another_for_each_sample_is_followed_within_wrappers():
     class Own(nn.Module):
         def __init__(self, shifts: Tensor) -> None:
             super().__init__()
-            self.register_buffer("shifts", shifts)
+            self.shifts = nn.Buffer(shifts)
 
         def forward(self, z: Tensor) -> Tensor:
-            assert isinstance(self.shifts, Tensor)
             return (z[:, :2] + self.shifts)[:, None, None].sigmoid()
 
         def take(self, rows: Tensor) -> Own:
-            assert isinstance(self.shifts, Tensor)
             return Own(self.shifts[rows]).eval()
 
-    shifts = randn(3, 2)
-    whole = Generator(Own(shifts).eval(), latent_shape=(2,))
-    targets = rand(3, 1, 1, 2)
+    shifts, targets = randn(3, 2), rand(3, 1, 1, 2)
     settings = {"restarts": 2, "steps": 4, "start": Nearest(20), "tolerance": 1e-2}
-    together = lo.reconstruct(whole, targets, **settings)
-    for row in range(3):
-        one = Generator(Own(shifts[[row]]).eval(), latent_shape=(2,))
-        near(together.x[[row]], lo.reconstruct(one, targets[[row]], **settings).x, 1e-9)
+
+    def run(rows: Tensor) -> lo.Result:
+        return lo.reconstruct(Generator(Own(shifts[rows]).eval(), latent_shape=(2,)), targets[rows], **settings)
+
+    check_alone(run, 3)
 
 
 def test_a_problems_success_test_follows_its_samples():
@@ -439,7 +383,7 @@ def test_a_problems_success_test_follows_its_samples():
     assert int(result.backwards[0]) < int(result.backwards[1]) < int(result.backwards[2])
 
 
-def test_features_of_a_classifier_of_each_image_follow_it():
+def test_losses_follow_the_rows_taken():
     class Own(nn.Module):
         def __init__(self, scales: Tensor) -> None:
             super().__init__()
@@ -451,14 +395,10 @@ def test_features_of_a_classifier_of_each_image_follow_it():
         def take(self, rows: Tensor) -> Own:
             return Own(self.scales[rows]).eval()
 
-    features = Features(Own(torch.tensor([1.0, 2.0, 3.0]).double()).eval())
-    prediction, target, rows = rand(3, 4), rand(3, 4, seed=1), torch.tensor([2, 0])
-    near(features.take(rows)(prediction[rows], target[rows]), features(prediction, target)[rows], 1e-15)
+    prediction, target = rand(B, SIDE**2), rand(B, SIDE**2, seed=1)
+    features = Features(Own(torch.tensor([1.0, 2.0, 3.0, 4.0]).double()).eval())
+    rows = torch.tensor([2, 2, 0])
+    for loss in (features, WeightedSum([MSE(), WEIGHTED], [1.0, 2.0])):
+        near(loss.take(rows)(prediction[rows], target[rows]), loss(prediction, target)[rows], 1e-15)
     shared = Features(mlp(4, 3))
-    assert shared.take(rows) is shared
-
-
-def test_losses_of_the_package_have_the_same_values_for_rows_taken():
-    both = WeightedSum([MSE(), WEIGHTED], [1.0, 2.0])
-    prediction, target, rows = rand(B, SIDE**2), rand(B, SIDE**2, seed=1), torch.tensor([2, 2, 0])
-    near(both.take(rows)(prediction[rows], target[rows]), both(prediction, target)[rows], 1e-15)
+    assert shared.take(torch.tensor([2, 0])) is shared
