@@ -80,3 +80,5 @@ from .zoo.capped import Capped as Capped
 from .zoo.capped import CappedReLU as CappedReLU
 from .zoo.cards import load as load
 from .zoo.trust import trust as trust
+
+__all__: list[str]

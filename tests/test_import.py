@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,11 +89,13 @@ def test_an_old_module_is_the_new_one_with_a_warning(old, monkeypatch):
 
 def test_a_renamed_keyword_is_taken_with_a_warning():
     @_deprecated.renamed_keywords(rounds=("retries", lambda rounds: rounds - 1), keep="halving")
-    def reconstruct(retries: int = 0, halving: tuple = ()) -> tuple:
+    def renamed(retries: int = 0, halving: tuple = ()) -> tuple:
         return retries, halving
 
+    reconstruct: Any = renamed
+
     assert reconstruct(2, halving=(1,)) == (2, (1,))
-    with pytest.warns(DeprecationWarning, match=r"reconstruct\(rounds=\) is deprecated: use retries="):
+    with pytest.warns(DeprecationWarning, match=r"renamed\(rounds=\) is deprecated: use retries="):
         assert reconstruct(rounds=3) == (2, ())
     with pytest.warns(DeprecationWarning, match="use halving="):
         assert reconstruct(keep=(4,)) == (0, (4,))

@@ -76,7 +76,12 @@ def test_no_method_beats_the_exact_maximum(pendulum):
     assert exact.closed == 6
     common: dict[str, Any] = {"radius": 0.5, "critic": "first"}
     agent = states.agent.critics, states.observations, states.actions, -1, 1
-    for options in ({"optimizer": "adam-critic", "restarts": 8}, {"optimizer": "gd-critic"}, {"optimizer": "cem"}):
+    searches: list[dict[str, Any]] = [
+        {"optimizer": "adam-critic", "restarts": 8},
+        {"optimizer": "gd-critic"},
+        {"optimizer": "cem"},
+    ]
+    for options in searches:
         result = refine_action(*agent, **common, **options)
         assert (result.gain <= torch.tensor(exact.bounds) + 1e-4).all()
         if options["optimizer"] == "cem":

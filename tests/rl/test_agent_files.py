@@ -68,7 +68,7 @@ def policy_of(kind: str, **settings) -> Any:
     return getattr(sb3, kind)("MlpPolicy", "Pendulum-v1", policy_kwargs=settings, seed=0, device="cpu").policy
 
 
-def agree(agent, actor, critics, factor: float = 1.0, offset: float = 0.0) -> None:
+def agree(agent, actor, critics, factor: float | Tensor = 1.0, offset: float | Tensor = 0.0) -> None:
     """The agent's actor and critics give what others give, whose critics take actions ``offset + factor u``."""
     s, u = 3 * randn(9, agent.sizes[0]).float(), randn(9, agent.sizes[1]).float().clamp(-1, 1)
     with torch.no_grad():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from critics import A, B, Opaque, S, Twins, every_critic
@@ -115,7 +117,8 @@ class Smooth(nn.Module):
 def test_the_default_takes_plain_steps_on_a_critic_without_gates():
     """The soft gradient of a network without gates is its own."""
     q, s, a = Smooth(), randn(B, S), 0.5 * rand(B, A)
-    default, plain = (refine_action(q, s, a, -1.0, 1.0, **settings) for settings in ({}, {"optimizer": "adam-critic"}))
+    cases: list[dict[str, Any]] = [{}, {"optimizer": "adam-critic"}]
+    default, plain = (refine_action(q, s, a, -1.0, 1.0, **settings) for settings in cases)
     assert torch.equal(default.action, plain.action)
     assert torch.equal(default.forwards, plain.forwards)
 
@@ -123,7 +126,7 @@ def test_the_default_takes_plain_steps_on_a_critic_without_gates():
 def test_bad_input_is_refused():
     q, s, a = Twins(6, 5), randn(B, S), 0.5 * rand(B, A)
 
-    def refused(*words: str, q=q, s=s, a=a, low=-1.0, high=1.0, **settings) -> None:
+    def refused(*words: str, q: Any = q, s=s, a=a, low: Any = -1.0, high: Any = 1.0, **settings) -> None:
         with refuses(*words):
             refine_action(q, s, a, low, high, **settings)
 
