@@ -43,11 +43,8 @@ def saved(tmp_path):
     """Writes tensors to a file, and says which."""
 
     def save(tensors: dict[str, Tensor], **metadata: str):
-        save_file(
-            {name: tensor.clone().contiguous() for name, tensor in tensors.items()},
-            tmp_path / "a.safetensors",
-            metadata,
-        )
+        whole = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+        save_file(whole, tmp_path / "a.safetensors", metadata)
         return tmp_path / "a.safetensors"
 
     return save
@@ -90,8 +87,7 @@ def test_stable_baselines3_with_any_activation(kind, activation, by, saved):
 
 
 def test_without_a_named_activation_it_is_relu(saved):
-    policy = policy_of("TD3", activation_fn=nn.Tanh)
-    s = randn(9, 3).float()
+    policy, s = policy_of("TD3", activation_fn=nn.Tanh), randn(9, 3).float()
     with torch.no_grad():
         off = (load_agent(saved(policy.state_dict())).actor(s) - policy.actor(s)).abs().max()
     assert off > 1e-3
@@ -153,13 +149,9 @@ def test_the_names_and_the_scale_of_cleanrl(stochastic, saved):
     assert found.gain.max() > 0
     with refuses("Pendulum-v1"):
         load_agent(path, make_environment("Pendulum-v1"))
-
-
-def test_actions_that_reach_elsewhere_are_refused(saved):
-    actor, critic = CleanRLActor(3, LOW[:1], HIGH[:1]), CleanRLCritic(3, 1)
-    path = saved(named(actor=actor, qf1=critic))
+    elsewhere = saved(named(actor=CleanRLActor(3, LOW[:1], HIGH[:1]), qf1=CleanRLCritic(3, 1)))
     with refuses("Pendulum-v1", "scale and bias [1.5] and [-0.5]"):
-        load_agent(path, make_environment("Pendulum-v1"))
+        load_agent(elsewhere, make_environment("Pendulum-v1"))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
@@ -170,15 +162,11 @@ def test_weights_of_other_precision(dtype, saved):
     s = randn(5, 3)
     with torch.no_grad():
         same(torch.from_numpy(player.actor(s.numpy())).double(), actor.to(wide)(s), 1e-6)
+    both = load_agent(saved(named(actor=TD3Actor((3, 8, 1)), critic=TD3Critic((4, 8, 1)).double())))
+    assert {each.dtype for each in (*both.actor.parameters(), *both.critics.parameters())} == {wide}
     found = Refiner(player.critic, -1.0, 1.0, 0.5, "adam-critic", 5)(s.numpy(), player.actor(s.numpy()))
     with torch.no_grad():
         same(found.after.double(), torch.cat(critic.to(wide)(s, 2 * found.action.to(wide)), 1).min(1).values, 1e-5)
-
-
-def test_networks_of_two_precisions(saved):
-    tensors = named(actor=TD3Actor((3, 8, 1)), critic=TD3Critic((4, 8, 1)).double())
-    agent = load_agent(saved(tensors))
-    assert {each.dtype for each in (*agent.actor.parameters(), *agent.critics.parameters())} == {torch.float64}
 
 
 def test_an_example_in_the_file_is_held_to(saved):
@@ -232,6 +220,10 @@ def renamed(**names: str) -> dict[str, Tensor]:
     return tensors
 
 
+def td3() -> dict[str, Tensor]:
+    return named(actor=TD3Actor((3, 8, 1)), critic=TD3Critic((4, 8, 1)))
+
+
 REFUSED = {
     "an extractor of both": (lambda: policy_of("SAC", features_extractor_class=Extractor).state_dict(), "extractor"),
     "an extractor of the critic": (
@@ -244,8 +236,7 @@ REFUSED = {
     ),
     "gSDE": (gsde, "log_std"),
     "layer norm": (
-        lambda: named(actor=TD3Actor((3, 8, 1)), critic=TD3Critic((4, 8, 1)))
-        | {"actor.ln1.weight": torch.ones(8), "actor.ln1.bias": torch.zeros(8)},
+        lambda: td3() | {"actor.ln1.weight": torch.ones(8), "actor.ln1.bias": torch.zeros(8)},
         "ln1",
     ),
     "something between the layers": (lambda: renamed(qf0__2="qf0.3", qf0__4="qf0.6"), "layers 0, 2, 4 of critic.qf0"),
@@ -263,6 +254,12 @@ REFUSED = {
         "an actor and its critics",
     ),
     "quantiles": (lambda: good() | layer("critic.qf0.4", 12, 25), "4 to 25"),
+    "critics of other sizes": (
+        lambda: named(actor=TD3Actor((3, 8, 1)), critic_1=TD3Critic((5, 8, 1), 1)),
+        "critics of 4 numbers to one",
+    ),
+    "layers that do not fit": (lambda: good() | {"critic.qf0.4.weight": torch.zeros(1, 7)}, "of 12 inputs"),
+    "a convolution": (lambda: good() | {"critic.qf0.0.weight": torch.zeros(16, 4, 1)}, "a linear layer"),
     "a critic that takes actions later": (
         lambda: named(actor=TD3Actor((3, 8, 1))) | layer("critic.l1", 3, 8) | layer("critic.l2", 9, 1),
         "critic.l2 of 8 inputs",
@@ -279,12 +276,13 @@ def test_what_is_not_read_exactly_is_refused_by_name(case, saved):
 
 
 def test_activations_are_asked_for_once(saved):
-    path = saved(good(), activation="tanh")
-    with refuses("activation", "tanh, as"):
-        load_agent(path, activation="elu")
-    with refuses("activation", "one of relu"):
-        load_agent(path, activation="mish")
-    with refuses("activation", "one of relu"):
-        load_agent(saved(good(), activation="swish"))
+    for named_there, named_here, words in (
+        ({"activation": "tanh"}, "elu", "tanh, as"),
+        ({"activation": "tanh"}, "mish", "one of relu"),
+        ({"activation": "swish"}, None, "one of relu"),
+    ):
+        path = saved(good(), **named_there)
+        with refuses("activation", words):
+            load_agent(path, activation=named_here)
     with refuses(str(path), "a number or a list of numbers"):
         load_agent(saved(good(), action_scale="wide"))

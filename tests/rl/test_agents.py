@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from agents import write_agent
 from local_data import local_data
 from nets import near, randn, refuses
 from safetensors.torch import save_file
-from torch import Tensor
 
 from latentopt.errors import InputError
 from latentopt.rl.agents import load_agent
@@ -30,22 +27,14 @@ def model_of(kind: str):
     return KINDS[kind]("MlpPolicy", "Pendulum-v1", policy_kwargs={"net_arch": [16, 12]}, seed=0, device="cpu")
 
 
-def layered(sizes: tuple[int, ...], name: str) -> dict[str, Tensor]:
-    pairs = list(pairwise(sizes))
-    layers = {f"{name}.l{at + 1}.weight": randn(out, into, seed=at).float() for at, (into, out) in enumerate(pairs)}
-    return layers | {f"{name}.l{at + 1}.bias": randn(out, seed=at).float() for at, (_, out) in enumerate(pairs)}
-
-
 @every_kind
 def test_an_agent_is_the_model_that_its_tensors_are_of(kind, tmp_path):
-    model = model_of(kind)
+    model, s = model_of(kind), randn(7, 3).float()
     tensors = {n: t.contiguous() for n, t in model.policy.state_dict().items() if "target" not in n}
     save_file(tensors, tmp_path / "agent.safetensors")
     agent = load_agent(tmp_path / "agent.safetensors")
-    s = randn(7, 3).float()
-    theirs, _ = model.predict(s.numpy(), deterministic=True)
-    near(2 * agent.actor(s), torch.from_numpy(theirs), 1e-5)
     a = agent.actor(s)
+    near(2 * a, torch.from_numpy(model.predict(s.numpy(), deterministic=True)[0]), 1e-5)
     for mine, critic in zip(agent.critics(s, a), model.critic(s, a), strict=True):
         near(mine, critic, 1e-6)
     assert agent.sizes == (3, 1)
@@ -85,23 +74,17 @@ def test_what_a_model_learns_is_seen_at_the_next_call():
     near(after.before, value, 1e-6)
 
 
-def test_discrete_actions_are_refused():
-    model = sb3.DQN("MlpPolicy", "CartPole-v1", device="cpu")
+def test_models_without_a_critic_of_actions_are_refused():
+    discrete = sb3.DQN("MlpPolicy", "CartPole-v1", device="cpu")
     with refuses("q", "continuous actions"):
-        refine_action(model, randn(2, 4), torch.zeros(2, 1))
+        refine_action(discrete, randn(2, 4), torch.zeros(2, 1))
     actor_only = sb3.PPO("MlpPolicy", "Pendulum-v1", device="cpu")
     with refuses("q", "SAC, TD3, DDPG, TQC"):
         refine_action(actor_only, randn(2, 3), torch.zeros(2, 1))
 
 
 def test_files_and_environments_that_do_not_fit_are_refused(tmp_path):
-    def saved(name: str, tensors: dict[str, Tensor]) -> Path:
-        save_file(tensors, tmp_path / f"{name}.safetensors")
-        return tmp_path / f"{name}.safetensors"
-
-    actor, critic = layered((3, 8, 1), "actor"), layered((4, 8, 1), "critic_1")
-    path = saved("good", actor | critic)
-    agent = load_agent(path)
+    agent = load_agent(write_agent(tmp_path / "good.safetensors"))
     agent.check(make_environment("Pendulum-v1"))
     with refuses("MountainCarContinuous-v0", "3 and 1 numbers, those of good"):
         agent.check(make_environment("MountainCarContinuous-v0"))
@@ -109,20 +92,9 @@ def test_files_and_environments_that_do_not_fit_are_refused(tmp_path):
         agent.check(make_environment("CartPole-v1"))
     with refuses("environment", "gymnasium"):
         make_environment("Pendulum-v99")
-    with refuses(str(tmp_path / "no.safetensors"), "a file"):
-        load_agent(tmp_path / "no.safetensors")
-    with refuses(str(tmp_path / "agent.zip"), ".safetensors"):
-        load_agent(tmp_path / "agent.zip")
-    for name, tensors, words in [
-        ("actor", actor, "an actor and its critics"),
-        ("wide", actor | layered((5, 8, 1), "critic_1"), "critics of 4 numbers to one"),
-        ("several", actor | layered((4, 8, 2), "critic_1"), "4 to 2"),
-        ("broken", actor | critic | {"critic_1.l2.weight": torch.zeros(1, 7)}, "of 8 inputs"),
-        ("conv", actor | critic | {"critic_1.l1.weight": torch.zeros(8, 4, 1)}, "a linear layer"),
-    ]:
-        path = saved(name, tensors)
-        with refuses(str(path), words):
-            load_agent(path)
+    for name, words in (("no.safetensors", "a file"), ("agent.zip", ".safetensors")):
+        with refuses(str(tmp_path / name), words):
+            load_agent(tmp_path / name)
 
 
 RETURNS = {

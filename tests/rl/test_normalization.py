@@ -66,6 +66,10 @@ class Both(Far):
         return {"a": super()._seen()}
 
 
+def vec(env: Any = Far) -> DummyVecEnv:
+    return DummyVecEnv([env])
+
+
 def moved(count: int = 2, **settings) -> Any:
     """A VecNormalize that has seen something."""
     venv = VecNormalize(DummyVecEnv([Far] * count), **settings)
@@ -78,11 +82,16 @@ def moved(count: int = 2, **settings) -> Any:
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_statistics_are_read_from_a_pickle_exactly(protocol, tmp_path):
-    venv = moved(clip_obs=1.5, epsilon=1e-3)
+    venv = moved(clip_obs=np.float64(1.5), epsilon=1e-3)
+    venv.epsilon = np.float32(1e-3)  # scalars of NumPy are numbers too
     (tmp_path / "v.pkl").write_bytes(pickle.dumps(venv, protocol))
     found = read_statistics(tmp_path / "v.pkl")
     assert found is not None
-    assert (found.clip, found.epsilon) == (1.5, 1e-3)
+    assert (found.clip, found.epsilon) == (1.5, float(np.float32(1e-3)))
+    venv.epsilon = 1e-3
+    (tmp_path / "v.pkl").write_bytes(pickle.dumps(venv, protocol))
+    found = read_statistics(tmp_path / "v.pkl")
+    assert found is not None
     raw = venv.get_original_obs()
     assert np.array_equal(found(raw), venv.normalize_obs(raw))
     assert found(raw).dtype == np.float32
@@ -104,34 +113,28 @@ class Runs:
 
 def test_no_code_of_a_pickle_runs(tmp_path):
     mark, file = tmp_path / "ran", tmp_path / "v.pkl"
+    command = Runs(f"touch {mark}")
     venv = moved()
-    venv.class_to_run = Runs(f"touch {mark}")
+    venv.class_to_run = command
     file.write_bytes(pickle.dumps(venv))
     found = read_statistics(file)
     assert found is not None
     assert np.array_equal(found.mean, venv.obs_rms.mean)
-    for held in (Runs(f"touch {mark}"), [Runs(f"touch {mark}")], {"obs_rms": 1}, 3, venv.obs_rms):
-        file.write_bytes(pickle.dumps(held))
-        with refuses(str(file), "np.savez('vecnormalize.npz', mean="):
+    wrong = venv.obs_rms
+    venv.obs_rms = command
+    contents = [pickle.dumps(held) for held in (command, [command], {"obs_rms": 1}, 3, wrong)]
+    for content, words in [*[(content, "np.savez('vecnormalize.npz', mean=") for content in contents], (venv, "")]:
+        file.write_bytes(content if isinstance(content, bytes) else pickle.dumps(content))
+        with refuses(str(file), words):
             read_statistics(file)
-    venv.obs_rms = Runs(f"touch {mark}")
-    file.write_bytes(pickle.dumps(venv))
-    with refuses(str(file)):
-        read_statistics(file)
+    for broken in (b"", b"\x80", b"r\xff\xff\xff\xff.", b"no pickle", b"(lp0\n.", b"cos\nsystem\n(S'true'\ntR."):
+        file.write_bytes(broken)
+        with pytest.raises(lo.InputError) as caught:
+            read_statistics(file)
+        assert str(caught.value).count("\n") == 0
     assert not mark.exists()
-    pickle.loads(pickle.dumps(Runs(f"touch {mark}")))
+    pickle.loads(pickle.dumps(command))
     assert mark.exists()  # as pickle itself would have
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"\x80", b"r\xff\xff\xff\xff.", b"no pickle", b"(lp0\n.", b"cos\nsystem\n(S'true'\ntR."],
-)
-def test_broken_pickles_are_refused_in_one_line(content, tmp_path):
-    (tmp_path / "v.pkl").write_bytes(content)
-    with pytest.raises(lo.InputError) as caught:
-        read_statistics(tmp_path / "v.pkl")
-    assert str(caught.value).count("\n") == 0
 
 
 def test_statistics_as_named_arrays(tmp_path):
@@ -162,14 +165,15 @@ def test_statistics_as_named_arrays(tmp_path):
 
 
 def test_what_is_no_normalisation_of_observations(tmp_path):
-    moved(norm_obs=False).save(str(tmp_path / "v.pkl"))
-    assert read_statistics(tmp_path / "v.pkl") is None
+    for off in (False, np.False_):
+        games = moved(norm_obs=False)
+        games.norm_obs = off
+        games.save(str(tmp_path / "v.pkl"))
+        assert read_statistics(tmp_path / "v.pkl") is None
     assert as_normalization(moved(norm_obs=False)) is None
     with refuses("normalization", "a Normalization"):
         as_normalization(3)
-
-    several = VecNormalize(DummyVecEnv([Both]), norm_obs_keys=["a"])
-    several.save(str(tmp_path / "d.pkl"))
+    VecNormalize(vec(Both), norm_obs_keys=["a"]).save(str(tmp_path / "d.pkl"))
     with refuses(str(tmp_path / "d.pkl"), "of a dictionary"):
         read_statistics(tmp_path / "d.pkl")
 
@@ -211,16 +215,17 @@ def test_statistics_of_a_checkpoint(tmp_path):
 def test_refine_plays_what_stable_baselines3_plays(kind, found, agents, tmp_path):
     agent = copied(agents[kind], tmp_path, "vecnormalize.pkl" if found else "elsewhere.pkl")
     named = None if found else str(tmp_path / "elsewhere.pkl")
-    out = str(tmp_path / "out")
-    report = refine_job(
-        agent, FAR, vecnormalize=named, episodes=3, refine_steps=2, out=out, wandb="disabled", gif=False
-    )
-    model = getattr(sb3, kind).load(agent)
-    truth = true_returns(model, agents[kind] / "statistics.pkl", range(3))
+    common = {"episodes": 3, "refine_steps": 2, "out": str(tmp_path / "out"), "wandb": "disabled", "gif": False}
+    report = refine_job(agent, FAR, vecnormalize=named, **common)
+    truth = true_returns(getattr(sb3, kind).load(agent), agents[kind] / "statistics.pkl", range(3))
     assert [row["plain"] for row in report.rows] == pytest.approx(truth, abs=1e-4)
     assert all(row["gain"] > 0 for row in report.rows)
     with refuses("out", "vecnormalize"):  # the statistics are part of what the job is
-        refine_job(agent, FAR, vecnormalize="none", episodes=3, refine_steps=2, out=out, wandb="disabled", gif=False)
+        refine_job(agent, FAR, vecnormalize="none", **common)
+    if found:
+        np.savez(tmp_path / "agent_vecnormalize.npz", mean=np.array([5000.0, 0.0]), var=np.array([1e6, 1e5]))
+        with refuses("out", "a job with other statistics"):
+            refine_job(agent, FAR, **common)
 
 
 @pytest.mark.parametrize("kind", ["PPO", "SAC"])
@@ -235,24 +240,16 @@ def test_attacks_play_what_stable_baselines3_plays(kind, agents, tmp_path):
     assert raw.returns["unattacked"].tolist() != pytest.approx(truth, abs=1e-1)
 
 
-def test_statistics_that_changed_are_another_job(agents, tmp_path):
-    agent = copied(agents["TD3"], tmp_path, "vecnormalize.pkl")
-    common = {"episodes": 1, "refine_steps": 1, "out": str(tmp_path / "out"), "wandb": "disabled", "gif": False}
-    refine_job(agent, FAR, **common)
-    np.savez(tmp_path / "agent_vecnormalize.npz", mean=np.array([5000.0, 0.0]), var=np.array([1e6, 1e5]))
-    with refuses("out", "a job with other statistics"):
-        refine_job(agent, FAR, **common)
-
-
-@pytest.mark.parametrize("command", ["attack-policy", "refine"])
-def test_the_command_line_asks_for_statistics_or_warns(command, agents, tmp_path, capsys):
-    kind = "PPO" if command == "attack-policy" else "TD3"
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("PPO", ["attack-policy", "--algorithm", "PPO", "--eps", "0.5", "--steps", "2", "--model"]),
+        ("TD3", ["refine", "--refine-steps", "2", "--gif", "false", "--agent"]),
+    ],
+)
+def test_the_command_line_asks_for_statistics_or_warns(kind, words, agents, tmp_path, capsys):
     agent = copied(agents[kind], tmp_path, "elsewhere.pkl")
-    words = {
-        "attack-policy": ["--model", agent, "--algorithm", kind, "--eps", "0.5", "--steps", "2"],
-        "refine": ["--agent", agent, "--refine-steps", "2", "--gif", "false"],
-    }[command]
-    words = [command, *words, "--env", FAR, "--episodes", "1", "--wandb", "disabled", "--out"]
+    words = [*words, agent, "--env", FAR, "--episodes", "1", "--wandb", "disabled", "--out"]
     said = call(capsys, *words, tmp_path / "a")
     if kind == "PPO":
         assert said.code == 2
@@ -309,9 +306,7 @@ def test_a_normalised_last_observation_shows_where_sizes_do_not(kind):
     """Observations of the MountainCar are below 1 in size; of its velocity a hundredth."""
     env = make_environment("MountainCarContinuous-v0")
     agent, venv = learned(kind, "MountainCarContinuous-v0", steps=150)
-    odd = doubt(agent, env, None)
-    assert odd is not None
-    assert "vecnormalize" in odd
+    assert "vecnormalize" in (doubt(agent, env, None) or "")
     assert doubt(agent, env, as_normalization(venv)) is None
 
 
@@ -347,25 +342,19 @@ def test_an_attack_is_in_standard_deviations():
 
 def test_episodes_of_a_vecnormalize_keep_their_rewards_and_its_statistics():
     agent, venv = learned("PPO")
-    before = venv.obs_rms.mean.copy()
-    plain = DummyVecEnv([Far])
-    plain.seed(3)
-    named = attack_episodes(agent, plain, 1, normalization=venv)
-    within = VecNormalize(DummyVecEnv([Far]))
+    before, plain, within = venv.obs_rms.mean.copy(), vec(), VecNormalize(vec())
     within.obs_rms = venv.obs_rms
-    within.seed(3)
-    found = attack_episodes(agent, within, 1)
-    assert found.returns.tolist() == named.returns.tolist()
+
+    def returns(env: Any, *eps: float, **settings: Any) -> list[float]:
+        env.seed(3)
+        return attack_episodes(agent, env, 1, *eps, **settings).returns.tolist()
+
+    assert returns(within) == returns(plain, normalization=venv)
     assert np.array_equal(within.obs_rms.mean, before)
-    within.seed(3)
-    attacked = attack_episodes(agent, within, 1, eps=0.5, steps=5)
-    plain.seed(3)
-    assert (
-        attacked.returns.tolist() == attack_episodes(agent, plain, 1, 0.5, steps=5, normalization=venv).returns.tolist()
-    )
-    assert attacked.changed.tolist() == [1.0]
+    assert returns(within, 0.5, steps=5) == returns(plain, 0.5, steps=5, normalization=venv)
+    assert attack_episodes(agent, within, 1, eps=0.5, steps=5).changed.tolist() == [1.0]
     with refuses("env", "a VecNormalize outside of all other wrappers"):
-        attack_episodes(agent, VecFrameStack(VecNormalize(DummyVecEnv([Far])), 2), 1)
+        attack_episodes(agent, VecFrameStack(VecNormalize(vec()), 2), 1)
 
 
 def test_a_refined_policy_and_a_refiner_in_the_environments_units():
@@ -391,38 +380,31 @@ def test_a_refined_policy_and_a_refiner_in_the_environments_units():
 def test_raw_observations_given_in_python_are_warned_of(kind):
     agent, venv = learned(kind)
     raw = sample_observations(make_environment(FAR), 0)
-    with pytest.warns(NormalizationWarning, match="observations"):
-        lo.attack_policy(agent, raw[:4], 0.1, steps=1)
-    with pytest.warns(NormalizationWarning, match="observations"):
-        attack_episodes(agent, DummyVecEnv([Far]), 1)
+    calls = [lambda: lo.attack_policy(agent, raw[:4], 0.1, steps=1), lambda: attack_episodes(agent, vec(), 1)]
     if kind == "TD3":
+        calls.append(lambda: lo.RefinedPolicy(agent, steps=1).predict(raw[0]))
+        calls.append(lambda: lo.refine_action(agent, raw, agent.predict(raw)[0], steps=1))
+    for warn in calls:
         with pytest.warns(NormalizationWarning, match="observations"):
-            lo.RefinedPolicy(agent, steps=1).predict(raw[0])
-        with pytest.warns(NormalizationWarning, match="observations"):
-            lo.refine_action(agent, raw, agent.predict(raw)[0], steps=1)
+            warn()
     lo.attack_policy(agent, venv.normalize_obs(raw)[:4], 0.1, steps=1)
 
 
 def test_statistics_beside_a_safetensors_agent(tmp_path):
-    from safetensors.torch import save_file as save
-
     agent, venv = learned("TD3")
-    save({name: tensor.clone() for name, tensor in agent.policy.state_dict().items()}, tmp_path / "a.safetensors")
+    file, env = tmp_path / "a.safetensors", make_environment(FAR)
+    save_file({name: tensor.numpy() for name, tensor in agent.policy.state_dict().items()}, file)
     with pytest.warns(NormalizationWarning, match="observations reach"):
-        load_actor_critic(tmp_path / "a.safetensors", make_environment(FAR))
+        load_actor_critic(file, env)
     venv.save(str(tmp_path / "a_vecnormalize.pkl"))
-    player, raw = (
-        load_actor_critic(tmp_path / "a.safetensors", make_environment(FAR)),
-        sample_observations(make_environment(FAR), 0),
-    )
+    player, raw = load_actor_critic(file, env), sample_observations(env, 0)
     expected = agent.predict(venv.normalize_obs(raw), deterministic=True)[0]
     assert player.unscale(player.actor(player.observe(raw))) == pytest.approx(expected, abs=1e-5)
     truth = true_returns(agent, tmp_path / "a_vecnormalize.pkl", range(4, 5))
-    read = load_agent(tmp_path / "a.safetensors", make_environment(FAR))
-    assert play_agent(read, make_environment(FAR), 4)[0] == pytest.approx(truth[0], abs=1e-4)
+    assert play_agent(load_agent(file, env), env, 4)[0] == pytest.approx(truth[0], abs=1e-4)
     np.savez(tmp_path / "three.npz", mean=np.zeros(3), var=np.ones(3))
     with refuses("normalization", "statistics of observations of shape (2,)"):
-        load_agent(tmp_path / "a.safetensors", vecnormalize=tmp_path / "three.npz")
+        load_agent(file, vecnormalize=tmp_path / "three.npz")
 
 
 def test_observations_that_are_dictionaries_are_refused(tmp_path):
@@ -432,15 +414,3 @@ def test_observations_that_are_dictionaries_are_refused(tmp_path):
     agent.save(tmp_path / "a.zip")
     with refuses("observations", "an array or a tensor"):
         attack_job(str(tmp_path / "a.zip"), 0.1, "latentopt-both-v0", "TD3", out=str(tmp_path / "out"))
-
-
-def test_settings_that_are_scalars_of_numpy_are_read(tmp_path):
-    games = VecNormalize(DummyVecEnv([lambda: gymnasium.make("Pendulum-v1")]), clip_obs=np.float64(5.0))  # pyright: ignore[reportArgumentType]
-    games.epsilon = np.float32(1e-6)  # pyright: ignore[reportAttributeAccessIssue]
-    games.save(str(tmp_path / "x.pkl"))
-    found = read_statistics(tmp_path / "x.pkl")
-    assert found is not None
-    assert (found.clip, found.epsilon) == (5.0, float(np.float32(1e-6)))
-    games.norm_obs = np.False_  # pyright: ignore[reportAttributeAccessIssue]
-    games.save(str(tmp_path / "y.pkl"))
-    assert read_statistics(tmp_path / "y.pkl") is None
