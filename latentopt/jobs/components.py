@@ -52,7 +52,7 @@ KINDS = {
     "optimizer": ComponentKind("latentopt.optimizers.Optimizer", ("optimizers",), True, {"adr-gd": "adr-gd-latent"}),
     "attack": ComponentKind(
         "latentopt.optimizers.Optimizer",
-        ("optimizers", "attacks"),
+        ("optimizers", "attacks", "classification.py"),
         True,
         {"adr-gd": "adr-gd-attack", "adr-gd-soft": "adr-gd-soft-attack"},
         ("latentopt.attacks.stages.Portfolio",),
@@ -70,7 +70,7 @@ KINDS = {
     "initializer": ComponentKind("latentopt.inverse.initializers.Initializer", ("inverse/initializers",)),
     "training_module": ComponentKind(
         "latentopt.zoo.modules.VAE",
-        ("zoo/modules.py", "zoo/classifiers.py"),
+        ("zoo/modules.py", "zoo/classifiers.py", "zoo/architectures.py", "zoo/capped.py"),
         also=("latentopt.zoo.modules.GAN", "latentopt.zoo.classifiers.ClassifierTraining"),
     ),
     "training_data": ComponentKind("latentopt.zoo.data.ImageData", ("zoo/data.py",)),
@@ -100,13 +100,21 @@ def _classes(kind: str) -> dict[str, str]:
 def check(name: str, kind: str, value: Any) -> None:
     """Raise `InputError` where a component is none of its kind, or has unknown, missing or wrong arguments.
 
-    Values of arguments are checked for their type alone; what a class itself refuses is told when it is built. Classes
-    that are not the package's own are imported and built.
+    What the source of the package does not tell, such as a network or a class of another package, is built to see.
+
+    Raises:
+        LatentOptError: it cannot be built; in one line.
     """
+    if not _told_by_source(name, kind, value):
+        _built(name, kind, value)
+
+
+def _told_by_source(name: str, kind: str, value: Any) -> bool:
+    """Whether the source tells that a component is right; raises `InputError` where it tells that it is wrong."""
     if isinstance(value, bool | int | float | list | tuple):
         raise InputError(name, "a name, or class_path and init_args", repr(value))
     if not isinstance(value, str | dict):
-        return
+        return True
     path, arguments = _split(name, value)
     entry, index = KINDS[kind], _index(KINDS[kind].sources)
     if "." not in path:
@@ -116,19 +124,18 @@ def check(name: str, kind: str, value: Any) -> None:
         if short in entry.plain and arguments:
             raise InputError(name, f"no arguments of {short}, which has settings of its own", ", ".join(arguments))
         shipped = index.preset_class(short) if entry.methods else _classes(kind).get(short)
-        if shipped is not None:
-            index.check_arguments(name, shipped, arguments, complete=not entry.methods)
-        return
+        if shipped is None:
+            return not arguments
+        return index.check_arguments(name, shipped, arguments, complete=not entry.methods)
     shipped = index.by_path(path)
     if shipped is not None and entry.base:
         bases = [dotted.rpartition(".")[2] for dotted in (entry.base, *entry.also)]
         if not any(index.is_subclass(shipped, base) for base in bases):
             raise InputError(name, f"a class derived from {' or '.join(bases)}", repr(path))
-        index.check_arguments(name, shipped, arguments, complete=True)
-    elif not may_be_imported(path):
+        return index.check_arguments(name, shipped, arguments, complete=True)
+    if not may_be_imported(path):
         raise InputError(name, EXPECTED, repr(path))
-    else:
-        _parsed(name, _type_of(entry), value)
+    return False
 
 
 def build(name: str, kind: str, value: Any) -> Any:
@@ -144,7 +151,12 @@ def build(name: str, kind: str, value: Any) -> Any:
     """
     if not isinstance(value, str | dict):
         return value
-    check(name, kind, value)
+    _told_by_source(name, kind, value)
+    return _built(name, kind, value)
+
+
+def _built(name: str, kind: str, value: str | Mapping[str, Any]) -> Any:
+    """The object that a component names, which is a name or a class path with arguments."""
     path, arguments = _split(name, value)
     entry = KINDS[kind]
     if "." not in path:

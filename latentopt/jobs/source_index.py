@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ class SourceIndex:
 
     def __init__(self, sources: tuple[str, ...]) -> None:
         self.classes: dict[str, ast.ClassDef] = {}
+        self.modules: dict[str, str] = {}  # of classes
         self.exports: set[str] = set()
         self.values: dict[str, ast.expr] = {}  # of assignments
         for source in sources:
@@ -39,10 +41,12 @@ class SourceIndex:
                 self._read(file, exporting=not path.is_dir())
 
     def _read(self, file: Path, exporting: bool) -> None:
+        module = ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             match node:
                 case ast.ClassDef(name=name):
                     self.classes[name] = node
+                    self.modules[name] = module
                     if exporting and not name.startswith("_"):
                         self.exports.add(name)
                 case ast.Assign(targets=[ast.Name(id="__all__")], value=value) if file.name == "__init__.py":
@@ -75,16 +79,17 @@ class SourceIndex:
         return None
 
     def by_path(self, path: str) -> str | None:
-        """Return the class that a path of this package names, if it is one of these."""
-        name = path.rpartition(".")[2]
-        return name if path.startswith("latentopt.") and name in self.classes else None
+        """Return the class that a path names, by its module or a package that exports it, if it is one of these."""
+        home, _, name = path.rpartition(".")
+        module = self.modules.get(name, "")
+        exported = module.startswith(f"{home}.") and name in _exports(home)
+        return name if home and (home == module or exported) else None
 
     def ancestors(self, name: str) -> Iterator[str]:
         """Yield a class and those it is derived from, as far as they are known."""
         yield name
         for base in self.classes[name].bases if name in self.classes else ():
-            if isinstance(base, ast.Name):
-                yield from self.ancestors(base.id)
+            yield from self.ancestors(ast.unparse(base))
 
     def is_subclass(self, name: str, base: str) -> bool:
         return base in self.ancestors(name)
@@ -116,7 +121,7 @@ class SourceIndex:
                         found[field] = Parameter(annotation, value is None)
         return found
 
-    def check_arguments(self, name: str, kind: str, arguments: Mapping[str, Any], complete: bool) -> None:
+    def check_arguments(self, name: str, kind: str, arguments: Mapping[str, Any], complete: bool) -> bool:
         """Raise `InputError` where arguments of a class are unknown, missing or of another type.
 
         Args:
@@ -124,28 +129,35 @@ class SourceIndex:
             kind: name of the class.
             arguments: as a recipe has them.
             complete: whether those that have no default must be among them.
+
+        Returns:
+            Whether the source tells that all fit. Otherwise the arguments are to be parsed before they are trusted.
         """
         parameters = self.parameters(kind)
         if parameters is None:
-            return
+            return not arguments
+        told = True
         for key, value in arguments.items():
             if key not in parameters:
                 expected = f"arguments of {kind} ({', '.join(parameters) or 'none'})"
                 raise InputError(name, expected, repr(key))
             annotation = parameters[key].annotation
-            if annotation is not None and not self._fits(annotation, value, f"{name}.{key}"):
+            fits = None if annotation is None else self._fits(annotation, value, f"{name}.{key}")
+            if annotation is not None and fits is False:
                 raise InputError(f"{name}.{key}", ast.unparse(annotation), repr(value))
+            told = told and fits is True
         missing = [key for key, parameter in parameters.items() if parameter.required and key not in arguments]
         if complete and missing:
             raise InputError(name, f"{', '.join(missing)} of {kind}", "nothing")
+        return told
 
-    def _fits(self, node: ast.expr, value: Any, name: str) -> bool:
-        """Whether a value of a recipe may have a type; of types that cannot be told from the source all may."""
+    def _fits(self, node: ast.expr, value: Any, name: str) -> bool | None:
+        """Whether a value of a recipe has a type; None where that cannot be told from the source."""
         match node:
             case ast.Constant(value=None):
                 return value is None
             case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-                return self._fits(left, value, name) or self._fits(right, value, name)
+                return _any_fits([self._fits(left, value, name), self._fits(right, value, name)], value)
             case ast.Name(id="float" | "int" as kind):
                 return _is_number(value, kind)
             case ast.Name(id="bool"):
@@ -155,21 +167,55 @@ class SourceIndex:
             case ast.Subscript(value=ast.Name(id="Literal"), slice=inner):
                 return value in (ast.literal_eval(inner) if isinstance(inner, ast.Tuple) else [ast.literal_eval(inner)])
             case ast.Subscript(value=ast.Name(id="tuple" | "list" | "Sequence"), slice=inner):
-                return isinstance(value, list | tuple) and self._all_fit(inner, value, name)
-            case ast.Name(id=alias) if alias in self.classes and isinstance(value, Mapping):
-                kind = self.by_path(str(value.get("class_path", "")))
-                if kind is not None and self.is_subclass(kind, alias):
-                    self.check_arguments(name, kind, value.get("init_args") or {}, complete=True)
-                return kind is None or self.is_subclass(kind, alias)
-            case ast.Name(id=alias) if alias in self.values:
+                return self._all_fit(inner, value, name) if isinstance(value, list | tuple) else False
+            case ast.Name(id=alias) if alias in self.values and alias not in self.classes:
                 return self._fits(self.values[alias], value, name)
-        return True
+            case ast.Name() | ast.Attribute() if isinstance(value, Mapping):
+                return self._class_fits(ast.unparse(node), value, name)
+        return None
 
-    def _all_fit(self, node: ast.expr, values: list[Any] | tuple[Any, ...], name: str) -> bool:
+    def _class_fits(self, base: str, value: Mapping[str, Any], name: str) -> bool | None:
+        """Whether a mapping gives an object of a class: a class path and arguments, or the arguments of the class."""
+        path, arguments = value.get("class_path"), value.get("init_args") or {}
+        if path is None and base in self.classes and not set(value) & {"init_args", "dict_kwargs"}:
+            return self.check_arguments(name, base, value, complete=False)
+        kind = self.by_path(path) if isinstance(path, str) else None
+        if kind is None or not isinstance(arguments, Mapping) or set(value) - {"class_path", "init_args"}:
+            return None
+        if not self.is_subclass(kind, base):
+            return False if base in self.classes else None
+        return self.check_arguments(name, kind, arguments, complete=True) or None
+
+    def _all_fit(self, node: ast.expr, values: list[Any] | tuple[Any, ...], name: str) -> bool | None:
         kinds = node.elts if isinstance(node, ast.Tuple) else [node]
         if len(kinds) == 1 or isinstance(kinds[-1], ast.Constant):  # a list, or a tuple of any length
-            return all(self._fits(kinds[0], value, name) for value in values)
-        return len(kinds) == len(values) and all(map(self._fits, kinds, values, [name] * len(kinds)))
+            kinds = [kinds[0]] * len(values)
+        if len(kinds) != len(values):
+            return False
+        fits = [self._fits(kind, value, name) for kind, value in zip(kinds, values, strict=True)]
+        return False if False in fits else None if None in fits else True
+
+
+def _any_fits(fits: list[bool | None], value: Any) -> bool | None:
+    """Whether a value has one of some types; a class path may also pass for text."""
+    if True in fits and (None not in fits or not (isinstance(value, str) and "." in value)):
+        return True
+    return None if None in fits else False
+
+
+@cache
+def _exports(package: str) -> frozenset[str]:
+    """The names that a package gives away, by its stub or its ``__all__``."""
+    folder = PACKAGE.parent.joinpath(*package.split("."))
+    stub, init = folder / "__init__.pyi", folder / "__init__.py"
+    names = set[str]()
+    for node in ast.parse((stub if stub.is_file() else init).read_text(encoding="utf-8")).body:
+        match node:
+            case ast.ImportFrom(names=imported) if stub.is_file():
+                names |= {each.asname or each.name for each in imported}
+            case ast.Assign(targets=[ast.Name(id="__all__")], value=ast.List() as value):
+                names |= set(ast.literal_eval(value))
+    return frozenset(names)
 
 
 def _is_number(value: Any, kind: str) -> bool:
