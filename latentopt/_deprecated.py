@@ -88,7 +88,10 @@ MODULES = {
 """Old path of a module to its new one."""
 
 OPTIONS: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {
-    "reconstruct": {"rounds": ("retries", lambda rounds: int(rounds) - 1)},
+    "reconstruct": {
+        "keep": ("halving", lambda pairs: pairs),
+        "rounds": ("retries", lambda rounds: int(rounds) - 1),
+    },
     "refine": {"box": ("radius", lambda radius: radius)},
     "train-rl": {"box": ("radius", lambda radius: radius)},
 }
@@ -147,7 +150,8 @@ def renamed_keywords(**old: str | tuple[str, Callable[[Any], Any]]) -> Callable[
 
     def decorate(function: Any) -> Any:
         if isinstance(function, type):
-            function.__init__ = rename(function.__init__, function.__name__)  # pyright: ignore[reportAttributeAccessIssue]
+            constructor = "__new__" if issubclass(function, tuple) else "__init__"
+            setattr(function, constructor, rename(getattr(function, constructor), function.__name__))
             return function
         return rename(function, function.__name__)
 

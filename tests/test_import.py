@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import inspect
 import pkgutil
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import latentopt as lo
 from latentopt import _deprecated
@@ -99,3 +101,46 @@ def test_a_renamed_keyword_is_taken_with_a_warning():
         assert reconstruct(rounds=3) == (2, ())
     with pytest.warns(DeprecationWarning, match="use halving="):
         assert reconstruct(keep=(4,)) == (0, (4,))
+
+
+@pytest.mark.parametrize(
+    ("function", "old", "new"),
+    [
+        ("solve", "keep", "halving"),
+        ("solve", "improvement", "min_delta"),
+        ("reconstruct", "keep", "halving"),
+        ("reconstruct", "improvement", "min_delta"),
+        ("reconstruct", "rounds", "retries"),
+        ("carlini_wagner", "rounds", "binary_search_steps"),
+        ("minimum_norm", "rounds", "search_steps"),
+        ("refine_action", "box", "radius"),
+        ("certify", "seen", "callback"),
+        ("FreeGates", "distances", "row_norms"),
+        ("RefinedPolicy", "box", "radius"),
+        ("RefinementSettings", "box", "radius"),
+        ("Step", "here", "evaluation"),
+    ],
+)
+def test_old_keywords_of_the_changelog_are_taken(function, old, new):
+    from latentopt.optimizers.base import Step
+
+    called = Step if function == "Step" else getattr(lo, function)
+    complete = function in ("FreeGates", "RefinementSettings")
+    missing = contextlib.nullcontext() if complete else pytest.raises(TypeError, match="missing")
+    with pytest.warns(DeprecationWarning, match=rf"{function}\({old}=\) is deprecated: use {new}="), missing:
+        called(**{old: lo.RowNorms() if function == "FreeGates" else 1})
+
+
+def test_old_methods_and_fields_are_the_new_ones():
+    from latentopt.optimizers.base import Cost, Step
+    from latentopt.optimizers.gate_rule import GateRule
+    from latentopt.sets import Box
+
+    x, box = torch.ones(1, 2), Box(-1.0, 2.0)
+    with pytest.warns(DeprecationWarning, match="extreme is deprecated: use lmo"):
+        assert torch.equal(box.extreme(x), box.lmo(x))
+    assert GateRule.look.__deprecated__ == "direction"
+    with pytest.warns(DeprecationWarning, match=r"Step\(here=\) is deprecated: use evaluation="):
+        step = Step(x, (), here="seen", cost=Cost(1, 0))
+    with pytest.warns(DeprecationWarning, match="Step.here is deprecated: use Step.evaluation"):
+        assert step.here == step.evaluation == "seen"

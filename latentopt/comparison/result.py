@@ -241,7 +241,7 @@ def _resampled(curves: Sequence[Curve], by_seconds: bool, points: int = 400) -> 
 
 
 def paired_interval(differences: Tensor) -> MeanInterval:
-    """MeanInterval the mean of paired differences, with a 95 % interval that counts neither seeds nor samples twice.
+    """Return the mean of paired differences, with a 95 % interval that counts neither seeds nor samples twice.
 
     Samples of one seed share their starts, and one sample is solved from several seeds. The variance is that of the
     means over the seeds, plus that of the means over the samples, less that of single differences, which is in both

@@ -33,7 +33,7 @@ HALVING = ((20, 4), (60, 2), (150, 1))
 """Default halving: half of the restarts or more are dropped as soon as they lie behind."""
 
 
-@renamed_keywords(rounds=("retries", lambda rounds: rounds - 1))
+@renamed_keywords(rounds=("retries", lambda rounds: rounds - 1), keep="halving", improvement="min_delta")
 def reconstruct(
     generator: Generator,
     target: Tensor,

@@ -58,8 +58,8 @@ def run_comparison(plan: ComparePlan) -> WrittenReport:
         runs[name, seed] = run
         if not run.reason:
             figures = {"loss/best": float(run.value.mean()), "cost/forwards": float(run.forwards.double().mean())}
-            tracker.log(number, {**figures, "method": name})
-        experiment.add(_shard(run, number, problem.batch))
+            tracker.log(int(tracker.last().get("step", -1)) + 1, {**figures, "method": name, "seed": seed})
+        tracker.keep(experiment, _shard(run, number, problem.batch))
         bar.update()
     bar.close()
     ordered = sorted(_stored(experiment), key=lambda run: pairs.index((run.method, run.seed)))  # pyright: ignore
@@ -148,7 +148,7 @@ def _shard(run: MethodRun, number: int, batch: int) -> Shard:
         tensors |= {"forwards": run.forwards, "backwards": run.backwards, "steps": torch.tensor([run.steps])}
         tensors |= {f"curve_{name}": values for name, values in run.curve._asdict().items()}
     rows = run.rows()
-    return Shard([f"{run.method}, seed {run.seed}"] * len(rows), rows, tensors, step=number + 1)
+    return Shard([f"{run.method}, seed {run.seed}"] * len(rows), rows, tensors)
 
 
 def _stored(experiment: Experiment) -> list[MethodRun]:

@@ -229,10 +229,17 @@ def _parsed(name: str, kind: Any, value: Any, instantiate: bool = True) -> Any:
     parser.add_argument(f"--{name}", type=kind)
     try:
         with only_trusted():
-            parsed = parser.parse_object({name: value})
+            parsed = parser.parse_object({name: _copied(value)})
             return parser.instantiate(parsed)[name] if instantiate else parsed[name].as_dict()
     except (argparse.ArgumentError, ValueError, TypeError) as error:
         raise refusal(error) or LatentOptError(str(error)) from error
+
+
+def _copied(value: Any) -> Any:
+    """New dicts and lists with the same contents: jsonargparse changes lists of components in place."""
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
 
 
 def describe(value: Any) -> Any:

@@ -147,7 +147,7 @@ def run(plan: ReconstructPlan) -> ReconstructJobResult:
     return run_reconstruction(plan)
 
 
-@renamed_keywords(rounds=("retries", lambda rounds: rounds - 1))
+@renamed_keywords(rounds=("retries", lambda rounds: rounds - 1), keep="halving")
 def reconstruct(*args: Any, **settings: Any) -> ReconstructJobResult:
     """Reconstruct images through a pretrained generator; arguments are those of `ReconstructSettings`."""
     return run(prepare(ReconstructSettings(*args, **settings)))

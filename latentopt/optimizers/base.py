@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from torch import Tensor
 
+from latentopt._deprecated import old_attribute, renamed_keywords
 from latentopt.batch_math import per_sample, sample_norm
 from latentopt.errors import InputError, positive
 from latentopt.problem import Batch, Evaluation
@@ -24,6 +25,7 @@ class Cost(NamedTuple):
     backwards: int
 
 
+@renamed_keywords(here="evaluation")
 class Step(NamedTuple):
     """Result of one step."""
 
@@ -32,6 +34,8 @@ class Step(NamedTuple):
     evaluation: Evaluation  # of the real network at the iterate the step started from
     cost: Cost
     info: dict[str, Tensor] = {}  # name to (B,), for the history
+
+    here = old_attribute("Step", "here", "evaluation")
 
 
 class Optimizer(ABC):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from latentopt._deprecated import renamed_methods
 from latentopt.errors import InputError
 from latentopt.optimizers.base import Cost, State
 from latentopt.problem import Batch, Evaluation
@@ -23,6 +24,7 @@ class Direction(NamedTuple):
     info: dict[str, Tensor]  # name to (B,)
 
 
+@renamed_methods(look="direction")
 class GateRule(ABC):
     """A rule for how gates move and which direction they give. Frozen: hyperparameters only."""
 

@@ -10,6 +10,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
+from latentopt._deprecated import renamed_methods
 from latentopt.batch_math import unit
 from latentopt.errors import InputError, nonnegative
 from latentopt.noise import Noise
@@ -17,6 +18,7 @@ from latentopt.noise import Noise
 Norm = Literal["linf", "l2"]
 
 
+@renamed_methods(extreme="lmo")
 class FeasibleSet(ABC):
     """A closed set of inputs, one for each sample of a batch. All but spheres are convex."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from latentopt._deprecated import renamed_keywords
 from latentopt.errors import InputError, positive
 from latentopt.networks.checks import randomised_message, warn
 from latentopt.networks.freezing import frozen, require_eval
@@ -25,6 +26,7 @@ from latentopt.solver.solver import Solver
 __all__ = ["Callback", "Progress", "solve"]
 
 
+@renamed_keywords(keep="halving", improvement="min_delta")
 def solve(
     problem: Problem,
     optimizer: Optimizer | str = "adr-gd",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,9 @@ def test_the_command_writes_its_files(tmp_path, capsys):
     assert {"results.csv", "table.md", "plot.png", "recipe.yaml"} <= {path.name for path in (tmp_path / "o").iterdir()}
     assert len(rows(tmp_path / "o")) == 2 * 2 * 2 + 2
     assert yaml.safe_load((tmp_path / "o" / "recipe.yaml").read_text())["problem"] == DIGITS
+    lines = [json.loads(line) for line in (tmp_path / "o" / "metrics.jsonl").read_text().splitlines()]
+    runs = [(line["step"], line["method"], line["seed"]) for line in lines]
+    assert runs == [(0, "lbfgs", 0), (1, "lbfgs", 1), (2, "adam", 0), (3, "adam", 1)]
     again = call(capsys, "run", tmp_path / "o" / "recipe.yaml", "--out", tmp_path / "o")
     assert (again.code, again.out) == (0, done.out)
 

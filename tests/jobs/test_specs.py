@@ -103,3 +103,12 @@ class Elsewhere:
 def test_an_object_is_described_by_the_arguments_that_it_keeps():
     spec = describe(Elsewhere(4))
     assert spec == {"class_path": f"{__name__}.Elsewhere", "init_args": {"given": 4}}
+
+
+def test_a_component_stays_as_it_was_given_when_it_is_checked_and_built():
+    parts = [{"class_path": "latentopt.operators.Crop", "init_args": {"size": 20}}]
+    parts.append({"class_path": "latentopt.operators.Downsample", "init_args": {"factor": 2.5}})
+    given = {"class_path": "latentopt.operators.Compose", "init_args": {"operators": parts}}
+    before = yaml.safe_dump(given)
+    build("operator", "operator", given)
+    assert yaml.safe_dump(given) == before
