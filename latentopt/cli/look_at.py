@@ -35,6 +35,7 @@ PACKAGES = {  # by the name that is imported
     "lightning": "lightning",
     "torchmetrics": "torchmetrics",
     "lpips": "lpips",
+    "jinja2": "jinja2",
     "jsonargparse": "jsonargparse",
     "safetensors": "safetensors",
     "yaml": "pyyaml",

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 import latentopt as lo
 from latentopt.inverse.initializers import Regression
-from latentopt.jobs import html
+from latentopt.jobs.report import ReportFigure, report_template
 
 COUNT = 11
 VOID = {"meta", "img", "br"}
@@ -160,17 +160,16 @@ def test_a_job_run_again_leaves_the_same_page(page, folder, capsys):
 
 @pytest.mark.parametrize("text", ['<script>alert("1")</script>', "a & b", "'\"><img src=x>"])
 def test_texts_stay_texts(text):
-    parts = [
-        html.paragraph(text),
-        html.table([text], [[text, text]]),
-        html.figure(b"", text, text),
-        html.folded(text, text),
-    ]
-    page = Page(html.page(text, [html.section(text, *parts)]))
-    assert [attributes["alt"] for tag, attributes in page.tags if tag == "img"] == [text]
+    figure = ReportFigure(b"1", text, [text])
+    parts = {"worst": [figure], "best": [], "grid": b"", "histogram": b"2", "convergence": b"3"}
+    texts = dict.fromkeys(("title", "compared", "recipe", "varying"), text)
+    rows = {"summary": [(text, text, text)], "skipped": [(text, text)]}
+    page = Page(report_template().render(**texts, **parts, **rows))
+    assert next(attributes["alt"] for tag, attributes in page.tags if tag == "img") == text
     assert not any(tag == "script" for tag, _ in page.tags)
-    assert page.texts[text] == [text] * 7
-
-
-def test_an_empty_section_is_left_out():
-    assert html.section("a", "", html.side_by_side([])) == ""
+    assert page.texts[""].count(text) == 2
+    assert page.texts["Summary"][2:5] == [text] * 3
+    assert f"compare the {text};" in page.texts["Summary"][5]
+    assert page.texts["Recipe"][1:] == page.texts["Worst"] == [text]
+    assert page.texts["Skipped"][2:] == [text] * 2
+    assert "First images" not in page.texts
