@@ -18,7 +18,7 @@ import torch
 from benchmarks.timing import threads as pinned
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.io import versions, write_atomically
-from latentopt.reports import PLOT, ROWS, TABLE, Report, Written, csv_text, png_bytes
+from latentopt.reports import PLOT, ROWS, TABLE, Report, WrittenReport, csv_text, png_bytes
 
 T = TypeVar("T")
 ENVIRONMENT = "environment.json"
@@ -34,7 +34,7 @@ SHARED = """threads: that torch computes with.
         overwrite: replace the results of an earlier run there."""
 
 
-def study(function: Callable[..., Report]) -> Callable[..., Written]:
+def study(function: Callable[..., Report]) -> Callable[..., WrittenReport]:
     """Return the study whose report a function makes.
 
     The study also takes ``threads``, ``out`` and ``overwrite``, checks its numbers and its folder before any work, and
@@ -52,10 +52,10 @@ def study(function: Callable[..., Report]) -> Callable[..., Written]:
         inspect.Parameter("out", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=str | None),
         inspect.Parameter("overwrite", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=False, annotation=bool),
     ]
-    whole = signature.replace(parameters=[*own[:-1], *shared, own[-1]], return_annotation=Written)
+    whole = signature.replace(parameters=[*own[:-1], *shared, own[-1]], return_annotation=WrittenReport)
 
     @functools.wraps(function)
-    def run(*args: Any, **kwargs: Any) -> Written:
+    def run(*args: Any, **kwargs: Any) -> WrittenReport:
         bound = whole.bind(*args, **kwargs)
         bound.apply_defaults()
         settings = dict(bound.arguments)
@@ -96,7 +96,7 @@ def _check_folder(folder: Path, overwrite: bool) -> None:
         raise InputError("out", "a folder without a benchmark's results, or --overwrite", f"{folder}")
 
 
-def _write(folder: Path, report: Report, environment: dict[str, Any]) -> Written:
+def _write(folder: Path, report: Report, environment: dict[str, Any]) -> WrittenReport:
     folder.mkdir(parents=True, exist_ok=True)
     content = {
         TABLE: report.markdown().encode(),
@@ -106,7 +106,7 @@ def _write(folder: Path, report: Report, environment: dict[str, Any]) -> Written
     }
     for name, data in content.items():
         write_atomically(folder / name, data)
-    return Written(report.markdown(), [folder / name for name in content])
+    return WrittenReport(report.markdown(), [folder / name for name in content])
 
 
 def _environment(name: str, settings: dict[str, Any], load: tuple[float, ...], seconds: float) -> dict[str, Any]:

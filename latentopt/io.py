@@ -1,14 +1,11 @@
-"""Atomic writes, checksums, CSV tables, and the versions that decide a result."""
+"""Atomic writes, checksums, and the versions that decide a result."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import os
 import platform
 from pathlib import Path
-from typing import Any
 
 from latentopt.version import __version__
 
@@ -42,12 +39,3 @@ def checksum(path: Path) -> str:
     """Return the SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_csv(path: Path, head: list[str], rows: list[list[Any]]) -> None:
-    """Write a table as CSV: the names of its columns, then its rows."""
-    file = io.StringIO(newline="")
-    writer = csv.writer(file)
-    writer.writerow(head)
-    writer.writerows(rows)
-    write_atomically(path, file.getvalue().encode())

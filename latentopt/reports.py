@@ -64,9 +64,6 @@ class WrittenReport:
     files: list[Path]
 
 
-Written = WrittenReport
-
-
 def report_files(report: Report, pictures: Mapping[str, Drawing] | None = None) -> dict[str, bytes]:
     """Return the content of a report's files by name: its tables, rows and plot, and further pictures."""
     content = {TABLE: report.markdown().encode(), ROWS: csv_text(report.rows).encode()}
@@ -74,7 +71,7 @@ def report_files(report: Report, pictures: Mapping[str, Drawing] | None = None) 
 
 
 def csv_text(rows: Sequence[Row]) -> str:
-    """Rows as CSV; the columns of all of them, in the order in which they come."""
+    """Return rows as CSV, with the columns of all rows in the order in which they first appear."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, restval="")

@@ -26,14 +26,15 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from latentopt.errors import InputError
-from latentopt.io import write_atomically, write_csv
+from latentopt.io import write_atomically
 from latentopt.jobs.lifetime import LOCK, lock
+from latentopt.reports import TABLE, WrittenReport, csv_text, report_files
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from latentopt.jobs.tracker import Tracker
-    from latentopt.reports import Drawing, Report, WrittenReport
+    from latentopt.reports import Drawing, Report
 
 RECIPE, RESULTS, SKIPPED, SHARDS, JOB = "recipe.yaml", "results.csv", "skipped.csv", "shards", "job.json"
 PLACE_SETTINGS = ("out", "wandb", "device", "batch_size", "devices", "strategy", "num_nodes")
@@ -130,8 +131,6 @@ class Experiment:
 
     def check(self) -> None:
         """Raise `InputError` unless the folder can be used for this job."""
-        from latentopt.reports import TABLE
-
         _differences(self.folder, self.job, partial=False)
         if not self.resumable and (self.folder / TABLE).exists():
             raise InputError("out", "a new or empty folder", str(self.folder))
@@ -228,10 +227,11 @@ class Experiment:
         meta = json.dumps({"names": [name for name, _, _ in ordered], "job": self.job})
         stacked = torch.stack([tensor for _, _, tensor in ordered])
         write_atomically(self.tensor_file, save({self.tensor: stacked}, {"meta": meta}))
-        write_csv(self.folder / RESULTS, list(rows[0]), [list(row.values()) for row in rows])
+        write_atomically(self.folder / RESULTS, csv_text(rows).encode())
         (self.folder / SKIPPED).unlink(missing_ok=True)
         if skipped:
-            write_csv(self.folder / SKIPPED, ["name", "reason"], [list(entry) for entry in skipped])
+            reasons = [{"name": name, "reason": reason} for name, reason in skipped]
+            write_atomically(self.folder / SKIPPED, csv_text(reasons).encode())
         return rows
 
     def begin_tracking(self, mode: Any, config: Mapping[str, Any] | None = None) -> None:
@@ -263,7 +263,6 @@ class Experiment:
             pictures: further ones by file name.
         """
         from latentopt.jobs.tracker import METRICS
-        from latentopt.reports import WrittenReport, report_files
 
         content = report_files(report, pictures)
         for name, data in content.items():

@@ -205,10 +205,10 @@ def rank_trials(sweep: Sweep, trials: dict[str, dict[str, Any]], folder: Path) -
 
 def write_results(sweep: Sweep, rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
     """Write the table and the plot; return their paths."""
-    from latentopt.io import write_atomically, write_csv
-    from latentopt.reports import PLOT, png_bytes
+    from latentopt.io import write_atomically
+    from latentopt.reports import PLOT, csv_text, png_bytes
 
-    write_csv(folder / RESULTS, list(rows[0]), [list(row.values()) for row in rows])
+    write_atomically(folder / RESULTS, csv_text(rows).encode())
     write_atomically(folder / PLOT, png_bytes(lambda figure: _draw(figure, sweep, rows)))
     return [folder / RESULTS, folder / PLOT]
 

@@ -77,7 +77,7 @@ def test_data_that_are_not_there_or_damaged(tmp_path, monkeypatch):
     assert [finding.state for finding in look_at.data()] == ["missing"]
     (tmp_path / "data").mkdir()
     monkeypatch.setenv("LATENTOPT_DATA", str(tmp_path / "data"))
-    assert [finding.state for finding in look_at.data()] == ["ok", "missing", "missing", "missing"]
+    assert [finding.state for finding in look_at.data()] == ["ok", "missing", "missing"]
     write_mnist(tmp_path / "data")
     path = tmp_path / "data" / "t10k-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-20])

@@ -10,10 +10,10 @@ from files import write_classifier
 from nets import mlp, refuses
 
 import latentopt as lo
-from latentopt.io import write_csv
 from latentopt.jobs.attack import attack
 from latentopt.jobs.rates import rates
 from latentopt.jobs.records import OfflineRun, read_metrics, read_offline, read_results
+from latentopt.reports import csv_text
 
 STEPS = 700  # so many that the log is longer than a block of 32 KiB
 
@@ -75,7 +75,7 @@ def test_a_table_is_read_as_it_was_written(tmp_path):
         {"name": "True", "yes": "yes", "no": "", "count": "1_000", "zero": "007", "share": float("inf")}
         | {"tiny": float("-inf"), "none": "infinity"},
     ]
-    write_csv(tmp_path / "results.csv", list(rows[0]), [list(row.values()) for row in rows])
+    (tmp_path / "results.csv").write_bytes(csv_text(rows).encode())
     rows[2]["no"] = None  # an empty text is nothing
     table_rows = read_results(tmp_path)
     assert table_rows == rows
