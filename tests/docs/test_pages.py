@@ -28,7 +28,7 @@ def agents(names: dict[str, Any], folder: Path, said: str) -> None:
 
 
 def capped(names: dict[str, Any], folder: Path, said: str) -> None:
-    assert names["found"].failure == "masked gradients"
+    assert names["robustness"].failure == "masked gradients"
     assert names["capped"](names["x"]).shape == (20, 10)
 
 
@@ -40,8 +40,8 @@ def certified(names: dict[str, Any], folder: Path, said: str) -> None:
 
 
 def dynamics(names: dict[str, Any], folder: Path, said: str) -> None:
-    found = names["found"]
-    assert found.error["region-exact"][found.inside].max() <= 1e-10
+    comparison = names["dynamics"]
+    assert comparison.error["region-exact"][comparison.inside].max() <= 1e-10
     assert names["pairs"].values.shape == (4, 9)
 
 
