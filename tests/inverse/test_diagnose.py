@@ -86,9 +86,6 @@ def test_the_figures_are_those_of_reconstruct():
 def test_wrong_arguments_are_refused(name, settings):
     with refuses(name):
         lo.diagnose(generator(), rand(2, 1, 4, 4), **settings)
-
-
-def test_conditions_of_samples_are_refused():
     with refuses("generator"):
         lo.diagnose(generator().given(label=torch.zeros(3)), rand(3, 1, 4, 4))
 
@@ -120,7 +117,7 @@ def test_the_command_prints_the_verdict_and_writes_only_where_it_is_asked(tmp_pa
     assert (again.code, again.err.count("\n"), "out" in again.err) == (2, 1, True)
 
 
-def test_what_the_command_advises_for_images_of_another_kind_is_there(tmp_path, capsys):
+def test_the_command_takes_images_of_another_kind_as_it_advises_or_none(tmp_path, capsys):
     write_png(tmp_path / "wide.png", np.zeros((28, 40, 3), np.uint8))
     write_png(tmp_path / "red.png", np.full((28, 28, 3), (200, 0, 0), np.uint8))
     command = ["diagnose", "--model", "mnist-vae", "--samples", 2, "--restarts", 1, "--steps", 2, "--device", "cpu"]
@@ -129,11 +126,8 @@ def test_what_the_command_advises_for_images_of_another_kind_is_there(tmp_path, 
         printed = call(capsys, *command, *targets)
         assert (printed.code, advice in printed.err) == (2, True)
         assert call(capsys, *command, *targets, advice).code == 0
-
-
-def test_the_command_needs_no_targets_and_takes_an_operator(tmp_path, capsys):
-    command = ["diagnose", "--model", "mnist-vae", "--start", "random", "--steps", 1, "--restarts", 1, "--samples", 3]
-    printed = call(capsys, *command, "--tolerance", "1e-6", "--operator", "downsample", "--operator.factor", 4)
+    command += ["--start", "random", "--steps", 1, "--tolerance", "1e-6"]
+    printed = call(capsys, *command, "--operator", "downsample", "--operator.factor", 4)  # without targets
     assert printed.code == 0
     assert "the optimiser is at fault" in printed.out
 

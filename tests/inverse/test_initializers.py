@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from loops import check_alone
 from nets import Counted, mlp, near, randn, refuses
 from safetensors import safe_open
 from safetensors.torch import load_file, save
@@ -56,13 +57,8 @@ def test_a_reconstruction_of_a_batch_is_that_of_its_samples(start):
     generator = vae() if isinstance(start, Encoder) else imaging(9)
     targets = generator(generator.latents(3, 5)).clamp(0, 1)
     settings = {"start": start, "steps": 5, "restarts": 4, "halving": [(2, 2)], "tolerance": 1e-6, "retries": 1}
-    together = lo.reconstruct(generator, targets, **settings)
-    for row in range(3):
-        alone = lo.reconstruct(generator, targets[row : row + 1], **settings)
-        near(together.x[[row]], alone.x, 1e-9)
-        near(together.value[[row]], alone.value, 1e-9)
-        assert together.restart[row] == alone.restart[0]
-        assert together.status[row] == alone.status[0]
+    run = lambda rows: lo.reconstruct(generator, targets[rows], **settings)  # noqa: E731
+    check_alone(run, 3, value=1e-9, equal=("restart", "status"))
 
 
 def test_a_reconstruction_in_single_precision_starts_alike_in_a_batch():
@@ -156,45 +152,40 @@ def test_nearest_are_the_nearest_of_the_pool_in_order():
     assert fitted(problem, 70, 0).shape == (60, 4, LATENTS)
 
 
-def test_a_pool_smaller_than_the_restarts_leaves_the_others_to_chance():
-    generator = imaging(9)
-    targets = generator(generator.latents(2, 1))
-    result = lo.reconstruct(generator, targets, start=Nearest(3), restarts=5, steps=3)
-    assert result.history["loss"].shape == (3, 5, 2)
-    assert not result.history["loss"][0].isnan().any()
-
-
-def test_a_pool_that_holds_the_target_finds_it():
+def test_a_pool_that_holds_the_target_finds_it_and_leaves_other_restarts_to_chance():
     generator = imaging(9)
     z = generator.latents(40, POOL_SEED)[[3, 30]]
     result = lo.reconstruct(generator, generator(z), start=Nearest(40), restarts=2, steps=2, tolerance=1e-12)
     near(result.x, z, 1e-9)
     assert result.restart.tolist() == [0, 0]
+    few = lo.reconstruct(generator, generator(generator.latents(2, 1)), start=Nearest(3), restarts=5, steps=3)
+    assert few.history["loss"].shape == (3, 5, 2)
+    assert not few.history["loss"][0].isnan().any()
 
 
 def test_the_encoder_starts_lower_than_chance_on_the_generators_own_images():
     generator = vae().float()
-    targets = generator(generator.latents(20, 3))
-    first = {
-        start: lo.reconstruct(generator, targets, start=start, restarts=1, steps=1).history["loss"][0, 0]
+    targets, settings = generator(generator.latents(20, 3)), {"restarts": 1, "steps": 1}
+    encoded, chance = (
+        lo.reconstruct(generator, targets, start=start, **settings).history["loss"][0, 0]
         for start in ("encoder", "random")
-    }
-    assert (first["encoder"] < first["random"]).all()
-    assert first["encoder"].mean() < 0.1 * first["random"].mean()
+    )
+    assert (encoded < chance).all()
+    assert encoded.mean() < 0.1 * chance.mean()
+    with refuses("start"):  # it needs whole images
+        lo.reconstruct(generator, targets, operator=Downsample(4), start="encoder", **settings)
 
 
-def test_the_first_restart_is_the_encoders_prediction():
+def test_the_first_restart_is_the_encoders_prediction_and_its_check_is_counted():
     generator = vae()
     problem = posed(generator, generator.latents(3, 0))
-    found = Encoder(0.5).fit(generator, Identity(), 0)(problem, 4, 0)
+    generator.module = Counted(generator.module)
+    fitted = Encoder(0.5).fit(generator, Identity(), 0)
+    assert fitted.forwards == generator.module.forwards
+    found = fitted(problem, 4, 0)
     assert generator.encoder is not None
     near(found[0], generator.encoder(problem.measurement)[:, :20], 1e-12)
     assert 0.3 < (found[1:] - found[0]).std() < 0.7
-
-
-def test_the_encoder_needs_whole_images():
-    with refuses("start"):
-        lo.reconstruct(vae(), torch.rand(1, 1, 28, 28), operator=Downsample(4), start="encoder", steps=1)
 
 
 def test_random_starts_are_those_of_solve():
@@ -232,13 +223,6 @@ def test_the_probe_picks_the_scale_from_which_own_samples_are_best_fitted():
     assert probe_scale(imaging(9), Identity(), 0)[0] in SCALES
 
 
-def test_the_forwards_of_an_encoders_check_are_counted():
-    generator = vae()
-    network = Counted(generator.module)
-    generator.module = network
-    assert Encoder().fit(generator, Identity(), 0).forwards == network.forwards
-
-
 @pytest.mark.parametrize("start", [Random(0.5), Regression(60), Encoder()], ids=repr)
 def test_wider_starts_lie_further_from_each_other(start):
     generator = vae() if isinstance(start, Encoder) else imaging(9)
@@ -269,12 +253,8 @@ def test_wrong_starts_are_refused(name, make):
 
 
 def test_a_name_stands_for_an_initializer_and_an_initializer_for_itself():
-    assert {name: get_initializer(name) for name in INITIALIZERS} == {
-        "random": Random(),
-        "nearest": Nearest(),
-        "regression": Regression(),
-        "encoder": Encoder(),
-    }
+    names: dict[str, Initializer] = {"random": Random(), "nearest": Nearest(), "regression": Regression()}
+    assert {name: get_initializer(name) for name in INITIALIZERS} == {**names, "encoder": Encoder()}
     own: Initializer = Random(0.5)
     assert get_initializer(own) is own
 
@@ -307,21 +287,21 @@ def test_a_pool_of_large_images_is_never_held_whole():
     assert max(alive) <= 1 < len(alive)
 
 
-def conditioned(count: int) -> Generator:
-    class Shifted(nn.Module):
-        def forward(self, z: Tensor, by: Tensor) -> Tensor:
-            return (z + by).sigmoid()[:, None, None]
-
-    return Generator(Shifted(), latent_shape=(3,)).given(by=torch.linspace(0, 1, count)[:, None])
+class Shifted(nn.Module):
+    def forward(self, z: Tensor, by: Tensor) -> Tensor:
+        return (z + by).sigmoid()[:, None, None]
 
 
 def test_the_cost_of_a_pool_for_each_of_many_conditions_is_warned_of():
-    settings = {"steps": 1, "restarts": 1, "start": Nearest(5)}
+    def run(count: int, start: Initializer) -> lo.Result:
+        generator = Generator(Shifted(), latent_shape=(3,)).given(by=torch.linspace(0, 1, count)[:, None])
+        return lo.reconstruct(generator, torch.rand(count, 1, 1, 3), steps=1, restarts=1, start=start)
+
     with pytest.warns(lo.NetworkWarning, match="5 samples of each of 21 conditions, 105 forwards"):
-        found = lo.reconstruct(conditioned(21), torch.rand(21, 1, 1, 3), **settings)
+        found = run(21, Nearest(5))
     assert int(found.forwards.sum()) == 105 + 3 * 21
-    lo.reconstruct(conditioned(20), torch.rand(20, 1, 1, 3), **settings)
-    lo.reconstruct(conditioned(21), torch.rand(21, 1, 1, 3), **{**settings, "start": "random"})
+    run(20, Nearest(5))
+    run(21, Random())
 
 
 def test_equal_samples_end_alike_unless_they_start_apart():

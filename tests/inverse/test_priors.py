@@ -39,13 +39,15 @@ def test_a_penalty_is_added_to_value_and_gradient():
     near(seen.value, loss.detach(), 1e-12)
     near(grad, expected, 1e-12)
     near(problem.evaluate(x).value, loss.detach(), 1e-12)
-
-
-def test_the_residual_of_a_penalty_is_its_root():
-    penalty = priors.SquaredNorm(0.3)
     x = randn(4, 2, 3)
-    near(penalty.residual(x).square().sum(1), 0.3 * x.square().flatten(1).sum(1), 1e-12)
-    near(penalty(x), 0.3 * x.square().flatten(1).sum(1), 1e-12)
+    penalty, squares = priors.SquaredNorm(0.3), 0.3 * x.square().flatten(1).sum(1)
+    near(penalty(x), squares, 1e-12)
+    near(penalty.residual(x).square().sum(1), squares, 1e-12)
+    plain, free = (
+        solve(Reconstruction(imaging(9), targets(), prior=prior), "adam", steps=9)
+        for prior in (priors.Unconstrained(), priors.GaussianPrior(0.0))
+    )
+    near(free.x, plain.x, 1e-12)
 
 
 def ridge(generator: Generator, measurement: Tensor, weight: float, operator=lambda image: image) -> Tensor:
@@ -86,12 +88,6 @@ def test_the_weight_of_the_docstring_gives_the_most_probable_latent():
     near(result.x, ridge(generator, measurement, weight, operator), 1e-6)
 
 
-def test_no_weight_is_no_penalty():
-    plain = solve(Reconstruction(imaging(9), targets()), "adam", steps=9)
-    free = solve(Reconstruction(imaging(9), targets(), prior=priors.GaussianPrior(0.0)), "adam", steps=9)
-    near(free.x, plain.x, 1e-12)
-
-
 PRIORS = {"sphere": priors.SpherePrior(), "box": priors.BoxPrior(0.4)}
 
 
@@ -130,6 +126,12 @@ def test_projection_on_a_sphere_is_nearest_idempotent_and_takes_zero():
     near(p[3:].flatten(1), 2.5 * direction, 1e-12)
     others = sphere.project(randn(1000, 2, 3, seed=1)).flatten(1)
     assert (torch.cdist(x[3:].flatten(1), others) >= (x[3:] - p[3:]).flatten(1).norm(dim=1)[:, None]).all()
+    grad = randn(5, 3)
+    near((sphere.lmo(grad) * grad).sum(1), -2.5 * grad.norm(dim=1), 1e-12)
+    for shape in ((3,), (2, 3)):  # of a prior it has the length of normal latents
+        feasible = priors.SpherePrior().feasible(Generator(nn.Flatten(), latent_shape=shape))
+        assert isinstance(feasible, Sphere)
+        assert feasible.size == pytest.approx(math.prod(shape) ** 0.5)
 
 
 def test_points_of_a_sphere_are_uniform_and_those_of_their_restart():
@@ -144,33 +146,18 @@ def test_points_of_a_sphere_are_uniform_and_those_of_their_restart():
     assert sphere.take(torch.tensor([0])) is sphere
 
 
-def test_the_extreme_point_of_a_sphere_is_the_least():
-    sphere, grad = Sphere(2.0), randn(5, 3)
-    near((sphere.lmo(grad) * grad).sum(1), -2 * grad.norm(dim=1), 1e-12)
-
-
-@pytest.mark.parametrize("shape", [(3,), (2, 3)])
-def test_the_sphere_of_a_prior_has_the_radius_of_normal_latents(shape):
-    generator = Generator(nn.Flatten(), latent_shape=shape)
-    feasible = priors.SpherePrior().feasible(generator)
-    assert isinstance(feasible, Sphere)
-    assert feasible.size == pytest.approx(math.prod(shape) ** 0.5)
-
-
 @pytest.mark.parametrize(
-    ("name", "make"),
+    ("name", "make", "values"),
     [
-        *[
-            ("GaussianPrior.weight", lambda weight=weight: priors.GaussianPrior(weight))
-            for weight in (-1.0, math.nan, math.inf)
-        ],
-        *[("BoxPrior.width", lambda width=width: priors.BoxPrior(width)) for width in (0.0, -1.0, math.nan)],
-        *[("Sphere.size", lambda size=size: Sphere(size)) for size in (0.0, -1.0, math.inf)],
+        ("GaussianPrior.weight", priors.GaussianPrior, (-1.0, math.nan, math.inf)),
+        ("BoxPrior.width", priors.BoxPrior, (0.0, -1.0, math.nan)),
+        ("Sphere.size", Sphere, (0.0, -1.0, math.inf)),
     ],
 )
-def test_wrong_priors_are_refused(name, make):
-    with refuses(name):
-        make()
+def test_wrong_priors_are_refused(name, make, values):
+    for value in values:
+        with refuses(name):
+            make(value)
 
 
 @pytest.mark.parametrize("penalty", [lambda x: x.sum(), lambda x: x, lambda x: 1.0])
