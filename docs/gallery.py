@@ -1,7 +1,7 @@
 """Draw the pictures of docs/gallery/ and write docs/gallery.md: `make gallery`.
 
     python docs/gallery.py              # all
-    python docs/gallery.py descent      # some, by name; the page names all that are there
+    python docs/gallery.py descent      # some, by name; the page names all of them
 
 Every picture is made from models that ship here, with fixed seeds, on the CPU.
 """
@@ -21,9 +21,9 @@ import gallery_policy
 DOCS = Path(__file__).resolve().parent
 FOLDER = DOCS / "gallery"
 MOST = 400_000
-"""Bytes of a picture."""
+"""Maximal size of a picture in bytes."""
 ALL = 3_000_000
-"""Bytes of all of them."""
+"""Maximal size of all pictures together in bytes."""
 
 
 class Picture(NamedTuple):
@@ -31,8 +31,8 @@ class Picture(NamedTuple):
 
     file: str
     title: str
-    caption: str  # what one sees, and what it does not show
-    by_hand: str  # the command or call that does the same for one's own models
+    caption: str  # what the picture shows, and its limits
+    by_hand: str  # the command or call that does the same for a user's models
     draw: Callable[[Path], None]
 
 
@@ -40,87 +40,87 @@ PICTURES = {
     "handwriting": Picture(
         "handwriting.png",
         "Super-resolution of real handwriting",
-        "Above: digits of 8 x 8 pixels that people wrote (scikit-learn's first twelve). Below: the 28 x 28 digits that "
-        "`mnist-vae` finds for them. It never saw these hands, and no larger version exists: where 64 numbers leave it "
-        "open, the generator invents what is likely.",
+        "Top: handwritten digits of 8 x 8 pixels (scikit-learn's first twelve). Bottom: their 28 x 28 reconstructions "
+        "by `mnist-vae`. The generator was not trained on this handwriting, and no larger originals exist. Details "
+        "that the 64 pixels do not determine are filled in by the generator with likely strokes.",
         "`latentopt run digits`",
         gallery_images.handwriting,
     ),
     "inpainting": Picture(
         "inpainting.png",
         "Inpainting, with the truth beside it",
-        "Digits made by another network (`mnist-dcgan`), their middle 10 x 10 pixels hidden, and what `mnist-vae` puts "
-        "there. Some holes are filled with another digit's strokes: it is plausible, not always true. Last row: the "
-        "hole filled smoothly from its border, without a generator.",
+        "Digits of another network (`mnist-dcgan`), the same with their middle 10 x 10 pixels hidden, and the "
+        "reconstruction by `mnist-vae`. Some holes are filled with strokes of another digit: the result is plausible, "
+        "but not always true. Last row: the hole filled smoothly from its border, without a generator.",
         "`lo.reconstruct(generator, images, operator=lo.operators.Hole(10), prior=lo.priors.GaussianPrior(5e-5))`",
         gallery_images.inpainting,
     ),
     "descent": Picture(
         "descent.gif",
         "From random latents to the digit",
-        "Above, the targets: images of `mnist-dcgan` itself. Below, what the generator shows while `adr-gd-soft` "
-        "walks there from random latents, the best of four starts for each; early steps are shown slower. By eye "
-        "all eight arrive. Down to an error of 1e-4 few do from random starts, which is why `lo.reconstruct` "
-        "learns its starts.",
+        "Top: the targets, images of `mnist-dcgan` itself. Bottom: the generator's output at each step of "
+        "`adr-gd-soft` from random latents, for the best of four starts. Early steps are shown more slowly. By eye "
+        "all eight targets are reached. Few random starts reach an error of 1e-4, so `lo.reconstruct` learns its "
+        "starts.",
         '`lo.solve(lo.Reconstruction(generator, target), "adr-gd-soft", steps=150, restarts=4)`',
         gallery_images.descent,
     ),
     "walk": Picture(
         "walk.gif",
         "A walk through the latents of the DCGAN",
-        "Each square goes through six random latents and back to the first, on great circles, so that it never leaves "
-        "the shell where the generator was trained. In between it also shows what is no digit.",
+        "Each square interpolates between six random latents and back to the first, on great circles, so that the "
+        "latents keep the norm that the generator was trained with. Some images in between are not digits.",
         '`lo.load("mnist-dcgan")(latents)`',
         gallery_images.walk,
     ),
     "adversarial": Picture(
         "adversarial.png",
         "What an attack changes",
-        "Two classifiers and one radius, .15. Above the digits: what the classifier says before and after, orange "
-        "where the attack succeeds. The change is magnified three times; grey is none. `mnist-cnn` falls "
-        "everywhere, `mnist-cnn-robust`, trained against attacks, on four of these ten. (The digits are a VAE's, "
-        "with softer strokes than MNIST's, and easier to attack.)",
+        "Attacks on two classifiers with radius .15. Above each digit: the prediction before and after the attack, "
+        "orange if the attack succeeds. The change is magnified three times; grey means no change. The attack breaks "
+        "all ten images of `mnist-cnn`, and four of those of `mnist-cnn-robust`, which was trained against attacks. "
+        "(The digits are generated by a VAE. Their strokes are softer than MNIST's, and easier to attack.)",
         "`lo.attack(classifier, images, labels, eps=0.15)`",
         gallery_images.adversarial,
     ),
     "landscape": Picture(
         "landscape.gif",
         "Through the regions of a network",
-        "A random network of two inputs; each patch is a region on which it is linear, brighter is higher. "
-        "Gradient ascent (red) and ADR-GD with soft gates (blue) take steps of one length from the centre. This "
-        "network was chosen because on the upper edge gradient ascent turns left and ADR-GD right, to the highest "
-        "corner; over twenty networks the two differ by no more than chance does ([regions](analysis/regions.md)).",
+        "A random network with two inputs. Each patch is a linear region; brighter means a higher value. Gradient "
+        "ascent (red) and ADR-GD with soft gates (blue) start at the centre and take steps of the same length. This "
+        "network was chosen because gradient ascent turns left at the upper edge, and ADR-GD right, to the highest "
+        "corner. Over twenty networks the difference is not significant ([regions](analysis/regions.md)).",
         "`latentopt run analyze-regions`",
         gallery_networks.landscape,
     ),
     "gates": Picture(
         "gates.png",
         "Gates flipping",
-        "An attack on one image of `mnist-cnn`, 40 steps each. A column is a step, a row one of the last hidden "
-        "layer's 100 units, light where its gate is open; units that never change are left out. Below, how many "
-        "of all 4,804 gates flip at each step. With plain gradients and with soft gates alike, most flip at "
-        "first, and they settle as the steps shrink.",
+        "Two attacks on one image of `mnist-cnn`, with plain gradients and with soft gates, 40 steps each. A column is "
+        "a step, a row is one of the 100 units of the last hidden layer, light while its gate is open. Units that "
+        "never change are left out. Bottom: how many of all 4,804 gates flip at each step. Both attacks flip most "
+        "gates in the first steps, and fewer as the steps shrink.",
         "`latentopt analyze regions --model mnist-cnn --data mnist`",
         gallery_networks.gates,
     ),
     "plateaus": Picture(
         "plateaus.png",
         "What a capped ReLU does to the margin",
-        "The margin around one digit (the white dot), for two classifiers, each on a plane of its own: to the "
-        "right the direction of a successful attack, up a random one. Thick line: the decision boundary. The "
-        "capped network (right) has flat pieces, on which the gradient is exactly zero and attacks that follow it "
-        "stand still; its boundary is no further away.",
+        "The margin around one digit (the white dot) for two classifiers, each on a plane of its own. The horizontal "
+        "direction is that of a successful attack, the vertical direction is random. Thick line: the decision "
+        "boundary. The capped network (right) has flat pieces. There the gradient is exactly zero, and gradient "
+        "attacks do not move. Its decision boundary is no further away.",
         "`latentopt run analyze-capped`",
         gallery_networks.plateaus,
     ),
     "fruitbot": Picture(
         "fruitbot.gif",
         "A policy, before and after an attack",
-        "`fruitbot-cnn` plays one level: fruit is to be met, all else avoided. Left: undisturbed. Middle: what it sees "
-        "under an attack that changes no pixel by more than 5 of 255, towards the action it likes least, and what it "
-        "does then. Right: the change, magnified 16 times. It is the first test level on which the attack lowers the "
-        "return; what it does to a hundred levels, and that CoinRun's policy hardly suffers, is on "
-        "[policies](benchmarks/policies.md).",
+        "`fruitbot-cnn` plays one level: it has to collect fruit and avoid everything else. Left: without an attack. "
+        "Middle: its observations and actions under an attack that changes no pixel by more than 5 of 255, targeted at "
+        "its least likely action. Right: the change, magnified 16 times. This is the first test level on which the "
+        "attack lowers the return. [Policies](benchmarks/policies.md) has the results on a hundred levels, and "
+        "CoinRun's policy, which hardly loses any return.",
         "`latentopt attack-policy --model fruitbot-cnn --eps 0.01961 --targets least-likely`",
         gallery_policy.fruitbot,
     ),
@@ -128,22 +128,22 @@ PICTURES = {
 
 
 def page() -> str:
-    """The text of docs/gallery.md, of the pictures that are there."""
+    """Return the text of docs/gallery.md for the pictures that exist."""
     parts = [
         "# Gallery",
-        "All of these are made by `make gallery`, from models that ship with latentopt, on the CPU, with fixed seeds. "
-        "`python docs/gallery.py NAME` makes one again. The drawing code is in `docs/gallery_*.py`.",
+        "`make gallery` draws all of these pictures with models that ship with latentopt, on the CPU, with fixed "
+        "seeds. `python docs/gallery.py NAME` draws one of them. The drawing code is in `docs/gallery_*.py`.",
     ]
     for name, picture in PICTURES.items():
         if not (FOLDER / picture.file).is_file():
             continue
         parts += [f"## {picture.title}", f"![{picture.title}](gallery/{picture.file})", picture.caption]
-        parts.append(f"Made by `python docs/gallery.py {name}`. As a command or a call: {picture.by_hand}.")
+        parts.append(f"Drawn by `python docs/gallery.py {name}`. The same for your models: {picture.by_hand}.")
     return "\n\n".join(parts) + "\n"
 
 
 def main(names: list[str]) -> int:
-    """Draw these pictures, or all; 1 where one is larger than it may be."""
+    """Draw the named pictures, or all; return 1 if one is too large."""
     unknown = [name for name in names if name not in PICTURES]
     if unknown:
         print(f"gallery: no picture {', '.join(unknown)}; there are {', '.join(PICTURES)}", file=sys.stderr)

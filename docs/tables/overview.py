@@ -1,4 +1,4 @@
-"""docs/results.md: where each job stands, and the results that everything here is made of."""
+"""docs/results.md: a summary of every job, and a list of the stored runs."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from tables.stored import FOLDER, commands, made, named
 
 
 class Section(NamedTuple):
-    """One job."""
+    """A section of the page: one job."""
 
     title: str
     says: Callable[[], str]
     table: Callable[[], Table]
-    results: Sequence[str]  # patterns of names; the commands are theirs
-    pages: Sequence[str]  # under docs, with more
+    results: Sequence[str]  # patterns of result names, whose commands are listed
+    pages: Sequence[str]  # pages under docs with details
 
 
 def _timed() -> str:
     return (
-        "Real images in equal CPU time, 20 s for 16 of them, mean squared error a pixel with its standard error; "
-        "**bold** where it is more than 1 % below every other line. `lo.reconstruct` leads where the search is hard, "
-        "on the DCGANs; on a VAE of faces all sensible methods end level."
+        "Real images in equal CPU time, 20 s for 16 images. The table has the mean squared error per pixel with its "
+        "standard error, **bold** if it is more than 1 % below every other row. `lo.reconstruct` is best on the "
+        "DCGANs, where the search is hard. On a VAE of faces all sensible methods reach the same error."
     )
 
 
 def _attacks() -> str:
     return (
-        "Broken images with Wilson's 95 % intervals, CPU seconds of all together. The portfolio breaks as many as "
-        f"AutoAttack (standard) or more on {prose.never_behind()} networks and radii, in {prose.times_faster()} times "
-        "less CPU time. Single attacks of equal cost are level with each other; ADR-GD as printed, and as its authors' "
-        "code has it, are far below plain PGD."
+        "Share of broken images with Wilson's 95 % intervals, and CPU seconds for all images together. The portfolio "
+        f"breaks as many images as AutoAttack (standard) or more on {prose.never_behind()} networks and radii, in "
+        f"{prose.times_faster()} times less CPU time. Single attacks of equal cost are level with each other. ADR-GD "
+        "as printed and the authors' code are far below plain PGD."
     )
 
 
@@ -43,28 +43,29 @@ SECTIONS = (
     Section(
         "Compressed sensing",
         lambda: (
-            "`mnist-vae`, mean squared error a pixel with its standard error, CPU seconds of 50 images. The generator "
-            "needs far fewer measurements than Lasso; with many, Lasso is exact and a generator cannot be."
+            "Mean squared error per pixel with its standard error on `mnist-vae`, and CPU seconds for 50 images. The "
+            "generator needs far fewer measurements than Lasso. With many measurements Lasso is exact, and a generator "
+            "cannot be."
         ),
         lambda: inversion.BLOCKS["sensing-mnist-vae"](),
         ("sensing-mnist-vae",),
         ("benchmarks/inversion.md",),
     ),
-    Section("Shipped generators", lambda: "As their cards have it.", cards.generators, (), ()),
+    Section("Shipped generators", lambda: "From the model cards.", cards.generators, (), ()),
     Section("Attacks on classifiers", _attacks, readme.portfolio, ("attack-references-*",), ("benchmarks/attacks.md",)),
     Section(
-        "What soft gates are worth in the portfolio",
-        lambda: "The same stages, with plain gradients and with soft gates, image by image (sign test).",
+        "Soft gates in the portfolio",
+        lambda: "The same stages with plain gradients and with soft gates, paired by image (sign test).",
         attacks.gates,
         ("attack-references-400", "attack-references-capped"),
         ("benchmarks/attacks.md", "analysis/capped.md"),
     ),
-    Section("Shipped classifiers", lambda: "As their cards have it.", cards.classifiers, (), ()),
+    Section("Shipped classifiers", lambda: "From the model cards.", cards.classifiers, (), ()),
     Section(
         "Maximising random networks",
         lambda: (
-            "Network C, mean value reached, differences to the control seed by seed with Student's 95 % interval. No "
-            "method that knows of activations beats plain sign steps."
+            "Mean value reached on network C, and paired differences to the control with Student's 95 % interval over "
+            "seeds. No activation-aware method beats plain sign steps."
         ),
         lambda: random_networks.methods("C"),
         ("random-nets-C",),
@@ -73,8 +74,8 @@ SECTIONS = (
     Section(
         "Agents with refined actions",
         lambda: (
-            "Change of the return over the same episodes without refinement, 95 % bootstrap intervals, **bold** above "
-            "0, *in italics* below. An empty cell was not run."
+            "Change of the return relative to the same episodes without refinement, with 95 % bootstrap intervals: "
+            "**bold** if the interval is above 0, *italic* if below. An empty cell was not run."
         ),
         agents.returns,
         ("returns",),
@@ -82,14 +83,14 @@ SECTIONS = (
     ),
     Section(
         "Agents that learn with refined actions",
-        lambda: "Pendulum: return at the end and over the whole curve, differences with 95 % bootstrap intervals.",
+        lambda: "Pendulum: return at the end and over the whole curve, and differences with 95 % bootstrap intervals.",
         agents.training,
         ("train-rl-*",),
         ("agents.md",),
     ),
     Section(
         "Attacks on policies",
-        lambda: "Mean return of the same levels, attacked and not, with 95 % bootstrap intervals.",
+        lambda: "Mean return on the same levels with and without an attack, with 95 % bootstrap intervals.",
         policies.episodes,
         ("attack-policy-episodes-*",),
         ("benchmarks/policies.md",),
@@ -97,8 +98,8 @@ SECTIONS = (
     Section(
         "Capped ReLUs",
         lambda: (
-            "What a cap gains under PGD is gone in the worst case: robustness that only looks so. Student's 95 % "
-            "intervals over three seeds."
+            "The robustness that a cap gains under PGD disappears in the worst case: it is gradient masking. Student's "
+            "95 % intervals over three seeds."
         ),
         analysis.claims,
         ("capped-mnist",),
@@ -106,7 +107,7 @@ SECTIONS = (
     ),
     Section(
         "Certified optima",
-        lambda: "How far the optimisers end below the true maximum of random networks, where that is known.",
+        lambda: "Gap of the optimisers to the certified maximum, on the random networks where it is known.",
         analysis.optimisers,
         ("certify-random-A", "certify-random-A-optimisers"),
         ("analysis/certify.md",),
@@ -124,13 +125,13 @@ def _section(section: Section) -> str:
 
 
 def results() -> str:
-    """The page below its head."""
+    """Return the page below its introduction."""
     every = [name for name in named("*") if "table" not in made(name)]
     return "\n\n".join([*map(_section, SECTIONS), "## The runs", plain(runs(every))])
 
 
 def runs(names: Sequence[str]) -> Table:
-    """Every result with what made it."""
+    """Tabulate every stored run: command, versions, machine and load."""
     rows = []
     for name in names:
         how = made(name)
