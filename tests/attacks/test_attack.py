@@ -10,6 +10,7 @@ import torch
 from labelled import CLASSES as K
 from labelled import INPUTS as N
 from labelled import Linear, classes_of, images
+from loops import check_alone
 from nets import Counted, mlp, near, rand, refuses
 from scipy.optimize import linprog
 from torch import Tensor, nn
@@ -128,14 +129,10 @@ def test_a_batch_equals_its_samples_alone(settings):
     network, x = mlp(N, 8, K, seed=1), images(6)
     y, eps = classes_of(network, x), torch.linspace(0.05, 0.6, 6).double()  # some break in the first stage, some never
     settings = {"steps": 20, **settings} if settings else {}
-    together = attack(network, x, y, eps, **settings)
-    in_batches = attack(network, x, y, eps, batch_size=4, **settings)
-    for sample in range(6):
-        alone = attack(network, x[[sample]], y[[sample]], eps[[sample]], **settings)
-        for found in (together, in_batches):
-            near(found.x[[sample]], alone.x, 1e-9)
-            for name in ("success", "target", "stage", "first_success", "forwards", "backwards"):
-                assert torch.equal(getattr(found, name)[[sample]], getattr(alone, name)), name
+    fields = ("success", "target", "stage", "first_success", "forwards", "backwards")
+    for more in ({}, {"batch_size": 4}):
+        run = lambda rows: attack(network, x[rows], y[rows], eps[rows], **settings, **more)  # noqa: B023, E731
+        check_alone(run, 6, equal=fields)
 
 
 def test_fgsm_is_one_sign_step_of_the_cross_entropy():
@@ -176,16 +173,6 @@ def test_a_sample_that_is_broken_early_costs_less_and_says_when():
     assert torch.equal(found.first_success[found.success], found.backwards[found.success])
 
 
-def test_results_are_those_of_the_inputs_returned():
-    network, x, y = case()
-    found = attack(network, x, y, 0.1, loss="margin", optimizer="pgd")
-    with torch.no_grad():
-        near(found.logits, network(found.x), 1e-12)
-    near(found.margin, margin(found.logits, y), 1e-12)
-    near(found.loss, margin(found.logits, y), 1e-12)
-    assert torch.equal(found.predicted != y, found.success)
-
-
 def test_targets_are_reached_where_asked():
     network, x, clean = linear_case()
     goal = (clean + 1) % K
@@ -217,21 +204,26 @@ def test_random_targets_follow_the_seed_and_differ_from_the_class():
     assert len(((drawn[0] - y) % K).unique()) == K - 1
 
 
-def test_a_loss_of_ones_own():
-    model, x, y = linear_case()
-    own = attack(model, x, y, 0.1, optimizer="pgd", loss=lambda z, y: margin(z, y))
-    named = attack(model, x, y, 0.1, optimizer="pgd", loss="margin")
-    assert torch.equal(own.x, named.x)
+def test_results_are_those_of_the_inputs_returned_also_of_a_loss_of_ones_own():
+    network, x, y = case()
+    found, own = (attack(network, x, y, 0.1, loss=loss, optimizer="pgd") for loss in ("margin", margin))
+    with torch.no_grad():
+        near(found.logits, network(found.x), 1e-12)
+    near(found.margin, margin(found.logits, y), 1e-12)
+    near(found.loss, margin(found.logits, y), 1e-12)
+    assert torch.equal(found.predicted != y, found.success)
+    assert torch.equal(own.x, found.x)
 
 
-def test_any_shape_and_any_strides():
+def test_any_shape_and_any_strides_and_inputs_outside_by_rounding():
     model = Linear()
     for shape in ((N,), (2, 3), (3, 2, 1)):
         x = images().reshape(12, *shape)
         assert attack(model, x, classes_of(model, x), 0.1, optimizer="pgd", steps=5).x.shape == x.shape
     nhwc = images().reshape(12, 3, 2, 1).permute(0, 2, 3, 1)
-    found = attack(model, nhwc, classes_of(model, nhwc), 0.1)
-    near(found.x, attack(model, nhwc.contiguous(), classes_of(model, nhwc), 0.1).x, 1e-12)
+    y = classes_of(model, nhwc)
+    near(attack(model, nhwc, y, 0.1).x, attack(model, nhwc.contiguous(), y, 0.1).x, 1e-12)
+    assert attack(model, nhwc.index_fill(0, torch.tensor([0]), 1 + 5e-7), y, 0.0).x.max() == 1
 
 
 def test_the_radius_is_in_the_inputs_own_units_whatever_the_normalisation():
@@ -291,8 +283,3 @@ def test_it_starts_from_what_it_is_given():
     assert broken.any()
     assert torch.equal(again.x[broken], first.x[broken])
     assert (again.first_success[broken] <= 1).all()
-
-
-def test_inputs_a_rounding_outside_their_range_are_clamped():
-    model, x, y = linear_case()
-    assert attack(model, x.index_fill(0, torch.tensor([0]), 1 + 5e-7), y, 0.0).x.max() == 1

@@ -13,33 +13,35 @@ from labelled import Linear, classes_of, images
 from nets import linear, mlp, refuses
 from torch import Tensor, nn
 
-from latentopt import AttackResult, AttackWarning, attack
+from latentopt import AttackWarning, attack
 
 
-def warned(model: Callable[[Tensor], Tensor], x: Tensor, **more) -> AttackResult:
-    y = classes_of(model, x)
-    with pytest.warns(AttackWarning) as caught:
-        found = attack(model, x, y, 0.1, **{"optimizer": "pgd", "steps": 5, **more})
-    assert {str(each.message) for each in caught} == set(found.warnings)
-    return found
-
-
-def test_a_gradient_of_zero_is_said():
-    dead = nn.Sequential(nn.Linear(N, 5), nn.ReLU(), nn.Linear(5, K)).double()
+def dead() -> nn.Module:
+    network = nn.Sequential(nn.Linear(N, 5), nn.ReLU(), nn.Linear(5, K)).double()
     with torch.no_grad():
-        linear(dead, 0).bias.fill_(-100)
-    assert "gradients" in warned(dead, images()).warnings[0]
+        linear(network, 0).bias.fill_(-100)
+    return network
 
 
-def test_outputs_that_are_probabilities_are_said():
-    assert "probabilities" in warned(nn.Sequential(Linear(), nn.Softmax(1)), images()).warnings[0]
+def noisy() -> Callable[[Tensor], Tensor]:
+    generator, model = torch.Generator().manual_seed(0), Linear()
+    return lambda x: model(x + 0.1 * torch.randn(x.shape, generator=generator, dtype=x.dtype))
 
 
-def test_a_randomised_model_is_said():
-    generator = torch.Generator().manual_seed(0)
-    model = Linear()
-    noisy = lambda x: model(x + 0.1 * torch.randn(x.shape, generator=generator, dtype=x.dtype))  # noqa: E731
-    assert "randomised" in warned(noisy, images()).warnings[0]
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (dead, "gradients"),
+        (lambda: nn.Sequential(Linear(), nn.Softmax(1)), "probabilities"),
+        (noisy, "randomised"),
+    ],
+)
+def test_what_makes_an_attack_doubtful_is_said(make, words):
+    model, x = make(), images()
+    with pytest.warns(AttackWarning) as caught:
+        found = attack(model, x, classes_of(model, x), 0.1, optimizer="pgd", steps=5)
+    assert {str(each.message) for each in caught} == set(found.warnings)
+    assert words in found.warnings[0]
 
 
 def test_a_sound_model_warns_of_nothing():

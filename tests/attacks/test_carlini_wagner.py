@@ -73,12 +73,10 @@ def test_a_step_costs_one_forward_and_one_backward():
     assert network.backwards == int(found.backwards[0]) == 3 * 50 + 1
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("c", 0.0), ("lr", -1.0), ("binary_search_steps", 0), ("steps", 1.5), ("confidence", -1.0)]
-)
-def test_wrong_settings_are_named(name, value):
-    with refuses(name):
-        carlini_wagner(Linear(), images(2), torch.zeros(2).long(), **{name: value})
+def test_wrong_settings_are_named():
+    for name, value in {"c": 0.0, "lr": -1.0, "binary_search_steps": 0, "steps": 1.5, "confidence": -1.0}.items():
+        with refuses(name):
+            carlini_wagner(Linear(), images(2), torch.zeros(2).long(), **{name: value})
 
 
 @pytest.mark.parametrize(
@@ -120,14 +118,12 @@ def test_ends_of_the_range_that_half_precision_rounds_outwards_are_inputs():
     assert found.success.all()
 
 
-def test_a_given_constant_counts_shares_of_the_range_and_a_given_step_is_in_units_of_w():
-    """So settings that fit [0, 1] fit [0, 255], to the rounding of the change of units."""
+def test_settings_that_fit_0_to_1_fit_0_to_255():
     linear, unit = narrow(), 0.4 + 0.2 * images(5)
-    y = classes_of(linear, unit)
-    found = carlini_wagner(linear, unit, y, c=0.1, lr=0.05, binary_search_steps=4, steps=40)
+    y, settings = classes_of(linear, unit), {"c": 0.1, "lr": 0.05, "binary_search_steps": 4, "steps": 40}
     wide = Classifier(linear, std=255.0, input_range=(0, 255))
-    same = carlini_wagner(wide, 255 * unit, y, c=0.1, lr=0.05, binary_search_steps=4, steps=40)
-    near(same.eps / 255, found.eps, 1e-6)
+    found = carlini_wagner(linear, unit, y, **settings)
+    near(carlini_wagner(wide, 255 * unit, y, **settings).eps / 255, found.eps, 1e-6)
 
 
 @pytest.mark.slow

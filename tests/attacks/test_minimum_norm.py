@@ -10,7 +10,7 @@ from labelled import Linear, classes_of, images
 from nets import Counted, mlp, near, rand, randn, refuses
 from torch import Tensor, nn
 
-from latentopt import AttackWarning, Classifier, attack, check_attack, minimum_norm
+from latentopt import AttackResult, AttackWarning, Classifier, attack, check_attack, minimum_norm
 from latentopt.sets import Norm
 
 
@@ -31,6 +31,13 @@ def exact_radius(model: Linear, x: Tensor, y: Tensor, norm: Norm, ends: tuple[fl
     return radii.scatter(1, y[:, None], torch.inf).amin(1)
 
 
+def check_radius(found: AttackResult, exact: Tensor, ratio: float) -> None:
+    """Every input is broken, at most ``ratio`` times as far away as it need be."""
+    assert found.success.all()
+    assert (found.eps >= exact * (1 - 1e-9)).all()
+    assert (found.eps <= exact * ratio).all()
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize(("classes", "n"), [(2, 7), (3, 5), (10, 20)])
 @pytest.mark.parametrize("seed", range(3))
@@ -38,20 +45,15 @@ def test_of_all_classes_the_nearest_border_is_found_by_its_own_settings(classes,
     linear, x = Linear(classes, n, seed), randn(20, n, seed=seed + 7)
     y = classes_of(linear, x)
     model = Classifier(linear, input_range=(-100, 100))
-    found, exact = minimum_norm(model, x, y, norm=norm, search_steps=4), exact_radius(linear, x, y, norm)
-    assert found.success.all()
-    assert (found.eps >= exact * (1 - 1e-9)).all()
-    assert (found.eps <= exact * 1.002).all()
+    check_radius(minimum_norm(model, x, y, norm=norm, search_steps=4), exact_radius(linear, x, y, norm), 1.002)
 
 
 @pytest.mark.parametrize(("settings", "ratio"), [({"search_steps": 4}, 1.002), ({"targets": 3}, 1.01)], ids=str)
 def test_in_a_narrow_range_too(settings, ratio):
     linear, x = Linear(10, 20), rand(20, 20, seed=3)
     y = classes_of(linear, x)
-    found, exact = minimum_norm(linear, x, y, **settings), exact_radius(linear, x, y, "linf", (0.0, 1.0))
-    assert found.success.all()
-    assert (found.eps >= exact * (1 - 1e-9)).all()
-    assert (found.eps <= exact * ratio).all()
+    found = minimum_norm(linear, x, y, **settings)
+    check_radius(found, exact_radius(linear, x, y, "linf", (0.0, 1.0)), ratio)
     near(found.eps, found.distance, 0)
 
 
@@ -69,30 +71,18 @@ def test_towards_a_class_it_is_the_distance_to_that_one(norm: Norm):
 
 def test_by_its_own_settings_it_drives_soft_gates_in_l2_where_there_are_gates():
     network, x = mlp(6, 8, 4, seed=1), images(6)
-    y = classes_of(network, x)
-    assert_same(network, x, y, "l2", FIFTY, 1)
-    assert_same(network, x, y, "linf", {"optimizer": "pgd"}, 0)
     smooth = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4)).double()
-    y = classes_of(smooth, x)
-    assert_same(smooth, x, y, "l2", {"optimizer": "pgd"}, 1)
-
-
-FIFTY: dict[str, Any] = {"optimizer": "adr-gd-soft-attack", "loss": "margin", "steps": 50}
-
-
-def assert_same(network: nn.Module, x: Tensor, y: Tensor, norm: Norm, settings: dict[str, Any], looks: int) -> None:
-    """By its own settings it does what it does by these, and so many forwards more to see the gates."""
-    ours, same = (minimum_norm(network, x, y, norm=norm, search_steps=5, **more) for more in ({}, settings))
-    assert torch.equal(ours.x, same.x)
-    assert torch.equal(ours.forwards, same.forwards + looks)
-
-
-def test_every_pass_is_counted():
-    network = Counted(mlp(6, 8, 4, seed=1))
-    x = images(1)
-    found = minimum_norm(network, x, classes_of(network.module, x), search_steps=3)
-    assert network.forwards == int(found.forwards[0])
-    assert network.backwards == int(found.backwards[0])
+    fifty: dict[str, Any] = {"optimizer": "adr-gd-soft-attack", "loss": "margin", "steps": 50}
+    cases: list[tuple[nn.Module, Norm, dict[str, Any], int]] = [
+        (network, "l2", fifty, 1),  # one forward more, to see the gates
+        (network, "linf", {"optimizer": "pgd"}, 0),
+        (smooth, "l2", {"optimizer": "pgd"}, 1),
+    ]
+    for model, norm, settings, looks in cases:
+        y = classes_of(model, x)
+        ours, same = (minimum_norm(model, x, y, norm=norm, search_steps=5, **more) for more in ({}, settings))
+        assert torch.equal(ours.x, same.x)
+        assert torch.equal(ours.forwards, same.forwards + looks)
 
 
 @pytest.mark.filterwarnings("ignore::latentopt.AttackWarning")
@@ -107,7 +97,7 @@ def test_a_flat_network_of_an_open_range_gives_nothing(norm: Norm):
     assert found.eps.isfinite().all()
 
 
-def test_what_is_wrong_already_needs_no_radius_and_what_resists_tells_the_greatest_one_tried():
+def test_radii_of_what_is_wrong_already_and_of_what_resists():
     x = images(3)
     y = classes_of(Linear(), x)
     y[0] = (y[0] + 1) % 4
@@ -124,7 +114,7 @@ def test_what_is_wrong_already_needs_no_radius_and_what_resists_tells_the_greate
     assert torch.equal(found.eps, torch.ones(3).double())
 
 
-def test_its_cost_is_that_of_its_attacks_and_it_is_no_larger_than_the_radius_an_attack_succeeds_at():
+def test_it_costs_what_its_attacks_cost_and_is_no_larger_than_theirs():
     network, x = mlp(6, 8, 4, seed=1), images()
     y = classes_of(network, x)
     found = minimum_norm(network, x, y)
@@ -132,12 +122,17 @@ def test_its_cost_is_that_of_its_attacks_and_it_is_no_larger_than_the_radius_an_
     assert (found.eps[once.success] <= 0.2 + 1e-9).all()
     assert (found.backwards >= once.backwards)[~once.success].all()
     assert torch.equal(found.predicted != y, found.success)
+    counted = Counted(network)
+    single = minimum_norm(counted, x[:1], y[:1], search_steps=3)
+    assert (counted.forwards, counted.backwards) == (int(single.forwards[0]), int(single.backwards[0]))
 
 
 @pytest.mark.parametrize("name", ["search_steps", "eps", "start"])
 def test_wrong_arguments_are_named(name):
     with refuses(name):
         minimum_norm(Linear(), images(), torch.zeros(12).long(), **{name: 0})  # pyright: ignore[reportArgumentType]
+    with refuses("eps"):
+        check_attack(Linear(), images(), torch.zeros(12).long(), 0.0)
 
 
 def test_a_sound_model_passes_the_checks():
@@ -164,11 +159,6 @@ def test_gradients_that_mislead_are_found():
     with pytest.warns(AttackWarning, match="by chance|any input|twice"):
         check = check_attack(model, x, classes_of(model, x), 0.2, steps=10)
     assert check.findings
-
-
-def test_the_checks_want_one_radius():
-    with refuses("eps"):
-        check_attack(Linear(), images(), torch.zeros(12).long(), 0.0)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

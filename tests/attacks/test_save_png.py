@@ -49,13 +49,17 @@ def test_a_success_that_rounding_destroys_is_told(tmp_path):
 
 def test_a_success_that_rounding_leaves_is_silent(tmp_path):
     """Within 8 / 255 all pixels become 108, to the byte."""
-    x = torch.stack([torch.full((3, 4, 5), 100 / 255), torch.full((3, 4, 5), 20 / 255)])
+    x, model = torch.stack([torch.full((3, 4, 5), 100 / 255), torch.full((3, 4, 5), 20 / 255)]), brighter(107.5 / 255)
     found = attacked(x, 107.5 / 255, 8 / 255)
+    towards = lo.attack(model, x[:1], torch.tensor([1]), 8 / 255, targeted=True, optimizer="pgd", steps=40)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        still = lo.save_png(tmp_path, found, brighter(107.5 / 255), names=["a.png", "b.png"])
+        still = lo.save_png(tmp_path, found, model, names=["a.png", "b.png"])
+        aimed = lo.save_png(tmp_path / "towards", towards, model)
     assert still is not None
+    assert aimed is not None
     assert still.tolist() == found.success.tolist() == [True, False]
+    assert aimed.tolist() == towards.success.tolist() == [True]
     assert pixels(tmp_path / "a.png").shape == (4, 5, 3)
     assert (pixels(tmp_path / "a.png") == 108).all()
 
@@ -80,15 +84,6 @@ def test_files_stay_in_the_ball_and_near_the_inputs(tmp_path, norm, levels):
     assert torch.equal(files[inside], ((255 * x).round() / 255)[inside])  # nothing else where plain rounding will do
 
 
-def test_success_towards_a_target_is_that_class(tmp_path):
-    x = torch.full((1, 1, 4, 4), 100 / 255)
-    model = brighter(107.5 / 255)
-    found = lo.attack(model, x, torch.tensor([1]), 8 / 255, targeted=True, optimizer="pgd", steps=40)
-    still = lo.save_png(tmp_path, found, model)
-    assert still is not None
-    assert still.tolist() == found.success.tolist() == [True]
-
-
 def test_a_clean_image_between_bytes_may_have_no_file_in_its_ball(tmp_path):
     x = torch.full((1, 1, 2, 2), 100.5 / 255)
     found = attacked(x, 100.6 / 255, 0.3 / 255)
@@ -110,33 +105,15 @@ def test_0_and_255_are_the_ends_of_the_models_range(tmp_path):
     assert np.abs(pixels(tmp_path / "0000.png").ravel() - expected.numpy()).max() <= 1
 
 
-@pytest.mark.parametrize(
-    ("names", "wrong"),
-    [
-        (["a.png"], "names"),
-        (["a.png", "a.png"], "names"),
-        (["a.png", "../b.png"], "names"),
-        (["a.png", "b.gif"], "names"),
-    ],
-)
-def test_wrong_names_are_refused(tmp_path, names, wrong):
+def test_wrong_names_and_shapes_are_refused_and_no_file_is_overwritten(tmp_path):
     found = attacked(torch.full((2, 1, 2, 2), 0.5), 0.6, 0.2)
-    with refuses(wrong):
-        lo.save_png(tmp_path / "o", found, brighter(0.6), names=names)
-    assert not (tmp_path / "o").exists()
-
-
-def test_no_file_is_overwritten(tmp_path):
-    found = attacked(torch.full((2, 1, 2, 2), 0.5), 0.6, 0.2)
-    (tmp_path / "0001.png").write_text("mine")
-    with refuses(str(tmp_path / "0001.png")):
-        lo.save_png(tmp_path, found, brighter(0.6))
-    with refuses("folder"):
-        lo.save_png(tmp_path / "0001.png", found, brighter(0.6))
-    assert contents(tmp_path) == {"0001.png": b"mine"}
-
-
-def test_what_is_no_image_is_refused(tmp_path):
-    found = attacked(torch.full((2, 5), 0.5), 0.6, 0.2)
+    for second in ([], ["a.png"], ["../b.png"], ["b.gif"]):
+        with refuses("names"):
+            lo.save_png(tmp_path / "o", found, brighter(0.6), names=["a.png", *second])
     with refuses("adversarial"):
-        lo.save_png(tmp_path, found, brighter(0.6))
+        lo.save_png(tmp_path / "o", attacked(torch.full((2, 5), 0.5), 0.6, 0.2), brighter(0.6))
+    (tmp_path / "0001.png").write_text("mine")
+    for folder, name in ((tmp_path, str(tmp_path / "0001.png")), (tmp_path / "0001.png", "folder")):
+        with refuses(name):
+            lo.save_png(folder, found, brighter(0.6))
+    assert contents(tmp_path) == {"0001.png": b"mine"}
