@@ -1,12 +1,11 @@
 """`latentopt completion SHELL`: a script that completes commands, options and names.
 
-The script is made from the same parsers that read the command line; `shtab` writes it in the language of the shell.
+jsonargparse and shtab write the script, from the parsers that read the command line.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -14,151 +13,101 @@ from latentopt.cli.registry import COMMANDS, JOBS, Job
 from latentopt.errors import InputError
 
 SHELLS = ("bash", "zsh", "tcsh")
-LISTED = {"models": ("list", "show"), "recipes": ("list", "show", "copy")}
-OWN_OPTIONS = {"sweep": ("--out", "--trials", "--seed", "--wandb", "--dry-run"), "doctor": ("--json",)}
-FOLDERS, FILES = ("out", "root", "log"), ("config", "targets", "data", "weights", "agent")
-"""Options whose values are folders, or files."""
+VERBS = {"models": ("list", "show"), "recipes": ("list", "show", "copy")}
+SHIPPED = ("model", "recipe", "sweep")
+"""Arguments whose values are shipped names, or files."""
+FOLDERS, FILES = ("out", "root", "log"), ("config", "targets", "data", "weights", "agent", "file")
+"""Arguments whose values are folders, or files."""
 
 
 def completion(words: list[str]) -> int:
-    import shtab
-
+    """Print the script for a shell; return the exit code."""
     if len(words) != 1 or words[0] not in SHELLS:
         raise InputError("completion", f"one of {', '.join(SHELLS)}", " ".join(words) or "nothing")
-    print(shtab.complete(_root(), words[0], preamble=_preamble(_names()).get(words[0], "")))
+    bodies = {
+        "bash": 'compgen -W "{names}" -- $1; compgen -f -- $1;',
+        "zsh": "_alternative '{kind}s:{kind}:({names})' 'files:file:_files'",
+        "tcsh": "",
+    }
+    body = bodies[words[0]]
+    functions = [f"_latentopt_{kind}() {{ {body.format(kind=kind, names=_shipped_names(kind))} }}" for kind in SHIPPED]
+    print(_root_parser().get_completion_script(f"shtab-{words[0]}", preambles=functions if body else []))
     return 0
 
 
 @cache
-def _names() -> dict[str, list[str]]:
-    from latentopt.zoo import cards
+def _shipped_names(kind: str) -> str:
+    from latentopt.zoo import card
     from latentopt.zoo.paths import shipped_folder
 
-    names = {
-        kind: sorted(path.stem for path in shipped_folder(where).glob("*.yaml")) for kind, where in _SHIPPED.items()
-    }
-    return {"model": cards.names(), **names}
+    if kind == "model":
+        return " ".join(card.names())
+    folder = shipped_folder("recipes" if kind == "recipe" else "recipes/sweeps")
+    return " ".join(sorted(path.stem for path in folder.glob("*.yaml")))
 
 
-_SHIPPED = {"recipe": "recipes", "sweep": "recipes/sweeps"}
+def _root_parser() -> Any:
+    """Return a parser with the whole command line in it, for completion alone."""
+    from jsonargparse import ArgumentParser
 
-
-def _preamble(names: dict[str, list[str]]) -> dict[str, str]:
-    """Functions of the shell that complete a shipped name or a file of one's own."""
-    bash = [
-        f'_latentopt_{kind}() {{ compgen -W "{" ".join(known)}" -- $1; compgen -f -- $1; }}'
-        for kind, known in names.items()
-    ]
-    zsh = [
-        f"_latentopt_{kind}() {{ _alternative '{kind}s:{kind}:({' '.join(known)})' 'files:file:_files' }}"
-        for kind, known in names.items()
-    ]
-    return {"bash": "\n".join(bash), "zsh": "\n".join(zsh)}
-
-
-def _root() -> argparse.ArgumentParser:
-    """A parser with the whole command line in it, that only completion reads."""
-    root = argparse.ArgumentParser("latentopt", description="Optimise the input of frozen networks.")
-    root.add_argument("--version", action="store_true", help="tell the version")
-    commands = root.add_subparsers()
+    root = ArgumentParser("latentopt", description="Optimise the input of frozen networks.")
+    root.add_argument("--version", action="store_true", help="print the version")
+    commands = root.add_subcommands()
     for name, command in COMMANDS.items():
-        made = commands.add_parser(name, help=command.summary)
+        jobs = [job for job in JOBS.values() if job.words == name or name == "run"]
+        parser = _job_parser(jobs) if jobs else ArgumentParser()
+        commands.add_subcommand(name, parser, help=command.summary)
+        if command.takes == "RECIPE":
+            _complete(parser.add_argument("recipe"))
         if command.group:
-            within = made.add_subparsers()
+            analyses = parser.add_subcommands()
             for job in JOBS.values():
                 if job.words.startswith(f"{command.group} "):
-                    _add_options(within.add_parser(job.words.split()[1], help=job.summary), [job])
-        elif name in LISTED:
-            _add_listed(made.add_subparsers(), LISTED[name], name[:-1])
-        elif name in OWN_OPTIONS:
-            _add_own(made, name)
+                    analyses.add_subcommand(job.words.split()[1], _job_parser([job]), help=job.summary)
+        elif name in VERBS:
+            verbs = parser.add_subcommands()
+            for verb in VERBS[name]:
+                verb_parser = ArgumentParser()
+                for argument in {"list": (), "show": (name[:-1],), "copy": (name[:-1], "file")}[verb]:
+                    _complete(verb_parser.add_argument(argument))
+                verbs.add_subcommand(verb, verb_parser, help=f"{verb} {name}")
+        elif name == "sweep":
+            for argument in ("sweep", "--out", "--trials", "--seed"):
+                _complete(parser.add_argument(argument))
+            parser.add_argument("--wandb", choices=("online", "offline", "disabled"))
+            parser.add_argument("--dry-run", action="store_true")
+        elif name == "doctor":
+            parser.add_argument("--json", action="store_true")
         elif name == "completion":
-            made.add_argument("shell", choices=SHELLS)
-        else:
-            _add_job(made, name)
+            parser.add_argument("shell", choices=SHELLS)
     return root
 
 
-def _add_job(parser: argparse.ArgumentParser, name: str) -> None:
-    """A job's options; of what runs a recipe, those of every job that it may be."""
-    takes = COMMANDS[name].takes == "RECIPE"
-    if takes:
-        _completed(parser.add_argument("recipe"), "recipe")
-    jobs = [job for job in JOBS.values() if job.words == name or name == "run"]
-    _add_options(parser, jobs)
-
-
-def _add_listed(parsers: Any, verbs: Iterable[str], kind: str) -> None:
-    for verb in verbs:
-        made = parsers.add_parser(verb, help=f"{verb} {kind}s" if verb == "list" else f"{verb} a {kind}")
-        if verb != "list":
-            _completed(made.add_argument("name"), kind)
-        if verb == "copy":
-            _completed(made.add_argument("file"), "file")
-
-
-def _add_own(parser: argparse.ArgumentParser, name: str) -> None:
-    if name == "sweep":
-        _completed(parser.add_argument("file"), "sweep")
-    for option in OWN_OPTIONS[name]:
-        if option in ("--json", "--dry-run"):
-            parser.add_argument(option, action="store_true")
-        else:
-            modes = ["online", "offline", "disabled"] if option == "--wandb" else None
-            _completed(parser.add_argument(option), option.removeprefix("--"), modes)
-
-
-def _add_options(parser: argparse.ArgumentParser, jobs: list[Job]) -> None:
+def _job_parser(jobs: list[Job]) -> Any:
+    """Return the parser of a job; with several jobs, a parser that has the options of all."""
     from latentopt.cli.options import parser_of
     from latentopt.jobs.components import short_names
 
-    for job in jobs:
-        known = {name: short_names(kind) for name, kind in job.settings_class().kinds().items()}
-        for action in parser_of(job)._actions:
-            for option in _new_options(parser, action):
-                if isinstance(action, argparse._StoreTrueAction):
-                    parser.add_argument(option, action="store_true", help=_help(action))
-                else:
-                    made = parser.add_argument(option, help=_help(action))
-                    _completed(made, action.dest, _choices(action, known.get(action.dest)))
+    parsers, actions = [parser_of(job) for job in jobs], dict[str, argparse.Action]()
+    for job, parser in zip(jobs, parsers, strict=True):
+        components = job.settings_class().kinds()
+        for action in parser._actions:
+            action.option_strings = [option.replace("_", "-") for option in action.option_strings]
+            if action.dest in components and (names := short_names(components[action.dest])):
+                action.choices = list(names)
+            _complete(action)
+            actions.setdefault(action.dest, action)
+    actions.pop("print_config", None)
+    parsers[0]._actions[:] = list(actions.values())
+    return parsers[0]
 
 
-def _new_options(parser: argparse.ArgumentParser, action: argparse.Action) -> list[str]:
-    """The options of an action, with dashes, that the parser does not have yet."""
-    dashed = [option.replace("_", "-") for option in action.option_strings]
-    known = parser._option_string_actions
-    return [word for word in dashed if word.startswith("--") and not word.startswith(_PARSERS) and word not in known]
+def _complete(action: Any) -> None:
+    """Complete the value of an argument with shipped names, files or folders."""
+    import shtab
 
-
-_PARSERS = ("--help", "--print", "--optimizer.help", "--config.")
-
-
-def _help(action: argparse.Action) -> str:
-    first = str(action.help or "").split(". ")[0].splitlines()
-    return first[0].replace("%", "%%").replace("(type", "")[:80] if first else ""
-
-
-def _choices(action: argparse.Action, short: Any) -> list[str] | None:
-    """What an option may be, where that can be listed."""
-    if short:
-        return list(short)
-    if action.choices is not None:
-        return [str(choice) for choice in action.choices]
-    kind = getattr(action, "_typehint", None)
-    if kind in (bool, bool | None):
-        return ["true", "false"]
-    literals = [value for part in (kind, *getattr(kind, "__args__", ())) for value in getattr(part, "__args__", ())]
-    return [value for value in literals if isinstance(value, str)] or None
-
-
-def _completed(action: Any, dest: str, choices: list[str] | None = None) -> None:
-    """Say how the value of an option is completed."""
-    if choices:
-        action.choices = choices
-    elif dest in ("model", "recipe", "sweep"):
-        known = f"({' '.join(_names()[dest])})"
-        action.complete = {"bash": f"_latentopt_{dest}", "zsh": f"_latentopt_{dest}", "tcsh": known}
-    elif dest in (*FOLDERS, *FILES, "file"):
-        import shtab
-
-        action.complete = shtab.DIRECTORY if dest in FOLDERS else shtab.FILE
+    if action.dest in SHIPPED:
+        function = f"_latentopt_{action.dest}"
+        action.complete = {"bash": function, "zsh": function, "tcsh": f"({_shipped_names(action.dest)})"}
+    elif action.dest in FOLDERS or action.dest in FILES:
+        action.complete = shtab.DIRECTORY if action.dest in FOLDERS else shtab.FILE

@@ -57,14 +57,14 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def models(words: list[str]) -> int:
-    from latentopt.zoo import cards
+    from latentopt.zoo import card
 
     match words:
         case ["list"]:
-            for name in cards.names():
-                print(f"{name:20s} {cards.read_card(name).summary}")
+            for name in card.names():
+                print(f"{name:20s} {card.read_card(name).summary}")
         case ["show", name]:
-            print((cards.find(name) / cards.CARD).read_text(encoding="utf-8"), end="")
+            print((card.find(name) / card.CARD).read_text(encoding="utf-8"), end="")
         case _:
             raise InputError("models", "list or show NAME", " ".join(words) or "nothing")
     return 0

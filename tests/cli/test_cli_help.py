@@ -127,6 +127,8 @@ QUICK_ANSWERS = {
     "reconstruct --help": 0,
     "attack --model mnist-cnn --data mnist --eps 0.1 --optimizer adam --optimizer.lr 0.1 --dry-run": 0,
     "run digits --dry-run": 0,
+    "models list": 0,
+    "completion bash": 0,
     "reconstruct --model mnist-vae --targets no-such.png": 2,
     "attack --model mnist-cnn --data mnist --eps 0.1 --optimizer adam --optimizer.rate 1": 2,
     "attack --model mnist-cnn --data mnist --eps 0.1 --colour red": 2,
