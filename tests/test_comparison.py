@@ -126,14 +126,17 @@ def test_solved_samples_leave_and_tie():
 
 def test_methods_that_cannot_run_have_a_reason():
     problem = lo.Problem(nn.Identity(), lambda output: output.square().sum(1), (2,), 2, lo.sets.Box(-1.0, 1.0))
-    found = compare(problem, ["adr-gd", "lm", "basin-cma", "adam"], evaluations=50)
+    found = compare(problem, ["adr-gd", "lm", "basin-cma", "adam", "gd"], evaluations=50)
     reasons = {row["method"]: row["reason"] for row in found.rows if row["reason"]}
     assert set(reasons) == {"adr-gd", "lm", "basin-cma"}
     assert "piecewise-linear" in reasons["adr-gd"]
     assert "sum of squares" in reasons["lm"]
     assert "one step of this method" in reasons["basin-cma"]
     assert by_method(found)["adam"].count == 4
-    assert math.isnan(by_method(found)["adam"].difference.mean)  # the reference has no values
+    assert found.reference == "adam"  # the first that can run
+    assert math.isfinite(by_method(found)["gd"].difference.mean)
+    named = compare(problem, ["lm", "adam"], evaluations=50, reference="lm")
+    assert math.isnan(by_method(named)["adam"].difference.mean)  # the reference has no values
     assert "lm: objective: expected a sum of squares" in found.markdown()
     with pytest.raises(lo.InputError, match="at least one that can run"):
         compare(problem, ["lm"], evaluations=50)
@@ -185,6 +188,8 @@ def test_files(tmp_path):
         (["adam"], {"evaluations": 9, "reference": "gd"}, "one of adam"),
         (["adam"], {"evaluations": 9, "seeds": [1, 1]}, "seeds that differ"),
         (["adam"], {"evaluations": 9, "seeds": 0}, "an integer >= 1"),
+        (["adam"], {"evaluations": 9, "seeds": 1.5}, "a count, or integers"),
+        (["adam"], {"evaluations": 9, "seeds": ["a"]}, "a count, or integers"),
         (["adam"], {"evaluations": 9, "restarts": 0}, "an integer >= 1"),
         (["adam"], {"seconds": -1.0}, "a finite number > 0"),
         (["nothing"], {"evaluations": 9}, "one of adr-gd"),

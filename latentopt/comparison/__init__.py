@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
 
-from latentopt.comparison.result import Comparison, MethodSummary
+from latentopt.comparison.result import Comparison, MethodSummary, first_to_run
 from latentopt.comparison.runs import Budget, MethodRun, method_runs
 from latentopt.errors import InputError, positive
 from latentopt.optimizers import Optimizer, method
@@ -61,7 +61,9 @@ def seed_numbers(seeds: int | Iterable[int]) -> list[int]:
     if isinstance(seeds, int):
         positive("seeds", seeds, integer=True)
         return list(range(seeds))
-    numbers = list(seeds)
+    numbers = list(seeds) if isinstance(seeds, Iterable) else [seeds]
+    if not all(type(number) is int for number in numbers):
+        raise InputError("seeds", "a count, or integers", repr(seeds))
     if not numbers or len(set(numbers)) < len(numbers):
         raise InputError("seeds", "a count, or seeds that differ", numbers)
     return numbers
@@ -99,7 +101,7 @@ def compare(
             run down within it; the cost of a step is measured in a short probe of each method, two steps or a
             twentieth of the seconds, which is not counted.
         start: as in `solve`: inputs (B, *shape) or (k, B, *shape). None: random points of the feasible set.
-        reference: name of the method that others are compared with. None: the first.
+        reference: name of the method that others are compared with. None: the first that can run.
         callbacks: called after every step of every solve.
         progress: show a bar on a terminal, once the comparison has taken some seconds.
 
@@ -118,10 +120,11 @@ def compare(
     """
     from tqdm import tqdm
 
+    if not isinstance(problem, Problem):
+        raise InputError("problem", "a Problem or a Reconstruction", type(problem).__name__)
     optimizers, numbers = named_methods(methods, problem.feasible), seed_numbers(seeds)
     budget = Budget(evaluations, seconds, restarts, steps)
-    reference = next(iter(optimizers)) if reference is None else reference
-    if reference not in optimizers:
+    if reference is not None and reference not in optimizers:
         raise InputError("reference", f"one of {', '.join(optimizers)}", reference)
     runs: list[MethodRun] = []
     disable = None if progress else True  # None: where standard error is no terminal
@@ -134,4 +137,4 @@ def compare(
                 bar.update()
     if all(run.reason for run in runs):
         raise InputError("methods", "at least one that can run on this problem", "; ".join({r.reason for r in runs}))
-    return Comparison(runs, reference, budget)
+    return Comparison(runs, reference or first_to_run(runs), budget)

@@ -136,7 +136,7 @@ class Comparison:
             f"Each method: {' and '.join(filter(None, budgets))}{restarts}. Values are minimised. Difference: to "
             f"{self.reference} at the same seed and sample, with a 95 % interval that takes account of the starts that "
             "the samples of one seed share. Solved: share with Wilson's 95 % interval. Level: both are solved, or the "
-            f"values agree to {TIE:g}."
+            f"values agree within {TIE:.1%}."
         )
         columns = ("method", "mean", "median", "solved", "difference", "lower", "level", "evaluations", "CPU s")
         tables = [Table("Comparison", note, columns, [self._cells(line) for line in self.summary()]).markdown()]
@@ -221,6 +221,11 @@ class Comparison:
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()
+
+
+def first_to_run(runs: Sequence[MethodRun]) -> str:
+    """Return the name of the first method with a completed run; of the first method if there is none."""
+    return next((run.method for run in runs if not run.reason), runs[0].method)
 
 
 def _resampled(curves: Sequence[Curve], by_seconds: bool, points: int = 400) -> tuple[np.ndarray, np.ndarray]:

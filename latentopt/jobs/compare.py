@@ -28,7 +28,7 @@ class CompareSettings(JobSettings):
     Args:
         problem: fields of a reconstruct or attack recipe; on the command line the recipe comes first. Its optimizer,
             steps, restarts and budgets are not used.
-        methods: names, between commas; the first is the reference.
+        methods: names, between commas; the first that can run is the reference.
         evaluations: forwards and backwards that each target may cost, all its restarts together. One of evaluations and
             seconds is required.
         seconds: wall-clock time of each solve of all targets.

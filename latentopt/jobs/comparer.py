@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from latentopt.classification import Misclassified, Misclassify
-from latentopt.comparison import Comparison
+from latentopt.comparison.result import Comparison, first_to_run
 from latentopt.comparison.runs import Budget, Curve, MethodRun, planned_steps, run_method
 from latentopt.errors import InputError
 from latentopt.jobs import components
@@ -63,7 +63,7 @@ def run_comparison(plan: ComparePlan) -> WrittenReport:
         bar.update()
     bar.close()
     ordered = sorted(_stored(experiment), key=lambda run: pairs.index((run.method, run.seed)))  # pyright: ignore
-    comparison = Comparison(ordered, settings.names[0], budget)
+    comparison = Comparison(ordered, first_to_run(ordered), budget)
     files = comparison.save(plan.folder, overwrite=True) + experiment.existing(METRICS, RECIPE)
     best = {f"value/{line.method}": line.mean for line in comparison.summary() if line.count}
     files += tracker.finish(comparison.rows, best, files)
