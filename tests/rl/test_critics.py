@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from nets import fitting, near, pattern, plain_gradient, rand, randn, ready, refill, switched
+from nets import fitting, near, path, pattern, plain_gradient, rand, randn, ready, refill, switched
 from torch import Tensor, nn
 
 import latentopt as lo
@@ -77,12 +77,6 @@ def test_adr_gd_comes_within_a_hundredth_of_the_best_action(method):
 def test_a_batch_of_observations_gives_what_each_gives_alone(method):
     network, action = least_value(4), 2 * rand(4, 2) - 1
     problem = fitting(network, (2,), 5 + randn(4, 1), Box(-1.0, 1.0))
-    x, state = action, method.init(whole := ready(problem), action)
-    for _ in range(5):
-        x, state, *_ = method.step(whole, x, state)
+    together = path(method, ready(problem), action, 5)[-1]
     for sample in range(4):
-        alone = ready(problem, [sample])
-        y, state = action[[sample]], method.init(alone, action[[sample]])
-        for _ in range(5):
-            y, state, *_ = method.step(alone, y, state)
-        near(x[[sample]], y, 1e-9)
+        near(together[[sample]], path(method, ready(problem, [sample]), action[[sample]], 5)[-1], 1e-9)

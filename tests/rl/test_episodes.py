@@ -60,8 +60,10 @@ def test_a_policy_fails_as_soon_as_the_ball_reaches_the_other_button() -> None:
         assert (played.forwards > 0) == (eps is not None)
 
 
-def test_episodes_are_shared_out_evenly_whatever_their_length() -> None:
+def test_episodes_are_shared_out_evenly_and_cut_at_the_horizon() -> None:
     assert attack_episodes(sign, lamps(2, 9, 4), 5).lengths.tolist() == [2, 2, 9, 9, 4]
+    played = attack_episodes(sign, lamps(3, 9), 2, horizon=5)
+    assert (played.lengths.tolist(), played.returns.tolist()) == ([3, 5], [3, 5])
 
 
 def test_drawn_actions_follow_the_logits_and_the_seed() -> None:
@@ -75,16 +77,8 @@ def test_drawn_actions_follow_the_logits_and_the_seed() -> None:
 
 def test_what_is_seen_is_what_was_attacked() -> None:
     done = list[tuple[int, float]]()
-    played = attack_episodes(
-        sign,
-        lamps(3),
-        2,
-        0.1,
-        record=True,
-        on_episode=lambda count, mean: done.append((count, mean)),
-        loss="margin",
-        steps=3,
-    )
+    watch = {"record": True, "on_episode": lambda count, mean: done.append((count, mean))}
+    played = attack_episodes(sign, lamps(3), 2, 0.1, loss="margin", steps=3, **watch)
     assert len(played.frames) == 3
     for shown, seen in played.frames:
         assert abs(abs(seen - shown)[0] - 0.1) < 1e-6  # no success: the farthest point towards the other button
@@ -100,12 +94,6 @@ def test_continuous_agents_act_within_their_bounds() -> None:
     mean = sb3.common.evaluation.evaluate_policy(model, env, 2, return_episode_rewards=True)[0]
     np.testing.assert_allclose(sorted(clean.returns), sorted(mean), rtol=1e-3)
     assert clean.lengths.tolist() == [200, 200]
-
-
-def test_an_episode_is_cut_at_the_horizon() -> None:
-    played = attack_episodes(sign, lamps(3, 9), 2, horizon=5)
-    assert played.lengths.tolist() == [3, 5]
-    assert played.returns.tolist() == [3, 5]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from critics import A, B, Opaque, S, Twins, every_critic
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nets import near, rand, randn
+from nets import mlp, near, rand, randn
 from torch import Tensor, nn
 
 import latentopt as lo
@@ -128,33 +128,29 @@ def test_the_lean_loop_finds_what_solve_finds(name, batch, restarts):
     assert found.backwards == int(theirs.backwards[0])
 
 
-class Normed(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.net = nn.Sequential(nn.Linear(S + A, 6), nn.LayerNorm(6), nn.ReLU(), nn.Linear(6, 1))
-
-    def forward(self, s: Tensor, a: Tensor) -> Tensor:
-        return self.net(torch.cat([s, a], 1))
-
-
-class Swapped(Twins):
-    def forward(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        return super().forward(actions, observations)
-
-
 def test_only_chains_are_recognised():
-    class Tanh(Twins):
-        def __init__(self) -> None:
-            super().__init__(6)
-            self.first[1] = nn.Tanh()
+    class Wrapped(nn.Module):
+        def __init__(self, network: nn.Module) -> None:
+            super().__init__()
+            self.net = network
+
+        def forward(self, s: Tensor, a: Tensor) -> Tensor:
+            return self.net(torch.cat([s, a], 1))
 
     class Scaled(Twins):
         def forward(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
             first, second = super().forward(observations, actions)
             return 2 * first, second
 
-    hooked = Twins(6)
+    class Swapped(Twins):
+        def forward(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+            return super().forward(actions, observations)
+
+    hooked, tanh = Twins(6), Twins(6)
     hooked.first[0].register_forward_hook(lambda *_: None)
+    tanh.first[1] = nn.Tanh()
+    normed = Wrapped(nn.Sequential(nn.Linear(S + A, 6), nn.LayerNorm(6), nn.ReLU(), nn.Linear(6, 1)))
     assert [len(chain) for chain in chains_of(Twins(6, 5)) or []] == [3, 3]
-    for q in (Tanh(), Scaled(6), Normed(), Swapped(6), hooked, Opaque(Twins(6)), lambda s, a: a):
+    assert [len(chain) for chain in chains_of(Wrapped(mlp(S + A, 6, 1))) or []] == [2]
+    for q in (tanh, Scaled(6), normed, Swapped(6), hooked, Opaque(Twins(6)), lambda s, a: a):
         assert chains_of(q) is None

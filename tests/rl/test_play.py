@@ -91,10 +91,8 @@ def test_files_that_hold_no_agent(tmp_path, agent):
 
 
 def test_figures_of_a_curve():
-    points = [
-        CurvePoint(step, mean, mean, mean, gain, 0.0)
-        for step, mean, gain in [(0, -9, np.nan), (1, 2, 0.5), (2, 4, 1.5)]
-    ]
+    figures = [(0, -9, np.nan), (1, 2, 0.5), (2, 4, 1.5)]
+    points = [CurvePoint(step, mean, mean, mean, gain, 0.0) for step, mean, gain in figures]
     assert (final_return(points), final_return(points, 0.7), mean_return(points), mean_gain(points)) == (4, 3, 3, 1)
     assert np.isnan(mean_gain(points[:1]))
 

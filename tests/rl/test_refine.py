@@ -61,17 +61,8 @@ def test_the_greatest_of_a_critic_of_one_action_is_found(name):
     assert chains_of(q)
     line = torch.linspace(-1, 1, 20001, dtype=torch.float64)[:, None]
     values = torch.stack([q(row.expand(len(line), -1), line).detach() for row in s])
-    result = refine_action(
-        q,
-        s,
-        torch.zeros(6, 1),
-        -1.0,
-        1.0,
-        radius=1.0,
-        optimizer=name,
-        steps=60,
-        restarts=8 if name == "adam-critic" else 1,
-    )
+    settings = {"optimizer": name, "steps": 60, "restarts": 8 if name == "adam-critic" else 1}
+    result = refine_action(q, s, torch.zeros(6, 1), -1.0, 1.0, radius=1.0, **settings)
     spread = values.amax(1) - values.amin(1)
     assert (result.after >= values.amax(1) - 0.01 * spread).all()
 

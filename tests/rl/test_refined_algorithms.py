@@ -26,12 +26,10 @@ def noise() -> NormalActionNoise:
     return NormalActionNoise(np.zeros(1), np.full(1, 0.1))
 
 
-def weights(model) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in model.policy.state_dict().items()}
-
-
-def same(one, other) -> bool:
-    return all(torch.equal(value, other[name]) for name, value in one.items())
+def check_same(one, other) -> None:
+    """Two models have the same weights."""
+    theirs = other.policy.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in one.policy.state_dict().items())
 
 
 def refined(kind=RefinedTD3, env="Pendulum-v1", **settings):
@@ -42,7 +40,7 @@ def refined(kind=RefinedTD3, env="Pendulum-v1", **settings):
 def test_with_epsilon_0_it_is_the_plain_algorithm_step_for_step(ours, theirs):
     a = refined(ours, epsilon=0.0).learn(60)
     b = theirs("MlpPolicy", "Pendulum-v1", action_noise=noise(), **TINY).learn(60)
-    assert same(weights(a), weights(b))
+    check_same(a, b)
     for name in ("observations", "actions", "rewards"):
         assert np.array_equal(getattr(a.replay_buffer, name)[:60], getattr(b.replay_buffer, name)[:60])
 
@@ -82,7 +80,7 @@ def test_saved_and_loaded_it_goes_on_as_it_would_have(ours, tmp_path):
     model.save(tmp_path / "agent.zip")
     again = ours.load(tmp_path / "agent.zip", env=gymnasium.make("Pendulum-v1"), device="cpu")
     assert again.refinement == model.refinement
-    assert same(weights(again), weights(model))
+    check_same(again, model)
     assert again.refine_rng.random() == model.refine_rng.random()
     again.learn(30, reset_num_timesteps=False)
     other = ours.load(tmp_path / "agent.zip", device="cpu", refinement=RefinementSettings(epsilon=0.0))
@@ -98,23 +96,12 @@ def test_the_papers_preset():
     assert model.num_timesteps == 25
 
 
-@pytest.mark.parametrize(
-    ("settings", "name"),
-    [
-        ({"epsilon": 1.5}, "epsilon"),
-        ({"epsilon": float("nan")}, "epsilon"),
-        ({"radius": 0.0}, "radius"),
-        ({"steps": 0}, "steps"),
-        ({"optimizer": "gda"}, "optimizer"),
-        ({"critic": "max"}, "critic"),
-    ],
-)
-def test_settings_that_do_not_fit(settings, name):
-    with refuses(name):
-        refined(**settings)
+def test_what_does_not_fit_is_refused():
+    wrong = [("epsilon", 1.5), ("epsilon", float("nan")), ("radius", 0.0), ("steps", 0), ("optimizer", "gda")]
+    for name, value in [*wrong, ("critic", "max")]:
+        with refuses(name):
+            refined(**{name: value})
 
-
-def test_what_cannot_be_refined():
     class Both(gymnasium.Env):
         observation_space = gymnasium.spaces.Dict({"x": gymnasium.spaces.Box(-1, 1, (2,))})
         action_space = gymnasium.spaces.Box(-1, 1, (1,))
@@ -123,18 +110,18 @@ def test_what_cannot_be_refined():
         RefinedTD3("MultiInputPolicy", Both(), **TINY)
     with refuses("refinement"):
         RefinedTD3("MlpPolicy", "Pendulum-v1", refinement="gd", **TINY)  # pyright: ignore[reportArgumentType]
-
-
-def model_of(kind):
-    if kind == "TQC":
-        contrib = pytest.importorskip("sb3_contrib")
-        return contrib.TQC("MlpPolicy", "Pendulum-v1", **{**TINY, "policy_kwargs": {"net_arch": [8, 8]}})
-    return getattr(sb3, kind)("MlpPolicy", "Pendulum-v1", **TINY)
+    with refuses("model", "critic"):
+        RefinedPolicy(sb3.PPO("MlpPolicy", "Pendulum-v1", n_steps=8, batch_size=8, device="cpu"))
+    with refuses("model", "Discrete"):
+        RefinedPolicy(sb3.DQN("MlpPolicy", "CartPole-v1", device="cpu"))
+    with pytest.raises(InputError):
+        RefinedPolicy(lambda s: s)
 
 
 @pytest.mark.parametrize("kind", ["TD3", "DDPG", "SAC", "TQC"])
 def test_predict_is_refine_action(kind):
-    model = model_of(kind)
+    module = pytest.importorskip("sb3_contrib") if kind == "TQC" else sb3
+    model = getattr(module, kind)("MlpPolicy", "Pendulum-v1", **TINY)
     observations = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     plain, _ = model.predict(observations, deterministic=True)
     policy = RefinedPolicy(model, radius=0.25, optimizer="gd-critic", steps=7)
@@ -145,8 +132,7 @@ def test_predict_is_refine_action(kind):
     assert np.array_equal(actions, found.action.numpy())
     assert (found.gain >= 0).all()
     assert found.gain.sum() > 0
-    again = policy.refine(observations, deterministic=True)
-    assert torch.equal(again.action, found.action)
+    assert torch.equal(policy.refine(observations, deterministic=True).action, found.action)
     single, _ = policy.predict(observations[2], deterministic=True)
     assert single.shape == (1,)
     near(torch.from_numpy(single), found.action[2], 1e-4)
@@ -155,16 +141,7 @@ def test_predict_is_refine_action(kind):
 def test_it_stands_where_a_model_stands():
     from stable_baselines3.common.evaluation import evaluate_policy
 
-    policy = RefinedPolicy(model_of("SAC"), steps=2)
+    policy = RefinedPolicy(sb3.SAC("MlpPolicy", "Pendulum-v1", **TINY), steps=2)
     env = gymnasium.wrappers.TimeLimit(gymnasium.make("Pendulum-v1"), 5)
     mean, spread = evaluate_policy(policy, sb3.common.monitor.Monitor(env), n_eval_episodes=2, deterministic=True)
     assert np.isfinite([mean, spread]).all()
-
-
-def test_a_policy_without_a_critic_of_actions():
-    with refuses("model", "critic"):
-        RefinedPolicy(sb3.PPO("MlpPolicy", "Pendulum-v1", n_steps=8, batch_size=8, device="cpu"))
-    with refuses("model", "Discrete"):
-        RefinedPolicy(sb3.DQN("MlpPolicy", "CartPole-v1", device="cpu"))
-    with pytest.raises(InputError):
-        RefinedPolicy(lambda s: s)

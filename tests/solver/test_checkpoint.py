@@ -141,23 +141,18 @@ def stopped(tmp_path) -> Path:
     return tmp_path / "a"
 
 
+OTHER_SETTINGS = {"optimizer": Adam(lr=0.1), "steps": 10, "restarts": 2, "seed": 1, "start": torch.zeros(3, 3).double()}
+OTHER_SETTINGS |= {"evaluations": 1000, "seconds": 60.0, "patience": 3, "min_delta": 0.5, "compile": True}
+OTHER_SETTINGS |= {"halving": [(3, 1)]}
+
+
 @pytest.mark.parametrize(
     ("differs", "settings"),
     [
-        ("optimizer", {"optimizer": Adam(lr=0.1)}),
-        ("steps", {"steps": 10}),
-        ("restarts", {"restarts": 2}),
-        ("seed", {"seed": 1}),
-        ("start", {"start": torch.zeros(3, 3).double()}),
-        ("evaluations", {"evaluations": 1000}),
-        ("seconds", {"seconds": 60.0}),
-        ("patience", {"patience": 3}),
-        ("min_delta", {"min_delta": 0.5}),
+        *[(name, {name: value}) for name, value in OTHER_SETTINGS.items()],
         ("batch", {"problem": posed([0, 1])}),
         ("dtype", {"problem": fitting(mlp(3, 2, dtype=torch.float32), (3,), randn(3, 2, dtype=torch.float32))}),
         ("shape", {"problem": fitting(mlp(4, 2), (4,), randn(3, 2))}),
-        ("compile", {"compile": True}),
-        ("halving", {"halving": [(3, 1)]}),
     ],
 )
 def test_another_solve_does_not_go_on_from_it_and_is_told_what_differs(stopped, differs, settings):
