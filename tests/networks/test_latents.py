@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from loops import every_method
+from loops import check_alone, every_method
 from nets import mlp, near, rand, randn, refuses
 from torch import Tensor, nn
 
@@ -112,22 +112,14 @@ def test_starts_lie_where_latents_do(start):
 
 
 @pytest.mark.parametrize("latents", [mapped, sample()], ids=["function", "sample"])
-def test_a_batch_equals_its_samples_alone(latents):
+@pytest.mark.parametrize(
+    "prior", [priors.Unconstrained(), priors.GaussianPrior(1e-3), priors.SpherePrior(), priors.BoxPrior(2.0)], ids=repr
+)
+def test_a_batch_equals_its_samples_alone(latents, prior):
     generator = synthesis(latents)
     targets = generator(generator.latents(3, 5)).detach()
-    for prior in (priors.Unconstrained(), priors.GaussianPrior(1e-3), priors.SpherePrior(), priors.BoxPrior(2.0)):
-        settings = {
-            "steps": 4,
-            "restarts": 3,
-            "halving": [(2, 2)],
-            "prior": prior,
-            "start": Regression(60),
-            "retries": 1,
-        }
-        together = lo.reconstruct(generator, targets, **settings)
-        for row in range(3):
-            alone = lo.reconstruct(generator, targets[row : row + 1], **settings)
-            near(together.x[[row]], alone.x, 1e-8)
+    settings = {"steps": 4, "restarts": 3, "halving": [(2, 2)], "prior": prior, "start": Regression(60), "retries": 1}
+    check_alone(lambda rows: lo.reconstruct(generator, targets[rows], **settings), 3, 1e-8)
 
 
 class Logistic(nn.Module):
@@ -244,20 +236,16 @@ def test_projection_on_spheres_is_that_of_each_part():
     near(spheres.project(drawn), drawn, 1e-9)
 
 
-def test_one_latent_of_a_distribution_has_a_sphere_around_its_mean():
-    generator = synthesis(sample())
-    x = priors.SpherePrior().feasible(generator).project(randn(9, N))
-    typical = (sample() - sample().mean(0)).square().sum(1).mean().sqrt()
-    near((x - sample().mean(0)).norm(dim=1), typical.expand(9), 1e-6)
-
-
-def test_a_box_is_so_many_standard_deviations_about_the_mean():
+def test_a_box_and_a_sphere_lie_about_the_mean_in_standard_deviations():
     generator = synthesis(sample())
     box, own = priors.BoxPrior(2.0).feasible(generator), generator.distribution
     assert isinstance(box, sets.Box)
     far = 1e3 * torch.ones(2, N).double()
-    near(box.project(far), (own.mean + 2 * own.scale).expand(2, -1), 1e-12)
-    near(box.project(-far), (own.mean - 2 * own.scale).expand(2, -1), 1e-12)
+    for sign in (1, -1):
+        near(box.project(sign * far), (own.mean + sign * 2 * own.scale).expand(2, -1), 1e-12)
+    x = priors.SpherePrior().feasible(generator).project(randn(9, N))
+    typical = (sample() - sample().mean(0)).square().sum(1).mean().sqrt()
+    near((x - sample().mean(0)).norm(dim=1), typical.expand(9), 1e-6)
 
 
 def test_a_value_that_never_varies_costs_much_but_not_all():
@@ -266,6 +254,8 @@ def test_a_value_that_never_varies_costs_much_but_not_all():
     scale = Latents((N,), still).scale
     assert 0 < scale[2] < 0.01 * scale.max()
     assert scale[[0, 1, 3, 4]].equal(still.std(0, correction=0)[[0, 1, 3, 4]])
+    with refuses("latents"):  # all are alike
+        priors.GaussianPrior(0.1).penalty_of(synthesis(torch.ones(4, N)))
 
 
 @pytest.mark.parametrize(
@@ -294,8 +284,3 @@ def test_a_wrong_function_is_refused_when_it_draws(draw):
         synthesis(draw).latents(3, 0)
     with refuses("latents"):
         lo.reconstruct(synthesis(draw), rand(1, 1, 4, 4), steps=1)
-
-
-def test_latents_that_are_all_alike_have_no_scale():
-    with refuses("latents"):
-        priors.GaussianPrior(0.1).penalty_of(synthesis(torch.ones(4, N)))

@@ -171,21 +171,15 @@ def test_a_randomised_generator_is_not_the_optimisers_fault():
     assert (found.verdict, found.recovered) == ("neither", 1.0)
 
 
-def test_maximize_says_it_in_the_same_words():
+def test_maximize_and_attack_say_it_in_the_same_words():
     torch.manual_seed(0)
     network = mlp(3, 8, 2, dtype=torch.float32)
     settings: dict[str, Any] = {"low": -1.0, "high": 1.0, "shape": (3,), "steps": 30}
     drawn = lambda x: network(x) + 0.3 * torch.randn(len(x), 2)  # noqa: E731
     assert said(lambda: lo.maximize(drawn, **settings)) == ["network: " + DRAWN.format("outputs")]
     assert said(lambda: lo.maximize(network, **settings)) == []
-
-
-def test_an_attack_says_it_in_its_own_warning_alone():
-    torch.manual_seed(0)
-    network = mlp(3, 8, 2)
-    drawn = lambda x: network(x) + 0.3 * torch.randn(len(x), 2).double()  # noqa: E731
     with pytest.warns() as caught:
-        lo.attack(drawn, rand(4, 3), torch.zeros(4).long(), 0.1, optimizer="pgd", steps=5)
+        lo.attack(drawn, rand(4, 3).float(), torch.zeros(4).long(), 0.1, optimizer="pgd", steps=5)
     assert [str(warning.message) for warning in caught] == ["model: " + DRAWN.format("logits")]
 
 

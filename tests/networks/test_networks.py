@@ -23,29 +23,34 @@ def test_a_generator_maps_its_output_range_to_zero_one(low, high):
     near(generator(z).flatten(), torch.tensor([0.0, 1.0, 0.5]), 1e-7)
 
 
-@pytest.mark.parametrize("shape", [(2, 4), (3,), (2, 3, 1)])
-def test_latents_of_the_wrong_shape_are_refused(shape):
-    with refuses("latents"):
-        Generator(images(), latent_shape=(3,))(torch.zeros(shape))
-
-
 @pytest.mark.parametrize(
-    ("name", "settings"),
+    ("kind", "name", "settings"),
     [
-        ("output_range", {"latent_shape": (3,), "output_range": (1.0, 1.0)}),
-        ("output_range", {"latent_shape": (3,), "output_range": (0.0, float("nan"))}),
-        ("start_scale", {"latent_shape": (3,), "start_scale": 0.0}),
-        ("latent_shape", {"latent_shape": (3, 0)}),
-        ("latent_shape", {"latent_shape": (2.5,)}),
+        (Generator, "output_range", {"latent_shape": (3,), "output_range": (1.0, 1.0)}),
+        (Generator, "output_range", {"latent_shape": (3,), "output_range": (0.0, float("nan"))}),
+        (Generator, "start_scale", {"latent_shape": (3,), "start_scale": 0.0}),
+        (Generator, "latent_shape", {"latent_shape": (3, 0)}),
+        (Generator, "latent_shape", {"latent_shape": (2.5,)}),
+        (Classifier, "input_range", {"input_range": (1.0, 0.0)}),
+        (Classifier, "mean", {"mean": float("nan")}),
+        (Classifier, "mean", {"mean": [[0.0]]}),
+        (Classifier, "std", {"std": 0.0}),
+        (Classifier, "std", {"std": (1.0, -1.0)}),
+        (Classifier, "std", {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0)}),
+        (Classifier, "input_shape", {"input_shape": (3, 0)}),
     ],
 )
-def test_a_generator_refuses_wrong_settings(name, settings):
+def test_wrong_settings_are_refused(kind, name, settings):
     with refuses(name):
-        Generator(images(), **settings)
+        kind(images(), **settings)
 
 
-def test_the_output_shape_is_that_of_one_image_and_a_wrong_latent_shape_is_refused():
-    assert Generator(images(), latent_shape=(3,)).output_shape() == (1, 2, 2)
+def test_the_output_shape_is_that_of_one_image_and_wrong_latents_are_refused():
+    generator = Generator(images(), latent_shape=(3,))
+    assert generator.output_shape() == (1, 2, 2)
+    for shape in [(2, 4), (3,), (2, 3, 1)]:
+        with refuses("latents"):
+            generator(torch.zeros(shape))
     with refuses("latent_shape"):
         Generator(images(), latent_shape=(4,)).output_shape()
 
@@ -67,23 +72,6 @@ def test_a_classifier_normalises_by_channel(shape):
     near(logits[:, : logits.shape[1] // 2], (x[:, 0].reshape(5, -1) - 0.2) / 0.5, 1e-6)
     near(logits[:, logits.shape[1] // 2 :], (x[:, 1].reshape(5, -1) + 0.5) / 2, 1e-6)
     near(Classifier(nn.Flatten(), mean=1.0, std=4.0)(x), (x.reshape(5, -1) - 1) / 4, 1e-12)
-
-
-@pytest.mark.parametrize(
-    ("name", "settings"),
-    [
-        ("input_range", {"input_range": (1.0, 0.0)}),
-        ("mean", {"mean": float("nan")}),
-        ("mean", {"mean": [[0.0]]}),
-        ("std", {"std": 0.0}),
-        ("std", {"std": (1.0, -1.0)}),
-        ("std", {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0)}),
-        ("input_shape", {"input_shape": (3, 0)}),
-    ],
-)
-def test_a_classifier_refuses_wrong_settings(name, settings):
-    with refuses(name):
-        Classifier(nn.Flatten(), **settings)
 
 
 def test_like_is_empty_in_the_dtype_of_the_first_floating_tensor():
@@ -125,11 +113,6 @@ def test_frozen_is_eval_without_gradients_and_ends_as_it_began(fails):
     assert all(torch.equal(b, s) for b, s in zip(network.buffers(), statistics, strict=True))
 
 
-def test_frozen_lets_pass_what_is_no_module():
-    with frozen(torch.relu):
-        assert torch.relu(torch.tensor(-1.0)) == 0
-
-
 @pytest.mark.parametrize("x", [torch.zeros(1, 4), torch.zeros(1), torch.zeros(1, 3, 2)])
 def test_an_output_shape_is_found_or_the_argument_is_named(x):
     network = nn.Sequential(nn.Linear(3, 4), nn.Unflatten(1, (2, 2)))
@@ -151,13 +134,12 @@ def test_batch_norm_must_be_in_eval_mode(layer):
     layer.train()  # one alone
     with refuses("network", ".eval()"):
         require_eval(network)
-
-
-def test_other_layers_and_what_is_no_module_may_be_in_any_mode():
-    require_eval(nn.Sequential(nn.Dropout(), nn.InstanceNorm2d(3), nn.GroupNorm(1, 3), nn.LayerNorm(3)).train())
-    require_eval(torch.relu)
-
-
-def test_a_batch_norm_that_has_no_statistics_is_refused_in_eval_mode_too():
     with refuses("network", "running statistics"):
         require_eval(nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False)).eval())
+
+
+def test_other_layers_may_be_in_any_mode_and_functions_are_let_pass():
+    require_eval(nn.Sequential(nn.Dropout(), nn.InstanceNorm2d(3), nn.GroupNorm(1, 3), nn.LayerNorm(3)).train())
+    require_eval(torch.relu)
+    with frozen(torch.relu):
+        assert torch.relu(torch.tensor(-1.0)) == 0
