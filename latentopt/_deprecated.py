@@ -1,7 +1,7 @@
 """Old public names: they work for one release, with a DeprecationWarning.
 
 `NAMES` has public names of `latentopt` and class paths, `MODULES` import paths, `OPTIONS` names of the command line
-and of recipes. Functions with renamed keywords are decorated by `renamed_keywords`.
+and of recipes, `ARGUMENTS` arguments of the classes that recipes name. Functions with renamed keywords are decorated by `renamed_keywords`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ NAMES = {
     "latentopt.Refinement": "latentopt.RefinementSettings",
     "latentopt.metrics.bootstrap": "latentopt.statistics.bootstrap",
     "latentopt.metrics.wilson": "latentopt.statistics.wilson",
+    "latentopt.jobs.store.Store": "latentopt.jobs.experiment.Experiment",
     "latentopt.inverse.initializers.Guess": "latentopt.inverse.initializers.FittedInitializer",
     "latentopt.inverse.initializers.Start": "latentopt.inverse.initializers.Initializer",
     "latentopt.inverse.priors.Anywhere": "latentopt.inverse.priors.Unconstrained",
@@ -45,22 +46,34 @@ NAMES = {
     "latentopt.optimizers.named": "latentopt.optimizers.method",
     "latentopt.optimizers.Distances": "latentopt.optimizers.RowNorms",
     "latentopt.optimizers.Opening": "latentopt.optimizers.TwoPhase",
+    "latentopt.optimizers.distances.Distances": "latentopt.optimizers.row_norms.RowNorms",
+    "latentopt.optimizers.gates.Gates": "latentopt.optimizers.gate_rule.GateRule",
+    "latentopt.optimizers.gates.Look": "latentopt.optimizers.gate_rule.Direction",
+    "latentopt.optimizers.opening.Opening": "latentopt.optimizers.two_phase.TwoPhase",
     "latentopt.rl.algorithms.RefinesActions": "latentopt.rl.algorithms.RefinedExplorationMixin",
     "latentopt.rl.attack_episodes.Episodes": "latentopt.rl.attack_episodes.AttackedEpisodes",
     "latentopt.rl.attack_episodes.attacked_episodes": "latentopt.rl.attack_episodes.attack_episodes",
     "latentopt.rl.refine.Refined": "latentopt.rl.refine.RefinementResult",
     "latentopt.rl.refine.Refinement": "latentopt.rl.refine.RefinementSettings",
     "latentopt.rl.training.Training": "latentopt.rl.training.TrainingSettings",
+    "latentopt.tasks.adversarial.Adversarial": "latentopt.attacks.result.AttackResult",
+    "latentopt.tasks.check_attack.Check": "latentopt.attacks.sanity.AttackCheck",
 }
-"""Old path of a class or function to its new one. Its module calls `old_names`."""
+"""Old path of a class or function to its new one. Its module calls `old_names`, or is one of `MODULES`."""
 
 MODULES = {
     "latentopt.callbacks": "latentopt.solver.callbacks",
     "latentopt.checkpoint": "latentopt.solver.checkpoint",
     "latentopt.draws": "latentopt.noise",
     "latentopt.generators": "latentopt.networks.generator",
+    "latentopt.jobs.specs": "latentopt.jobs.components",
+    "latentopt.jobs.store": "latentopt.jobs.experiment",
     "latentopt.jobs.tracking": "latentopt.jobs.tracker",
     "latentopt.latents": "latentopt.networks.latents",
+    "latentopt.optimizers.distances": "latentopt.optimizers.row_norms",
+    "latentopt.optimizers.early_gates": "latentopt.optimizers.soft_gates",
+    "latentopt.optimizers.gates": "latentopt.optimizers.gate_rule",
+    "latentopt.optimizers.opening": "latentopt.optimizers.two_phase",
     "latentopt.priors": "latentopt.inverse.priors",
     "latentopt.result": "latentopt.solver.result",
     "latentopt.samples": "latentopt.batch_math",
@@ -84,10 +97,16 @@ MODULES = {
     "latentopt.rl.players": "latentopt.rl.actor_critic",
     "latentopt.rl.refinement": "latentopt.rl.refine",
     "latentopt.rl.statistics": "latentopt.rl.normalization_files",
+    "latentopt.zoo.content": "latentopt.zoo.paths",
+    "latentopt.zoo.plain_yaml": "latentopt.zoo.strict_yaml",
+    "latentopt.zoo.trusted": "latentopt.zoo.trust",
+    "latentopt.zoo.weights": "latentopt.zoo.state_dicts",
 }
 """Old path of a module to its new one."""
 
-OPTIONS: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {
+Convert = Callable[[Any], Any]
+
+OPTIONS: dict[str, dict[str, tuple[str, Convert]]] = {
     "reconstruct": {
         "keep": ("halving", lambda pairs: pairs),
         "rounds": ("retries", lambda rounds: int(rounds) - 1),
@@ -96,6 +115,9 @@ OPTIONS: dict[str, dict[str, tuple[str, Callable[[Any], Any]]]] = {
     "train-rl": {"box": ("radius", lambda radius: radius)},
 }
 """Job to old option of the command line and field of a recipe, to the new one and a function that converts a value."""
+
+ARGUMENTS = {"distances": "row_norms"}
+"""Old argument of the package's classes in recipes to the new one."""
 
 
 def current_option(job: str, name: str, value: Any = None) -> tuple[str, Any]:
@@ -109,10 +131,43 @@ def current_option(job: str, name: str, value: Any = None) -> tuple[str, Any]:
     if name not in OPTIONS.get(job, {}):
         return name, value
     new, convert = OPTIONS[job][name]
-    print(f"latentopt: warning: {name} of {job} is deprecated: use {new}", file=sys.stderr)
-    if isinstance(value, list):
+    _tell(f"{name} of {job}", new)
+    if isinstance(value, list) and name != "keep":
         return new, [str(convert(word)) for word in value]
     return new, value if value is None else convert(value)
+
+
+def current_path(path: str) -> str:
+    """Return the present class path of an old one; another path as it is."""
+    module, _, name = path.rpartition(".")
+    if path not in NAMES:
+        path = f"{MODULES.get(module, module)}.{name}" if module else path
+    return NAMES.get(path, path)
+
+
+def current_spec(value: Any) -> Any:
+    """Return a value of a recipe with present class paths and arguments; lines on stderr tell which were old."""
+    if isinstance(value, list | tuple):
+        return [current_spec(item) for item in value]
+    if isinstance(value, str) and value.startswith("latentopt."):
+        new = current_path(value)
+        if new != value:
+            _tell(value, new)
+        return new
+    if not isinstance(value, dict):
+        return value
+    found = {key: current_spec(item) for key, item in value.items()}
+    arguments, path = found.get("init_args"), found.get("class_path")
+    own = path is None or (isinstance(path, str) and ("." not in path or path.startswith("latentopt.")))
+    if own and isinstance(arguments, dict):
+        for old in ARGUMENTS.keys() & arguments.keys():
+            _tell(f"argument {old}", ARGUMENTS[old])
+        found["init_args"] = {ARGUMENTS.get(key, key): item for key, item in arguments.items()}
+    return found
+
+
+def _tell(old: str, new: str) -> None:
+    print(f"latentopt: warning: {old} is deprecated: use {new}", file=sys.stderr)
 
 
 def _warn(old: str, new: str, stacklevel: int) -> None:
@@ -213,8 +268,11 @@ class _OldModules(MetaPathFinder, Loader):
         return ModuleSpec(fullname, self, is_package=True) if fullname in MODULES else None
 
     def exec_module(self, module: ModuleType) -> None:
-        _warn(module.__name__, MODULES[module.__name__], 1)
-        sys.modules[module.__name__] = import_module(MODULES[module.__name__])
+        old, new = module.__name__, MODULES[module.__name__]
+        _warn(old, new, 1)
+        sys.modules[old] = found = import_module(new)
+        if any(name.startswith(f"{old}.") for name in NAMES):
+            vars(found)["__getattr__"] = old_names(old, vars(found).get("__getattr__"))
 
 
 sys.meta_path.insert(0, _OldModules())  # before the finder of files, which finds attacks/ as tasks/

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 
 import yaml
 
-from latentopt._deprecated import current_option
+from latentopt._deprecated import current_option, current_spec
 from latentopt.cli.help import examples
 from latentopt.cli.registry import Job
 from latentopt.errors import InputError, LatentOptError, seed_within
@@ -60,14 +60,14 @@ def parse_job(job: Job, words: list[str], recipe: Mapping[str, Any] | None) -> P
     """
     cls = job.settings_class()
     kinds, flags = cls.kinds(), {name for name, kind in get_type_hints(cls).items() if kind in (bool, bool | None)}
-    fields = dict(current_option(job.name, key, value) for key, value in (recipe or {}).items() if key != "job")
+    fields = _current_fields(job.name, recipe or {})
     plain_words, dry = list[str](), False
     for option, values in _grouped(words):
         name, _, path = option.partition(".")
         if option == "dry_run":
             dry = values != ["false"]
         elif option == "config" and len(values) == 1:
-            fields |= _read_fields(values[0])
+            fields |= _current_fields(job.name, _read_fields(values[0]))
         elif name in kinds:
             if len(values) != 1:
                 raise InputError(option, "one value", " ".join(values) or "nothing")
@@ -75,7 +75,7 @@ def parse_job(job: Job, words: list[str], recipe: Mapping[str, Any] | None) -> P
         else:
             option, values = current_option(job.name, option, values)
             plain_words += [f"--{option}", *(values or ["true"] * (option in flags))]
-    components = {name: fields.pop(name) for name in (*kinds, *job.skip) if name in fields}
+    components = {name: current_spec(fields.pop(name)) for name in (*kinds, *job.skip) if name in fields}
     required = [name for name in job.skip if cls.__dataclass_fields__[name].default is MISSING]
     if absent := [name for name in required if name not in components]:
         raise InputError(absent[0], "a field of the recipe", "none")
@@ -150,7 +150,15 @@ def _read_fields(path: str) -> dict[str, Any]:
     content = read_yaml(Path(path))
     if not isinstance(content, dict):
         raise InputError(path, "keys and values", type(content).__name__)
-    return {key: value for key, value in content.items() if key != "job"}
+    return content
+
+
+def _current_fields(job: str, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a recipe by their present names, also in a recipe within."""
+    fields = dict(current_option(job, key, value) for key, value in recipe.items() if key != "job")
+    if isinstance(inner := fields.get("problem"), dict):
+        fields["problem"] = {"job": inner.get("job"), **_current_fields(str(inner.get("job")), inner)}
+    return fields
 
 
 def _value(text: str) -> Any:

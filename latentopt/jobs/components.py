@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from latentopt.errors import InputError, LatentOptError
 from latentopt.jobs.source_index import SourceIndex
-from latentopt.optimizers.registry import METHODS
+from latentopt.optimizers.registry import METHODS, preset_name
 from latentopt.zoo.trust import EXPECTED, may_be_imported, only_trusted, refusal
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from latentopt.sets import FeasibleSet
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,18 @@ def build(name: str, kind: str, value: Any) -> Any:
         return value
     _told_by_source(name, kind, value)
     return _built(name, kind, value)
+
+
+def build_optimizer(value: Any, feasible: FeasibleSet) -> Any:
+    """Return the optimizer that a component names where it is to search in a feasible set; an object as it is.
+
+    Raises:
+        LatentOptError: it cannot be built; in one line.
+    """
+    if isinstance(value, str | dict):
+        path, arguments = _split("optimizer", value)
+        value = {"class_path": preset_name(path.lower(), feasible) if "." not in path else path, "init_args": arguments}
+    return build("optimizer", "optimizer", value)
 
 
 def _built(name: str, kind: str, value: str | Mapping[str, Any]) -> Any:

@@ -22,6 +22,7 @@ from latentopt.inverse.problem import Reconstruction, TargetCheck, measurement_s
 from latentopt.inverse.reconstruct import invert
 from latentopt.jobs import pictures
 from latentopt.jobs.chunks import Chunks, chunks_of
+from latentopt.jobs.components import build_optimizer
 from latentopt.jobs.experiment import Experiment, Shard
 from latentopt.jobs.reconstruct import ReconstructJobResult, ReconstructPlan, ReconstructSettings
 from latentopt.jobs.results import finish
@@ -104,9 +105,11 @@ def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
     """
     begun = time.perf_counter()
     settings = plan.settings.build()
-    recipe = settings.recipe()
     require_halving(settings.halving)
     generator = cards.load_generator(settings.model)
+    feasible = settings.prior.feasible(generator)
+    settings = replace(settings, optimizer=build_optimizer(plan.settings.optimizer, feasible))
+    recipe = settings.recipe()
     measurement_shapes(generator, settings.operator)
     with predictor(Where(settings.device, settings.devices, settings.strategy, settings.num_nodes)) as trainer:
         source = plan.source or open_source(

@@ -107,6 +107,13 @@ def require_name(name: str) -> None:
         raise InputError("optimizer", f"one of {', '.join(METHODS)}, or an Optimizer", repr(name))
 
 
+def preset_name(name: str, feasible: FeasibleSet | None) -> str:
+    """Return the name of a method's preset for a feasible set (None: the whole space), by the rule of `method`."""
+    if name != "adr-gd":
+        return name
+    return "adr-gd-attack" if feasible is not None and feasible.bounded else "adr-gd-latent"
+
+
 def method(optimizer: optimizers.Optimizer | str, feasible: FeasibleSet | None = None) -> optimizers.Optimizer:
     """Return the method that a name stands for.
 
@@ -129,9 +136,7 @@ def method(optimizer: optimizers.Optimizer | str, feasible: FeasibleSet | None =
     """
     if isinstance(optimizer, str):
         require_name(optimizer)
-        if optimizer == "adr-gd":
-            optimizer = "adr-gd-attack" if feasible is not None and feasible.bounded else "adr-gd-latent"
-        return METHODS[optimizer]()
+        return METHODS[preset_name(optimizer, feasible)]()
     if not isinstance(optimizer, optimizers.Optimizer):
         raise InputError("optimizer", "a name or an Optimizer", repr(optimizer))
     return optimizer

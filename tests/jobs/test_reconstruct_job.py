@@ -15,9 +15,11 @@ from safetensors.torch import load_file
 
 import latentopt as lo
 from latentopt import metrics
+from latentopt.jobs.components import describe
 from latentopt.jobs.reconstruct import ReconstructJobResult, reconstruct
 from latentopt.objectives import L1
 from latentopt.operators import Downsample, Hole
+from latentopt.optimizers import method
 from latentopt.zoo import cards
 
 COUNT, STEPS, RESTARTS = 6, 12, 3
@@ -182,3 +184,16 @@ def test_pictures_show_the_first_sixteen_of_many(tmp_path):
     assert len(table(tmp_path / "o")) == 19
     with Image.open(tmp_path / "o" / "grid.png") as image:
         assert image.size[1] == 22 + 8 * 116
+
+
+@pytest.mark.parametrize(("prior", "preset"), [("box", "adr-gd-attack"), ("unconstrained", "adr-gd-latent")])
+def test_adr_gd_is_the_preset_for_the_priors_feasible_set(targets, tmp_path, prior, preset):
+    run(targets, tmp_path / "out", optimizer="adr-gd", prior=prior)
+    recipe = yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text())
+    assert recipe["optimizer"] == describe(method(preset))
+    changed = {"class_path": "adr-gd", "init_args": {"gates": {"init_args": {"tau": 0.5}}}}
+    run(targets, tmp_path / "changed", optimizer=changed, prior=prior)
+    recipe = yaml.safe_load((tmp_path / "changed" / "recipe.yaml").read_text())
+    found = describe(method(preset))
+    found["init_args"]["gates"]["init_args"]["tau"] = 0.5
+    assert recipe["optimizer"] == found
