@@ -1,7 +1,8 @@
 """Old public names: they work for one release, with a DeprecationWarning.
 
 `NAMES` has public names of `latentopt` and class paths, `MODULES` import paths, `OPTIONS` names of the command line
-and of recipes, `ARGUMENTS` arguments of the classes that recipes name. Functions with renamed keywords are decorated by `renamed_keywords`.
+and of recipes, `ARGUMENTS` arguments of the classes that recipes name. Functions with renamed keywords are decorated by
+`renamed_keywords`.
 """
 
 from __future__ import annotations
@@ -91,6 +92,10 @@ MODULES = {
     "latentopt.tasks.reconstruct": "latentopt.inverse.problem",
     "latentopt.tasks.stages": "latentopt.attacks.stages",
     "latentopt.tasks.starts": "latentopt.inverse.initializers",
+    "latentopt.tasks.starts.base": "latentopt.inverse.initializers",
+    "latentopt.tasks.starts.encoder": "latentopt.inverse.initializers.encoder",
+    "latentopt.tasks.starts.pools": "latentopt.inverse.initializers.pools",
+    "latentopt.tasks.starts.random": "latentopt.inverse.initializers.random",
     "latentopt.rl.attacked_episodes": "latentopt.rl.attack_episodes",
     "latentopt.rl.curves": "latentopt.rl.learning_curve",
     "latentopt.rl.policies": "latentopt.rl.refined_policy",

@@ -211,7 +211,7 @@ def _merged(preset: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str
     for key, value in arguments.items():
         inner = merged.get(key)
         if isinstance(value, Mapping) and "class_path" not in value and isinstance(inner, Mapping):
-            value = {**inner, "init_args": _merged(inner.get("init_args", {}), value.get("init_args", {}))}
+            value = {**inner, "init_args": _merged(inner.get("init_args", {}), value.get("init_args", value))}
         merged[key] = value
     return merged
 

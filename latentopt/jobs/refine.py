@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -55,6 +56,13 @@ class RefineSettings(JobSettings):
     activation: str | None = None
     out: str = "runs/refine"
     wandb: WandbMode = "offline"
+
+    def __post_init__(self) -> None:
+        if self.optimizer == "multi-start":
+            new = "adam-critic with restarts=8"
+            warnings.warn(f"multi-start is deprecated: use {new}", DeprecationWarning, stacklevel=3)
+            object.__setattr__(self, "optimizer", "adam-critic")
+            object.__setattr__(self, "restarts", 8)
 
 
 @dataclass(frozen=True)
