@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from files import call, write_mnist
 
-from latentopt.cli import look_at
+from latentopt.cli import doctor
+from latentopt.cli.doctor import Finding
 from latentopt.zoo import card, cards
 
 SECRET = "0123456789abcdef0123456789abcdef01234567"
@@ -42,7 +43,7 @@ def test_an_installation_in_order(capsys, tmp_path, monkeypatch):
     wanted = {"python", "torch", "torchvision", "lightning", "wandb", "extra rl", "cpu", "cuda", "mps", "wandb mode"}
     assert wanted | {"wandb key", "data", "data mnist", "runs/"} <= set(found)
     assert {f"model {name}" for name in cards.names()} <= set(found)
-    assert found["data mnist"]["said"].startswith("256 of train, 64 of t10k")
+    assert found["data mnist"]["detail"].startswith("256 of train, 64 of t10k")
     assert all(finding["todo"] for finding in found.values() if finding["state"] == "broken")
     said = call(capsys, "doctor")
     assert said.code == 0
@@ -63,7 +64,7 @@ def test_a_changed_model_and_one_without_weights_are_broken(capsys, tmp_path, mo
     found = findings(capsys, 1)
     broken = {name for name, finding in found.items() if finding["state"] == "broken"}
     assert broken == {"model mnist-cnn", "model mnist-vae", "model mnist-dcgan"}
-    assert "expected" in found["model mnist-cnn"]["said"]
+    assert "expected" in found["model mnist-cnn"]["detail"]
     assert all("install latentopt again" in found[name]["todo"] for name in broken)
     said = call(capsys, "doctor")
     assert said.code == 1
@@ -72,61 +73,61 @@ def test_a_changed_model_and_one_without_weights_are_broken(capsys, tmp_path, mo
 
 def test_data_that_are_not_there_or_damaged(tmp_path, monkeypatch):
     monkeypatch.setenv("LATENTOPT_DATA", str(tmp_path / "nowhere"))
-    assert [finding.state for finding in look_at.data()] == ["broken"]  # it was named, and is not there
+    assert [finding.state for finding in doctor.check_data()] == ["broken"]  # it was named, and is not there
     monkeypatch.delenv("LATENTOPT_DATA")
-    assert [finding.state for finding in look_at.data()] == ["missing"]
+    assert [finding.state for finding in doctor.check_data()] == ["missing"]
     (tmp_path / "data").mkdir()
     monkeypatch.setenv("LATENTOPT_DATA", str(tmp_path / "data"))
-    assert [finding.state for finding in look_at.data()] == ["ok", "missing", "missing"]
+    assert [finding.state for finding in doctor.check_data()] == ["ok", "missing", "missing"]
     write_mnist(tmp_path / "data")
     path = tmp_path / "data" / "t10k-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-20])
-    damaged = {finding.name: finding for finding in look_at.data()}["data mnist"]
+    damaged = {finding.name: finding for finding in doctor.check_data()}["data mnist"]
     assert damaged.state == "broken"
-    assert path.name in damaged.said
+    assert path.name in damaged.detail
     path.unlink()
-    part = {finding.name: finding for finding in look_at.data()}["data mnist"]
+    part = {finding.name: finding for finding in doctor.check_data()}["data mnist"]
     assert part.state == "missing"
-    assert path.name in part.said
+    assert path.name in part.detail
 
 
 def test_a_package_that_is_not_there_is_broken_and_an_extra_only_missing(monkeypatch):
-    monkeypatch.setattr(look_at, "PACKAGES", {"no_such_module": "no-such-package", "yaml": "pyyaml"})
-    assert [(finding.state, finding.todo) for finding in look_at.packages()] == [
+    monkeypatch.setattr(doctor, "PACKAGES", {"no_such_module": "no-such-package", "yaml": "pyyaml"})
+    assert [(finding.state, finding.todo) for finding in doctor.check_packages()] == [
         ("broken", "pip install no-such-package"),
         ("ok", ""),
     ]
-    monkeypatch.setattr(look_at, "EXTRAS", {"extra none": (("no_such_module",), "pip install it")})
-    assert look_at.extras()[0] == look_at.Finding("extra none", "missing", "without no_such_module", "pip install it")
+    monkeypatch.setattr(doctor, "EXTRAS", {"extra none": (("no_such_module",), "pip install it")})
+    assert doctor.check_extras()[0] == Finding("extra none", "missing", "without no_such_module", "pip install it")
 
 
 def test_a_package_that_cannot_be_imported_is_broken(tmp_path, monkeypatch):
     (tmp_path / "hurt.py").write_text("raise OSError('built for another machine')")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(look_at, "PACKAGES", {"hurt": "pyyaml"})
-    monkeypatch.setattr(look_at, "IMPORTED", ("hurt",))
-    (finding,) = look_at.packages()
+    monkeypatch.setattr(doctor, "PACKAGES", {"hurt": "pyyaml"})
+    monkeypatch.setattr(doctor, "IMPORTED", ("hurt",))
+    (finding,) = doctor.check_packages()
     assert finding.state == "broken"
-    assert "built for another machine" in finding.said
+    assert "built for another machine" in finding.detail
 
 
 def test_a_key_is_told_of_and_never_shown(capsys, tmp_path, monkeypatch):
-    assert {f.name: f.state for f in look_at.wandb()} == {"wandb mode": "ok", "wandb key": "missing"}
+    assert {f.name: f.state for f in doctor.check_wandb()} == {"wandb mode": "ok", "wandb key": "missing"}
     Path("netrc").write_text(f"machine api.wandb.ai\n  login user\n  password {SECRET}\n")
     Path("netrc").chmod(0o600)
-    assert {f.name: f.state for f in look_at.wandb()}["wandb key"] == "ok"
+    assert {f.name: f.state for f in doctor.check_wandb()}["wandb key"] == "ok"
     Path("netrc").unlink()
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
     monkeypatch.setenv("WANDB_MODE", "offline")
-    mode, key = look_at.wandb()
-    assert (key.state, key.said) == ("ok", "configured")
-    assert "WANDB_MODE=offline" in mode.said
+    mode, key = doctor.check_wandb()
+    assert (key.state, key.detail) == ("ok", "configured")
+    assert "WANDB_MODE=offline" in mode.detail
     assert SECRET not in call(capsys, "doctor").out + call(capsys, "doctor", "--json").out
 
 
 def test_a_folder_for_results_that_cannot_be_written_is_broken(tmp_path):
     Path("runs").write_text("a file")
-    runs = look_at.folders()[0]
+    runs = doctor.check_folders()[0]
     assert (runs.name, runs.state) == ("runs/", "broken")
     assert "--out" in runs.todo
 
