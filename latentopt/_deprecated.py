@@ -17,6 +17,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, TypeVar
 
+from latentopt.errors import InputError
+
 C = TypeVar("C", bound=Callable[..., Any])
 T = TypeVar("T")
 
@@ -111,10 +113,17 @@ MODULES = {
 
 Convert = Callable[[Any], Any]
 
+
+def _rounds_to_retries(rounds: Any) -> int:
+    if not str(rounds).isdecimal():
+        raise InputError("rounds", "an integer >= 1", repr(rounds))
+    return int(rounds) - 1
+
+
 OPTIONS: dict[str, dict[str, tuple[str, Convert]]] = {
     "reconstruct": {
         "keep": ("halving", lambda pairs: pairs),
-        "rounds": ("retries", lambda rounds: int(rounds) - 1),
+        "rounds": ("retries", _rounds_to_retries),
     },
     "refine": {"box": ("radius", lambda radius: radius)},
     "train-rl": {"box": ("radius", lambda radius: radius)},
@@ -136,10 +145,12 @@ def current_option(job: str, name: str, value: Any = None) -> tuple[str, Any]:
     if name not in OPTIONS.get(job, {}):
         return name, value
     new, convert = OPTIONS[job][name]
-    _tell(f"{name} of {job}", new)
     if isinstance(value, list) and name != "keep":
-        return new, [str(convert(word)) for word in value]
-    return new, value if value is None else convert(value)
+        value = [str(convert(word)) for word in value]
+    elif value is not None:
+        value = convert(value)
+    _tell(f"{name} of {job}", new)
+    return new, value
 
 
 def current_path(path: str) -> str:

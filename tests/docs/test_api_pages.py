@@ -23,65 +23,55 @@ def options() -> dict[str, bool]:
 
 
 @pytest.fixture(scope="module")
-def objects() -> list[griffe.Object]:
-    """All of the package that has a docstring, as the site's hook leaves it."""
+def pages() -> dict[str, list[griffe.DocstringSection]]:
+    """The sections of every docstring by the path of its object, as the site's hook leaves them."""
     hook = griffe.load_extensions(str(ROOT / "docs/hooks/docstrings.py"))
     package = griffe.load("latentopt", search_paths=[str(ROOT)], extensions=hook)
     assert isinstance(package, griffe.Module)
-    return list(documented(package))
+    settings = options()
+    return {path: docstring.parse("google", **settings) for path, docstring in docstrings(package)}
 
 
-def documented(owner: griffe.Object) -> Iterator[griffe.Object]:
+def docstrings(owner: griffe.Object) -> Iterator[tuple[str, griffe.Docstring]]:
     for member in owner.members.values():
         if isinstance(member, griffe.Object):
             if member.docstring:
-                yield member
+                yield member.path, member.docstring
             if member.is_module or member.is_class:
-                yield from documented(member)
+                yield from docstrings(member)
 
 
-def sections(item: griffe.Object) -> Iterator[griffe.DocstringSection]:
-    assert item.docstring is not None
-    yield from item.docstring.parse("google", **options())
-
-
-def descriptions(item: griffe.Object) -> Iterator[str]:
-    for section in sections(item):
+def descriptions(sections: list[griffe.DocstringSection]) -> Iterator[str]:
+    for section in sections:
         if section.kind.value in LISTED:
             yield from (entry.description for entry in section.value)
         elif section.kind.value == "text":
             yield section.value
 
 
+MARKDOWN = markdown.Markdown(extensions=["fenced_code"])
+
+
 def shown(text: str) -> str:
-    return markdown.markdown(text, extensions=["fenced_code"])
+    return MARKDOWN.reset().convert(text)
 
 
-def test_a_sign_is_no_quotation_and_nothing_is_a_heading(objects):
-    assert len(objects) > 800
-    for item in objects:
-        for text in descriptions(item):
-            page = shown(text)
-            assert not re.search(r"<(blockquote|h\d|hr)", page), (item.path, text)
-
-
-def test_every_greater_than_of_a_docstring_is_shown(objects):
-    lost = []
-    for item in objects:
-        for text in descriptions(item):
+def test_a_sign_is_no_quotation_nothing_is_a_heading_and_every_greater_than_is_shown(pages):
+    assert len(pages) > 800
+    for path, sections in pages.items():
+        for text in descriptions(sections):
+            assert not re.search(r"<(blockquote|h\d|hr)", shown(text)), (path, text)
             prose = re.sub(r"```.*?```|`[^`]*`|<[^>]+>", "", text, flags=re.DOTALL)
             seen = html.unescape(re.sub(r"<[^>]+>", "", shown(prose)))
-            if prose.count(">") != seen.count(">"):
-                lost.append((item.path, text))
-    assert not lost
+            assert prose.count(">") == seen.count(">"), (path, text)
 
 
-def test_what_is_returned_is_one_text(objects):
-    for item in objects:
-        for section in sections(item):
+def test_what_is_returned_is_one_text(pages):
+    for path, sections in pages.items():
+        for section in sections:
             if section.kind.value in ("returns", "yields"):
-                assert len(section.value) == 1, item.path
-                assert not section.value[0].name, item.path
+                assert len(section.value) == 1, path
+                assert not section.value[0].name, path
 
 
 @pytest.mark.parametrize(
@@ -92,13 +82,7 @@ def test_what_is_returned_is_one_text(objects):
         ("latentopt.inverse.priors.GaussianPrior", "weight", "&gt;= 0, in units of the loss."),
     ],
 )
-def test_a_parameter_that_begins_with_a_sign_keeps_it(objects, name, parameter, text):
-    (item,) = (each for each in objects if each.path == name)
-    (found,) = (
-        entry
-        for section in sections(item)
-        if section.kind.value == "parameters"
-        for entry in section.value
-        if entry.name == parameter
-    )
-    assert shown(found.description).startswith(f"<p>{text}")
+def test_a_parameter_that_begins_with_a_sign_keeps_it(pages, name, parameter, text):
+    (parameters,) = (section.value for section in pages[name] if section.kind.value == "parameters")
+    (entry,) = (entry for entry in parameters if entry.name == parameter)
+    assert shown(entry.description).startswith(f"<p>{text}")

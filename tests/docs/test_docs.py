@@ -9,12 +9,10 @@ import re
 import runpy
 import shlex
 from collections import Counter
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
 from documents import DOCS, FENCE, PAGES, ROOT, anchors, commands, links, name_of
 
 import latentopt as lo
@@ -34,7 +32,7 @@ QUICK = (
 """Commands of the documentation that need only what ships, and seconds."""
 ALWAYS = ("models", "recipes", "doctor", "completion", "help", "--version", "--help")
 """Commands that are run wherever they stand."""
-NAV = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+SITE = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
 
 
 class Parsed(BaseException):
@@ -119,23 +117,17 @@ def test_links_within_lead_somewhere(page):
             assert anchor in anchors(target), f"{file}#{anchor}: no such heading"
 
 
-def test_the_pictures_and_files_that_the_readme_names_are_there():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    named = [file for file, _ in links(ROOT / "README.md")]
-    named += re.findall(r"`(CONTRIBUTING\.md|constraints\.txt)`", text)
-    assert "docs/digits.png" in named
+def test_the_picture_and_the_files_that_the_readme_names_are_there():
+    """Links lead somewhere, as on every page."""
+    page = ROOT / "README.md"
+    assert "docs/digits.png" in [file for file, _ in links(page)]
+    named = re.findall(r"`(CONTRIBUTING\.md|constraints\.txt)`", page.read_text(encoding="utf-8"))
     assert all((ROOT / name).exists() for name in named)
-
-
-def _paths(entry: Any) -> list[str]:
-    if isinstance(entry, dict):
-        return [path for value in entry.values() for path in _paths(value)]
-    return [path for each in entry for path in _paths(each)] if isinstance(entry, list) else [entry]
 
 
 def test_every_page_is_in_the_navigation_once():
     pages = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
-    named = _paths(NAV)
+    named = re.findall(r"\S+\.(?:md|ipynb)\b", SITE[SITE.index("\nnav:") :])
     assert len(named) == len(set(named))
     assert pages <= set(named)
     assert set(named) - pages <= {"gallery.md"}  # made by a command; see docs/hooks/site.py
@@ -148,11 +140,13 @@ def test_every_public_name_is_in_the_reference_exactly_once():
     assert not [path for path, count in Counter(directives).items() if count > 1]
     held = [pkgutil.resolve_name(path) for path in directives]
     for name in lo.__all__:
-        assert sum(each is getattr(lo, name) for each in held) == 1, name
+        value = getattr(lo, name)
+        if not (value.__doc__ or "").startswith("Deprecated"):
+            assert sum(each is value for each in held) == 1, name
 
 
 def test_a_page_with_a_dead_link_is_told(tmp_path):
-    page = Path(tmp_path / "page.md")
+    page = tmp_path / "page.md"
     page.write_text("# One, two `three`\n[a](#one-two-three) [b](gone.md#x) [c](https://example.org/#y)\n")
     assert links(page) == [("", "one-two-three"), ("gone.md", "x")]
     assert anchors(page) == {"one-two-three"}

@@ -18,9 +18,14 @@ PRIVATE = re.compile(r"(?:^|[\s'\"(=])(?:/tmp|/root|/home|/work|/Users)\b|root@|
 NOISE = re.compile(r"Warning|wandb:|it/s|\d+%\|", re.MULTILINE)
 
 
-@pytest.fixture(params=PATHS, ids=lambda path: path.stem)
-def notebook(request) -> nbformat.NotebookNode:
-    return nbformat.read(request.param, as_version=4)
+@pytest.fixture(scope="module", params=PATHS, ids=lambda path: path.stem)
+def path(request) -> Path:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def notebook(path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
 
 
 def code(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
@@ -40,34 +45,24 @@ def test_there_are_seven_in_order():
     assert [int(path.stem.split("-")[0]) for path in PATHS] == list(range(1, 8))
 
 
-def test_each_is_valid_and_of_moderate_size(notebook, request):
+def test_each_is_valid_and_of_moderate_size(notebook, path):
     nbformat.validate(notebook)
-    path = request.node.callspec.params["notebook"]
     assert path.stat().st_size < LARGEST
 
 
-def test_the_first_cell_has_its_number_and_says_what_it_shows(notebook, request):
-    path = request.node.callspec.params["notebook"]
+def test_the_first_cell_has_its_number_and_says_what_it_shows(notebook, path):
     first = notebook.cells[0]
     assert first.cell_type == "markdown"
     assert first.source.startswith(f"# {path.stem.split('-')[0]}. ")
     assert len(first.source.split()) > 40
 
 
-def test_every_cell_parses(notebook):
-    for cell in code(notebook):
+def test_every_cell_parses_and_was_executed_from_top_to_bottom_without_errors(notebook):
+    for number, cell in enumerate(code(notebook), 1):
         ast.parse(cell.source)
-
-
-def test_it_was_executed_from_top_to_bottom(notebook):
-    counts = [cell.execution_count for cell in code(notebook)]
-    assert counts == list(range(1, len(counts) + 1))
-
-
-def test_no_cell_failed_or_wrote_to_stderr(notebook):
-    outputs = [output for cell in code(notebook) for output in cell.outputs]
-    assert not [output.evalue for output in outputs if output.output_type == "error"]
-    assert not [output.text for output in outputs if output.get("name") == "stderr"]
+        assert cell.execution_count == number
+        assert not [output.evalue for output in cell.outputs if output.output_type == "error"]
+        assert not [output.text for output in cell.outputs if output.get("name") == "stderr"]
 
 
 def test_outputs_tell_nothing_of_the_machine_and_no_progress(notebook):
@@ -81,16 +76,14 @@ def test_it_shows_pictures(notebook):
     assert kinds.count("image/png") >= 1
 
 
-def test_it_is_a_tracked_run_and_has_a_reduced_form(notebook, request):
-    name = request.node.callspec.params["notebook"].stem
+def test_it_is_a_tracked_run_and_has_a_reduced_form(notebook, path):
     source = "\n".join(cell.source for cell in code(notebook))
-    assert f'"runs/notebooks/{name}"' in source
+    assert f'"runs/notebooks/{path.stem}"' in source
     assert "lo.Track(" in source or "Tracker(" in source or 'wandb="offline"' in source
     assert 'os.environ.get("LATENTOPT_QUICK")' in code(notebook)[0].source
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_it_runs_in_its_reduced_form(path):
     done = executed("--quick", path.stem.split("-")[0])
     assert done.returncode == 0, done.stderr

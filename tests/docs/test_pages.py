@@ -73,8 +73,13 @@ def guide_diagnose(names: dict[str, Any], folder: Path, said: str) -> None:
 
 
 def guide_certify(names: dict[str, Any], folder: Path, said: str) -> None:
-    assert names["found"].value - 1e-5 <= -names["best"].value.item() + names["found"].gap
-    assert -names["best"].value.item() <= names["found"].bound + 1e-6
+    certificate, best = names["certificate"], -names["best"].value.item()
+    assert certificate.value - 1e-5 <= best + certificate.gap
+    assert best <= certificate.bound + 1e-6
+
+
+def guide_tracking(names: dict[str, Any], folder: Path, said: str) -> None:
+    assert "20 steps, the best mean loss" in said
 
 
 def extended(names: dict[str, Any], folder: Path, said: str) -> None:
@@ -94,6 +99,7 @@ CHECKS: dict[str, dict[int, Check]] = {
     "docs/guides/attack.md": {-1: guide_attack},
     "docs/guides/certify.md": {-1: guide_certify},
     "docs/guides/diagnose.md": {-1: guide_diagnose},
+    "docs/guides/tracking.md": {0: guide_tracking},
 }
 """By page and number of the block, -1 the last."""
 BEFORE = {"docs/guides/tracking.md": "run digits --limit 4 --steps 20 --wandb disabled"}

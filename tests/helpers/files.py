@@ -48,6 +48,14 @@ def call(capsys: pytest.CaptureFixture[str], *words: object) -> Said:
     return Said(code, captured.out, captured.err)
 
 
+def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """Run `latentopt`, which refuses in one line on stderr, and return the line."""
+    told = call(capsys, *words)
+    assert (told.code, told.out, told.err.count("\n")) == (2, "", 1), told.err
+    assert told.err.startswith("latentopt: error: ")
+    return told.err
+
+
 @contextmanager
 def stopped_in_its_second_batch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Within, a job is interrupted when it is about to keep its second batch."""

@@ -28,26 +28,6 @@ def agent(tmp_path):
     return write_agent(tmp_path / "pendulum.safetensors")
 
 
-@pytest.mark.parametrize(
-    ("settings", "name"),
-    [
-        ({"env": "CartPole-v1"}, "env"),
-        ({"env": "NoSuch-v0"}, "environment"),
-        ({"steps": 0}, "steps"),
-        ({"optimizer": "gda"}, "optimizer"),
-        ({"optimizer": "gd-critic", "epsilon": 2.0}, "epsilon"),
-        ({"hidden": [0]}, "hidden"),
-        ({"seeds": 0}, "seeds"),
-        ({"wandb": "on"}, "wandb"),
-        ({"algorithm": "ppo"}, "algorithm"),
-    ],
-)
-def test_a_training_that_cannot_begin_writes_nothing(settings, name, tmp_path):
-    with refuses(name):
-        train_rl(**{**JOB, **settings, "out": str(tmp_path / "out")})
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_stopped_training_goes_on_and_never_overwrites(tmp_path, monkeypatch):
     out, train_agent = tmp_path / "out", module._train_agent
 

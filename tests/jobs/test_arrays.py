@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from itertools import product
 
 import numpy as np
 import pytest
@@ -75,10 +76,7 @@ NPY, NPZ = (numpy_bytes(packed, pixels(3, 4, 6)) for packed in (False, True))
     [
         pytest.param("a.npy", NPY[:-7], id="cut npy"),
         pytest.param("a.npz", NPZ[:-60], id="cut npz"),
-        pytest.param("a.npy", b"hello", id="text npy"),
-        pytest.param("a.npz", b"hello", id="text npz"),
-        pytest.param("a.npy", b"", id="empty npy"),
-        pytest.param("a.npz", b"", id="empty npz"),
+        *product(("a.npy", "a.npz"), (b"hello", b"")),
         pytest.param("a.npz", NPZ.replace(pixels(3, 4, 6).tobytes(), bytes(72)), id="corrupt npz"),
         pytest.param("a.npy", numpy_bytes(False, np.array([[[{}]]])), id="objects"),
     ],
@@ -119,19 +117,11 @@ def test_floats_outside_by_rounding_only_are_clamped(tmp_path):
     assert image(Targets(open_source([str(tmp_path / "a.npy")]), GREY)[0]).unique().tolist() == [0, 1]
 
 
-def test_the_fingerprint_tells_arrays_of_other_shape_or_dtype_apart(tmp_path):
+def test_the_fingerprint_tells_arrays_of_other_shape_dtype_or_pixels_apart(tmp_path):
     def fingerprint(array: np.ndarray) -> str:
         np.save(tmp_path / "a.npy", array)
         return open_source([str(tmp_path / "a.npy")]).fingerprint
 
-    arrays = [pixels(3, 4, 6), pixels(2, 4, 6), pixels(3, 6, 4), pixels(3, 4, 6).astype(bool)]
+    arrays = [pixels(3, 4, 6), pixels(2, 4, 6), pixels(3, 6, 4), pixels(3, 4, 6).astype(bool), pixels(3, 4, 6, seed=1)]
     assert len({fingerprint(array) for array in arrays}) == len(arrays)
     assert fingerprint(arrays[0]) == fingerprint(arrays[0])
-
-
-def test_the_fingerprint_tells_arrays_of_other_pixels_apart(tmp_path):
-    path = tmp_path / "a.npy"
-    np.save(path, pixels(3, 4, 6))
-    first = open_source([str(path)]).fingerprint
-    np.save(path, pixels(3, 4, 6, seed=1))
-    assert open_source([str(path)]).fingerprint != first

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-from pathlib import Path
-
-import pytest
 import yaml
+from files import table
 from nets import refuses
 
 from latentopt.cli import main
 from latentopt.jobs.analyze.certify import certify, parse_numbers
-
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "results.csv").open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_random_network_is_bounded_and_every_optimiser_priced(tmp_path, capsys):
@@ -25,7 +17,7 @@ def test_a_random_network_is_bounded_and_every_optimiser_priced(tmp_path, capsys
     words = ["--optimizers", "pgd,random-shooting", "--evaluations", "640", "--out", str(out), "--wandb", "disabled"]
     assert main(["run", str(recipe), *words]) == 0
     assert "Optimisers" in capsys.readouterr().out
-    for row, seed in zip(rows(out), range(2), strict=True):
+    for row, seed in zip(table(out), range(2), strict=True):
         assert row["case"] == f"A seed {seed}"
         assert float(row["bound"]) >= float(row["value"]) >= float(row["value_pgd"]) - 1e-3
         assert float(row["gap_random-shooting"]) >= float(row["gap_pgd"]) > 0
@@ -36,7 +28,7 @@ def test_a_random_network_is_bounded_and_every_optimiser_priced(tmp_path, capsys
 
 def test_a_small_classifier_is_told_robust_or_not(tmp_path):
     certify("digits", eps=0.02, limit=2, optimizers="pgd", evaluations=640, out=str(tmp_path / "out"), wandb="disabled")
-    for row in rows(tmp_path / "out"):
+    for row in table(tmp_path / "out"):
         assert row["status"] == "OPTIMAL"
         assert row["verdict"] == ("robust" if float(row["bound"]) <= 0 else "not robust")
 
@@ -46,24 +38,3 @@ def test_seeds_are_numbers_and_ranges():
     for text in ("", "a", "1-2-3", "-1", "3-1"):
         with refuses("seeds"):
             parse_numbers("seeds", text)
-
-
-@pytest.mark.parametrize(
-    ("settings", "name"),
-    [
-        ({"model": "random-Z"}, "model"),
-        ({"model": "digits"}, "eps"),
-        ({"model": "digits", "eps": -1.0}, "eps"),
-        ({"model": "no-such-classifier", "eps": 0.1}, "model"),
-        ({"optimizers": "pgd,guess"}, "optimizer"),
-        ({"evaluations": 0}, "evaluations"),
-        ({"limit": 0}, "limit"),
-        ({"seconds": 0.0}, "seconds"),
-        ({"tolerance": -1.0}, "tolerance"),
-        ({"seeds": "x"}, "seeds"),
-    ],
-)
-def test_bad_settings_are_refused_before_anything_is_written(settings, name, tmp_path):
-    with refuses(name):
-        certify(out=str(tmp_path / "out"), wandb="disabled", **settings)
-    assert not (tmp_path / "out").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,15 +56,6 @@ def test_sizes_and_channels_change_only_where_asked(tmp_path):
     assert "--convert" in read(path, Fitted(*shapes, resize=True)).error
     assert "--resize" in read(path, Fitted(*shapes, convert=True)).error
     assert image(read(path, Fitted(*shapes, resize=True, convert=True))).shape == (1, 4, 6)
-
-
-def test_resizing_is_bilinear_with_antialiasing_as_pillow_does_it(tmp_path):
-    array = pixels(23, 17)
-    resized = image(
-        read(write_png(tmp_path / "a.png", array), Fitted((1, 4, 6), (1, 4, 6), resize=True, fit="stretch"))
-    )
-    expected = Image.fromarray(array.astype(np.float32) / 255).resize((6, 4), Image.Resampling.BILINEAR)
-    near(resized[0], torch.tensor(np.asarray(expected)), 1e-5)
 
 
 def test_converting_weighs_colours_by_bt_601_and_repeats_grey(tmp_path):
@@ -121,21 +113,22 @@ def test_a_disc_stays_a_disc(tmp_path, height, width, channels):
         assert ratio == pytest.approx(max(height, width) / min(height, width), rel=0.4)
 
 
-def test_cropping_is_pillows_resize_of_the_short_side_and_its_middle(tmp_path):
+def test_every_fit_is_pillows_bilinear_resize_with_antialiasing(tmp_path):
+    """Of the short side, whose middle is taken; of the long side, between black bars; of both sides."""
     array = pixels(40, 26)
-    seen = image(read(write_png(tmp_path / "a.png", array), Fitted((1, 10, 13), (1, 10, 13), resize=True)))
-    whole = Image.fromarray(array.astype(np.float32) / 255).resize((13, 20), Image.Resampling.BILINEAR)
-    near(seen[0], torch.tensor(np.asarray(whole))[5:15], 1e-5)
+    path = write_png(tmp_path / "a.png", array)
 
+    def fitted(fit: Any) -> torch.Tensor:
+        return image(read(path, Fitted((1, 10, 13), (1, 10, 13), resize=True, fit=fit)))[0]
 
-def test_padding_is_pillows_resize_of_the_long_side_between_black_bars(tmp_path):
-    array = pixels(40, 26)
-    fitted = Fitted((1, 10, 13), (1, 10, 13), resize=True, fit="pad")
-    seen = image(read(write_png(tmp_path / "a.png", array), fitted))
-    whole = Image.fromarray(array.astype(np.float32) / 255).resize((6, 10), Image.Resampling.BILINEAR)
-    near(seen[0, :, 3:9], torch.tensor(np.asarray(whole)), 1e-5)
-    assert not seen[0, :, :3].any()
-    assert not seen[0, :, 9:].any()
+    def resized(width: int, height: int) -> torch.Tensor:
+        whole = Image.fromarray(array.astype(np.float32) / 255).resize((width, height), Image.Resampling.BILINEAR)
+        return torch.tensor(np.asarray(whole))
+
+    near(fitted("crop"), resized(13, 20)[5:15], 1e-5)
+    near(fitted("stretch"), resized(13, 10), 1e-5)
+    near(fitted("pad")[:, 3:9], resized(6, 10), 1e-5)
+    assert not fitted("pad")[:, [0, 1, 2, 9, 10, 11, 12]].any()
 
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])

@@ -37,7 +37,7 @@ from latentopt.jobs.lifetime import LOCK, job, lock
 from latentopt.jobs.targets import open_source
 from latentopt.jobs.used import card_of, held
 from latentopt.objectives import Features
-from latentopt.optimizers import PGD
+from latentopt.optimizers import PGD, Optimizer
 from latentopt.zoo import cards
 
 
@@ -216,7 +216,7 @@ def test_a_folder_that_became_another_jobs_meanwhile_is_refused(tmp_path):
 
 
 @contextmanager
-def terminated(patch: pytest.MonkeyPatch, optimizer: type[lo.Optimizer], number: int) -> Iterator[None]:
+def terminated(patch: pytest.MonkeyPatch, optimizer: type[Optimizer], number: int) -> Iterator[None]:
     """Within, SIGTERM comes in a step of an optimizer, counted from 1."""
     step, count = optimizer.step, itertools.count(1)
 

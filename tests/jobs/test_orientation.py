@@ -44,10 +44,6 @@ def write(path: Path, array: np.ndarray, orientation: int) -> Path:
     return path
 
 
-def test_a_photograph_that_was_taken_upright_is_upright(tmp_path):
-    assert lo.load_images(write(tmp_path / "a.jpg", photograph(), 6)).shape == (1, 3, 60, 40)
-
-
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tiff"])
 @pytest.mark.parametrize("orientation", TURNS)
 def test_every_orientation_of_every_format(tmp_path, suffix, orientation):

@@ -63,71 +63,52 @@ def test_a_job_killed_twice_ends_as_one_that_was_not(tmp_path, capsys):
         assert lasting(tmp_path / "killed" / name) == lasting(tmp_path / "whole" / name), name
 
 
-@pytest.fixture
-def interrupted(tmp_path, monkeypatch, capsys) -> list[str]:
-    """The command of a job of 3 targets that was stopped by Ctrl-C in its second batch."""
+@pytest.mark.parametrize("changes", [[], ["--batch-size", "2"], ["--device", "auto"]])
+def test_a_job_stopped_by_hand_says_so_and_goes_on_wherever_it_runs(tmp_path, monkeypatch, capsys, changes):
     np.save(tmp_path / "a.npy", blobs(3, seed=0))
     words = [*command(tmp_path, "out"), "--steps", "6"]
     with stopped_in_its_second_batch(monkeypatch):
-        said = call(capsys, *words)
-    assert said.code == 130
-    assert said.err.splitlines()[-1] == "latentopt: stopped; the same command goes on from here"
+        told = call(capsys, *words)
+    assert (told.code, told.err.splitlines()[-1]) == (130, "latentopt: stopped; the same command goes on from here")
     assert len(done(tmp_path / "out")) == 1
-    return words
-
-
-def test_a_job_stopped_by_hand_says_so_and_goes_on(interrupted, tmp_path, capsys):
-    said = call(capsys, *interrupted)
-    assert said.code == 0
-    assert "3 done, 0 skipped" in said.out
-    assert len(table(tmp_path / "out")) == 3
-
-
-def test_the_steps_on_disk_go_on_where_the_job_was_stopped(interrupted, tmp_path, capsys):
-    call(capsys, *interrupted)
-    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == list(range(3 * 6))
-    costs = [line["cost/forwards"] for line in lines]
-    for batch in (costs[:6], costs[6:12], costs[12:]):  # a target's, from the batch's beginning
-        assert [cost - batch[0] for cost in batch] == [4.0 * at for at in range(6)]
-
-
-@pytest.mark.parametrize("changes", [["--batch-size", "2"], ["--wandb", "disabled", "--device", "auto"]])
-def test_a_stopped_job_goes_on_though_where_and_how_it_runs_has_changed(interrupted, tmp_path, capsys, changes):
-    assert call(capsys, *interrupted, *changes).code == 0
-    assert [row["name"] for row in table(tmp_path / "out")] == ["a-000000", "a-000001", "a-000002"]
-
-
-def test_a_stopped_job_is_not_continued_by_another(interrupted, tmp_path, capsys):
     before = contents(tmp_path)
-    said = call(capsys, *interrupted, "--seed", "1")
-    assert said.code == 2
-    assert "seed" in said.err
+    told = call(capsys, *words, "--seed", "1")  # another job
+    assert (told.code, "seed" in told.err) == (2, True)
     assert contents(tmp_path) == before
+    told = call(capsys, *words, *changes)
+    assert (told.code, "3 done, 0 skipped" in told.out) == (0, True)
+    assert [row["name"] for row in table(tmp_path / "out")] == ["a-000000", "a-000001", "a-000002"]
+    if not changes:
+        lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+        assert [line["step"] for line in lines] == list(range(3 * 6))
+        costs = [line["cost/forwards"] for line in lines]
+        for batch in (costs[:6], costs[6:12], costs[12:]):  # a target's, from the batch's beginning
+            assert [cost - batch[0] for cost in batch] == [4.0 * t for t in range(6)]
 
 
-@pytest.mark.parametrize("written", ["000000001.safetensors", "latents.safetensors", "results.csv", "report.html"])
-def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path, monkeypatch, capsys, written):
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path, monkeypatch, capsys):
     np.save(tmp_path / "a.npy", blobs(3, seed=0))
-    words = [*command(tmp_path, "out"), "--steps", "4"]
+    words, parts = [*command(tmp_path, "out"), "--steps", "4"], {}
+    for name in ("000000001.safetensors", "latents.safetensors", "results.csv", "report.html"):
 
-    def full(path, content):
-        if path.name == written:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        write_atomically(path, content)
+        def full(path, content, name=name):
+            if path.name == name:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            write_atomically(path, content)
 
-    with monkeypatch.context() as patch:
-        for module in (io, experiment, report):
-            patch.setattr(module, "write_atomically", full)
-        said = call(capsys, *words)
-    assert said.code == 1
-    last = said.err.splitlines()[-1]
-    assert last.startswith("latentopt: error: [Errno 28] No space left on device")
-    assert written in last
-    held = done(tmp_path / "out")
-    assert len(held) == (1 if written.startswith("0") else 3)
+        with monkeypatch.context() as patch:
+            for module in (io, experiment, report):
+                patch.setattr(module, "write_atomically", full)
+            told = call(capsys, *words)
+        assert told.code == 1
+        last = told.err.splitlines()[-1]
+        assert last.startswith("latentopt: error: [Errno 28] No space left on device")
+        assert name in last
+        before, parts = parts, done(tmp_path / "out")
+        assert len(parts) == (1 if name.startswith("0") else 3)
+        assert before.items() <= parts.items()
     assert call(capsys, *words).code == 0
-    assert held.items() <= done(tmp_path / "out").items()
+    assert parts == done(tmp_path / "out")
     assert call(capsys, *words, "--out", tmp_path / "whole").code == 0
     assert table(tmp_path / "out") == table(tmp_path / "whole")
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from latentopt.errors import InputError
 from latentopt.jobs import experiment as module
 from latentopt.jobs.experiment import PLACE_SETTINGS, Experiment, Shard
+from latentopt.jobs.records import read_results
 
 RECIPE = {"job": "reconstruct", "model": "m", "steps": 3, "out": "o", "wandb": "offline", "batch_size": 2}
 IDENTITY = {"weights": "abc", "targets_held": "def"}
@@ -62,13 +63,11 @@ def test_a_batch_that_was_being_written_when_killed_is_not_done(tmp_path):
 
 def test_the_results_are_in_the_order_of_the_targets(tmp_path):
     held = begun(tmp_path / "o")
-    for part in (shard(3, 6), shard(1, 4), shard(0)):
+    for part in (shard(3, 6), shard(1, 4), shard(0, 1)):  # one target in two parts
         held.add(part)
     rows = held.finish([])
     assert [row["name"] for row in rows] == ["t0", "t1", "t3", "t4", "t6"]
-    with (tmp_path / "o" / "results.csv").open(newline="") as file:
-        written = list(csv.DictReader(file))
-    assert [{"name": r["name"], "mse": float(r["mse"]), "psnr": float(r["psnr"])} for r in written] == rows
+    assert read_results(tmp_path / "o") == rows
     latents = load_file(tmp_path / "o" / "latents.safetensors")["latents"]
     assert latents.tolist() == [[i, i + 0.5] for i in (0, 1, 3, 4, 6)]
     assert not (tmp_path / "o" / "skipped.csv").exists()
@@ -134,10 +133,6 @@ def test_a_file_in_the_folders_place_is_refused(tmp_path):
     assert contents(tmp_path) == {"o": b"mine"}
 
 
-def test_an_empty_folder_is_used(tmp_path):
-    assert begun(tmp_path).done() == set()
-
-
 @pytest.mark.parametrize("written", [0, 1, 2])
 def test_a_job_killed_while_it_opened_its_folder_can_be_started_again(tmp_path, monkeypatch, written):
     """Killed after so many of the two files that it writes first."""
@@ -154,7 +149,7 @@ def test_a_job_killed_while_it_opened_its_folder_can_be_started_again(tmp_path, 
         patch.setattr(module, "write_atomically", killed)
         with contextlib.suppress(KeyboardInterrupt):
             begun(tmp_path / "o")
-    assert count == written
+    assert count == written  # none: the folder is empty
     assert begun(tmp_path / "o").done() == set()
 
 
@@ -175,14 +170,6 @@ def test_a_broken_part_is_refused_by_its_name(tmp_path, kind):
     broken(kind, path.read_bytes(), path)
     with refuses(str(path)):
         held.done()
-
-
-def test_a_target_that_two_parts_hold_is_in_the_results_once(tmp_path):
-    held = begun(tmp_path / "o")
-    for part in (shard(1, 2), shard(0, 1)):
-        held.add(part)
-    assert [row["name"] for row in held.finish([])] == ["t0", "t1", "t2"]
-    assert len(load_file(tmp_path / "o" / "latents.safetensors")["latents"]) == 3
 
 
 def test_of_the_first_targets_only_what_is_asked_is_read_in_their_order(tmp_path, monkeypatch):

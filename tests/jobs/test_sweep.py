@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
-from files import ROOT, call, change_card, contents, stopped_at_parts, write_classifier
+from files import ROOT, call, change_card, contents, refused, stopped_at_parts, write_classifier
 from nets import refuses
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args, load_sweep_config
 from wandb_runs import LoggedRun, drop_wandb_variables
@@ -82,12 +83,7 @@ def write(path: Path, **changes) -> Path:
 def test_trials_of_a_grid_are_all_of_it_in_order(tmp_path):
     parameters = {"steps": {"values": [2, 3]}, "seed": {"value": 5}, "loss": {"values": ["mse", "huber"]}}
     trials = read_sweep(write(tmp_path / "s.yaml", parameters=parameters)).trials()
-    assert [tuple(trial.values()) for trial in trials] == [
-        (2, 5, "mse"),
-        (2, 5, "huber"),
-        (3, 5, "mse"),
-        (3, 5, "huber"),
-    ]
+    assert [tuple(trial.values()) for trial in trials] == list(product([2, 3], [5], ["mse", "huber"]))
     assert read_sweep(write(tmp_path / "s.yaml", parameters=parameters, run_cap=3)).trials() == trials[:3]
 
 
@@ -140,17 +136,14 @@ def test_random_trials_follow_their_distributions_and_the_seed(tmp_path):
 )
 def test_a_bad_sweep_file_is_refused_in_one_line_and_nothing_is_written(tmp_path, capsys, changes, named):
     path = write(tmp_path / "s.yaml", **changes)
-    result = call(capsys, "sweep", path, "--out", tmp_path / "o")
-    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
-    assert named in result.err
+    assert named in refused(capsys, "sweep", path, "--out", tmp_path / "o")
     assert [path.name for path in tmp_path.iterdir()] == ["s.yaml"]
 
 
 @pytest.mark.parametrize("words", [["nix.yaml"], [], ["digits"], ["{}", "--trials", "0"], ["{}", "--wandb", "on"]])
 def test_bad_options_of_a_sweep_are_refused(tmp_path, capsys, words):
     path = write(tmp_path / "s.yaml")
-    result = call(capsys, "sweep", *(word.format(path) for word in words))
-    assert (result.code, result.err.count("\n")) == (2, 1)
+    refused(capsys, "sweep", *(word.format(path) for word in words))
 
 
 @pytest.fixture
@@ -200,9 +193,7 @@ def test_a_sweep_whose_model_has_changed_is_refused_and_nothing_is_done(tmp_path
     assert call(capsys, *words, "--trials", "2").code == 0
     change_card(tmp_path / "m", std=0.5)
     before = contents(tmp_path / "o")
-    result = call(capsys, *words)
-    assert (result.code, result.err.count("\n")) == (2, 1)
-    assert result.err.split(" with other ")[1].strip().split(", ") == ["weights_held", "card.std"]
+    assert refused(capsys, *words).split(" with other ")[1].strip() == "weights_held, card.std"
     assert contents(tmp_path / "o") == before
 
 

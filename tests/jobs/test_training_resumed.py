@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,15 +12,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from files import call, contents, write_mnist
+from files import call, contents, stopped_in, write_mnist
 from trainings import classifier_recipe, gan_recipe, measure_few, vae_recipe
 
+from latentopt.cli import main
 from latentopt.jobs.checkpoints import LAST, random_state, set_random_state
 from latentopt.jobs.records import read_metrics
 from latentopt.zoo import cards
 from latentopt.zoo.classifiers import ClassifierTraining
 from latentopt.zoo.modules import GAN, VAE
 
+STOPPED = "stopped; the same command goes on after the last whole epoch"
 ADVERSARIAL = {"steps": 2, "step": 0.5, "warmup": 0.5}
 
 
@@ -67,13 +70,11 @@ def test_a_training_stopped_twice_ends_with_the_weights_of_one_that_was_not(mnis
     for batch in (6, 5):  # of 4 an epoch: in the second epoch, and in the third
         with monkeypatch.context() as patch:
             stop(patch, module, batch)
-            said = call(capsys, *words)
-        assert said.code == 130
-        assert said.err.splitlines()[-1] == "latentopt: stopped; the same command goes on after the last whole epoch"
+            told = call(capsys, *words)
+        assert (told.code, told.err.splitlines()[-1]) == (130, f"latentopt: {STOPPED}")
     torch.rand(5)  # whatever else has drawn in between
-    said = call(capsys, *words)
-    assert said.code == 0
-    assert "latentopt: goes on after epoch 2 of 4" in said.err
+    told = call(capsys, *words)
+    assert (told.code, "latentopt: goes on after epoch 2 of 4" in told.err) == (0, True)
     assert [folder.name for folder in (tmp_path / "log").iterdir()] == ["tiny"]
     assert read_metrics(tmp_path / "log" / "tiny") == read_metrics(tmp_path / "whole-log" / "tiny")
     one, other = (cards.read_card(tmp_path / name / "tiny") for name in ("whole", "out"))
@@ -96,12 +97,7 @@ def test_a_training_stopped_before_its_first_checkpoint_begins_in_the_same_folde
 def test_a_training_stopped_while_it_was_exported_goes_on(mnist, tmp_path, capsys, monkeypatch):
     path = vae_recipe(mnist, tmp_path / "r.yaml", epochs=2)
     words = ["train", path, "--out", tmp_path / "out", "--log", tmp_path / "log"]
-    with monkeypatch.context() as patch:
-
-        def stopped(*_):
-            raise KeyboardInterrupt
-
-        patch.setattr("latentopt.jobs.exports.GeneratorExport.draw", stopped)
+    with stopped_in(monkeypatch, "latentopt.jobs.exports.GeneratorExport.draw"):
         assert call(capsys, *words).code == 130
     assert not (tmp_path / "out" / "tiny").exists()
     assert call(capsys, *words).code == 0
@@ -111,30 +107,37 @@ def test_a_training_stopped_while_it_was_exported_goes_on(mnist, tmp_path, capsy
     assert one.weights_sha256 == other.weights_sha256
 
 
+@pytest.fixture(scope="module")
+def stopped(mnist, tmp_path_factory) -> tuple[Path, list[object]]:
+    """The folder and the command of a training that was stopped in its second epoch."""
+    folder = tmp_path_factory.mktemp("stopped")
+    words = ["train", vae_recipe(mnist, folder / "r.yaml", epochs=2), "--log", folder / "log"]
+    with pytest.MonkeyPatch.context() as patch:
+        stop(patch, VAE, 6)
+        assert main([*map(str, words), "--out", str(folder / "out")]) == 130
+    return folder, words
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
         (["--seed", "1"], "seed"),
         (["--module.lr", "0.5"], "module"),
         (["--data.batch_size", "32"], "data"),
-        (["--epochs", "5"], "epochs"),
+        (["--epochs", "3"], "epochs"),
         (["--data.root", "{other}"], "data_held"),
     ],
 )
-def test_another_training_of_the_name_begins_anew_and_says_so(mnist, tmp_path, capsys, monkeypatch, changes, named):
-    (tmp_path / "other").mkdir()
-    other = write_mnist(tmp_path / "other", train=240)
-    path = vae_recipe(mnist, tmp_path / "r.yaml", epochs=3)
-    words = ["train", path, "--out", tmp_path / "out", "--log", tmp_path / "log"]
-    with monkeypatch.context() as patch:
-        stop(patch, VAE, 6)
-        assert call(capsys, *words).code == 130
-    before = contents(tmp_path / "log" / "tiny")
-    said = call(capsys, *words, *(word.format(other=other) for word in changes))
-    assert said.code == 0
-    (told,) = [line for line in said.err.splitlines() if "begins anew" in line]
-    assert named in told.split(" other ")[1]
-    assert contents(tmp_path / "log" / "tiny") == before
+def test_another_training_of_the_name_begins_anew_and_says_so(stopped, tmp_path, capsys, changes, named):
+    folder, words = stopped
+    other = write_mnist(tmp_path, train=240)
+    shutil.copytree(folder / "log", tmp_path / "log")
+    words = [*words, "--log", tmp_path / "log", "--out", tmp_path / "out"]
+    told = call(capsys, *words, *(word.format(other=other) for word in changes))
+    assert told.code == 0
+    (line,) = [line for line in told.err.splitlines() if "begins anew" in line]
+    assert named in line.split(" other ")[1]
+    assert contents(tmp_path / "log" / "tiny") == contents(folder / "log" / "tiny")
     assert (tmp_path / "log" / "tiny-2" / "summary.json").is_file()
 
 
@@ -158,9 +161,9 @@ def test_a_training_killed_in_any_way_goes_on(mnist, tmp_path):
             time.sleep(0.02)
         seen = time.time()
         process.send_signal(number)
-        said = process.communicate(timeout=60)[1]
-        assert process.returncode == code, said
-    assert "goes on after epoch" in said
-    assert "stopped; the same command goes on after the last whole epoch" in said
+        told = process.communicate(timeout=60)[1]
+        assert process.returncode == code, told
+    assert "goes on after epoch" in told
+    assert STOPPED in told
     assert torch.load(last, weights_only=True)["epoch"] >= 1
     assert not list(last.parent.glob(".*.partial"))

@@ -12,15 +12,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from files import QUICK, blobs, call, stopped_at_parts, stopped_in_its_second_batch, write_classifier
+from files import QUICK, blobs, call, stopped_at_parts, stopped_in, stopped_in_its_second_batch, write_classifier
 from nets import mlp
 from wandb_runs import LoggedRun, drop_wandb_variables
 
 import latentopt as lo
+from latentopt.cli import main
 from latentopt.jobs import tracker, wandb_run
 from latentopt.jobs.records import BEST, OfflineRun, read_metrics, read_offline
 from latentopt.jobs.wandb_log import last_step, log_files, raw_records, read_run_id
@@ -144,8 +146,8 @@ def test_a_run_that_a_server_refuses_later_goes_on_under_another_id_with_all_its
 
 OPEN = """
     import os, sys
-    os.environ.update(WANDB_NAME="own", WANDB_TAGS="own", WANDB_NOTES="own", WANDB_ENTITY="own", WANDB_PROJECT="own")
-    os.environ["WANDB_RUN_GROUP"] = "own"
+    NAMES = ("NAME", "TAGS", "NOTES", "ENTITY", "PROJECT", "RUN_GROUP")
+    os.environ |= {f"WANDB_{name}": "own" for name in NAMES}
     import wandb, latentopt as lo
     from pathlib import Path
     from torch import nn
@@ -162,13 +164,12 @@ OPEN = """
         assert wandb.run is mine
 
     solved("zeroth")
-    for name in ("NAME", "TAGS", "NOTES", "ENTITY", "PROJECT", "RUN_GROUP"):
+    for name in NAMES:
         del os.environ[f"WANDB_{name}"]
     solved("first")
-    os.environ.update(WANDB_NAME="n", WANDB_TAGS="x,y", WANDB_NOTES="hi", WANDB_ENTITY="e", WANDB_PROJECT="p")
-    os.environ["WANDB_RUN_GROUP"] = "g"
+    os.environ |= {f"WANDB_{name}": value for name, value in zip(NAMES, ("n", "x,y", "hi", "e", "p", "g"))}
     solved("second")
-    for name in ("NAME", "TAGS", "NOTES", "ENTITY", "PROJECT", "RUN_GROUP"):
+    for name in NAMES:
         del os.environ[f"WANDB_{name}"]
     os.environ["WANDB_RUN_ID"] = mine.id  # as under W&B's agent
     solved("third")
@@ -225,17 +226,26 @@ def attacked(tmp_path_factory) -> list[str]:
     return [*words, "--optimizer", "pgd", "--steps", "5", "--restarts", "2", "--device", "cpu", "--wandb", "offline"]
 
 
-def test_a_job_stopped_twice_is_one_run_like_that_of_one_that_was_not(tmp_path, capsys, monkeypatch, attacked):
-    assert call(capsys, *attacked, "--out", tmp_path / "whole").code == 0
+@pytest.fixture(scope="module")
+def whole(attacked, tmp_path_factory) -> Path:
+    """The folder of a job that was not stopped."""
+    out = tmp_path_factory.mktemp("job") / "whole"
+    with pytest.MonkeyPatch.context() as patch:
+        drop_wandb_variables(patch)
+        assert main([*attacked, "--out", str(out)]) == 0
+    return out
+
+
+def test_a_job_stopped_twice_is_one_run_like_that_of_one_that_was_not(tmp_path, capsys, monkeypatch, attacked, whole):
     with stopped_at_parts(monkeypatch, KeyboardInterrupt, 2, 4):
         for _ in range(2):
             assert call(capsys, *attacked, "--out", tmp_path / "o").code == 130
     assert call(capsys, *attacked, "--out", tmp_path / "o").code == 0
     paths = log_files(tmp_path / "o")
     assert len(paths) == 3
-    assert read_metrics(tmp_path / "o") == read_metrics(tmp_path / "whole")
+    assert read_metrics(tmp_path / "o") == read_metrics(whole)
     run = read_offline(tmp_path / "o", wait=20)
-    assert_same(run, read_offline(tmp_path / "whole", wait=20))
+    assert_same(run, read_offline(whole, wait=20))
     assert best(read_offline(paths[-1])) == best(run)  # what a server has in the end
     steps = [row["_step"] for path in paths for row in read_offline(path).history]
     assert steps == list(range(len(steps)))  # none twice, none left out: a server takes them as they are
@@ -258,12 +268,7 @@ def test_what_wandb_lost_in_a_kill_is_sent_from_the_copy_on_disk(tmp_path, capsy
 
 
 def test_a_job_that_was_stopped_when_it_finished_is_tracked_to_its_end(tmp_path, capsys, monkeypatch, attacked):
-    with monkeypatch.context() as patch:
-
-        def stopped(*_, **__):
-            raise KeyboardInterrupt
-
-        patch.setattr("latentopt.jobs.attacker.draw_pictures", stopped)
+    with stopped_in(monkeypatch, "latentopt.jobs.attacker.draw_pictures"):
         assert call(capsys, *attacked, "--out", tmp_path / "o").code == 130
     assert not (tmp_path / "o" / "summary.json").exists()
     assert call(capsys, *attacked, "--out", tmp_path / "o").code == 0
@@ -272,7 +277,7 @@ def test_a_job_that_was_stopped_when_it_finished_is_tracked_to_its_end(tmp_path,
     assert any("results.path" in row for row in run.history)
 
 
-def test_a_job_killed_between_its_lines_and_its_part_has_each_line_once(tmp_path, capsys, monkeypatch, attacked):
+def test_a_job_killed_between_its_lines_and_its_part_has_each_line_once(tmp_path, capsys, monkeypatch, attacked, whole):
     class Killed(BaseException):
         pass
 
@@ -281,6 +286,5 @@ def test_a_job_killed_between_its_lines_and_its_part_has_each_line_once(tmp_path
         with pytest.raises(Killed):
             call(capsys, *attacked, "--out", tmp_path / "o")
     assert call(capsys, *attacked, "--out", tmp_path / "o").code == 0
-    assert call(capsys, *attacked, "--out", tmp_path / "whole").code == 0
-    assert read_metrics(tmp_path / "o") == read_metrics(tmp_path / "whole")
-    assert_same(read_offline(tmp_path / "o", wait=20), read_offline(tmp_path / "whole", wait=20))
+    assert read_metrics(tmp_path / "o") == read_metrics(whole)
+    assert_same(read_offline(tmp_path / "o", wait=20), read_offline(whole, wait=20))

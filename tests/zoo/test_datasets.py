@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import pickle
 import sys
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -61,12 +62,6 @@ def test_a_broken_idx_file_is_refused(tmp_path, content):
     path.write_bytes(content)
     with refuses(str(path)):
         read_idx(path)
-
-
-def test_mnist_is_read_from_the_gzipped_files_of_each_split(tmp_path):
-    write_mnist(tmp_path, train=6, test=3)
-    assert np.array_equal(open_dataset("mnist", str(tmp_path)), blobs(3, seed=1))
-    assert np.array_equal(open_dataset("MNIST", str(tmp_path), "train"), blobs(6, seed=0))
 
 
 def test_the_environment_says_where_data_are_unless_the_caller_does(tmp_path, monkeypatch):
@@ -146,11 +141,6 @@ def test_data_that_are_not_there_are_refused_in_one_line(tmp_path, name):
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_an_unknown_split_is_refused():
-    with refuses("split"):
-        open_dataset("digits", split="validation")
-
-
 def test_image_data_gives_shuffled_batches_of_images_in_zero_one(tmp_path):
     data = ImageData("mnist", str(write_mnist(tmp_path, train=20)), batch_size=8)
     torch.manual_seed(0)
@@ -167,17 +157,14 @@ def test_image_data_limits_and_takes_floats_as_they_are():
     assert torch.equal(ImageData("digits").images("test", 5)[:, 0], torch.tensor(open_dataset("digits")[:5]))
 
 
-def test_a_batch_size_under_one_is_refused():
-    with refuses("batch_size"):
-        ImageData(batch_size=0)
-
-
 def test_labels_of_digits_and_mnist_are_read_with_their_images(tmp_path):
     images, labels = load_labelled("digits")
     assert images.shape == (1797, 1, 8, 8)
     assert np.array_equal(labels, load_digits(return_X_y=True)[1])
     write_mnist(tmp_path, train=6, test=3)
+    assert np.array_equal(open_dataset("mnist", str(tmp_path)), blobs(3, seed=1))
     for split, expected in (("test", blobs(3, seed=1)), ("train", blobs(6, seed=0))):
+        assert np.array_equal(open_dataset("MNIST", str(tmp_path), split), expected)
         images, labels = load_labelled("mnist", str(tmp_path), split)
         assert (images.dtype, labels.dtype) == (torch.float32, torch.long)
         assert torch.equal(images, torch.tensor(expected)[:, None] / 255)
@@ -242,10 +229,19 @@ def test_labelled_data_keeps_the_last_images_for_validation(tmp_path):
     assert torch.equal(kept[1], labels[17:])
 
 
-@pytest.mark.parametrize("settings", [{"validation": 0}, {"shift": 0.5}, {"batch_size": 0}])
-def test_wrong_settings_of_labelled_data_are_refused(settings):
-    with refuses(next(iter(settings))):
-        LabelledData(**settings)
+@pytest.mark.parametrize(
+    ("function", "name", "value"),
+    [
+        (LabelledData, "validation", 0),
+        (LabelledData, "shift", 0.5),
+        (LabelledData, "batch_size", 0),
+        (ImageData, "batch_size", 0),
+        (partial(open_dataset, "digits"), "split", "validation"),
+    ],
+)
+def test_wrong_settings_are_refused(function, name, value):
+    with refuses(name):
+        function(**{name: value})
 
 
 def test_images_are_mirrored_and_moved_each_for_itself_and_else_unchanged():

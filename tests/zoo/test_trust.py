@@ -12,13 +12,14 @@ import jsonargparse
 import pytest
 import torch
 import yaml
-from files import QUICK, call, change_card, contents, write_classifier, write_model
+from files import QUICK, change_card, contents, refused, write_classifier, write_model
 from nets import refuses
 from torch import nn
 
 import latentopt as lo
 from latentopt.rl.rollout import make_environment
 from latentopt.zoo import cards, trust
+from latentopt.zoo.strict_yaml import read_yaml
 
 EVIL = "from pathlib import Path\nfrom torch import nn\nPath('PWNED').touch()\nclass Net(nn.Linear): pass\n"
 CODE = {
@@ -91,8 +92,7 @@ def test_a_recipe_names_only_classes_of_trusted_packages(here, capsys, spec):
     (here / "r.yaml").write_text(yaml.safe_dump({**recipe, "loss": loss}))
     before = contents(here)
     for words in (["--dry-run"], [], ["--optimizer", "adam"]):
-        said = call(capsys, "run", "r.yaml", *QUICK, *words)
-        assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+        refused(capsys, "run", "r.yaml", *QUICK, *words)
     assert nothing_ran(here)
     assert contents(here) == before
 
@@ -113,6 +113,10 @@ def test_what_a_card_says_freely_is_a_mapping(tmp_path, field):
         cards.read_card(tmp_path)
 
 
+def physics(spec: Any) -> str:
+    return json.dumps({"class_path": "latentopt.operators.Physics", "init_args": {"physics": spec}})
+
+
 FEATURES = json.dumps({"class_path": "latentopt.objectives.Features", "init_args": {"classifier": CODE}})
 OPTIONS = {
     "an option": ("--loss", "evil.Net"),
@@ -122,15 +126,8 @@ OPTIONS = {
     "a file of options": ("--config", "options.yaml"),
     "a file of an option": ("--loss", "loss.yaml"),
     "a file of a setting": ("--loss", "features", "--loss.classifier", "module.yaml"),
-    "another kind": (
-        "--operator",
-        '{"class_path": "latentopt.operators.Physics", "init_args": {"physics": "evil.Net"}}',
-    ),
-    "anything": (
-        "--operator",
-        '{"class_path": "latentopt.operators.Physics", "init_args": {"physics": {"class_path": "evil.Net", '
-        '"init_args": {"in_features": 1, "out_features": 1}}}}',
-    ),
+    "another kind": ("--operator", physics("evil.Net")),
+    "anything": ("--operator", physics({"class_path": "evil.Net", "init_args": {"in_features": 1, "out_features": 1}})),
     "help": ("--loss.help", "evil.Net"),
 }
 
@@ -143,8 +140,7 @@ def test_options_name_only_classes_of_trusted_packages(here, capsys, words, dry)
         (here / f"{name}.yaml").write_text(yaml.safe_dump(content))
     before = contents(here)
     command = ["reconstruct", "--model", "mnist-vae", "--targets", "digits", "--resize", "--limit", "1", *QUICK]
-    said = call(capsys, *command, *words, *(["--dry-run"] if dry else []))
-    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    refused(capsys, *command, *words, *(["--dry-run"] if dry else []))
     assert nothing_ran(here)
     assert contents(here) == before
 
@@ -154,11 +150,9 @@ def test_the_loss_of_an_attack_is_no_function_of_a_package_that_is_not_trusted(h
     write_classifier(here / "net")
     before = contents(here)
     words = ["--model", "net", "--data", "digits", "--eps", "0.1", "--limit", "2", "--optimizer", "pgd", *QUICK[:2]]
-    said = call(capsys, "attack", *words, "--loss", loss)
-    assert said.code == 2
-    assert "LATENTOPT_TRUST" in said.err
-    assert loss in said.err
-    assert said.err.count("\n") == 1
+    message = refused(capsys, "attack", *words, "--loss", loss)
+    assert "LATENTOPT_TRUST" in message
+    assert loss in message
     assert nothing_ran(here)
     assert contents(here) == before
 
@@ -168,16 +162,15 @@ def test_a_sweep_and_a_training_name_only_classes_of_trusted_packages(here, caps
     sweep = {"command": [*words, "${args}"], "method": "grid", "metric": {"name": "best/mean_mse"}}
     for number, value in enumerate(("evil.Net", FEATURES)):
         (here / f"{number}.yaml").write_text(yaml.safe_dump({**sweep, "parameters": {"loss": {"values": [value]}}}))
-        said = call(capsys, "sweep", f"{number}.yaml", "--wandb", "disabled")
-        assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+        refused(capsys, "sweep", f"{number}.yaml", "--wandb", "disabled")
     recipe = yaml.safe_load((Path(cards.__file__).parents[2] / "recipes/train-mnist-vae.yaml").read_text())
     for spec in (CODE, {"class_path": "evil.Net"}):
         for place in ("module", "data"):
             (here / "t.yaml").write_text(yaml.safe_dump({**recipe, place: spec}))
-            assert call(capsys, "train", "t.yaml", "--dry-run").code == 2
+            refused(capsys, "train", "t.yaml", "--dry-run")
         recipe["module"]["init_args"]["decoder"] = spec
         (here / "t.yaml").write_text(yaml.safe_dump(recipe))
-        assert call(capsys, "train", "t.yaml", "--dry-run").code == 2
+        refused(capsys, "train", "t.yaml", "--dry-run")
     assert nothing_ran(here)
 
 
@@ -212,13 +205,11 @@ def test_ones_own_package_is_trusted_by_the_environment_or_by_a_call(own, monkey
     assert cards.build(OWN).weight.shape == (3, 2)
 
 
-@pytest.mark.parametrize(
-    "name", ["own_parts_for_trust.os.system", "own_parts_for_trust.os", "own_parts_for_trust.ready"]
-)
+@pytest.mark.parametrize("name", ["os.system", "os", "ready"])
 def test_what_a_trusted_package_imports_is_not_trusted_with_it(own, name):
     lo.trust("own_parts_for_trust")
     with pytest.raises(lo.InputError):
-        cards.build({"class_path": name})
+        cards.build({"class_path": f"own_parts_for_trust.{name}"})
 
 
 def test_a_trusted_name_is_a_package_not_the_beginning_of_a_word(own):
@@ -271,20 +262,16 @@ TEXTS = {
 def test_yaml_that_says_more_or_other_than_is_seen_is_refused(here, capsys, text, hint):
     (here / "r.yaml").write_text(text)
     for words in (["run", "r.yaml"], ["sweep", "r.yaml"], ["reconstruct", "--config", "r.yaml"]):
-        said = call(capsys, *words)
-        assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
-        assert hint in said.err
+        assert hint in refused(capsys, *words)
     (write_model(here / "model") / "card.yaml").write_text(text)
     with refuses(str(Path("model/card.yaml")), "a model card"):
         lo.load("model")
     assert nothing_ran(here)
 
 
-def test_aliases_and_merges_of_a_few_values_stay(tmp_path, capsys):
+def test_aliases_and_merges_of_a_few_values_stay(tmp_path):
     recipe = "base: &b {steps: 3, restarts: 2}\nmore: {<<: *b, steps: 4}\nagain: {<<: *b}\n"
     (tmp_path / "r.yaml").write_text(recipe)
-    from latentopt.zoo.strict_yaml import read_yaml
-
     held = read_yaml(tmp_path / "r.yaml")
     assert held["more"] == {"steps": 4, "restarts": 2}
     assert held["again"] == held["base"] == {"steps": 3, "restarts": 2}
