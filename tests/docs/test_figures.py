@@ -46,7 +46,6 @@ EXCEPTIONS = {
     ("docs/guides/command-line.md", "| code | meaning |"): SETTINGS,
     ("docs/guides/compare.md", "| column | meaning |"): SETTINGS,
     ("docs/guides/command-line.md", "| job | goes on |"): SETTINGS,
-    ("docs/guides/compare.md", "| column | meaning |"): SETTINGS,
     ("docs/guides/maximise.md", "| shape | applies to |"): SETTINGS,
     ("docs/guides/tracking.md", "| key | kind | what it is |"): SETTINGS,
     ("docs/method.md", "| symbol | code | |"): SETTINGS,
