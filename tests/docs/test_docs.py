@@ -19,7 +19,7 @@ import latentopt as lo
 from benchmarks.__main__ import load
 from benchmarks.study import STUDIES
 from latentopt.cli import main
-from latentopt.cli.completion import OWN_OPTIONS
+from latentopt.cli.help import page as help_page
 from latentopt.cli.options import parse_job, parser_of
 from latentopt.cli.registry import JOBS
 from latentopt.optimizers import METHODS
@@ -79,7 +79,8 @@ def options() -> set[str]:
     parsers = [parser_of(job) for job in JOBS.values()]
     known = {word for parser in parsers for action in parser._actions for word in action.option_strings}
     known |= {f"--{argument}" for name in STUDIES for argument in inspect.signature(load(name)).parameters}
-    known |= {word for words in OWN_OPTIONS.values() for word in words} | {"--help", "--version", "--data.root"}
+    known |= {word for name in ("sweep", "doctor") for word in re.findall(r"--[a-z][\w-]*", help_page(name))}
+    known |= {"--help", "--version", "--data.root"}
     return {word.replace("_", "-") for word in known}
 
 
