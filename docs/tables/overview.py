@@ -25,7 +25,7 @@ def _timed() -> str:
     return (
         "Real images in equal CPU time, 20 s for 16 images. The table has the mean squared error per pixel with its "
         "standard error, **bold** if it is more than 1 % below every other row. `lo.reconstruct` is best on the "
-        "DCGANs, where the search is hard. On a VAE of faces all sensible methods reach the same error."
+        "DCGANs, where the search is hard. On a VAE of faces all sensible methods reach about the same error."
     )
 
 
