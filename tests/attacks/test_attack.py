@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,7 +131,8 @@ def test_a_batch_equals_its_samples_alone(settings):
     y, eps = classes_of(network, x), torch.linspace(0.05, 0.6, 6).double()  # some break in the first stage, some never
     settings = {"steps": 20, **settings} if settings else {}
     fields = ("success", "target", "stage", "first_success", "forwards", "backwards")
-    for more in ({}, {"batch_size": 4}):
+    cases: tuple[dict[str, Any], ...] = ({}, {"batch_size": 4})
+    for more in cases:
         run = lambda rows: attack(network, x[rows], y[rows], eps[rows], **settings, **more)  # noqa: B023, E731
         check_alone(run, 6, equal=fields)
 

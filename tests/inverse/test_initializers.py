@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -165,7 +166,8 @@ def test_a_pool_that_holds_the_target_finds_it_and_leaves_other_restarts_to_chan
 
 def test_the_encoder_starts_lower_than_chance_on_the_generators_own_images():
     generator = vae().float()
-    targets, settings = generator(generator.latents(20, 3)), {"restarts": 1, "steps": 1}
+    targets = generator(generator.latents(20, 3))
+    settings: dict[str, Any] = {"restarts": 1, "steps": 1}
     encoded, chance = (
         lo.reconstruct(generator, targets, start=start, **settings).history["loss"][0, 0]
         for start in ("encoder", "random")

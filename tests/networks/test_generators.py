@@ -156,7 +156,9 @@ def transposed() -> nn.Module:
     )
 
 
-NAMED = OrderedDict(fc=nn.Linear(6, 6), norm=nn.BatchNorm1d(6), act=nn.ReLU(), shape=nn.Unflatten(1, (6, 1, 1)))
+NAMED: OrderedDict[str, nn.Module] = OrderedDict(
+    fc=nn.Linear(6, 6), norm=nn.BatchNorm1d(6), act=nn.ReLU(), shape=nn.Unflatten(1, (6, 1, 1))
+)
 SOLID = [nn.Unflatten(1, (1, 1, 2, 3)), nn.Conv3d(1, 2, 1), nn.BatchNorm3d(2), nn.ReLU(), nn.Flatten(2, 3)]
 FAST: dict[str, Callable[[], nn.Module]] = {
     "conv, convT, linear": transposed,

@@ -90,29 +90,21 @@ class Weighted(Loss):
 
 @dataclass(frozen=True)
 class Pulled(priors.Prior):
-    """Latents lie near a point of each sample's own."""
+    """Latents lie near a point of each sample's own; the prior is its own penalty."""
 
     centres: Tensor
 
     def feasible(self, generator: Generator) -> lo.sets.FeasibleSet:
         return lo.sets.Free()
 
-    def penalty(self) -> Callable[[Tensor], Tensor]:
-        return Pull(self.centres)
-
-    def take(self, rows: Tensor) -> Pulled:
-        return Pulled(self.centres[rows])
-
-
-@dataclass(frozen=True)
-class Pull:
-    centres: Tensor
+    def penalty(self) -> Pulled:
+        return self
 
     def __call__(self, z: Tensor) -> Tensor:
         return 1e-4 * (z - self.centres).square().sum(1)
 
-    def take(self, rows: Tensor) -> Pull:
-        return Pull(self.centres[rows])
+    def take(self, rows: Tensor) -> Pulled:
+        return Pulled(self.centres[rows])
 
 
 WEIGHTED = Weighted(np.linspace(0.5, 2, B), np.linspace(0, 1, B * SIDE**2).reshape(B, -1))

@@ -82,16 +82,13 @@ def moved(count: int = 2, **settings) -> Any:
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_statistics_are_read_from_a_pickle_exactly(protocol, tmp_path):
-    venv = moved(clip_obs=np.float64(1.5), epsilon=1e-3)
-    venv.epsilon = np.float32(1e-3)  # scalars of NumPy are numbers too
-    (tmp_path / "v.pkl").write_bytes(pickle.dumps(venv, protocol))
-    found = read_statistics(tmp_path / "v.pkl")
-    assert found is not None
-    assert (found.clip, found.epsilon) == (1.5, float(np.float32(1e-3)))
-    venv.epsilon = 1e-3
-    (tmp_path / "v.pkl").write_bytes(pickle.dumps(venv, protocol))
-    found = read_statistics(tmp_path / "v.pkl")
-    assert found is not None
+    venv = moved(clip_obs=1.5, epsilon=1e-3)
+    for clip, epsilon in ((np.float64(1.5), np.float32(1e-3)), (1.5, 1e-3)):  # scalars of NumPy are numbers too
+        venv.clip_obs, venv.epsilon = clip, epsilon
+        (tmp_path / "v.pkl").write_bytes(pickle.dumps(venv, protocol))
+        found = read_statistics(tmp_path / "v.pkl")
+        assert found is not None
+        assert (found.clip, found.epsilon) == (1.5, float(epsilon))
     raw = venv.get_original_obs()
     assert np.array_equal(found(raw), venv.normalize_obs(raw))
     assert found(raw).dtype == np.float32

@@ -112,6 +112,11 @@ def test_json_lines_overwrite_nothing_unless_they_resume(tmp_path):
     assert path.read_bytes() == before
     with refuses(str(tmp_path / "no")):
         JsonLines(tmp_path / "no" / "a.jsonl")
+    for content in ("notes\n", "[1]\n", '{"step": 1}\n'):  # another's file
+        path.write_text(content)
+        with refuses(str(path)):
+            JsonLines(path, resume=True)
+        assert path.read_text() == content
 
 
 def test_json_lines_that_resume_have_each_step_once(tmp_path):
@@ -128,14 +133,6 @@ def test_json_lines_that_resume_have_each_step_once(tmp_path):
         file.write('{"t": 7, "lo')  # a line torn by a kill
     walk(4.0, callbacks=[JsonLines(path, resume=True)], **settings)
     assert [(line["t"], line["loss"]) for line in lines(path)] == [(t, 4.5 - 0.5 * t) for t in range(1, 9)]
-
-
-@pytest.mark.parametrize("content", ["notes\n", "[1]\n", '{"step": 1}\n'])
-def test_json_lines_do_not_resume_another_file(tmp_path, content):
-    (tmp_path / "a").write_text(content)
-    with refuses(str(tmp_path / "a")):
-        JsonLines(tmp_path / "a", resume=True)
-    assert (tmp_path / "a").read_text() == content
 
 
 def test_stop_below_waits_for_every_sample():

@@ -218,14 +218,6 @@ def test_another_part_of_the_problem_is_refused_by_name(tmp_path, part, changes)
     assert same_results(solve(changed(), Adam(), **settings), before)
 
 
-def test_what_the_success_test_reads_from_its_module_is_part_of_it(tmp_path, monkeypatch):
-    settings = {"steps": 9, "checkpoint": tmp_path / "a"}
-    solve(changed(), Adam(), **settings)
-    monkeypatch.setattr(sys.modules[__name__], "LIMIT", 0.5)
-    with refuses(str(tmp_path / "a"), "another success test"):
-        solve(changed(), Adam(), **settings)
-
-
 def test_maximize_does_not_go_on_in_another_box_nor_with_another_unit_or_network(tmp_path):
     file, network = tmp_path / "c", nn.Linear(3, 2)
     nn.init.ones_(network.weight)  # the units have the same values
@@ -251,34 +243,32 @@ class Weighted(GD):
     __repr__ = object.__repr__
 
 
-def test_settings_of_a_method_that_its_representation_hides_are_part_of_it(tmp_path):
-    def call(weight: float) -> Result:
-        return solve(posed(), Weighted(weights=torch.tensor(weight)), steps=4, checkpoint=tmp_path / "a")
+def test_what_is_hidden_is_part_of_a_solve(tmp_path, monkeypatch):
+    def call(name: str, problem: Problem, method: Optimizer) -> Result:
+        return solve(problem, method, steps=4, checkpoint=tmp_path / name)
 
-    assert torch.equal(call(1.0).x, call(1.0).x)
-    with refuses(str(tmp_path / "a"), "another method"):
-        call(2.0)
+    first, again = (call("method", posed(), Weighted(weights=torch.tensor(1.0))) for _ in range(2))
+    assert torch.equal(first.x, again.x)
+    with refuses(str(tmp_path / "method"), "another method"):
+        call("method", posed(), Weighted(weights=torch.tensor(2.0)))
+    call("network", posed(network=Scaled(1.0)), Adam())
+    with refuses(str(tmp_path / "network"), "that of another problem"):  # no fingerprint shows it, the objective does
+        call("network", posed(network=Scaled(1.5)), Adam())
+    call("success", changed(), Adam())
+    monkeypatch.setattr(sys.modules[__name__], "LIMIT", 0.5)  # which the success test reads
+    with refuses(str(tmp_path / "success"), "another success test"):
+        call("success", changed(), Adam())
 
 
-def test_a_solve_under_autocast_does_not_go_on_without(tmp_path):
+def test_another_setting_or_version_of_torch_is_refused(tmp_path, stopped, monkeypatch):
     def call() -> Result:
         problem = fitting(mlp(3, 2, dtype=torch.float32), (3,), randn(3, 2, dtype=torch.float32))
-        return solve(problem, "gd", steps=4, checkpoint=tmp_path / "a")
+        return solve(problem, "gd", steps=4, checkpoint=tmp_path / "b")
 
     with torch.autocast("cpu", torch.bfloat16):
         call()
-    with refuses(str(tmp_path / "a"), "autocast torch.bfloat16, not None"):
+    with refuses(str(tmp_path / "b"), "autocast torch.bfloat16, not None"):
         call()
-
-
-def test_what_no_fingerprint_shows_is_told_by_the_objective(tmp_path):
-    settings = {"steps": 9, "checkpoint": tmp_path / "a"}
-    solve(posed(network=Scaled(1.0)), Adam(), **settings)
-    with refuses(str(tmp_path / "a"), "that of another problem"):
-        solve(posed(network=Scaled(1.5)), Adam(), **settings)
-
-
-def test_another_version_of_torch_is_refused(stopped, monkeypatch):
     monkeypatch.setattr(torch, "__version__", "9.9")
     with refuses(str(stopped)):
         solve(posed(), Adam(), steps=9, checkpoint=stopped)

@@ -37,10 +37,9 @@ def test_the_best_is_the_least_of_all_that_was_seen_and_never_rises(method):
 @every_method
 @pytest.mark.parametrize("tolerance", [None, 0.15])
 def test_a_batch_equals_its_samples_alone_also_when_some_leave(method, tolerance):
-    settings = {"steps": 6, "restarts": 2, "seed": 3}
-    together = solve(posed(tolerance=tolerance), method, **settings)
+    together = solve(posed(tolerance=tolerance), method, steps=6, restarts=2, seed=3)
     for sample in range(3):
-        check_sample(together, sample, solve(posed([sample], tolerance=tolerance), method, **settings))
+        check_sample(together, sample, solve(posed([sample], tolerance=tolerance), method, steps=6, restarts=2, seed=3))
 
 
 @every_method
