@@ -14,6 +14,7 @@ from latentopt.jobs.lifetime import job
 from latentopt.jobs.settings import Component, JobSettings, Norm, WandbMode, component
 from latentopt.rl.games import GAMES
 from latentopt.zoo.card import PolicyCard, require_card
+from latentopt.zoo.trust import require_trusted_environment
 
 ALGORITHMS = ("PPO", "A2C", "DQN", "TD3", "DDPG", "SAC")
 LossName = Literal["ce", "margin", "dlr"]
@@ -99,6 +100,7 @@ def prepare(settings: AttackPolicySettings) -> AttackPolicyPlan:
     nonnegative("eps", settings.eps)
     settings.check_choices(norm=Norm, wandb=WandbMode, loss=LossName, targets=AimedAction)
     settings.check_components()
+    require_trusted_environment(settings.env or "")
     if settings.model.endswith(".zip"):
         _check_zip(settings)
     else:

@@ -30,6 +30,7 @@ from latentopt.rl.normalization_checks import check_statistics, doubt
 from latentopt.rl.normalization_files import NONE, normalization_of, statistics_file
 from latentopt.rl.procgen import Procgen
 from latentopt.zoo import cards
+from latentopt.zoo.trust import require_trusted_environment
 
 BATCH = 16
 """Number of episodes that are played at once, and written when all of them have ended."""
@@ -164,6 +165,7 @@ def _environments(env: str, count: int, seed: int) -> Any:
     import gymnasium
     from stable_baselines3.common.env_util import make_vec_env
 
+    require_trusted_environment(env)
     try:
         return make_vec_env(env, count, seed=seed)
     except gymnasium.error.Error as error:

@@ -12,6 +12,7 @@ from latentopt.errors import InputError, nonnegative
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.settings import Component, JobSettings, WandbMode, component
+from latentopt.zoo.trust import require_trusted_environment
 
 Critic = Literal["min", "first"]
 
@@ -97,6 +98,7 @@ def prepare(settings: RefineSettings) -> RefinePlan:
     nonnegative("seed", settings.seed, integer=True)
     settings.check_choices(wandb=WandbMode, critic=Critic)
     settings.check_components()
+    require_trusted_environment(settings.env)
     if not Path(settings.agent).is_file():
         raise InputError("agent", "a file", repr(settings.agent))
     check_folder(folder, settings.plain_recipe())

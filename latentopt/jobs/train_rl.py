@@ -13,6 +13,7 @@ from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard, check_
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.records import METRICS
 from latentopt.jobs.settings import Component, JobSettings, WandbMode, component
+from latentopt.zoo.trust import require_trusted_environment
 
 Algorithm = Literal["td3", "ddpg"]
 CriticChoice = Literal["min", "first"]
@@ -104,6 +105,7 @@ def prepare(settings: TrainRLSettings) -> TrainRLPlan:
     settings.check_choices(algorithm=Algorithm, critic=CriticChoice, wandb=WandbMode)
     seed_within(settings.seed, 0, 2**32 - 1 - settings.seeds)
     settings.check_components()
+    require_trusted_environment(settings.env)
     check_folder(folder, settings.plain_recipe())
     return TrainRLPlan(settings, folder)
 

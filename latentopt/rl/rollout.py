@@ -13,7 +13,7 @@ from torch import Tensor
 
 from latentopt.errors import InputError
 from latentopt.rl.agents import INSTALL, Agent
-from latentopt.zoo.trust import require_trusted
+from latentopt.zoo.trust import require_trusted_environment
 
 if TYPE_CHECKING:
     import gymnasium
@@ -154,9 +154,7 @@ def make_environment(name: str) -> gymnasium.Env[Any, Any]:
         InputError: there is none of this name, what it needs is not installed, or its module is not trusted
             (`latentopt.trust`).
     """
-    module, colon, _ = name.rpartition(":")
-    if colon:
-        require_trusted(module, name, "environment")
+    require_trusted_environment(name)
     try:
         import gymnasium
         from gymnasium.error import DependencyNotInstalled, Error

@@ -57,6 +57,13 @@ def require_trusted(name: str, path: str, kind: str = "class_path") -> None:
         raise InputError(kind, f"one that {VARIABLE} names, as importing it runs its code", repr(path))
 
 
+def require_trusted_environment(name: str) -> None:
+    """Raise `InputError` where an environment is a ``module:name`` whose module is not trusted."""
+    module, colon, _ = name.rpartition(":")
+    if colon:
+        require_trusted(module, name, "environment")
+
+
 @contextmanager
 def only_trusted() -> Iterator[None]:
     """Make jsonargparse import only trusted classes for parsed values, in this thread or task.

@@ -177,6 +177,12 @@ def test_a_sweep_and_a_training_name_only_classes_of_trusted_packages(here, caps
 def test_an_environment_of_a_module_is_made_only_where_it_is_trusted(here, capsys):
     with refuses("environment"):
         make_environment("evil:Pendulum-v1")
+    (here / "agent.zip").write_bytes(b"")
+    before, policy = contents(here), ("--model", "agent.zip", "--algorithm", "ppo", "--eps", "0.1")
+    for words in (("refine", "--agent", "agent.zip"), ("train-rl", "pendulum-ddpg"), ("attack-policy", *policy)):
+        for dry in ([], ["--dry-run"]):
+            assert "LATENTOPT_TRUST" in refused(capsys, *words, "--env", "evil:Pendulum-v1", "--out", "out", *dry)
+            assert contents(here) == before
     assert nothing_ran(here)
 
 

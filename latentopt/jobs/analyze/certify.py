@@ -14,6 +14,7 @@ from latentopt.jobs.sources import check_labelled
 from latentopt.optimizers.registry import require_name
 from latentopt.reports import WrittenReport
 from latentopt.zoo.card import ClassifierCard, require_card
+from latentopt.zoo.trust import require_trusted_environment
 
 RANDOM, DIGITS = "random-", "digits"
 KINDS = "ABCDE"
@@ -94,6 +95,7 @@ def prepare(settings: CertifySettings) -> CertifyPlan:
         raise InputError("eps", "none, as only the images of a classifier have balls around them", settings.eps)
     if settings.env is not None and not is_agent:
         raise InputError("env", "none, as only an agent has an environment", settings.env)
+    require_trusted_environment(settings.env or "")
     if is_random:
         if model.removeprefix(RANDOM) not in tuple(KINDS):
             raise InputError("model", f"one of {', '.join(RANDOM + kind for kind in KINDS)}", repr(model))
