@@ -1,4 +1,4 @@
-"""Pretrained agents from LATENTOPT_DATA, states that they meet, and exact maxima of their critics there."""
+"""Pretrained agents from LATENTOPT_DATA, states of their episodes, and exact maxima of their critics there."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ AGENTS: dict[str, tuple[str, str]] = {
 
 @dataclass(frozen=True, eq=False)
 class AgentStates:
-    """An agent, and agent_states that it meets."""
+    """An agent and states of its episodes."""
 
     name: str
     agent: Agent
@@ -48,7 +48,7 @@ class AgentStates:
 
 
 def agent_states(name: str, count: int, seed: int) -> AgentStates:
-    """``count`` agent_states of the agent's episodes of seeds from ``seed`` on.
+    """Return ``count`` states of the agent's episodes, with seeds from ``seed`` on.
 
     Raises:
         InputError: LATENTOPT_DATA has no such agent, or its environment is not installed.
@@ -64,7 +64,7 @@ def agent_states(name: str, count: int, seed: int) -> AgentStates:
 
 
 class ExactMaximum(NamedTuple):
-    """What branch and bound says of an agent's first states."""
+    """Result of branch and bound on an agent's first states."""
 
     name: str
     box: float
@@ -75,7 +75,7 @@ class ExactMaximum(NamedTuple):
 
 
 def certified(met: AgentStates, box: float, count: int, seconds: float, tolerance: float = 1e-3) -> ExactMaximum:
-    """The gains of the first ``count`` states; each in so many CPU seconds, or until the gap is below ``tolerance``."""
+    """Bound the gains of the first ``count`` states, each until a CPU time limit or a gap below ``tolerance``."""
     gains, bounds, closed = list[float](), list[float](), 0
     critic = copy.deepcopy(met.agent.critics.networks[0]).double()
 
@@ -99,6 +99,6 @@ def certified(met: AgentStates, box: float, count: int, seconds: float, toleranc
 
 
 def _closed(problem: Problem, value: float, start: Tensor | None, seconds: float, tolerance: float) -> Certificate:
-    """The maximum to within ``tolerance``, should it be about ``value``."""
+    """Compute the maximum to ``tolerance``, for a maximum of about ``value``."""
     relative = tolerance / max(abs(value), tolerance) / 3
     return certify_maximum(problem, start=start, seconds=seconds, tolerance=relative, method="split")

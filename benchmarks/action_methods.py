@@ -1,4 +1,4 @@
-"""Methods that improve actions; one size of each is tuned, most in units of the radius."""
+"""Methods that improve actions. Each has one tuned size, mostly in units of the radius."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ STARTS = 16
 
 @dataclass(frozen=True)
 class ActionMethod:
-    """A method, by its size and the box."""
+    """A method as a function of its size and the box."""
 
     build: Callable[[float, float], Optimizer]
     sizes: tuple[float, ...] = ()
     starts: int = 1
 
     def at(self, name: str, critic: str, box: float, size: float | None = None) -> Optimizer:
-        """With a size; None: the tuned one."""
+        """Return the method with a size; None: the tuned one."""
         if size is None:
             default = self.sizes[len(self.sizes) // 2] if self.sizes else 0.0
             size = float(TUNED["actions"][critic].get(box, {}).get(name, default))

@@ -1,4 +1,4 @@
-"""Tables of the actions: one for each agent, critic and radius, and the exact maxima."""
+"""Tables of `python -m benchmarks actions`: one for each agent, critic and radius, and the exact maxima."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 Critic = Literal["first", "min"]
 NOTE = (
-    "Mean gain in Q over the actor's action, of states that the agent meets (its actions drawn, where it is "
-    "stochastic, as in training), with Student's 95 % interval. Every method has the same CPU time a state, all states "
-    "in one batch; its steps are as many as fit, found from a short run. Each has the best of a grid of sizes, chosen "
-    "on other states. Held-out twin: the gain on the second critic, where the first is maximised. Best: of all methods "
-    "and states by state. The box is in units of half the range of actions."
+    "Mean gain in Q over the actor's action, with Student's 95 % interval, on states of the agent's own episodes (a "
+    "stochastic actor samples its actions, as in training). Every method has the same CPU time per state, with all "
+    "states in one batch; a short run determines how many steps fit. Each method has the best size of a grid, chosen "
+    "on other states. Held-out twin: the gain on the second critic, if only the first is maximised. Best of all: the "
+    "best method of each state. The box is in units of half the range of actions."
 )
 
 
 @dataclass(frozen=True, eq=False)
 class ActionResults:
-    """A method on the states of an agent."""
+    """Outcome of a method on the states of an agent."""
 
     states: AgentStates
     critic: Critic
@@ -112,7 +112,7 @@ def _against(ours: Tensor, theirs: Tensor) -> str:
 def _exact_table(
     optima: Sequence[ExactMaximum], groups: Mapping[tuple[str, str, float], Sequence[ActionResults]]
 ) -> Table:
-    """The best gain of the methods beside the exact one."""
+    """Compare the best gain of the methods with the exact one."""
 
     def row(exact: ExactMaximum) -> list[str]:
         group = groups.get((exact.name, "first", exact.box), [])

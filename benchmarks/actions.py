@@ -19,7 +19,7 @@ from latentopt.reports import Report
 from latentopt.rl.refine import RefinementResult, Refiner
 
 TUNING = 1000
-"""Added to the seeds of tuning."""
+"""Offset of the tuning seeds."""
 PRINTED, PRINTED_STEPS = GD(lr=0.2, normalize=True), 100
 """The method of the reference figures, and its steps."""
 
@@ -45,14 +45,14 @@ def actions(
             commas; from LATENTOPT_DATA.
         methods: all, or some, between commas.
         critics: first (the twin is held out), min, or both, between commas.
-        radii: how far an action may move, in units of half the range, between commas.
-        states: of each agent.
-        milliseconds: CPU time of a method for a state.
-        exact: states of each agent whose maximum on the first critic is bounded by branch and bound; 0: none.
-        exact_seconds: CPU time for each of them, after which the gap is stated.
-        seed: of the first episode, and of the methods.
-        tune: instead of the benchmark, try each method's sizes, on states of other episodes.
-        quick: one agent, few states and methods, to see that it works.
+        radii: radii of the box around the actor's action, in units of half the range, between commas.
+        states: number of states per agent.
+        milliseconds: CPU time of a method per state.
+        exact: number of states per agent whose maximum on the first critic is bounded by branch and bound; 0: none.
+        exact_seconds: CPU time limit for each of them; the remaining gap is reported.
+        seed: seed of the first episode, and of the methods.
+        tune: tune each method's size on states of other episodes, instead of the benchmark.
+        quick: one agent, few states and methods, as a smoke test.
     """
     names, known = chosen("agents", agents, AGENTS), chosen("methods", methods, METHODS, CONTROL)
     reduces, radii_ = (
@@ -82,7 +82,7 @@ def tuning(
     milliseconds: float,
     seed: int,
 ) -> Report:
-    """Every size of every method on states of other episodes: the gain over the printed method's."""
+    """Score every size of every method on states of other episodes, by the gain over the printed method's."""
     groups = {f"{critic}, radius {radius:g}": (critic, radius) for critic, radius in settings}
 
     def score(group: str, name: str, size: float) -> tuple[float]:
@@ -114,7 +114,7 @@ def _cells(
 
 
 def _steps(met: AgentStates, optimizer: Optimizer, starts: int, critic: Critic, box: float, milliseconds: float) -> int:
-    """As many as fit into the time, found from runs of few."""
+    """Return how many steps fit into the time, from short runs."""
 
     def run(steps: int) -> float:
         return min(timed(lambda: _refine(met, optimizer, starts, critic, box, steps, 0)).cpu for _ in range(2))

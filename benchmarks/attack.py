@@ -1,4 +1,4 @@
-"""Attacks on pretrained classifiers at equal gradient evaluations, and ADR-GD without each of its parts."""
+"""Attacks on pretrained classifiers at equal gradient evaluations, and ablations of ADR-GD."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from latentopt.reports import Report, Table
 
 Part = Literal["table", "curve", "ablation", "references", "all"]
 IMAGES, FRESH = 100, 200
-"""Images by default; those from `FRESH` on are for tuning."""
+"""Default number of images; images from `FRESH` on are for tuning."""
 FEW = 20
-"""Images by default where they are large."""
+"""Default number of large images."""
 
 
 @study
@@ -42,16 +42,16 @@ def attack(
     Args:
         networks: all, or some of mnist-pgd, mnist-clean, cnn-a-adv, resnet2b, cifar-base, marabou-large, resnet20,
             squeezenet (from LATENTOPT_DATA), vgg19, wide-resnet (random weights), between commas.
-        eps: radii between commas, for pixels in [0, 1], such as .1 or 8/255; default each network's own.
-        images: the first so many test images; default 100, 20 of ImageNet.
-        evaluations: gradient evaluations of an image in the curve, between commas.
-        budget: gradient evaluations of an image in the other parts.
+        eps: radii between commas, for pixels in [0, 1], such as .1 or 8/255; default: each network's own.
+        images: number of test images, from the first on; default 100, 20 for ImageNet.
+        evaluations: gradient evaluations per image in the curve, between commas.
+        budget: gradient evaluations per image in the other parts.
         methods: all, or some, between commas; the control, pgd, is always among them.
         part: table, curve, ablation, references or all.
-        tune: instead of the benchmark, find each method's size, on images from the 201st on.
-        seed: of random starts and of the methods' own noise.
-        quick: one network, 8 images and few evaluations, to see that it works; without LATENTOPT_DATA, random weights
-            and images.
+        tune: tune each method's size on images from the 201st on, instead of the benchmark.
+        seed: seed of random starts and of the methods' own noise.
+        quick: one network, 8 images and few evaluations, as a smoke test; without LATENTOPT_DATA, random weights and
+            images.
     """
     radii = None if eps is None else numbers("eps", eps, lambda word: float(Fraction(word)))
     budgets = numbers("evaluations", evaluations, int)
@@ -71,7 +71,7 @@ def attack(
 
 
 def tuning(cases: Sequence[AttackCase], plan: AttackStudyPlan) -> Report:
-    """Every size of every method over all networks and radii of a data set: success, then the mean margin."""
+    """Score every size of every method over all networks and radii of a data set: success, then the mean margin."""
 
     def score(data: str, name: str, size: float) -> tuple[float, float]:
         own = [case for case in cases if case.data == data]
@@ -90,7 +90,7 @@ def _count(data: str, images: int | None) -> int:
 
 
 def _quick_case(seed: int) -> AttackCase:
-    """Where there are no data, random weights and images."""
+    """Return a case with random weights and images, for use without data."""
     try:
         (case,) = cases_of("mnist-clean", NETWORKS["mnist-clean"], (0.1,), range(8), seed)
     except InputError:
@@ -99,7 +99,7 @@ def _quick_case(seed: int) -> AttackCase:
 
 
 def benchmark(cases: Sequence[AttackCase], plan: AttackStudyPlan, part: Part) -> Report:
-    """All parts asked for, case by case."""
+    """Run all requested parts, case by case."""
     tables, cells = list[Table](), list[AttackResults]()
     for case in cases:
         runs = AttackRuns(case)
@@ -112,13 +112,13 @@ def benchmark(cases: Sequence[AttackCase], plan: AttackStudyPlan, part: Part) ->
 
 
 LARGE = 10_000
-"""Images of more pixels are too many for what takes seconds on small ones."""
+"""Images with more pixels are too large for the parts that take seconds on small images."""
 UNBOXED = " (the paper's setting: pixels may leave [0, 1])"
 
 
 @dataclass(frozen=True)
 class AttackStudyPlan:
-    """What is run, and how much of it."""
+    """Parts, methods and budgets of a run."""
 
     methods: Mapping[str, AttackMethod]
     references: Mapping[str, ReferenceAttack]
@@ -127,7 +127,7 @@ class AttackStudyPlan:
 
 
 class AttackRuns:
-    """The runs of methods on one case, each once."""
+    """Runs of methods on one case, each cached."""
 
     def __init__(self, case: AttackCase) -> None:
         self.case, self.done = case, dict[tuple[str, int], AttackOutcome]()
@@ -146,13 +146,13 @@ TablesWithResults = Iterator[tuple[Table, list[AttackResults]]]
 
 
 def at_equal_cost(runs: AttackRuns, plan: AttackStudyPlan) -> TablesWithResults:
-    """Every method with the same gradient evaluations."""
+    """Compare all methods at the same gradient evaluations."""
     cells = [runs.cell("table", name, method, plan.budget) for name, method in plan.methods.items()]
     yield table(f"{heading(runs.case)}: {plan.budget} gradient evaluations", runs.note, cells, CONTROL), cells
 
 
 def by_cost(runs: AttackRuns, plan: AttackStudyPlan) -> TablesWithResults:
-    """Every method with several budgets, each run planned for its own."""
+    """Run every method with several budgets, each a separate run."""
     cells = [
         runs.cell("curve", name, method, evaluations)
         for name, method in plan.methods.items()
@@ -163,7 +163,7 @@ def by_cost(runs: AttackRuns, plan: AttackStudyPlan) -> TablesWithResults:
 
 
 def others(runs: AttackRuns, plan: AttackStudyPlan) -> TablesWithResults:
-    """Other packages, and beside them the methods of ours with the same settings."""
+    """Compare other packages with our methods at the same settings."""
     ours = dict.fromkeys(
         [CONTROL, "portfolio", "portfolio-ungated", *(reference.ours for reference in plan.references.values())]
     )
@@ -182,7 +182,7 @@ def others(runs: AttackRuns, plan: AttackStudyPlan) -> TablesWithResults:
 
 
 def without_parts(runs: AttackRuns, plan: AttackStudyPlan) -> TablesWithResults:
-    """Each form of ADR-GD without each of its parts, with and without the range of pixels."""
+    """Ablate each form of ADR-GD, with and without the range of pixels."""
     for case, setting in ((runs.case, ""), (runs.case.unboxed(), UNBOXED)):
         for form, variants in ablations(case).items():
             group = form + setting

@@ -1,4 +1,4 @@
-"""Attacks that are compared, each for a number of gradient evaluations an image, and ADR-GD's parts."""
+"""Attacks of the comparison, each for a number of gradient evaluations per image, and ablations of ADR-GD."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from latentopt.optimizers import (
 )
 
 CONTROL = "pgd"
-"""What every other method is compared with: the `PGD` preset on the cross-entropy, never tuned here."""
+"""The control: the `PGD` preset on the cross-entropy, never tuned here."""
 TARGETS = 9
 
 
 @dataclass(frozen=True)
 class AttackMethod:
-    """An attack with one size to choose, or none.
+    """An attack with at most one size to tune.
 
     Args:
         build: from the size and the case.
@@ -56,7 +56,7 @@ class AttackMethod:
 
 
 def single(optimizer: Optimizer, loss: Loss = "ce", a_step: int = 1, targets: int | None = None) -> Attack:
-    """An optimiser on a loss, ``a_step`` backwards a step, aimed at so many classes, one after the other."""
+    """Run an optimiser on a loss, with ``a_step`` backwards per step, towards several target classes in turn."""
 
     def run(model: nn.Module, case: AttackCase, evaluations: int) -> ReturnedImages:
         steps = max(1, evaluations // (a_step * (targets or 1)))
@@ -66,7 +66,7 @@ def single(optimizer: Optimizer, loss: Loss = "ce", a_step: int = 1, targets: in
 
 
 def staged(stages: Sequence[Stage], model: nn.Module, case: AttackCase) -> ReturnedImages:
-    """Stages by `latentopt.attack`."""
+    """Run stages with `latentopt.attack`."""
     found = attack(
         model,
         case.x,
@@ -86,12 +86,12 @@ def restarted(model: nn.Module, case: AttackCase, evaluations: int) -> ReturnedI
 
 
 def portfolio(model: nn.Module, case: AttackCase, evaluations: int) -> ReturnedImages:
-    """The default of `latentopt.attack`, whole."""
+    """Run the default of `latentopt.attack` in full."""
     return staged(PORTFOLIO.stages, model, case)
 
 
 def ungated(model: nn.Module, case: AttackCase, evaluations: int) -> ReturnedImages:
-    """The portfolio with `PGD()` in the place of soft gates."""
+    """Run the portfolio with `PGD()` instead of soft gates."""
     return staged([replace(stage, optimizer=PGD()) for stage in PORTFOLIO.stages], model, case)
 
 
@@ -101,7 +101,7 @@ WHOLE = sum(stage.steps * starts for stage, starts in zip(PORTFOLIO.stages, STAR
 
 
 def scaled_portfolio(model: nn.Module, case: AttackCase, evaluations: int) -> ReturnedImages:
-    """The same stages, each as much shorter or longer as the budget is."""
+    """Run the same stages with their steps scaled to the budget."""
     steps = [max(1, stage.steps * evaluations // WHOLE) for stage in PORTFOLIO.stages]
     steps[0] = max(1, evaluations - sum(a * b for a, b in zip(steps[1:], STARTS[1:], strict=True)))  # what is left
     return staged([replace(stage, steps=n) for stage, n in zip(PORTFOLIO.stages, steps, strict=True)], model, case)
@@ -185,12 +185,12 @@ eps, of the methods whose steps have a Euclidean length; `FrankWolfe` a momentum
 
 
 def tuned(case: AttackCase, name: str) -> float | None:
-    """The size that was best on other images (`python -m benchmarks attack --tune`); None where nothing was tuned."""
+    """Return the best size on other images (`python -m benchmarks attack --tune`); None if nothing was tuned."""
     return TUNED["attack"].get(case.data, {}).get(name)
 
 
 def ablations(case: AttackCase) -> dict[str, dict[str, Attack]]:
-    """ADR-GD with each of its parts left out or exchanged: of the authors' code, and of the printed form."""
+    """Return ablations of ADR-GD: the authors' code and the printed form with each part left out or exchanged."""
     a_x, a_x_code = (table["a_x"] for table in (TABLE_2[case.data], CODE.get(case.network, TABLE_2[case.data])))
     common: dict[str, dict[str, Any]] = {
         "whole": {},

@@ -1,4 +1,4 @@
-"""Attacks on what policies for Procgen see, at equal counted cost."""
+"""Attacks on the observations of Procgen policies, at equal counted cost."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 Part = Literal["states", "episodes", "all"]
 NOTE = (
-    "Policies act greedily. Every attack keeps pixels within eps of what the game shows, and in [0, 1]; what the "
-    "policy sees are whole bytes, and success is of these. Cost: forwards and backwards of one state in the mean, "
-    "probes and the looks before and after counted; every method gets as many steps as fit the same budget, and leaves "
-    "a state when it succeeds. Sizes were chosen on states of other levels (`--tune`)."
+    "Policies act greedily. Every attack keeps pixels within eps of the game's frame, and in [0, 1]. The policy sees "
+    "whole bytes, and success is counted on these. Cost: mean forwards and backwards per state, including probes and "
+    "the evaluations before and after. Every method gets as many steps as fit into the same budget, and stops on a "
+    "state when it succeeds. Sizes were chosen on states of other levels (`--tune`)."
 )
 
 
@@ -60,19 +60,20 @@ def attack_policy(
     """Attack policies for FruitBot and CoinRun with every method: success on states, returns of episodes.
 
     Args:
-        games: all, or coinrun or fruitbot; the policies are those of the models of that name.
+        games: all, coinrun or fruitbot; the policies are the models of that name.
         eps: radii between commas, as shares of 255.
-        episodes: levels, from number 2,000,000 on, each played once.
-        states: of these levels, on which success is counted.
-        evaluations: forwards and backwards that an attack on one state may cost.
-        horizon: actions after which an episode is cut; an agent that got nowhere may stand still for very long.
+        episodes: number of levels, from number 2,000,000 on, each played once.
+        states: number of states of these levels, on which success is counted.
+        evaluations: forwards and backwards per attacked state.
+        horizon: number of actions after which an episode is cut; an agent that gets stuck may stand still for very
+            long.
         part: states, episodes or all.
-        targets: the action that attacks aim at: random or least-likely; default whichever is nearest.
+        targets: target action of the attacks: random or least-likely; default: untargeted.
         methods: all, or some, between commas; the control, pgd, is always among them.
-        models: folder of the policies' models, GAME-cnn each; default the shipped ones.
-        tune: instead of the benchmark, find each method's size on states of levels from number 1,000,000 on.
-        seed: of the states that are drawn and of the methods' own noise.
-        quick: one game, two methods, 2 episodes and 8 states, to see that it works.
+        models: folder of the policies' models, named GAME-cnn; default: the shipped ones.
+        tune: tune each method's size on states of levels from number 1,000,000 on, instead of the benchmark.
+        seed: seed of the sampled states and of the methods' own noise.
+        quick: one game, two methods, 2 episodes and 8 states, as a smoke test.
     """
     radii = numbers("eps", eps, lambda word: float(Fraction(word)))
     wanted, known = chosen("methods", methods, METHODS, always=CONTROL), chosen("games", games, dict.fromkeys(GAMES))
@@ -88,7 +89,7 @@ def attack_policy(
 
 
 def tuning(played: Sequence[GamePolicy], plan: PolicyPlan) -> Report:
-    """Every size of every method on the states of every policy, over all radii: success, then the mean margin."""
+    """Score every size of every method on the states of every policy, over all radii: success, then mean margin."""
     games = {one.game: (one, one.states(plan.states, plan.seed)) for one in played}
 
     def score(game: str, method: str, size: str) -> tuple[float, float]:
@@ -192,7 +193,7 @@ def _rows(
 
 
 def _draw(shown: dict[str, dict[str, np.ndarray]], figure: Figure) -> None:
-    """Means with their intervals: a panel for each game and radius."""
+    """Plot means with their intervals: a panel for each game and radius."""
     figure.set_size_inches(8, 2.2 * len(shown))
     for ax, (title, each) in zip(figure.subplots(len(shown), 1, squeeze=False)[:, 0], shown.items(), strict=True):
         means = [values.mean() for values in each.values()]
@@ -204,7 +205,7 @@ def _draw(shown: dict[str, dict[str, np.ndarray]], figure: Figure) -> None:
 
 @dataclass(frozen=True, eq=False)
 class StateAttackResults:
-    """A method in one size on S states."""
+    """Outcome of a method with one size on S states."""
 
     size: str
     success: np.ndarray  # (S,) bool
@@ -216,7 +217,7 @@ class StateAttackResults:
 
 @dataclass(frozen=True)
 class PolicyPlan:
-    """What is measured of every policy."""
+    """Measurements on a policy."""
 
     radii: Sequence[float]
     states: int
@@ -232,7 +233,7 @@ class PolicyPlan:
     def cell(
         self, policy: GamePolicy, states: np.ndarray, eps: float, size: str, form: SizedAttack
     ) -> StateAttackResults:
-        """A size of a method on states (S, 64, 64, 3)."""
+        """Run a method with one size on states (S, 64, 64, 3)."""
         settings, found = form.settings(self.evaluations), list[AttackedObservations]()
         took = timed(
             lambda: found.append(

@@ -1,4 +1,4 @@
-"""Cases for attacks, and the outcome of any attack, judged by the images that it returned."""
+"""Cases for attacks, and the outcome of any attack, judged by its returned images."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from latentopt.gates import sites
 from latentopt.noise import Noise
 
 SLACK = 1e-6
-"""By how much what an attack returns may lie outside its ball or the range of pixels, through rounding."""
+"""Tolerance by which returned images may leave the ball or the range of pixels, for rounding."""
 RANDOM: dict[str, Pretrained] = {
     "vgg19": Pretrained(vgg19_cifar, None, "cifar10", (2 / 255,), *CIFAR, trained=False),
     "wide-resnet": Pretrained(wide_resnet, None, "imagenet", (1 / 255,), *IMAGENET, last=3, trained=False),
 }
-"""Networks with random weights, to see that the code gets through them; labels are what they say themselves."""
+"""Networks with random weights, as smoke tests; their labels are their own predictions."""
 BARE = Pretrained(mnist_conv, None, "random", (0.1,), trained=False)
-"""What a smoke test attacks where there are no data: random weights, random images."""
+"""Case of a smoke test without data: random weights, random images."""
 NETWORKS = {**CLASSIFIERS, **RANDOM}
 BATCH = {"mnist": 250, "cifar10": 100, "imagenet": 10, "random": 250}
-"""Images that an attack has at a time, by data set."""
+"""Batch size of an attack, by data set."""
 
 
 class CountedClassifier(nn.Module):
-    """A classifier that counts the images that pass through it, forwards and backwards, whoever calls it."""
+    """A classifier that counts the images passed through it, forwards and backwards, for any caller."""
 
     def __init__(self, module: nn.Module, input_range: tuple[float, float] = (0.0, 1.0)) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class AttackCase:
 
     @cached_property
     def errors(self) -> Tensor:
-        """What is misclassified without an attack (B,) bool."""
+        """Whether an image is misclassified without an attack, (B,) bool."""
         return logits_of(self.model, self.x, self.batch_size).argmax(1) != self.y
 
     @property
@@ -96,7 +96,7 @@ class AttackCase:
         return BATCH[self.data]
 
     def split(self) -> Iterator[AttackCase]:
-        """Parts of at most `batch_size` images."""
+        """Split into batches of at most `batch_size` images."""
         pairs = zip(self.x.split(self.batch_size), self.y.split(self.batch_size), strict=True)
         return (replace(self, x=x, y=y) for x, y in pairs)
 
@@ -106,19 +106,19 @@ class AttackCase:
 
 
 class ReturnedImages(NamedTuple):
-    """What an attack returns."""
+    """Return value of an attack."""
 
     x: Tensor  # (B, *shape)
     backwards: Tensor | None = None  # (B,) long, where the attack tells
 
 
 Attack = Callable[[nn.Module, AttackCase, int], ReturnedImages]
-"""A function of the model, which counts, the case and the gradient evaluations that an image may take."""
+"""An attack: a function of the counting model, the case and the gradient evaluations per image."""
 
 
 @dataclass(frozen=True, eq=False)
 class AttackOutcome:
-    """An attack on a case, judged by its images alone."""
+    """Outcome of an attack on a case, judged by its images alone."""
 
     success: Tensor  # (B,) bool: inside the ball and the range, and misclassified
     inside: Tensor  # (B,) bool
@@ -132,7 +132,7 @@ class AttackOutcome:
 
 
 def run_attack(case: AttackCase, attack: Attack, evaluations: int) -> AttackOutcome:
-    """Attack, count, time and judge."""
+    """Run an attack: count its cost, time it and judge its images."""
     model, found = CountedClassifier(case.model, case.input_range), list[ReturnedImages]()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(case.seed)  # of outside packages
@@ -159,7 +159,7 @@ def run_attack(case: AttackCase, attack: Attack, evaluations: int) -> AttackOutc
 
 @torch.no_grad()
 def logits_of(model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
-    """Logits (B, K), some images at a time."""
+    """Compute logits (B, K) in batches."""
     return torch.cat([model(part) for part in x.split(batch_size)])
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class AttackResults:
-    """One method with one budget on one case."""
+    """Outcome of one method with one budget on one case."""
 
     part: str  # table, curve, references, ablation or tuning
     group: str  # the form of ADR-GD, or the method that is tuned; else the part
@@ -37,12 +37,12 @@ class AttackResults:
 
 
 NOTE = (
-    "Success: share of images that end inside the ball and the range of pixels and are misclassified, with Wilson's "
-    "95 % interval; the errors that the classifier makes without an attack are among them for every method. `+ -`: "
+    "Success: share of images that end inside the ball and the range of pixels and are misclassified, with Wilson's 95 "
+    "% interval. For every method it includes the images that are misclassified without an attack. `+ -`: number of "
     "images on which only the method succeeds, and only the control (bold); p of the exact sign test. Loss and margin "
-    "are of the image returned: methods of ours stop at an image's first success, PGD of other packages goes on, and "
-    "their APGD gives back the clean image where it fails. "
-    "Forwards and backwards are of one image in the mean, counted at the model; CPU seconds of all images together."
+    "are those of the returned image: our methods stop at an image's first success, PGD of other packages continues, "
+    "and their APGD returns the clean image if it fails. Forwards and backwards are means per image, counted at the "
+    "model; CPU seconds are for all images together."
 )
 COLUMNS = (
     "method",
@@ -59,7 +59,7 @@ COLUMNS = (
 
 
 def heading(case: AttackCase) -> str:
-    """What a case is called."""
+    """Return the title of a case."""
     pixels = f"{255 * case.eps:g}/255" if case.data in ("cifar10", "imagenet") else f"{case.eps:g}"
     return f"{case.network}, eps {pixels}"
 
@@ -91,7 +91,7 @@ def table(
 
 
 def curve(title: str, note: str, cells: Sequence[AttackResults]) -> Table:
-    """Success and CPU seconds by budget: a row for each method, a column for each budget."""
+    """Tabulate success and CPU seconds: a row for each method, a column for each budget."""
     budgets = sorted({cell.evaluations for cell in cells})
     at = {(cell.name, cell.evaluations): cell for cell in cells}
 
@@ -104,7 +104,7 @@ def curve(title: str, note: str, cells: Sequence[AttackResults]) -> Table:
 
 
 def rows_of(cells: Sequence[AttackResults]) -> list[Row]:
-    """A row for each image and cell."""
+    """Return a row for each image and cell."""
     return [row for cell in cells for row in _rows(cell)]
 
 
@@ -144,7 +144,7 @@ def _rows(cell: AttackResults) -> list[Row]:
 
 
 def draw(cells: Sequence[AttackResults], figure: Figure) -> None:
-    """Of each case success against gradient evaluations and against CPU seconds, a line for each method."""
+    """Plot each case's success against gradient evaluations and CPU seconds, a line for each method."""
     shown = [cell for cell in cells if cell.part != "ablation"] or list(cells)
     cases = list(dict.fromkeys(heading(cell.case) for cell in shown))
     figure.set_size_inches(13, 4 * len(cases) + 1)

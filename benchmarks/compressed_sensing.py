@@ -36,11 +36,12 @@ ALPHAS = (1e-5, 1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1)
 TRAINING = 8
 """Images, not of the test set, from which Lasso's penalty and the generator's own error are chosen."""
 NOTE = (
-    "Mean squared error a pixel with its standard error, over the test images. One Gaussian matrix a number of "
-    "measurements m, its entries of variance 1 / m; noise of norm .1 in the mean. `reconstruct`: the default of the "
-    "library with the most probable latent's prior, the generator's own error (measured on training images) taken for "
-    "noise; `csgm`: as published, Adam at .01 for 1000 steps from 10 random starts, prior weight .1. Lasso: of pixels, "
-    "or of the discrete cosine transform of each colour; its penalty is the best one on training images for each m."
+    "Mean squared error per pixel with its standard error, over the test images. One Gaussian matrix per number of "
+    "measurements m, with entries of variance 1 / m; noise of mean norm .1. `reconstruct`: the default of the library "
+    "with the prior of the MAP estimate, in which the generator's representation error (measured on training images) "
+    "is treated as noise. `csgm`: as published, Adam at .01 for 1000 steps from 10 random starts, prior weight .1. "
+    "Lasso: on pixels, or on the discrete cosine transform of each colour; for each m its penalty is the best one on "
+    "training images."
 )
 
 
@@ -160,12 +161,12 @@ def compressed_sensing(
     """Reconstruct images from few random measurements, with generators and with Lasso.
 
     Args:
-        generators: all, or some of those of `python -m benchmarks reconstruct` that there are real images for.
+        generators: all, or some of those of `python -m benchmarks reconstruct` with real images.
         methods: all, or some of reconstruct, csgm, lasso, between commas.
-        measurements: numbers of them between commas; default 10 to 750, and 20 to 10000 of colour images.
-        images: test images; there are 16 faces.
-        seed: of matrices, noise and starts.
-        quick: mnist-vae, 4 images of its own, 25 measurements, to see that it works.
+        measurements: numbers of measurements between commas; default 10 to 750, and 20 to 10000 for colour images.
+        images: number of test images; there are 16 faces.
+        seed: seed of matrices, noise and starts.
+        quick: mnist-vae, 4 images of its own, 25 measurements, as a smoke test.
     """
     known = {name: source for name, source in GENERATORS.items() if source.images}
     sources, runs = chosen("generators", generators, known), chosen("methods", methods, METHODS)

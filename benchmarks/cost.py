@@ -92,9 +92,10 @@ BLOCK = FreeGates().row_norms.refresh
 SOLVE = 200
 """Steps of a solve that is timed whole, its set-up included."""
 NOTE = (
-    "Random weights; the first output unit is maximised. The methods take turns, a block of steps each; a ratio is a "
-    "block over the first method's block in the same turn, its median with the quartiles. Milliseconds are medians of "
-    "one step of the whole batch; forwards and backwards are of one sample and step, norms included."
+    "Random weights; the first output unit is maximised. The methods alternate, with a block of steps each. A ratio is "
+    "a method's block time over the first method's in the same round; the table has the median with the quartiles. "
+    "Milliseconds are medians of one step of the whole batch. Forwards and backwards are per sample and step, norms "
+    "included."
 )
 
 
@@ -109,9 +110,9 @@ def cost(
 
     Args:
         networks: all, or some of a, c, mnist, vgg19, wide-resnet, between commas.
-        seconds: of each network and batch; no new round after that.
-        rounds: at most so many; at least 3.
-        quick: net A, one round, to see that it works.
+        seconds: time limit per network and batch, after which no new round starts.
+        rounds: maximal number of rounds; at least 3 are made.
+        quick: net A, one round, as a smoke test.
     """
     if quick:
         seconds, rounds = 0.01, 1

@@ -32,13 +32,12 @@ if TYPE_CHECKING:
 
 
 NOTE = (
-    "Every method has the same CPU time (of all problems of a case together) or the same forwards and backwards, "
-    "the same starts in the first round, and the best of eight settings on the seeds of tuning. Single: share of "
-    "the generator's own images recovered (error below 1e-4) from one random start each. Restarts: until all 16 "
-    "images of a seed are recovered; a method that does not get there counts as if it did at the end of its "
-    "budget, and means are geometric. Attacks: the margin by which a class fell short of the label's, 0 where the "
-    "image is broken. Against: the difference from the method in bold, by pairs, with its 95 % interval "
-    "(restarts: the ratio; real images: in units of that method's error)."
+    "Every method has the same CPU time (for all problems of a case together) or the same forwards and backwards, the "
+    "same starts in the first round, and the best of eight settings on tuning seeds. Single: share of the generator's "
+    "own images recovered (error below 1e-4) from one random start each. Restarts: time until all 16 images of a seed "
+    "are recovered; a method that does not recover all counts with its full budget, and means are geometric. Attacks: "
+    "the margin of the best wrong class below the label, 0 if the image is broken. Against: the paired difference from "
+    "the method in bold, with its 95 % interval (restarts: the ratio; real images: relative to that method's error)."
 )
 BUDGETS = ("CPU s", "passes")
 
@@ -86,12 +85,12 @@ def head_to_head(
         families: all, or some of nets (random networks), attacks, single (latents of a generator's own images, single
             starts), restarts (the same until all are recovered), real (latents of real images) and critics, between
             commas.
-        networks: all of a family, or some, between commas.
+        networks: all networks of a family, or some, between commas.
         methods: all, or some, between commas; adr-gd is always among them.
-        seeds: cases of each network.
-        seed: the first of them.
-        tune: instead of the study, try the settings of each method, on other seeds, images and states.
-        quick: one network, few methods, a hundredth of the budgets, to see that it works.
+        seeds: number of cases per network.
+        seed: the first seed.
+        tune: tune the settings of each method on other seeds, images and states, instead of the study.
+        quick: one network, few methods, a hundredth of the budgets, as a smoke test.
     """
     networks_by_family = _networks(families, networks)
     known = chosen("methods", methods, METHODS, always=OURS)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 NOTE = (
-    "Relative error of ||P_j|| over all rows, at the network's own gates: its mean, and what 90 % of the rows stay "
-    "below. Time is CPU time over that of one plain forward of the same batch."
+    "Relative error of ||P_j|| over all rows, at the network's own gates: the mean, and the 90 % quantile over the "
+    "rows. Time is CPU time relative to one plain forward of the same batch."
 )
 PROBES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -47,10 +47,10 @@ def norms(
     """Measure the error of the estimated row norms against the exact ones, by the number of probes.
 
     Args:
-        samples: random points of each network.
-        repeats: independent draws of the probes.
-        seed: of points and probes.
-        quick: two points and one draw, to see that it works.
+        samples: number of random points per network.
+        repeats: number of independent draws of the probes.
+        seed: seed of points and probes.
+        quick: two points and one draw, as a smoke test.
     """
     if quick:
         samples, repeats = 2, 1

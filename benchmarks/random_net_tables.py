@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class NetsResults:
-    """One method with one budget on all networks."""
+    """Outcome of one method with one budget on all networks."""
 
     part: str  # table, ablation or alpha
     group: str  # the budget, or the form of ADR-GD: cells of a group are compared
@@ -43,20 +43,20 @@ def groups(cells: Sequence[NetsResults], part: str) -> dict[str, list[NetsResult
 
 
 def compared(cell: NetsResults, control: NetsResults) -> Pairs:
-    """The cell's values against the control's."""
+    """Compare the cell's values with the control's."""
     return paired(cell.ran.values, control.ran.values)
 
 
 COLUMNS = ("method", "starts x steps", "passes", "CPU s", "mean", "s.e.", "minus control [95 %]", "+ = -", "best known")
 NOTE = (
     "Values are maximised. Passes: forwards and backwards of one network, all starts together. CPU seconds: of all "
-    f"networks together. `+ = -`: networks on which the method is better, level (within {TIE:.1%}) and worse. Best "
-    f"known: share of networks on which it comes within {TIE:.1%} of the best value met in this report."
+    f"networks together. `+ = -`: number of networks on which the method is better, level (within {TIE:.1%}) and "
+    f"worse. Best known: share of networks on which it comes within {TIE:.1%} of the best value in this report."
 )
 
 
 def table(title: str, note: str, cells: Sequence[NetsResults], best: Sequence[float]) -> Table:
-    """A group's cells, each against the group's control."""
+    """Tabulate a group's cells, each compared with the group's control."""
     control = control_of(cells)
 
     def row(cell: NetsResults) -> list[str]:
@@ -79,7 +79,7 @@ def table(title: str, note: str, cells: Sequence[NetsResults], best: Sequence[fl
 
 
 def rows_of(cells: Sequence[NetsResults], seeds: Sequence[int], best: Sequence[float]) -> list[Row]:
-    """A row for each network and cell."""
+    """Return a row for each network and cell."""
     return [
         {
             "part": cell.part,
@@ -101,7 +101,7 @@ def rows_of(cells: Sequence[NetsResults], seeds: Sequence[int], best: Sequence[f
 
 
 def random_nets(cells: Sequence[NetsResults], figure: Figure) -> None:
-    """A panel for each group of each part."""
+    """Plot a panel for each group of each part."""
     panels = [(part, group) for part in ("table", "ablation", "alpha") for group in groups(cells, part).items()]
     heights = [max(len(group[1]), 8) for _, group in panels]
     figure.set_size_inches(8, 1.2 + 0.24 * sum(heights))
@@ -112,7 +112,7 @@ def random_nets(cells: Sequence[NetsResults], figure: Figure) -> None:
 
 
 def _relative(cell: NetsResults, control: NetsResults) -> tuple[float, list[float]]:
-    """The mean gain and its interval's reach to either side, in per cent of the control's mean."""
+    """Return the mean gain and the distances to both ends of its interval, in per cent of the control's mean."""
     difference = compared(cell, control).difference
     scale = 100 / abs(sum(control.ran.values) / len(control.ran.values))
     return difference.mean * scale, [
@@ -143,7 +143,7 @@ def _slopes(ax: Any, cells: Sequence[NetsResults]) -> None:
 
 
 def tuning(cells: Sequence[NetsResults], figure: Figure) -> None:
-    """The mean by size: a line for each method, a panel for each number of starts."""
+    """Plot the mean by size: a line for each method, a panel for each number of starts."""
     restarts = list(dict.fromkeys(cell.restarts for cell in cells))
     figure.set_size_inches(8, 4.5 * len(restarts))
     for ax, n in zip(figure.subplots(len(restarts), 1, squeeze=False)[:, 0], restarts, strict=True):

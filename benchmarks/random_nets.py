@@ -43,16 +43,16 @@ def random_nets(
     """Maximise the output of random networks over [-1, 1]^n with every method.
 
     Args:
-        model: A, B or C of the paper; D or E, deeper and wider.
-        seeds: number of networks; default 20 of A, 10 of B, 8 of the others.
-        first_seed: of the networks; default 0, with --tune 1000.
-        steps: of a single start; equal cost means the passes that the control needs for them.
-        starts: of a method that starts more than once.
+        model: A, B or C of the paper; D or E, which are deeper and wider.
+        seeds: number of networks; default 20 for A, 10 for B, 8 for the others.
+        first_seed: seed of the first network; default 0, with --tune 1000.
+        steps: steps of a single start; equal cost means the passes that the control needs for them.
+        starts: number of starts for methods with restarts.
         methods: all, or some, between commas; the control, pgd, is always among them.
         part: table, ablation, alpha or all.
-        tune: instead of the benchmark, find each method's size, on networks that the benchmark does not use.
-        seed: of random starts and of the methods' own noise.
-        quick: two networks and few steps, to see that it works.
+        tune: tune each method's size on networks that the benchmark does not use, instead of the benchmark.
+        seed: seed of random starts and of the methods' own noise.
+        quick: two networks and few steps, as a smoke test.
     """
     if quick:
         seeds, steps, starts = 2, 12, 4

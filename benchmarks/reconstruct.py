@@ -24,19 +24,18 @@ if TYPE_CHECKING:
 Part = Literal["own", "real", "all"]
 IMAGES = 16
 TUNING = 1000
-"""Added to the seeds of tuning; real images are then of the training set."""
+"""Offset of the tuning seeds; tuning uses real images of the training set."""
 NOTE = (
-    "Mean squared error a pixel of the best latent so far, by CPU seconds of all targets together; everything a method "
-    "does counts, the samples it learns from included. Methods whose step sizes fall plan as many steps as the time "
-    f"allows (measured beforehand). Recovered: share of the generator's own images with an error below {RECOVERED:g}; "
-    "there a method ends when it has found them all. In the end errors are computed anew, through the generator as a "
-    "user has it."
+    "Mean squared error per pixel of the best latent so far, by CPU seconds for all targets together. All work of a "
+    "method counts, including the samples that it learns from. Methods with decreasing step sizes plan as many steps "
+    "as the time allows (measured beforehand). Recovered: share of the generator's own images with an error below "
+    f"{RECOVERED:g}; a method ends when all are recovered. Final errors are computed again with the original generator."
 )
 
 
 @dataclass(frozen=True, eq=False)
 class InversionResults:
-    """A method on the cases of a generator and a kind of targets, one a seed."""
+    """Outcome of a method on the cases (one per seed) of a generator and a kind of targets."""
 
     name: str
     cases: Sequence[InversionCase]
@@ -63,11 +62,11 @@ def reconstruct(
         methods: all, or some, between commas.
         part: own (images that the generator made), real or all.
         seconds: CPU time of a method for all targets together.
-        images: targets.
-        seeds: of starts, and of the generator's own images; real ones are tried with the first of them.
-        seed: the first of them.
-        tune: instead of the benchmark, try each method's sizes, on other seeds and on training images.
-        quick: mnist-vae, its own images, few methods and seconds, to see that it works.
+        images: number of targets.
+        seeds: number of seeds of starts, and of the generator's own images; real images use the first only.
+        seed: the first seed.
+        tune: tune each method's sizes on other seeds and on training images, instead of the benchmark.
+        quick: mnist-vae, its own images, few methods and seconds, as a smoke test.
     """
     sources, known = chosen("generators", generators, GENERATORS), chosen("methods", methods, {**METHODS, **REFERENCES})
     if quick:
@@ -93,7 +92,7 @@ def reconstruct(
 def tuning(
     cases: Mapping[str, Sequence[InversionCase]], methods: Mapping[str, InversionMethod], seconds: float
 ) -> Report:
-    """Every size of every method on other targets: less the mean squared error in the end."""
+    """Score every size of every method on other targets, by minus the final mean squared error."""
 
     def score(title: str, name: str, size: tuple[float, int]) -> tuple[float]:
         outcomes = [judge(case, methods[name].at(case, size), seconds) for case in cases[title]]

@@ -38,9 +38,9 @@ TUNING = 1000
 """Added to the seeds of tuning."""
 NOTE = (
     "Sum of rewards of an episode. Every action of the actor is replaced by the refined one. *Difference*: to the "
-    "actor alone on the same seeds, with its 95 % bootstrap interval over the seeds; **bold** where the interval lies "
-    "above 0, *slanted* where it lies below. *Gain*: in Q a step, of the critic that counts. Intervals are of each "
-    "cell by itself: of forty cells without any effect about two leave 0, one to each side."
+    "actor alone on the same seeds, with its 95 % bootstrap interval over the seeds; **bold** if the interval is above "
+    "0, *italic* if below. *Gain*: in Q per step, of the refined critic. Intervals are not corrected for multiple "
+    "comparisons: of forty cells without any effect about two exclude 0, one on each side."
 )
 
 
@@ -81,13 +81,13 @@ def returns(
         agents: all, or some of halfcheetah, hopper, walker2d, swimmer, bipedal-td3, lunar-td3, lunar-ddpg, between
             commas; from LATENTOPT_DATA.
         methods: all, or some of gradient-ascent, adam, adr-gd, cem, between commas.
-        critics: of the twins, first, min, or both, between commas; of an agent with one critic, first alone.
-        radii: how far an action may move, in units of half the range, between commas.
-        steps: of each method.
-        episodes: of each cell, on the same seeds.
-        seed: of the first episode.
-        tune: choose settings: the same on other seeds, from 1000 on.
-        quick: lunar-ddpg and gradient ascent alone, 2 episodes, 2 steps, to see that it works.
+        critics: for agents with twin critics first, min, or both, between commas; agents with one critic use first.
+        radii: radii of the box around the actor's action, in units of half the range, between commas.
+        steps: steps of each method.
+        episodes: number of episodes per cell, on the same seeds.
+        seed: seed of the first episode.
+        tune: choose settings on other seeds, from 1000 on.
+        quick: lunar-ddpg and gradient ascent alone, 2 episodes, 2 steps, as a smoke test.
     """
     files, runs = chosen("agents", agents, AGENTS), chosen("methods", methods, METHODS)
     counted, widths = chosen("critics", critics, CRITICS), numbers("radii", radii)

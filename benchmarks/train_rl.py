@@ -72,10 +72,10 @@ REFINED: Mapping[str, Mapping[str, Any] | None] = {
 }
 """Settings of `RefinementSettings` by name."""
 NOTE = (
-    "Return of the actor alone, without noise and refinement, mean of 5 episodes an evaluation. *End*: the mean of "
-    "the last fifth of a learning curve; *whole*: of all of it; each the mean over the seeds, and its difference to "
-    "the plain algorithm of the same seeds with its 95 % bootstrap interval. A refined action replaces the actor's, "
-    "before noise, with probability .5. CPU seconds are those of training, evaluations left out."
+    "Return of the actor alone, without noise and refinement, mean of 5 episodes per evaluation. *End*: the mean of "
+    "the last fifth of a learning curve; *whole*: the mean of the whole curve. Both are means over the seeds, with the "
+    "difference to the plain algorithm on the same seeds and its 95 % bootstrap interval. A refined action replaces "
+    "the actor's, before noise, with probability .5. CPU seconds are those of training, without evaluations."
 )
 
 
@@ -116,11 +116,11 @@ def train_rl(
         algorithms: td3, ddpg or both, between commas.
         refinements: all, or some of none, gradient-ascent, adr-gd, gradient-ascent-paper, adr-gd-paper; none is always
             among them.
-        steps: of the environment, a run.
-        seeds: so many, from 0 on.
+        steps: environment steps per run.
+        seeds: number of seeds, from 0 on.
         hidden: widths of the hidden layers, between commas.
-        cost_rounds: of the table of costs, which is taken on stable-baselines3's networks, 400 and 300 units.
-        quick: 300 steps, 2 seeds, small networks, to see that it works.
+        cost_rounds: rounds of the cost table, which uses stable-baselines3's networks with 400 and 300 units.
+        quick: 300 steps, 2 seeds, small networks, as a smoke test.
     """
     kinds = chosen("algorithms", algorithms, {"td3": "td3", "ddpg": "ddpg"})
     cells = chosen("refinements", refinements, REFINED, always="none")

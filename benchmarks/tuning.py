@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Grids = Mapping[str, Mapping[str, Sequence[Any]]]
 """Sizes by group and method."""
-NOTE = "Every size of every method; the best one, by the first score and then by the others, in bold."
+NOTE = "Every size of every method. Bold: the best one, by the first score, then by the others."
 
 
 def tuning_report(

@@ -1,4 +1,4 @@
-"""Marked places of a Markdown page, and what belongs there.
+"""Marked places of a Markdown page, and their content.
 
 A table, or any block, between two comments on lines of their own::
 
@@ -29,31 +29,31 @@ Made = TypeVar("Made")
 
 
 def rewritten(text: str, blocks: Blocks, figures: Figures) -> str:
-    """The page with every marked place as the results have it.
+    """Rewrite every marked place of a page from the results.
 
     Raises:
-        InputError: a mark names what there is not.
+        InputError: a mark has an unknown name.
     """
     text = BLOCK.sub(lambda found: block(found[1], blocks), text)
     return INLINE.sub(lambda found: f"<!--= {found[1]} -->{_of(found[1], figures)()}<!--/-->", text)
 
 
 def block(name: str, blocks: Blocks) -> str:
-    """A block with its marks."""
+    """Return a block with its marks."""
     content = _of(name, blocks)()
     text = plain(content) if isinstance(content, Table) else content.strip()
     return f"<!-- figures: {name} -->\n\n{text}\n\n<!-- end -->"
 
 
 def plain(table: Table) -> str:
-    """A table alone, without title and padding, so that a changed figure is a changed line and no more."""
+    """Render a table without title and padding, so that a changed figure changes one line only."""
     lines = [table.columns, *table.rows]
     shown = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
     return "\n".join([shown[0], "|" + "---|" * len(table.columns), *shown[1:]])
 
 
 def names(text: str) -> tuple[list[str], list[str]]:
-    """Of the blocks and of the figures that a page asks for."""
+    """Return the names of a page's blocks and of its inline figures."""
     return [found[1] for found in BLOCK.finditer(text)], [found[1] for found in INLINE.finditer(text)]
 
 

@@ -39,14 +39,14 @@ def times_faster() -> str:
 
 
 def never_behind() -> str:
-    """On how many cases the portfolio breaks as much as AutoAttack or more."""
+    """Count the cases on which the portfolio breaks as many images as AutoAttack or more."""
     cases = _cases()
     level = sum(sum(each["portfolio"]["success"]) >= sum(each["AutoAttack standard"]["success"]) for each in cases)
     return f"{level} of {len(cases)}"
 
 
 def gates_elsewhere() -> str:
-    """Images won and lost by soft gates on all networks but the one that they were chosen on."""
+    """Count images won and lost by soft gates on all networks except the one used for tuning."""
     found = [
         signs(each["portfolio"]["success"], each["portfolio-ungated"]["success"])
         for each in _cases()
@@ -62,13 +62,13 @@ def capped_signs(against: str) -> str:
 
 
 def control(model: str, digits: int) -> str:
-    """The mean that `PGD()` reaches on random networks with restarts."""
+    """Return the mean value of `PGD()` with restarts on random networks."""
     cells = where(load(f"random-nets-{model}"), part="table", group=SECONDS)
     return f"{student(one(cells, method='pgd', restarts=32)['value']).mean:.{digits}f}"
 
 
 def control_reached() -> str:
-    """On how many networks A it comes within a thousandth of the best known value, and by how much it misses others."""
+    """Count the networks A on which it is within .1 % of the best known value, and list the other gaps."""
     cell = one(where(load("random-nets-A"), part="table", group=SECONDS), method="pgd", restarts=32)
     value, best = np.array(cell["value"]), np.array(cell["best_known"])
     gaps = (best - value) / np.abs(best)
@@ -77,12 +77,12 @@ def control_reached() -> str:
 
 
 def norms(probes: int | str) -> str:
-    """The time of row norms on the conv net, in forwards."""
+    """Return the time of row norms on the conv net, in units of a forward."""
     return f"{one(load('norms'), network='MNIST conv net', probes=probes)['time']:.0f}"
 
 
 def squeezenet() -> str:
-    """The least that any method breaks, and its name."""
+    """Return the method that breaks fewest images, with its count and the others'."""
     cells = load("attack-table-squeezenet")
     least = min(cells, key=percent)
     most = {sum(cell["success"]) for cell in cells if cell["method"] != least["method"]}
@@ -90,17 +90,17 @@ def squeezenet() -> str:
 
 
 def longer(seconds: float = 40) -> str:
-    """`reconstruct` on dcgan64 with twice the time."""
+    """Return the error of `reconstruct` on dcgan64 with twice the time."""
     return bare(float(np.mean(load(f"inversion-real-dcgan64-{seconds:.0f}s")[0]["mse"])), 4)
 
 
 def csgm_other_step() -> str:
-    """deepinv's CSGM on mnist-dcgan with the step that was worse in tuning."""
+    """Return the error of deepinv's CSGM on mnist-dcgan with the step that was worse in tuning."""
     return bare(float(np.mean(one(load("inversion-real-mnist-dcgan"), method="deepinv CSGM")["mse"])), 4)
 
 
 def against_adam(model: str) -> str:
-    """How much lower `adr-gd-soft` ends than `adam` on MNIST, image by image."""
+    """Return by how much the error of `adr-gd-soft` is below that of `adam` on MNIST, paired by image."""
     ours, theirs = (
         [value for cell in load(f"mnist-{name}-{model}") for value in cell["mse"]] for name in ("adr-gd-soft", "adam")
     )
@@ -115,7 +115,7 @@ def _best_on_real(generator: str) -> float:
 
 
 def gate_wins(names: Sequence[str] = ("attack-references-400",)) -> str:
-    """Images won and lost by soft gates on the first 400 images, both radii together."""
+    """Count images won and lost by soft gates on the first 400 images, both radii together."""
     wins = losses = 0
     for name in names:
         cells = load(name)
@@ -127,7 +127,7 @@ def gate_wins(names: Sequence[str] = ("attack-references-400",)) -> str:
 
 
 def _dynamics(setting: str) -> tuple[list[Cell], np.ndarray]:
-    """Images of the robust classifier, and which have not flipped a unit."""
+    """Return the images of the robust classifier, and a mask of those without a flip."""
     cells = where(load("dynamics-robust"), setting=setting)
     return cells, column(cells, "first_flip") > STEPS
 
@@ -154,7 +154,7 @@ def unsure() -> str:
 
 
 def capped_worst(training: str, beta: float, layers: Sequence[str]) -> str:
-    """What stays right in the worst case, by layer."""
+    """Return the worst-case accuracy, by layer."""
     cells = where(load("capped-mnist"), training=training, beta=beta)
     means = sorted(100 * float(np.mean([c["worst"] for c in where(cells, layer=layer)])) for layer in layers)
     return " to ".join(dict.fromkeys(f"{mean:.0f}" for mean in means)) + " %"

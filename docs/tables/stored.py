@@ -1,4 +1,4 @@
-"""Results of finished runs as they are kept in docs/results: NAME.csv, and NAME.json with how they were made."""
+"""Results of finished runs in docs/results: measurements in NAME.csv, command and environment in NAME.json."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from latentopt.reports import read_value
 FOLDER = Path(__file__).parents[1] / "results"
 Cell = dict[str, Any]
 USED: set[str] = set()
-"""Names of the results that were read, so that a test finds those that nothing needs."""
+"""Names of the results read so far, so that a test finds unused ones."""
 REST = "rest"
 
 
 def load(name: str) -> list[Cell]:
-    """The rows of a result; a packed column is a list, one value for each sample."""
+    """Return the rows of a result; a packed column is a list with one value per sample."""
     USED.add(name)
     return _load(name)
 
 
 def several(*names: str) -> list[Cell]:
-    """The rows of several results, in this order."""
+    """Return the rows of several results, in this order."""
     return [cell for name in names for cell in load(name)]
 
 
 def named(pattern: str) -> list[str]:
-    """The results of these names, as in a shell: a new file is found without naming it."""
+    """Return the names of the results that match a shell pattern."""
     return sorted(path.stem for path in FOLDER.glob(f"{pattern}.csv"))
 
 
@@ -48,7 +48,7 @@ def _load(name: str) -> list[Cell]:
 
 @cache
 def made(name: str) -> dict[str, Any]:
-    """How a result was made: ``commands``, ``versions``, ``cpu``, ``threads``, ..., and how it is packed."""
+    """Return a result's metadata: ``commands``, ``versions``, ``cpu``, ``threads``, ..., and its packed columns."""
     return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
 
 
@@ -66,7 +66,7 @@ def _number(text: str) -> Any:
 
 
 def where(cells: Iterable[Cell], **wanted: Any) -> list[Cell]:
-    """Those whose columns have these values; of a tuple, any of its values."""
+    """Return the rows whose columns have these values; a tuple allows any of its values."""
     return [
         cell
         for cell in cells
@@ -75,7 +75,7 @@ def where(cells: Iterable[Cell], **wanted: Any) -> list[Cell]:
 
 
 def one(cells: Iterable[Cell], **wanted: Any) -> Cell:
-    """The only one; an `InputError` where there is none, or are several."""
+    """Return the only matching row; raise `InputError` if there is none, or more than one."""
     found = where(cells, **wanted)
     if len(found) != 1:
         raise InputError("wanted", f"one row with {wanted}", len(found))
@@ -83,11 +83,11 @@ def one(cells: Iterable[Cell], **wanted: Any) -> Cell:
 
 
 def distinct(cells: Iterable[Cell], *columns: str) -> list[Any]:
-    """The values of a column in the order in which they come; of several columns, tuples."""
+    """Return the distinct values of a column in order of appearance; tuples for several columns."""
     keys = (tuple(cell[name] for name in columns) for cell in cells)
     return list(dict.fromkeys(key[0] if len(columns) == 1 else key for key in keys))
 
 
 def commands(names: Sequence[str]) -> list[str]:
-    """The commands that give these results, each once."""
+    """Return the commands that produce these results, without duplicates."""
     return list(dict.fromkeys(command for name in names for command in made(name)["commands"]))
