@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from latentopt.errors import InputError, nonnegative
+from latentopt.jobs.attack_rates import AttackRates
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.rates import Rates
 from latentopt.jobs.settings import Component, Device, JobSettings, Norm, WandbMode, component
 from latentopt.jobs.sources import check_labelled
 from latentopt.zoo.card import ClassifierCard, require_card
@@ -97,7 +97,7 @@ class AttackJobResult:
     """The results of an attack on a data set."""
 
     rows: list[dict[str, Any]]  # of the table of results, one an image
-    rates: Rates
+    rates: AttackRates
     targeted: bool  # towards one class an image
     left_out: int  # images of the class that the attack is towards
     warnings: list[str]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from latentopt.jobs.pictures import as_bytes, captioned, save_png, tile
-from latentopt.jobs.rates import rates
+from latentopt.jobs.attack_rates import count_rates
+from latentopt.jobs.pictures import add_captions, save_png, tile, to_bytes
 from latentopt.reports import new_figure
 
 
@@ -31,7 +31,7 @@ def save_grid(path: Path, rows: Sequence[dict[str, Any]], clean: Tensor, adversa
         [f"{row['label']} -> {row['adversarial']}\nmargin {row['margin']:.3g}\nloss {row['loss']:.3g}" for row in rows],
     ]
     images = [clean, 0.5 + scale * change, adversarial]
-    columns = [captioned(as_bytes(image), texts, lines=3) for image, texts in zip(images, captions, strict=True)]
+    columns = [add_captions(to_bytes(image), texts, lines=3) for image, texts in zip(images, captions, strict=True)]
     titles = ["clean", f"change x {scale:.3g}, grey: 0", "adversarial"]
     save_png(path, tile(columns), titles)
 
@@ -42,7 +42,7 @@ def _aim(row: dict[str, Any]) -> str:
 
 def save_curve(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """The share of the attacked images that succeed, by the gradient evaluations an image takes."""
-    success = rates(rows).success
+    success = count_rates(rows).success
     firsts = sorted(row["first_success"] for row in rows if row["first_success"] > 0)
     end = max([1, *(row["backwards"] for row in rows)])
     figure = new_figure(figsize=(7, 4.2))

@@ -20,14 +20,14 @@ from latentopt.classification import margin
 from latentopt.errors import InputError
 from latentopt.jobs import attack_pictures
 from latentopt.jobs.attack import AttackJobResult, AttackPlan, AttackSettings
-from latentopt.jobs.chunks import Chunks, chunks_of
+from latentopt.jobs.attack_rates import Share, count_rates
+from latentopt.jobs.chunks import Chunks, split_into_chunks
 from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard
-from latentopt.jobs.labelled import open_labelled
-from latentopt.jobs.rates import Share, rates
+from latentopt.jobs.identity import describe_card, describe_model, digest_tensors
+from latentopt.jobs.labelled_images import open_labelled
 from latentopt.jobs.track import tracked_figures
 from latentopt.jobs.tracker import METRICS, Tracker, track_job
 from latentopt.jobs.trainer import Where, predict, predictor
-from latentopt.jobs.used import card_of, held, used
 from latentopt.networks.checks import output_shape
 from latentopt.networks.classifier import Classifier
 from latentopt.solver.callbacks import Progress
@@ -57,14 +57,18 @@ def run_attack(plan: AttackPlan) -> AttackJobResult:
         first = {**attack_arguments(settings), "evaluations": enough, "seconds": None}
         attack_batch(classifier, images[index[:1]], labels[index[:1]], settings.targeted, first)
 
-        identity = held(weights=classifier, data=[images, labels], optimizer=settings.optimizer, loss=settings.loss)
-        experiment = Experiment(plan.folder, recipe, identity | card_of(settings.model), "adversarial")
+        identity = digest_tensors(
+            weights=classifier, data=[images, labels], optimizer=settings.optimizer, loss=settings.loss
+        )
+        experiment = Experiment(plan.folder, recipe, identity | describe_card(settings.model), "adversarial")
         rank = trainer.global_rank
         if rank == 0:
             experiment.open()
         todo = set(index.tolist()) - experiment.done()
-        chunks = chunks_of(todo, settings.batch_size, rank, trainer.world_size)
-        tracker = track_job(experiment, settings.wandb, todo, {**recipe, **used(settings.model)}, "attack", rank)
+        chunks = split_into_chunks(todo, settings.batch_size, rank, trainer.world_size)
+        tracker = track_job(
+            experiment, settings.wandb, todo, {**recipe, **describe_model(settings.model)}, "attack", rank
+        )
         count = 0 if rank else sum(map(len, chunks))
         module = Attacker(classifier, settings, tracker, experiment.rows(), count)
         if todo or trainer.world_size > 1:  # processes that are waited for
@@ -74,11 +78,11 @@ def run_attack(plan: AttackPlan) -> AttackJobResult:
     left_out = len(images) - len(index)
     if rank:
         rows = experiment.rows()
-        return AttackJobResult(rows, rates(rows), one_class, left_out, [], [], time.perf_counter() - begun, rank)
+        return AttackJobResult(rows, count_rates(rows), one_class, left_out, [], [], time.perf_counter() - begun, rank)
     rows = experiment.finish()
     pictures = draw_pictures(experiment, rows, images, settings.norm)
     files = experiment.existing(RESULTS, experiment.tensor_file.name, METRICS, RECIPE, *pictures)
-    shares = rates(rows)
+    shares = count_rates(rows)
     best = {"success": shares.success.rate, "robust_accuracy": shares.robust.rate, "clean_accuracy": shares.clean.rate}
     files += tracker.finish(rows, best, files)
     notes = list(dict.fromkeys(note for shard in experiment.read("index") for note in shard.notes))
@@ -142,7 +146,7 @@ class Attacker(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.classifier, self.target, self.arguments = classifier, settings.targeted, attack_arguments(settings)
-        self.tracker, self.rows, self.rates = tracker, rows, rates(rows)
+        self.tracker, self.rows, self.rates = tracker, rows, count_rates(rows)
         self.bar = tqdm(total=count, unit="image", desc="attack", disable=not count, miniters=0)
         self.logged = int(tracker.last().get("step", -1)) + 1
         self.images = self.forwards = 0  # of the batch under way, and what its stages have cost before the present one
@@ -156,7 +160,7 @@ class Attacker(lightning.LightningModule):
         found = attack_batch(self.classifier, x, labels, self.target, self.arguments, [self.watch])
         rows = _rows(found, index, labels, (time.perf_counter() - begun) / len(x))
         self.rows += rows
-        self.rates = rates(self.rows)
+        self.rates = count_rates(self.rows)
         self._log(found)
         self._show()
         self.bar.update(len(rows))

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: after each epoch, all that decides the next ones, random numbers included."""
+"""Checkpoints of a training after each epoch, with the states of the random generators."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LAST = "last.ckpt"
 
 
 class Checkpoints(Checkpoint):
-    """Saves the training in ``path`` after each epoch but the last, and makes a resumed one exact.
+    """A callback that saves a training after each epoch but the last, so that a resumed one is exact.
 
     A training that was stopped between its last epoch and its end does that epoch again.
     """

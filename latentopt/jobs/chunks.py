@@ -1,4 +1,4 @@
-"""How a job's targets are shared out: chunks of neighbours, the same ones for any number of processes."""
+"""Chunks of neighbouring targets, the same for any number of processes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch.utils.data import Dataset
 T = TypeVar("T")
 
 
-def chunks_of(todo: Iterable[int], size: int, rank: int = 0, world: int = 1) -> list[list[int]]:
-    """The positions in ``todo`` that process ``rank`` of ``world`` does, those of each chunk together.
+def split_into_chunks(todo: Iterable[int], size: int, rank: int = 0, world: int = 1) -> list[list[int]]:
+    """Return the positions in ``todo`` that process ``rank`` of ``world`` does, by chunk.
 
-    Chunk k is the positions from ``k * size`` to ``(k + 1) * size - 1`` and belongs to process ``k % world``, whatever
-    is done already: processes that know of different parts still never share a target, nor leave one out.
+    Chunk k has the positions from ``k * size`` to ``(k + 1) * size - 1``. It belongs to process ``k % world``, whatever
+    is done already, so that no target is done twice or left out when processes know of different finished parts.
 
-    >>> chunks_of([0, 1, 2, 5, 6, 7, 8], 3)
+    >>> split_into_chunks([0, 1, 2, 5, 6, 7, 8], 3)
     [[0, 1, 2], [5], [6, 7, 8]]
-    >>> chunks_of([0, 1, 2, 5, 6, 7, 8], 3, rank=1, world=2)
+    >>> split_into_chunks([0, 1, 2, 5, 6, 7, 8], 3, rank=1, world=2)
     [[5]]
     """
     chunks = groupby(sorted(todo), lambda position: position // size)

@@ -16,13 +16,13 @@ from latentopt.jobs import components
 from latentopt.jobs.attack import AttackSettings
 from latentopt.jobs.compare import ComparePlan
 from latentopt.jobs.experiment import RECIPE, Experiment, Shard
-from latentopt.jobs.labelled import open_labelled
+from latentopt.jobs.identity import digest_tensors
+from latentopt.jobs.labelled_images import open_labelled
 from latentopt.jobs.reconstruct import ReconstructSettings
 from latentopt.jobs.reconstructor import TargetProblems, open_targets
 from latentopt.jobs.sources import open_source
 from latentopt.jobs.tracker import METRICS, track_job
 from latentopt.jobs.trainer import accelerator_of
-from latentopt.jobs.used import held
 from latentopt.optimizers import Optimizer, method
 from latentopt.optimizers.registry import METHODS
 from latentopt.problem import Problem
@@ -43,7 +43,7 @@ def run_comparison(plan: ComparePlan) -> WrittenReport:
     problem, start, data = open_problem(plan.problem, device)
     methods = {name: _method(name, problem.feasible) for name in settings.names}
     budget = Budget(settings.evaluations, settings.seconds, settings.restarts, settings.steps)
-    experiment = Experiment(plan.folder, settings.recipe(), held(weights=problem.network, targets=data))
+    experiment = Experiment(plan.folder, settings.recipe(), digest_tensors(weights=problem.network, targets=data))
     experiment.open()
     pairs = [(name, seed) for name in methods for seed in range(settings.seeds)]
     runs = {(run.method, run.seed): run for run in _stored(experiment)}

@@ -9,7 +9,7 @@ import torch
 
 from latentopt.errors import InputError
 from latentopt.jobs import pictures
-from latentopt.jobs.quality import classifier_quality, generator_quality
+from latentopt.jobs.quality import measure_classifier_quality, measure_generator_quality
 from latentopt.networks.checks import output_shape
 from latentopt.networks.classifier import Classifier
 from latentopt.networks.generator import Generator
@@ -20,7 +20,7 @@ from latentopt.zoo.modules import GAN, VAE
 
 
 class GeneratorExport:
-    """The generator that a module trains; made before the training, to check that module and data fit.
+    """The generator that a module trains, made before the training to check that module and data fit.
 
     Raises:
         InputError: the data are not images of the generator's shape, or fewer than a batch.
@@ -45,17 +45,17 @@ class GeneratorExport:
             raise InputError("batch_size", f"at most the {len(images)} images there are", data.batch_size)
 
     def quality(self) -> dict[str, Any]:
-        return generator_quality(self.model, self.data)
+        return measure_generator_quality(self.model, self.data)
 
     def draw(self, path: Path) -> None:
         """Save a sheet of 64 images of random latents."""
         with torch.no_grad():
-            samples = pictures.as_bytes(self.model(self.model.latents(64, seed=0)))
+            samples = pictures.to_bytes(self.model(self.model.latents(64, seed=0)))
         pictures.save_png(path, pictures.tile([samples], per_row=16, side=56))
 
 
 class ClassifierExport:
-    """The classifier that a module trains; made before the training, to check that module and data fit.
+    """The classifier that a module trains, made before the training to check that module and data fit.
 
     Raises:
         InputError: the data have no labels or no test images of their own, are fewer than a batch, or do not have the
@@ -86,4 +86,4 @@ class ClassifierExport:
         self.model = Classifier(network.module, **self.settings)
 
     def quality(self) -> dict[str, Any]:
-        return classifier_quality(self.model, self.data, self.eps)
+        return measure_classifier_quality(self.model, self.data, self.eps)

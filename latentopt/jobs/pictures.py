@@ -1,4 +1,4 @@
-"""Pictures a person looks at: grids, a trajectory, a convergence plot."""
+"""Pictures for people: grids, animations, plots of convergence and histograms."""
 
 from __future__ import annotations
 
@@ -16,64 +16,64 @@ from latentopt.reports import new_figure
 _GAP, _WHITE, _LINE = 2, 255, 14
 
 
-def as_bytes(images: Tensor) -> Tensor:
-    """Images in [0, 1] as bytes, rounded; values outside are clamped."""
+def to_bytes(images: Tensor) -> Tensor:
+    """Convert images in [0, 1] to bytes, rounded; values outside are clamped."""
     return (images.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
 
 
 def tile(columns: Sequence[Tensor], per_row: int = 2, side: int = 112) -> np.ndarray:
-    """One picture: each sample's images side by side, ``per_row`` samples a row.
+    """Tile images into one picture: those of a sample side by side, ``per_row`` samples a row.
 
     Args:
-        columns: of each column the images (B, C, H, W) bytes, C 1 or 3; sizes may differ between columns, they are
-            enlarged without smoothing to about ``side`` pixels.
+        columns: for each column the images (B, C, H, W) of bytes, C 1 or 3. Sizes may differ between columns; images
+            are enlarged without smoothing to about ``side`` pixels.
         per_row: samples in a row of the picture.
         side: height of an image in the picture.
 
     Returns:
-        (height, width, 3) bytes.
+        The picture (height, width, 3) of bytes.
     """
-    shown = [_enlarged(column, side) for column in columns]
-    tallest = max(column.shape[-2] for column in shown)  # whole pixels of 20 come to 120, of 28 to 112
-    shown = [_heightened(column, tallest) for column in shown]
-    samples = [torch.cat([_framed(c[i]) for c in shown], dim=2) for i in range(len(shown[0]))]
+    enlarged = [_enlarge(column, side) for column in columns]
+    tallest = max(column.shape[-2] for column in enlarged)  # whole pixels of 20 come to 120, of 28 to 112
+    enlarged = [_heighten(column, tallest) for column in enlarged]
+    samples = [torch.cat([_frame(images[i]) for images in enlarged], dim=2) for i in range(len(enlarged[0]))]
     samples += [torch.full_like(samples[0], _WHITE)] * (-len(samples) % per_row)
     space = torch.full((3, samples[0].shape[1], 4 * _GAP), _WHITE, dtype=torch.uint8)
     rows = [
-        torch.cat([part for sample in samples[at : at + per_row] for part in (space, sample)], dim=2)
-        for at in range(0, len(samples), per_row)
+        torch.cat([part for sample in samples[start : start + per_row] for part in (space, sample)], dim=2)
+        for start in range(0, len(samples), per_row)
     ]
     return torch.cat(rows, dim=1).permute(1, 2, 0).numpy()
 
 
-def captioned(images: Tensor, captions: Sequence[str], lines: int = 1, side: int = 112) -> Tensor:
-    """Images (B, C, H, W) bytes, enlarged as by `tile`, each above its caption of so many lines."""
+def add_captions(images: Tensor, captions: Sequence[str], lines: int = 1, side: int = 112) -> Tensor:
+    """Enlarge images (B, C, H, W) as `tile` does, and add to each its caption of at most ``lines`` lines."""
     from PIL import Image, ImageDraw, ImageFont
 
-    shown, font = _enlarged(images, side), ImageFont.load_default(10)
-    size = (shown.shape[-1], _LINE * lines)
+    enlarged, font = _enlarge(images, side), ImageFont.load_default(10)
+    size = (enlarged.shape[-1], _LINE * lines)
     strips = []
     for caption in captions:
         strip = Image.new("RGB", size, "white")
         ImageDraw.Draw(strip).text((size[0] / 2, 0), caption, "black", font, anchor="ma", align="center", spacing=3)
         strips.append(torch.from_numpy(np.array(strip)).permute(2, 0, 1))
-    return torch.cat([shown, torch.stack(strips)], 2)
+    return torch.cat([enlarged, torch.stack(strips)], 2)
 
 
-def _enlarged(images: Tensor, side: int) -> Tensor:
+def _enlarge(images: Tensor, side: int) -> Tensor:
     scale = max(1, round(side / images.shape[-2]))
     big = images.repeat_interleave(scale, -1).repeat_interleave(scale, -2).expand(-1, 3, -1, -1)
     short = max(0, side - big.shape[-1])
-    return _heightened(F.pad(big, (short // 2, short - short // 2), value=_WHITE), side)
+    return _heighten(F.pad(big, (short // 2, short - short // 2), value=_WHITE), side)
 
 
-def _heightened(images: Tensor, height: int) -> Tensor:
-    """The images in the middle of white ones of at least this height."""
+def _heighten(images: Tensor, height: int) -> Tensor:
+    """Centre the images in white ones of at least this height."""
     short = max(0, height - images.shape[-2])
     return F.pad(images, (0, 0, short // 2, short - short // 2), value=_WHITE)
 
 
-def _framed(image: Tensor) -> Tensor:
+def _frame(image: Tensor) -> Tensor:
     return F.pad(image, (_GAP,) * 4, value=_WHITE)
 
 
@@ -86,14 +86,14 @@ def save_png(path: Path, picture: np.ndarray, titles: Sequence[str] = (), per_ro
     sheet.paste(Image.fromarray(picture), (0, head))
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
     width = picture.shape[1] / (per_row * len(titles)) if titles else 0
-    for at in range(per_row * len(titles)):
-        centre = (at + 0.5) * width + 4 * _GAP * 0.5
-        draw.text((centre, 5), titles[at % len(titles)], fill="black", font=font, anchor="mt")
+    for column in range(per_row * len(titles)):
+        centre = (column + 0.5) * width + 4 * _GAP * 0.5
+        draw.text((centre, 5), titles[column % len(titles)], fill="black", font=font, anchor="mt")
     sheet.save(path)
 
 
-def png(picture: np.ndarray) -> bytes:
-    """A picture (height, width, 3) bytes, as the content of a PNG."""
+def encode_png(picture: np.ndarray) -> bytes:
+    """Return a picture (height, width, 3) of bytes as the content of a PNG."""
     from PIL import Image
 
     content = io.BytesIO()
@@ -102,7 +102,7 @@ def png(picture: np.ndarray) -> bytes:
 
 
 def save_gif(path: Path, frames: Sequence[np.ndarray], milliseconds: int = 80) -> None:
-    """Write an endless animation of pictures of one size; the last one stays for two seconds."""
+    """Write an endless GIF from pictures of one size; the last one stays for two seconds."""
     from PIL import Image
 
     images = [Image.fromarray(frame) for frame in frames]
@@ -111,19 +111,20 @@ def save_gif(path: Path, frames: Sequence[np.ndarray], milliseconds: int = 80) -
 
 
 def save_convergence(path: Path, curves: np.ndarray, label: str, all_of: int | None = None) -> None:
-    """Plot the best loss so far by step: every image's curve (N, steps), their median, and the middle half.
+    """Plot the best loss so far by step: the curves, their median, and the middle half.
 
     Args:
-        path: of the PNG.
-        curves: of at least one image; the first 64 are drawn one by one.
-        label: of the loss.
-        all_of: how many images there are, if the curves are of the first ones alone; the title says so.
+        path: path of the PNG.
+        curves: best loss (N, steps), N at least 1; the first 64 are drawn one by one.
+        label: name of the loss.
+        all_of: number of all images, for the title, if the curves are those of the first ones alone.
     """
     figure = new_figure(figsize=(7, 4.2))
     axes = figure.subplots()
     steps = np.arange(1, curves.shape[1] + 1)
     for curve in curves[:64]:
         axes.plot(steps, curve, color="tab:blue", alpha=0.15, linewidth=0.8)
+    part = f", first {len(curves)} of {all_of} images" if all_of and all_of > len(curves) else ""
     low, median, high = np.quantile(curves, [0.25, 0.5, 0.75], axis=0)
     axes.fill_between(steps, low, high, color="tab:blue", alpha=0.25, label="middle half of the images")
     axes.plot(steps, median, color="tab:blue", label="median")
@@ -131,15 +132,15 @@ def save_convergence(path: Path, curves: np.ndarray, label: str, all_of: int | N
         yscale="log" if median.max() > 0 else "linear",
         xlabel="step",
         ylabel=label,
-        title="best so far over all restarts" + _part(len(curves), all_of),
+        title=f"best so far over all restarts{part}",
     )
     axes.grid(alpha=0.3, which="both")
     axes.legend()
     figure.savefig(path, dpi=130)
 
 
-def histogram(values: Sequence[float], label: str) -> bytes:
-    """The content of a PNG: how many of the values lie where, on a logarithmic axis where all are positive."""
+def draw_histogram(values: Sequence[float], label: str) -> bytes:
+    """Return a histogram as the content of a PNG; its axis is logarithmic if all finite values are positive."""
     finite = np.array([value for value in values if np.isfinite(value)])
     low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
     logarithmic = 0 < low < high
@@ -156,7 +157,3 @@ def histogram(values: Sequence[float], label: str) -> bytes:
     content = io.BytesIO()
     figure.savefig(content, dpi=130, format="png")
     return content.getvalue()
-
-
-def _part(shown: int, all_of: int | None) -> str:
-    return f", first {shown} of {all_of} images" if all_of and all_of > shown else ""

@@ -17,9 +17,9 @@ from latentopt.errors import InputError
 from latentopt.io import checksum
 from latentopt.jobs.attack_policy import AttackPolicyJobResult, AttackPolicyPlan
 from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard
+from latentopt.jobs.identity import describe_card, describe_model, digest_tensors
 from latentopt.jobs.pictures import save_gif, tile
 from latentopt.jobs.tracker import METRICS, track_job
-from latentopt.jobs.used import card_of, held, used
 from latentopt.reports import new_figure
 from latentopt.rl.attack_episodes import AttackedEpisodes, attack_episodes
 from latentopt.rl.attack_policy import attack_policy as attack_observations
@@ -59,12 +59,12 @@ def run_policy_attack(plan: AttackPolicyPlan) -> AttackPolicyJobResult:
         attack_observations(policy, games.reset(), s.eps, seed=s.seed, normalization=normalization, **attack)
     finally:
         games.close()
-    identity = _identity(s.model, s.env, s.vecnormalize) | held(optimizer=s.optimizer)
+    identity = _identity(s.model, s.env, s.vecnormalize) | digest_tensors(optimizer=s.optimizer)
     experiment = Experiment(plan.folder, recipe, identity, "returns")
     experiment.open()
     done = experiment.done()
     todo = [start for start in range(0, s.episodes, BATCH) if start not in done]
-    tracker = track_job(experiment, s.wandb, todo, {**recipe, **used(s.model)}, "attack-policy")
+    tracker = track_job(experiment, s.wandb, todo, {**recipe, **describe_model(s.model)}, "attack-policy")
     with tqdm(total=2 * (s.episodes - len(done)), unit="episode", disable=not todo) as bar:
         for start in todo:
             options = {"sample": s.sample, "seed": s.seed + start, "record": start == 0}
@@ -116,7 +116,7 @@ def _identity(model: str, env: str | None, vecnormalize: str | None) -> dict[str
         return {"weights": checksum(Path(model))} | ({"statistics": checksum(statistics)} if statistics else {})
     game, settings = game_of(model)
     told = {f"card.training.{name}": value for name, value in {"game": game, **settings}.items()}
-    return {"weights": cards.read_card(model).weights_sha256, **card_of(model), **told}
+    return {"weights": cards.read_card(model).weights_sha256, **describe_card(model), **told}
 
 
 def _played(

@@ -1,4 +1,4 @@
-"""What a model's card says about it: figures measured on images that it has not seen."""
+"""Quality of trained models for their cards, measured on images that they have not seen."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from latentopt.networks.generator import Generator
 from latentopt.zoo.data import ImageData, LabelledData
 
 MEASURED = 64
-"""Targets that a generator's quality is measured on."""
+"""Number of targets for the quality of a generator."""
 ATTACKED = 200
-"""Images that a classifier is attacked on."""
+"""Number of images that a classifier is attacked on."""
 
 
-def generator_quality(generator: Generator, data: ImageData) -> dict[str, Any]:
-    """How well a generator explains images it has not seen, and how often the search finds its own images again.
+def measure_generator_quality(generator: Generator, data: ImageData) -> dict[str, Any]:
+    """Measure how well a generator explains unseen images, and how often its own images are recovered.
 
-    The first 64 test images and 64 images of its own, by `latentopt.reconstruct` as it is, seed 0; of its own, those
-    not found are tried again, twice.
+    `latentopt.reconstruct` with its defaults and seed 0 reconstructs the first 64 test images and 64 images of the
+    generator. Own images that are not recovered are tried twice more.
     """
     targets = data.images("test", MEASURED)
     held_out = reconstruct(generator, targets).value
@@ -39,28 +39,28 @@ def generator_quality(generator: Generator, data: ImageData) -> dict[str, Any]:
     }
 
 
-def classifier_quality(classifier: Classifier, data: LabelledData, eps: float) -> dict[str, Any]:
-    """Share of the test images that a classifier gets right: all as they are, and the first 200 under attack.
+def measure_classifier_quality(classifier: Classifier, data: LabelledData, eps: float) -> dict[str, Any]:
+    """Measure the accuracy of a classifier on all test images, and on the first 200 under attack.
 
     The attack is the portfolio of `latentopt.attack` in the Linf ball of radius ``eps``, seed 0.
     """
     images, labels = data.load("test")
     with torch.no_grad():
         predicted = torch.cat([classifier(batch).argmax(1) for batch in images.split(500)])
-    found = attack(classifier, images[:ATTACKED], labels[:ATTACKED], eps)
-    clean, robust = _share(predicted == labels), _share(~found.success)
+    attacked = attack(classifier, images[:ATTACKED], labels[:ATTACKED], eps)
+    clean, robust = _share(predicted == labels), _share(~attacked.success)
     return {
         "test_accuracy": clean[0],
         "test_accuracy_standard_error": clean[1],
         "robust_accuracy": robust[0],
         "robust_accuracy_standard_error": robust[1],
         "robust_eps": eps,
-        "protocol": f"all {len(labels)} test images; the first {len(found.x)} under latentopt.attack's portfolio in "
+        "protocol": f"all {len(labels)} test images; the first {len(attacked.x)} under latentopt.attack's portfolio in "
         "the Linf ball of robust_eps, seed 0",
     }
 
 
-def _share(right: Tensor) -> tuple[float, float]:
-    """The share of True (N,), and its standard error."""
-    p = right.double().mean().item()
-    return round(p, 4), round((p * (1 - p) / len(right)) ** 0.5, 4)
+def _share(correct: Tensor) -> tuple[float, float]:
+    """Return the share of True in ``correct`` (N,), and its standard error."""
+    p = correct.double().mean().item()
+    return round(p, 4), round((p * (1 - p) / len(correct)) ** 0.5, 4)

@@ -21,17 +21,17 @@ from latentopt.inverse.initializers.fit import Key, group_keys
 from latentopt.inverse.problem import Reconstruction, TargetCheck, measurement_shapes
 from latentopt.inverse.reconstruct import invert
 from latentopt.jobs import pictures
-from latentopt.jobs.chunks import Chunks, chunks_of
+from latentopt.jobs.chunks import Chunks, split_into_chunks
 from latentopt.jobs.components import build_optimizer
 from latentopt.jobs.experiment import Experiment, Shard
+from latentopt.jobs.identity import describe_card, describe_model, digest_tensors
 from latentopt.jobs.reconstruct import ReconstructJobResult, ReconstructPlan, ReconstructSettings
-from latentopt.jobs.results import finish
+from latentopt.jobs.reconstruct_results import MAX_SHOWN, write_results
 from latentopt.jobs.sources import Source, open_source
 from latentopt.jobs.targets import Fit, Fitted, Target, Targets
 from latentopt.jobs.track import tracked_figures
 from latentopt.jobs.tracker import Tracker, track_job
 from latentopt.jobs.trainer import Where, predict, predictor
-from latentopt.jobs.used import card_of, held, used
 from latentopt.networks.generator import Generator
 from latentopt.operators import Identity, Operator
 from latentopt.solver.callbacks import Progress
@@ -40,9 +40,6 @@ from latentopt.solver.result import Result
 from latentopt.solver.settings import require_halving
 from latentopt.zoo import cards
 from latentopt.zoo.paths import cache_root
-
-SHOWN = 16
-"""Pictures show the first so many targets."""
 
 
 @dataclass(frozen=True)
@@ -125,20 +122,22 @@ def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
 
         identity = {"weights": cards.read_card(settings.model).weights_sha256, "targets_held": source.fingerprint}
         parts = {name: getattr(settings, name) for name in ("operator", "loss", "optimizer", "start", "prior")}
-        experiment = Experiment(plan.folder, recipe, identity | card_of(settings.model) | held(**parts))
+        experiment = Experiment(plan.folder, recipe, identity | describe_card(settings.model) | digest_tensors(**parts))
         rank = trainer.global_rank
         if rank == 0:
             experiment.open()
         todo = set(range(len(targets))) - experiment.done()
-        chunks = chunks_of(todo, settings.batch_size, rank, trainer.world_size)
-        tracker = track_job(experiment, settings.wandb, todo, {**recipe, **used(settings.model)}, "reconstruct", rank)
+        chunks = split_into_chunks(todo, settings.batch_size, rank, trainer.world_size)
+        tracker = track_job(
+            experiment, settings.wandb, todo, {**recipe, **describe_model(settings.model)}, "reconstruct", rank
+        )
         module = Reconstructor(problems, tracker, 0 if rank else len(chunks), len(targets))
         if todo or trainer.world_size > 1:  # processes that are waited for
             predict(trainer, module, DataLoader(Chunks(targets, chunks), batch_size=None), experiment)
     compared = "measurement" if measured else "image"
     if rank:
         return ReconstructJobResult(experiment.rows(), [], [], compared, time.perf_counter() - begun, rank)
-    rows, skipped, files = finish(experiment, module, targets)
+    rows, skipped, files = write_results(experiment, module, targets)
     return ReconstructJobResult(rows, skipped, files, compared, time.perf_counter() - begun)
 
 
@@ -225,7 +224,7 @@ class ReconstructProgress:
     def __init__(self, job: Reconstructor, problem: Reconstruction, good: list[Target]) -> None:
         self.job, self.problem = job, problem
         self.index = torch.tensor([target.index for target in good])
-        self.shown = int((self.index < SHOWN).sum())
+        self.shown = int((self.index < MAX_SHOWN).sum())
         self.frames: list[Tensor] = []
         self.curve: list[Tensor] = []
         self.pictured = _pictured(job.steps, job.settings.picture_every)
@@ -252,8 +251,8 @@ class ReconstructProgress:
         psnr = metrics.psnr(ours, true, high - low).mean().item()
         if not self.shown:
             return psnr, None
-        self.frames.append(pictures.as_bytes(best[: self.shown]))
-        current = pictures.as_bytes(self.job.generator(progress.x[: self.shown]))
+        self.frames.append(pictures.to_bytes(best[: self.shown]))
+        current = pictures.to_bytes(self.job.generator(progress.x[: self.shown]))
         titled = {**known(self.problem, self.shown), "current": current, "best": self.frames[-1]}
         return psnr, {"trajectory": pictures.tile(list(titled.values()))}
 
@@ -263,10 +262,10 @@ class ReconstructProgress:
         if self.shown:
             output = result.output[: self.shown]
             kept["frames"] = _stacked(self.frames, len(self.pictured))  # (n, frames, C, H, W) bytes
-            titled = {**known(self.problem, self.shown), "reconstruction": pictures.as_bytes(output)}
+            titled = {**known(self.problem, self.shown), "reconstruction": pictures.to_bytes(output)}
             again = take(self.problem.operator, torch.arange(self.shown))(output)
             if not isinstance(self.problem.operator, Identity) and again.ndim == 4:
-                titled["re-measured"] = pictures.as_bytes(again)
+                titled["re-measured"] = pictures.to_bytes(again)
             kept |= {f"show/{at} {title}": images for at, (title, images) in enumerate(titled.items())}
         return kept
 
@@ -286,9 +285,9 @@ def known(problem: Reconstruction, count: int) -> dict[str, Tensor]:
     """What is known of the first targets, as bytes by title."""
     measurement = problem.measurement[:count]
     if problem.image is None:
-        return {"target = measurement": pictures.as_bytes(measurement)} if measurement.ndim == 4 else {}
-    known = {"target": pictures.as_bytes(problem.image[:count])}
-    return {**known, "measurement": pictures.as_bytes(measurement)} if measurement.ndim == 4 else known
+        return {"target = measurement": pictures.to_bytes(measurement)} if measurement.ndim == 4 else {}
+    known = {"target": pictures.to_bytes(problem.image[:count])}
+    return {**known, "measurement": pictures.to_bytes(measurement)} if measurement.ndim == 4 else known
 
 
 def compared(problem: Reconstruction, output: Tensor) -> tuple[Tensor, Tensor]:

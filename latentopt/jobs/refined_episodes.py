@@ -18,10 +18,10 @@ from tqdm import tqdm
 
 from latentopt.io import checksum
 from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard
+from latentopt.jobs.identity import describe_model, digest_tensors
 from latentopt.jobs.pictures import save_gif
 from latentopt.jobs.refine import RefineJobResult, RefinePlan
 from latentopt.jobs.tracker import METRICS, track_job
-from latentopt.jobs.used import held, used
 from latentopt.rl.actor_critic import ActorCritic, RefinedActor, RefinedEpisodes, load_actor_critic, play_refined
 from latentopt.rl.normalization import NormalizationWarning
 from latentopt.rl.normalization_files import statistics_file
@@ -50,12 +50,12 @@ def run_refinement(plan: RefinePlan) -> RefineJobResult:
     observations = player.observe(np.asarray(environments[0].reset(seed=s.seed)[0])[None])
     refiner(observations, player.actor(observations))  # an error comes before anything is written
     statistics = statistics_file(s.agent, s.vecnormalize, s.env)
-    identity = {"agent_held": checksum(Path(s.agent)), **held(optimizer=s.optimizer)}
+    identity = {"agent_held": checksum(Path(s.agent)), **digest_tensors(optimizer=s.optimizer)}
     identity |= {"statistics": checksum(statistics)} if statistics else {}
     experiment = Experiment(plan.folder, recipe, identity, "returns")
     experiment.open()
     is_new = not experiment.done()
-    tracker = track_job(experiment, s.wandb, [0] * is_new, {**recipe, **used(s.agent)}, "refine")
+    tracker = track_job(experiment, s.wandb, [0] * is_new, {**recipe, **describe_model(s.agent)}, "refine")
     if is_new:
         seeds = [s.seed + i for i in range(s.episodes)]
         with tqdm(unit="step", desc="refine") as bar:

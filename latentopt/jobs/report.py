@@ -71,7 +71,7 @@ def save_report(
         grid=grid.read_bytes() if grid.is_file() else b"",
         worst=_draw(experiment, module, targets, rows, ranked[::-1][:EXTREMES]),
         best=_draw(experiment, module, targets, rows, ranked[:EXTREMES]),
-        histogram=pictures.histogram([row["mse"] for row in rows], "mean squared error"),
+        histogram=pictures.draw_histogram([row["mse"] for row in rows], "mean squared error"),
         convergence=(experiment.folder / "convergence.png").read_bytes(),
         skipped=skipped,
     )
@@ -112,7 +112,7 @@ def _draw(
         latents = file.get_slice(experiment.tensor)
         for i in positions:
             images = _images(module, targets[i], latents[i : i + 1])
-            png = pictures.png(pictures.tile(list(images.values()), per_row=1))
+            png = pictures.encode_png(pictures.tile(list(images.values()), per_row=1))
             name, titles = rows[i]["name"], ", ".join(images)
             metrics = ", ".join(f"{key} {_number(rows[i][key])}" for key in _METRICS)
             figures.append(ReportFigure(png, f"{titles} of {name}", [name, metrics, titles]))
@@ -125,7 +125,7 @@ def _images(module: Reconstructor, target: Target, latents: Tensor) -> dict[str,
     from latentopt.jobs.reconstructor import known
 
     device = next(module.generator.parameters()).device
-    images = {"reconstruction": pictures.as_bytes(module.generator(latents.to(device)))}
+    images = {"reconstruction": pictures.to_bytes(module.generator(latents.to(device)))}
     if target.image is None:  # its file is gone since it was reconstructed
         return images
     return {**known(module.problems([target]), 1), **images}

@@ -119,8 +119,8 @@ def run(plan: TrainRLPlan) -> TrainRLResult:
     """
     from tqdm import tqdm
 
+    from latentopt.jobs.identity import digest_tensors
     from latentopt.jobs.tracker import track_job
-    from latentopt.jobs.used import held
     from latentopt.rl.refine import RefinementSettings
     from latentopt.rl.training import TrainingSettings
 
@@ -142,7 +142,7 @@ def run(plan: TrainRLPlan) -> TrainRLResult:
         episodes=s.episodes,
     )
     training.model(s.seed)  # what does not fit is known before anything is written
-    experiment = Experiment(plan.folder, s.recipe(), held(optimizer=s.optimizer), "curve")
+    experiment = Experiment(plan.folder, s.recipe(), digest_tensors(optimizer=s.optimizer), "curve")
     experiment.open()
     done = experiment.done()
     left = [index for index in range(s.seeds) if index not in done]

@@ -1,4 +1,4 @@
-"""Videos, if ffmpeg is installed."""
+"""MP4 videos, if ffmpeg is installed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def save_mp4(path: Path, frames: Sequence[np.ndarray], per_second: int = 12) -> 
     The video is H.264, or MPEG-4 if ffmpeg has no encoder for it. A failure is one line on stderr.
 
     Args:
-        path: of the video.
+        path: path of the video.
         frames: pictures (height, width, 3) of bytes, all of one size.
         per_second: frames per second.
 
     Returns:
-        Whether there is a video; False without ffmpeg.
+        Whether the video was written; False without ffmpeg.
     """
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg is None:
@@ -47,7 +47,7 @@ def save_mp4(path: Path, frames: Sequence[np.ndarray], per_second: int = 12) -> 
 
 
 def _run(words: list[str], content: bytes) -> str:
-    """Run ffmpeg on its input; return why it failed, in one line, or nothing."""
+    """Run ffmpeg on its input; return the reason of a failure in one line, otherwise an empty text."""
     try:
         done = subprocess.run(words, input=content, capture_output=True, timeout=600, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 import latentopt as lo
 from latentopt.classification import margin
 from latentopt.jobs.attack import AttackJobResult, attack
-from latentopt.jobs.rates import Share, rates
+from latentopt.jobs.attack_rates import Share, count_rates
 from latentopt.zoo import cards, datasets
 
 COUNT, EPS = 20, 0.03
@@ -221,5 +221,5 @@ def test_rates_are_of_the_images_they_say():
         {"label": 1, "clean": 1, "adversarial": 1, "success": False, "first_success": -1},
         {"label": 1, "clean": 0, "adversarial": 0, "success": True, "first_success": 0},
     ]
-    assert rates(rows) == (Share(2, 3), Share(1, 3), Share(1, 2))
-    assert rates([]).success.interval == (0.0, 1.0)
+    assert count_rates(rows) == (Share(2, 3), Share(1, 3), Share(1, 2))
+    assert count_rates([]).success.interval == (0.0, 1.0)

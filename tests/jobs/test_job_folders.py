@@ -33,9 +33,9 @@ import latentopt as lo
 from latentopt.cli import main
 from latentopt.jobs import lifetime
 from latentopt.jobs.experiment import Experiment, Shard
+from latentopt.jobs.identity import describe_card, digest_tensors
 from latentopt.jobs.lifetime import LOCK, job, lock
 from latentopt.jobs.targets import open_source
-from latentopt.jobs.used import card_of, held
 from latentopt.objectives import Features
 from latentopt.optimizers import PGD, Optimizer
 from latentopt.zoo import cards
@@ -122,11 +122,13 @@ def test_a_cap_in_a_classifiers_card_is_another_job(tmp_path, capsys, monkeypatc
 
 
 def test_a_loss_that_sees_through_other_weights_is_another_one():
-    one, other = (held(loss=Features(mlp(3, 4, 2, seed=seed).eval())) for seed in (0, 1))
+    one, other = (digest_tensors(loss=Features(mlp(3, 4, 2, seed=seed).eval())) for seed in (0, 1))
     assert one.keys() == other.keys() == {"loss_held"}
     assert one != other
-    assert held(loss=None, start="random", data=[torch.zeros(2, 3)]) != held(data=[torch.zeros(3, 2)])
-    assert card_of("torchvision/resnet18") == {}
+    assert digest_tensors(loss=None, start="random", data=[torch.zeros(2, 3)]) != digest_tensors(
+        data=[torch.zeros(3, 2)]
+    )
+    assert describe_card("torchvision/resnet18") == {}
 
 
 def test_an_analysis_that_was_stopped_begins_anew_in_its_folder(tmp_path, capsys, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from latentopt.jobs.pictures import as_bytes, histogram, save_convergence, save_gif, save_png, tile
+from latentopt.jobs.pictures import draw_histogram, save_convergence, save_gif, save_png, tile, to_bytes
 
 
 def flat(values: list[int], channels: int = 1, side: int = 4) -> torch.Tensor:
@@ -17,7 +17,7 @@ def flat(values: list[int], channels: int = 1, side: int = 4) -> torch.Tensor:
 
 def test_images_become_bytes_rounded_and_clamped():
     images = torch.tensor([-1.0, 0.0, 0.4 / 255, 0.6 / 255, 0.5, 1.0, 7.0], requires_grad=True)
-    assert as_bytes(images).tolist() == [0, 0, 0, 1, 128, 255, 255]
+    assert to_bytes(images).tolist() == [0, 0, 0, 1, 128, 255, 255]
 
 
 def test_a_sample_is_its_columns_side_by_side_framed_in_white():
@@ -104,7 +104,7 @@ def test_a_convergence_plot_is_written(tmp_path, curves):
     "values", [[0.001, 0.02, 0.3], [0.5], [0.0, 1.0], [float("nan"), float("inf"), 2.0], [float("nan")]]
 )
 def test_a_histogram_is_drawn_of_whatever_is_finite(values):
-    with Image.open(io.BytesIO(histogram(values, "error"))) as image:
+    with Image.open(io.BytesIO(draw_histogram(values, "error"))) as image:
         assert image.size == (910, 416)
         blue = (np.asarray(image.convert("RGB")).astype(int) - (31, 119, 180)).__abs__().sum(-1) < 60
     assert bool(blue.any()) == any(np.isfinite(values))

@@ -13,7 +13,7 @@ import pytest
 from files import blobs, call, lasting, table, write_classifier, write_png
 
 from latentopt.cli import main
-from latentopt.jobs.chunks import chunks_of
+from latentopt.jobs.chunks import split_into_chunks
 
 SAME = ("latents.safetensors", "grid.png", "trajectory.gif", "convergence.png", "report.html")
 TWO = ("--devices", "2", "--strategy", "ddp")
@@ -52,14 +52,14 @@ def whole(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("size", [1, 3, 64])
 def test_processes_share_all_targets_and_none_twice(world, size):
     todo = [at for at in range(50) if at % 7 not in (2, 3)]
-    shares = [chunks_of(todo, size, rank, world) for rank in range(world)]
+    shares = [split_into_chunks(todo, size, rank, world) for rank in range(world)]
     assert sorted(at for share in shares for chunk in share for at in chunk) == todo
-    assert sorted(chunk for share in shares for chunk in share) == chunks_of(todo, size)
+    assert sorted(chunk for share in shares for chunk in share) == split_into_chunks(todo, size)
     assert all(len({at // size for at in chunk}) == 1 for share in shares for chunk in share)
 
 
 def test_processes_that_know_of_different_parts_share_no_target():
-    first, second = chunks_of(range(10), 2, 0, 2), chunks_of(range(4, 10), 2, 1, 2)
+    first, second = split_into_chunks(range(10), 2, 0, 2), split_into_chunks(range(4, 10), 2, 1, 2)
     assert [first, second] == [[[0, 1], [4, 5], [8, 9]], [[6, 7]]]
 
 

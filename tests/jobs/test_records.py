@@ -11,7 +11,7 @@ from nets import mlp, refuses
 
 import latentopt as lo
 from latentopt.jobs.attack import attack
-from latentopt.jobs.rates import rates
+from latentopt.jobs.attack_rates import count_rates
 from latentopt.jobs.records import OfflineRun, read_metrics, read_offline, read_results
 from latentopt.reports import csv_text
 
@@ -91,7 +91,7 @@ def test_rows_of_an_attack_are_as_the_job_reports_them(tmp_path):
     )  # fmt: skip
     rows = read_results(tmp_path / "o")
     assert rows == report.rows
-    assert rates(rows) == report.rates
+    assert count_rates(rows) == report.rates
 
 
 @pytest.mark.parametrize("read", [read_offline, read_metrics, read_results])

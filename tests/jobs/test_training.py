@@ -11,7 +11,7 @@ from torch import nn
 from trainings import CLASSIFIER, DECODER, DISCRIMINATOR, ENCODER, GENERATOR, classifier_recipe, measure_few, vae_recipe
 
 import latentopt as lo
-from latentopt.jobs.quality import classifier_quality, generator_quality
+from latentopt.jobs.quality import measure_classifier_quality, measure_generator_quality
 from latentopt.jobs.train import train
 from latentopt.zoo import cards
 from latentopt.zoo.architectures import MLP, ConvDiscriminator, ConvGenerator
@@ -75,14 +75,14 @@ def test_samples_show_the_models_own_images(trained):
 def test_training_lowers_the_error_on_images_it_has_not_seen(mnist, trained):
     data = ImageData("mnist", str(mnist))
     before = lo.Generator(vae().decoder, latent_shape=[4])
-    untrained, now = generator_quality(before, data)["test_mse"], cards.read_card(trained).quality["test_mse"]
+    untrained, now = measure_generator_quality(before, data)["test_mse"], cards.read_card(trained).quality["test_mse"]
     mean = torch.tensor(blobs(256, seed=0)).div(255).mean(0)
     constant = (torch.tensor(blobs(64, seed=1)[:4]) / 255 - mean).square().mean().item()
     assert now < 0.9 * constant < untrained
 
 
 def test_the_card_holds_the_quality_that_measuring_gives(mnist, trained):
-    again = generator_quality(cards.load_generator(trained), ImageData("mnist", str(mnist)))
+    again = measure_generator_quality(cards.load_generator(trained), ImageData("mnist", str(mnist)))
     assert again == cards.read_card(trained).quality
 
 
@@ -180,7 +180,7 @@ def test_the_command_line_trains_a_classifier_and_measures_it(mnist, tmp_path, c
     assert card.architecture == {"classifier": CLASSIFIER}
     assert (classifier.input_shape, classifier.classes) == ((1, 28, 28), ("left", "right"))
     assert sorted(file.name for file in folder.iterdir()) == ["card.yaml", "weights.safetensors"]
-    quality = classifier_quality(classifier, LabelledData("mnist", str(mnist)), 0.02)
+    quality = measure_classifier_quality(classifier, LabelledData("mnist", str(mnist)), 0.02)
     assert card.quality == quality
     assert quality["test_accuracy"] >= 0.9  # chance is a half
     assert quality["robust_accuracy"] <= quality["test_accuracy"]

@@ -15,7 +15,7 @@ from torch import nn
 
 import latentopt as lo
 from latentopt.errors import InputError
-from latentopt.jobs.quality import classifier_quality, generator_quality
+from latentopt.jobs.quality import measure_classifier_quality, measure_generator_quality
 from latentopt.zoo import cards
 from latentopt.zoo.data import ImageData, LabelledData
 
@@ -93,7 +93,7 @@ def test_a_shipped_generator_is_as_good_as_its_card_says(name):
     """Images that the model has not seen are explained as well as wanted, and as its card says; its own are found."""
     root = str(local_data("mnist"))
     said = cards.read_card(name).quality
-    now = generator_quality(cards.load_generator(name), ImageData("mnist", root))
+    now = measure_generator_quality(cards.load_generator(name), ImageData("mnist", root))
     assert now["test_mse"] <= MOST[name]
     assert now["test_mse"] == pytest.approx(said["test_mse"], rel=0.05)
     assert now["in_span_recovered"] == pytest.approx(said["in_span_recovered"], abs=0.05)
@@ -121,7 +121,7 @@ def test_a_saved_model_loads_bit_equal(tmp_path):
 def test_a_shipped_classifier_is_as_good_as_its_card_says(name):
     root = str(local_data("mnist"))
     said = cards.read_card(name).quality
-    measured = classifier_quality(cards.load_classifier(name), LabelledData("mnist", root), said["robust_eps"])
+    measured = measure_classifier_quality(cards.load_classifier(name), LabelledData("mnist", root), said["robust_eps"])
     assert measured["test_accuracy"] >= LEAST[name][0]
     assert measured["test_accuracy"] == pytest.approx(said["test_accuracy"], abs=3e-4)
     assert measured["robust_accuracy"] >= LEAST[name][1]

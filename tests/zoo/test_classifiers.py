@@ -7,7 +7,7 @@ from torch import nn
 
 import latentopt as lo
 from latentopt.classification import cross_entropy
-from latentopt.jobs.quality import classifier_quality
+from latentopt.jobs.quality import measure_classifier_quality
 from latentopt.jobs.trainer import Where, quiet_trainer
 from latentopt.zoo.architectures import ConvClassifier
 from latentopt.zoo.classifiers import Adversary, ClassifierTraining
@@ -110,7 +110,7 @@ def fitted(adversary: Adversary | None) -> ClassifierTraining:
 @pytest.mark.parametrize("adversary", [None, Adversary(steps=2, step=0.6, warmup=0.5)], ids=str)
 def test_a_training_separates_two_classes_also_within_the_radius_and_its_seed_decides_the_weights(adversary):
     module = fitted(adversary)
-    quality = classifier_quality(module.network.eval(), Halves(), 0.1)
+    quality = measure_classifier_quality(module.network.eval(), Halves(), 0.1)
     assert quality["test_accuracy"] == quality["robust_accuracy"] == 1  # the classes are .4 apart
     assert quality["test_accuracy_standard_error"] == 0
     again = fitted(adversary)
@@ -129,7 +129,7 @@ def test_a_networks_quality_is_what_its_margins_say():
     images, labels = data.load("test")
     right = (images[:, 0, 0, 0] > 0.45) == labels.bool()
     far = (images[:, 0, 0, 0] - 0.45).abs() > 0.02
-    quality = classifier_quality(lo.Classifier(Threshold()).eval(), data, 0.02)
+    quality = measure_classifier_quality(lo.Classifier(Threshold()).eval(), data, 0.02)
     assert quality["test_accuracy"] == round(right.double().mean().item(), 4)
     assert quality["robust_accuracy"] == round((right & far).double().mean().item(), 4)
     p = right.double().mean().item()

@@ -15,10 +15,10 @@ from latentopt.io import write_atomically
 from latentopt.jobs.analyze.capped import LAYERS, CappedModel, CappedPlan
 from latentopt.jobs.analyze.capped_report import report
 from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard
+from latentopt.jobs.identity import digest_tensors
 from latentopt.jobs.module_training import fit
 from latentopt.jobs.tracker import METRICS, track_job
 from latentopt.jobs.trainer import Where
-from latentopt.jobs.used import held
 from latentopt.networks.classifier import Classifier
 from latentopt.reports import PLOT, TABLE, WrittenReport, png_bytes
 from latentopt.zoo.architectures import MLP, ConvClassifier
@@ -35,7 +35,7 @@ def run_capped(plan: CappedPlan) -> WrittenReport:
     x, y = images.load("test", settings.limit)
     classes = [str(label) for label in range(int(images.training()[1].max()) + 1)]
     _build(settings.network, x, len(classes), models[0])
-    experiment = Experiment(plan.folder, recipe, held(data=[*images.training(), x, y]), "right")
+    experiment = Experiment(plan.folder, recipe, digest_tensors(data=[*images.training(), x, y]), "right")
     experiment.open()
     todo = [index for index in range(len(models)) if index not in experiment.done()]
     tracker = track_job(experiment, settings.wandb, todo, recipe, settings.job)

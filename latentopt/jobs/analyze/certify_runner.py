@@ -16,7 +16,7 @@ from latentopt.classification import Misclassify
 from latentopt.jobs.analyze.certify import DIGITS, RANDOM, CertifyPlan, CertifySettings, parse_numbers
 from latentopt.jobs.analyze.certify_report import report
 from latentopt.jobs.experiment import Experiment
-from latentopt.jobs.labelled import open_labelled
+from latentopt.jobs.labelled_images import open_labelled
 from latentopt.networks.classifier import range_of
 from latentopt.objectives import Unit
 from latentopt.problem import Problem

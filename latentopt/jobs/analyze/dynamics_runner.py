@@ -15,7 +15,7 @@ from latentopt.jobs.analyze.dynamics import GROWTHS, DynamicsPlan, DynamicsSetti
 from latentopt.jobs.analyze.dynamics_plots import draw_confidence, draw_errors
 from latentopt.jobs.analyze.dynamics_report import DynamicsResult, report, step_figures
 from latentopt.jobs.experiment import Experiment
-from latentopt.jobs.labelled import open_labelled
+from latentopt.jobs.labelled_images import open_labelled
 from latentopt.jobs.trainer import accelerator_of
 from latentopt.networks.classifier import Classifier
 from latentopt.reports import WrittenReport

@@ -27,7 +27,7 @@ from latentopt.jobs.analyze.regions import EPS, RANDOM, STEP, RegionsPlan
 from latentopt.jobs.analyze.regions_cases import RegionsCase, classifier_case, method_by_name, random_case
 from latentopt.jobs.analyze.regions_report import RegionsResult, draw_steps, report
 from latentopt.jobs.experiment import Experiment
-from latentopt.jobs.labelled import open_labelled
+from latentopt.jobs.labelled_images import open_labelled
 from latentopt.maximization import maximize
 from latentopt.optimizers import ADRGD, GD, Optimizer, SoftGates
 from latentopt.problem import Problem

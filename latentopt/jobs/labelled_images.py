@@ -1,4 +1,4 @@
-"""Images and the classes they belong to: a data set by name, or one file."""
+"""Images with labels, from a data set by name or from one file."""
 
 from __future__ import annotations
 
@@ -18,24 +18,27 @@ from latentopt.zoo import datasets
 def open_labelled(
     data: str, root: str | None = None, split: str = "test", limit: int | None = None, download: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """The first ``limit`` images (N, C, H, W), float32 in [0, 1], and their classes (N,), long.
+    """Read images with their labels.
 
     Args:
         data: an ``.npz`` file with the arrays ``images`` and ``labels``; or a data set's name.
         root, split, download: of a named data set (`latentopt.zoo.datasets.load_labelled`).
-        limit: None: all.
+        limit: number of images, the first ones; None reads all.
+
+    Returns:
+        The images (N, C, H, W), float32 in [0, 1], and their classes (N,), long.
 
     Raises:
-        InputError: nothing there, or something else.
+        InputError: the data are missing or have another form.
     """
     if limit is not None:
         positive("limit", limit, integer=True)
     if data.isidentifier():
         return datasets.load_labelled(data, root, split, limit, download)
-    return _npz(Path(data), limit)
+    return _read_npz(Path(data), limit)
 
 
-def _npz(path: Path, limit: int | None) -> tuple[Tensor, Tensor]:
+def _read_npz(path: Path, limit: int | None) -> tuple[Tensor, Tensor]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             images, labels = arrays["images"], arrays["labels"]
@@ -47,7 +50,7 @@ def _npz(path: Path, limit: int | None) -> tuple[Tensor, Tensor]:
     if images.ndim not in (3, 4) or not len(images):
         raise InputError(f"{path}: images", "(N, H, W), (N, H, W, C) or (N, C, H, W)", f"shape {images.shape}")
     if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu" or labels.min() < 0:
-        came = f"{labels.dtype} of shape {labels.shape}"
-        raise InputError(f"{path}: labels", f"{len(images)} whole numbers >= 0", came)
-    pictures = torch.stack([to_tensor(image) for image in images[:limit]])
-    return pictures, torch.from_numpy(labels[:limit].astype(np.int64))
+        got = f"{labels.dtype} of shape {labels.shape}"
+        raise InputError(f"{path}: labels", f"{len(images)} whole numbers >= 0", got)
+    tensors = torch.stack([to_tensor(image) for image in images[:limit]])
+    return tensors, torch.from_numpy(labels[:limit].astype(np.int64))
