@@ -1,4 +1,4 @@
-"""Attacks on policies that are compared, each in the sizes that tuning tries, at one counted cost."""
+"""Attacks on policies of the comparison, with the sizes tried in tuning, at one counted cost."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ CONTROL = "pgd"
 
 @dataclass(frozen=True)
 class SizedAttack:
-    """A method in one size."""
+    """A method with one size."""
 
     optimizer: Optimizer
     loss: LossName = "ce"
 
     def settings(self, evaluations: int) -> dict[str, Any]:
-        """Arguments of `attack_policy`, with as many steps as cost no more than ``evaluations``, all looks included."""
+        """Arguments of `attack_policy`, with as many steps as fit into ``evaluations``, evaluations included."""
         return {"optimizer": self.optimizer, "loss": self.loss, "steps": affordable(self, evaluations)}
 
 
 TABLE_2 = {"beta0": 0.5, "a_eta": 0.25, "a_beta": 0.001, "r": 0.01, "delta": 1e-4, "delta_beta": 0.1, "T_p": 10}
-"""Of arXiv 2406.00494 for attacks on policies, where a_x is .4."""
+"""Settings of arXiv 2406.00494 for attacks on policies, where a_x is .4."""
 STEPS, TAUS, LENGTHS = (0.25, 0.5, 1.0, 2.0), (0.1, 0.3, 1.0), (0.4, 1.0, 3.0, 10.0)
 
 
@@ -59,18 +59,18 @@ METHODS: dict[str, dict[str, SizedAttack]] = {
         f"{a_x:g}, {loss}": SizedAttack(_reference(a_x), loss) for a_x in LENGTHS for loss in ("ce", "margin")
     },
 }
-"""By method and size: PGD's first step in radii and its loss; ADR-GD's softness too; of the others a_x and the loss."""
+"""By method and size: first step in radii and loss of PGD, also softness for ADR-GD; a_x and loss of the others."""
 
 
 def chosen_form(method: str, tuned: Mapping[str, str]) -> tuple[str, SizedAttack]:
-    """The size that was best on other states, else the first, and the method in it."""
+    """Return the best size on other states (or the first), and the method with it."""
     size = tuned.get(method, next(iter(METHODS[method])))
     return size, METHODS[method][size]
 
 
 @cache
 def affordable(form: SizedAttack, evaluations: int) -> int:
-    """The greatest number of steps, at least 1, whose counted cost is within ``evaluations``."""
+    """Return the greatest number of steps, at least 1, whose counted cost is within ``evaluations``."""
     policy = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)))
     states = torch.full((1, 4), 0.5)
 

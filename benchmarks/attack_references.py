@@ -23,7 +23,7 @@ from benchmarks.attack_methods import AttackMethod
 from benchmarks.attack_runs import AttackCase, ReturnedImages
 
 STEP = 0.25
-"""Of the constant steps of PGD, in units of eps, here as in ours."""
+"""Constant step size of PGD in units of eps, as in our PGD."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ReferenceAttack:
     long: bool = False
 
     def method(self) -> AttackMethod:
-        """As the methods of ours are.
+        """Run the attack like our methods.
 
         Raises:
             ImportError: the package is not there, or does not work here.
@@ -107,7 +107,7 @@ def _all(case: AttackCase, evaluations: int) -> int:
 
 
 def _after_the_first(case: AttackCase, evaluations: int) -> int:
-    """Steps where the start costs a gradient too."""
+    """Return the number of steps if the start costs a gradient too."""
     return max(1, evaluations - 1)
 
 
@@ -128,11 +128,11 @@ REFERENCES: dict[str, ReferenceAttack] = {
     "AutoAttack's APGD-DLR": ReferenceAttack("pyautoattack.autopgd_base", _apgd("dlr"), "apgd-dlr"),
     "AutoAttack standard": ReferenceAttack("pyautoattack", _autoattack, "portfolio", 1910, long=True),
 }
-"""By the name they have in the tables. foolbox has no APGD."""
+"""Attacks by their name in the tables. foolbox has no APGD."""
 
 
 def versions() -> str:
-    """The packages that are there, with their versions."""
+    """Return the installed packages with their versions."""
     names = dict.fromkeys(reference.package.split(".")[0] for reference in REFERENCES.values())
     found = [f"{name} {metadata.version(name)}" for name in names if importlib.util.find_spec(name)]
     return f"Packages: {', '.join(found) or 'none'}."

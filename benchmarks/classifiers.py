@@ -1,4 +1,4 @@
-"""The pretrained classifiers that `python -m benchmarks attack` attacks, built here and filled from LATENTOPT_DATA."""
+"""Pretrained classifiers of `python -m benchmarks attack`, with weights from LATENTOPT_DATA."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _shipped(name: str) -> nn.Module:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A classifier, its images and the radii it is attacked with.
+    """A classifier, its images and the radii of its attacks.
 
     Args:
         build: the module.
@@ -138,7 +138,7 @@ class Pretrained:
     trained: bool = True
 
     def load(self) -> Classifier:
-        """The classifier, frozen and in eval mode.
+        """Return the classifier, frozen and in eval mode.
 
         Raises:
             InputError: the weights are not there.
@@ -206,7 +206,7 @@ CLASSIFIERS: dict[str, Pretrained] = {
 
 
 def test_images(name: str, count: int) -> Images:
-    """The first ``count`` test images of ``mnist``, ``cifar10`` or ``imagenet`` (224 x 224 from the middle).
+    """Return the first ``count`` test images of ``mnist``, ``cifar10`` or ``imagenet`` (224 x 224 from the middle).
 
     Raises:
         InputError: they are not there.

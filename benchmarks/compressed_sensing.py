@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 
 NOISE = 0.1
-"""Root of the mean square of the whole noise vector: a measurement's is .1 / sqrt(m)."""
+"""Root mean square norm of the noise vector; the standard deviation of one measurement is .1 / sqrt(m)."""
 RESTARTS = 10
 MEASUREMENTS = {1: (10, 25, 50, 100, 200, 300, 400, 500, 750), 3: (20, 50, 100, 200, 500, 1000, 2500, 5000, 10000)}
-"""By colours."""
+"""By number of colours."""
 ALPHAS = (1e-5, 1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1)
 TRAINING = 8
-"""Images, not of the test set, from which Lasso's penalty and the generator's own error are chosen."""
+"""Number of training images for Lasso's penalty and the generator's representation error."""
 NOTE = (
     "Mean squared error per pixel with its standard error, over the test images. One Gaussian matrix per number of "
     "measurements m, with entries of variance 1 / m; noise of mean norm .1. `reconstruct`: the default of the library "
@@ -63,7 +63,7 @@ class SensingCase:
 
     @property
     def noise(self) -> float:
-        """Standard deviation of one measurement's."""
+        """Standard deviation of the noise of one measurement."""
         return NOISE / self.m**0.5
 
 
@@ -71,7 +71,7 @@ SensingMethod = Callable[[SensingCase], Tensor]
 
 
 def default(case: SensingCase) -> Tensor:
-    """Images that `latentopt.reconstruct` finds; the prior is that of the most probable latent (see `NOTE`)."""
+    """Reconstruct by `latentopt.reconstruct` with the prior of the MAP estimate (see `NOTE`)."""
     weight = (NOISE**2 + case.error) / case.m**2
     found = reconstruct(
         case.generator,
@@ -86,7 +86,7 @@ def default(case: SensingCase) -> Tensor:
 
 
 def csgm(case: SensingCase) -> Tensor:
-    """Images found as published."""
+    """Reconstruct by CSGM as published."""
     found = reconstruct(
         case.generator,
         case.images,
@@ -105,7 +105,7 @@ def csgm(case: SensingCase) -> Tensor:
 
 
 def lasso(case: SensingCase) -> Tensor:
-    """Images by Lasso, its penalty chosen on training images."""
+    """Reconstruct by Lasso, with its penalty chosen on training images."""
     seen = replace(case, images=case.training)
     errors = [mse(_lasso(seen, alpha), seen.images).mean().item() for alpha in ALPHAS]
     return _lasso(case, ALPHAS[int(np.argmin(errors))])
@@ -137,7 +137,7 @@ METHODS: dict[str, SensingMethod] = {"reconstruct": default, "csgm": csgm, "lass
 
 @dataclass(frozen=True, eq=False)
 class SensingResults:
-    """A method on a case."""
+    """Outcome of a method on a case."""
 
     method: str
     case: SensingCase

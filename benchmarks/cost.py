@@ -1,4 +1,4 @@
-"""CPU time of an iteration of ADR-GD over one of PGD, by network and batch."""
+"""CPU time of an iteration of ADR-GD relative to one of PGD, by network and batch."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ class StepCase:
     compiled: bool = False
 
     def posed(self) -> Problem:
-        """What `solve` takes."""
+        """Arguments of `solve`."""
         box = Box(0.0, 1.0) if len(self.shape) == 3 else Box(-1.0, 1.0)
         return Problem(self.build(), Unit(0), self.shape, self.batch, box)
 
     def start(self, posed: Problem) -> Tensor:
-        """A random point for each sample, another for each."""
+        """Draw a different random point for each sample."""
         rows = torch.arange(self.batch)
         return posed.rows(rows, Noise(0, rows)).random_start()
 
     def ready(self, posed: Problem) -> Batch:
-        """What an optimiser takes."""
+        """Arguments of an optimiser."""
         rows = torch.arange(self.batch)
         return posed.rows(rows, Noise(0, torch.zeros_like(rows)), 1_000_000, self.compiled)
 
@@ -88,9 +88,9 @@ CASES: dict[str, list[StepCase]] = {
 BASE, HAND = "pgd", "by hand"
 CLOCKS = ("cpu", "wall")
 BLOCK = FreeGates().row_norms.refresh
-"""Steps of a block: as many as the norms last, so that every block pays for them once."""
+"""Steps per block: the interval between two estimates of the norms, so that every block pays for one."""
 SOLVE = 200
-"""Steps of a solve that is timed whole, its set-up included."""
+"""Steps of a solve that is timed in full, including set-up."""
 NOTE = (
     "Random weights; the first output unit is maximised. The methods alternate, with a block of steps each. A ratio is "
     "a method's block time over the first method's in the same round; the table has the median with the quartiles. "
@@ -106,7 +106,7 @@ def cost(
     rounds: int = 25,
     quick: bool = False,
 ) -> Report:
-    """Time an iteration of each form of ADR-GD over one of PGD.
+    """Time an iteration of each form of ADR-GD relative to one of PGD.
 
     Args:
         networks: all, or some of a, c, mnist, vgg19, wide-resnet, between commas.
@@ -129,7 +129,7 @@ def cost(
 
 @dataclass(frozen=True)
 class Turns:
-    """How long a case is measured."""
+    """Limits of the measurement of a case."""
 
     seconds: float
     most: int
@@ -138,7 +138,7 @@ class Turns:
     def take(
         self, advance: dict[str, Callable[[int], object]], first: str, least: int = BLOCK
     ) -> tuple[int, dict[str, list[Seconds]]]:
-        """Steps of a block, at least ``least``, and of each method what its blocks took."""
+        """Return the steps per block, at least ``least``, and each method's times of its blocks."""
         for each in advance.values():
             each(2)  # first calls are slower
         a_step = min(timed(partial(advance[first], 2)).cpu for _ in range(3)) / 2
@@ -148,7 +148,7 @@ class Turns:
 
 
 def methods(case: StepCase, layers: Sequence[int] | None) -> dict[str, Optimizer]:
-    """What is timed; the first is what the others are compared with."""
+    """Return the timed methods; the first is the reference."""
     methods: dict[str, Optimizer] = {
         BASE: PGD(),
         "adr-gd soft": ADRGD(SoftGates(phase=1.0, layers=layers), PGD()),
@@ -158,7 +158,7 @@ def methods(case: StepCase, layers: Sequence[int] | None) -> dict[str, Optimizer
 
 
 class Stepper:
-    """A method under way; `forwards` and `backwards` are those of the latest block."""
+    """A running method; `forwards` and `backwards` are those of the latest block."""
 
     def __init__(self, batch: Batch, optimizer: Optimizer, start: Tensor) -> None:
         self.batch, self.optimizer, self.x = batch, optimizer, start
@@ -173,7 +173,7 @@ class Stepper:
 
 
 def measure(case: StepCase, turns: Turns) -> list[Row]:
-    """One row for each method."""
+    """Return one row for each method."""
     posed, layers = case.posed(), None
     if case.last:
         assert isinstance(posed.network, nn.Module)
@@ -193,7 +193,7 @@ def measure(case: StepCase, turns: Turns) -> list[Row]:
 
 
 def measure_loop(case: StepCase, turns: Turns) -> list[Row]:
-    """`solve` with plain gradient descent against the same written by hand."""
+    """Compare `solve` with plain gradient descent and a hand-written loop."""
     problem = case.posed()
     start = case.start(problem)
 

@@ -1,4 +1,4 @@
-"""The generators of the benchmarks of inverse problems: those that ship, and others filled from LATENTOPT_DATA."""
+"""Generators of the inverse problems: shipped ones, and others with weights from LATENTOPT_DATA."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class GeneratorSource:
     images: str
 
     def targets(self, first: int, count: int, held_out: bool) -> Tensor:
-        """Real images (count, C, H, W) in [0, 1] from the ``first`` on; not of the test set unless ``held_out``.
+        """Return real images (count, C, H, W) in [0, 1] from the ``first`` on; of the test set only if ``held_out``.
 
         Of the 32 faces, the first 16 are the test set.
         """
@@ -121,7 +121,7 @@ def _file(name: str):
 
 
 def _filled(module: nn.Module, name: str, prefix: str = "") -> nn.Module:
-    """The module with those weights of a file whose names begin with ``prefix``, which the module's have not."""
+    """Load into the module those weights of a file whose names begin with ``prefix``, without the prefix."""
     path = _file(name)
     tensors = parse_safetensors(path, path.read_bytes())
     state = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
@@ -148,7 +148,7 @@ def _dcgan() -> Generator:
 
 
 def _road() -> Generator:
-    """Its linear outputs leave [-1, 1], far from its training's latents by a lot; here they are cut as pictures are."""
+    """A generator with linear outputs, clamped here: far from its training latents they leave [-1, 1] by a lot."""
     module = _filled(RoadGAN(), "cgan_road/cGAN_imgSz64_nCh_3.safetensors", "gen.")
     return _ready(nn.Sequential(module, nn.Hardtanh()), (5,), (-1.0, 1.0))
 

@@ -44,7 +44,7 @@ BUDGETS = ("CPU s", "passes")
 
 @dataclass(frozen=True, eq=False)
 class TraceGroup:
-    """A method on all seeds of a network in a family."""
+    """Outcome of a method on all seeds of a network in a family."""
 
     family: str
     network: str
@@ -52,7 +52,7 @@ class TraceGroup:
     traces: Sequence[MethodTrace]
 
     def scores(self, budget: str) -> list[float]:
-        """What counts, one number a seed or a problem; more is better, but of restarts (log time) and real images."""
+        """Score per seed or problem; higher is better, except for restarts (log time) and real images."""
         return [score for trace in self.traces for score in _scores(self.family, trace, budget)]
 
 
@@ -112,7 +112,7 @@ def head_to_head(
 
 
 def tuning(groups: Mapping[tuple[str, str], Sequence[BudgetedProblem]], methods: Mapping[str, TrialGrid]) -> Report:
-    """The eight settings of every method on other seeds, images and states, by CPU time."""
+    """Tune: try the eight settings of every method on other seeds, images and states, by CPU time."""
     cases = {f"{family}: {name}": own for (family, name), own in groups.items()}
 
     def score(group: str, method: str, setting: int) -> tuple[float]:
@@ -160,7 +160,7 @@ def _summary(cell: TraceGroup, budget: str) -> str:
 
 
 def against(cell: TraceGroup, base: TraceGroup, budget: str) -> MeanInterval:
-    """The method's scores less those of ``base``, by pairs; of ``restarts`` the ratio, of real images relative."""
+    """Return paired differences of scores to ``base``; for ``restarts`` the ratio, for real images relative."""
     pairs = list(zip(cell.scores(budget), base.scores(budget), strict=True))
     if cell.family == "real":
         whole = sum(theirs for _, theirs in pairs) / len(pairs)

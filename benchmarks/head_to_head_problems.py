@@ -28,9 +28,9 @@ from latentopt.sets import Box, bounded_ball
 from latentopt.zoo.random_nets import WIDTHS
 
 FRESH = 1000
-"""Added to the seeds of tuning."""
+"""Offset of the tuning seeds."""
 REACH = 5.0
-"""Half the width of the box of latents that methods search whose steps are measured by a set: 5 standard deviations."""
+"""Half width of the latent box for methods whose step sizes are relative to a set: 5 standard deviations."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +62,11 @@ class BudgetedProblem:
     scale: float = 0.0
 
     def shrunk(self, factor: float) -> BudgetedProblem:
-        """With so much of both budgets."""
+        """Return the case with both budgets scaled."""
         return replace(self, seconds=factor * self.seconds, passes=max(1, int(factor * self.passes)))
 
     def posed(self, boxed: bool) -> Problem:
-        """The problem; ``boxed``: in a set of finite radius."""
+        """Return the problem; ``boxed``: in a set of finite radius."""
         if not (boxed and self.scale):
             return self.problem
         problem = copy.copy(self.problem)
@@ -74,7 +74,7 @@ class BudgetedProblem:
         return problem
 
     def starts(self, restarts: int, round_: int) -> Tensor:
-        """The starts (restarts, B, *shape) of a round, the same for every method."""
+        """Return the starts (restarts, B, *shape) of a round, the same for every method."""
         B, shape = self.problem.batch, self.problem.shape
         draws = Noise(self.seed, round_ * 1000 + torch.arange(restarts * B))
         like = self.problem.like.new_empty(restarts * B, *shape)
@@ -113,7 +113,7 @@ LATENT: dict[str, NetworkBudget] = {
     "mnist-dcgan": NetworkBudget(16.0, 1200, 500),
 }
 REAL = ("celeba-vae", "celeba-betah", "celeba-btcvae", "dcgan64", "mnist-dcgan")
-"""Generators that there are real images for."""
+"""Generators with real images."""
 NETS: dict[str, NetworkBudget] = {
     "A": NetworkBudget(1.0, 12000, 200),
     "B": NetworkBudget(4.0, 6000, 200),
@@ -132,7 +132,7 @@ CRITICS: dict[str, NetworkBudget] = {
     name: NetworkBudget(2.0, 1500, 100) for name in ("halfcheetah", "hopper", "walker2d")
 }
 COUNT = {"nets": 16, "attacks": 64, "single": 32, "restarts": 16, "real": 16, "critics": 128}
-"""Problems in a case."""
+"""Number of problems in a case."""
 
 
 def _nets(family: str, name: str, seed: int, tune: bool) -> BudgetedProblem:

@@ -1,4 +1,4 @@
-"""Methods, the eight settings of each that are tried, and a trial of one within its budget."""
+"""Methods with their eight settings, and a trial of one setting within its budget."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from latentopt.solver.loop import solve
 
 @dataclass(frozen=True)
 class Trial:
-    """How a method is run.
+    """Setting of a method.
 
     Args:
         optimizer: the method.
@@ -54,14 +54,14 @@ class Trial:
 
 
 MOST = 1000
-"""Steps of a start of a method without a schedule."""
+"""Steps per start of a method without a schedule."""
 LONGER = 3
-"""The longer one of two schedules is so many times the case's steps."""
+"""Length of the longer of two schedules, in units of the case's steps."""
 Halved = Sequence[tuple[int, tuple[tuple[int, int], ...]]]
 HALVED: Halved = ((1, ()), (4, ((10, 2), (25, 1))), (4, ((50, 2), (120, 1))), (8, ((20, 4), (60, 2), (150, 1))))
-"""How many starts go on at once, and how they are halved."""
+"""Number of simultaneous starts, and their halving schedule."""
 OPENED: Halved = ((1, ()), (4, ((20, 1),)), (4, ((25, 2), (60, 1))), (8, ((20, 4), (60, 2), (150, 1))))
-"""The same for a method with an opening of 15 steps."""
+"""The same for a method with a first phase of 15 steps."""
 TrialGrid = Callable[[BudgetedProblem], list[Trial]]
 Sizes = tuple[float, float, float, float]
 
@@ -69,7 +69,7 @@ Sizes = tuple[float, float, float, float]
 def planned(
     build: Callable[[float, BudgetedProblem], Optimizer], latents: Sizes, boxes: Sizes, boxed: bool = False
 ) -> TrialGrid:
-    """Four sizes, among latents others than in boxes, and two numbers of steps after which they have run down."""
+    """Return settings from four step sizes (different for latents and boxes) and two schedule lengths."""
 
     def trials(case: BudgetedProblem) -> list[Trial]:
         restarts = _at_once(case)
@@ -80,7 +80,7 @@ def planned(
 
 
 def _at_once(case: BudgetedProblem) -> int:
-    """So many starts that the longest schedule runs down within the passes, at most eight."""
+    """Return the number of starts, at most eight, for which the longest schedule fits into the passes."""
     return 1 if case.family == "single" else min(8, max(1, case.passes // (2 * LONGER * case.steps)))
 
 
@@ -117,15 +117,15 @@ OPPONENTS: dict[str, TrialGrid] = {
     "lm": stepless([LevenbergMarquardt(damping) for damping in (1e-4, 1e-2, 1e-6, 1.0)], (5, 15)),
     "cma-es": planned(lambda s, case: CMAES(sigma=s), (0.1, 0.3, 0.6, 1.0), (0.1, 0.3, 0.6, 1.0)),
 }
-"""Sizes are in units of a box's half width (latents: of `benchmarks.duel_cases.REACH` in sign-PGD and APGD, of a
-standard deviation in the others)."""
+"""Methods by name. Sizes are in units of a box's half width. For latents sign-PGD and APGD use
+`benchmarks.head_to_head_problems.REACH` as the unit, the other methods a standard deviation."""
 SQUARES = ("lm",)
-"""Methods for sums of squares alone."""
+"""Methods for sums of squares only."""
 OURS, CONTROL = "adr-gd", "adr-gd-gates-off"
 
 
 def ours(case: BudgetedProblem, on: bool = True) -> list[Trial]:
-    """ADR-GD's default; off: all the same, but its gates are the network's own.
+    """Return ADR-GD's default; off: the same with the network's own gates.
 
     Of latents it has one setting for all, and from single starts nothing is tried; in boxes the steps of its opening go
     on to the end, and four degrees of softness are tried.
@@ -141,14 +141,14 @@ METHODS: dict[str, TrialGrid] = {OURS: ours, CONTROL: partial(ours, on=False), *
 
 
 def chosen_trial(name: str, case: BudgetedProblem) -> Trial:
-    """The setting that was best on the seeds of tuning, of the control ours; where nothing was tuned, the first."""
+    """Return the best setting on the tuning seeds, or the first if nothing was tuned; the control uses ours."""
     at = TUNED["head-to-head"].get(case.family, {}).get(case.name, {}).get(OURS if name == CONTROL else name, 0)
     return METHODS[name](case)[at]
 
 
 @dataclass(eq=False)
 class BudgetClock:
-    """The clock of a method: what is best so far, when, and for how many passes. A callback that ends in time."""
+    """Callback that records the best values by time and passes, and stops at the budget."""
 
     case: BudgetedProblem
     begun: float = field(default_factory=time.process_time)
@@ -169,25 +169,25 @@ class BudgetClock:
         return self.over()
 
     def over(self) -> bool:
-        """Whether both budgets are spent, or twice the time, or all is solved."""
+        """Whether both budgets are spent, or twice the time, or all problems are solved."""
         late = self.times[-1] / self.case.seconds
         return late >= 2 or (late >= 1 and self.passes[-1] >= self.case.passes) or not len(self.left())
 
     def left(self) -> Tensor:
-        """The problems that are not solved (rows,) long."""
+        """Indices of the unsolved problems, (rows,) long."""
         success = self.case.problem.success
         open_ = torch.ones_like(self.best, dtype=torch.bool) if success is None else ~success(self.best, self.best)
         return open_.nonzero()[:, 0]
 
     def next_round(self) -> Tensor:
-        """Go on with what is left."""
+        """Continue with the remaining problems."""
         self.rows, self.before = self.left(), self.spent if self.times else 0
         return self.rows
 
 
 @dataclass(frozen=True, eq=False)
 class MethodTrace:
-    """What a method reached on a case."""
+    """Outcome of a method on a case."""
 
     case: BudgetedProblem
     optimizer: Optimizer
@@ -196,19 +196,19 @@ class MethodTrace:
     values: Tensor  # (times, B) least objective so far
 
     def at(self, seconds: float = math.inf, passes: float = math.inf) -> Tensor:
-        """Least objectives (B,) when a budget was spent."""
+        """Least objectives (B,) at the end of a budget."""
         pairs = zip(self.times, self.passes, strict=True)
         within = sum(t <= seconds and p <= passes for t, p in pairs)
         return self.values[max(within, 1) - 1]
 
     def recovered_at(self, among: list[float], most: float) -> float:
-        """Of ``among`` (`times` or `passes`), when all was recovered; ``most`` at the latest."""
+        """Return when all was recovered, in ``among`` (`times` or `passes`); at most ``most``."""
         whole = (self.values < RECOVERED).all(1).nonzero()[:, 0]
         return min(among[int(whole[0])], most) if len(whole) else most
 
 
 def run_trial(case: BudgetedProblem, trial: Trial) -> MethodTrace:
-    """Let a method work."""
+    """Run a method."""
     problem, watch = case.posed(trial.boxed), BudgetClock(case)
     halving = [pair for pair in trial.halving if pair[0] < trial.steps]
     for number in itertools.count() if case.family != "single" else range(1):

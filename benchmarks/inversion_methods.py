@@ -19,12 +19,12 @@ from latentopt.optimizers import ADRGD, CMAES, LBFGS, Adam, LevenbergMarquardt, 
 from latentopt.solver.callbacks import Progress
 
 RECOVERED = 1e-4
-"""A generator's own image is found again below this mean squared error."""
+"""A generator's own image counts as recovered below this mean squared error."""
 RESTARTS = 8
 STEPS, STALLED = 1000, 30
 """Of a round of a method whose step sizes do not fall: at most, and without a gain, after which a restart leaves."""
 RETRIES = 999
-"""More than any method has time for: what has converged, and is not solved, begins anew."""
+"""More rounds than fit into the time: unsolved problems restart after convergence."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ class InversionClock:
         return self.see(progress.best_x, progress.best)
 
     def see(self, x: Tensor, value: Tensor) -> bool:
-        """Note latents and their mean squared errors; whether the time is over."""
+        """Record latents and their mean squared errors; return whether the time is over."""
         now = time.process_time() - self.begun
         if self.x is None:
             self.x, best = x.clone(), value.clone()
@@ -83,7 +83,7 @@ class InversionClock:
 
 @dataclass(frozen=True, eq=False)
 class InversionOutcome:
-    """What a method reached."""
+    """Outcome of a method."""
 
     times: list[float]  # CPU seconds
     values: Tensor  # (times, B) best so far, of the method's own count
@@ -92,12 +92,12 @@ class InversionOutcome:
     ssim: Tensor
 
     def at(self, seconds: float) -> Tensor:
-        """Best so far (B,) at a time; infinite before the first look."""
+        """Best error so far (B,) at a time; infinite before the first evaluation."""
         seen = [row for t, row in zip(self.times, self.values, strict=True) if t <= seconds]
         return seen[-1] if seen else torch.full_like(self.mse, torch.inf)
 
     def recovered_at(self) -> float:
-        """The time at which all targets were recovered; infinite if never."""
+        """Time at which all targets were recovered; infinite if never."""
         all_of = (t for t, row in zip(self.times, self.values, strict=True) if (row < RECOVERED).all())
         return next(all_of, float("inf"))
 
@@ -107,7 +107,7 @@ Runner = Callable[[InversionCase, InversionClock], None]
 
 @dataclass(frozen=True)
 class InversionMethod:
-    """A way to invert.
+    """A method of inversion.
 
     Args:
         name: by which its size is found in `TUNED`.
@@ -127,7 +127,7 @@ class InversionMethod:
 
 
 def judge(case: InversionCase, runner: Runner, seconds: float) -> InversionOutcome:
-    """Let a method work for so many CPU seconds."""
+    """Run a method for a number of CPU seconds."""
     watch = InversionClock(case, seconds)
     runner(case, watch)
     assert watch.x is not None
@@ -146,7 +146,7 @@ def ours(
     restarts: int,
     halving: tuple[tuple[int, int], ...] = HALVING,
 ) -> Runner:
-    """A method of ours; ``planned``: its step sizes fall, so that as many steps are planned as the time allows."""
+    """Run one of our methods; ``planned``: its step sizes decrease over as many steps as the time allows."""
 
     def run(case: InversionCase, watch: InversionClock) -> None:
         settings: dict[str, Any] = {"steps": STEPS, "halving": halving, "patience": STALLED}
@@ -170,7 +170,7 @@ def ours(
 
 
 def _seconds_a_step(case: InversionCase, optimizer: Optimizer, restarts: int) -> float:
-    """Measured on the targets themselves, beforehand, outside the method's time."""
+    """Measure the cost of a step on the targets beforehand, outside the method's time."""
     settings: dict[str, Any] = {"start": Random(), "restarts": restarts, "halving": (), "patience": None}
     clock = InversionClock(case, float("inf"))
     reconstruct(case.generator, case.targets, optimizer=optimizer, steps=6, callbacks=[clock], **settings)
@@ -178,7 +178,7 @@ def _seconds_a_step(case: InversionCase, optimizer: Optimizer, restarts: int) ->
 
 
 SIZES = tuple((lr, restarts) for lr in (0.05, 0.1, 0.2, 0.4) for restarts in (1, 4))
-"""Step sizes, and how many starts share the time."""
+"""Step sizes, and the number of starts that share the time."""
 PAPER = tuple((a_x, RESTARTS) for a_x in (0.1, 0.3, 1.0, 3.0))
 RANDOM = Random()
 

@@ -1,4 +1,4 @@
-"""Other ways to invert a generator: a loop written by hand, and deepinv's CSGM."""
+"""Baselines for inverting a generator: a hand-written loop, and deepinv's CSGM."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from latentopt.networks.generator import Generator
 
 
 def hand_written(lr: float, case: InversionCase, watch: InversionClock) -> None:
-    """What a user writes: Adam on all latents together, one random start each, the mean squared error, no schedule."""
+    """Run a simple hand-written loop: Adam on all latents, one random start each, mean squared error, no schedule."""
     z = case.generator.latents(len(case.targets), case.seed).requires_grad_()
     adam = torch.optim.Adam([z], lr)
     while True:
@@ -26,7 +26,7 @@ def hand_written(lr: float, case: InversionCase, watch: InversionClock) -> None:
 
 
 class _Backbone(nn.Module):
-    """A generator as deepinv's CSGM wants it: latents (B, nz, 1, 1)."""
+    """Adapt a generator to deepinv's CSGM, with latents (B, nz, 1, 1)."""
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ def deepinv_csgm(lr: float, case: InversionCase, watch: InversionClock) -> None:
 
 
 STEPS = 300
-"""Of one start: its own default of 2,500 does not get through 16 targets in the time, its tolerance stops too early."""
+"""Steps per start. With the default of 2,500 not all 16 targets fit into the time; its tolerance stops too early."""
 SIZES = tuple((lr, 1) for lr in (0.01, 0.03, 0.1, 0.2, 0.3))
 REFERENCES: dict[str, InversionMethod] = {
     method.name: method

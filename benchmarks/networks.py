@@ -1,4 +1,4 @@
-"""The networks of the benchmarks: random ones (arXiv 2406.00494), many at once, and those whose steps are timed."""
+"""Networks of the benchmarks: batches of random networks (arXiv 2406.00494), and networks for timing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from latentopt.zoo.random_nets import random_layers
 
 
 class RandomNets(nn.Module):
-    """The random networks of many seeds, one a sample: row ``i`` passes through network ``i mod S``.
+    """Random networks of many seeds, evaluated as a batch: row ``i`` passes through network ``i mod S``.
 
     So restarts, dual passes and probes, which come as further copies of the S samples, cost one batched matrix
     product a layer.
@@ -49,7 +49,7 @@ class RandomNets(nn.Module):
         return x
 
     def take(self, rows: Tensor) -> RandomNets:
-        """The networks of the rows ``rows`` (long); itself where these are whole copies of its own S."""
+        """Select the networks of the rows ``rows`` (long); return itself if these are whole copies of its own S."""
         index = rows % len(self)
         whole = torch.arange(len(self), device=rows.device).repeat(len(rows) // len(self))
         if torch.equal(index, whole):

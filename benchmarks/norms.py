@@ -30,7 +30,7 @@ PROBES = (1, 2, 4, 8, 16, 32, 64)
 
 @dataclass(frozen=True, eq=False)
 class NormsCase:
-    """A network and the points where its rows are measured."""
+    """A network and the points at which the norms are measured."""
 
     name: str
     network: nn.Module
@@ -44,7 +44,7 @@ def norms(
     seed: int = 0,
     quick: bool = False,
 ) -> Report:
-    """Measure the error of the estimated row norms against the exact ones, by the number of probes.
+    """Measure the error of estimated row norms by the number of probes.
 
     Args:
         samples: number of random points per network.
@@ -59,7 +59,7 @@ def norms(
 
 
 def cases(samples: int, seed: int) -> list[NormsCase]:
-    """The networks, each with random points of its own kind: images, a box, latents."""
+    """Return the networks, each with suitable random points: images, a box, latents."""
     from latentopt.zoo import cards
 
     vae = cards.load_generator("mnist-vae")
@@ -75,7 +75,7 @@ def cases(samples: int, seed: int) -> list[NormsCase]:
 
 
 def measure(case: NormsCase, repeats: int, seed: int) -> list[Row]:
-    """The errors of one network: a row for the exact norms, then one for each number of probes."""
+    """Return the errors of one network: a row for the exact norms, then one for each number of probes."""
     x = case.x
     with torch.no_grad():
         plain = median(timed(lambda: case.network(x)).cpu for _ in range(21))
@@ -99,7 +99,7 @@ def measure(case: NormsCase, repeats: int, seed: int) -> list[Row]:
 
 
 def _norms(case: NormsCase, directions: Tensor, exact: bool) -> tuple[Tensor, int, float]:
-    """The norms of all rows as one vector, the forwards they cost, and the CPU seconds."""
+    """Return the norms of all rows as one vector, their cost in forwards, and the CPU seconds."""
     results = []
     took = timed(
         lambda: results.append(row_norms(case.network, case.x, lambda _, z: (z > 0).to(z.dtype), directions, exact))

@@ -1,4 +1,4 @@
-"""Methods that maximise the random networks, and the step sizes that are tried for each."""
+"""Methods that maximise the random networks, with the step sizes tried in tuning."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from latentopt.optimizers import (
 )
 
 CONTROL = "pgd"
-"""What every other method is compared with: tuned sign steps with momentum, the `PGD` preset, never tuned here."""
+"""The control: sign steps with momentum, the `PGD` preset, never tuned here."""
 
 
 @dataclass(frozen=True)
 class SizedMethod:
-    """A method with one size to choose, or none.
+    """A method with at most one size to tune.
 
     Args:
         build: from the size.
@@ -58,7 +58,7 @@ TABLE_2: dict[str, dict[str, Any]] = {  # of arXiv 2406.00494
     "B": {"beta0": 1.0, "a_eta": 1.0, "a_beta": 0.005, "r": 0.2, "delta": 0.001, "delta_beta": 0.01, "T_p": 25},
     "C": {"beta0": 1.0, "a_eta": 1.25, "a_beta": 0.0001, "r": 0.35, "delta": 0.01, "delta_beta": 0.01, "T_p": 25},
 }
-"""Of D and E, which the paper does not have, C's."""
+"""Settings by model; D and E, which are not in the paper, use those of C."""
 
 
 def paper(model: str, **changes: Any) -> ADRGD:
@@ -105,12 +105,12 @@ def methods(model: str) -> dict[str, SizedMethod]:
 
 
 def tuned(model: str, restarts: bool, name: str) -> float | None:
-    """The size that was best on other seeds; None where nothing was tuned."""
+    """Return the best size on other seeds; None if nothing was tuned."""
     return TUNED["random-nets"].get(model, {}).get(STARTS[restarts], {}).get(name)
 
 
 def ablations(model: str) -> dict[str, dict[str, Optimizer]]:
-    """ADR-GD with each of its parts left out: of the printed form, and of the authors' code."""
+    """Return ablations of ADR-GD: the printed form and the authors' code without each part."""
     gone: dict[str, dict[str, Any]] = {
         "whole": {},
         "M1 without distances": {"row_norms": RowNorms("none")},
@@ -131,7 +131,7 @@ def ablations(model: str) -> dict[str, dict[str, Optimizer]]:
 
 
 def alphas(model: str) -> dict[str, dict[float, Optimizer]]:
-    """The slope of the gates (Figure 5 of the paper), of both forms."""
+    """Return both forms with different slopes of the gates (Figure 5 of the paper)."""
     slopes = (10.0, 100.0, 1000.0, PAPERS_ALPHA, 1e4, 1e5)
     builds = {"adr-gd-paper": paper, "adr-gd-reference": reference}
     return {form: {alpha: build(model, alpha=alpha) for alpha in slopes} for form, build in builds.items()}

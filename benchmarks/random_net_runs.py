@@ -35,7 +35,7 @@ def _drawn(nets: NetworkSet) -> RandomNets:
 
 
 class NetsRun(NamedTuple):
-    """What a run found and what it cost."""
+    """Values and cost of a run."""
 
     values: list[float]  # of each seed, the greatest output met
     forwards: int  # of each seed, all restarts together
@@ -44,14 +44,14 @@ class NetsRun(NamedTuple):
 
 
 class StepCost(NamedTuple):
-    """What one step costs."""
+    """Cost of one step."""
 
     passes: float  # forwards and backwards of one restart of one seed
     seconds: float  # CPU time of all seeds and restarts together
 
 
 def run(nets: NetworkSet, optimizer: Optimizer, steps: int, restarts: int, seed: int) -> NetsRun:
-    """Maximise all networks; ``seed`` is of the starts and of the method's own noise."""
+    """Maximise all networks; ``seed`` seeds the starts and the method's own noise."""
     problem, found = nets.problem(), list[Result]()
     start = torch.zeros(len(nets.seeds), nets.widths[0])
     took = timed(
@@ -62,7 +62,7 @@ def run(nets: NetworkSet, optimizer: Optimizer, steps: int, restarts: int, seed:
 
 
 def rate(nets: NetworkSet, optimizer: Optimizer, restarts: int, probe: int) -> StepCost:
-    """The cost of a step, from two runs of which the longer one has ``2 * probe`` steps more."""
+    """Return the cost of a step, from two runs that differ by ``2 * probe`` steps."""
     run(nets, optimizer, 1, restarts, 0)  # first calls are slower
     short, long = (run(nets, optimizer, steps, restarts, 0) for steps in (probe, 3 * probe))
     if probe > 1 and long.seconds < 0.2 and probe < 1000:  # too short to tell the time
@@ -74,5 +74,5 @@ def rate(nets: NetworkSet, optimizer: Optimizer, restarts: int, probe: int) -> S
 
 
 def steps_within(budget: float, a_step: float) -> int:
-    """How many steps a budget pays for; at least one."""
+    """Return the number of steps that fit into a budget; at least one."""
     return max(1, round(budget / a_step))

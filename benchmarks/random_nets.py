@@ -1,4 +1,4 @@
-"""Random networks (arXiv 2406.00494) maximised by every method, and ADR-GD without each of its parts."""
+"""Random networks (arXiv 2406.00494) maximised by every method, and ablations of ADR-GD."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Model = Literal["A", "B", "C", "D", "E"]
 Part = Literal["table", "ablation", "alpha", "all"]
 SEEDS: dict[str, int] = {"A": 20, "B": 10, "C": 8, "D": 8, "E": 8}
 FRESH = 1000
-"""Networks from this seed on are for tuning."""
+"""First seed of the networks for tuning."""
 
 
 @study
@@ -68,7 +68,7 @@ def random_nets(
 
 
 def tuning(plan: NetsPlan, methods: Mapping[str, SizedMethod]) -> Report:
-    """Every size of every method, from one start and from several, at equal counted cost."""
+    """Score every size of every method, from one start and from several, at equal counted cost."""
 
     def score(group: str, name: str, size: float) -> tuple[float]:
         restarts, optimizer = plan.starts if group == STARTS[True] else 1, methods[name].build(size)
@@ -82,7 +82,7 @@ def tuning(plan: NetsPlan, methods: Mapping[str, SizedMethod]) -> Report:
 
 
 def benchmark(plan: NetsPlan, methods: Mapping[str, SizedMethod], part: Part) -> Report:
-    """All parts asked for, with the best known value of each network over all that ran."""
+    """Run all requested parts; the best known value of a network is the best over all of them."""
     parts: dict[str, Callable[[], Iterable[NetsResults]]] = {
         "table": partial(table_cells, plan, methods),
         "ablation": partial(ablation_cells, plan),
@@ -113,7 +113,7 @@ NOTES: dict[tuple[str, str], str] = defaultdict(
 
 @dataclass(frozen=True)
 class NetsPlan:
-    """What is run, and how much of it."""
+    """Methods and budgets of a run."""
 
     model: str
     nets: NetworkSet
@@ -129,7 +129,7 @@ class NetsPlan:
 
     @property
     def passes(self) -> int:
-        """Forwards and backwards of each network: what a gradient method needs for its single start."""
+        """Forwards and backwards per network that a gradient method needs for its single start."""
         return 2 * self.steps
 
     def cell(self, part: str, group: str, name: str, optimizer: Optimizer, steps: int, restarts: int) -> NetsResults:
@@ -139,7 +139,7 @@ class NetsPlan:
 
 
 def table_cells(plan: NetsPlan, methods: Mapping[str, SizedMethod]) -> Iterator[NetsResults]:
-    """Every method as in the paper, at equal counted cost, and in equal CPU time."""
+    """Run every method as in the paper, at equal counted cost, and in equal CPU time."""
     control = methods[CONTROL].at(None)
     leader = plan.cell("table", SECONDS, CONTROL, control, plan.control_steps, plan.starts)
     for name, method in methods.items():
@@ -162,7 +162,7 @@ def table_cells(plan: NetsPlan, methods: Mapping[str, SizedMethod]) -> Iterator[
 
 
 def ablation_cells(plan: NetsPlan) -> Iterator[NetsResults]:
-    """Each form of ADR-GD, and what it is without each of its parts."""
+    """Ablate each form of ADR-GD."""
     for form, variants in ablations(plan.model).items():
         for at, (name, optimizer) in enumerate(variants.items()):
             cell = plan.cell("ablation", form, name, optimizer, plan.steps, 1)
@@ -170,7 +170,7 @@ def ablation_cells(plan: NetsPlan) -> Iterator[NetsResults]:
 
 
 def alpha_cells(plan: NetsPlan) -> Iterator[NetsResults]:
-    """Each form of ADR-GD by the slope of its gates."""
+    """Run each form of ADR-GD with different slopes of its gates."""
     for form, variants in alphas(plan.model).items():
         for alpha, optimizer in variants.items():
             cell = plan.cell("alpha", form, f"{alpha:g}", optimizer, plan.steps, 1)

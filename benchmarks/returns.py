@@ -1,4 +1,4 @@
-"""Pretrained agents whose every action is refined, episode by episode on the same seeds."""
+"""Returns of pretrained agents with every action refined, on the same seeds."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ METHODS: Mapping[str, str] = {
     "adr-gd": "adr-gd-critic",
     "cem": "cem",
 }
-"""Names of `refine_action`'s methods."""
+"""Methods of `refine_action` by name."""
 CRITICS: Mapping[str, str] = {"first": "first", "min": "min"}
 TUNING = 1000
-"""Added to the seeds of tuning."""
+"""Offset of the tuning seeds."""
 NOTE = (
     "Sum of rewards of an episode. Every action of the actor is replaced by the refined one. *Difference*: to the "
     "actor alone on the same seeds, with its 95 % bootstrap interval over the seeds; **bold** if the interval is above "
@@ -46,7 +46,7 @@ NOTE = (
 
 @dataclass(frozen=True, eq=False)
 class AgentReturns:
-    """A method on an agent."""
+    """Outcome of a method on an agent."""
 
     agent: str
     method: str  # or none
@@ -73,7 +73,7 @@ def returns(
     *,
     folder: Path,
 ) -> Report:
-    """Play episodes of pretrained agents with every action refined, and with none.
+    """Play episodes of pretrained agents with and without refined actions.
 
     Cells that are done lie in ``out/played`` and are not done again: a call that was stopped goes on.
 
@@ -144,7 +144,7 @@ def _cells(
 
 
 def difference(cell: AgentReturns, plain: AgentReturns) -> MeanInterval:
-    """What refinement changed in the return, seed by seed."""
+    """Tabulate the change of the return by refinement, paired by seed."""
     return bootstrapped((cell.played.returns - plain.played.returns).tolist())
 
 
@@ -167,7 +167,7 @@ def _shown(found: MeanInterval) -> str:
 
 
 def _summary(cells: Sequence[AgentReturns]) -> Table:
-    """Each setting over all agents, in units of the standard deviation of the actor's returns."""
+    """Tabulate each setting over all agents, in units of the standard deviation of the actor's returns."""
     plains = {cell.agent: cell for cell in cells if cell.method == "none"}
     rows = []
     for settings in dict.fromkeys(cell.settings for cell in cells if cell.method != "none"):

@@ -11,7 +11,7 @@ from latentopt.errors import InputError
 from latentopt.statistics import MeanInterval, bootstrap, student
 
 TIE = 1e-3
-"""Two values are level, and a best known value reached, within this share of it."""
+"""Relative tolerance within which two values are level, and a best known value is reached."""
 
 
 class Pairs(NamedTuple):
@@ -24,7 +24,7 @@ class Pairs(NamedTuple):
 
 
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> Pairs:
-    """Values to be maximised, of the same seeds in the same order: ``ours`` minus ``theirs``."""
+    """Compare values to be maximised, for the same seeds in the same order: ``ours`` minus ``theirs``."""
     a, b = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
     if a.shape != b.shape:
         raise InputError("theirs", f"{len(a)} values", len(b))
@@ -34,7 +34,7 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> Pairs:
 
 
 def reached(values: Sequence[float], best: Sequence[float]) -> float:
-    """The share of values that lie within `TIE` of the best known ones."""
+    """Return the share of values within `TIE` of the best known ones."""
     a, b = np.asarray(values, dtype=float), np.asarray(best, dtype=float)
     return float((a >= b - TIE * np.abs(b)).mean())
 
@@ -48,7 +48,7 @@ class Signs(NamedTuple):
 
 
 def signs(ours: Sequence[bool], theirs: Sequence[bool]) -> Signs:
-    """Successes on the same images in the same order."""
+    """Compare successes on the same images in the same order."""
     from scipy.stats import binomtest
 
     a, b = np.asarray(ours, dtype=bool), np.asarray(theirs, dtype=bool)
@@ -59,6 +59,6 @@ def signs(ours: Sequence[bool], theirs: Sequence[bool]) -> Signs:
 
 
 def bootstrapped(values: Sequence[float]) -> MeanInterval:
-    """The mean of independent values with its 95 % bootstrap interval (infinite for a single value)."""
+    """Return the mean of independent values with its 95 % bootstrap interval (infinite for a single value)."""
     found = student(values)
     return found if len(values) == 1 else found._replace(**dict(zip(("low", "high"), bootstrap(values), strict=True)))

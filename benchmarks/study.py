@@ -28,8 +28,8 @@ STUDIES = (
 )
 """The study NAME is the function of that name in the module of that name, dashes as underscores."""
 FROM_ZERO = ("seed", "first_seed", "exact")
-"""Arguments that may be 0; all other numbers are positive."""
-SHARED = """threads: that torch computes with.
+"""Arguments that may be 0; all other numbers must be positive."""
+SHARED = """threads: number of torch threads.
         out: folder for the results; default runs/bench/NAME.
         overwrite: replace the results of an earlier run there."""
 
@@ -80,7 +80,7 @@ def study(function: Callable[..., Report]) -> Callable[..., WrittenReport]:
 
 
 def _check(name: str, value: Any, hint: Any) -> None:
-    """Raise `InputError` where a number or a word is not one that an argument takes."""
+    """Raise `InputError` if a number or a word is not valid for its argument."""
     choices = [choice for part in (hint, *get_args(hint)) for choice in get_args(part) if isinstance(choice, str)]
     if choices and value is not None and value not in choices:
         raise InputError(name, f"one of {', '.join(choices)}", repr(value))
@@ -89,7 +89,7 @@ def _check(name: str, value: Any, hint: Any) -> None:
 
 
 def _check_folder(folder: Path, overwrite: bool) -> None:
-    """Raise `InputError` where writing would replace what is there."""
+    """Raise `InputError` if writing would replace existing results."""
     if folder.exists() and not folder.is_dir():
         raise InputError("out", "a folder", f"the file {folder}")
     if not overwrite and any((folder / name).exists() for name in (TABLE, ROWS, PLOT, ENVIRONMENT)):
@@ -110,7 +110,7 @@ def _write(folder: Path, report: Report, environment: dict[str, Any]) -> Written
 
 
 def _environment(name: str, settings: dict[str, Any], load: tuple[float, ...], seconds: float) -> dict[str, Any]:
-    """Return what decides the figures, and what may have disturbed the times."""
+    """Return the environment: the settings and versions behind the figures, and the load that may disturb the times."""
     words = []
     for key, value in settings.items():
         if value is not None and value is not False:

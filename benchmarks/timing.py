@@ -1,4 +1,4 @@
-"""Clocks, and steps of several methods timed in turns."""
+"""Clocks, and alternating timing of several methods."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 class Seconds(NamedTuple):
-    """What something took."""
+    """Duration of some work."""
 
     cpu: float  # of all threads of this process
     wall: float
@@ -19,7 +19,7 @@ class Seconds(NamedTuple):
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Within: torch computes with ``count`` threads."""
+    """Context in which torch uses ``count`` threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -29,7 +29,7 @@ def threads(count: int) -> Iterator[None]:
 
 
 def timed(work: Callable[[], object]) -> Seconds:
-    """Do it and say what it took."""
+    """Run some work and return its duration."""
     cpu, wall = time.process_time(), time.perf_counter()
     work()
     return Seconds(time.process_time() - cpu, time.perf_counter() - wall)
@@ -38,7 +38,7 @@ def timed(work: Callable[[], object]) -> Seconds:
 def interleaved(
     work: Mapping[str, Callable[[], object]], seconds: float, least: int, most: int
 ) -> dict[str, list[Seconds]]:
-    """Each piece of work once a round, in turns, there and back, so that a disturbance hits all alike.
+    """Time each piece of work once a round, alternating forwards and back, so that disturbances affect all alike.
 
     Args:
         work: name to a piece of work.

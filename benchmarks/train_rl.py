@@ -1,4 +1,4 @@
-"""Refined actions where TD3 and DDPG learn (arXiv 2406.00494, section 6.2)."""
+"""Refined actions in the training of TD3 and DDPG (arXiv 2406.00494, section 6.2)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 CHUNK = 100
-"""Steps of the environment in a turn."""
+"""Environment steps per turn."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ NOTE = (
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A training, what its curve was, and the CPU seconds it took."""
+    """A training with its learning curve and CPU seconds."""
 
     algorithm: str
     refinement: str

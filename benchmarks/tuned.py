@@ -8,4 +8,4 @@ from typing import Any
 import yaml
 
 TUNED: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "tuned.yaml").read_text(encoding="utf-8"))
-"""By study; how a study's settings are sorted is told there."""
+"""Settings by study; each study documents their layout."""

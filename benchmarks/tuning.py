@@ -82,7 +82,7 @@ def _table(group: str, rows: Sequence[Row], best: Mapping[str, Any], scores: Seq
 
 
 def _draw(rows: Sequence[Row], score: str, figure: Figure) -> None:
-    """The first score of every size."""
+    """Plot the first score of every size."""
     figure.set_size_inches(8, 0.22 * len(rows) + 1)
     axes = figure.subplots()
     axes.plot([row[score] for row in rows], [f"{row['group']}: {row['method']} {row['size']}" for row in rows], "o")

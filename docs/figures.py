@@ -1,7 +1,7 @@
 """Every figure of README.md and docs, from the results in docs/results.
 
 python docs/figures.py                     rewrite the marked places of README.md and docs in place
-python docs/figures.py check               exit with 1 where a page is not what the results give
+python docs/figures.py check               exit with 1 if a page is out of date
 python docs/figures.py import RUN NAME     keep a finished run's results as docs/results/NAME.csv and NAME.json
 """
 
@@ -21,12 +21,12 @@ ROOT = Path(__file__).parents[1]
 
 
 def pages() -> list[Path]:
-    """All that may have marks."""
+    """Return all pages that may have marks."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def render(check: bool = False) -> list[Path]:
-    """Rewrite the pages, or only look; return those that change."""
+    """Rewrite the pages, or only compare; return the pages that change."""
     changed = []
     for page in pages():
         text = page.read_text(encoding="utf-8")
@@ -39,7 +39,7 @@ def render(check: bool = False) -> list[Path]:
 
 
 def keep(run: Path, name: str, table: str | None, command: list[str] | None, note: str | None) -> None:
-    """Write a run's results."""
+    """Store a run's results."""
     rows, how = imported(run, table, command or ())
     if note:
         how["note"] = note
@@ -51,13 +51,13 @@ def keep(run: Path, name: str, table: str | None, command: list[str] | None, not
 def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     jobs = parser.add_subparsers(dest="job")
-    jobs.add_parser("check", help="exit with 1 where a page is not what the results give")
+    jobs.add_parser("check", help="exit with 1 if a page is out of date")
     taken = jobs.add_parser("import", help="keep a finished run's results")
     taken.add_argument("run", type=Path, help="its folder")
-    taken.add_argument("name", help="of the result")
+    taken.add_argument("name", help="name of the result")
     taken.add_argument("--table", help="a table of table.md, by its title, instead of the rows")
-    taken.add_argument("--command", action="append", help="where the folder does not tell it; may be given again")
-    taken.add_argument("--note", help="what else one should know of it")
+    taken.add_argument("--command", action="append", help="command, if the folder does not have it; may be repeated")
+    taken.add_argument("--note", help="note on the run")
     given = parser.parse_args(words)
     if given.job == "import":
         keep(given.run, given.name, given.table, given.command, given.note)

@@ -1,1 +1,1 @@
-"""The tables and figures of README.md and docs: one small function each, from the results in docs/results."""
+"""The tables and figures of README.md and docs: one small function for each, from the results in docs/results."""

@@ -23,7 +23,7 @@ def _mean(values: Sequence[float], digits: int = 3) -> str:
 
 
 def agent(name: str) -> Table:
-    """Every method on one agent: both critics' ways to count, both boxes."""
+    """Tabulate every method on one agent: both critic settings, both boxes."""
     cells = where(load("actions-cheetah-hopper"), agent=name)
     boxes = sorted(distinct(cells, "box"))
     groups = [("first", box) for box in boxes] + [("min", box) for box in boxes]
@@ -49,7 +49,7 @@ def _best(cells: Sequence[Cell], groups: Sequence[tuple[str, float]]) -> list[st
 
 
 def others() -> Table:
-    """The other agents, the first critic."""
+    """Tabulate the other agents, on the first critic."""
     cells = where(load("actions-others"), critic="first")
     rows = []
     for name, box in distinct(cells, "agent", "box"):
@@ -62,7 +62,7 @@ def others() -> Table:
 
 
 def exact() -> Table:
-    """The exact maximum beside the methods' best."""
+    """Compare the exact maximum with the methods' best."""
     cells, rows = load("actions-exact"), []
     for found in load("actions-exact-maxima"):
         gains = [c["gain"] for c in where(cells, agent=found["agent"], box=found["box"], critic="first")]

@@ -1,4 +1,4 @@
-"""Tables of docs/agents.md; rows and columns are what the results hold."""
+"""Tables of docs/agents.md, with the rows and columns of the results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AGENTS = {
 METHODS = {"gradient-ascent": "gradient ascent", "adr-gd": "ADR-GD", "adam": "Adam", "cem": "CEM"}
 CRITICS = {"min": "least of the twins", "first": "first critic"}
 ONE_CRITIC = "lunar-ddpg"
-"""Its first critic is its least."""
+"""The agent with a single critic, for which first and min are the same."""
 
 
 def _played(critic: str, name: str = "returns") -> list[Cell]:
@@ -43,7 +43,7 @@ def _columns(cells: Sequence[Cell]) -> list[tuple[str, float]]:
 
 
 def returns(critic: str = "min", name: str = "returns") -> Table:
-    """What refinement changes in the return, episode by episode."""
+    """Tabulate the change of the return by refinement, paired by episode."""
     cells = _played(critic, name)
     agents = sorted(distinct(cells, "agent"), key=list(AGENTS).index)
     plains = {name: where(cells, agent=name, method="none")[0] for name in agents}
@@ -56,7 +56,7 @@ def returns(critic: str = "min", name: str = "returns") -> Table:
 
 
 def against(method: str = "adr-gd", control: str = "adam") -> Table:
-    """The returns of a method less those of its control, of the same box, critic and seeds."""
+    """Return a method's returns minus its control's, with the same box, critic and seeds."""
     agents = [name for name in AGENTS if name in distinct(load("returns"), "agent")]
     rows = []
     for critic in ("min", "first"):
@@ -82,7 +82,7 @@ Curves = dict[int, list[CurvePoint]]
 
 
 def _curves(cells: Sequence[Cell]) -> Curves:
-    """The learning curve of each seed."""
+    """Return the learning curve of each seed."""
     return {
         seed: [CurvePoint(c["step"], c["mean"], 0.0, 0.0, c["gain"], c["seconds"]) for c in where(cells, seed=seed)]
         for seed in distinct(cells, "seed")
@@ -90,7 +90,7 @@ def _curves(cells: Sequence[Cell]) -> Curves:
 
 
 def training() -> Table:
-    """Learning curves of Pendulum, with and without refinement."""
+    """Tabulate learning curves of Pendulum, with and without refinement."""
     cells = [cell for cell in several(*named("train-rl-*")) if cell["step"] != ""]
     rows = []
     for algorithm in ("td3", "ddpg"):
@@ -116,7 +116,7 @@ def _learned(found: Curves, plain: Curves, base: bool) -> list[str]:
 
 
 def cost() -> Table:
-    """What refinement adds to the CPU time of a step: measured in turns, and over the runs, which others disturbed."""
+    """Tabulate the CPU time of refinement per step: measured alternately, and over the runs, which were disturbed."""
     rows = []
     for name in named("train-rl-*"):
         cells = load(name)

@@ -24,9 +24,9 @@ COLUMNS = {
     "adr-gd-l2": "ADR-GD, L2",
 }
 SHOWN = 1.0
-"""Greater caps change nothing."""
+"""Greatest cap in the tables; greater ones change nothing."""
 USABLE = 0.05
-"""A cap may cost so much of the clean accuracy."""
+"""Maximal loss of clean accuracy for a usable cap."""
 ATTACKS = {
     "FGSM": "fgsm",
     "`pgd`, 100 steps": "pgd",
@@ -42,7 +42,7 @@ Key = tuple[str, float]
 
 
 def one_model() -> Table:
-    """`mnist-mlp-capped` under every attack."""
+    """Tabulate `mnist-mlp-capped` under every attack."""
     cells = load("attack-references-capped")
     rows = [
         [title, short_rate(cell), bare(cell["cpu_seconds_of_all"], 2)]
@@ -57,7 +57,7 @@ def _percent(found: MeanInterval) -> str:
 
 
 def capped(training: str, data: str = "mnist", most: float = SHOWN) -> Table:
-    """Every layer and cap of one way to train."""
+    """Tabulate every layer and cap for one kind of training."""
     cells = where(load(f"capped-{data}"), training=training)
     rows = []
     for (layer, beta), own in kinds(cells).items():
@@ -71,7 +71,7 @@ def capped(training: str, data: str = "mnist", most: float = SHOWN) -> Table:
 
 
 def claims() -> Table:
-    """The smallest cap that is usable against none, seed by seed."""
+    """Compare the smallest usable cap with no cap, paired by seed."""
     rows = []
     for training in distinct(load("capped-mnist"), "training"):
         cells = kinds(where(load("capped-mnist"), training=training))
@@ -92,7 +92,7 @@ def _usable(own: Sequence[Cell], plain: Sequence[Cell]) -> bool:
 
 
 def regions() -> Table:
-    """GD's and ADR-GD's ways on mnist-cnn."""
+    """Compare the trajectories of GD and ADR-GD on mnist-cnn."""
     cells = load("regions-mnist")
     names = {"gd": "GD", "adr-gd-soft": "ADR-GD, soft gates"}
     own = {name: where(cells, optimizer=name) for name in names}
@@ -113,7 +113,7 @@ def regions() -> Table:
 
 
 def maxima() -> Table:
-    """Random nets A: value and bound."""
+    """Tabulate values and bounds of random nets A."""
     rows = [
         [
             str(cell["seed"]),
@@ -129,7 +129,7 @@ def maxima() -> Table:
 
 
 def optimisers() -> Table:
-    """What the optimisers leave on the nets that were closed: their values against the bounds."""
+    """Tabulate the optimisers' gaps to the bounds on the closed networks."""
     bounds = {cell["seed"]: cell for cell in load("certify-random-A") if cell["status"] == "OPTIMAL"}
     cells = {int(cell["case"].split()[-1]): cell for cell in load("certify-random-A-optimisers")}
     seeds = sorted(set(bounds) & set(cells))
@@ -142,7 +142,7 @@ def optimisers() -> Table:
 
 
 def digits() -> Table:
-    """A small classifier's margins, and where the optimisers end."""
+    """Tabulate a small classifier's margins, and the optimisers' gaps to them."""
     cells = load("certify-digits")
     names = [key.removeprefix("value_") for key in cells[0] if key.startswith("value_")]
     rows = []

@@ -18,7 +18,7 @@ UNBOXED = " (the paper's setting: pixels may leave [0, 1])"
 
 
 def radius(eps: float) -> str:
-    """As a fraction of 255 where it is one."""
+    """Format a radius, as a fraction of 255 if it is one."""
     part = Fraction(eps * 255).limit_denominator(1000)
     return f"{part.numerator}/255" if part.denominator == 1 and part.numerator < 17 else f"{eps:g}"
 
@@ -28,13 +28,13 @@ def percent(cell: Cell) -> float:
 
 
 def short_rate(cell: Cell, digits: int = 0) -> str:
-    """In per cent, with Wilson's interval."""
+    """Format a success rate in per cent, with Wilson's interval."""
     low, high = wilson(sum(cell["success"]), len(cell["success"]))
     return f"{percent(cell):.{digits}f} % [{100 * low:.{digits}f}, {100 * high:.{digits}f}]"
 
 
 def references() -> Table:
-    """Ours beside other packages', on the first 100 images."""
+    """Compare our attacks with other packages' on the first 100 images."""
     cells = several(*[name for name in named("attack-references-*") if name.split("-")[2] not in ("400", "capped")])
     columns = ["network, eps", *(f"`{name}`" if " " not in name else _short(name) for name in BESIDE)]
     columns += ["AutoAttack CPU s", "`portfolio` CPU s"]
@@ -56,7 +56,7 @@ def _beside(cells: Sequence[Cell], network: str, eps: float) -> list[str]:
 
 
 def equal_cost() -> Table:
-    """Every method with 100 gradient evaluations, on two networks; the latest run of a method counts."""
+    """Tabulate every method with 100 gradient evaluations on two networks, from its latest run."""
     columns, sides = ["100 gradient evaluations"], list[dict[str, Cell]]()
     for network in ("mnist-pgd", "resnet2b"):
         runs = [f"attack-table-{network}", f"attack-table-{network}-portfolio"]
@@ -78,7 +78,7 @@ def _against(found: dict[str, Cell], name: str) -> list[str]:
 
 
 def curve() -> Table:
-    """Success by gradient evaluations."""
+    """Tabulate success by gradient evaluations."""
     cells = several("attack-curve-mnist-pgd", "attack-curve-mnist-pgd-portfolio")
     found = {(cell["method"], cell["evaluations"]): cell for cell in cells if cell["part"] == "curve"}
     budgets = sorted({budget for _, budget in found})
@@ -91,7 +91,7 @@ def curve() -> Table:
 
 
 def curves() -> Table:
-    """Success by gradient evaluations on networks of CIFAR10."""
+    """Tabulate success by gradient evaluations on networks of CIFAR10."""
     cells = load("attack-curve-cifar")
     budgets, networks = distinct(where(cells, method=CONTROL), "evaluations"), distinct(cells, "network")
     columns = [f"{network}, {budget}" for network in networks for budget in budgets]
@@ -108,7 +108,7 @@ def curves() -> Table:
 
 
 def ablation(network: str) -> Table:
-    """Broken images with each part of ADR-GD left out, in the box of pixels and outside it."""
+    """Tabulate broken images for ablations of ADR-GD, with and without the range of pixels."""
     cells = where(load(f"attack-ablation-{network}"), part="ablation")
     count = len(cells[0]["success"])
     rows = []
@@ -123,7 +123,7 @@ def ablation(network: str) -> Table:
 
 
 def gates() -> Table:
-    """What the soft gates are worth in the portfolio: the same stages with plain gradients."""
+    """Compare the portfolio with the same stages with plain gradients."""
     rows = []
     for result in ("attack-references-400", "attack-references-capped"):
         cells = load(result)

@@ -1,4 +1,4 @@
-"""Tables of what the shipped models' cards say; a card is written by the training that made the model."""
+"""Tables from the cards of the shipped models; a model's training writes its card."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def quality(name: str) -> dict[str, Any]:
 
 
 def classifiers() -> Table:
-    """Accuracy, and what is left of it under the portfolio."""
+    """Tabulate accuracy, clean and under the portfolio."""
     rows = []
     for name, how in TRAINED.items():
         own = quality(name)
@@ -44,7 +44,7 @@ def _percent(share: float, error: float, digits: int) -> str:
 
 
 def generators() -> Table:
-    """Errors on real images, and the share of their own that is found again."""
+    """Tabulate errors on real images, and the share of own images recovered."""
     rows = []
     for name in ("mnist-vae", "mnist-dcgan"):
         own = quality(name)
@@ -54,7 +54,7 @@ def generators() -> Table:
 
 
 def policies() -> Table:
-    """Returns of the shipped policies."""
+    """Tabulate returns of the shipped policies."""
     rows = []
     for name in ("coinrun-cnn", "fruitbot-cnn"):
         own = quality(name)

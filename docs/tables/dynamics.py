@@ -30,7 +30,7 @@ def column(cells: Sequence[Cell], name: str) -> Column:
 
 
 def short(value: float, digits: int = 2) -> str:
-    """So many significant digits, without the zero before the point: .031, 5.8e-5, 7.4e-15."""
+    """Format significant digits, without the zero before the point: .031, 5.8e-5, 7.4e-15."""
     if np.isnan(value):
         return "-"
     text = f"{value:#.{digits}g}" if value < 1e3 else f"{value:.{digits - 1}e}"
@@ -39,7 +39,7 @@ def short(value: float, digits: int = 2) -> str:
 
 
 def ends() -> Table:
-    """Median errors after the last step; in brackets those of images without a flip."""
+    """Tabulate median errors after the last step; in brackets for images without a flip."""
     rows = []
     for setting in ("a m l_1 = 0.02", GROWN):
         for result, images in IMAGES.items():
@@ -59,7 +59,7 @@ def _both(errors: Column, inside: NDArray[np.bool_]) -> str:
 
 
 def by_flips() -> Table:
-    """By the number of flips, with noise."""
+    """Tabulate errors by the number of flips, with noise."""
     cells = where(load("dynamics-noise"), setting=GROWN)
     flips, rows = column(cells, "flips"), []
     for low, high in FLIPS:
@@ -72,7 +72,7 @@ def by_flips() -> Table:
 
 
 def by_step() -> Table:
-    """By step: of all images, and of those that have not flipped so far; as long as there are any."""
+    """Tabulate errors by step, over all images and over the images without a flip so far, while there are any."""
     rows = []
     for cell in where(load("dynamics-noise-steps"), **{"step sizes": GROWN}):
         if cell["without a flip"]:
@@ -86,7 +86,7 @@ def _pair(text: str) -> str:
 
 
 def doubt() -> Table:
-    """Gradients at the end point by 1 - p_y, of two classifiers."""
+    """Tabulate gradients at the end point by 1 - p_y, for two classifiers."""
     rows = []
     for result, borders in DOUBTS.items():
         last = distinct(load(result), "setting")[-1]

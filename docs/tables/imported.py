@@ -1,4 +1,4 @@
-"""A finished run's folder made into a result of docs/results: what no table needs left out, machine's paths too."""
+"""Import a finished run into docs/results, without unneeded columns and machine paths."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from latentopt.reports import ROWS, TABLE, Row, csv_text
 
 
 class Layout(NamedTuple):
-    """What is kept of a command's rows."""
+    """Layout of a command's stored rows."""
 
-    packed: Sequence[str] = ()  # numbers that differ by sample: one row a cell, the samples' values between spaces
-    bits: Sequence[str] = ()  # the same of what succeeded: a digit a sample
+    packed: Sequence[str] = ()  # numbers per sample: one row per cell, with the samples' values separated by spaces
+    bits: Sequence[str] = ()  # the same for successes: one digit per sample
     dropped: Sequence[str] = ()
     digits: int = 6  # significant, of floats
 
@@ -50,7 +50,7 @@ HOW = ("versions", "cpu", "cores", "threads", "load_before", "load_after", "seco
 
 
 def imported(folder: Path, title: str | None = None, command: Sequence[str] = ()) -> tuple[str, dict[str, Any]]:
-    """The CSV and the JSON of a run.
+    """Return the CSV and the JSON of a run.
 
     Args:
         folder: with results.csv and environment.json or recipe.yaml; or with what `python -m benchmarks returns` has
@@ -75,7 +75,7 @@ def imported(folder: Path, title: str | None = None, command: Sequence[str] = ()
 
 
 def _packed(rows: Sequence[Row], columns: Sequence[str], bits: Sequence[str], digits: int) -> list[Row]:
-    """One row for each cell; its samples' values side by side."""
+    """Merge rows into one per cell, with its samples' values side by side."""
     cells: dict[tuple[str, ...], Row] = {}
     for row in rows:
         key = tuple(value for name, value in row.items() if name not in columns)
@@ -98,7 +98,7 @@ def _together(values: Sequence[str], bits: bool, digits: int) -> str:
 
 
 def _short(text: str, digits: int) -> str:
-    """Floats to so many significant digits; all else as it is."""
+    """Round floats to ``digits`` significant digits; return other text unchanged."""
     if re.fullmatch(r"-?(\d*\.\d+(e[+-]?\d+)?|\d+e[+-]?\d+)", text):
         return f"{float(text):.{digits}g}"
     return text
@@ -132,7 +132,7 @@ def _kind(command: str) -> str:
 
 
 def _command(name: str, settings: Mapping[str, Any]) -> str:
-    """As it is typed; without where its results went, and with an input's place below the data folder alone."""
+    """Return the command line without its output folder, and with input paths relative to the data folder."""
     words = name.split()
     for key, value in settings.items():
         if key in NOT_KEPT or value is None or value is False or value == "":
@@ -149,7 +149,7 @@ def _played(folder: Path) -> list[Path]:
 
 
 def _playing(held: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The commands that play these cells: one for each method, critic and box, with its agents."""
+    """Return the commands of these cells: one for each method, critic and box, with its agents."""
     agents: dict[str, list[str]] = {}
     for one in held:
         if one["method"] != "none":
@@ -167,7 +167,7 @@ def _rows(folder: Path) -> list[dict[str, str]]:
 
 
 def _episodes(held: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The rows that `python -m benchmarks returns` writes of a cell that it has played."""
+    """Return the rows of a cell as `python -m benchmarks returns` writes them."""
     settings, found = held["settings"], held["found"]
     common = {name: settings[name] for name in ("agent", "method", "critic", "box")}
     common["seconds"] = round(found["seconds"], 3)
@@ -177,7 +177,7 @@ def _episodes(held: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def _of_table(path: Path, title: str) -> list[Row]:
-    """The rows of a table in a report."""
+    """Return the rows of a table in a report."""
     text = path.read_text(encoding="utf-8")
     sections = {part.split("\n", 1)[0]: part for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]}
     if title not in sections:

@@ -17,7 +17,7 @@ from tables.text import plus_minus, table
 REAL = ("dcgan64", "mnist-dcgan", "celeba-vae")
 OWN = ("celeba-vae", "dcgan64")
 OUTSIDE = ("a hand-written Adam loop", "deepinv CSGM")
-"""Methods that are not the library's, by their names in words."""
+"""Methods of other libraries, with their names in the tables."""
 
 
 def code(name: str) -> str:
@@ -25,19 +25,19 @@ def code(name: str) -> str:
 
 
 def recovered(cells: Sequence[Cell], seconds: float) -> str:
-    """The share of all targets found again in this time, a target with a mean squared error of 1e-4 or less."""
+    """Return the share of targets recovered in this time (mean squared error of 1e-4 or less)."""
     times = [at for cell in cells for at in cell["recovered_at"] if at != "-"]
     return f"{100 * sum(at <= seconds for at in times) / sum(len(cell['mse']) for cell in cells):.0f} %"
 
 
 def until_all(cell: Cell) -> str:
-    """CPU seconds until every target was found again, "-" where not all were."""
+    """Format the CPU seconds until all targets were recovered; "-" if they were not."""
     times = cell["recovered_at"]
     return f"{cell['seconds']:.1f}" if times and "-" not in times and max(cell["mse"]) < RECOVERED else "-"
 
 
 def own() -> Table:
-    """The generators' own images: three seeds."""
+    """Tabulate the generators' own images, three seeds."""
     columns, sides = ["method"], list[list[Cell]]()
     for at, generator in enumerate(OWN):
         sides.append(load(f"inversion-own-{generator}"))
@@ -51,7 +51,7 @@ def own() -> Table:
 
 
 def others() -> Table:
-    """The other generators, one seed: the share recovered, and the time to all."""
+    """Tabulate the other generators, one seed: share recovered, and time until all are."""
     cells = load("inversion-own-others")
     generators = sorted(distinct(cells, "generator"), key=lambda name: (name == "road-gan", name))
 
@@ -65,7 +65,7 @@ def others() -> Table:
 
 
 def vaes() -> Table:
-    """The VAEs of MNIST: seconds to all of their own images, and the error on real ones."""
+    """Tabulate the VAEs of MNIST: seconds until all own images are recovered, and error on real images."""
     latest = {(cell["generator"], cell["method"]) for cell in load("inversion-mnist-vae")}
     cells = [c for c in load("inversion-vaes") if (c["generator"], c["method"]) not in latest]
     cells = load("inversion-mnist-vae") + cells
@@ -82,13 +82,13 @@ def vaes() -> Table:
 
 
 def final(generator: str) -> dict[str, list[float]]:
-    """Errors on real images by method; a later run of a method alone counts instead of the earlier one."""
+    """Return errors on real images by method; a later run of a method replaces its earlier one."""
     cells = several(f"inversion-real-{generator}", *named(f"inversion-real-{generator}-csgm"))
     return {cell["method"]: cell["mse"] for cell in cells}
 
 
 def real() -> Table:
-    """Real images in equal CPU time: half of it, and all of it."""
+    """Tabulate errors on real images at equal CPU time, at half and at the end of it."""
     ends = {name: final(name) for name in REAL}
     again = {name: {c["method"] for n in named(f"inversion-real-{name}-csgm") for c in load(n)} for name in REAL}
 
@@ -114,7 +114,7 @@ PAIRS = (
 
 
 def pairs() -> Table:
-    """Image by image: how much lower the first method's error is than the second's."""
+    """Tabulate by how much the first method's error is below the second's, paired by image."""
     rows = []
     for ours, theirs in PAIRS:
         texts = []
@@ -147,7 +147,7 @@ def faces() -> Table:
 
 
 def matrices() -> Table:
-    """`mlp-vae` at m = 25 with three matrices."""
+    """Tabulate `mlp-vae` at m = 25 with three matrices."""
     names = {0: "sensing-mlp-vae", 1: "sensing-mlp-vae-matrix-1", 2: "sensing-mlp-vae-matrix-2"}
     found = {seed: where(load(name), m=25, method=("reconstruct", "csgm")) for seed, name in names.items()}
     rows = [

@@ -18,7 +18,7 @@ CONTROL, PLAIN, AIM = "pgd", ("unattacked", "actions at random"), "-least-likely
 
 
 def states() -> Table:
-    """The share of states with another action."""
+    """Tabulate the share of states with another action."""
     cells = where(load("attack-policy-states"), part="states")
     cases = distinct(cells, "game", "eps")
     rows = []
@@ -44,7 +44,7 @@ def _share(cell: Cell, control: Cell, best: int) -> str:
 
 
 def episodes(aim: str = "") -> Table:
-    """Mean returns, the same levels for all: every game, radius and method that a result holds.
+    """Tabulate mean returns on the same levels, for every game, radius and method of a result.
 
     Args:
         aim: ``"-least-likely"`` for the results with this in their names.
@@ -73,7 +73,7 @@ def _texts(cells: Sequence[Cell], cases: Cases, method: str, aim: str) -> list[s
 
 
 def _changed(game: str, eps: float, method: str, aim: str) -> str:
-    """The share of actions that an attack changed: in the command's own table, not in its rows."""
+    """Return the share of changed actions, which is in the command's own table, not in its rows."""
     for name in named(f"attack-policy-changed{aim}-*"):
         if made(name)["table"].startswith(f"{game}, eps {radius(eps)}:") and (aim or AIM not in name):
             for row in load(name):

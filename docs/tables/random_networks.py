@@ -29,7 +29,7 @@ def _difference(found: MeanInterval, whole: bool = False) -> str:
 
 
 def methods(model: str) -> Table:
-    """Every method from one start at equal steps, and in the control's CPU time."""
+    """Tabulate every method from one start at equal steps, and in the control's CPU time."""
     cells = where(load(f"random-nets-{model}"), part="table")
     large = model != "A"
     timed = where(cells, group=SECONDS)
@@ -54,7 +54,7 @@ def _row(cells: Sequence[Cell], method: str, control: Cell, large: bool) -> list
 
 
 def parts(group: str) -> Table:
-    """One form of ADR-GD on A without each of its parts, or by the slope of its gates."""
+    """Tabulate one form of ADR-GD on A: its ablations, or the slope of its gates."""
     cells = where(load("random-nets-A"), part=group)
     rows = []
     for form in distinct(cells, "group"):
@@ -67,13 +67,13 @@ def parts(group: str) -> Table:
 
 
 def _costs() -> list[Cell]:
-    """The latest run of each network."""
+    """Return the latest run of each network."""
     again = load("cost-mnist")
     return again + [cell for cell in load("cost") if cell["network"] not in distinct(again, "network")]
 
 
 def cost() -> Table:
-    """An iteration of each form of ADR-GD over one of PGD."""
+    """Tabulate the cost of an iteration of each form of ADR-GD relative to PGD."""
     cells = _costs()
     rows = [
         [c["network"], str(c["batch"]), c["method"], f"{c['forwards']:.3g}", f"{c['backwards']:.3g}", _ratio(c)]
@@ -92,7 +92,7 @@ def _foretold(probes: int) -> str:
 
 
 def norms() -> Table:
-    """The mean error of estimated row norms by the number of probes."""
+    """Tabulate the mean error of estimated row norms by the number of probes."""
     cells = [cell for cell in load("norms") if cell["probes"] != "exact"]
     networks = distinct(cells, "network")
     rows = [
@@ -103,7 +103,7 @@ def norms() -> Table:
 
 
 def loop() -> Table:
-    """`solve` over the same loop written by hand."""
+    """Tabulate the time of `solve` relative to a hand-written loop."""
     cells = _costs()
     rows = [[c["network"], str(c["batch"]), _ratio(c)] for c in cells if c["method"] == "solve"]
     return table(["network", "batch", "CPU time, median [quartiles]"], rows)

@@ -35,7 +35,7 @@ GENERATORS = {
 
 
 def mnist() -> Table:
-    """The first 64 test images through the shipped generators, at equal steps."""
+    """Tabulate errors on the first 64 test images with the shipped generators, at equal steps."""
     found = {(job, model): load(f"mnist-{job}-{model}") for job in JOBS for model in MODELS}
     best = {model: min(_errors(found[job, model]) for job in JOBS) for model in MODELS}
     rows = []
@@ -50,7 +50,7 @@ def mnist() -> Table:
 
 
 def _passes(name: str) -> str:
-    """Of an image, in the mean; ``uncounted`` are forwards of a run that its table lacks, which the images share."""
+    """Format mean passes per image; ``uncounted`` forwards, missing in a run's table, are shared by the images."""
     forwards, backwards = (_all(load(name), column) for column in ("forwards", "backwards"))
     return f"{np.mean(forwards) + made(name).get('uncounted', 0) / len(forwards):.0f} + {np.mean(backwards):.0f}"
 
@@ -64,7 +64,7 @@ def _errors(cells: list[dict]) -> float:
 
 
 def timed(errors_too: bool = False) -> Table:
-    """Real images in equal CPU time; with standard errors, or without."""
+    """Tabulate errors on real images in equal CPU time, with or without standard errors."""
     errors = {name: final(name) for name in GENERATORS}
     rows = []
     for method, title in TIMED.items():
@@ -77,7 +77,7 @@ def timed(errors_too: bool = False) -> Table:
 
 
 def _otherwise(generator: str, method: str) -> str:
-    """Of a method that was run again with the step that tuning chose: what it had with the other."""
+    """Return the earlier result of a method that was run again with the tuned step."""
     earlier = one(load(f"inversion-real-{generator}"), method=method)["mse"]
     if earlier == final(generator)[method]:
         return ""
@@ -90,7 +90,7 @@ def _clear(errors: dict[str, list[float]], method: str) -> bool:
 
 
 def portfolio() -> Table:
-    """The portfolio against AutoAttack."""
+    """Compare the portfolio with AutoAttack."""
     cells = load("attack-references-mnist-pgd")
     radii = sorted({cell["eps"] for cell in cells})
     rows = []
