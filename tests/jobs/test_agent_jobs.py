@@ -76,7 +76,7 @@ def test_refine_on_the_command_line(capsys, tmp_path, agent):
 def test_a_smooth_critic_has_no_gates_to_drive(tmp_path):
     model = sb3.TD3("MlpPolicy", PENDULUM, policy_kwargs={"net_arch": [8], "activation_fn": nn.Tanh}, device="cpu")
     model.save(tmp_path / "smooth.zip")
-    settings = {"optimizer": "adr-gd-critic", "out": str(tmp_path / "out"), "wandb": "disabled"}
+    settings = {"optimizer": "adr-gd-paper-critic", "out": str(tmp_path / "out"), "wandb": "disabled"}
     with pytest.raises(InputError, match=r"ReLU|gates|piecewise"):
         refine(str(tmp_path / "smooth.zip"), PENDULUM, **settings)
     assert not (tmp_path / "out").exists()
