@@ -156,6 +156,8 @@ class SourceIndex:
         match node:
             case ast.Constant(value=None):
                 return value is None
+            case ast.BinOp(left=ast.Name(id="Optimizer"), right=ast.Name(id="str")) if isinstance(value, str):
+                return True if self.preset_class(value) else None
             case ast.BinOp(left=left, op=ast.BitOr(), right=right):
                 return _any_fits([self._fits(left, value, name), self._fits(right, value, name)], value)
             case ast.Name(id="float" | "int" as kind):

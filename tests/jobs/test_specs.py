@@ -8,7 +8,8 @@ import pytest
 import torch
 import yaml
 
-from latentopt.jobs.components import build, describe, short_names
+from latentopt.errors import LatentOptError
+from latentopt.jobs.components import build, check, describe, short_names
 from latentopt.objectives import L1, LPIPS, MSE, SSIM, Huber, Loss, WeightedSum
 from latentopt.operators import (
     Bicubic,
@@ -112,3 +113,10 @@ def test_a_component_stays_as_it_was_given_when_it_is_checked_and_built():
     before = yaml.safe_dump(given)
     build("operator", "operator", given)
     assert yaml.safe_dump(given) == before
+
+
+@pytest.mark.parametrize("stage", [{"optimizer": "pdg"}, {"loss": "os.system"}, {"steps": "many"}, {"start": "far"}])
+def test_a_wrong_stage_is_refused_before_the_job_runs(stage):
+    with pytest.raises(LatentOptError):
+        check("optimizer", "attack", {"class_path": "latentopt.Portfolio", "init_args": {"stages": [stage]}})
+    check("optimizer", "attack", {"class_path": "latentopt.Portfolio", "init_args": {"stages": [{"optimizer": "pgd"}]}})
