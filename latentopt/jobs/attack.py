@@ -10,7 +10,7 @@ from latentopt.errors import InputError, nonnegative
 from latentopt.jobs.attack_rates import AttackRates
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.settings import Component, Device, JobSettings, Norm, WandbMode, component
+from latentopt.jobs.settings import Component, Device, JobPlan, JobSettings, Norm, WandbMode, component
 from latentopt.jobs.sources import check_labelled
 from latentopt.zoo.card import ClassifierCard, require_card
 
@@ -85,14 +85,6 @@ class AttackSettings(JobSettings):
 
 
 @dataclass(frozen=True)
-class AttackPlan:
-    """An attack whose settings were checked."""
-
-    settings: AttackSettings
-    folder: Path
-
-
-@dataclass(frozen=True)
 class AttackJobResult:
     """The results of an attack on a data set."""
 
@@ -106,7 +98,7 @@ class AttackJobResult:
     rank: int = 0  # of this process among those of the job; only the first, 0, writes
 
 
-def prepare(settings: AttackSettings) -> AttackPlan:
+def prepare(settings: AttackSettings) -> JobPlan[AttackSettings]:
     """Check the settings of an attack, as far as that needs no torch.
 
     Raises:
@@ -127,11 +119,11 @@ def prepare(settings: AttackSettings) -> AttackPlan:
             raise InputError("weights", "none, as the model has its own", settings.weights)
     check_labelled(settings.data, settings.root, settings.split, settings.download)
     check_folder(folder, settings.plain_recipe())
-    return AttackPlan(settings, folder)
+    return JobPlan(settings, folder)
 
 
 @job
-def run(plan: AttackPlan) -> AttackJobResult:
+def run(plan: JobPlan[AttackSettings]) -> AttackJobResult:
     """Run an attack, or go on with one that was stopped.
 
     Raises:

@@ -11,7 +11,7 @@ import numpy as np
 from latentopt.errors import InputError, nonnegative
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.settings import Component, JobSettings, Norm, WandbMode, component
+from latentopt.jobs.settings import Component, JobPlan, JobSettings, Norm, WandbMode, component
 from latentopt.rl.games import GAMES
 from latentopt.zoo.card import PolicyCard, require_card
 from latentopt.zoo.trust import require_trusted_environment
@@ -70,14 +70,6 @@ class AttackPolicySettings(JobSettings):
 
 
 @dataclass(frozen=True)
-class AttackPolicyPlan:
-    """An attack on a policy whose settings were checked."""
-
-    settings: AttackPolicySettings
-    folder: Path
-
-
-@dataclass(frozen=True)
 class AttackPolicyJobResult:
     """The results of an attack on a policy."""
 
@@ -88,7 +80,7 @@ class AttackPolicyJobResult:
     seconds: float
 
 
-def prepare(settings: AttackPolicySettings) -> AttackPolicyPlan:
+def prepare(settings: AttackPolicySettings) -> JobPlan[AttackPolicySettings]:
     """Check the settings of an attack on a policy, as far as that needs no torch.
 
     Raises:
@@ -106,7 +98,7 @@ def prepare(settings: AttackPolicySettings) -> AttackPolicyPlan:
     else:
         require_card(settings.model, PolicyCard)
     check_folder(folder, settings.plain_recipe())
-    return AttackPolicyPlan(settings, folder)
+    return JobPlan(settings, folder)
 
 
 def _check_zip(settings: AttackPolicySettings) -> None:
@@ -119,7 +111,7 @@ def _check_zip(settings: AttackPolicySettings) -> None:
 
 
 @job
-def run(plan: AttackPolicyPlan) -> AttackPolicyJobResult:
+def run(plan: JobPlan[AttackPolicySettings]) -> AttackPolicyJobResult:
     """Run an attack on a policy, or go on with one that was stopped.
 
     Raises:

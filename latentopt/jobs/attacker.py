@@ -19,12 +19,13 @@ from latentopt.attacks.result import AttackResult, AttackWarning
 from latentopt.classification import margin
 from latentopt.errors import InputError
 from latentopt.jobs import attack_pictures
-from latentopt.jobs.attack import AttackJobResult, AttackPlan, AttackSettings
+from latentopt.jobs.attack import AttackJobResult, AttackSettings
 from latentopt.jobs.attack_rates import Share, count_rates
 from latentopt.jobs.chunks import Chunks, split_into_chunks
 from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard
 from latentopt.jobs.identity import describe_card, describe_model, digest_tensors
 from latentopt.jobs.labelled_images import open_labelled
+from latentopt.jobs.settings import JobPlan
 from latentopt.jobs.track import tracked_figures
 from latentopt.jobs.tracker import METRICS, Tracker, track_job
 from latentopt.jobs.trainer import Where, predict, predictor
@@ -37,7 +38,7 @@ SHOWN = 16
 """Number of images in the grid, the first ones."""
 
 
-def run_attack(plan: AttackPlan) -> AttackJobResult:
+def run_attack(plan: JobPlan[AttackSettings]) -> AttackJobResult:
     """Run a prepared attack, or go on with one that was stopped.
 
     Raises:

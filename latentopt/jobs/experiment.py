@@ -4,7 +4,7 @@ A job is one file, `latentopt/jobs/NAME.py`, that imports no torch at its top, s
 
 1. ``NameSettings(JobSettings)``, a frozen dataclass (`latentopt.jobs.settings`): every option of the job, spelled once.
    Its docstring is the help of the command line.
-2. ``prepare(settings) -> NamePlan``: checks what can be checked without torch, and writes nothing. A dry run is this.
+2. ``prepare(settings) -> JobPlan``: checks what can be checked without torch, and writes nothing. A dry run is this.
 3. ``run(plan)``: builds the components, checks what needs tensors, opens the `Experiment`, works, and returns a result
    whose rows are all that reports and tables read. What needs torch or Lightning is imported here, or lives in a second
    file that this imports.

@@ -14,8 +14,9 @@ from latentopt.jobs import components
 from latentopt.jobs.checkpoints import LAST, Checkpoints, epochs_done
 from latentopt.jobs.components import describe, digest
 from latentopt.jobs.exports import ClassifierExport, GeneratorExport
+from latentopt.jobs.settings import JobPlan
 from latentopt.jobs.tracker import Tracker
-from latentopt.jobs.train import TrainPlan, TrainSettings
+from latentopt.jobs.train import TrainSettings
 from latentopt.jobs.train_folder import model_partial, open_log
 from latentopt.jobs.trainer import Where, quiet_trainer
 from latentopt.zoo import cards
@@ -26,7 +27,7 @@ DATA_PLACES = ("root", "download")
 """Arguments of data that say where they are, not what they are."""
 
 
-def run_training(plan: TrainPlan) -> Path:
+def run_training(plan: JobPlan[TrainSettings]) -> Path:
     """Train the module of a plan; return the folder of the model."""
     where = Where(plan.settings.device)
     where.options()

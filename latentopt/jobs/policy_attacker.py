@@ -15,10 +15,11 @@ from tqdm import tqdm
 
 from latentopt.errors import InputError
 from latentopt.io import checksum
-from latentopt.jobs.attack_policy import AttackPolicyJobResult, AttackPolicyPlan
+from latentopt.jobs.attack_policy import AttackPolicyJobResult, AttackPolicySettings
 from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard
 from latentopt.jobs.identity import describe_card, describe_model, digest_tensors
 from latentopt.jobs.pictures import save_gif, tile
+from latentopt.jobs.settings import JobPlan
 from latentopt.jobs.tracker import METRICS, track_job
 from latentopt.reports import new_figure
 from latentopt.rl.attack_episodes import AttackedEpisodes, attack_episodes
@@ -41,7 +42,7 @@ Frames = Sequence[tuple[np.ndarray, np.ndarray]]
 """Of each step the observation, and the one that the policy got."""
 
 
-def run_policy_attack(plan: AttackPolicyPlan) -> AttackPolicyJobResult:
+def run_policy_attack(plan: JobPlan[AttackPolicySettings]) -> AttackPolicyJobResult:
     """Run a prepared attack on a policy, or go on with one that was stopped.
 
     Raises:

@@ -11,7 +11,7 @@ from latentopt._deprecated import renamed_keywords
 from latentopt.errors import InputError, nonnegative
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.settings import Component, JobSettings, WandbMode, component
+from latentopt.jobs.settings import Component, JobPlan, JobSettings, WandbMode, component
 from latentopt.zoo.trust import require_trusted_environment
 
 Critic = Literal["min", "first"]
@@ -67,14 +67,6 @@ class RefineSettings(JobSettings):
 
 
 @dataclass(frozen=True)
-class RefinePlan:
-    """A refinement whose settings were checked."""
-
-    settings: RefineSettings
-    folder: Path
-
-
-@dataclass(frozen=True)
 class RefineJobResult:
     """The changes that refinement made."""
 
@@ -86,7 +78,7 @@ class RefineJobResult:
     seconds: float
 
 
-def prepare(settings: RefineSettings) -> RefinePlan:
+def prepare(settings: RefineSettings) -> JobPlan[RefineSettings]:
     """Check the settings of a refinement, as far as that needs no torch.
 
     Raises:
@@ -102,11 +94,11 @@ def prepare(settings: RefineSettings) -> RefinePlan:
     if not Path(settings.agent).is_file():
         raise InputError("agent", "a file", repr(settings.agent))
     check_folder(folder, settings.plain_recipe())
-    return RefinePlan(settings, folder)
+    return JobPlan(settings, folder)
 
 
 @job
-def run(plan: RefinePlan) -> RefineJobResult:
+def run(plan: JobPlan[RefineSettings]) -> RefineJobResult:
     """Run a refinement, or read the results of one that is done.
 
     Raises:

@@ -20,7 +20,8 @@ from latentopt.io import checksum
 from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard
 from latentopt.jobs.identity import describe_model, digest_tensors
 from latentopt.jobs.pictures import save_gif
-from latentopt.jobs.refine import RefineJobResult, RefinePlan
+from latentopt.jobs.refine import RefineJobResult, RefineSettings
+from latentopt.jobs.settings import JobPlan
 from latentopt.jobs.tracker import METRICS, track_job
 from latentopt.rl.actor_critic import ActorCritic, RefinedActor, RefinedEpisodes, load_actor_critic, play_refined
 from latentopt.rl.normalization import NormalizationWarning
@@ -34,7 +35,7 @@ FILM = "episode.gif"
 Picture = NDArray[Any]
 
 
-def run_refinement(plan: RefinePlan) -> RefineJobResult:
+def run_refinement(plan: JobPlan[RefineSettings]) -> RefineJobResult:
     """Run a prepared refinement, or read the results of one that is done.
 
     Raises:

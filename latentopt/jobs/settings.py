@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Literal, Self, get_args
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, get_args
 
 from latentopt.errors import InputError, positive, seed_within
 from latentopt.jobs import components
@@ -82,3 +83,14 @@ class JobSettings:
             torch.manual_seed(seed)  # networks that a recipe names draw their first weights here
         kinds = self.kinds()
         return replace(self, **{name: components.build(name, kinds[name], value) for name, value in values.items()})
+
+
+S = TypeVar("S", bound=JobSettings)
+
+
+@dataclass(frozen=True)
+class JobPlan(Generic[S]):
+    """The checked settings of a job, and its folder."""
+
+    settings: S
+    folder: Path

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from latentopt.errors import InputError, seed_within
 from latentopt.jobs.experiment import expanded_folder
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.settings import Component, Device, JobSettings, WandbMode, component
+from latentopt.jobs.settings import Component, Device, JobPlan, JobSettings, WandbMode, component
 from latentopt.jobs.train_folder import check_model_folder
 from latentopt.zoo.card import check_name
 from latentopt.zoo.datasets import check_dataset
@@ -57,15 +57,7 @@ class TrainSettings(JobSettings):
         return {key: value for key, value in super().recipe().items() if key != "architecture"}
 
 
-@dataclass(frozen=True)
-class TrainPlan:
-    """A training whose settings were checked."""
-
-    settings: TrainSettings
-    folder: Path  # of the model
-
-
-def prepare(settings: TrainSettings) -> TrainPlan:
+def prepare(settings: TrainSettings) -> JobPlan[TrainSettings]:
     """Check the settings of a training, as far as that needs no torch.
 
     Raises:
@@ -86,11 +78,11 @@ def prepare(settings: TrainSettings) -> TrainPlan:
         place = arguments.get("root"), "train", arguments.get("download", False)
         check_dataset(arguments.get("dataset", "mnist"), *place)
     check_model_folder(out, settings.name)
-    return TrainPlan(settings, out / settings.name)
+    return JobPlan(settings, out / settings.name)
 
 
 @job
-def run(plan: TrainPlan) -> Path:
+def run(plan: JobPlan[TrainSettings]) -> Path:
     """Train a model, or go on after the last whole epoch; return the folder of the model.
 
     Raises:

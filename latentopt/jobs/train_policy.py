@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from latentopt.errors import InputError, seed_within
 from latentopt.jobs.experiment import expanded_folder
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.settings import JobSettings, WandbMode
+from latentopt.jobs.settings import JobPlan, JobSettings, WandbMode
 from latentopt.jobs.train_folder import check_model_folder, model_partial, open_log
 from latentopt.rl.games import INSTALL, Game, LevelMode, installed
 from latentopt.zoo.card import check_name
@@ -75,15 +75,7 @@ class TrainPolicySettings(JobSettings):
     wandb: WandbMode = "offline"
 
 
-@dataclass(frozen=True)
-class TrainPolicyPlan:
-    """A training of a policy whose settings were checked."""
-
-    settings: TrainPolicySettings
-    folder: Path  # of the model
-
-
-def prepare(settings: TrainPolicySettings) -> TrainPolicyPlan:
+def prepare(settings: TrainPolicySettings) -> JobPlan[TrainPolicySettings]:
     """Check the settings of a training, as far as that needs no torch.
 
     Raises:
@@ -97,11 +89,11 @@ def prepare(settings: TrainPolicySettings) -> TrainPolicyPlan:
     if not installed():
         raise InputError("procgen", f"an installed Procgen: {INSTALL}", "none")
     check_model_folder(out, settings.name)
-    return TrainPolicyPlan(settings, out / settings.name)
+    return JobPlan(settings, out / settings.name)
 
 
 @job
-def run(plan: TrainPolicyPlan) -> Path:
+def run(plan: JobPlan[TrainPolicySettings]) -> Path:
     """Train a policy; return the folder of the model.
 
     Raises:

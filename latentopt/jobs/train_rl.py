@@ -12,7 +12,7 @@ from latentopt.errors import InputError, nonnegative, positive, seed_within
 from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard, check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.records import METRICS
-from latentopt.jobs.settings import Component, JobSettings, WandbMode, component
+from latentopt.jobs.settings import Component, JobPlan, JobSettings, WandbMode, component
 from latentopt.zoo.trust import require_trusted_environment
 
 Algorithm = Literal["td3", "ddpg"]
@@ -70,14 +70,6 @@ class TrainRLSettings(JobSettings):
 
 
 @dataclass(frozen=True)
-class TrainRLPlan:
-    """A training of agents whose settings were checked."""
-
-    settings: TrainRLSettings
-    folder: Path
-
-
-@dataclass(frozen=True)
 class TrainRLResult:
     """The results of a training of agents."""
 
@@ -86,7 +78,7 @@ class TrainRLResult:
     seconds: float
 
 
-def prepare(settings: TrainRLSettings) -> TrainRLPlan:
+def prepare(settings: TrainRLSettings) -> JobPlan[TrainRLSettings]:
     """Check the settings of a training, as far as that needs no torch.
 
     Raises:
@@ -107,11 +99,11 @@ def prepare(settings: TrainRLSettings) -> TrainRLPlan:
     settings.check_components()
     require_trusted_environment(settings.env)
     check_folder(folder, settings.plain_recipe())
-    return TrainRLPlan(settings, folder)
+    return JobPlan(settings, folder)
 
 
 @job
-def run(plan: TrainRLPlan) -> TrainRLResult:
+def run(plan: JobPlan[TrainRLSettings]) -> TrainRLResult:
     """Train the agents, or go on with those that are not done.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from latentopt.errors import InputError, nonnegative
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.settings import JobSettings, WandbMode
+from latentopt.jobs.settings import JobPlan, JobSettings, WandbMode
 from latentopt.jobs.sources import check_labelled
 from latentopt.optimizers.registry import require_name
 from latentopt.reports import WrittenReport
@@ -68,15 +68,7 @@ class CertifySettings(JobSettings):
         return [name.strip() for name in self.optimizers.split(",") if name.strip()]
 
 
-@dataclass(frozen=True)
-class CertifyPlan:
-    """A checked analysis."""
-
-    settings: CertifySettings
-    folder: Path
-
-
-def prepare(settings: CertifySettings) -> CertifyPlan:
+def prepare(settings: CertifySettings) -> JobPlan[CertifySettings]:
     """Check the settings, as far as that needs no torch.
 
     Raises:
@@ -111,7 +103,7 @@ def prepare(settings: CertifySettings) -> CertifyPlan:
             require_card(model, ClassifierCard)
         check_labelled(settings.data, None, "test", False)
     check_folder(folder, settings.plain_recipe())
-    return CertifyPlan(settings, folder)
+    return JobPlan(settings, folder)
 
 
 def parse_numbers(name: str, text: str) -> list[int]:
@@ -132,7 +124,7 @@ def parse_numbers(name: str, text: str) -> list[int]:
 
 
 @job
-def run(plan: CertifyPlan) -> WrittenReport:
+def run(plan: JobPlan[CertifySettings]) -> WrittenReport:
     """Run the analysis.
 
     Raises:

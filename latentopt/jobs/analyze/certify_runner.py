@@ -13,10 +13,11 @@ from tqdm import tqdm
 from latentopt.analysis.certify import Certificate, CertificateStatus
 from latentopt.analysis.certify import certify as certify_problem
 from latentopt.classification import Misclassify
-from latentopt.jobs.analyze.certify import DIGITS, RANDOM, CertifyPlan, CertifySettings, parse_numbers
+from latentopt.jobs.analyze.certify import DIGITS, RANDOM, CertifySettings, parse_numbers
 from latentopt.jobs.analyze.certify_report import report
 from latentopt.jobs.experiment import Experiment
 from latentopt.jobs.labelled_images import open_labelled
+from latentopt.jobs.settings import JobPlan
 from latentopt.networks.classifier import range_of
 from latentopt.objectives import Unit
 from latentopt.problem import Problem
@@ -37,7 +38,7 @@ class CertifyCase(NamedTuple):
     problem: Problem  # of one sample
 
 
-def run_certify(plan: CertifyPlan) -> WrittenReport:
+def run_certify(plan: JobPlan[CertifySettings]) -> WrittenReport:
     """Run a prepared analysis."""
     settings = plan.settings
     experiment = Experiment(plan.folder, settings.recipe(), resumable=False)

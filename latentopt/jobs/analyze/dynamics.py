@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.settings import Device, JobSettings, WandbMode
+from latentopt.jobs.settings import Device, JobPlan, JobSettings, WandbMode
 from latentopt.jobs.sources import check_labelled
 from latentopt.reports import WrittenReport
 from latentopt.zoo.card import ClassifierCard, require_card
@@ -65,15 +64,7 @@ class DynamicsSettings(JobSettings):
     device: Device = "auto"
 
 
-@dataclass(frozen=True)
-class DynamicsPlan:
-    """A checked analysis."""
-
-    settings: DynamicsSettings
-    folder: Path
-
-
-def prepare(settings: DynamicsSettings) -> DynamicsPlan:
+def prepare(settings: DynamicsSettings) -> JobPlan[DynamicsSettings]:
     """Check the settings, as far as that needs no torch.
 
     Raises:
@@ -93,7 +84,7 @@ def prepare(settings: DynamicsSettings) -> DynamicsPlan:
     check_classifier(settings.model)
     check_labelled(settings.data, settings.root, settings.split, settings.download)
     check_folder(folder, settings.plain_recipe())
-    return DynamicsPlan(settings, folder)
+    return JobPlan(settings, folder)
 
 
 def check_classifier(model: str) -> None:
@@ -103,7 +94,7 @@ def check_classifier(model: str) -> None:
 
 
 @job
-def run(plan: DynamicsPlan) -> WrittenReport:
+def run(plan: JobPlan[DynamicsSettings]) -> WrittenReport:
     """Run the analysis.
 
     Raises:

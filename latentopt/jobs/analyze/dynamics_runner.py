@@ -11,11 +11,12 @@ from tqdm import tqdm
 
 from latentopt.analysis.dynamics import Amplification, amplification, compare_dynamics, concatenate, input_hessian_eigs
 from latentopt.errors import InputError
-from latentopt.jobs.analyze.dynamics import GROWTHS, DynamicsPlan, DynamicsSettings
+from latentopt.jobs.analyze.dynamics import GROWTHS, DynamicsSettings
 from latentopt.jobs.analyze.dynamics_plots import draw_confidence, draw_errors
 from latentopt.jobs.analyze.dynamics_report import DynamicsResult, report, step_figures
 from latentopt.jobs.experiment import Experiment
 from latentopt.jobs.labelled_images import open_labelled
+from latentopt.jobs.settings import JobPlan
 from latentopt.jobs.trainer import accelerator_of
 from latentopt.networks.classifier import Classifier
 from latentopt.reports import WrittenReport
@@ -25,7 +26,7 @@ HIGH = 0.9
 """The shared step size has the greatest growth at this quantile of the eigenvalues."""
 
 
-def run_dynamics(plan: DynamicsPlan) -> WrittenReport:
+def run_dynamics(plan: JobPlan[DynamicsSettings]) -> WrittenReport:
     """Run a prepared analysis."""
     settings = plan.settings
     experiment = Experiment(plan.folder, settings.recipe(), resumable=False)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.jobs.analyze.dynamics import check_classifier
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.settings import JobSettings, WandbMode
+from latentopt.jobs.settings import JobPlan, JobSettings, WandbMode
 from latentopt.jobs.sources import check_labelled
 from latentopt.optimizers.registry import require_name
 from latentopt.reports import WrittenReport
@@ -79,15 +78,7 @@ class RegionsSettings(JobSettings):
         return STEP if self.step is None and self.model == RANDOM else self.step
 
 
-@dataclass(frozen=True)
-class RegionsPlan:
-    """A checked analysis."""
-
-    settings: RegionsSettings
-    folder: Path
-
-
-def prepare(settings: RegionsSettings) -> RegionsPlan:
+def prepare(settings: RegionsSettings) -> JobPlan[RegionsSettings]:
     """Check the settings, as far as that needs no torch.
 
     Raises:
@@ -120,7 +111,7 @@ def prepare(settings: RegionsSettings) -> RegionsPlan:
             raise InputError("data", "a data set's name or an .npz file, of a classifier", settings.data)
         check_labelled(settings.data, settings.root, settings.split, settings.download)
     check_folder(folder, settings.plain_recipe())
-    return RegionsPlan(settings, folder)
+    return JobPlan(settings, folder)
 
 
 def parse_widths(widths: str) -> list[int]:
@@ -141,7 +132,7 @@ def parse_widths(widths: str) -> list[int]:
 
 
 @job
-def run(plan: RegionsPlan) -> WrittenReport:
+def run(plan: JobPlan[RegionsSettings]) -> WrittenReport:
     """Run the analysis.
 
     Raises:

@@ -23,11 +23,12 @@ from latentopt.analysis.regions import (
 )
 from latentopt.analysis.regions.one_dimension import KINKS, START, draw_line, example
 from latentopt.errors import InputError
-from latentopt.jobs.analyze.regions import EPS, RANDOM, STEP, RegionsPlan
+from latentopt.jobs.analyze.regions import EPS, RANDOM, STEP, RegionsSettings
 from latentopt.jobs.analyze.regions_cases import RegionsCase, classifier_case, method_by_name, random_case
 from latentopt.jobs.analyze.regions_report import RegionsResult, draw_steps, report
 from latentopt.jobs.experiment import Experiment
 from latentopt.jobs.labelled_images import open_labelled
+from latentopt.jobs.settings import JobPlan
 from latentopt.maximization import maximize
 from latentopt.optimizers import ADRGD, GD, Optimizer, SoftGates
 from latentopt.problem import Problem
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def run_regions(plan: RegionsPlan) -> WrittenReport:
+def run_regions(plan: JobPlan[RegionsSettings]) -> WrittenReport:
     """Run a prepared analysis."""
     settings = plan.settings
     experiment = Experiment(plan.folder, settings.recipe(), resumable=False)
