@@ -125,7 +125,8 @@ def prepare(settings: ReconstructSettings) -> ReconstructPlan:
     """
     folder = expanded_folder("out", settings.out)
     settings.check_positive("steps", "restarts", "batch_size", "picture_every", "limit", "evaluations", "patience")
-    settings.check_positive("seconds", integer=False)
+    settings.check_positive("seconds", "tolerance", integer=False)
+    nonnegative("noise", settings.noise)
     nonnegative("retries", settings.retries, integer=True)
     settings.check_choices(wandb=WandbMode, device=Device, fit=Fit)
     settings.check_components()

@@ -223,6 +223,8 @@ def test_the_job_of_a_dry_runs_recipe_is_the_job_that_was_asked_for(tmp_path, mo
         (("attack", "--model", "nix", "--data", "mnist", "--eps", "0.1"), "model"),
         (("attack", "--model", "mnist-cnn", "--data", "mnist", "--eps", "-1"), "eps"),
         (("run", "digits", "--steps", "0"), "steps"),
+        (("run", "digits", "--noise", "-1"), "noise"),
+        (("run", "digits", "--tolerance", "0"), "tolerance"),
         (("run", "digits", "--out", "taken"), "out"),
         (("analyze", "regions", "--model", "random-2d", "--out", "taken"), "out"),
         (("train", "train-mnist-vae", "--out", "models", "--name", "mine"), "out"),
