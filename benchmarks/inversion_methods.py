@@ -22,7 +22,7 @@ RECOVERED = 1e-4
 """A generator's own image counts as recovered below this mean squared error."""
 RESTARTS = 8
 STEPS, STALLED = 1000, 30
-"""Of a round of a method whose step sizes do not fall: at most, and without a gain, after which a restart leaves."""
+"""Per round, without decreasing step sizes: maximal steps, and steps without a gain that end a restart."""
 RETRIES = 999
 """More rounds than fit into the time: unsolved problems restart after convergence."""
 

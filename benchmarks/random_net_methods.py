@@ -50,7 +50,7 @@ class SizedMethod:
 
 
 STARTS = ("one start", "several starts")
-"""Of the sizes in tuned.yaml."""
+"""Keys of the sizes in tuned.yaml."""
 PAPERS_ALPHA = 2000.0
 LENGTHS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 TABLE_2: dict[str, dict[str, Any]] = {  # of arXiv 2406.00494

@@ -32,7 +32,7 @@ CHUNK = 100
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """Of one cell."""
+    """Cost of one cell."""
 
     algorithm: str
     refinement: str
@@ -41,7 +41,7 @@ class TrainingCost:
 
 
 def costs(algorithm: str, trainings: Mapping[str, TrainingSettings], rounds: int) -> list[TrainingCost]:
-    """Of each training, the plain one named none among them; every one has first learned for `CHUNK` steps."""
+    """Measure the cost of each training, including the plain one (none), after `CHUNK` steps of learning."""
     work: dict[str, Callable[[], object]] = {}
     for name, training in trainings.items():
         model = training.model(0).learn(training.learning_starts + CHUNK)

@@ -20,7 +20,7 @@ from latentopt.zoo.cards import load_classifier, load_generator
 
 ORANGE, GREEN = "#D55E00", "#009E73"
 LEGIBLE = [0, 14, 26, 35, 37, 27, 34, 8, 13, 3]
-"""Of `mnist-dcgan`'s images of seed 3 those that read as digits."""
+"""Indices of the legible images of `mnist-dcgan` with seed 3."""
 
 
 def sheet(rows: Mapping[str, Tensor], titles: Sequence[tuple[str, str]] = ()) -> Figure:

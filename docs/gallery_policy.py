@@ -16,7 +16,7 @@ LEVELS, EPS, STEPS = 12, 5 / 255, 50
 
 
 class MissingError(Exception):
-    """What the picture needs is not installed."""
+    """A requirement of the picture is not installed."""
 
 
 def fruitbot(path: Path) -> None:

@@ -30,7 +30,7 @@ ONE_CRITIC = "lunar-ddpg"
 
 
 def _played(critic: str, name: str = "returns") -> list[Cell]:
-    """Of agents with twins by this way to count them; of the agent with one critic by that."""
+    """Return the rows with this critic setting, or with the only one for the agent with a single critic."""
     cells = [c for c in load(name) if c["critic"] in ("", critic) or c["agent"] == ONE_CRITIC]
     told = {c["agent"] for c in cells if c["method"] != "none"}
     return [c for c in cells if c["agent"] in told]
