@@ -14,6 +14,7 @@ from latentopt.cli.run import choose_job
 from latentopt.inverse import initializers, priors
 from latentopt.jobs.compare import CompareSettings
 from latentopt.jobs.components import build
+from latentopt.jobs.reconstruct import ReconstructSettings
 from latentopt.optimizers import ADRGD, LBFGS, PGD, FreeGates, RowNorms, SoftGates, TwoPhase
 
 IDENTITY = {"job": "reconstruct", "model": "mnist-vae", "targets": ["digits"], "resize": True, "limit": 1}
@@ -145,6 +146,7 @@ def test_a_comparison_reads_an_old_recipe(at, tmp_path, capsys):
     parsed = parse_job(*choose_job([at, str(tmp_path / "r.yaml"), *words]))
     assert isinstance(parsed.settings, CompareSettings)
     problem = parsed.settings.problem_settings()
+    assert isinstance(problem, ReconstructSettings)
     assert (problem.halving, problem.retries) == ([[20, 2]], 1)
     assert build("prior", "prior", problem.prior) == priors.BoxPrior(2.0)
     assert capsys.readouterr().err.count("is deprecated") == 3
