@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -125,7 +125,7 @@ def test_a_renamed_keyword_is_taken_with_a_warning():
 def test_old_keywords_of_the_changelog_are_taken(function, old, new):
     from latentopt.optimizers.base import Step
 
-    called = Step if function == "Step" else getattr(lo, function)
+    called: Any = Step if function == "Step" else getattr(lo, function)
     complete = function in ("FreeGates", "RefinementSettings")
     missing = contextlib.nullcontext() if complete else pytest.raises(TypeError, match="missing")
     with pytest.warns(DeprecationWarning, match=rf"{function}\({old}=\) is deprecated: use {new}="), missing:
@@ -137,11 +137,12 @@ def test_old_methods_and_fields_are_the_new_ones():
     from latentopt.optimizers.gate_rule import GateRule
     from latentopt.sets import Box
 
-    x, box = torch.ones(1, 2), Box(-1.0, 2.0)
+    x = torch.ones(1, 2)
+    box, rule, make_step = cast("list[Any]", [Box(-1.0, 2.0), GateRule, Step])
     with pytest.warns(DeprecationWarning, match="extreme is deprecated: use lmo"):
         assert torch.equal(box.extreme(x), box.lmo(x))
-    assert GateRule.look.__deprecated__ == "direction"
+    assert rule.look.__deprecated__ == "direction"
     with pytest.warns(DeprecationWarning, match=r"Step\(here=\) is deprecated: use evaluation="):
-        step = Step(x, (), here="seen", cost=Cost(1, 0))
+        step = make_step(x, (), here="seen", cost=Cost(1, 0))
     with pytest.warns(DeprecationWarning, match="Step.here is deprecated: use Step.evaluation"):
         assert step.here == step.evaluation == "seen"
