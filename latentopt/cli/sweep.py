@@ -21,9 +21,9 @@ from latentopt.jobs.lifetime import job, lock
 if TYPE_CHECKING:
     from latentopt.jobs.sweeps import Sweep
 
-SOME_REFUSED, SHOWN, HELD = 3, 20, "sweep.json"
-SWEPT = ("reconstruct", "attack", "attack-policy", "refine", "train-rl")
-"""Jobs whose folder has a summary; and all analyses."""
+EXIT_REFUSED, MAX_PRINTED, SWEEP_FILE = 3, 20, "sweep.json"
+SWEEPABLE = ("reconstruct", "attack", "attack-policy", "refine", "train-rl")
+"""Jobs whose folder has a summary. All analyses have one, too."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,39 +32,46 @@ class _Parser(argparse.ArgumentParser):
 
 
 def sweep(words: list[str]) -> int:
+    """Run `latentopt sweep` with these words; return the exit code."""
     from latentopt.jobs.sweeps import read_sweep
 
     if set(words) & set(ASKED):
         print(page("sweep"), end="")
         return 0
-    asked = _asked(words)
-    path, folder = _path(asked.file), Path(asked.out)
-    found = read_sweep(path)
-    _check(found)
-    trials = {f"trial-{at:03d}": options for at, options in enumerate(found.trials(asked.trials, asked.seed))}
-    if asked.dry_run:
+    arguments = _parse_words(words)
+    path, folder = _find_file(arguments.file), Path(arguments.out)
+    sweep_file = read_sweep(path)
+    _check_parameters(sweep_file)
+    trials = {
+        f"trial-{at:03d}": options for at, options in enumerate(sweep_file.trials(arguments.trials, arguments.seed))
+    }
+    if arguments.dry_run:
         for name, options in trials.items():
-            print(f"{name}: latentopt {' '.join(_words(found, options, folder / name, asked.wandb))}")
+            print(f"{name}: latentopt {' '.join(_trial_words(sweep_file, options, folder / name, arguments.wandb))}")
         return 0
-    return _done(found, path, folder, trials, asked)
+    return _run_trials(sweep_file, path, folder, trials, arguments)
 
 
 @job
-def _done(sweep: Sweep, path: Path, folder: Path, trials: dict[str, dict[str, Any]], asked: argparse.Namespace) -> int:
-    """Do the trials, and write and print what came of them; return the exit code."""
+def _run_trials(
+    sweep: Sweep, path: Path, folder: Path, trials: dict[str, dict[str, Any]], arguments: argparse.Namespace
+) -> int:
+    """Run the trials, write and print their results; return the exit code."""
     from latentopt.jobs.sweeps import rank_trials, write_results
 
-    _open(folder, sweep, path, asked.seed)
-    with _tracked(WANDB_RUN_GROUP=f"{path.stem}-{folder.name}", WANDB_PROJECT=sweep.project, WANDB_ENTITY=sweep.entity):
-        refused = {name: _run(sweep, trials[name], folder / name, asked.wandb) for name in trials}
+    _open_folder(folder, sweep, path, arguments.seed)
+    with _wandb_variables(
+        WANDB_RUN_GROUP=f"{path.stem}-{folder.name}", WANDB_PROJECT=sweep.project, WANDB_ENTITY=sweep.entity
+    ):
+        refused = {name: _run_trial(sweep, trials[name], folder / name, arguments.wandb) for name in trials}
     rows = rank_trials(sweep, trials, folder)
     refused = {name: reason for name, reason in refused.items() if reason}
     files = write_results(sweep, rows, folder) if rows else []
-    _print(sweep, rows, refused, files)
-    return SOME_REFUSED if refused else 0
+    _print_results(sweep, rows, refused, files)
+    return EXIT_REFUSED if refused else 0
 
 
-def _asked(words: list[str]) -> argparse.Namespace:
+def _parse_words(words: list[str]) -> argparse.Namespace:
     parser = _Parser("latentopt sweep", add_help=False, allow_abbrev=False)
     parser.add_argument("file")
     parser.add_argument("--out", default="runs/sweep")
@@ -72,15 +79,15 @@ def _asked(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--wandb", choices=("online", "offline", "disabled"), default="offline")
     parser.add_argument("--dry-run", action="store_true")
-    asked = parser.parse_args(words)
-    if not asked.out.strip():
-        raise InputError("out", "a folder", repr(asked.out))
-    if asked.trials is not None and asked.trials < 1:
-        raise InputError("trials", "an integer >= 1", asked.trials)
-    return asked
+    arguments = parser.parse_args(words)
+    if not arguments.out.strip():
+        raise InputError("out", "a folder", repr(arguments.out))
+    if arguments.trials is not None and arguments.trials < 1:
+        raise InputError("trials", "an integer >= 1", arguments.trials)
+    return arguments
 
 
-def _path(name: str) -> Path:
+def _find_file(name: str) -> Path:
     from latentopt.zoo.paths import shipped_folder
 
     shipped = shipped_folder("recipes") / "sweeps" / f"{name}.yaml"
@@ -92,20 +99,20 @@ def _path(name: str) -> Path:
     return Path(name)
 
 
-def _words(sweep: Sweep, options: dict[str, Any], out: Path, wandb: str) -> list[str]:
-    """The command line of a trial; options are spelled as W&B's agent spells them."""
+def _trial_words(sweep: Sweep, options: dict[str, Any], out: Path, wandb: str) -> list[str]:
+    """Return the command line of a trial, its options spelled as by W&B's agent."""
     return [*sweep.words, *(f"--{name}={value}" for name, value in options.items()), f"--out={out}", f"--wandb={wandb}"]
 
 
-def _parsed(sweep: Sweep, options: dict[str, Any], out: Path, wandb: str) -> Any:
-    return parse_job(*choose_job(_words(sweep, options, out, wandb)))
+def _parse_trial(sweep: Sweep, options: dict[str, Any], out: Path, wandb: str) -> Any:
+    return parse_job(*choose_job(_trial_words(sweep, options, out, wandb)))
 
 
-def _check(sweep: Sweep) -> None:
-    """Each parameter is an option of the job, and takes its values; raise `InputError` before anything is run."""
+def _check_parameters(sweep: Sweep) -> None:
+    """Raise `InputError` unless each parameter is an option of the job and takes its values."""
     job, _, _ = choose_job(list(sweep.words))
-    if job.name not in SWEPT and not job.name.startswith("analyze-"):
-        raise InputError("command", f"a job that can be swept: {', '.join(SWEPT)}, analyze-...", job.name)
+    if job.name not in SWEEPABLE and not job.name.startswith("analyze-"):
+        raise InputError("command", f"a job that can be swept: {', '.join(SWEEPABLE)}, analyze-...", job.name)
     from latentopt.jobs.sweeps import check_metric
 
     check_metric(job.name, sweep.metric)
@@ -113,32 +120,32 @@ def _check(sweep: Sweep) -> None:
     for name, parameter in sweep.parameters.items():
         for value in parameter.probes():
             try:
-                _parsed(sweep, {**first, name: value}, Path("runs/sweep"), "disabled").check_values()
+                _parse_trial(sweep, {**first, name: value}, Path("runs/sweep"), "disabled").check_values()
             except LatentOptError as error:
                 raise InputError(
                     f"parameters.{name}", "an option of the job, and values of it", one_line(str(error))
                 ) from error
 
 
-def _open(folder: Path, sweep: Sweep, path: Path, seed: int) -> None:
-    """Say in the folder which sweep it holds."""
+def _open_folder(folder: Path, sweep: Sweep, path: Path, seed: int) -> None:
+    """Create the folder, lock it, and write in it which sweep it holds."""
     from latentopt.io import write_atomically
     from latentopt.jobs.experiment import is_leftover
 
-    held, now = folder / HELD, {"seed": seed, "file": path.read_text(encoding="utf-8")}
-    empty = not folder.exists() or (folder.is_dir() and all(is_leftover(each) for each in folder.iterdir()))
-    if not empty and not held.is_file():
+    file, now = folder / SWEEP_FILE, {"seed": seed, "file": path.read_text(encoding="utf-8")}
+    empty = not folder.exists() or (folder.is_dir() and all(is_leftover(entry) for entry in folder.iterdir()))
+    if not empty and not file.is_file():
         raise InputError("out", "a new or empty folder, or one that holds this sweep", str(folder))
-    if held.is_file() and json.loads(held.read_text(encoding="utf-8")) != now:
+    if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != now:
         raise InputError("out", "a new folder, or this sweep's", f"{folder} of another file or seed")
     folder.mkdir(parents=True, exist_ok=True)
     lock(folder)
-    write_atomically(held, json.dumps(now, indent=1).encode())
+    write_atomically(file, json.dumps(now, indent=1).encode())
 
 
 @contextmanager
-def _tracked(**variables: str | None) -> Iterator[None]:
-    """Within, runs of W&B are where a sweep puts them, but where the user's own variables say otherwise."""
+def _wandb_variables(**variables: str | None) -> Iterator[None]:
+    """Set variables of W&B within the context, unless the user has set them."""
     added = {name: value for name, value in variables.items() if value is not None and not os.environ.get(name)}
     before = {name: os.environ[name] for name in added if name in os.environ}
     os.environ.update(added)
@@ -150,16 +157,16 @@ def _tracked(**variables: str | None) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _run(sweep: Sweep, options: dict[str, Any], folder: Path, wandb: str) -> str:
-    """Do a trial that is not done; return why it was refused, if it was.
+def _run_trial(sweep: Sweep, options: dict[str, Any], folder: Path, wandb: str) -> str:
+    """Run a trial that is not done; return the reason if it was refused.
 
     Raises:
-        LatentOptError: a trial that is done would be another one now: of other weights, or other data.
+        LatentOptError: weights or data of a trial that is done have changed.
     """
     from latentopt.jobs.experiment import SHARDS
     from latentopt.jobs.sweeps import read_summary
 
-    parsed = _parsed(sweep, options, folder, wandb)
+    parsed = _parse_trial(sweep, options, folder, wandb)
     if read_summary(folder) is not None:
         if (folder / SHARDS).is_dir():  # a job that is done reads its results, if it is still the same
             parsed.run()
@@ -172,14 +179,14 @@ def _run(sweep: Sweep, options: dict[str, Any], folder: Path, wandb: str) -> str
     return ""
 
 
-def _print(sweep: Sweep, rows: list[dict[str, Any]], refused: dict[str, str], files: list[Path]) -> None:
+def _print_results(sweep: Sweep, rows: list[dict[str, Any]], refused: dict[str, str], files: list[Path]) -> None:
     columns = ["trial", sweep.metric, *sweep.parameters]
-    lines = [columns, *([_text(row[column]) for column in columns] for row in rows[:SHOWN])]
+    lines = [columns, *([_format(row[column]) for column in columns] for row in rows[:MAX_PRINTED])]
     widths = [max(len(line[at]) for line in lines) for at in range(len(columns))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    if len(rows) > SHOWN:
-        print(f"... {len(rows) - SHOWN} more in results.csv")
+    if len(rows) > MAX_PRINTED:
+        print(f"... {len(rows) - MAX_PRINTED} more in results.csv")
     for name, reason in refused.items():
         print(f"refused {name}: {reason}", file=sys.stderr)
     print(f"{len(rows)} trials, {len(refused)} refused")
@@ -187,5 +194,5 @@ def _print(sweep: Sweep, rows: list[dict[str, Any]], refused: dict[str, str], fi
         print(f"  {file}")
 
 
-def _text(value: Any) -> str:
+def _format(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -15,7 +15,7 @@ from wandb_runs import LoggedRun, drop_wandb_variables
 
 from latentopt.cli.options import parse_job
 from latentopt.cli.run import choose_job
-from latentopt.cli.sweep import _check
+from latentopt.cli.sweep import _check_parameters
 from latentopt.jobs.experiment import expanded_folder
 from latentopt.jobs.records import read_results
 from latentopt.jobs.sweeps import read_summary, read_sweep
@@ -30,7 +30,7 @@ def test_there_are_three_sweeps():
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_sweep_is_one_of_the_jobs_options_and_values(path):
     sweep = read_sweep(path)
-    _check(sweep)
+    _check_parameters(sweep)
     assert sweep.metric.startswith("best/")
     assert sweep.project == "latentopt"  # as the page on tracking says
 
