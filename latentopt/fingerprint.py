@@ -161,7 +161,7 @@ class _ObjectHasher:
 
 
 def _is_library_class(kind: type) -> bool:
-    """Whether the data of a class change only with the version of Python, this package or an installed one."""
+    """Return whether the data of a class change only with the version of Python, this package or an installed one."""
     root = kind.__module__.partition(".")[0]
     file = getattr(sys.modules.get(root), "__file__", None) or ""
     return root in sys.stdlib_module_names or root == "latentopt" or "site-packages" in file or "dist-packages" in file

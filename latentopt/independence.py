@@ -67,7 +67,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _are_close(a: Tensor, b: Tensor, whole: Tensor) -> bool:
-    """Whether two tensors are equal up to rounding."""
+    """Return whether two tensors are equal up to rounding."""
     if not a.is_floating_point():
         return torch.equal(a, b)
     eps = torch.finfo(a.dtype).eps
@@ -87,7 +87,7 @@ def spread(t: Tensor) -> Tensor:
 
 
 def holds(function: Any, count: int) -> bool:
-    """Whether a function, or an object it refers to, holds a tensor or array of ``count`` rows, or ``count`` modules.
+    """Return whether a function, or an object it refers to, holds ``count`` modules, or a tensor of ``count`` rows.
 
     Closures, globals, attributes and buffers are searched, a bounded number of them. Parameters are left out, as many
     layers have as many outputs as there are samples.

@@ -1,4 +1,4 @@
-"""What benchmarks and analyses tell: tables and raw rows, as Markdown, CSV and pictures."""
+"""Tables, raw rows and plots of benchmarks and analyses, as Markdown, CSV and PNG."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Report:
-    """What a benchmark or an analysis found."""
+    """Tables, rows and plot of a benchmark or an analysis."""
 
     title: str
     note: str  # Markdown; how to read the tables
@@ -81,7 +81,7 @@ def csv_text(rows: Sequence[Row]) -> str:
 
 
 def read_value(text: str) -> Any:
-    """What a field of such a table was: a boolean, a number, None where it is empty; else the text.
+    """Read a field of a CSV table: a boolean, a number, None if it is empty, else its text.
 
     Only what Python writes for a number is one: ``007`` and ``1_000`` are text.
 

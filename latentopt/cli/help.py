@@ -23,7 +23,7 @@ Exit codes: 0 all done; 1 stopped by the system (a full disk, say), the same com
 
 
 def general() -> str:
-    """What `latentopt --help` prints."""
+    """Return the text of `latentopt --help`."""
     lines = [_line(name, command.takes, command.summary) for name, command in COMMANDS.items()]
     return (
         "usage: latentopt COMMAND ...\n\n"

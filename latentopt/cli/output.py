@@ -1,4 +1,4 @@
-"""What the command line prints: results of jobs, and errors in one line. Printers return the exit code."""
+"""Printed output of the command line: results of jobs, and errors in one line. Printers return the exit code."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ NO_DIFFERENCE = MeanInterval(np.nan, np.nan, np.nan, np.nan)
 
 @dataclass(frozen=True)
 class MethodSummary:
-    """What one method reached, over all seeds and samples, and how it differs from the reference.
+    """Values, solved share and cost of one method over all seeds and samples, and its difference to the reference.
 
     Differences are values minus the reference's at the same seed and sample, negative where the method is better; for
     their interval see `paired_interval`.

@@ -88,7 +88,7 @@ class MethodRun:
 
     @property
     def solved(self) -> Tensor:
-        """Whether each sample is solved (B,)."""
+        """Return whether each sample is solved (B,)."""
         return torch.tensor([status is Status.SOLVED for status in self.status], dtype=torch.bool)
 
     def rows(self) -> list[Row]:

@@ -28,7 +28,7 @@ from latentopt.jobs.labelled_images import open_labelled
 from latentopt.jobs.settings import JobPlan
 from latentopt.jobs.track import tracked_figures
 from latentopt.jobs.tracker import METRICS, Tracker, track_job
-from latentopt.jobs.trainer import Where, predict, predictor
+from latentopt.jobs.trainer import Hardware, predict, predictor
 from latentopt.networks.checks import output_shape
 from latentopt.networks.classifier import Classifier
 from latentopt.solver.callbacks import Progress
@@ -48,7 +48,7 @@ def run_attack(plan: JobPlan[AttackSettings]) -> AttackJobResult:
     settings = plan.settings.build()
     recipe = settings.recipe()
     classifier = cards.load_classifier(settings.model, weights=settings.weights)
-    with predictor(Where(settings.device, settings.devices, settings.strategy, settings.num_nodes)) as trainer:
+    with predictor(Hardware(settings.device, settings.devices, settings.strategy, settings.num_nodes)) as trainer:
         images, labels = open_labelled(settings.data, settings.root, settings.split, settings.limit, settings.download)
         _check(classifier, images, labels, settings.targeted)
         index = (labels != (-1 if settings.targeted is None else settings.targeted)).nonzero()[:, 0]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ComponentKind:
-    """What may stand in a setting that takes a component.
+    """Kind of component that a setting takes, and its allowed values.
 
     Args:
         base: dotted path of the class that all are derived from; ``""``: functions and plain names.
@@ -112,7 +112,7 @@ def check(name: str, kind: str, value: Any) -> None:
 
 
 def _told_by_source(name: str, kind: str, value: Any) -> bool:
-    """Whether the source tells that a component is right; raises `InputError` where it tells that it is wrong."""
+    """Return whether the source shows that a component is right; raise `InputError` if it shows that it is wrong."""
     if isinstance(value, bool | int | float | list | tuple):
         raise InputError(name, "a name, or class_path and init_args", repr(value))
     if not isinstance(value, str | dict):

@@ -59,14 +59,14 @@ def identity_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a job that was killed before it wrote its first file leaves this."""
+    """Return whether a job that was killed before it wrote its first file leaves this."""
     if path.name == LOCK or path.suffix == ".partial":
         return True
     return path.name == SHARDS and path.is_dir() and not any(path.iterdir())
 
 
 def is_unused(folder: Path) -> bool:
-    """Whether a folder is missing, empty, or holds leftovers alone."""
+    """Return whether a folder is missing, empty, or holds leftovers alone."""
     return not folder.exists() or (folder.is_dir() and all(is_leftover(path) for path in folder.iterdir()))
 
 

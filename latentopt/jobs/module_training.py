@@ -18,19 +18,19 @@ from latentopt.jobs.settings import JobPlan
 from latentopt.jobs.tracker import Tracker
 from latentopt.jobs.train import TrainSettings
 from latentopt.jobs.train_folder import model_partial, open_log
-from latentopt.jobs.trainer import Where, quiet_trainer
+from latentopt.jobs.trainer import Hardware, quiet_trainer
 from latentopt.zoo import cards
 from latentopt.zoo.classifiers import ClassifierTraining
 from latentopt.zoo.data import ImageData
 
 DATA_PLACES = ("root", "download")
-"""Arguments of data that say where they are, not what they are."""
+"""Arguments of data that say hardware they are, not what they are."""
 
 
 def run_training(plan: JobPlan[TrainSettings]) -> Path:
     """Train the module of a plan; return the folder of the model."""
-    where = Where(plan.settings.device)
-    where.options()
+    hardware = Hardware(plan.settings.device)
+    hardware.options()
     architecture = _architecture(plan.settings)
     settings = plan.settings.build()
     module, data = settings.module, settings.data
@@ -52,7 +52,7 @@ def run_training(plan: JobPlan[TrainSettings]) -> Path:
         print(f"latentopt: goes on after epoch {done} of {settings.epochs}", file=sys.stderr)
     tracker = Tracker(log, settings.wandb, {**config, "versions": versions()}, "train", kept_lines={0: done})
     checkpoints = Checkpoints(log / LAST)
-    fit(module, data, settings.epochs, settings.seed, where, callbacks=[_EpochTracker(tracker), checkpoints])
+    fit(module, data, settings.epochs, settings.seed, hardware, callbacks=[_EpochTracker(tracker), checkpoints])
     export.model.eval()
     measured = {"seconds": round(checkpoints.seconds), "threads": torch.get_num_threads()}
     card = export.card(
@@ -107,7 +107,7 @@ def fit(
     data: ImageData,
     epochs: int,
     seed: int,
-    where: Where,
+    hardware: Hardware,
     bar: bool = True,
     callbacks: Any = (),
 ) -> None:
@@ -119,5 +119,5 @@ def fit(
     paths = [callback.path for callback in callbacks if isinstance(callback, Checkpoints)]
     options = {"max_epochs": epochs, "enable_checkpointing": bool(paths), "enable_progress_bar": bar}
     checkpoint = next((str(path) for path in paths if epochs_done(path)), None)
-    with quiet_trainer(where, callbacks=list(callbacks), **options) as trainer:
+    with quiet_trainer(hardware, callbacks=list(callbacks), **options) as trainer:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)

@@ -90,7 +90,7 @@ def run_policy_attack(plan: JobPlan[AttackPolicySettings]) -> AttackPolicyJobRes
 def _normalization(
     model: str, env: str | None, algorithm: str | None, vecnormalize: str | None
 ) -> Normalization | None:
-    """How an agent's observations were normalised in training, of what lies beside it or was named.
+    """Return the normalisation of an agent's observations in training, from a named file or one beside the agent.
 
     Raises:
         InputError: there is none, and it can be seen that there has to be one, or the other way round.
@@ -111,7 +111,7 @@ def _normalization(
 
 
 def _identity(model: str, env: str | None, vecnormalize: str | None) -> dict[str, Any]:
-    """What of the policy, and of its statistics or the game on its card, decides the results."""
+    """Return what identifies the policy: its weights, its statistics, or the game on its card."""
     if model.endswith(".zip"):
         statistics = statistics_file(model, vecnormalize, env)
         return {"weights": checksum(Path(model))} | ({"statistics": checksum(statistics)} if statistics else {})

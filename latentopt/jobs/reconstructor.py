@@ -31,7 +31,7 @@ from latentopt.jobs.sources import Source, open_source
 from latentopt.jobs.targets import Fit, Fitted, Target, Targets
 from latentopt.jobs.track import tracked_figures
 from latentopt.jobs.tracker import Tracker, track_job
-from latentopt.jobs.trainer import Where, predict, predictor
+from latentopt.jobs.trainer import Hardware, predict, predictor
 from latentopt.networks.generator import Generator
 from latentopt.operators import Identity, Operator
 from latentopt.solver.callbacks import Progress
@@ -108,7 +108,7 @@ def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
     settings = replace(settings, optimizer=build_optimizer(plan.settings.optimizer, feasible))
     recipe = settings.recipe()
     measurement_shapes(generator, settings.operator)
-    with predictor(Where(settings.device, settings.devices, settings.strategy, settings.num_nodes)) as trainer:
+    with predictor(Hardware(settings.device, settings.devices, settings.strategy, settings.num_nodes)) as trainer:
         source = plan.source or open_source(
             settings.targets, settings.root, settings.split, settings.download, settings.limit
         )
@@ -187,12 +187,12 @@ class Reconstructor(lightning.LightningModule):
 
     @cached_property
     def alike(self) -> bool:
-        """Whether the operator is the same for all targets, which then share what the start's learning costs."""
+        """True if all targets have the same operator, and so share the cost of fitting the initializer."""
         ends = torch.tensor([0, self.targets - 1])
         return len(set(group_keys(self.generator, take(self.settings.operator, ends), len(ends)))) == 1
 
     def _guess(self, problem: Reconstruction) -> FittedInitializer:
-        """What the start has learnt of the generator."""
+        """Fit the initializer to the generator, or reuse its fit."""
         s, begun = self.settings, time.perf_counter()
         if not self.alike:  # each image's own, which no other batch asks for
             self.known = {}
@@ -257,7 +257,7 @@ class ReconstructProgress:
         return psnr, {"trajectory": pictures.tile(list(titled.values()))}
 
     def tensors(self, result: Result) -> dict[str, Tensor]:
-        """What a shard keeps, without its rows."""
+        """Return the tensors of a shard."""
         kept = {"index": self.index, "latents": result.x, "curve": _stacked(self.curve, self.job.steps)}
         if self.shown:
             output = result.output[: self.shown]
@@ -282,7 +282,7 @@ def _stacked(moments: list[Tensor], count: int) -> Tensor:
 
 
 def known(problem: Reconstruction, count: int) -> dict[str, Tensor]:
-    """What is known of the first targets, as bytes by title."""
+    """Return the targets and measurements of the first images, as bytes by title."""
     measurement = problem.measurement[:count]
     if problem.image is None:
         return {"target = measurement": pictures.to_bytes(measurement)} if measurement.ndim == 4 else {}
@@ -291,7 +291,7 @@ def known(problem: Reconstruction, count: int) -> dict[str, Tensor]:
 
 
 def compared(problem: Reconstruction, output: Tensor) -> tuple[Tensor, Tensor]:
-    """What the metrics compare: images where the true ones are known, else measurements."""
+    """Return what the metrics compare: images if the true ones are known, else measurements."""
     if problem.image is not None:
         return output, problem.image
     return problem.operator(output), problem.measurement

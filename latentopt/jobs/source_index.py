@@ -152,7 +152,7 @@ class SourceIndex:
         return told
 
     def _fits(self, node: ast.expr, value: Any, name: str) -> bool | None:
-        """Whether a value of a recipe has a type; None where that cannot be told from the source."""
+        """Return whether a value of a recipe has a type; None where that cannot be told from the source."""
         match node:
             case ast.Constant(value=None):
                 return value is None
@@ -177,7 +177,7 @@ class SourceIndex:
         return None
 
     def _class_fits(self, base: str, value: Mapping[str, Any], name: str) -> bool | None:
-        """Whether a mapping gives an object of a class: a class path and arguments, or the arguments of the class."""
+        """Return whether a mapping gives an object of a class: a class path with arguments, or arguments alone."""
         path, arguments = value.get("class_path"), value.get("init_args") or {}
         if path is None and base in self.classes and not set(value) & {"init_args", "dict_kwargs"}:
             return self.check_arguments(name, base, value, complete=False)
@@ -199,7 +199,7 @@ class SourceIndex:
 
 
 def _any_fits(fits: list[bool | None], value: Any) -> bool | None:
-    """Whether a value has one of some types; a class path may also pass for text."""
+    """Return whether a value has one of some types; a class path may also pass for text."""
     if True in fits and (None not in fits or not (isinstance(value, str) and "." in value)):
         return True
     return None if None in fits else False

@@ -1,4 +1,4 @@
-"""Where the images of a job come from: image files, folders, one array or a named data set, read by position."""
+"""Sources of a job's images: files, folders, one array or a named data set, read by position."""
 
 from __future__ import annotations
 

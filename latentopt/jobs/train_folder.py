@@ -63,7 +63,7 @@ def open_log(log: Path, name: str, job: dict[str, Any]) -> Path:
 
 
 def _is_resumable(folder: Path, job: dict[str, Any]) -> bool:
-    """Whether the same training was stopped in a folder; print what differs if it was another one."""
+    """Return whether the same training was stopped in a folder; print what differs if it was another one."""
     if (folder / SUMMARY).exists() or not (folder / JOB).is_file():
         return False
     try:

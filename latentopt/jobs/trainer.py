@@ -1,4 +1,4 @@
-"""How jobs use Lightning: where they run, and without its notices."""
+"""Lightning's trainer for jobs, without its notices."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _PATIENCE = timedelta(days=30)
 
 
 @dataclass(frozen=True)
-class Where:
-    """Where a job runs: ``device`` as for `accelerator_of`, the rest as `lightning.Trainer` takes it."""
+class Hardware:
+    """Hardware of a job: ``device`` as for `accelerator_of`, the rest as for `lightning.Trainer`."""
 
     device: str = "auto"
     devices: int | str = 1
@@ -75,7 +75,7 @@ def accelerator_of(device: str) -> str:
 
 
 @contextmanager
-def quiet_trainer(where: Where, **options: Any) -> Iterator[lightning.Trainer]:
+def quiet_trainer(hardware: Hardware, **options: Any) -> Iterator[lightning.Trainer]:
     """A trainer that logs nothing and says nothing but errors.
 
     Raises:
@@ -88,11 +88,11 @@ def quiet_trainer(where: Where, **options: Any) -> Iterator[lightning.Trainer]:
         for message in _SILENCED:
             warnings.filterwarnings("ignore", message)
         try:
-            trainer = lightning.Trainer(**where.options(), **options)
+            trainer = lightning.Trainer(**hardware.options(), **options)
         except (MisconfigurationException, ValueError, TypeError) as error:
             if isinstance(error, InputError):
                 raise
-            asked = f"devices={where.devices}, strategy={where.strategy}, num_nodes={where.num_nodes}"
+            asked = f"devices={hardware.devices}, strategy={hardware.strategy}, num_nodes={hardware.num_nodes}"
             raise InputError("devices", "what lightning.Trainer runs on", f"{asked} ({error})") from error
         try:
             yield trainer
@@ -105,11 +105,11 @@ def quiet_trainer(where: Where, **options: Any) -> Iterator[lightning.Trainer]:
 
 
 @contextmanager
-def predictor(where: Where) -> Iterator[lightning.Trainer]:
+def predictor(hardware: Hardware) -> Iterator[lightning.Trainer]:
     """A `quiet_trainer` for `predict`."""
     options = {"enable_progress_bar": False, "enable_checkpointing": False, "inference_mode": False}
     options["use_distributed_sampler"] = False  # it would repeat targets to fill the last round
-    with quiet_trainer(where, **options) as trainer:
+    with quiet_trainer(hardware, **options) as trainer:
         yield trainer
 
 

@@ -18,5 +18,5 @@ INSTALL = "pip install --no-deps procgen-mirror==0.10.7 gym3==0.3.3 cffi==2.1.1 
 
 
 def installed() -> bool:
-    """Whether Procgen and its binding can be imported."""
+    """Return whether Procgen and its binding can be imported."""
     return all(find_spec(name) is not None for name in ("procgen", "gym3", "cffi"))

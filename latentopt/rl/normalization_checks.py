@@ -47,7 +47,7 @@ def trained_normalized(model: Any) -> bool | None:
 
 
 def _leaves(space: Any, last: Array, original: Array) -> bool:
-    """Whether the last observation lies clearly outside the space, and the environment's own does not."""
+    """Return whether the last observation lies clearly outside the space, and the environment's own does not."""
     if getattr(space, "low", None) is None or space.dtype == np.uint8:
         return False
     slack = 1e-6 * (1 + np.where(np.isfinite(space.high - space.low), space.high - space.low, 0))  # of rounding
@@ -73,7 +73,7 @@ def check_statistics(model: Any, name: str, normalization: Normalization | None)
 
 
 def _contradicts(model: Any, normalization: Normalization) -> bool:
-    """Whether the last observation of an off-policy model is nearer the environment's own than its normalised one."""
+    """Return whether an off-policy model's last observation is nearer the environment's than the normalised one."""
     last, original = getattr(model, "_last_obs", None), getattr(model, "_last_original_obs", None)
     if last is None or original is None or isinstance(last, dict) or hasattr(model, "rollout_buffer_class"):
         return False

@@ -84,7 +84,7 @@ class Solver:
 
     @property
     def is_active(self) -> bool:
-        """Whether some row has not stopped."""
+        """Return whether some row has not stopped."""
         return len(self.state.active) > 0
 
     def enforce_budgets(self) -> None:
@@ -301,7 +301,7 @@ class Solver:
 
 
 def _differs(before: Tensor, value: Tensor, output: Tensor) -> bool:
-    """Whether an objective (B,) differs from what it was at the same inputs, by more than rounding."""
+    """Return whether an objective (B,) differs from what it was at the same inputs, by more than rounding."""
     size = output.reshape(len(value), -1).square().mean(1).sqrt() if output.is_floating_point() else value.abs()
     rounding = 1e3 * torch.finfo(value.dtype).eps * size.to(value)
     return bool(((before - value).abs() > 0.01 * value.abs() + rounding).any())

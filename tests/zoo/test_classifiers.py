@@ -8,7 +8,7 @@ from torch import nn
 import latentopt as lo
 from latentopt.classification import cross_entropy
 from latentopt.jobs.quality import measure_classifier_quality
-from latentopt.jobs.trainer import Where, quiet_trainer
+from latentopt.jobs.trainer import Hardware, quiet_trainer
 from latentopt.zoo.architectures import ConvClassifier
 from latentopt.zoo.classifiers import Adversary, ClassifierTraining
 from latentopt.zoo.data import LabelledData
@@ -101,7 +101,7 @@ def fitted(adversary: Adversary | None) -> ClassifierTraining:
     torch.manual_seed(0)
     network = ConvClassifier((1, 8, 8), [4], [16], classes=2)
     module = ClassifierTraining(network, ["left", "right"], 0.1, adversary, mean=0.5, std=0.25, lr=1e-2)
-    with quiet_trainer(Where("cpu"), max_epochs=2, enable_checkpointing=False, enable_progress_bar=False) as trainer:
+    with quiet_trainer(Hardware("cpu"), max_epochs=2, enable_checkpointing=False, enable_progress_bar=False) as trainer:
         trainer.fit(module, Halves(batch_size=32, validation=64))
     assert trainer.callback_metrics["val/accuracy"] == 1
     return module

@@ -1,4 +1,4 @@
-"""How gradient ascent amplifies the gradients of unconfident samples (arXiv 2205.15130).
+"""Amplification of the gradients of unconfident samples by gradient ascent (arXiv 2205.15130).
 
 By the eigen formula the gradient at the end point is ``sum_i (1 + a l_i)^m (v_i . g) v_i``: it grows exponentially
 with the eigenvalues, which are greatest where p is spread over classes. Training on the end points weighs samples by

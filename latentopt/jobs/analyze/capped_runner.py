@@ -18,7 +18,7 @@ from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard
 from latentopt.jobs.identity import digest_tensors
 from latentopt.jobs.module_training import fit
 from latentopt.jobs.tracker import METRICS, track_job
-from latentopt.jobs.trainer import Where
+from latentopt.jobs.trainer import Hardware
 from latentopt.networks.classifier import Classifier
 from latentopt.reports import PLOT, TABLE, WrittenReport, png_bytes
 from latentopt.zoo.architectures import MLP, ConvClassifier
@@ -46,7 +46,7 @@ def run_capped(plan: CappedPlan) -> WrittenReport:
         adversary = Adversary(steps=1, step=1.25, warmup=0.3) if model.training == "fgsm" else None
         network = _build(settings.network, x, len(classes), model)
         module = ClassifierTraining(network, classes, settings.eps, adversary, lr=4e-3)
-        fit(module, images, settings.epochs, model.seed, Where(settings.device), bar=False)
+        fit(module, images, settings.epochs, model.seed, Hardware(settings.device), bar=False)
         classifier = module.network.eval().cpu()
         attacks = {"steps": settings.steps, "queries": settings.queries, "seed": model.seed}
         result = robustness(classifier, x, y, settings.eps, settings.eps_l2, **attacks)

@@ -96,7 +96,7 @@ def _layer(q: nn.Module, node: fx.Node) -> type | None:
 
 
 def _joins(node: Any, inputs: list[fx.Node]) -> bool:
-    """Whether a node is the observation and the action, side by side."""
+    """Return whether a node is the observation and the action, side by side."""
     if not isinstance(node, fx.Node) or node.target not in (torch.cat, torch.concat, torch.hstack):
         return False
     parts, *rest = node.args or (None,)

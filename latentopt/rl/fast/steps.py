@@ -22,7 +22,7 @@ Change = Callable[[Array, int], Array]
 
 
 def has_steps(optimizer: Optimizer) -> bool:
-    """Whether a method has steps here: GD without clipping, Adam, or either behind soft gates in all layers."""
+    """Return whether a method has steps here: GD without clipping, Adam, or either behind soft gates in all layers."""
     if type(optimizer) is ADRGD:
         return _softens_all(optimizer.gates) and has_steps(optimizer.descent) and type(optimizer.descent) is not ADRGD
     return type(optimizer) is Adam or (type(optimizer) is GD and optimizer.clip is None)
