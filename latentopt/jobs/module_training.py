@@ -24,7 +24,7 @@ from latentopt.zoo.classifiers import ClassifierTraining
 from latentopt.zoo.data import ImageData
 
 DATA_PLACES = ("root", "download")
-"""Arguments of data that say hardware they are, not what they are."""
+"""Arguments of data that say where they are, not what they are."""
 
 
 def run_training(plan: JobPlan[TrainSettings]) -> Path:
