@@ -68,6 +68,7 @@ def _refused(reason: str) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
+    words = ["--help" if word == "-h" else word for word in words]
     if words[:1] == ["help"] and words[1:]:
         words = [*words[1:], "--help"]
     if not words or words[0] in (*ASKED, "help"):

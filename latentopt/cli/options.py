@@ -130,7 +130,7 @@ def formatter() -> type[argparse.HelpFormatter]:
 
 
 def _grouped(words: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """Each option, without dashes before and with underscores within, and the words up to the next one."""
+    """Yield each option, without leading dashes and with underscores, and the words up to the next one."""
     group: tuple[str, list[str]] | None = None
     for word in words:
         if word.startswith("--"):

@@ -180,7 +180,7 @@ class SourceIndex:
         """Return whether a mapping gives an object of a class: a class path with arguments, or arguments alone."""
         path, arguments = value.get("class_path"), value.get("init_args") or {}
         if path is None and base in self.classes and not set(value) & {"init_args", "dict_kwargs"}:
-            return self.check_arguments(name, base, value, complete=False)
+            return self.check_arguments(name, base, value, complete=False) or None
         kind = self.by_path(path) if isinstance(path, str) else None
         if kind is None or not isinstance(arguments, Mapping) or set(value) - {"class_path", "init_args"}:
             return None
