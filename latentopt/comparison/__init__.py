@@ -61,7 +61,7 @@ def seed_numbers(seeds: int | Iterable[int]) -> list[int]:
     if isinstance(seeds, int):
         positive("seeds", seeds, integer=True)
         return list(range(seeds))
-    numbers = list(seeds) if isinstance(seeds, Iterable) else [seeds]
+    numbers: list[int] = list(seeds) if isinstance(seeds, Iterable) else [seeds]
     if not all(type(number) is int for number in numbers):
         raise InputError("seeds", "a count, or integers", repr(seeds))
     if not numbers or len(set(numbers)) < len(numbers):
