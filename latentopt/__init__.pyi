@@ -26,6 +26,7 @@ from .attacks.stages import Portfolio as Portfolio
 from .attacks.stages import Stage as Stage
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
+from .components.trust import trust as trust
 from .errors import InputError as InputError
 from .errors import LatentOptError as LatentOptError
 from .inverse import priors as priors
@@ -79,6 +80,5 @@ from .version import __version__ as __version__
 from .zoo.capped import Capped as Capped
 from .zoo.capped import CappedReLU as CappedReLU
 from .zoo.cards import load as load
-from .zoo.trust import trust as trust
 
 __all__: list[str]

@@ -69,7 +69,7 @@ MODULES = {
     "latentopt.checkpoint": "latentopt.solver.checkpoint",
     "latentopt.draws": "latentopt.noise",
     "latentopt.generators": "latentopt.networks.generator",
-    "latentopt.jobs.specs": "latentopt.jobs.components",
+    "latentopt.jobs.specs": "latentopt.components",
     "latentopt.jobs.store": "latentopt.jobs.experiment",
     "latentopt.jobs.tracking": "latentopt.jobs.tracker",
     "latentopt.latents": "latentopt.networks.latents",
@@ -106,7 +106,7 @@ MODULES = {
     "latentopt.rl.statistics": "latentopt.rl.normalization_files",
     "latentopt.zoo.content": "latentopt.zoo.paths",
     "latentopt.zoo.plain_yaml": "latentopt.zoo.strict_yaml",
-    "latentopt.zoo.trusted": "latentopt.zoo.trust",
+    "latentopt.zoo.trusted": "latentopt.components.trust",
     "latentopt.zoo.weights": "latentopt.zoo.state_dicts",
 }
 """Old path of a module to its new one."""

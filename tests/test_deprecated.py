@@ -11,9 +11,9 @@ from files import ROOT, call
 from latentopt._deprecated import current_path, current_spec
 from latentopt.cli.options import parse_job
 from latentopt.cli.run import choose_job
+from latentopt.components import build
 from latentopt.inverse import initializers, priors
 from latentopt.jobs.compare import CompareSettings
-from latentopt.jobs.components import build
 from latentopt.jobs.reconstruct import ReconstructSettings
 from latentopt.optimizers import ADRGD, LBFGS, PGD, FreeGates, RowNorms, SoftGates, TwoPhase
 

@@ -15,10 +15,10 @@ import yaml
 from latentopt._deprecated import current_option, current_spec
 from latentopt.cli.help import examples
 from latentopt.cli.registry import Job
+from latentopt.components.trust import only_trusted, refusal
 from latentopt.errors import InputError, LatentOptError, seed_within
 from latentopt.jobs.settings import JobSettings
 from latentopt.zoo.strict_yaml import parse_yaml, read_yaml
-from latentopt.zoo.trust import only_trusted, refusal
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from latentopt.components.trust import require_trusted_environment
 from latentopt.errors import InputError, nonnegative
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.settings import Component, JobPlan, JobSettings, Norm, WandbMode, component
 from latentopt.rl.games import GAMES
 from latentopt.zoo.card import PolicyCard, require_card
-from latentopt.zoo.trust import require_trusted_environment
 
 ALGORITHMS = ("PPO", "A2C", "DQN", "TD3", "DDPG", "SAC")
 LossName = Literal["ce", "margin", "dlr"]

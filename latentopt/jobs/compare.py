@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from latentopt import components
 from latentopt.errors import InputError
-from latentopt.jobs import components
 from latentopt.jobs.attack import TORCHVISION, AttackSettings
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job

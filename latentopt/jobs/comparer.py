@@ -12,7 +12,6 @@ from latentopt.classification import Misclassified, Misclassify
 from latentopt.comparison.result import Comparison, first_to_run
 from latentopt.comparison.runs import Budget, Curve, MethodRun, planned_steps, run_method
 from latentopt.errors import InputError
-from latentopt.jobs import components
 from latentopt.jobs.attack import AttackSettings
 from latentopt.jobs.compare import ComparePlan
 from latentopt.jobs.experiment import RECIPE, Experiment, Shard
@@ -24,10 +23,9 @@ from latentopt.jobs.sources import open_source
 from latentopt.jobs.tracker import METRICS, track_job
 from latentopt.jobs.trainer import accelerator_of
 from latentopt.optimizers import Optimizer, method
-from latentopt.optimizers.registry import METHODS
 from latentopt.problem import Problem
 from latentopt.reports import WrittenReport
-from latentopt.sets import FeasibleSet, bounded_ball
+from latentopt.sets import bounded_ball
 from latentopt.solver.result import Status
 from latentopt.zoo import cards
 
@@ -41,7 +39,7 @@ def run_comparison(plan: ComparePlan) -> WrittenReport:
     settings = plan.settings
     device = _device(settings.device)
     problem, start, data = open_problem(plan.problem, device)
-    methods = {name: _method(name, problem.feasible) for name in settings.names}
+    methods = {name: method(name, problem.feasible) for name in settings.names}
     budget = Budget(settings.evaluations, settings.seconds, settings.restarts, settings.steps)
     experiment = Experiment(plan.folder, settings.recipe(), digest_tensors(weights=problem.network, targets=data))
     experiment.open()
@@ -118,10 +116,6 @@ def open_problem(
 def _device(name: str) -> torch.device:
     accelerator_of(name)  # refuses one that is not there
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-
-
-def _method(name: str, feasible: FeasibleSet) -> Optimizer:
-    return method(name, feasible) if name in METHODS else components.build("methods", "optimizer", name)
 
 
 def _run(

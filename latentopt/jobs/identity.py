@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from latentopt.components import digest
 from latentopt.errors import InputError
 from latentopt.io import checksum, versions
-from latentopt.jobs.components import digest
 from latentopt.zoo import cards
 
 DESCRIPTIVE_FIELDS = ("name", "summary", "licence", "training", "quality", "weights_sha256")

@@ -9,10 +9,10 @@ from typing import Any
 import lightning
 import torch
 
+from latentopt import components
+from latentopt.components import describe, digest
 from latentopt.io import versions
-from latentopt.jobs import components
 from latentopt.jobs.checkpoints import LAST, Checkpoints, epochs_done
-from latentopt.jobs.components import describe, digest
 from latentopt.jobs.exports import ClassifierExport, GeneratorExport
 from latentopt.jobs.settings import JobPlan
 from latentopt.jobs.tracker import Tracker

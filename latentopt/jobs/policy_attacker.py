@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from latentopt.components.trust import require_trusted_environment
 from latentopt.errors import InputError
 from latentopt.io import checksum
 from latentopt.jobs.attack_policy import AttackPolicyJobResult, AttackPolicySettings
@@ -31,7 +32,6 @@ from latentopt.rl.normalization_checks import check_statistics, doubt
 from latentopt.rl.normalization_files import NONE, normalization_of, statistics_file
 from latentopt.rl.procgen import Procgen
 from latentopt.zoo import cards
-from latentopt.zoo.trust import require_trusted_environment
 
 BATCH = 16
 """Number of episodes that are played at once, and written when all of them have ended."""

@@ -22,7 +22,6 @@ from latentopt.inverse.problem import Reconstruction, TargetCheck, measurement_s
 from latentopt.inverse.reconstruct import invert
 from latentopt.jobs import pictures
 from latentopt.jobs.chunks import Chunks, split_into_chunks
-from latentopt.jobs.components import build_optimizer
 from latentopt.jobs.experiment import Experiment, Shard
 from latentopt.jobs.identity import describe_card, describe_model, digest_tensors
 from latentopt.jobs.reconstruct import ReconstructJobResult, ReconstructPlan, ReconstructSettings
@@ -34,6 +33,7 @@ from latentopt.jobs.tracker import Tracker, track_job
 from latentopt.jobs.trainer import Hardware, predict, predictor
 from latentopt.networks.generator import Generator
 from latentopt.operators import Identity, Operator
+from latentopt.optimizers import method
 from latentopt.solver.callbacks import Progress
 from latentopt.solver.loop import solve
 from latentopt.solver.result import Result
@@ -105,7 +105,7 @@ def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
     require_halving(settings.halving)
     generator = cards.load_generator(settings.model)
     feasible = settings.prior.feasible(generator)
-    settings = replace(settings, optimizer=build_optimizer(plan.settings.optimizer, feasible))
+    settings = replace(settings, optimizer=method(plan.settings.optimizer, feasible))
     recipe = settings.recipe()
     measurement_shapes(generator, settings.operator)
     with predictor(Hardware(settings.device, settings.devices, settings.strategy, settings.num_nodes)) as trainer:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from latentopt._deprecated import renamed_keywords
+from latentopt.components.trust import require_trusted_environment
 from latentopt.errors import InputError, nonnegative
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.settings import Component, JobPlan, JobSettings, WandbMode, component
-from latentopt.zoo.trust import require_trusted_environment
 
 Critic = Literal["min", "first"]
 

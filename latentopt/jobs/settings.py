@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, get_args
 
+from latentopt import components
+from latentopt.components import describe
 from latentopt.errors import InputError, positive, seed_within
-from latentopt.jobs import components
-from latentopt.jobs.components import describe
 
 Component = Any
-"""A component of a job: a short name, ``{class_path, init_args}`` or an object (`latentopt.jobs.components`)."""
+"""A component of a job: a short name, ``{class_path, init_args}`` or an object (`latentopt.components`)."""
 WandbMode = Literal["online", "offline", "disabled"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Fit = Literal["crop", "pad", "stretch"]
@@ -22,7 +22,7 @@ def component(kind: str, default: Any = None, **arguments: Any) -> Any:
     """Return the field of a settings class that takes a component.
 
     Args:
-        kind: a key of `latentopt.jobs.components.KINDS`.
+        kind: a key of `latentopt.components.KINDS`.
         default: short name or class path; None: no component.
         arguments: of the default.
     """

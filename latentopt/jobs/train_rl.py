@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from latentopt._deprecated import renamed_keywords
+from latentopt.components.trust import require_trusted_environment
 from latentopt.errors import InputError, nonnegative, positive, seed_within
 from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard, check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.records import METRICS
 from latentopt.jobs.settings import Component, JobPlan, JobSettings, WandbMode, component
-from latentopt.zoo.trust import require_trusted_environment
 
 Algorithm = Literal["td3", "ddpg"]
 CriticChoice = Literal["min", "first"]

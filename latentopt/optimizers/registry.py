@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from latentopt import optimizers
+from latentopt import components, optimizers
 from latentopt.errors import InputError
 
 if TYPE_CHECKING:
@@ -114,29 +114,31 @@ def preset_name(name: str, feasible: FeasibleSet | None) -> str:
     return "adr-gd-attack" if feasible is not None and feasible.bounded else "adr-gd-latent"
 
 
-def method(optimizer: optimizers.Optimizer | str, feasible: FeasibleSet | None = None) -> optimizers.Optimizer:
+def method(
+    optimizer: optimizers.Optimizer | str | Mapping[str, Any], feasible: FeasibleSet | None = None
+) -> optimizers.Optimizer:
     """Return the method that a name stands for.
 
     ``adr-gd`` is ``adr-gd-attack`` in a bounded box or ball (`FeasibleSet.bounded`), where steps are measured in its
     radius; else, as for the latents of a generator, ``adr-gd-latent``.
 
     Args:
-        optimizer: a name of `METHODS`; an optimiser is returned as it is.
+        optimizer: a name of `METHODS`; ``{class_path: ..., init_args: {...}}`` of a name or a class path, as in a
+            recipe; an optimiser is returned as it is.
         feasible: where the method is to search; None: the whole space.
 
     Returns:
         The method.
 
     Raises:
-        InputError: there is no method of this name.
+        InputError: there is no method of this name, or it has no such arguments.
 
     >>> from latentopt.sets import Box
     >>> method("adr-gd", Box(0.0, 1.0)) == method("adr-gd-attack")
     True
+    >>> method({"class_path": "adam", "init_args": {"lr": 0.1}}).lr
+    0.1
     """
-    if isinstance(optimizer, str):
-        require_name(optimizer)
-        return METHODS[preset_name(optimizer, feasible)]()
-    if not isinstance(optimizer, optimizers.Optimizer):
-        raise InputError("optimizer", "a name or an Optimizer", repr(optimizer))
-    return optimizer
+    if optimizer is None:
+        raise InputError("optimizer", "a name or an Optimizer", "None")
+    return components.build("optimizer", "optimizer", optimizer, {"adr-gd": preset_name("adr-gd", feasible)})

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from latentopt.components.trust import require_trusted_environment
 from latentopt.errors import InputError
 from latentopt.rl.agents import INSTALL, Agent
-from latentopt.zoo.trust import require_trusted_environment
 
 if TYPE_CHECKING:
     import gymnasium

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from latentopt.components.trust import only_trusted
 from latentopt.errors import InputError
 from latentopt.zoo.paths import shipped_folder
 from latentopt.zoo.strict_yaml import read_yaml
-from latentopt.zoo.trust import only_trusted
 
 WEIGHTS, CARD = "weights.safetensors", "card.yaml"
 FREE = ("architecture", "training", "quality")

@@ -12,6 +12,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from latentopt.components.trust import only_trusted, refusal
 from latentopt.errors import InputError
 from latentopt.networks.classifier import Classifier
 from latentopt.networks.generator import Generator
@@ -30,7 +31,6 @@ from latentopt.zoo.card import (
     read_card,
 )
 from latentopt.zoo.state_dicts import load_into, parse_safetensors
-from latentopt.zoo.trust import only_trusted, refusal
 
 __all__ = [
     "CARD",

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import latentopt as lo
 from latentopt import metrics
-from latentopt.jobs.components import describe
+from latentopt.components import describe
 from latentopt.jobs.reconstruct import ReconstructJobResult, reconstruct
 from latentopt.objectives import L1
 from latentopt.operators import Downsample, Hole

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from latentopt.components.trust import require_trusted_environment
 from latentopt.errors import InputError, nonnegative
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
@@ -14,7 +15,6 @@ from latentopt.jobs.sources import check_labelled
 from latentopt.optimizers.registry import require_name
 from latentopt.reports import WrittenReport
 from latentopt.zoo.card import ClassifierCard, require_card
-from latentopt.zoo.trust import require_trusted_environment
 
 RANDOM, DIGITS = "random-", "digits"
 KINDS = "ABCDE"

@@ -17,8 +17,9 @@ from nets import refuses
 from torch import nn
 
 import latentopt as lo
+from latentopt.components import trust
 from latentopt.rl.rollout import make_environment
-from latentopt.zoo import cards, trust
+from latentopt.zoo import cards
 from latentopt.zoo.strict_yaml import read_yaml
 
 EVIL = "from pathlib import Path\nfrom torch import nn\nPath('PWNED').touch()\nclass Net(nn.Linear): pass\n"

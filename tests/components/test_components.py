@@ -8,8 +8,8 @@ import pytest
 import torch
 import yaml
 
+from latentopt.components import build, check, describe, short_names
 from latentopt.errors import LatentOptError
-from latentopt.jobs.components import build, check, describe, short_names
 from latentopt.objectives import L1, LPIPS, MSE, SSIM, Huber, Loss, WeightedSum
 from latentopt.operators import (
     Bicubic,

@@ -1,8 +1,8 @@
-"""Components of a job, such as its optimizer or operator: named in a recipe, checked without torch, built when it runs.
+"""Components, such as an optimizer or an operator: named in Python, on the command line and in recipes alike.
 
 A component is a short name (``adam``), ``{class_path: ..., init_args: {...}}`` with a short name or a class path (the
 convention of jsonargparse), or, from Python, an object. The names, arguments and types of the package's own classes are
-read from its source (`latentopt.jobs.source_index`), so that a wrong one is told at once.
+read from its source (`latentopt.components.source_index`), so that a wrong one is told at once, and without torch.
 """
 
 from __future__ import annotations
@@ -10,22 +10,19 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latentopt.components.source_index import SourceIndex
+from latentopt.components.trust import EXPECTED, may_be_imported, only_trusted, refusal
 from latentopt.errors import InputError, LatentOptError
-from latentopt.jobs.source_index import SourceIndex
-from latentopt.optimizers.registry import METHODS, preset_name
-from latentopt.zoo.trust import EXPECTED, may_be_imported, only_trusted, refusal
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from latentopt.sets import FeasibleSet
 
 
 @dataclass(frozen=True)
@@ -35,8 +32,8 @@ class ComponentKind:
     Args:
         base: dotted path of the class that all are derived from; ``""``: functions and plain names.
         sources: folders and files of the package that define the shipped ones.
-        methods: short names are those of `latentopt.optimizers.registry.METHODS`; otherwise a class's short name is its
-            own in lower case.
+        methods: short names are those of `METHODS`; otherwise a class's short name is its own in lower case.
+        functions: any function will do, too.
         aliases: further short names, or other meanings of some.
         also: further classes, dotted paths.
         plain: short names that stay names when the job runs; ``"*"``: all do.
@@ -45,25 +42,28 @@ class ComponentKind:
     base: str
     sources: tuple[str, ...]
     methods: bool = False
+    functions: bool = False
     aliases: Mapping[str, str] = field(default_factory=dict)
     also: tuple[str, ...] = ()
     plain: tuple[str, ...] = ()
 
 
 KINDS = {
-    "optimizer": ComponentKind("latentopt.optimizers.Optimizer", ("optimizers",), True, {"adr-gd": "adr-gd-latent"}),
+    "optimizer": ComponentKind(
+        "latentopt.optimizers.Optimizer", ("optimizers",), True, aliases={"adr-gd": "adr-gd-latent"}
+    ),
     "attack": ComponentKind(
         "latentopt.optimizers.Optimizer",
         ("optimizers", "attacks", "classification.py"),
         True,
-        {"adr-gd": "adr-gd-attack", "adr-gd-soft": "adr-gd-soft-attack"},
-        ("latentopt.attacks.stages.Portfolio",),
-        ("portfolio", "fgsm"),
+        aliases={"adr-gd": "adr-gd-attack", "adr-gd-soft": "adr-gd-soft-attack"},
+        also=("latentopt.attacks.stages.Portfolio",),
+        plain=("portfolio", "fgsm"),
     ),
     "refiner": ComponentKind("latentopt.optimizers.Optimizer", ("optimizers",), True, plain=("*",)),
-    "operator": ComponentKind("latentopt.operators.Operator", ("operators",)),
-    "loss": ComponentKind("latentopt.objectives.Loss", ("objectives",)),
-    "attack_loss": ComponentKind("", ("classification.py",), plain=("ce", "margin", "dlr")),
+    "operator": ComponentKind("latentopt.operators.Operator", ("operators",), functions=True),
+    "loss": ComponentKind("latentopt.objectives.Loss", ("objectives",), functions=True),
+    "attack_loss": ComponentKind("", ("classification.py",), functions=True, plain=("ce", "margin", "dlr")),
     "prior": ComponentKind(
         "latentopt.inverse.priors.Prior",
         ("inverse/priors.py",),
@@ -77,6 +77,8 @@ KINDS = {
     ),
     "training_data": ComponentKind("latentopt.zoo.data.ImageData", ("zoo/data.py",)),
 }
+METHODS = "latentopt.optimizers.registry.METHODS"
+"""Path of the table of methods, which is above this module."""
 
 
 @cache
@@ -87,7 +89,7 @@ def _index(sources: tuple[str, ...]) -> SourceIndex:
 def short_names(kind: str) -> list[str]:
     """Return the short names of a kind."""
     entry = KINDS[kind]
-    names = METHODS if entry.methods else _classes(kind) if entry.base else ()
+    names = _imported(METHODS) if entry.methods else _classes(kind) if entry.base else ()
     return list(dict.fromkeys([*(name for name in entry.plain if name != "*"), *names]))
 
 
@@ -107,16 +109,26 @@ def check(name: str, kind: str, value: Any) -> None:
     Raises:
         LatentOptError: it cannot be built; in one line.
     """
-    if not _told_by_source(name, kind, value):
+    if not isinstance(value, str | Mapping):
+        _require_object(name, kind, value)
+    elif not _told_by_source(name, kind, value):
         _built(name, kind, value)
 
 
-def _told_by_source(name: str, kind: str, value: Any) -> bool:
+def _require_object(name: str, kind: str, value: Any) -> None:
+    """Raise `InputError` where an object is none of its kind."""
+    entry = KINDS[kind]
+    if value is None or (entry.functions and callable(value) and not inspect.isclass(value)):
+        return
+    if isinstance(value, bool | int | float | list | tuple | set) or not isinstance(value, _types(entry)):
+        objects = [path.rpartition(".")[2] for path in (entry.base, *entry.also) if path]
+        objects += ["a function"] if entry.functions else []
+        got = f"the class {value.__name__}" if inspect.isclass(value) else repr(value)[:80]
+        raise InputError(name, f"a name, class_path and init_args, or {' or '.join(objects)}", got)
+
+
+def _told_by_source(name: str, kind: str, value: str | Mapping[str, Any]) -> bool:
     """Return whether the source shows that a component is right; raise `InputError` if it shows that it is wrong."""
-    if isinstance(value, bool | int | float | list | tuple):
-        raise InputError(name, "a name, or class_path and init_args", repr(value))
-    if not isinstance(value, str | dict):
-        return True
     path, arguments = _split(name, value)
     entry, index = KINDS[kind], _index(KINDS[kind].sources)
     if "." not in path:
@@ -140,33 +152,30 @@ def _told_by_source(name: str, kind: str, value: Any) -> bool:
     return False
 
 
-def build(name: str, kind: str, value: Any) -> Any:
-    """Return the object that a component names; an object is returned as it is.
+def build(name: str, kind: str, value: Any, aliases: Mapping[str, str] | None = None) -> Any:
+    """Return the object that a component names; an object, or None, is returned as it is.
 
     Args:
-        name: of the setting, for messages.
+        name: of the argument or setting, for messages.
         kind: a key of `KINDS`.
         value: short name, ``{class_path, init_args}``, class path or object.
+        aliases: meanings of short names here, in place of the kind's own.
 
     Raises:
+        InputError: the object is none of its kind.
         LatentOptError: it cannot be built; in one line.
+
+    >>> build("operator", "operator", {"class_path": "downsample", "init_args": {"factor": 2}})
+    Downsample(factor=2)
     """
-    if not isinstance(value, str | dict):
+    if not isinstance(value, str | Mapping):
+        _require_object(name, kind, value)
         return value
+    path, arguments = _split(name, value)
+    path = (aliases or {}).get(path.lower(), path)
+    value = {"class_path": path, "init_args": arguments} if arguments else path
     _told_by_source(name, kind, value)
     return _built(name, kind, value)
-
-
-def build_optimizer(value: Any, feasible: FeasibleSet) -> Any:
-    """Return the optimizer that a component names where it is to search in a feasible set; an object as it is.
-
-    Raises:
-        LatentOptError: it cannot be built; in one line.
-    """
-    if isinstance(value, str | dict):
-        path, arguments = _split("optimizer", value)
-        value = {"class_path": preset_name(path.lower(), feasible) if "." not in path else path, "init_args": arguments}
-    return build("optimizer", "optimizer", value)
 
 
 def _built(name: str, kind: str, value: str | Mapping[str, Any]) -> Any:
@@ -177,7 +186,11 @@ def _built(name: str, kind: str, value: str | Mapping[str, Any]) -> Any:
         short = entry.aliases.get(path.lower(), path.lower())
         if short in entry.plain or (entry.plain == ("*",) and not arguments):
             return short
+        if entry.methods and not arguments:
+            return _imported(METHODS)[short]()
         path, preset = _expanded(kind, short)
+        if not arguments and entry.base:
+            return _imported(path)()
         arguments = _merged(preset, arguments)
     return _parsed(name, _type_of(entry), {"class_path": path, "init_args": arguments} if entry.base else path)
 
@@ -201,7 +214,7 @@ def _expanded(kind: str, short: str) -> tuple[str, dict[str, Any]]:
     """The class path and the arguments that a short name stands for."""
     if not KINDS[kind].methods:
         return f"{KINDS[kind].base.rpartition('.')[0]}.{_classes(kind)[short]}", {}
-    spec = describe(METHODS[short]())
+    spec = describe(_imported(METHODS)[short]())
     return spec["class_path"], spec.get("init_args", {})
 
 
@@ -217,15 +230,17 @@ def _merged(preset: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str
 
 
 def _type_of(entry: ComponentKind) -> Any:
-    from collections.abc import Callable
-
     if not entry.base:
         return Callable[..., Any]
-    kinds = [_imported(path) for path in (entry.base, *entry.also)]
-    union = kinds[0]
-    for kind in kinds[1:]:
+    union, *others = _types(entry)
+    for kind in others:
         union = union | kind
     return union
+
+
+def _types(entry: ComponentKind) -> tuple[type, ...]:
+    """The classes that objects of a kind are derived from."""
+    return tuple(_imported(path) for path in (entry.base, *entry.also) if path)
 
 
 def _imported(path: str) -> Any:
