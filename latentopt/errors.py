@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from numbers import Integral, Real
+
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, marks that turn the direction of text, and bytes of a file name that are no UTF-8."""
+
+
+def printable(text: object) -> str:
+    r"""Return a text, such as a file's name, with everything escaped that would act on a terminal or cannot be written.
+
+    >>> print(printable("a\x1b[31m.png"))
+    a\x1b[31m.png
+    """
+    return _UNSAFE.sub(lambda match: ascii(match[0])[1:-1], str(text))
 
 
 class LatentOptError(Exception):
@@ -27,7 +40,7 @@ class InputError(LatentOptError, ValueError):
         self.name, self.expected, self.got = name, expected, got
 
     def __str__(self) -> str:
-        return f"{self.name}: expected {self.expected}, got {self.got}"
+        return " ".join(map(printable, f"{self.name}: expected {self.expected}, got {self.got}".splitlines()))
 
 
 def positive(name: str, value: object, integer: bool = False) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +11,30 @@ from typing import Any
 
 import numpy as np
 
-from latentopt.errors import InputError, positive
+from latentopt.errors import InputError, positive, printable
+from latentopt.files import (
+    ARRAY_SUFFIXES,
+    IMAGE_SUFFIXES,
+    image_array,
+    is_file,
+    is_folder,
+    is_image_name,
+    read_array,
+    read_image,
+    require_file,
+)
 from latentopt.zoo import datasets
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+HELD = ("images", "measurements", "adversarial")
+"""Names of the array that is read of several in one file."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Images by position; `read` returns an array, (H, W), (H, W, C) or (C, H, W), or raises `InputError`."""
+    """Images by position; `read` returns an array, (H, W), (H, W, C) or (C, H, W), or raises `InputError`.
+
+    An array file may hold measurements, signals or volumes (N, ...) too.
+    """
 
     names: Sequence[str]  # unique, what a person calls each image
     read: Callable[[int], np.ndarray]
@@ -37,8 +51,8 @@ def open_source(
     """Find the images that ``targets`` names.
 
     Args:
-        targets: image files (turned as their EXIF orientation says) and folders of images; or one ``.npy`` or
-            ``.npz`` array; or one data set's name.
+        targets: image files (`latentopt.files.read_image`) and folders of images (`list_images`); or one array file
+            (``.npy``, ``.npz``, ``.safetensors``, ``.pt``); or one data set's name.
         root, split, download: of a named data set (`latentopt.zoo.datasets.open_dataset`).
         limit: only the first so many.
 
@@ -59,16 +73,16 @@ def open_files(targets: Sequence[str], limit: int | None = None) -> Source | Non
     if not targets:
         raise InputError("targets", "image files, a folder, an array or a data set's name", "nothing")
     first = Path(targets[0])
-    if len(targets) == 1 and first.suffix in (".npy", ".npz") and _is(Path.is_file, first):
+    if len(targets) == 1 and first.suffix.lower() in ARRAY_SUFFIXES and is_file(first):
         return _array(first, limit)
-    if len(targets) == 1 and targets[0].isidentifier() and not _is(Path.exists, first):
+    if len(targets) == 1 and _is_dataset(targets[0]):
         return None
-    return _files([file for target in targets for file in _listed(Path(target))][:limit])
+    return _files([file for target in targets for file in list_images(Path(target))][:limit])
 
 
 def check_targets(targets: Sequence[str], root: str | None, split: str, download: bool) -> None:
     """Raise `InputError` where ``targets`` names a data set that is not there."""
-    if len(targets) == 1 and targets[0].isidentifier() and not _is(Path.exists, Path(targets[0])):
+    if len(targets) == 1 and _is_dataset(targets[0]):
         datasets.check_dataset(targets[0], root, split, download)
 
 
@@ -76,74 +90,60 @@ def check_labelled(data: str, root: str | None, split: str, download: bool) -> N
     """Raise `InputError` unless there is a data set of this name, or a file of this path."""
     if data.isidentifier():
         datasets.check_dataset(data, root, split, download)
-    elif not _is(Path.is_file, Path(data)):
+    elif not is_file(data):
         raise InputError("data", "a data set's name, or an .npz file with images and labels", f"no file {data}")
 
 
-def _is(test: Callable[[Path], bool], path: Path) -> bool:
-    try:
-        return test(path)
-    except OSError:  # a name no file can have
-        return False
+def _is_dataset(target: str) -> bool:
+    return target.isidentifier() and not is_file(target) and not is_folder(target)
 
 
-def _listed(path: Path) -> list[Path]:
-    if _is(Path.is_dir, path):
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-        if not files:
-            raise InputError(str(path), f"a folder with images ({', '.join(IMAGE_SUFFIXES)})", "none in it")
-        return files
-    if not _is(Path.is_file, path):
-        raise InputError("targets", "an existing file or folder, or the name of a data set", repr(str(path)))
-    return [path]
+def list_images(path: Path) -> list[tuple[Path, str]]:
+    """Return an image file, or those of a folder, in the order of their names.
+
+    A folder without an image of its own is searched with its subfolders. Hidden files and folders are left out.
+
+    Returns:
+        Paths, and names: of files, relative to the folder.
+
+    Raises:
+        InputError: there is nothing, or a folder has no image.
+    """
+    if not is_folder(path):
+        if not is_file(path):
+            raise InputError("targets", "an existing file or folder, or the name of a data set", repr(str(path)))
+        return [(path, path.name)]
+    files = [file for file in path.iterdir() if is_image_name(file)]
+    if not files:
+        below = (file for file in path.rglob("*") if is_image_name(file) and not is_folder(file))
+        files = [file for file in below if not any(part[0] in "._" for part in file.relative_to(path).parts[:-1])]
+    if not files:
+        raise InputError(str(path), f"a folder with images ({', '.join(IMAGE_SUFFIXES)})", "none in it")
+    return [(file, file.relative_to(path).as_posix()) for file in sorted(files)]
 
 
-def _files(paths: list[Path]) -> Source:
-    def read(index: int) -> np.ndarray:
-        from PIL import Image, UnidentifiedImageError
-
-        try:
-            with Image.open(paths[index]) as image:
-                return _pixels(datasets.upright(image))
-        except UnidentifiedImageError:
-            raise InputError(str(paths[index]), "an image", "a file in no known image format") from None
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise InputError(str(paths[index]), "a readable image", str(error)) from error
-
-    short = [path.name for path in paths]
-    names = short if len(set(short)) == len(short) else [str(path) for path in paths]
+def _files(files: list[tuple[Path, str]]) -> Source:
+    paths, names = [path for path, _ in files], [printable(name) for _, name in files]
     if len(set(names)) < len(names):
-        raise InputError("targets", "each file once", "a file named twice")
+        names = [printable(path) for path in paths]
+    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    if twice is not None:
+        raise InputError("targets", "each file once", f"{twice} twice")
+
+    def read(index: int) -> np.ndarray:
+        array = read_image(paths[index])
+        return array.transpose(2, 0, 1) if array.ndim == 3 else array
+
     return Source(names, read, _digest(paths))
 
 
-def _pixels(image: Any) -> np.ndarray:
-    if image.mode in ("1", "P"):
-        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-    if image.mode in ("RGBA", "LA", "PA"):
-        alpha = np.asarray(image.getchannel("A"))
-        if alpha.min() < 255:
-            raise InputError("image", "no transparent pixels", "some that are")
-        image = image.convert(image.mode[:-1])
-    if image.mode == "I" and image.format != "PNG":  # PNG has no 32 bits
-        raise InputError("image", "8 or 16 bits a pixel", "32")
-    array = np.asarray(image)
-    if array.ndim == 3:
-        return array.transpose(2, 0, 1)
-    return array.astype(np.uint16) if image.mode.startswith("I") else array
-
-
 def _array(path: Path, limit: int | None) -> Source:
-    try:
-        array = _load(path)
-    except KeyError as error:
-        raise InputError(str(path), "one array, or one named images", "several, none of that name") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(str(path), "a NumPy file of numbers", str(error).splitlines()[0]) from error
-    if array.ndim not in (3, 4) or not len(array):
-        raise InputError(str(path), "images (N, H, W), (N, H, W, C) or (N, C, H, W)", f"shape {array.shape}")
+    array = read_array(path, *HELD)
+    if array.ndim < 2 or not array.size:
+        expected = "images (N, H, W), (N, H, W, C) or (N, C, H, W), or measurements (N, ...)"
+        raise InputError(str(path), expected, f"shape {array.shape}")
     count = len(array[:limit])
-    names = [f"{path.stem}-{index:06d}" for index in range(count)]
+    names = [f"{printable(path.stem)}-{index:06d}" for index in range(count)]
     return Source(names, lambda index: np.asarray(array[index]), _digest([path]))
 
 
@@ -152,18 +152,14 @@ def _dataset(name: str, root: str | None, split: str, download: bool, limit: int
     count = len(dataset) if limit is None else min(limit, len(dataset))
     width = len(str(len(dataset) - 1))
     names = [f"{name.lower()}-{index:0{width}d}" for index in range(count)]
-    return Source(names, lambda index: np.asarray(datasets.upright(dataset[index])), _content(dataset, count))
 
+    def read(index: int) -> np.ndarray:
+        try:
+            return image_array(dataset[index])
+        except (OSError, SyntaxError, ValueError) as error:
+            raise InputError("image", "a readable image", str(error)) from error
 
-def _load(path: Path) -> np.ndarray:
-    with path.open("rb") as file:
-        if file.read(6) == b"\x93NUMPY":
-            return np.load(path, mmap_mode="r", allow_pickle=False)
-        file.seek(0)
-        several = np.load(file, allow_pickle=False)
-        if isinstance(several, np.ndarray):
-            raise ValueError("pickled data")
-        return several[several.files[0] if len(several.files) == 1 else "images"]
+    return Source(names, read, _content(dataset, count))
 
 
 def _content(dataset: Any, count: int) -> str:
@@ -183,10 +179,10 @@ def _digest(paths: Sequence[Path]) -> str:
     """One checksum of the files' names and what they hold."""
     whole = hashlib.sha256()
     for path in paths:
-        whole.update(f"{path.name}\0".encode())
+        whole.update(os.fsencode(path.name) + b"\0")
         try:
-            with path.open("rb") as file:
+            with require_file(path).open("rb") as file:
                 whole.update(hashlib.file_digest(file, "sha256").digest())
-        except OSError as error:  # `read` will report this file
-            whole.update(str(error).encode())
+        except (OSError, InputError) as error:  # `read` will report this file
+            whole.update(printable(error).encode())
     return whole.hexdigest()[:16]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from latentopt.errors import InputError
+from latentopt.errors import InputError, printable
 from latentopt.jobs.sources import Source, open_source
 
 Shape = tuple[int, ...]
@@ -35,13 +35,15 @@ def to_tensor(array: np.ndarray) -> Tensor:
     return image.clamp(0, 1)
 
 
-def as_floats(array: np.ndarray) -> Tensor:
-    """`to_tensor`, whose floats may have any finite value."""
-    if array.ndim == 2:
+def as_floats(array: np.ndarray, shapes: Sequence[Shape] = ()) -> Tensor:
+    """`to_tensor`, whose floats may have any finite value; arrays of these shapes are no images."""
+    if (array.ndim == 2 and array.shape not in shapes) or (1, *array.shape) in shapes:
         array = array[None]
+    elif array.shape in shapes:
+        pass
     elif array.ndim == 3 and array.shape[-1] in (1, 3) and array.shape[0] not in (1, 3):
         array = array.transpose(2, 0, 1)
-    if array.ndim != 3 or 0 in array.shape:
+    if (array.ndim != 3 and array.shape not in shapes) or 0 in array.shape:
         raise InputError("image", "shape (H, W), (H, W, C) or (C, H, W)", array.shape)
     if array.dtype == np.bool_:
         array = array.astype(np.float32)
@@ -59,7 +61,9 @@ def load_images(*targets: str | Path, shape: Shape | None = None, fit: Fit = "cr
     """Load images from files, a folder, an array file or a named data set.
 
     Args:
-        targets: image files and folders of images; or one ``.npy`` or ``.npz`` file; or one data set's name.
+        targets: image files and folders of images (in subfolders too, where none lies in the folder itself); or one
+            array file (``.npy``, ``.npz``, ``.safetensors``, ``.pt``); or one data set's name. Photographs are upright,
+            as their EXIF orientation says; all colour spaces become RGB; transparent pixels are put over white.
         shape: (C, H, W) that images are resized and their channels converted to, such as
             ``generator.output_shape()``; None: as they are, all of one shape.
         fit: of images of another aspect: ``crop``, they are resized until they cover the shape, and its middle is kept;
@@ -70,6 +74,9 @@ def load_images(*targets: str | Path, shape: Shape | None = None, fit: Fit = "cr
 
     Raises:
         InputError: nothing is there, a file is no image, or shapes differ.
+
+    Warns:
+        FileWarning: of a file only a part was read: its first page, or its colours without transparency.
 
     >>> load_images("digits", shape=(1, 16, 16)).shape
     torch.Size([1797, 1, 16, 16])
@@ -89,7 +96,7 @@ def _loaded(source: Source, index: int, fitted: Fitted | None) -> Tensor:
         image = to_tensor(source.read(index))
         return image if fitted is None else fitted(image)
     except InputError as error:
-        if source.names[index] in error.name:
+        if source.names[index] in printable(error.name):
             raise
         raise InputError(f"{source.names[index]}: {error.name}", error.expected, error.got) from error
 
@@ -116,23 +123,25 @@ class Fitted:
         Raises:
             InputError: it has another shape.
         """
-        channels = self.image[0]
-        if image.shape[0] == 3 and channels == 1 and bool((image == image[:1]).all()):
+        channels, is_picture = self.image[0], image.ndim == len(self.image) == 3
+        if is_picture and image.shape[0] == 3 and channels == 1 and bool((image == image[:1]).all()):
             image = image[:1]
-        if self.convert and image.shape[0] != channels:
+        if is_picture and self.convert and image.shape[0] != channels:
             image = _grey(image).expand(channels, -1, -1)
         shape = tuple(image.shape)
         if shape in (self.image, self.measurement):
             return image
-        if self.resize and image.shape[0] == channels:
+        if is_picture and self.resize and image.shape[0] == channels:
             return _resized(image, self.image[1:], self.fit)
         raise InputError("image", self._expected(), f"{shape}{self._remedy(shape)}")
 
     def _expected(self) -> str:
         both = f"shape {self.image}" if self.image == self.measurement else f"{self.image} or {self.measurement}"
-        return f"{both} (channels, height, width)"
+        return f"{both} (channels, height, width)" if len(self.image) == 3 else both
 
     def _remedy(self, shape: Shape) -> str:
+        if not len(shape) == len(self.image) == 3:
+            return ""
         if shape[0] != self.image[0]:
             return "" if self.convert else "; --convert changes the channels"
         return "; --resize changes the size"
@@ -200,13 +209,14 @@ class Targets(Dataset[Target]):
         name = self.source.names[index]
         try:
             array = self.source.read(index)
-            image = self.fitted(as_floats(array) if self.checked else to_tensor(array))
+            shapes = (self.fitted.image, self.fitted.measurement)
+            image = self.fitted(as_floats(array, shapes) if self.checked else to_tensor(array))
             if self.kind is not None and image.shape != self.kind:
                 raise InputError("image", f"shape {self.kind}", tuple(image.shape))
             return Target(index, name, self.checked(image) if self.checked else image)
         except InputError as error:
             said = str(error)
-            return Target(index, name, None, said if said.startswith(name) else f"{name}: {said}")
+            return Target(index, name, None, said if name in said.split(": expected")[0] else f"{name}: {said}")
 
     def first_good(self) -> Tensor:
         """The first image (C, H, W) that can be read.

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import struct
-import warnings
-import zipfile
 import zlib
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentopt.errors import InputError
+from latentopt.files import image_array, is_file, read_array
 from latentopt.zoo.paths import data_root
 
 if TYPE_CHECKING:
@@ -71,34 +70,20 @@ def load_labelled(
 def as_images(source: Sequence[Any] | NDArray[Any], limit: int | None = None) -> Tensor:
     """Return the first ``limit`` items of a data set as images (N, C, H, W), float32; bytes are divided by 255.
 
-    Images of Pillow are turned as their EXIF orientation says.
+    Images of Pillow are read as `latentopt.files.read_image` reads those of files.
+
+    Raises:
+        InputError: they differ in shape.
     """
     import torch
 
-    array = source if isinstance(source, np.ndarray) else np.stack([np.asarray(upright(image)) for image in source])
-    images = torch.tensor(array[:limit])
+    count = len(source) if limit is None else min(limit, len(source))
+    array = source[:count] if isinstance(source, np.ndarray) else [image_array(source[i]) for i in range(count)]
+    if len(shapes := {image.shape for image in array}) > 1:
+        raise InputError("data set", "images of one shape", sorted(shapes))
+    images = torch.tensor(np.asarray(array))
     images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
     return images / 255 if images.dtype == torch.uint8 else images
-
-
-def upright(image: Any) -> Any:
-    """Turn and mirror an image of Pillow according to its EXIF orientation; other objects are returned unchanged.
-
-    An unreadable orientation is ignored.
-    """
-    if not hasattr(image, "getexif"):
-        return image
-    from PIL import ImageOps
-
-    image.load()  # what is wrong with the pixels is found here
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's, about truncated metadata
-            turned = ImageOps.exif_transpose(image)
-    except (struct.error, SyntaxError, TypeError, ValueError, OSError, KeyError, IndexError):
-        return image
-    turned.format = image.format
-    return turned
 
 
 def _open(part: Part, name: str, root: str | None, split: str, download: bool) -> Any:
@@ -116,12 +101,12 @@ def _open(part: Part, name: str, root: str | None, split: str, download: bool) -
             kind = "t10k" if split == "test" else "train"
             images, labels = f"{kind}-images-idx3-ubyte.gz", f"{kind}-labels-idx1-ubyte.gz"
             for place in (folder, folder / "mnist"):
-                if (place / images).is_file():
+                if is_file(place / images):
                     return read_idx(place / (labels if part == "labels" else images))
         case "cifar10":
             for place in (folder, folder / "cifar10"):
                 for path in sorted(place.glob(f"cifar10_{split}*.npz")):
-                    return _read_npz(path, part)
+                    return read_array(path, part, strict=True)
     return _torchvision(part, name, folder, split, download)
 
 
@@ -148,25 +133,20 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         InputError: the file has another format or is truncated.
     """
     try:
-        content = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError, zlib.error) as error:
+        with gzip.open(path) as file:
+            head = file.read(4)
+            sizes = file.read(4 * head[3]) if head[:3] == b"\x00\x00\x08" and len(head) == 4 else b""
+            shape = tuple(int(size) for size in np.frombuffer(sizes, ">u4"))
+            content = file.read(prod(shape) + 1) if sizes else b""  # no more: a small file may hold gigabytes
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise InputError(str(path), "a gzipped idx file", str(error)) from error
-    dimensions = content[3] if len(content) > 3 else 0
-    if content[:3] != b"\x00\x00\x08" or len(content) < 4 + 4 * dimensions:
-        raise InputError(str(path), "an idx file of bytes", f"one that starts with {content[:16]!r}")
-    shape = tuple(np.frombuffer(content, ">u4", dimensions, 4))
-    values = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape))
-    if values.size != np.prod(shape):
-        raise InputError(str(path), f"{np.prod(shape)} values", f"{values.size}")
-    return values.reshape(shape)
-
-
-def _read_npz(path: Path, part: Part) -> NDArray[Any]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return arrays[part]
-    except (OSError, ValueError, TypeError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(str(path), "an npz file with images and labels", str(error).splitlines()[0]) from error
+    if not sizes or len(sizes) < 4 * head[3]:
+        raise InputError(str(path), "an idx file of bytes", f"one that starts with {head + sizes[:12]!r}")
+    if len(content) != prod(shape):
+        raise InputError(
+            str(path), f"{prod(shape)} values", "more" if len(content) > prod(shape) else f"{len(content)}"
+        )
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 class _ItemParts:

@@ -55,7 +55,7 @@ def test_of_several_arrays_the_one_named_images_is_read(tmp_path):
         open_source([str(tmp_path / "b.npz")])
 
 
-@pytest.mark.parametrize("array", [pixels(4), pixels(4, 6), pixels(1, 2, 1, 4, 6), pixels(0, 4, 6)])
+@pytest.mark.parametrize("array", [pixels(4), pixels(0, 4, 6)])
 def test_an_array_that_holds_no_images_is_refused(tmp_path, array):
     np.save(tmp_path / "a.npy", array)
     with refuses(str(tmp_path / "a.npy")):

@@ -75,17 +75,6 @@ def test_a_palette_with_colours_is_colour(tmp_path):
     assert "--convert" in read(tmp_path / "a.png").error
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_transparent_pixels_are_refused(tmp_path, mode):
-    see_through = Image.fromarray(pixels(4, 6)).convert(mode)
-    see_through.putpixel((5, 3), (9,) * (len(mode) - 1) + (254,))
-    see_through.save(tmp_path / "a.png")
-    target = read(tmp_path / "a.png")
-    assert target.image is None
-    assert "a.png" in target.error
-    assert "transparent" in target.error
-
-
 def test_a_folder_is_its_images_in_the_order_of_their_names(tmp_path):
     for at, name in enumerate(["b.png", "a.png", "c.jpg", "10.png", "9.png"]):
         write_png(tmp_path / name, pixels(4, 6, seed=at))
