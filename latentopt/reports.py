@@ -109,6 +109,11 @@ def png_bytes(draw: Drawing) -> bytes:
     """Return a figure, once ``draw`` has drawn on it, as PNG."""
     figure = new_figure()
     draw(figure)
+    return figure_bytes(figure)
+
+
+def figure_bytes(figure: Figure, dpi: int = 130) -> bytes:
+    """Return a figure as PNG."""
     data = io.BytesIO()
-    figure.savefig(data, dpi=130, format="png")
+    figure.savefig(data, dpi=dpi, format="png")
     return data.getvalue()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -24,14 +24,19 @@ from latentopt.errors import positive
 from latentopt.gates import has_gates, uncapped_backward
 from latentopt.networks.classifier import range_of
 from latentopt.networks.freezing import frozen
+from latentopt.reports import Row
+from latentopt.results import SavedResult
 from latentopt.statistics import wilson
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CHECKS = ("pgd-straight-through", "adr-gd", "square")
 """Attacks in Linf that do not trust the gradients."""
 
 
-@dataclass(frozen=True, eq=False)
-class Robustness:
+@dataclass(frozen=True, eq=False, repr=False)
+class Robustness(SavedResult):
     """Correctness of N inputs under each attack."""
 
     right: dict[str, Tensor]  # "clean" and each attack to (N,) bool: still the label
@@ -42,6 +47,21 @@ class Robustness:
     def accuracy(self) -> dict[str, float]:
         """Share of the inputs that are still classified right, by attack."""
         return {name: right.double().mean().item() for name, right in self.right.items()}
+
+    @property
+    def rows(self) -> list[Row]:
+        """One row for each input: whether it is right under each attack, and the norm of its gradient."""
+        return [{name.removeprefix("right/"): value for name, value in row.items()} for row in super().rows]
+
+    def summary(self) -> dict[str, Any]:
+        """Return the number of inputs, the accuracy under each attack, and the fault, by name."""
+        return {"samples": len(self.gradient), **self.accuracy, "failure": self.failure or "none"}
+
+    def _draw(self, figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.barh(list(self.accuracy), list(self.accuracy.values()))
+        axes.set(xlim=(0, 1), xlabel="accuracy")
+        axes.invert_yaxis()
 
     @property
     def zero(self) -> float:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,18 +22,37 @@ from latentopt.errors import InputError
 from latentopt.networks.classifier import range_of
 from latentopt.networks.freezing import frozen
 from latentopt.noise import Noise
+from latentopt.reports import Row
+from latentopt.results import ResultDisplay
 from latentopt.sets import Box, FeasibleSet, bounded_ball
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RANDOM_POINTS = 10
 """Random points that are tried for each sample."""
 
 
-@dataclass(frozen=True)
-class AttackCheck:
+@dataclass(frozen=True, repr=False)
+class AttackCheck(ResultDisplay):
     """Success of an attack under changes, and what is wrong with it."""
 
     success: dict[str, float]  # change to share of the samples
     findings: tuple[str, ...]  # signs of misleading gradients; empty: none
+
+    @property
+    def rows(self) -> list[Row]:
+        """One row for each change: the share of successes under it."""
+        return [{"change": change, "success": share} for change, share in self.success.items()]
+
+    def summary(self) -> dict[str, Any]:
+        """Return the share of successes under each change, and the findings, by name."""
+        return {**self.success, "findings": list(self.findings)}
+
+    def _draw(self, figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.barh(list(self.success), list(self.success.values()))
+        axes.set(xlim=(0, 1), xlabel="share that succeeds")
 
 
 def check_attack(

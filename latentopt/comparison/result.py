@@ -15,6 +15,7 @@ from latentopt.comparison.runs import Budget, Curve, MethodRun
 from latentopt.errors import InputError
 from latentopt.io import write_atomically
 from latentopt.reports import PLOT, ROWS, TABLE, Row, Table, csv_text, png_bytes
+from latentopt.results import ResultDisplay
 from latentopt.statistics import MeanInterval, wilson
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ NAN = float("nan")
 NO_RUNS = MethodSummary("", 0, NAN, NAN, NAN, (NAN, NAN), NO_DIFFERENCE, NAN, NAN, NAN, NAN, ())
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(ResultDisplay):
     """Methods on the same seeds and samples at equal cost.
 
     Args:
@@ -169,15 +170,22 @@ class Comparison:
         """Return `rows` as CSV."""
         return csv_text(self.rows)
 
-    def plot(self, path: str | Path) -> None:
+    def plot(self, path: str | Path | None = None) -> Figure:
         """Draw the best value so far against the cost: median over seeds and samples, with the quartiles.
 
         The cost is evaluations of a sample, or seconds of a solve where the budget is seconds alone.
 
         Args:
-            path: PNG file to write.
+            path: PNG file to write; None: none.
+
+        Returns:
+            The figure of matplotlib.
         """
-        write_atomically(Path(path), png_bytes(self._draw))
+        return super().plot(path)
+
+    def __repr__(self) -> str:
+        means = ", ".join(f"{line.method} {line.mean:.4g}" for line in self.summary())
+        return f"Comparison({len(self.runs)} runs, reference={self.reference}; mean value: {means})"
 
     def save(self, folder: str | Path, overwrite: bool = False) -> list[Path]:
         """Write ``results.csv``, ``table.md`` and ``plot.png``.

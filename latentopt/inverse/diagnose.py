@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,8 +15,13 @@ from latentopt.inverse.initializers.base import POOL_SEED
 from latentopt.inverse.reconstruct import reconstruct
 from latentopt.networks.freezing import frozen
 from latentopt.networks.generator import Generator
+from latentopt.reports import Row
+from latentopt.results import SavedResult, draw_sorted
 from latentopt.solver.result import Result
 from latentopt.statistics import wilson
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MIN_RECOVERED = 0.5
 """Share of the generator's own images; below it the optimiser is at fault."""
@@ -26,8 +31,8 @@ MIN_FITTED = 0.5
 Verdict = Literal["optimiser", "generator", "neither"]
 
 
-@dataclass(frozen=True, eq=False)
-class Diagnosis:
+@dataclass(frozen=True, eq=False, repr=False)
+class Diagnosis(SavedResult):
     """The verdict of `diagnose`, and the results it follows from."""
 
     own: Result  # of images that the generator made
@@ -42,6 +47,27 @@ class Diagnosis:
 
     def __str__(self) -> str:
         return self.explanation
+
+    @property
+    def rows(self) -> list[Row]:
+        """One row for each own image and each target: its kind and loss."""
+        kinds = {"own": self.own_error, "target": self.error}
+        return [
+            {"kind": kind, "sample": sample, "loss": loss}
+            for kind, losses in kinds.items()
+            for sample, loss in enumerate([] if losses is None else losses.tolist())
+        ]
+
+    def summary(self) -> dict[str, Any]:
+        """Return the verdict, the share of own images recovered with its interval, and the median losses, by name."""
+        medians = {"median_own_loss": float(self.own_error.median())}
+        if self.error is not None:
+            medians["median_target_loss"] = float(self.error.median())
+        return {"verdict": self.verdict, "recovered": self.recovered, "interval": self.interval, **medians}
+
+    def _draw(self, figure: Figure) -> None:
+        curves = {"own images": self.own_error} | ({} if self.error is None else {"targets": self.error})
+        draw_sorted(figure.subplots(), curves, "loss")
 
 
 def diagnose(

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
+from latentopt.attacks.result import draw_success
 from latentopt.jobs.attack_rates import count_rates
-from latentopt.jobs.pictures import add_captions, save_png, tile, to_bytes
+from latentopt.pictures import add_captions, save_png, tile, to_bytes
 from latentopt.reports import new_figure
 
 
@@ -42,21 +42,8 @@ def _aim(row: dict[str, Any]) -> str:
 
 def save_curve(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """The share of the attacked images that succeed, by the gradient evaluations an image takes."""
-    success = count_rates(rows).success
-    firsts = sorted(row["first_success"] for row in rows if row["first_success"] > 0)
-    end = max([1, *(row["backwards"] for row in rows)])
+    attacked = [row for row in rows if row["first_success"] != 0]
+    firsts, backwards = ([row[name] for row in attacked] for name in ("first_success", "backwards"))
     figure = new_figure(figsize=(7, 4.2))
-    axes = figure.subplots()
-    share = np.arange(1, len(firsts) + 1) / max(success.whole, 1)
-    axes.step([0, *firsts, end], [0, *share, success.rate], where="post", color="tab:blue")
-    axes.set_xscale("symlog", linthresh=1)
-    axes.set(
-        xlim=(0, end),
-        ylim=(-0.02, 1.02),
-        xlabel="gradient evaluations of an image",
-        ylabel="share that succeeds",
-        title=f"{success.part} of {success.whole} attacked images ({100 * success.rate:.1f} %)",
-    )
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.grid(alpha=0.3, which="both")
+    draw_success(figure.subplots(), firsts, backwards, count_rates(rows).success.part)
     figure.savefig(path, dpi=130)

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentopt import pictures
 from latentopt.inverse.diagnose import Diagnosis
 from latentopt.inverse.diagnose import diagnose as diagnose_generator
 from latentopt.io import write_atomically
-from latentopt.jobs import pictures
 from latentopt.jobs.diagnose import GRID, JSON, DiagnoseJobResult, DiagnosePlan
 from latentopt.jobs.reconstructor import open_targets
 from latentopt.jobs.sources import open_source

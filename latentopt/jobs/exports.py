@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from latentopt import pictures
 from latentopt.errors import InputError
-from latentopt.jobs import pictures
 from latentopt.jobs.quality import measure_classifier_quality, measure_generator_quality
 from latentopt.networks.checks import output_shape
 from latentopt.networks.classifier import Classifier

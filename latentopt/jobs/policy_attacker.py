@@ -19,9 +19,9 @@ from latentopt.io import checksum
 from latentopt.jobs.attack_policy import AttackPolicyJobResult, AttackPolicySettings
 from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard
 from latentopt.jobs.identity import describe_card, describe_model, digest_tensors
-from latentopt.jobs.pictures import save_gif, tile
 from latentopt.jobs.settings import JobPlan
 from latentopt.jobs.tracker import METRICS, track_job
+from latentopt.pictures import save_gif, tile
 from latentopt.reports import new_figure
 from latentopt.rl.attack_episodes import AttackedEpisodes, attack_episodes
 from latentopt.rl.attack_policy import attack_policy as attack_observations

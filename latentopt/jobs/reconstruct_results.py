@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.utils.data import Subset
 
-from latentopt.jobs import pictures
+from latentopt import pictures
 from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment
 from latentopt.jobs.report import save_report
 from latentopt.jobs.targets import Targets

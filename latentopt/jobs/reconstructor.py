@@ -14,13 +14,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from latentopt import metrics
+from latentopt import metrics, pictures
 from latentopt.batch_math import per_sample, take
 from latentopt.inverse.initializers import FittedInitializer, fit_cached, fit_initializer, share_cost
 from latentopt.inverse.initializers.fit import Key, group_keys
 from latentopt.inverse.problem import Reconstruction, TargetCheck, measurement_shapes
 from latentopt.inverse.reconstruct import invert
-from latentopt.jobs import pictures
 from latentopt.jobs.chunks import Chunks, split_into_chunks
 from latentopt.jobs.experiment import Experiment, Shard
 from latentopt.jobs.identity import describe_card, describe_model, digest_tensors

@@ -19,10 +19,10 @@ from tqdm import tqdm
 from latentopt.io import checksum
 from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard
 from latentopt.jobs.identity import describe_model, digest_tensors
-from latentopt.jobs.pictures import save_gif
 from latentopt.jobs.refine import RefineJobResult, RefineSettings
 from latentopt.jobs.settings import JobPlan
 from latentopt.jobs.tracker import METRICS, track_job
+from latentopt.pictures import save_gif
 from latentopt.rl.actor_critic import ActorCritic, RefinedActor, RefinedEpisodes, load_actor_critic, play_refined
 from latentopt.rl.normalization import NormalizationWarning
 from latentopt.rl.normalization_files import statistics_file

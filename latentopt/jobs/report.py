@@ -15,8 +15,8 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.utils.data import Subset
 
+from latentopt import pictures
 from latentopt.io import write_atomically
-from latentopt.jobs import pictures
 from latentopt.jobs.experiment import PLACE_SETTINGS, Experiment
 from latentopt.jobs.targets import Target
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from latentopt._deprecated import old_names
 from latentopt.errors import InputError, positive
 from latentopt.networks.checks import empty_like_parameters
 from latentopt.networks.freezing import frozen
+from latentopt.results import ResultDisplay, draw_sorted
 from latentopt.rl.attack_policy import attack_policy, output_of
 from latentopt.rl.normalization import Normalization
 from latentopt.rl.normalization_checks import warn_if_unlike
@@ -20,14 +22,17 @@ from latentopt.rl.normalization_files import as_normalization
 from latentopt.rl.policy_network import PolicyNetwork, as_tensor
 from latentopt.rl.rollout import rollout
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 Array = np.ndarray
 
 
 __getattr__ = old_names(__name__)
 
 
-@dataclass(frozen=True, eq=False)
-class AttackedEpisodes:
+@dataclass(frozen=True, eq=False, repr=False)
+class AttackedEpisodes(ResultDisplay):
     """Figures of E episodes, environment by environment."""
 
     returns: Array  # (E,) sums of rewards
@@ -37,6 +42,9 @@ class AttackedEpisodes:
     forwards: float  # mean of the attack a step
     backwards: float
     frames: list[tuple[Array, Array]]  # of the first episode: observation (*shape), and the one that the policy saw
+
+    def _draw(self, figure: Figure) -> None:
+        draw_sorted(figure.subplots(), {"returns": torch.as_tensor(self.returns)}, "return of an episode")
 
 
 def attack_episodes(

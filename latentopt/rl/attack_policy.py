@@ -20,6 +20,7 @@ from latentopt.classification import LossName, margin
 from latentopt.errors import InputError
 from latentopt.networks.freezing import frozen
 from latentopt.optimizers import Optimizer
+from latentopt.results import SavedResult
 from latentopt.rl.continuous_attack import maximize_distance
 from latentopt.rl.normalization import Normalization
 from latentopt.rl.normalization_checks import warn_if_unlike
@@ -31,8 +32,8 @@ from latentopt.solver.callbacks import Callback
 Aim = Literal["random", "least-likely"]
 
 
-@dataclass(frozen=True, eq=False)
-class AttackedObservations:
+@dataclass(frozen=True, eq=False, repr=False)
+class AttackedObservations(SavedResult):
     """Attacked observations, and the policy's outputs before and after."""
 
     observations: Any  # (B, *shape), type and dtype of the arguments

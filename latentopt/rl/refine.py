@@ -19,6 +19,7 @@ from latentopt.noise import Noise
 from latentopt.optimizers import Optimizer
 from latentopt.optimizers.registry import method
 from latentopt.problem import Problem
+from latentopt.results import SavedResult
 from latentopt.rl.action_inputs import check_actions, check_bounds, clip_actions, require_finite, takes_vectors
 from latentopt.rl.critics import CriticObjective, Reduce, ScaledCritic, check_reduce, critic_of, is_sb3, like, stacked
 from latentopt.rl.fast.action_problem import ClosedFormBatch, ClosedFormCritics
@@ -37,8 +38,8 @@ WORTH_FOLDING = 5
 __getattr__ = old_names(__name__)
 
 
-@dataclass(frozen=True, eq=False)
-class RefinementResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class RefinementResult(SavedResult):
     """Actions for B observations, in the units of the actor's, and their values."""
 
     action: Tensor  # (B, A) the best found; the actor's own where nothing better was

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import enum
-import json
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from latentopt.errors import InputError, LatentOptError
-from latentopt.io import write_atomically
+from latentopt.errors import LatentOptError
 from latentopt.networks.freezing import frozen
+from latentopt.reports import Row
+from latentopt.results import SavedResult, draw_images, is_image
 
 
 class Status(enum.IntEnum):
@@ -27,8 +27,8 @@ class Status(enum.IntEnum):
     DROPPED = 5  # of a restart only: others of its sample were better (`halving`)
 
 
-@dataclass(frozen=True, eq=False)
-class Result:
+@dataclass(frozen=True, eq=False, repr=False)
+class Result(SavedResult):
     """Best input of each of B samples, chosen by the objective among all restarts and iterates."""
 
     x: Tensor  # (B, *shape) inputs
@@ -41,52 +41,39 @@ class Result:
     history: dict[str, Tensor]  # name to (steps, restarts, B), NaN once a restart has stopped; always has "loss"
     meta: dict[str, Any]  # optimizer, steps, restarts, seed, budgets, versions, seconds
 
-    def save(self, path: str | Path, overwrite: bool = False) -> None:
-        """Write the result to a safetensors file, from which `load` returns it exactly.
+    @property
+    def rows(self) -> list[Row]:
+        """One row for each sample: value, status, restart and cost."""
+        return [{**row, "status": status.name} for row, status in zip(super().rows, self.status, strict=True)]
 
-        Args:
-            path: path of the file, in an existing folder.
-            overwrite: whether an existing file is replaced.
+    def summary(self) -> dict[str, Any]:
+        """Return the number of samples and of the solved ones, their values and mean costs by name."""
+        value = self.value.double()
+        return {
+            "samples": len(value),
+            "solved": sum(status is Status.SOLVED for status in self.status),
+            "mean_value": float(value.mean()),
+            "median_value": float(value.median()),
+            "forwards": float(self.forwards.double().mean()),
+            "backwards": float(self.backwards.double().mean()),
+            "seconds": self.meta.get("seconds", float("nan")),
+        }
 
-        Raises:
-            InputError: the file exists and ``overwrite`` is not set, or its folder does not.
-        """
-        from safetensors.torch import save
-
-        path = Path(path)
-        if path.exists() and not overwrite:
-            raise InputError(str(path), "a new file, or overwrite=True", "an existing one")
-        if not path.parent.is_dir():
-            raise InputError(str(path.parent), "an existing folder", "none")
-        tensors = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
-        tensors |= {f"history/{name}": values for name, values in self.history.items()}
-        tensors["status"] = torch.tensor(self.status)
-        separate = {name: t.cpu().contiguous().clone() for name, t in tensors.items()}
-        write_atomically(path, save(separate, {"meta": json.dumps(self.meta)}))
-
-    @classmethod
-    def load(cls, path: str | Path) -> Result:
-        """Return a result that `save` wrote.
-
-        Args:
-            path: path of the file.
-
-        Raises:
-            InputError: there is no such file, or `save` did not write it.
-        """
-        from safetensors import SafetensorError, safe_open
-
-        if not Path(path).is_file():
-            raise InputError(str(path), "a file", "none")
-        try:
-            with safe_open(path, "pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                meta = json.loads(file.metadata()["meta"])
-            history = {n.removeprefix("history/"): tensors.pop(n) for n in list(tensors) if n.startswith("history/")}
-            status = tuple(Status(code) for code in tensors.pop("status").tolist())
-            return cls(**tensors, status=status, history=history, meta=meta)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise InputError(str(path), "a result saved by latentopt", f"another file ({error})") from error
+    def _draw(self, figure: Any) -> None:
+        images = next((t for t in (self.output, self.x) if is_image(t)), None)
+        *left, right = figure.subplots(1, 1 if images is None else 2, squeeze=False)[0]
+        if images is not None:
+            figure.set_size_inches(10, 4.2)
+            draw_images(left[0], {"output" if images is self.output else "x": images})
+        best = np.fmin.accumulate(self.history["loss"].detach().cpu().double().numpy(), 0)  # NaN: has stopped
+        best = np.fmin.reduce(best, 1)  # (steps, B)
+        low, middle, high = np.nanquantile(best, (0.25, 0.5, 0.75), axis=1)
+        steps = range(1, len(best) + 1)
+        right.plot(steps, middle, label="median")
+        right.fill_between(steps, low, high, alpha=0.2, linewidth=0, label="quartiles")
+        right.set(xlabel="step", ylabel="best value so far", yscale="log" if low.min() > 0 else "linear")
+        right.grid(alpha=0.3)
+        right.legend()
 
     def verify(self, network: nn.Module, tolerance: float = 1e-5) -> None:
         """Check that a network returns `output` for `x`.

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from latentopt.jobs.pictures import draw_histogram, save_convergence, save_gif, save_png, tile, to_bytes
+from latentopt.pictures import draw_histogram, save_convergence, save_gif, save_png, tile, to_bytes
 
 
 def flat(values: list[int], channels: int = 1, side: int = 4) -> torch.Tensor:

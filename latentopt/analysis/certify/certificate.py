@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+
+from latentopt.reports import Row
+from latentopt.results import SavedResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class CertificateStatus(Enum):
@@ -20,8 +27,8 @@ class CertificateStatus(Enum):
         return self.name
 
 
-@dataclass(frozen=True, eq=False)
-class Certificate:
+@dataclass(frozen=True, eq=False, repr=False)
+class Certificate(SavedResult):
     """A maximum over the feasible set, which lies between ``value`` and ``bound``."""
 
     value: float  # of the best point
@@ -31,6 +38,21 @@ class Certificate:
     method: str  # split or milp
     boxes: int  # boxes bounded, or nodes of the program
     seconds: float  # of CPU
+
+    @property
+    def rows(self) -> list[Row]:
+        """One row, of the figures."""
+        return [self.summary()]
+
+    def summary(self) -> dict[str, Any]:
+        """Return value, bound, gap, status, method, boxes and seconds by name."""
+        names = ("value", "bound", "gap", "status", "method", "boxes", "seconds")
+        return {name: getattr(self, name) for name in names} | {"status": self.status.name}
+
+    def _draw(self, figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.plot([self.value, self.bound], [0, 0], "o-")
+        axes.set(title=f"the maximum lies in [{self.value:.6g}, {self.bound:.6g}]", yticks=[], xlabel="value")
 
     @property
     def gap(self) -> float:

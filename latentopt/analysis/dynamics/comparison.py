@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,11 +18,15 @@ from latentopt.classification import Loss
 from latentopt.errors import InputError, positive
 from latentopt.networks.freezing import frozen
 from latentopt.optimizers import Optimizer
+from latentopt.results import SavedResult
 from latentopt.sets import FeasibleSet
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-@dataclass(frozen=True, eq=False)
-class Dynamics:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dynamics(SavedResult):
     """An ascent of M steps beside the formulas' predictions; row m - 1 is step m."""
 
     error: Mapping[str, Tensor]  # (M, B) ||predicted - real|| / ||real|| of each formula
@@ -33,6 +38,19 @@ class Dynamics:
     first_flip: Tensor  # (B,) long, the first step with flips; M + 1: none
     delta: Tensor  # (B, *shape) the real perturbation after M steps
     values: Tensor  # (B, r) the Hessian's eigenvalues at the clean input, descending
+
+    def summary(self) -> dict[str, Any]:
+        """Return the numbers of samples and steps, and the mean error of each formula at the last step, by name."""
+        errors = {f"error_{name}": float(error[-1].double().mean()) for name, error in self.error.items()}
+        return {"samples": len(self.first_flip), "steps": len(self.flips), **errors}
+
+    def _draw(self, figure: Figure) -> None:
+        axes, steps = figure.subplots(), range(1, len(self.flips) + 1)
+        for name, error in self.error.items():
+            axes.plot(steps, error.detach().cpu().double().mean(1), label=name)
+        axes.set(xlabel="step", ylabel="mean relative error", yscale="symlog")
+        axes.grid(alpha=0.3)
+        axes.legend()
 
     @property
     def inside(self) -> Tensor:

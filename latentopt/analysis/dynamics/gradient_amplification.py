@@ -22,10 +22,11 @@ from latentopt.batch_math import sample_norm
 from latentopt.classification import Loss
 from latentopt.errors import InputError, positive
 from latentopt.networks.freezing import frozen
+from latentopt.results import SavedResult
 
 
-@dataclass(frozen=True, eq=False)
-class Amplification:
+@dataclass(frozen=True, eq=False, repr=False)
+class Amplification(SavedResult):
     """Gradient norms of each sample, clean and after the ascent."""
 
     doubt: Tensor  # (B,) 1 - p_y of the clean sample: 0 is confident

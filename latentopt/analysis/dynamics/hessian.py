@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -21,17 +21,41 @@ from latentopt.analysis.dynamics.validation import validate_classifier
 from latentopt.classification import Loss
 from latentopt.errors import InputError, positive
 from latentopt.networks.freezing import frozen
+from latentopt.reports import Row
+from latentopt.results import SavedResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 EigenMethod = Literal["exact", "lanczos"]
 
 
-@dataclass(frozen=True, eq=False)
-class Eigenpairs:
+@dataclass(frozen=True, eq=False, repr=False)
+class Eigenpairs(SavedResult):
     """Eigenvalues and eigenvectors of each sample's Hessian in the input."""
 
     values: Tensor  # (B, r) descending
     vectors: Tensor  # (B, r, *shape) orthonormal
     residual: Tensor  # (B, r) ||H v - l v|| by Lanczos; else 0
+
+    @property
+    def rows(self) -> list[Row]:
+        """One row for each eigenvalue of each sample."""
+        values, residual = self.values.tolist(), self.residual.tolist()
+        pairs = [(i, j, value) for i, row in enumerate(values) for j, value in enumerate(row)]
+        return [{"sample": i, "number": j, "value": value, "residual": residual[i][j]} for i, j, value in pairs]
+
+    def summary(self) -> dict[str, Any]:
+        """Return the number of samples and eigenvalues, and the greatest one, by name."""
+        samples, count = self.values.shape
+        greatest = float(self.values.max()) if count else float("nan")
+        return {"samples": samples, "eigenvalues": count, "greatest": greatest}
+
+    def _draw(self, figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.plot(range(1, self.values.shape[1] + 1), self.values.detach().cpu().double().T, "o-", ms=3, alpha=0.5)
+        axes.set(xlabel="number", ylabel="eigenvalue of the Hessian in the input")
+        axes.grid(alpha=0.3)
 
 
 def input_hessian_eigs(

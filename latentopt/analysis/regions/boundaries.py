@@ -21,6 +21,7 @@ from latentopt.batch_math import per_sample, sample_norm
 from latentopt.errors import InputError, positive
 from latentopt.gates import Activation, Network, OnGates, require_gates
 from latentopt.networks.freezing import frozen
+from latentopt.results import SavedResult
 
 
 class SwitchIndex(NamedTuple):
@@ -30,8 +31,8 @@ class SwitchIndex(NamedTuple):
     unit: Tensor  # (...) long, number of the unit in the flattened site; -1 for none
 
 
-@dataclass(frozen=True)
-class Boundary:
+@dataclass(frozen=True, repr=False)
+class Boundary(SavedResult):
     """The nearest boundary of each sample along its direction."""
 
     distance: Tensor  # (B,) Euclidean; infinity where the ray stays in its region
@@ -39,8 +40,8 @@ class Boundary:
     unit: Tensor  # (B,) long, its number in the flattened site; -1: none
 
 
-@dataclass(frozen=True)
-class Walk:
+@dataclass(frozen=True, repr=False)
+class Walk(SavedResult):
     """The boundaries on each segment, in order, K at most."""
 
     crossings: Tensor  # (B,) long, changes of a unit's piece

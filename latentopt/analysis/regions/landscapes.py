@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,11 @@ from latentopt.analysis.regions.patterns import pattern, region_keys
 from latentopt.errors import InputError, positive
 from latentopt.gates import Network
 from latentopt.networks.freezing import frozen
+from latentopt.reports import Row
+from latentopt.results import ResultDisplay
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Extent = tuple[float, float, float, float]
 
@@ -71,8 +77,8 @@ def slice_through(origin: Tensor, first: Tensor, second: Tensor) -> Slice:
     return Slice(origin, u, v / torch.linalg.vector_norm(v))
 
 
-@dataclass(frozen=True)
-class Landscape:
+@dataclass(frozen=True, repr=False)
+class Landscape(ResultDisplay):
     """Objective and regions on a slice's grid: row i has the i-th coordinate b, column j the j-th coordinate a."""
 
     slice: Slice
@@ -81,6 +87,24 @@ class Landscape:
     values: Tensor  # (R, R) of the objective
     regions: Tensor  # (R, R) long, numbers of the regions, from 0
     count: int  # number of the points' regions; smaller ones can lie between points
+
+    @property
+    def rows(self) -> list[Row]:
+        """One row for each point of the grid: its coordinates, value and region."""
+        b, a = torch.meshgrid(self.b, self.a, indexing="ij")
+        columns = {"a": a, "b": b, "value": self.values, "region": self.regions}
+        values = zip(*(column.flatten().tolist() for column in columns.values()), strict=True)
+        return [dict(zip(columns, row, strict=True)) for row in values]
+
+    def summary(self) -> dict[str, Any]:
+        """Return the number of points and regions, and the least and greatest value, by name."""
+        low, high = self.values.aminmax()
+        return {"points": self.values.numel(), "regions": self.count, "least": float(low), "greatest": float(high)}
+
+    def _draw(self, figure: Figure) -> None:
+        from latentopt.analysis.regions.landscape_figure import draw_landscape
+
+        draw_landscape(figure, self)
 
 
 @torch.no_grad()

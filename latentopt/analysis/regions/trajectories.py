@@ -12,10 +12,11 @@ from latentopt.analysis.regions.boundaries import walk
 from latentopt.analysis.regions.patterns import flips, pattern, region_keys
 from latentopt.errors import InputError, positive
 from latentopt.gates import Network
+from latentopt.results import SavedResult
 
 
-@dataclass(frozen=True)
-class TrajectoryStatistics:
+@dataclass(frozen=True, repr=False)
+class TrajectoryStatistics(SavedResult):
     """The units along a trajectory of T iterates of B samples."""
 
     flips: Tensor  # (T - 1, B) long, units on another piece than at the iterate before
