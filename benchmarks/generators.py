@@ -16,7 +16,7 @@ from latentopt.networks.generator import Generator
 from latentopt.zoo.cards import load_generator
 from latentopt.zoo.datasets import as_images, open_dataset
 from latentopt.zoo.paths import data_root
-from latentopt.zoo.state_dicts import load_into, parse_safetensors
+from latentopt.zoo.state_dicts import load_into, read_state_dict
 
 
 class MLPDecoder(nn.Module):
@@ -123,7 +123,7 @@ def _file(name: str):
 def _filled(module: nn.Module, name: str, prefix: str = "") -> nn.Module:
     """Load into the module those weights of a file whose names begin with ``prefix``, without the prefix."""
     path = _file(name)
-    tensors = parse_safetensors(path, path.read_bytes())
+    tensors = read_state_dict(path)
     state = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
     load_into(module, state, path, "the benchmark's network")
     return module
@@ -136,7 +136,7 @@ def _conv_vae(name: str, channels: int) -> Generator:
 
 def _mlp_vae() -> Generator:
     path = _file("mnist_vae_mlp/vae_epoch_25.safetensors")
-    tensors = parse_safetensors(path, path.read_bytes())
+    tensors = read_state_dict(path)
     module = MLPDecoder()
     load_into(module, {k: t for k, t in tensors.items() if k.startswith(("fc3", "fc4"))}, path, "the decoder")
     return _ready(module, (20,))

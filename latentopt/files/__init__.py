@@ -1,6 +1,6 @@
 """Files that users bring, as arrays: images, and files of numbers."""
 
-from latentopt.files.arrays import ARRAY_SUFFIXES, read_array, read_tensors
+from latentopt.files.arrays import ARRAY_SUFFIXES, parse_safetensors, read_array, read_tensors
 from latentopt.files.images import IMAGE_SUFFIXES, FileWarning, image_array, is_image_name, read_image
 from latentopt.files.paths import is_file, is_folder, require_file
 
@@ -12,6 +12,7 @@ __all__ = [
     "is_file",
     "is_folder",
     "is_image_name",
+    "parse_safetensors",
     "read_array",
     "read_image",
     "read_tensors",

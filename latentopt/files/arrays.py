@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -49,21 +51,33 @@ def read_tensors(path: Path) -> Any:
         InputError: there is no such file, it is broken, or it holds objects that only running code can read.
     """
     import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load
 
     require_file(path)
     if path.suffix.lower() == ".safetensors":
-        try:
-            return load(path.read_bytes())
-        except (SafetensorError, OSError, ValueError, KeyError) as error:
-            raise InputError(str(path), "a safetensors file", f"a broken one ({error})") from error
+        return parse_safetensors(path, path.read_bytes())
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # the options of a training, in many checkpoints
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a broken file does
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        expected = "tensors that torch.save wrote, without other objects"
-        raise InputError(str(path), expected, reason[:200]) from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if foreign := re.search(r"GLOBAL (\S+) was not", reason):
+            reason = f"an object of {foreign[1]}, which only running code could read"
+        raise InputError(str(path), "tensors that torch.save wrote, without other objects", reason[:200]) from error
+
+
+def parse_safetensors(path: Path, content: bytes) -> dict[str, Any]:
+    """Return the tensors by name in the content of the safetensors file ``path``.
+
+    Raises:
+        InputError: it is broken.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        return load(content)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise InputError(str(path), "a safetensors file", f"a broken one ({error})") from error
 
 
 def _read_numpy(path: Path, names: tuple[str, ...], strict: bool) -> np.ndarray:

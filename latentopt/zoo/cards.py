@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from latentopt.components.trust import only_trusted, refusal
 from latentopt.errors import InputError
+from latentopt.files import parse_safetensors
 from latentopt.networks.classifier import Classifier
 from latentopt.networks.generator import Generator
 from latentopt.zoo import torchvision_models
@@ -30,7 +31,7 @@ from latentopt.zoo.card import (
     names,
     read_card,
 )
-from latentopt.zoo.state_dicts import load_into, parse_safetensors
+from latentopt.zoo.state_dicts import load_into
 
 __all__ = [
     "CARD",

@@ -1,48 +1,36 @@
-"""State dicts: read from files without running code, and loaded into modules."""
+"""State dicts: found in files, whatever they are wrapped in, and loaded into modules."""
 
 from __future__ import annotations
 
-import pickle
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from latentopt.errors import InputError
+from latentopt.files import read_tensors, require_file
 from latentopt.zoo.card import error_line
 
+StateDict = dict[str, Tensor]
+COUNTERS = "num_batches_tracked"
+"""End of the names of BatchNorm's counters, which old files lack."""
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
+
+def read_state_dict(path: Path) -> StateDict:
     """Read the tensors of a safetensors file, or of a state dict that ``torch.save`` wrote, onto the CPU.
 
     Raises:
         InputError: there is no such file, it is broken, or it holds anything but named tensors.
     """
-    if not path.is_file():
-        raise InputError(str(path), "a file of weights", "no file")
-    if path.suffix == ".safetensors":
-        return parse_safetensors(path, path.read_bytes())
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise InputError(str(path), "a state dict that torch.save wrote", error_line(error)) from error
+    require_file(path, "a file of weights")
+    state = read_tensors(path)
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         raise InputError(str(path), "a state dict, names to tensors", type(state).__name__)
     return state
 
 
-def parse_safetensors(path: Path, content: bytes) -> dict[str, Tensor]:
-    """Return the tensors in the content of the safetensors file ``path``."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    try:
-        return load(content)
-    except SafetensorError as error:
-        raise InputError(str(path), "a safetensors file", f"a broken one ({error})") from error
-
-
-def load_into(module: nn.Module, state: dict[str, Tensor], path: Path, owner: str) -> None:
+def load_into(module: nn.Module, state: StateDict, path: Path, owner: str) -> None:
     """Load the state dict of the file ``path`` into a module, which messages call ``owner``.
 
     Raises:
@@ -52,3 +40,80 @@ def load_into(module: nn.Module, state: dict[str, Tensor], path: Path, owner: st
         module.load_state_dict(state)
     except RuntimeError as error:
         raise InputError(str(path), f"the tensors of {owner}", error_line(error)) from error
+
+
+def load_checkpoint(module: nn.Module, content: Any, path: Path, owner: str) -> None:
+    """Load the one state dict in a checkpoint that has a module's names and shapes.
+
+    Args:
+        module: whose tensors are replaced.
+        content: of the file: a state dict; or a dict that holds some, such as ``{"state_dict": ...}``. Their names may
+            have prefixes, such as ``module.``. Of several that fit, an average of weights is taken (``g_ema``).
+        path: path of the file, for messages.
+        owner: name of the module, for messages.
+
+    Raises:
+        InputError: no state dict fits, or several do.
+    """
+    shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    candidates = dict(state_dicts(content))
+    fitting = {label: state for label, state in candidates.items() if _fits(state, shapes)}
+    if len(fitting) > 1:
+        averages = {label: state for label, state in fitting.items() if "ema" in label.lower()}
+        fitting = averages if len(averages) == 1 else fitting
+    if len(fitting) > 1:
+        raise InputError(
+            str(path), f"one state dict of {owner}", f"several: {', '.join(name.rstrip('.') for name in fitting)}"
+        )
+    if not fitting:
+        raise InputError(str(path), f"the tensors of {owner}", _difference(content, candidates, shapes))
+    load_into(module, next(iter(fitting.values())), path, owner)
+
+
+def state_dicts(content: Any, label: str = "", depth: int = 2) -> Iterator[tuple[str, StateDict]]:
+    """Yield the dicts of tensors in a checkpoint by their path in it, whole and by each prefix of their names."""
+    if not isinstance(content, Mapping):
+        return
+    tensors = {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+    if tensors:
+        yield label, tensors
+        for prefix in dict.fromkeys(prefix for name in tensors for prefix in _prefixes(name)):
+            part = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+            yield f"{label}{prefix.rstrip('.')}", part
+    for name, inner in content.items() if depth else ():
+        yield from state_dicts(inner, f"{label}{name}.", depth - 1)
+
+
+def _prefixes(name: str) -> Iterable[str]:
+    """The first one and the first two parts of a tensor's name, with their dots."""
+    parts = name.split(".")[:-1]
+    return (f"{'.'.join(parts[:count])}." for count in range(1, min(2, len(parts)) + 1))
+
+
+def _fits(state: StateDict, shapes: Mapping[str, Any]) -> bool:
+    missing = shapes.keys() - state.keys()
+    same = all(name in shapes and tensor.shape == shapes[name] for name, tensor in state.items())
+    return same and all(name.endswith(COUNTERS) for name in missing)
+
+
+def _difference(content: Any, candidates: Mapping[str, StateDict], shapes: Mapping[str, Any]) -> str:
+    """What the state dict that shares most names with a module has otherwise."""
+    if not candidates:
+        return (
+            f"no tensors, but {', '.join(map(str, content)) if isinstance(content, dict) else type(content).__name__}"
+        )
+    label, state = max(candidates.items(), key=lambda item: len(shapes.keys() & item[1].keys()))
+    differences = {
+        "without": [name for name in shapes if name not in state and not name.endswith(COUNTERS)],
+        "with": [name for name in state if name not in shapes],
+        "of another shape:": [name for name in state if name in shapes and state[name].shape != shapes[name]],
+    }
+    told = [f"{how} {_first(names)}" for how, names in differences.items() if names]
+    held = ", ".join(map(str, content)) if not any(isinstance(value, Tensor) for value in content.values()) else ""
+    return f"{'the ones of ' + label.rstrip('.') if label else 'tensors'} {', '.join(told)}" + (
+        f" (the file holds {held})" if held else ""
+    )
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
