@@ -24,7 +24,12 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 """Of every notebook: nothing in it tells of the machine that ran it."""
-QUIET = {"WANDB_SILENT": "true", "WANDB_MODE": "offline", "TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore"}
+QUIET = {
+    "WANDB_SILENT": "true",
+    "WANDB_MODE": "offline",
+    "TQDM_DISABLE": "1",
+    "PYTHONWARNINGS": "ignore",
+}
 
 
 def chosen(numbers: list[str]) -> list[Path]:
@@ -41,7 +46,10 @@ def execute(path: Path, folder: Path, limit: int) -> nbformat.NotebookNode:
     """
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
-        notebook, timeout=limit, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+        notebook,
+        timeout=limit,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
     )
     client.execute()
     return notebook
@@ -60,9 +68,13 @@ def tidied(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 def main() -> int:
     """Execute what was asked for; the number of notebooks that failed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("numbers", nargs="*", help="of notebooks; default all")
-    parser.add_argument("--quick", action="store_true", help="reduced copies, outputs thrown away")
+    parser.add_argument(
+        "--quick", action="store_true", help="reduced copies, outputs thrown away"
+    )
     parser.add_argument("--limit", type=int, default=600, help="seconds a cell may take")
     options = parser.parse_args()
     known = [path.name.split("-")[0] for path in chosen([])]
@@ -74,7 +86,9 @@ def main() -> int:
         for path in chosen(options.numbers):
             begun = time.monotonic()
             try:
-                notebook = execute(path, Path(folder) if options.quick else HERE, options.limit)
+                notebook = execute(
+                    path, Path(folder) if options.quick else HERE, options.limit
+                )
             except CellExecutionError as error:
                 print(f"{path.name}: {error}", file=sys.stderr)
                 failed += 1

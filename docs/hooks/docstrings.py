@@ -7,10 +7,12 @@ from typing import Any
 
 import griffe
 
-BLOCK = re.compile(r"^( *)>>> .*(?:\n(?!\s*$).*)*", re.MULTILINE)
+BLOCK = re.compile(r"^( *>>> .*(?:\n(?!\s*$).*)*)", re.MULTILINE)
 """From the first prompt to the next empty line."""
 QUOTATION = re.compile(r"^(\s*(?:[\w*, ]+(?: \([^)]*\))?: +)?)>(?!>>)", re.MULTILINE)
 """A ``>`` that begins a line, or the text of a parameter: it is a sign, which Markdown would take for a quotation."""
+TAG = re.compile(r"(`+[^`]*`+)|<(?=[A-Za-z/!])")
+"""A ``<`` before a letter, outside code: it is a sign, which Markdown would take for a tag of HTML."""
 NAME = re.compile(r"`(latentopt(?:\.\w+)+)`")
 ELSEWHERE = {"latentopt.solver.loop": "latentopt.solver.loop.solve"}
 """Names by which the reference does not know what they stand for."""
@@ -20,8 +22,8 @@ COMMENT = re.compile(r"  # (?!noqa|pyright)(.*?)(?:  # .*)?$")
 class Docstrings(griffe.Extension):
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         if obj.docstring:
-            plain = QUOTATION.sub(r"\1\\>", obj.docstring.value)
-            obj.docstring.value = NAME.sub(_linked, BLOCK.sub(_fenced, plain))
+            parts = BLOCK.split(obj.docstring.value)  # every second one is a doctest
+            obj.docstring.value = "".join(_fenced(part) if n % 2 else _prose(part) for n, part in enumerate(parts))
 
     def on_class_members(self, *, cls: griffe.Class, **kwargs: Any) -> None:
         fields = [line for member in cls.members.values() if (line := _field(member))]
@@ -41,9 +43,14 @@ def _field(member: griffe.Object | griffe.Alias) -> str:
     return f"{member.name}: {comment[1]}".replace("*", r"\*")
 
 
-def _fenced(block: re.Match[str]) -> str:
-    indent = block[1]
-    return f"{indent}```pycon\n{block[0]}\n{indent}```"
+def _fenced(block: str) -> str:
+    indent = " " * (len(block) - len(block.lstrip()))
+    return f"{indent}```pycon\n{block}\n{indent}```"
+
+
+def _prose(text: str) -> str:
+    text = TAG.sub(lambda found: found[1] or "&lt;", QUOTATION.sub(r"\1\\>", text))
+    return NAME.sub(_linked, text)
 
 
 def _linked(name: re.Match[str]) -> str:

@@ -37,7 +37,9 @@ def _is_missing(entry: Any, docs: Path) -> bool:
 
 
 def on_page_markdown(markdown: str, page: Page, **kwargs: Any) -> str:
-    """Links to notebooks, which lie beside docs/ in the repository and within it on the site."""
+    """Rewrite links to notebooks, which lie beside docs/ in the repository; let the search list the guides first."""
+    if page.file.src_uri.startswith(("guides/", "faq")):
+        page.meta["search"] = {"boost": 2}
     up = "../" * page.file.src_uri.count("/")
     return markdown.replace(f"](../{up}notebooks/", f"]({up}notebooks/")
 

@@ -1,4 +1,4 @@
-"""docs/results.md: a summary of every job, and a list of the stored runs."""
+"""docs/results.md: a summary of every job; docs/runs.md: the stored runs."""
 
 from __future__ import annotations
 
@@ -120,29 +120,34 @@ def _section(section: Section) -> str:
     parts = [f"## {section.title}", section.says(), plain(section.table())]
     links = [f"[{page.removesuffix('.md')}]({page})" for page in section.pages]
     parts += [f"More: {', '.join(links)}."] if links else []
-    told = commands(names)
-    return "\n\n".join(parts + (["    " + "\n    ".join(told)] if told else []))
+    return "\n\n".join([*parts, *_folded(commands(names))])
+
+
+def _folded(commands: Sequence[str]) -> list[str]:
+    """Return the blocks of a list of commands that the page shows folded."""
+    lines = "\n".join(["```sh", *commands, "```"])
+    return ['<details markdown="1"><summary>Commands</summary>', lines, "</details>"] if commands else []
 
 
 def results() -> str:
     """Return the page below its introduction."""
-    every = [name for name in named("*") if "table" not in made(name)]
-    return "\n\n".join([*map(_section, SECTIONS), "## The runs", plain(runs(every))])
+    return "\n\n".join(map(_section, SECTIONS))
 
 
-def runs(names: Sequence[str]) -> Table:
-    """Tabulate every stored run: command, versions, machine and load."""
-    rows = []
+def runs() -> str:
+    """Tabulate every stored run with its versions, machine and load, and list the commands."""
+    names = [name for name in named("*") if "table" not in made(name)]
+    rows, lines = [], []
     for name in names:
-        how = made(name)
-        versions = how.get("versions", {})
-        machine = f"{how.get('cpu', 'not kept')}, {how['threads']} thread" if "threads" in how else "not kept"
-        load = f"{how['load_before'][0]:.1f}" if "load_before" in how else ""
-        told = "; ".join(f"`{command}`" for command in how["commands"])
-        note = f" {how['note']}" if "note" in how else ""
-        rows.append([f"[{name}](results/{name}.csv)", told + note, versions.get("torch", "not kept"), machine, load])
+        run = made(name)
+        machine = f"{run.get('cpu', 'not kept')}, {run['threads']} thread" if "threads" in run else "not kept"
+        load = f"{run['load_before'][0]:.1f}" if "load_before" in run else ""
+        version = run.get("versions", {}).get("torch", "not kept")
+        rows.append([f"[{name}](results/{name}.csv)", version, machine, load, run.get("note", "")])
+        lines += [f"# {name}", *run["commands"]]
     assert all((FOLDER / f"{name}.json").is_file() for name in names)
-    return Table("", "", ["result", "command", "torch", "machine", "load before"], rows)
+    table = Table("", "", ["result", "torch", "machine", "load before", "note"], rows)
+    return "\n\n".join([plain(table), "## Commands", "\n".join(["```sh", *lines, "```"])])
 
 
-BLOCKS = {"results": results}
+BLOCKS = {"results": results, "runs": runs}

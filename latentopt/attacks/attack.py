@@ -91,7 +91,8 @@ def attack(
         AttackWarning: gradients are zero, outputs look like probabilities, or the model is randomised.
 
     >>> model = lambda x: torch.stack([x[:, 0], x[:, 1]], 1)
-    >>> result = attack(model, torch.tensor([[0.6, 0.5], [0.9, 0.1]]), torch.tensor([0, 0]), eps=0.1)
+    >>> x, labels = torch.tensor([[0.6, 0.5], [0.9, 0.1]]), torch.tensor([0, 0])
+    >>> result = attack(model, x, labels, eps=0.1)
     >>> result.success
     tensor([ True, False])
     """

@@ -51,7 +51,8 @@ class Capped(nn.Module):
             there is no ReLU at all.
 
     >>> import torch
-    >>> Capped(nn.Sequential(nn.Linear(1, 1), nn.ReLU()), beta=0.5)(torch.full((1, 1), 1e3)).max().item() <= 0.5
+    >>> capped = Capped(nn.Sequential(nn.Linear(1, 1), nn.ReLU()), beta=0.5)
+    >>> capped(torch.full((1, 1), 1e3)).max().item() <= 0.5
     True
     """
 

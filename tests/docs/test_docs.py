@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from documents import DOCS, FENCE, PAGES, ROOT, anchors, commands, links, name_of
+from documents import DOCS, FENCE, PAGES, ROOT, anchors, blocks, commands, links, name_of
 
 import latentopt as lo
 from benchmarks.__main__ import load
@@ -158,7 +158,7 @@ def test_the_site_mends_links_between_pages_and_notebooks():
     hooks = runpy.run_path(str(DOCS / "hooks/site.py"))
 
     def page(path: str) -> SimpleNamespace:
-        return SimpleNamespace(file=SimpleNamespace(src_uri=path))
+        return SimpleNamespace(file=SimpleNamespace(src_uri=path), meta={})
 
     mended = hooks["on_page_markdown"]("[n](../../notebooks/1.ipynb)", page=page("guides/attack.md"))
     assert mended == "[n](../notebooks/1.ipynb)"
@@ -171,3 +171,35 @@ def test_the_site_mends_links_between_pages_and_notebooks():
     ):
         assert post(written, page=page("notebooks/1.ipynb")) == mended
         assert post(written, page=page("faq.md")) == written
+
+
+WIDTH = 96
+"""Characters of a line of code that fit on the site at 1280 px: docs/assets/site.css."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_python_of_a_page_fits_on_the_site(page):
+    code = [line for block in blocks(page) if block.language == "python" for line in block.text.splitlines()]
+    assert not [line for line in code if len(line) > WIDTH]
+
+
+def test_the_doctests_of_the_reference_fit_on_the_site():
+    lines = [
+        line.strip() for path in (ROOT / "latentopt").rglob("*.py") for line in path.read_text("utf-8").split("\n")
+    ]
+    assert not [line for line in lines if line.startswith((">>> ", "... ")) and len(line) > WIDTH]
+
+
+def test_the_commands_of_a_page_wrap_on_the_site():
+    languages = {block.language for page in PAGES for block in blocks(page)} - {"python"}
+    style = (DOCS / "assets/site.css").read_text(encoding="utf-8")
+    (wrapping,) = re.findall(r"^\.md-typeset :is\((.*?)\) code, .*white-space: pre-wrap", style, re.MULTILINE)
+    assert {language or "text" for language in languages} - {"yaml"} <= set(re.findall(r"language-(\w+)", wrapping))
+
+
+def test_the_search_of_the_site_works_from_a_folder_and_fetches_nothing():
+    """The plugin would take a script from elsewhere, if the site had none of this name."""
+    assert "\n  - offline" in SITE
+    assert "\nuse_directory_urls: false" in SITE
+    (script,) = re.findall(r"^    - (assets/iframe-worker\.js)", SITE, re.MULTILINE)
+    assert 'location.protocol === "file:"' in (DOCS / script).read_text(encoding="utf-8")

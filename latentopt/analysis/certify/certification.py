@@ -73,7 +73,8 @@ def certify(
     >>> from latentopt.objectives import Unit
     >>> from latentopt.sets import Box
     >>> peak = torch.nn.Sequential(torch.nn.Linear(1, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1))
-    >>> for parameter, values in zip(peak.parameters(), ([[1.0], [1.0]], [0.0, -0.5], [[1.0, -2.0]], [0.0])):
+    >>> weights = [[1.0], [1.0]], [0.0, -0.5], [[1.0, -2.0]], [0.0]
+    >>> for parameter, values in zip(peak.parameters(), weights):
     ...     parameter.data = torch.tensor(values)
     >>> certificate = certify(Problem(peak, Unit(), (1,), 1, Box(-1.0, 1.0)))
     >>> f"{certificate.value:.3f} {certificate.status}"

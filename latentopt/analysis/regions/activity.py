@@ -35,9 +35,11 @@ def unit_activity(network: Network, x: Tensor) -> list[UnitActivity]:
         InputError: there are no inputs, or the network has no piecewise-linear activations.
 
     >>> layer = torch.nn.Linear(1, 2)
-    >>> layer.load_state_dict({"weight": torch.tensor([[1.0], [1.0]]), "bias": torch.tensor([0.0, -9.0])})
+    >>> weights = {"weight": torch.tensor([[1.0], [1.0]]), "bias": torch.tensor([0.0, -9.0])}
+    >>> layer.load_state_dict(weights)
     <All keys matched successfully>
-    >>> (site,) = unit_activity(torch.nn.Sequential(layer, torch.nn.ReLU()), torch.tensor([[-1.0], [1.0]]))
+    >>> network = torch.nn.Sequential(layer, torch.nn.ReLU())
+    >>> (site,) = unit_activity(network, torch.tensor([[-1.0], [1.0]]))
     >>> site.dead, site.below, site.above
     (0.5, 0.75, 0.25)
     """
