@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from latentopt.errors import InputError
 from latentopt.networks.classifier import Classifier
 from latentopt.zoo import cards
-from latentopt.zoo.datasets import open_dataset, read_idx, upright
+from latentopt.zoo.datasets import open_dataset, read_idx
 from latentopt.zoo.paths import data_root
 
 CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
@@ -228,12 +228,14 @@ def test_images(name: str, count: int) -> Images:
 
 
 def _imagenet(file: Path, count: int) -> Images:
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     with zipfile.ZipFile(file) as archive:
         names = sorted(name for name in archive.namelist() if name.lower().endswith((".jpg", ".jpeg")))[:count]
         images = [
-            np.asarray(upright(Image.open(io.BytesIO(archive.read(name)))).convert("RGB"))[16:240, 16:240]
+            np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(archive.read(name)))).convert("RGB"))[
+                16:240, 16:240
+            ]
             for name in names
         ]
     labels = [int("".join(ch for ch in Path(name).name.split("_")[0] if ch.isdigit())) for name in names]
