@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from numbers import Integral, Real
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -16,6 +18,10 @@ def printable(text: object) -> str:
     a\x1b[31m.png
     """
     return _UNSAFE.sub(lambda match: ascii(match[0])[1:-1], str(text))
+
+
+MAX_GOT = 300
+"""Characters of a wrong value that a message shows."""
 
 
 class LatentOptError(Exception):
@@ -40,7 +46,21 @@ class InputError(LatentOptError, ValueError):
         self.name, self.expected, self.got = name, expected, got
 
     def __str__(self) -> str:
-        return " ".join(map(printable, f"{self.name}: expected {self.expected}, got {self.got}".splitlines()))
+        got = str(self.got)
+        if len(got) > MAX_GOT:
+            got = f"{got[:MAX_GOT]}... ({len(got)} characters)"
+        return " ".join(map(printable, f"{self.name}: expected {self.expected}, got {got}".splitlines()))
+
+
+def with_nearest(value: object, known: Iterable[str]) -> str:
+    """Return an unknown name in quotes, with the known one that is nearest to it.
+
+    >>> with_nearest("adm", ["adam", "pgd"])
+    "'adm' (did you mean 'adam'?)"
+    """
+    by_key = {name.lower().replace("_", "-"): name for name in known}
+    near = get_close_matches(str(value).lower().replace("_", "-"), by_key, 1)
+    return f"{value!r} (did you mean {by_key[near[0]]!r}?)" if near else repr(value)
 
 
 def positive(name: str, value: object, integer: bool = False) -> None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, dataclass
+from math import isfinite, isnan
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
 from latentopt._deprecated import current_option, current_spec
 from latentopt.cli.help import examples
 from latentopt.cli.registry import Job
+from latentopt.components.numbers import parse_number
 from latentopt.components.trust import only_trusted, refusal
-from latentopt.errors import InputError, LatentOptError, seed_within
+from latentopt.errors import InputError, LatentOptError, seed_within, with_nearest
 from latentopt.jobs.settings import JobSettings
 from latentopt.zoo.strict_yaml import parse_yaml, read_yaml
 
@@ -59,10 +62,14 @@ def parse_job(job: Job, words: list[str], recipe: Mapping[str, Any] | None) -> P
         LatentOptError: an option is unknown, missing or of another type.
     """
     cls = job.settings_class()
-    kinds, flags = cls.kinds(), {name for name, kind in get_type_hints(cls).items() if kind in (bool, bool | None)}
+    kinds, hints = cls.kinds(), get_type_hints(cls)
+    flags = {name for name, kind in hints.items() if kind in (bool, bool | None)}
     fields = _current_fields(job.name, recipe or {})
-    plain_words, dry = list[str](), False
+    plain_words, dry, given = list[str](), False, set[str]()
     for option, values in _grouped(words):
+        if option in given and option != "config":
+            raise InputError(f"--{option}", "an option once", "it twice")
+        given.add(option)
         name, _, path = option.partition(".")
         if option == "dry_run":
             dry = values != ["false"]
@@ -74,16 +81,46 @@ def parse_job(job: Job, words: list[str], recipe: Mapping[str, Any] | None) -> P
             fields[name] = _overridden(fields.get(name), path, _value(values[0]))
         else:
             option, values = current_option(job.name, option, values)
+            _require_known(option, job, f"--{option}", "--")
+            values = [str(_with_numbers(value, hints.get(option))) for value in values]
             plain_words += [f"--{option}", *(values or ["true"] * (option in flags))]
     components = {name: current_spec(fields.pop(name)) for name in (*kinds, *job.skip) if name in fields}
     required = [name for name in job.skip if cls.__dataclass_fields__[name].default is MISSING]
     if absent := [name for name in required if name not in components]:
         raise InputError(absent[0], "a field of the recipe", "none")
+    for name in fields:
+        _require_known(name, job, name)
+    fields = {name: _with_numbers(value, hints.get(name)) for name, value in fields.items()}
     with refusing():
         parsed = parser_of(job).parse_args(["--config", json.dumps(fields, default=str), *plain_words])
     plain = {key: value for key, value in vars(parsed).items() if key not in ("config", "dry_run", *kinds)}
     seed_within(plain.get("seed", 0))
     return ParsedJob(job, cls(**plain, **components), dry)
+
+
+def _require_known(option: str, job: Job, name: str, dashes: str = "") -> None:
+    """Raise `InputError` unless a job has an option."""
+    known = ["config", "dry_run", "help", *job.settings_class().__dataclass_fields__]
+    if option.partition(".")[0] not in known:
+        got = with_nearest(name, [f"{dashes}{each}" for each in known])
+        raise InputError(name, f"an option of {job.name} (--help lists them)", got)
+
+
+def _with_numbers(value: Any, kind: Any) -> Any:
+    """Return a value with numbers in place of texts such as ``8/255`` where the type has a float.
+
+    Numbers that are not finite become YAML's text of them, as JSON has none.
+    """
+    if get_origin(kind) in (list, tuple) and isinstance(value, list):
+        return [_with_numbers(item, get_args(kind)[0]) for item in value]
+    if kind is not float and not (isinstance(kind, UnionType) and float in get_args(kind)):
+        return value
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = parse_number(value)
+    if isinstance(value, float) and not isfinite(value):
+        return ".nan" if isnan(value) else ".inf" if value > 0 else "-.inf"
+    return value
 
 
 @contextmanager

@@ -100,8 +100,14 @@ def _find_file(name: str) -> Path:
 
 
 def _trial_words(sweep: Sweep, options: dict[str, Any], out: Path, wandb: str) -> list[str]:
-    """Return the command line of a trial, its options spelled as by W&B's agent."""
-    return [*sweep.words, *(f"--{name}={value}" for name, value in options.items()), f"--out={out}", f"--wandb={wandb}"]
+    """Return the command line of a trial, its options spelled as by W&B's agent, in place of the file's."""
+    own = {name.replace("-", "_"): value for name, value in {**options, "out": out, "wandb": wandb}.items()}
+    words, replaced = list[str](), False
+    for word in sweep.words:
+        if word.startswith("--"):
+            replaced = word[2:].partition("=")[0].replace("-", "_") in own
+        words += [word] * (not replaced)
+    return [*words, *(f"--{name}={value}" for name, value in own.items())]
 
 
 def _parse_trial(sweep: Sweep, options: dict[str, Any], out: Path, wandb: str) -> Any:

@@ -17,9 +17,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latentopt.components.numbers import parse_fractions
 from latentopt.components.source_index import SourceIndex
 from latentopt.components.trust import EXPECTED, may_be_imported, only_trusted, refusal
-from latentopt.errors import InputError, LatentOptError
+from latentopt.errors import InputError, LatentOptError, with_nearest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -134,7 +135,8 @@ def _told_by_source(name: str, kind: str, value: str | Mapping[str, Any]) -> boo
     if "." not in path:
         short = entry.aliases.get(path.lower(), path.lower())
         if short not in short_names(kind):
-            raise InputError(name, f"one of {', '.join(short_names(kind))}, or a class path", repr(path))
+            known = short_names(kind)
+            raise InputError(name, f"one of {', '.join(known)}, or a class path", with_nearest(path, known))
         if short in entry.plain and arguments:
             raise InputError(name, f"no arguments of {short}, which has settings of its own", ", ".join(arguments))
         shipped = index.preset_class(short) if entry.methods else _classes(kind).get(short)
@@ -258,17 +260,11 @@ def _parsed(name: str, kind: Any, value: Any, instantiate: bool = True) -> Any:
     parser.add_argument(f"--{name}", type=kind)
     try:
         with only_trusted():
-            parsed = parser.parse_object({name: _copied(value)})
+            # a copy, as jsonargparse changes lists of components in place
+            parsed = parser.parse_object({name: parse_fractions(value)})
             return parser.instantiate(parsed)[name] if instantiate else parsed[name].as_dict()
     except (argparse.ArgumentError, ValueError, TypeError) as error:
         raise refusal(error) or LatentOptError(str(error)) from error
-
-
-def _copied(value: Any) -> Any:
-    """New dicts and lists with the same contents: jsonargparse changes lists of components in place."""
-    if isinstance(value, dict):
-        return {key: _copied(item) for key, item in value.items()}
-    return [_copied(item) for item in value] if isinstance(value, list) else value
 
 
 def describe(value: Any) -> Any:

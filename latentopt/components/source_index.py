@@ -9,10 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from latentopt.errors import InputError
+from latentopt.components.numbers import parse_number
+from latentopt.errors import InputError, with_nearest
 
 PACKAGE = Path(__file__).parents[1]
-NUMBERS = {"float": float, "int": int}
+NUMBERS = {"float": parse_number, "int": int}
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class SourceIndex:
         for key, value in arguments.items():
             if key not in parameters:
                 expected = f"arguments of {kind} ({', '.join(parameters) or 'none'})"
-                raise InputError(name, expected, repr(key))
+                raise InputError(name, expected, with_nearest(key, parameters))
             annotation = parameters[key].annotation
             fits = None if annotation is None else self._fits(annotation, value, f"{name}.{key}")
             if annotation is not None and fits is False:

@@ -9,7 +9,19 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from files import QUICK, blobs, call, change_card, contents, own_images, table, write_classifier, write_model, write_png
+from files import (
+    QUICK,
+    blobs,
+    call,
+    change_card,
+    contents,
+    each_once,
+    own_images,
+    table,
+    write_classifier,
+    write_model,
+    write_png,
+)
 from PIL import Image
 
 import latentopt as lo
@@ -118,7 +130,7 @@ def test_a_wrong_command_is_refused_in_one_line_with_nothing_written(made, tmp_p
     monkeypatch.chdir(tmp_path)
     given = words.replace("{}", str(made)).split()
     command = ["reconstruct", "--model", "mnist-vae", "--targets", made / "good.npy", *QUICK, "--out", "out", *given]
-    assert hint in refused(call(capsys, *command))
+    assert hint in refused(call(capsys, *each_once(*command)))
     assert contents(tmp_path) == {}
     assert not (tmp_path / "out").exists()
 
@@ -202,7 +214,8 @@ def test_a_wrong_attack_is_refused_in_one_line_with_nothing_written(
     given = words.replace("{}", str(labelled)).split()
     command = ["attack", "--model", labelled / "net", "--data", "digits", "--eps", "0.1", "--limit", 4, "--out", "out"]
     method = ["--optimizer", "pgd", "--steps", 2] if "portfolio" not in words and "Portfolio" not in words else []
-    assert hint in refused(call(capsys, *command, "--device", "cpu", "--wandb", "disabled", *method, *given))
+    command = each_once(*command, "--device", "cpu", "--wandb", "disabled", *method, *given)
+    assert hint in refused(call(capsys, *command))
     assert contents(tmp_path) == {}
     assert not (tmp_path / "out").exists()
 
@@ -264,7 +277,8 @@ def test_a_wrong_word_is_refused_with_what_would_be_right(tmp_path, monkeypatch,
 
 
 def job(made: Path, out: Path, *words: object) -> list[object]:
-    return ["reconstruct", "--model", "mnist-vae", "--targets", made / "good.npy", *QUICK, "--out", out, *words]
+    command = ["reconstruct", "--model", "mnist-vae", "--targets", made / "good.npy", *QUICK, "--out", out, *words]
+    return [*each_once(*command)]
 
 
 @pytest.mark.parametrize("words", [["--seed", 1], ["--steps", 5], ["--limit", 1], ["--operator", "crop"]])

@@ -48,6 +48,17 @@ def call(capsys: pytest.CaptureFixture[str], *words: object) -> Said:
     return Said(code, captured.out, captured.err)
 
 
+def each_once(*words: object) -> list[str]:
+    """The words of a command with each option once, as it is given last."""
+    groups, option = {"": list[str]()}, ""
+    for word in map(str, words):
+        if word.startswith("--"):
+            option = word.partition("=")[0].replace("_", "-")
+            groups[option] = []
+        groups[option].append(word)
+    return [word for group in groups.values() for word in group]
+
+
 def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     """Run `latentopt`, which refuses in one line on stderr, and return the line."""
     told = call(capsys, *words)
