@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from latentopt.cli.help import ASKED, general, page
 from latentopt.cli.output import one_line
 from latentopt.cli.registry import COMMANDS, import_object
-from latentopt.errors import InputError, LatentOptError
+from latentopt.errors import InputError, LatentOptError, with_nearest
 from latentopt.jobs.sigterm import CODE, Terminated, handle_sigterm
 from latentopt.rl.extra import missing
 from latentopt.version import __version__
@@ -81,7 +81,7 @@ def _dispatch(words: list[str]) -> int:
     if command == "bench":
         raise InputError("command", "python -m benchmarks NAME, from a clone of the repository", "'bench'")
     if command not in COMMANDS:
-        raise InputError("command", f"one of {', '.join(COMMANDS)}", repr(command))
+        raise InputError("command", f"one of {', '.join(COMMANDS)}", with_nearest(command, COMMANDS))
     if command not in OWN_HELP and rest and rest[0] in ASKED:
         print(page(command), end="")
         return 0

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from latentopt.cli.registry import COMMANDS, JOBS, Job
-from latentopt.errors import InputError
+from latentopt.errors import InputError, with_nearest
 
 SHELLS = ("bash", "zsh", "tcsh")
 VERBS = {"models": ("list", "show"), "recipes": ("list", "show", "copy")}
@@ -23,7 +23,11 @@ FOLDERS, FILES = ("out", "root", "log"), ("config", "targets", "data", "weights"
 def completion(words: list[str]) -> int:
     """Print the script for a shell; return the exit code."""
     if len(words) != 1 or words[0] not in SHELLS:
-        raise InputError("completion", f"one of {', '.join(SHELLS)}", " ".join(words) or "nothing")
+        raise InputError(
+            "completion",
+            f"one of {', '.join(SHELLS)}",
+            with_nearest(words[0], SHELLS) if len(words) == 1 else " ".join(words) or "nothing",
+        )
     bodies = {
         "bash": 'compgen -W "{names}" -- $1; compgen -f -- $1;',
         "zsh": "_alternative '{kind}s:{kind}:({names})' 'files:file:_files'",

@@ -9,7 +9,7 @@ import yaml
 
 from latentopt.cli.registry import JOBS, RESTARTS, RESUMES, Job, import_object
 from latentopt.cli.shipped import read_recipe
-from latentopt.errors import InputError, LatentOptError
+from latentopt.errors import InputError, LatentOptError, with_nearest
 
 HEAD = "# Checked, and not begun: `latentopt run FILE` with this in a file does the job\n"
 
@@ -36,7 +36,9 @@ def choose_job(words: list[str]) -> tuple[Job, list[str], dict[str, Any] | None]
     if command == "analyze":
         names = [job.words.split()[1] for job in JOBS.values() if job.words.startswith(f"{command} ")]
         if not rest or rest[0] not in names:
-            raise InputError(command, f"one of {', '.join(names)} first", " ".join(rest) or "nothing")
+            raise InputError(
+                command, f"one of {', '.join(names)} first", with_nearest(rest[0], names) if rest else "nothing"
+            )
         return JOBS[f"{command}-{rest[0]}"], rest[1:], None
     if command == "compare":
         if not rest or rest[0].startswith("-"):
@@ -57,7 +59,7 @@ def _choose_by_recipe(command: str, jobs: Sequence[str], words: list[str]) -> tu
     job = recipe.get("job")
     if not isinstance(job, str) or job not in jobs:
         expected = f"one of {', '.join(jobs)}" if command == "run" else " or ".join(jobs)
-        raise InputError(f"{words[0]}: job" if command == "run" else "job", expected, repr(job))
+        raise InputError(f"{words[0]}: job" if command == "run" else "job", expected, with_nearest(job, jobs))
     return JOBS[job], words[1:], recipe
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from latentopt.errors import InputError
+from latentopt.errors import InputError, with_nearest
 from latentopt.zoo.strict_yaml import read_yaml
 
 
@@ -26,8 +26,8 @@ def path_of(name: str) -> Path:
     if shipped.is_file():
         return shipped
     if not Path(name).is_file():
-        known = ", ".join(sorted(path.stem for path in shipped_folder("recipes").glob("*.yaml")))
-        raise InputError("recipe", f"a file, or one of {known}", repr(name))
+        known = sorted(path.stem for path in shipped_folder("recipes").glob("*.yaml"))
+        raise InputError("recipe", f"a file, or one of {', '.join(known)}", with_nearest(name, known))
     return Path(name)
 
 
@@ -43,8 +43,12 @@ def recipes(words: list[str]) -> int:
         case ["copy", name, file]:
             _copy(path_of(name), Path(file))
         case _:
-            raise InputError("recipes", "list, show NAME or copy NAME FILE", " ".join(words) or "nothing")
+            raise InputError("recipes", "list, show NAME or copy NAME FILE", _got(words, "list", "show", "copy"))
     return 0
+
+
+def _got(words: list[str], *known: str) -> str:
+    return with_nearest(words[0], known) if words and words[0] not in known else " ".join(words) or "nothing"
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -66,5 +70,5 @@ def models(words: list[str]) -> int:
         case ["show", name]:
             print((card.find(name) / card.CARD).read_text(encoding="utf-8"), end="")
         case _:
-            raise InputError("models", "list or show NAME", " ".join(words) or "nothing")
+            raise InputError("models", "list or show NAME", _got(words, "list", "show"))
     return 0

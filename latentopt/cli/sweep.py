@@ -15,7 +15,7 @@ from latentopt.cli.help import ASKED, page
 from latentopt.cli.options import parse_job
 from latentopt.cli.output import one_line
 from latentopt.cli.run import choose_job
-from latentopt.errors import InputError, LatentOptError
+from latentopt.errors import InputError, LatentOptError, with_nearest
 from latentopt.jobs.lifetime import job, lock
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ def _find_file(name: str) -> Path:
     if shipped.is_file():
         return shipped
     if not Path(name).is_file():
-        known = ", ".join(sorted(path.stem for path in shipped.parent.glob("*.yaml")))
-        raise InputError("sweep", f"a file, or one of {known}", repr(name))
+        known = sorted(path.stem for path in shipped.parent.glob("*.yaml"))
+        raise InputError("sweep", f"a file, or one of {', '.join(known)}", with_nearest(name, known))
     return Path(name)
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, get_args
 
 from latentopt import components
 from latentopt.components import describe
-from latentopt.errors import InputError, positive, seed_within
+from latentopt.errors import InputError, positive, seed_within, with_nearest
 
 Component = Any
 """A component of a job: a short name, ``{class_path, init_args}`` or an object (`latentopt.components`)."""
@@ -66,7 +66,11 @@ class JobSettings:
         """Raise `InputError` unless these settings are among the values of a ``Literal``, or None."""
         for name, literal in choices.items():
             if (value := getattr(self, name)) is not None and value not in get_args(literal):
-                raise InputError(name, f"one of {', '.join(map(str, get_args(literal)))}", repr(value))
+                raise InputError(
+                    name,
+                    f"one of {', '.join(map(str, get_args(literal)))}",
+                    with_nearest(value, map(str, get_args(literal))),
+                )
 
     def build(self) -> Self:
         """Return the settings with objects in place of named components.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from latentopt import components, optimizers
-from latentopt.errors import InputError
+from latentopt.errors import InputError, with_nearest
 
 if TYPE_CHECKING:
     from latentopt.sets import FeasibleSet
@@ -104,7 +104,7 @@ def require_name(name: str) -> None:
         InputError: there is none in `METHODS`.
     """
     if name not in METHODS:
-        raise InputError("optimizer", f"one of {', '.join(METHODS)}, or an Optimizer", repr(name))
+        raise InputError("optimizer", f"one of {', '.join(METHODS)}, or an Optimizer", with_nearest(name, METHODS))
 
 
 def preset_name(name: str, feasible: FeasibleSet | None) -> str:

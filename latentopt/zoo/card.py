@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from latentopt.components.trust import only_trusted
-from latentopt.errors import InputError
+from latentopt.errors import InputError, with_nearest
 from latentopt.zoo.paths import shipped_folder
 from latentopt.zoo.strict_yaml import read_yaml
 
@@ -116,7 +116,7 @@ def find(model: str | Path) -> Path:
             if (path / CARD).is_file():
                 return path
     expected = f"a model ({', '.join(names()) or 'none is shipped'}) or a folder with a {CARD}"
-    raise InputError("model", expected, repr(str(model)))
+    raise InputError("model", expected, with_nearest(str(model), names()))
 
 
 def read_card(model: str | Path) -> Card:

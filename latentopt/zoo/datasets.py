@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from latentopt.errors import InputError
+from latentopt.errors import InputError, with_nearest
 from latentopt.files import image_array, is_file, read_array
 from latentopt.zoo.paths import data_root
 
@@ -174,7 +174,7 @@ def _torchvision(part: Part, name: str, root: Path, split: str, download: bool) 
 
     kinds = {known.lower(): getattr(datasets, known) for known in names()[1:]}
     if name.lower() not in kinds:
-        raise InputError("data set", "digits, or the name of a torchvision data set", repr(name))
+        raise InputError("data set", "digits, or the name of a torchvision data set", with_nearest(name, names()))
     kind = kinds[name.lower()]
     arguments = kind.__init__.__code__.co_varnames
     options: dict[str, Any] = {"train": split == "train"} if "train" in arguments else {"split": split}

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from latentopt.errors import InputError
+from latentopt.errors import InputError, with_nearest
 from latentopt.files import read_tensors, require_file
 from latentopt.networks.classifier import Classifier
 from latentopt.zoo.card import error_line
@@ -35,8 +35,9 @@ def classifier(name: str, weights: str | Path | None = None) -> Classifier:
     """
     from torchvision import models
 
-    if name not in models.list_models(models):
-        raise InputError("model", f"{PREFIX}NAME of torchvision.models, like {PREFIX}resnet18", repr(PREFIX + name))
+    if name not in (known := models.list_models(models)):
+        got = with_nearest(PREFIX + name, [PREFIX + each for each in known])
+        raise InputError("model", f"{PREFIX}NAME of torchvision.models, like {PREFIX}resnet18", got)
     official = models.get_model_weights(name)["DEFAULT"]
     classes: Sequence[str] | None = official.meta["categories"]
     if weights is None:

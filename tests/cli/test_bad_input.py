@@ -435,3 +435,70 @@ def test_an_image_of_a_folder_that_is_none_is_named(tmp_path):
     Image.new("CMYK", (4, 4)).save(tmp_path / "b.jpg")
     with pytest.raises(lo.InputError, match=r"b\.jpg"):
         lo.load_images(tmp_path, shape=(1, 4, 4))
+
+
+NEAR = {
+    "--esp 0.1": "did you mean '--eps'?",
+    "--optimizer pdg": "did you mean 'pgd'?",
+    "--optimizer pgd --optimizer.momentm 0.1": "did you mean 'momentum'?",
+    "--eps 0.1 --eps 0.2": "--eps: expected an option once",
+    "--batch-size 3 --batch_size 4": "--batch_size: expected an option once",
+    "--model mnist-cn": "did you mean 'mnist-cnn'?",
+    "--data mnits": "did you mean 'MNIST'?",
+}
+
+
+@pytest.mark.parametrize(("words", "hint"), NEAR.items())
+def test_a_misspelt_or_doubled_option_is_answered_by_the_right_one(tmp_path, monkeypatch, capsys, words, hint):
+    monkeypatch.chdir(tmp_path)
+    command = ["attack", "--dry-run", *words.split()]
+    for option, value in (("--model", "mnist-cnn"), ("--data", "digits"), ("--eps", "0.1")):
+        command += [option, value] if option not in command else []
+    assert hint in refused(call(capsys, *command))
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        ("atack", "attack"),
+        ("run digit", "digits"),
+        ("train train-mnist-va", "train-mnist-vae"),
+        ("models show mnist-va", "mnist-vae"),
+        ("recipes show portfolo", "portfolio"),
+        ("sweep reconstruct-digit", "reconstruct-digits"),
+        ("analyze region", "regions"),
+        ("completion bas", "bash"),
+        ("recipes lst", "list"),
+    ],
+)
+def test_a_misspelt_name_is_answered_by_the_right_one(tmp_path, monkeypatch, capsys, words, near):
+    monkeypatch.chdir(tmp_path)
+    assert f"did you mean '{near}'?" in refused(call(capsys, *words.split()))
+
+
+def test_a_misspelt_field_of_a_recipe_is_answered_by_the_right_one(tmp_path, capsys):
+    (tmp_path / "r.yaml").write_text("job: atack\n")
+    assert "did you mean 'attack'?" in refused(call(capsys, "run", tmp_path / "r.yaml"))
+    (tmp_path / "r.yaml").write_text("job: attack\nmodel: mnist-cnn\ndata: digits\nepsilon: 0.1\n")
+    assert "did you mean 'eps'?" in refused(call(capsys, "run", tmp_path / "r.yaml"))
+
+
+@pytest.mark.parametrize("text", ["8/255", "8 / 255", ".0313725490196078431", "3.137254901960784e-2"])
+def test_a_number_may_be_a_fraction(tmp_path, monkeypatch, capsys, text):
+    monkeypatch.chdir(tmp_path)
+    words = ["--model", "mnist-cnn", "--data", "digits", "--optimizer", "pgd", "--dry-run"]
+    said = call(capsys, "attack", *words, "--eps", text, "--optimizer.lr", text)
+    assert said.code == 0, said.err
+    recipe = yaml.safe_load(said.out)
+    assert recipe["eps"] == pytest.approx(8 / 255)
+    (tmp_path / "r.yaml").write_text(said.out.replace(str(recipe["eps"]), text))
+    assert yaml.safe_load(call(capsys, "run", "r.yaml", "--dry-run").out)["eps"] == pytest.approx(8 / 255)
+
+
+@pytest.mark.parametrize("text", ["inf", "nan", "1/0", "8/255/2", "__import__('os')"])
+def test_a_number_that_is_none_or_not_finite_is_refused(tmp_path, monkeypatch, capsys, text):
+    monkeypatch.chdir(tmp_path)
+    assert "eps" in refused(call(capsys, "attack", "--model", "mnist-cnn", "--data", "digits", "--eps", text))
+    words = ["--model", "mnist-cnn", "--data", "digits", "--eps", "0.1", "--optimizer", "pgd", "--optimizer.lr", text]
+    assert "lr" in refused(call(capsys, "attack", *words, "--limit", 1))
+    assert contents(tmp_path) == {}
