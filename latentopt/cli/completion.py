@@ -23,11 +23,8 @@ FOLDERS, FILES = ("out", "root", "log"), ("config", "targets", "data", "weights"
 def completion(words: list[str]) -> int:
     """Print the script for a shell; return the exit code."""
     if len(words) != 1 or words[0] not in SHELLS:
-        raise InputError(
-            "completion",
-            f"one of {', '.join(SHELLS)}",
-            with_nearest(words[0], SHELLS) if len(words) == 1 else " ".join(words) or "nothing",
-        )
+        got = with_nearest(words[0], SHELLS) if len(words) == 1 else " ".join(words) or "nothing"
+        raise InputError("completion", f"one of {', '.join(SHELLS)}", got)
     bodies = {
         "bash": 'compgen -W "{names}" -- $1; compgen -f -- $1;',
         "zsh": "_alternative '{kind}s:{kind}:({names})' 'files:file:_files'",

@@ -65,12 +65,9 @@ class JobSettings:
     def check_choices(self, **choices: Any) -> None:
         """Raise `InputError` unless these settings are among the values of a ``Literal``, or None."""
         for name, literal in choices.items():
+            known = [str(each) for each in get_args(literal)]
             if (value := getattr(self, name)) is not None and value not in get_args(literal):
-                raise InputError(
-                    name,
-                    f"one of {', '.join(map(str, get_args(literal)))}",
-                    with_nearest(value, map(str, get_args(literal))),
-                )
+                raise InputError(name, f"one of {', '.join(known)}", with_nearest(value, known))
 
     def build(self) -> Self:
         """Return the settings with objects in place of named components.

@@ -15,7 +15,6 @@ from files import (
     call,
     change_card,
     contents,
-    each_once,
     own_images,
     table,
     write_classifier,
@@ -130,7 +129,7 @@ def test_a_wrong_command_is_refused_in_one_line_with_nothing_written(made, tmp_p
     monkeypatch.chdir(tmp_path)
     given = words.replace("{}", str(made)).split()
     command = ["reconstruct", "--model", "mnist-vae", "--targets", made / "good.npy", *QUICK, "--out", "out", *given]
-    assert hint in refused(call(capsys, *each_once(*command)))
+    assert hint in refused(call(capsys, *command))
     assert contents(tmp_path) == {}
     assert not (tmp_path / "out").exists()
 
@@ -214,8 +213,7 @@ def test_a_wrong_attack_is_refused_in_one_line_with_nothing_written(
     given = words.replace("{}", str(labelled)).split()
     command = ["attack", "--model", labelled / "net", "--data", "digits", "--eps", "0.1", "--limit", 4, "--out", "out"]
     method = ["--optimizer", "pgd", "--steps", 2] if "portfolio" not in words and "Portfolio" not in words else []
-    command = each_once(*command, "--device", "cpu", "--wandb", "disabled", *method, *given)
-    assert hint in refused(call(capsys, *command))
+    assert hint in refused(call(capsys, *command, "--device", "cpu", "--wandb", "disabled", *method, *given))
     assert contents(tmp_path) == {}
     assert not (tmp_path / "out").exists()
 
@@ -277,8 +275,7 @@ def test_a_wrong_word_is_refused_with_what_would_be_right(tmp_path, monkeypatch,
 
 
 def job(made: Path, out: Path, *words: object) -> list[object]:
-    command = ["reconstruct", "--model", "mnist-vae", "--targets", made / "good.npy", *QUICK, "--out", out, *words]
-    return [*each_once(*command)]
+    return ["reconstruct", "--model", "mnist-vae", "--targets", made / "good.npy", *QUICK, "--out", out, *words]
 
 
 @pytest.mark.parametrize("words", [["--seed", 1], ["--steps", 5], ["--limit", 1], ["--operator", "crop"]])
@@ -454,7 +451,7 @@ def test_a_misspelt_or_doubled_option_is_answered_by_the_right_one(tmp_path, mon
     command = ["attack", "--dry-run", *words.split()]
     for option, value in (("--model", "mnist-cnn"), ("--data", "digits"), ("--eps", "0.1")):
         command += [option, value] if option not in command else []
-    assert hint in refused(call(capsys, *command))
+    assert hint in refused(call(capsys, *command, once=False))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import gzip
 import re
 import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,18 +37,18 @@ class Said(NamedTuple):
     err: str
 
 
-def call(capsys: pytest.CaptureFixture[str], *words: object) -> Said:
-    """Run `latentopt` in this process."""
+def call(capsys: pytest.CaptureFixture[str], *words: object, once: bool = True) -> Said:
+    """Run `latentopt` in this process; with ``once`` an option that the words have twice is given as it is last."""
     capsys.readouterr()
     try:
-        code: object = main([str(word) for word in words])
+        code: object = main(each_once(words) if once else [str(word) for word in words])
     except SystemExit as stop:
         code = stop.code
     captured = capsys.readouterr()
     return Said(code, captured.out, captured.err)
 
 
-def each_once(*words: object) -> list[str]:
+def each_once(words: Iterable[object]) -> list[str]:
     """The words of a command with each option once, as it is given last."""
     groups, option = {"": list[str]()}, ""
     for word in map(str, words):
