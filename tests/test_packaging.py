@@ -36,7 +36,11 @@ def test_the_wheel_holds_the_package_its_models_and_its_recipes_and_nothing_else
     assert {name.split("/")[0] for name in names} == {"latentopt", head}
     code = {str(path.relative_to(ROOT)) for path in (ROOT / "latentopt").rglob("*.py")}
     assert code <= names
-    for kind, suffix in (("models", ("weights.safetensors", "card.yaml")), ("recipes", (".yaml",))):
+    for kind, suffix in (
+        ("models", ("weights.safetensors", "card.yaml")),
+        ("recipes", (".yaml",)),
+        ("data", (".gz", ".md")),
+    ):
         shipped = [path for path in (ROOT / kind).rglob("*") if path.name.endswith(suffix)]
         assert shipped
         assert {f"latentopt/_data/{path.relative_to(ROOT)}" for path in shipped} <= names

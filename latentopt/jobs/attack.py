@@ -117,7 +117,7 @@ def prepare(settings: AttackSettings) -> JobPlan[AttackSettings]:
         require_card(settings.model, ClassifierCard)
         if settings.weights is not None:
             raise InputError("weights", "none, as the model has its own", settings.weights)
-    check_labelled(settings.data, settings.root, settings.split, settings.download)
+    check_labelled(settings.data, settings.root, settings.split, settings.download, settings.limit)
     check_folder(folder, settings.plain_recipe())
     return JobPlan(settings, folder)
 

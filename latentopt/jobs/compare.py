@@ -112,13 +112,13 @@ def prepare(settings: CompareSettings) -> ComparePlan:
     problem.check_components()
     if isinstance(problem, ReconstructSettings):
         require_card(problem.model, GeneratorCard)
-        check_targets(problem.targets, problem.root, problem.split, problem.download)
+        check_targets(problem.targets, problem.root, problem.split, problem.download, problem.limit)
     else:
         if problem.targets is not None:
             raise InputError("problem: targets", "none: a comparison has one goal", repr(problem.targets))
         if not problem.model.startswith(TORCHVISION):
             require_card(problem.model, ClassifierCard)
-        check_labelled(problem.data, problem.root, problem.split, problem.download)
+        check_labelled(problem.data, problem.root, problem.split, problem.download, problem.limit)
     check_folder(folder, settings.plain_recipe())
     return ComparePlan(settings, problem, folder)
 

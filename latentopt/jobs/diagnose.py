@@ -97,7 +97,7 @@ def prepare(settings: DiagnoseSettings) -> DiagnosePlan:
     require_card(settings.model, GeneratorCard)
     if settings.targets is None:
         return DiagnosePlan(settings, folder, None)
-    check_targets(settings.targets, settings.root, settings.split, settings.download)
+    check_targets(settings.targets, settings.root, settings.split, settings.download, settings.limit)
     return DiagnosePlan(settings, folder, open_files(settings.targets, settings.limit))
 
 

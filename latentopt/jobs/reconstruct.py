@@ -131,7 +131,7 @@ def prepare(settings: ReconstructSettings) -> ReconstructPlan:
     settings.check_choices(wandb=WandbMode, device=Device, fit=Fit)
     settings.check_components()
     require_card(settings.model, GeneratorCard)
-    check_targets(settings.targets, settings.root, settings.split, settings.download)
+    check_targets(settings.targets, settings.root, settings.split, settings.download, settings.limit)
     check_folder(folder, settings.plain_recipe())
     return ReconstructPlan(settings, folder, open_files(settings.targets, settings.limit))
 

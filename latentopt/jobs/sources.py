@@ -80,16 +80,18 @@ def open_files(targets: Sequence[str], limit: int | None = None) -> Source | Non
     return _files([file for target in targets for file in list_images(Path(target))][:limit])
 
 
-def check_targets(targets: Sequence[str], root: str | None, split: str, download: bool) -> None:
+def check_targets(
+    targets: Sequence[str], root: str | None, split: str, download: bool, limit: int | None = None
+) -> None:
     """Raise `InputError` where ``targets`` names a data set that is not there."""
     if len(targets) == 1 and _is_dataset(targets[0]):
-        datasets.check_dataset(targets[0], root, split, download)
+        datasets.check_dataset(targets[0], root, split, download, limit)
 
 
-def check_labelled(data: str, root: str | None, split: str, download: bool) -> None:
+def check_labelled(data: str, root: str | None, split: str, download: bool, limit: int | None = None) -> None:
     """Raise `InputError` unless there is a data set of this name, or a file of this path."""
     if data.isidentifier():
-        datasets.check_dataset(data, root, split, download)
+        datasets.check_dataset(data, root, split, download, limit)
     elif not is_file(data):
         raise InputError("data", "a data set's name, or an .npz file with images and labels", f"no file {data}")
 
@@ -148,7 +150,7 @@ def _array(path: Path, limit: int | None) -> Source:
 
 
 def _dataset(name: str, root: str | None, split: str, download: bool, limit: int | None) -> Source:
-    dataset = datasets.open_dataset(name, root, split, download)
+    dataset = datasets.open_dataset(name, root, split, download, limit)
     count = len(dataset) if limit is None else min(limit, len(dataset))
     width = len(str(len(dataset) - 1))
     names = [f"{name.lower()}-{index:0{width}d}" for index in range(count)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 import zlib
 from collections.abc import Sequence
 from math import prod
@@ -13,16 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentopt.errors import InputError, with_nearest
-from latentopt.files import image_array, is_file, read_array
-from latentopt.zoo.paths import data_root
+from latentopt.files import image_array, is_file, is_folder, read_array
+from latentopt.zoo.paths import data_root, shipped_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Part = Literal["images", "labels"]
+SHIPPED = 500
+"""Number of MNIST's test images that ship, the first ones."""
 
 
-def open_dataset(name: str, root: str | None = None, split: str = "test", download: bool = False) -> Any:
+def open_dataset(
+    name: str, root: str | None = None, split: str = "test", download: bool = False, limit: int | None = None
+) -> Any:
     """A data set by name: something with a length, whose items are arrays or PIL images.
 
     Args:
@@ -33,11 +38,12 @@ def open_dataset(name: str, root: str | None = None, split: str = "test", downlo
             ``labels``), whole or a part of it. Default: the environment variable LATENTOPT_DATA.
         split: ``train`` or ``test``.
         download: fetch what is not there, where torchvision can.
+        limit: number of images that are needed, the first ones: MNIST's first 500 test images ship.
 
     Raises:
         InputError: unknown name or split, or the data are not there.
     """
-    return _open("images", name, root, split, download)
+    return _open("images", name, root, split, download, limit)
 
 
 def load_labelled(
@@ -58,8 +64,8 @@ def load_labelled(
     """
     import torch
 
-    images = as_images(_open("images", name, root, split, download), limit)
-    source = _open("labels", name, root, split, download)
+    images = as_images(_open("images", name, root, split, download, limit), limit)
+    source = _open("labels", name, root, split, download, limit)
     labels = np.asarray([source[index] for index in range(len(source))][:limit])
     if labels.shape != (len(images),) or labels.dtype.kind not in "iu" or labels.min(initial=0) < 0:
         came = f"{labels.dtype} of shape {labels.shape} for {len(images)} images"
@@ -86,7 +92,7 @@ def as_images(source: Sequence[Any] | NDArray[Any], limit: int | None = None) ->
     return images / 255 if images.dtype == torch.uint8 else images
 
 
-def _open(part: Part, name: str, root: str | None, split: str, download: bool) -> Any:
+def _open(part: Part, name: str, root: str | None, split: str, download: bool, limit: int | None) -> Any:
     """Open the images or the labels of a data set, as `open_dataset` describes them."""
     if split not in ("train", "test"):
         raise InputError("split", "train or test", repr(split))
@@ -100,7 +106,8 @@ def _open(part: Part, name: str, root: str | None, split: str, download: bool) -
         case "mnist":
             kind = "t10k" if split == "test" else "train"
             images, labels = f"{kind}-images-idx3-ubyte.gz", f"{kind}-labels-idx1-ubyte.gz"
-            for place in (folder, folder / "mnist"):
+            shipped = [shipped_folder("data") / "mnist"] if _ships(name, root, split, download, limit) else []
+            for place in (folder, folder / "mnist", *shipped):
                 if is_file(place / images):
                     return read_idx(place / (labels if part == "labels" else images))
         case "cifar10":
@@ -110,7 +117,15 @@ def _open(part: Part, name: str, root: str | None, split: str, download: bool) -
     return _torchvision(part, name, folder, split, download)
 
 
-def check_dataset(name: str, root: str | None = None, split: str = "test", download: bool = False) -> None:
+def _ships(name: str, root: str | None, split: str, download: bool, limit: int | None) -> bool:
+    """Return whether the images that ship are enough, and neither a folder nor a download is asked for."""
+    enough = name.lower() == "mnist" and split == "test" and limit is not None and limit <= SHIPPED
+    return enough and root is None and not download and not is_folder(data_root() / "MNIST")
+
+
+def check_dataset(
+    name: str, root: str | None = None, split: str = "test", download: bool = False, limit: int | None = None
+) -> None:
     """Raise `InputError` where `open_dataset` would, reading no more than file names where these tell.
 
     Sets that only torchvision reads are opened.
@@ -122,8 +137,9 @@ def check_dataset(name: str, root: str | None = None, split: str = "test", downl
     }
     places = (folder, folder / known)
     local = known in files and any(any(place.glob(files[known])) for place in places)
-    if split not in ("train", "test") or not (download or known == "digits" or local):
-        open_dataset(name, root, split, download)
+    there = download or known == "digits" or local or _ships(name, root, split, download, limit)
+    if split not in ("train", "test") or not there:
+        open_dataset(name, root, split, download, limit)
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
@@ -180,8 +196,12 @@ def _torchvision(part: Part, name: str, root: Path, split: str, download: bool) 
     options: dict[str, Any] = {"train": split == "train"} if "train" in arguments else {"split": split}
     if download and "download" in arguments:
         options["download"] = True
+        if part == "images":
+            print(f"latentopt: data set {name}: downloaded to {root} where it is not there", file=sys.stderr)
     try:
         return _ItemParts(kind(str(root), **options), 1 if part == "labels" else 0)
     except Exception as error:  # whatever a broken file does
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"data set {name}", f"its files under {root}", reason) from error
+        where = f"its files under {root}, or --download true"
+        where += f" (--limit {SHIPPED} or less needs neither)" if name.lower() == "mnist" and split == "test" else ""
+        raise InputError(f"data set {name}", where, reason.split(". You can use download")[0]) from error

@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 import torch
 from files import blobs, halves, idx, write_mnist
+from local_data import local_data
 from nets import refuses
 from sklearn.datasets import load_digits
 
+import latentopt as lo
 from latentopt.errors import InputError
 from latentopt.zoo.data import ImageData, LabelledData, augment
 from latentopt.zoo.datasets import load_labelled, names, open_dataset, read_idx
-from latentopt.zoo.paths import cache_root, data_root
+from latentopt.zoo.paths import cache_root, data_root, shipped_folder
 
 
 def test_digits_are_scikit_learns():
@@ -266,3 +268,23 @@ def test_a_broken_file_of_a_data_set_is_one_line(tmp_path):
         (raw / f"{split}-{kind}-ubyte").write_bytes(b"xx")
     with refuses("data set fashionmnist", str(tmp_path)):
         open_dataset("fashionmnist", str(tmp_path))
+
+
+def test_the_first_test_images_of_mnist_ship(tmp_path, monkeypatch):
+    monkeypatch.setenv("LATENTOPT_DATA", str(tmp_path))
+    images, labels = load_labelled("mnist", limit=500)
+    assert images.shape == (500, 1, 28, 28)
+    assert labels[:5].tolist() == [7, 2, 1, 0, 4]
+    assert lo.load("mnist-cnn")(images[:100]).argmax(1).eq(labels[:100]).float().mean() > 0.97
+    for more in ({"limit": 501}, {}, {"split": "train", "limit": 5}, {"root": str(tmp_path), "limit": 5}):
+        with refuses("data set mnist"):
+            load_labelled("mnist", **more)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_images_that_ship_are_those_of_the_whole_data_set():
+    whole = local_data("mnist")
+    shipped = shipped_folder("data") / "mnist"
+    for name in ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"):
+        assert np.array_equal(read_idx(shipped / name), read_idx(whole / name)[:500])
+    assert sum(path.stat().st_size for path in shipped.iterdir()) < 150_000

@@ -101,7 +101,7 @@ def prepare(settings: CertifySettings) -> JobPlan[CertifySettings]:
         nonnegative("eps", settings.eps)
         if model != DIGITS:
             require_card(model, ClassifierCard)
-        check_labelled(settings.data, None, "test", False)
+        check_labelled(settings.data, None, "test", False, settings.limit)
     check_folder(folder, settings.plain_recipe())
     return JobPlan(settings, folder)
 

@@ -82,7 +82,7 @@ def prepare(settings: DynamicsSettings) -> JobPlan[DynamicsSettings]:
     if settings.device == "mps":
         raise InputError("device", "auto, cpu or cuda, for double precision", settings.device)
     check_classifier(settings.model)
-    check_labelled(settings.data, settings.root, settings.split, settings.download)
+    check_labelled(settings.data, settings.root, settings.split, settings.download, settings.limit)
     check_folder(folder, settings.plain_recipe())
     return JobPlan(settings, folder)
 

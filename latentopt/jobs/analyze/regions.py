@@ -109,7 +109,7 @@ def prepare(settings: RegionsSettings) -> JobPlan[RegionsSettings]:
         check_classifier(settings.model)
         if settings.data is None:
             raise InputError("data", "a data set's name or an .npz file, of a classifier", settings.data)
-        check_labelled(settings.data, settings.root, settings.split, settings.download)
+        check_labelled(settings.data, settings.root, settings.split, settings.download, settings.limit)
     check_folder(folder, settings.plain_recipe())
     return JobPlan(settings, folder)
 
