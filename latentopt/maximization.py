@@ -7,10 +7,10 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from latentopt.errors import InputError, nonnegative, positive
-from latentopt.networks.checks import empty_like_parameters, output_shape
+from latentopt.networks.checks import output_shape
 from latentopt.objectives import Unit
 from latentopt.optimizers import Optimizer
 from latentopt.problem import Problem
@@ -59,9 +59,8 @@ def maximize(
     for size in shape:
         positive("shape", size, integer=True)
     nonnegative("unit", unit, integer=True)
-    example = empty_like_parameters(network) if isinstance(network, nn.Module) else torch.empty(0)
-    problem = Problem(network, Unit(unit), shape, 1, _finite_box(low, high), like=example)
-    lowest = problem.feasible.lmo(example.new_ones(1, *shape))
+    problem = Problem(network, Unit(unit), shape, 1, _finite_box(low, high))
+    lowest = problem.feasible.lmo(problem.like.new_ones(1, *shape))
     units = prod(output_shape(network, lowest, "shape"))
     if unit >= units:
         raise InputError("unit", f"one of the {units} output units, from 0", unit)

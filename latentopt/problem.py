@@ -16,6 +16,7 @@ from latentopt.compile import Compiled
 from latentopt.errors import InputError, positive
 from latentopt.gates import require_gates, soft_backward
 from latentopt.independence import holds, require_independent, spread
+from latentopt.networks.checks import empty_like_parameters
 from latentopt.noise import Noise
 from latentopt.objectives import Objective, take
 from latentopt.sets import FeasibleSet, Free
@@ -48,7 +49,8 @@ class Problem:
             batch. None: all inputs (`latentopt.sets.Free`).
         success: maps objective values (B,) and outputs to a mask (B,) of the samples that are solved; with
             ``take(rows)`` if it holds something for each sample. None: no sample ever is.
-        like: tensor with the dtype and device of the inputs. None: float32 on the CPU.
+        like: tensor with the dtype and device of the inputs. None: those of the network's parameters; without any,
+            float32 on the CPU.
         penalty: maps inputs (B, *shape) to (B,), added to the objective. None: no penalty.
         warn_if_random: whether `solve` warns if the network gives another output for the same input.
 
@@ -72,7 +74,7 @@ class Problem:
         positive("batch", batch, integer=True)
         self.network, self.objective, self.shape, self.batch = network, objective, tuple(shape), batch
         self.success, self.penalty, self.warn_if_random = success, penalty, warn_if_random
-        self.like = torch.empty(0) if like is None else like.new_empty(0)
+        self.like = empty_like_parameters(network) if like is None else like.new_empty(0)
         self.feasible = feasible or Free()
 
     @property

@@ -55,9 +55,10 @@ def first_output(network: Callable[[Tensor], Tensor], x: Tensor, name: str) -> T
         raise InputError(name, "the shape the network takes", f"{tuple(x.shape[1:])} ({reason})") from error
 
 
-def empty_like_parameters(module: nn.Module) -> Tensor:
+def empty_like_parameters(network: object) -> Tensor:
     """Return an empty tensor of the parameters' floating dtype and device; without any, float32 on the CPU."""
-    for tensor in (*module.parameters(), *module.buffers()):
-        if tensor.is_floating_point():
-            return torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    if isinstance(network, nn.Module):
+        for tensor in (*network.parameters(), *network.buffers()):
+            if tensor.is_floating_point():
+                return torch.empty(0, dtype=tensor.dtype, device=tensor.device)
     return torch.empty(0)

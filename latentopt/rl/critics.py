@@ -90,7 +90,7 @@ def is_sb3(q: object) -> bool:
 
 def like(q: object) -> Tensor:
     """Return an empty tensor in the dtype of a critic; float32 of a plain function."""
-    return empty_like_parameters(q) if isinstance(q, nn.Module) else torch.empty(0)
+    return empty_like_parameters(q)
 
 
 class ScaledCritic:

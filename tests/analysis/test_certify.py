@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import time
 from itertools import product
 
 import numpy as np
 import pytest
+import scipy.optimize
 import torch
 from enumeration import greatest
 from hypothesis import given, settings
@@ -22,6 +25,7 @@ from latentopt.classification import Misclassify
 from latentopt.objectives import Unit
 from latentopt.problem import Problem
 from latentopt.sets import Box, Free, L2Ball, LinfBall, bounded_ball
+from latentopt.solver.loop import solve
 from latentopt.zoo.random_nets import WIDTHS, random_net
 
 
@@ -253,3 +257,26 @@ def test_the_optimum_of_net_a_seed_0_is_certified():
     found = certify(Problem(network, Unit(), (10,), 1, Box(-1.0, 1.0)), seconds=300.0)
     assert found.status is CertificateStatus.OPTIMAL
     assert abs(found.value - 64.876) < 1e-3
+
+
+def test_inputs_take_the_dtype_of_the_network_where_none_is_given():
+    problem = Problem(mlp(2, 4, 1, dtype=torch.float64), Unit(), (2,), 1, Box(-1.0, 1.0))
+    found = solve(problem, "pgd", steps=50, restarts=4)
+    assert certify(problem, start=found).value == pytest.approx(-found.value.item(), abs=1e-3)
+
+
+def test_seconds_are_wall_clock_time():
+    problem, begun = unit_of(random_net(WIDTHS["A"], 2), 10), time.perf_counter()
+    certificate = certify(problem, seconds=0.4, start=torch.zeros(10), callback=lambda *_: time.sleep(0.2))
+    assert certificate.seconds == pytest.approx(time.perf_counter() - begun, abs=0.1)
+
+
+def test_standard_output_has_no_lines_of_highs(capfd, monkeypatch):
+    def talkative(*args, **kwargs):
+        os.write(1, b"HighsMipSolverData::transformNewIntegerFeasibleSolution tmpSolver.run();\nanother thread's\n")
+        return scipy_milp(*args, **kwargs)
+
+    scipy_milp = scipy.optimize.milp
+    monkeypatch.setattr("scipy.optimize.milp", talkative)
+    assert certify(unit_of(mlp(2, 4, 1), 2), method="milp").status is CertificateStatus.OPTIMAL
+    assert set(capfd.readouterr().out.splitlines()) == {"another thread's"}

@@ -37,7 +37,7 @@ class Certificate(SavedResult):
     status: CertificateStatus
     method: str  # split or milp
     boxes: int  # boxes bounded, or nodes of the program
-    seconds: float  # of CPU
+    seconds: float  # wall-clock time
 
     @property
     def rows(self) -> list[Row]:

@@ -54,7 +54,7 @@ def certify(
             ball.
         sample: index in the problem's batch.
         start: the best known point, (*shape) or (1, *shape), or a result. Default: 32 restarts of 200 steps of PGD.
-        seconds: CPU time of the search, > 0, checked after each batch of boxes.
+        seconds: wall-clock time of the search, > 0, checked after each batch of boxes.
         tolerance: gap at which the search ends, relative to the value, >= 0. HiGHS's own tolerances, up to 1e-4 of the
             value, and rounding come on top.
         goal: only decide whether the maximum exceeds this value.
@@ -86,7 +86,7 @@ def certify(
         raise InputError("goal", "a finite number", goal)
     if method not in get_args(CertifyMethod):
         raise InputError("method", f"one of {', '.join(get_args(CertifyMethod))}", repr(method))
-    start_time = time.process_time()
+    start_time = time.perf_counter()
     chains = read_problem(problem, sample)
     scale = chains.scale
     x = _starting_point(problem, sample, start, seed, chains)
@@ -97,7 +97,7 @@ def certify(
     best = _maximize(chains, x, free, stopping, used, report)
     with torch.no_grad():
         chains.check(best.x[None])
-    point, elapsed = best.x.reshape(chains.shape), time.process_time() - start_time
+    point, elapsed = best.x.reshape(chains.shape), time.perf_counter() - start_time
     return Certificate(
         scale * best.value, scale * best.bound, point, _status(best, stopping), used, best.boxes, elapsed
     )
@@ -122,7 +122,7 @@ def _maximize(
     """Maximise the chains one after the other, each within its share of the time that is left."""
     best = Incumbent(float(chains.value(x[None])), -torch.inf, x, 0)
     for index, chain in enumerate(chains.chains):
-        now = time.process_time()
+        now = time.perf_counter()
         share = stopping._replace(deadline=now + (stopping.deadline - now) / (len(chains.chains) - index))
         found = _maximize_chain(chain, chains, free, best, share, method, callback)
         best = Incumbent(found.value, max(best.bound, found.bound), found.x, best.boxes + found.boxes, found.slack)
@@ -175,7 +175,7 @@ def certify_robustness(
         x: inputs (B, *shape) in the model's range.
         y: their classes (B,) long.
         eps: radius of the l-infinity ball, >= 0.
-        seconds: CPU time for each image, > 0.
+        seconds: wall-clock time for each image, > 0.
         method: as in `certify`.
         seed: of the attack.
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from latentopt.analysis.certify.crown import Crown
+from latentopt.analysis.certify.highs_output import STDOUT
 from latentopt.analysis.certify.relu_chain import ReLUChain
 from latentopt.analysis.certify.search_state import Incumbent, StoppingRule
 
@@ -27,7 +28,7 @@ FEASIBLE, PRUNED = 1e-6, 1e-6
 def search_by_milp(chain: ReLUChain, low: Tensor, high: Tensor, best: Incumbent, stopping: StoppingRule) -> Incumbent:
     """Maximise a chain with one output over a box, as `search_by_splitting`.
 
-    HiGHS takes no start, and its time limit is wall-clock time. Its bound is raised by more than its tolerances.
+    HiGHS takes no start. Its bound is raised by more than its tolerances.
     """
     crown = Crown(chain, torch.maximum(low.abs(), high.abs()), steps=20, every=True)
     bound = float(crown.bound(low[None], high[None]).bound)
@@ -38,7 +39,7 @@ def search_by_milp(chain: ReLUChain, low: Tensor, high: Tensor, best: Incumbent,
     program = _formulate(chain, low, high, crown)
     while True:
         gap = stopping.allowed_gap(found.value)
-        found = _solve(program, found, gap, max(stopping.deadline - time.process_time(), 0.1))
+        found = _solve(program, found, gap, max(stopping.deadline - time.perf_counter(), 0.1))
         is_closed = found.bound <= stopping.limit(found.value, found.slack)
         if is_closed or stopping.is_over(found.value) or stopping.allowed_gap(found.value) >= gap:
             return found  # else the better value allows a lesser gap
@@ -98,13 +99,14 @@ def _solve(program: _MixedIntegerProgram, best: Incumbent, allowed: float, secon
     most = max(abs(best.value - offset), abs(best.bound - offset), FEASIBLE * size)  # HiGHS knows no offset
     gap, units = allowed / 2 / most, len(program.most)
     ends = (np.r_[-np.ones(n), np.zeros(2 * units)], np.r_[np.ones(n), program.most, np.ones(units)])
-    solution = milp(
-        program.cost,
-        integrality=np.r_[np.zeros(n + units), np.ones(units)],
-        bounds=Bounds(*ends),  # pyright: ignore[reportArgumentType]
-        constraints=LinearConstraint(*_constraints(program)) if units else (),  # pyright: ignore[reportArgumentType]
-        options={"time_limit": seconds, "mip_rel_gap": gap},
-    )
+    with STDOUT.filtered():
+        solution = milp(
+            program.cost,
+            integrality=np.r_[np.zeros(n + units), np.ones(units)],
+            bounds=Bounds(*ends),  # pyright: ignore[reportArgumentType]
+            constraints=LinearConstraint(*_constraints(program)) if units else (),  # pyright: ignore[reportArgumentType]
+            options={"time_limit": seconds, "mip_rel_gap": gap},
+        )
     value, x, bound, slack = best.value, best.x, best.bound, best.slack
     if solution.x is not None:
         t = torch.as_tensor(solution.x[:n]).to(x)

@@ -28,7 +28,7 @@ class Incumbent(NamedTuple):
 class StoppingRule(NamedTuple):
     """The conditions under which a search ends."""
 
-    deadline: float  # of `time.process_time`
+    deadline: float  # of `time.perf_counter`
     tolerance: float  # greatest gap, relative to the value
     goal: float | None = None  # the search only decides whether the maximum exceeds it
 
@@ -47,4 +47,4 @@ class StoppingRule(NamedTuple):
 
     def is_over(self, value: float) -> bool:
         """Return whether time is up, or the goal exceeded."""
-        return time.process_time() >= self.deadline or (self.goal is not None and value > self.goal)
+        return time.perf_counter() >= self.deadline or (self.goal is not None and value > self.goal)

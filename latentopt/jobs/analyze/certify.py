@@ -36,7 +36,7 @@ class CertifySettings(JobSettings):
         limit: images of a classifier, or states of an agent.
         optimizers: names, between commas; each starts 32 times.
         evaluations: forwards and backwards of each optimiser.
-        seconds: CPU time for each maximum.
+        seconds: wall-clock time for each maximum.
         tolerance: gap, relative to the value, at which a maximum counts as found.
         method: split, milp or auto.
         seed: seed of random starts, and of the states.

@@ -25,7 +25,7 @@ def report(model: str, methods: Sequence[str], rows: Sequence[Row]) -> Report:
 
 def _maxima(rows: Sequence[Row]) -> Table:
     words = [name for name in ("status", "verdict", "method") if name in rows[0]]
-    columns = ["", "value", "bound", "gap %", *words, "boxes", "CPU s"]
+    columns = ["", "value", "bound", "gap %", *words, "boxes", "s"]
     lines = [
         [
             row["case"],
