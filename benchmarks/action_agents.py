@@ -101,4 +101,4 @@ def certified(met: AgentStates, box: float, count: int, seconds: float, toleranc
 def _closed(problem: Problem, value: float, start: Tensor | None, seconds: float, tolerance: float) -> Certificate:
     """Compute the maximum to ``tolerance``, for a maximum of about ``value``."""
     relative = tolerance / max(abs(value), tolerance) / 3
-    return certify_maximum(problem, start=start, seconds=seconds, tolerance=relative, method="split")
+    return certify_maximum(problem, start=start, seconds=seconds, tolerance=relative, method="branch-and-bound")

@@ -232,11 +232,7 @@ def _imagenet(file: Path, count: int) -> Images:
 
     with zipfile.ZipFile(file) as archive:
         names = sorted(name for name in archive.namelist() if name.lower().endswith((".jpg", ".jpeg")))[:count]
-        images = [
-            np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(archive.read(name)))).convert("RGB"))[
-                16:240, 16:240
-            ]
-            for name in names
-        ]
+        opened = (Image.open(io.BytesIO(archive.read(name))) for name in names)
+        images = [np.asarray(ImageOps.exif_transpose(image).convert("RGB"))[16:240, 16:240] for image in opened]
     labels = [int("".join(ch for ch in Path(name).name.split("_")[0] if ch.isdigit())) for name in names]
     return torch.tensor(np.stack(images)).permute(0, 3, 1, 2).contiguous() / 255, torch.tensor(labels)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
@@ -130,6 +130,9 @@ OPTIONS: dict[str, dict[str, tuple[str, Convert]]] = {
 }
 """Job to old option of the command line and field of a recipe, to the new one and a function that converts a value."""
 
+VALUES = {("analyze-certify", "method"): {"split": "branch-and-bound"}}
+"""Job and option to old values and the new ones."""
+
 ARGUMENTS = {"distances": "row_norms"}
 """Old argument of the package's classes in recipes to the new one."""
 
@@ -143,6 +146,10 @@ def current_option(job: str, name: str, value: Any = None) -> tuple[str, Any]:
         value: a value, or a list of words.
     """
     if name not in OPTIONS.get(job, {}):
+        for old, new in VALUES.get((job, name), {}).items():
+            if value in (old, [old]):
+                _tell(f"{name} {old} of {job}", new)
+                return name, new if value == old else [new]
         return name, value
     new, convert = OPTIONS[job][name]
     if isinstance(value, list) and name != "keep":
@@ -212,11 +219,12 @@ def old_names(module: str, otherwise: Callable[[str], Any] | None = None) -> Cal
     return __getattr__
 
 
-def renamed_keywords(**old: str | tuple[str, Callable[[Any], Any]]) -> Callable[[C], C]:
-    """Return a decorator for a function, or a class, whose keyword arguments once had other names.
+def renamed_keywords(**old: str | tuple[str, Callable[[Any], Any]] | Mapping[str, str]) -> Callable[[C], C]:
+    """Return a decorator for a function, or a class, whose keyword arguments once had other names or values.
 
     Args:
-        old: old keyword to the new one, or to the new one and a function that converts the value.
+        old: old keyword to the new one, or to the new one and a function that converts the value; or a keyword to its
+            old values and the new ones.
     """
 
     def decorate(function: Any) -> Any:
@@ -231,6 +239,11 @@ def renamed_keywords(**old: str | tuple[str, Callable[[Any], Any]]) -> Callable[
         def call(*args: Any, **kwargs: Any) -> Any:
             for name in old.keys() & kwargs.keys():
                 renamed = old[name]
+                if isinstance(renamed, Mapping):
+                    if kwargs[name] in list(renamed):
+                        _warn(f"{title}({name}={kwargs[name]!r})", f"{renamed[kwargs[name]]!r}", 2)
+                        kwargs[name] = renamed[kwargs[name]]
+                    continue
                 new, convert = renamed if isinstance(renamed, tuple) else (renamed, lambda value: value)
                 _warn(f"{title}({name}=)", f"{new}=", 2)
                 kwargs[new] = convert(kwargs.pop(name))

@@ -90,6 +90,17 @@ def test_an_old_module_is_the_new_one_with_a_warning(old, monkeypatch):
     assert module is importlib.import_module(_deprecated.MODULES[old])
 
 
+def test_an_old_value_of_a_keyword_is_taken_with_a_warning_at_the_caller():
+    @_deprecated.renamed_keywords(seen="callback", method={"split": "branch-and-bound"})
+    def certify(method: str = "auto", callback: object = None) -> str:
+        return method
+
+    assert certify(method="milp") == "milp"
+    with pytest.warns(DeprecationWarning, match=r"certify\(method='split'\) is deprecated: use 'branch-and") as warned:
+        assert certify(method="split") == "branch-and-bound"
+    assert warned[0].filename == __file__
+
+
 def test_a_renamed_keyword_is_taken_with_a_warning():
     @_deprecated.renamed_keywords(rounds=("retries", lambda rounds: rounds - 1), keep="halving")
     def renamed(retries: int = 0, halving: tuple = ()) -> tuple:

@@ -68,7 +68,7 @@ def test_both_methods_find_what_enumeration_finds(sizes, seed):
     chain = read_chain(network, *box)
     exact = enumerated(chain, -1.0, 1.0)
     assert abs(greatest(chain, *(side.numpy() for side in box)) - exact) <= 1e-9 * (1 + abs(exact))
-    for method in ("split", "milp"):
+    for method in ("branch-and-bound", "milp"):
         found = certify(unit_of(network, sizes[0]), method=method, tolerance=1e-6, seconds=20.0)
         assert found.status is CertificateStatus.OPTIMAL
         assert found.bound >= exact - 1e-9
@@ -209,7 +209,7 @@ def test_the_margin_is_the_greatest_of_the_classes_and_its_sign_is_a_verdict():
     grid = grid[(grid - x).abs().amax(1) <= 0.3]
     logits = network(grid)
     most = float((logits.index_fill(1, y, -torch.inf).amax(1) - logits[:, 1]).max())
-    for method in ("split", "milp"):
+    for method in ("branch-and-bound", "milp"):
         found = certify(problem, method=method, tolerance=1e-4)
         assert most <= found.bound
         assert abs(found.value - most) < 0.05 * (1 + abs(most))

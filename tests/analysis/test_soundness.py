@@ -21,7 +21,7 @@ from latentopt.objectives import Unit
 from latentopt.problem import Problem
 from latentopt.sets import Box
 
-METHODS: tuple[CertifyMethod, ...] = ("split", "milp")
+METHODS: tuple[CertifyMethod, ...] = ("branch-and-bound", "milp")
 
 
 @pytest.fixture(autouse=True)

@@ -35,7 +35,7 @@ class Certificate(SavedResult):
     bound: float  # no point has a greater value
     x: Tensor  # (*shape) the best point
     status: CertificateStatus
-    method: str  # split or milp
+    method: str  # branch-and-bound or milp
     boxes: int  # boxes bounded, or nodes of the program
     seconds: float  # wall-clock time
 

@@ -27,12 +27,12 @@ from latentopt.sets import bounded_ball
 from latentopt.solver.loop import solve
 from latentopt.solver.result import Result
 
-CertifyMethod = Literal["auto", "split", "milp"]
+CertifyMethod = Literal["auto", "branch-and-bound", "milp"]
 FEW_INPUTS = 16
 """Greatest number of inputs that `auto` splits."""
 
 
-@renamed_keywords(seen="callback")
+@renamed_keywords(seen="callback", method={"split": "branch-and-bound"})
 def certify(
     problem: Problem,
     *,
@@ -58,8 +58,8 @@ def certify(
         tolerance: gap at which the search ends, relative to the value, >= 0. HiGHS's own tolerances, up to 1e-4 of the
             value, and rounding come on top.
         goal: only decide whether the maximum exceeds this value.
-        method: ``split`` the inputs, suited to few inputs; ``milp``, a mixed-integer program, suited to few units;
-            ``auto`` chooses by the number of inputs.
+        method: ``branch-and-bound`` splits the inputs, suited to few inputs; ``milp``, a mixed-integer program, is
+            suited to few units; ``auto`` chooses by the number of inputs.
         seed: of the restarts.
         callback: called with value, bound and number of boxes during the search.
 
@@ -93,13 +93,14 @@ def certify(
     stopping = StoppingRule(start_time + seconds, tolerance, None if goal is None else goal / scale)
     report = callback and (lambda value, bound, boxes: callback(scale * value, scale * bound, boxes))
     free = chains.high > chains.low
-    used = method if method != "auto" else "split" if int(free.sum()) <= FEW_INPUTS else "milp"
-    best = _maximize(chains, x, free, stopping, used, report)
+    if method == "auto":
+        method = "branch-and-bound" if int(free.sum()) <= FEW_INPUTS else "milp"
+    best = _maximize(chains, x, free, stopping, method, report)
     with torch.no_grad():
         chains.check(best.x[None])
     point, elapsed = best.x.reshape(chains.shape), time.perf_counter() - start_time
     return Certificate(
-        scale * best.value, scale * best.bound, point, _status(best, stopping), used, best.boxes, elapsed
+        scale * best.value, scale * best.bound, point, _status(best, stopping), method, best.boxes, elapsed
     )
 
 
@@ -142,7 +143,7 @@ def _maximize_chain(
     if not bool(free.any()):
         return best._replace(bound=best.value, boxes=0)
     part, low, high, inner = chain.restrict(best.x, free), chains.low[free], chains.high[free], best.x[free]
-    if method == "split":
+    if method == "branch-and-bound":
         found = search_by_splitting(part, low, high, best._replace(x=inner), stopping, callback)
     else:
         found = search_by_milp(part, low, high, best._replace(x=inner), stopping)
@@ -158,6 +159,7 @@ def _status(best: Incumbent, stopping: StoppingRule) -> CertificateStatus:
     return CertificateStatus.BELOW if best.bound <= stopping.goal else CertificateStatus.TIME
 
 
+@renamed_keywords(method={"split": "branch-and-bound"})
 def certify_robustness(
     model: Callable[[Tensor], Tensor],
     x: Tensor,

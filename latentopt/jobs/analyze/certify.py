@@ -38,7 +38,7 @@ class CertifySettings(JobSettings):
         evaluations: forwards and backwards of each optimiser.
         seconds: wall-clock time for each maximum.
         tolerance: gap, relative to the value, at which a maximum counts as found.
-        method: split, milp or auto.
+        method: branch-and-bound, milp or auto.
         seed: seed of random starts, and of the states.
         out: new folder for the results.
         wandb: online, offline or disabled; everything is on disk in any case.
@@ -57,7 +57,7 @@ class CertifySettings(JobSettings):
     evaluations: int = 12800
     seconds: float = 600.0
     tolerance: float = 1e-3
-    method: Literal["auto", "split", "milp"] = "auto"
+    method: Literal["auto", "branch-and-bound", "milp"] = "auto"
     seed: int = 0
     out: str = "runs/analyze-certify"
     wandb: WandbMode = "offline"
@@ -78,7 +78,7 @@ def prepare(settings: CertifySettings) -> JobPlan[CertifySettings]:
     folder, model = expanded_folder("out", settings.out), settings.model
     settings.check_positive("limit", "evaluations")
     settings.check_positive("seconds", "box", integer=False)
-    settings.check_choices(method=Literal["auto", "split", "milp"], wandb=WandbMode)
+    settings.check_choices(method=Literal["auto", "branch-and-bound", "milp"], wandb=WandbMode)
     nonnegative("tolerance", settings.tolerance)
     for name in settings.names:
         require_name(name)
