@@ -76,7 +76,11 @@ def prepare(settings: TrainSettings) -> JobPlan[TrainSettings]:
     if isinstance(settings.data, dict) and settings.data.get("class_path", "").startswith("latentopt."):
         arguments = settings.data.get("init_args") or {}
         place = arguments.get("root"), "train", arguments.get("download", False)
-        check_dataset(arguments.get("dataset", "mnist"), *place)
+        try:
+            check_dataset(arguments.get("dataset", "mnist"), *place)
+        except InputError as error:  # of the option's name here
+            expected = error.expected.replace("--download", "--data.download")
+            raise InputError(error.name, expected, error.got) from error
     check_model_folder(out, settings.name)
     return JobPlan(settings, out / settings.name)
 

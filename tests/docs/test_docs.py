@@ -35,6 +35,10 @@ ALWAYS = ("models", "recipes", "doctor", "completion", "help", "--version", "--h
 SITE = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
 
 
+GUIDES = re.compile(r"^README|^docs/(guides/|index|faq|agents|extend)")
+"""Pages that a newcomer follows. The others tell how results were made."""
+
+
 class Parsed(BaseException):
     """The arguments were read; the job itself is not to begin."""
 
@@ -62,6 +66,29 @@ def test_every_command_of_a_page_parses(page, tmp_path, monkeypatch, capsys, onl
             code = end.code
         assert code == 0, f"latentopt {shlex.join(words)}: {capsys.readouterr().err}"
         assert words[0] in ALWAYS or "--help" in words or "--dry-run" in words, words
+
+
+OWN = ("my/a.png", "my/b.png", "own.npz", "images.npz", "agent.zip", "agent.safetensors", "sac_Hopper-v3.safetensors")
+"""Files of a user that the documentation names."""
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if GUIDES.search(name_of(page))], ids=name_of)
+def test_every_command_of_a_guide_is_right_without_a_download(page, tmp_path, monkeypatch, capsys):
+    """In a fresh clone, offline: nothing that it needs is missing, and its settings fit together."""
+    monkeypatch.setenv("LATENTOPT_DATA", str(tmp_path / "none"))
+    monkeypatch.chdir(tmp_path)
+    for file in map(tmp_path.joinpath, OWN):
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    for words in commands(page):
+        if words[0] in ALWAYS or "--help" in words:
+            continue
+        words = [str(file) for word in words for file in (tmp_path.glob(word) if "*" in word else [word])]
+        if words[0] in ("refine", "attack-policy", "train-rl"):
+            pytest.importorskip("stable_baselines3")
+        code = main([*words, *["--dry-run"] * ("--dry-run" not in words)])
+        assert code == 0, f"latentopt {shlex.join(words)}: {capsys.readouterr().err}"
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_commands_that_are_quick_run(tmp_path, monkeypatch, capsys):

@@ -96,7 +96,8 @@ def prepare(settings: CappedSettings) -> CappedPlan:
     settings.check_positive("eps", "eps_l2", integer=False)
     settings.check_choices(network=CappedNetwork, wandb=WandbMode, device=Device)
     models = _models(settings)
-    check_labelled(settings.data, settings.root, "test", settings.download)
+    for split in ("train", "test"):
+        check_labelled(settings.data, settings.root, split, settings.download)
     check_folder(folder, settings.plain_recipe())
     return CappedPlan(settings, folder, models)
 
