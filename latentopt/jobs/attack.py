@@ -10,7 +10,7 @@ from latentopt.errors import InputError, nonnegative
 from latentopt.jobs.attack_rates import AttackRates
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.settings import Component, Device, JobPlan, JobSettings, Norm, WandbMode, component
+from latentopt.jobs.settings import Component, Device, Fit, JobPlan, JobSettings, Norm, WandbMode, component
 from latentopt.jobs.sources import check_labelled
 from latentopt.zoo.card import ClassifierCard, require_card
 
@@ -23,8 +23,8 @@ class AttackSettings(JobSettings):
 
     Args:
         model: name of a shipped classifier; a folder with a card and weights; or torchvision/NAME.
-        data: name of a data set (digits, mnist, cifar10, ... any of torchvision's), or an .npz file with images and
-            labels.
+        data: name of a data set (digits, mnist, cifar10, ... any of torchvision's); a folder with a subfolder for each
+            class, or with a labels.csv of files and labels; or an array file with images and labels.
         eps: largest change of an image, in its norm; pixels are in [0, 1].
         norm: linf or l2.
         targeted: class that every image is to be taken for; images of that class are left out.
@@ -41,7 +41,11 @@ class AttackSettings(JobSettings):
         root: folder of a named data set; default the environment variable LATENTOPT_DATA.
         split: train or test, of a named data set.
         download: fetch a named data set that is not there.
-        limit: attack only this many images, the first ones.
+        limit: attack only this many images, the first ones; of subfolders, from each in turn.
+        resize: resize images of another size than the model's, keeping their aspect.
+        convert: turn colour into grey or grey into colour where the model needs it.
+        fit: fit of resized images of another aspect: crop (the middle is kept), pad (the rest is black) or stretch
+            (distorted).
         batch_size: images attacked together; results do not depend on it.
         out: folder for the results; a job that was stopped goes on where it was.
         wandb: online, offline or disabled; everything is on disk in any case.
@@ -73,6 +77,9 @@ class AttackSettings(JobSettings):
     split: str = "test"
     download: bool = False
     limit: int | None = None
+    resize: bool = False
+    convert: bool = False
+    fit: Fit = "crop"
     batch_size: int = 256
     out: str = "runs/attack"
     wandb: WandbMode = "offline"
@@ -107,7 +114,7 @@ def prepare(settings: AttackSettings) -> JobPlan[AttackSettings]:
     folder = expanded_folder("out", settings.out)
     settings.check_positive("batch_size", "limit", "steps", "restarts", "evaluations")
     settings.check_positive("seconds", integer=False)
-    settings.check_choices(norm=Norm, wandb=WandbMode, device=Device, start=Literal["clean", "random"])
+    settings.check_choices(norm=Norm, fit=Fit, wandb=WandbMode, device=Device, start=Literal["clean", "random"])
     nonnegative("eps", settings.eps)
     settings.check_components()
     if settings.model.startswith(TORCHVISION):

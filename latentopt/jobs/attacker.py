@@ -49,7 +49,9 @@ def run_attack(plan: JobPlan[AttackSettings]) -> AttackJobResult:
     recipe = settings.recipe()
     classifier = cards.load_classifier(settings.model, weights=settings.weights)
     with predictor(Hardware(settings.device, settings.devices, settings.strategy, settings.num_nodes)) as trainer:
-        images, labels = open_labelled(settings.data, settings.root, settings.split, settings.limit, settings.download)
+        shape = (settings.resize, settings.convert, settings.fit)
+        place = (settings.data, settings.root, settings.split, settings.limit, settings.download)
+        images, labels, _ = open_labelled(*place, classifier, *shape)
         _check(classifier, images, labels, settings.targeted)
         index = (labels != (-1 if settings.targeted is None else settings.targeted)).nonzero()[:, 0]
         if not len(index):

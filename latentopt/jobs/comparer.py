@@ -94,7 +94,8 @@ def open_problem(
         return problem, None, [problem.measurement]
     built = settings.build()
     classifier = cards.load_classifier(built.model, weights=built.weights).to(device)
-    images, labels = open_labelled(built.data, built.root, built.split, built.limit, built.download)
+    place = built.data, built.root, built.split, built.limit, built.download
+    images, labels, _ = open_labelled(*place, classifier, built.resize, built.convert, built.fit)
     keep = labels != (-1 if built.targeted is None else built.targeted)
     if not bool(keep.any()):
         raise InputError("targeted", "a class that some image does not have", built.targeted)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from latentopt.errors import InputError
 from latentopt.jobs.experiment import expanded_folder
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.settings import Component, Device, JobSettings, component
+from latentopt.jobs.settings import Component, Device, Fit, JobSettings, component
 from latentopt.jobs.sources import Source, check_targets, open_files
 from latentopt.zoo.card import GeneratorCard, require_card
 
@@ -36,8 +36,9 @@ class DiagnoseSettings(JobSettings):
         limit: diagnose only this many targets, the first ones.
         device: auto, cpu, cuda or mps.
         out: folder for the figures and a picture; default nothing is written.
-        resize: resize targets of another size than the generator's images.
+        resize: resize targets of another size than the generator's images, keeping their aspect.
         convert: turn colour into grey or grey into colour where the generator needs it.
+        fit: fit of resized targets of another aspect: crop, pad or stretch.
         download: fetch a named data set that is not there.
     """
 
@@ -60,6 +61,7 @@ class DiagnoseSettings(JobSettings):
     out: str | None = None
     resize: bool = False
     convert: bool = False
+    fit: Fit = "crop"
     download: bool = False
 
 
@@ -92,7 +94,7 @@ def prepare(settings: DiagnoseSettings) -> DiagnosePlan:
         _check(folder)
     settings.check_positive("steps", "restarts", "samples", "limit")
     settings.check_positive("tolerance", integer=False)
-    settings.check_choices(device=Device)
+    settings.check_choices(device=Device, fit=Fit)
     settings.check_components()
     require_card(settings.model, GeneratorCard)
     if settings.targets is None:

@@ -38,7 +38,8 @@ def run_diagnosis(plan: DiagnosePlan) -> DiagnoseJobResult:
         source = plan.source or open_source(
             settings.targets, settings.root, settings.split, settings.download, settings.limit
         )
-        targets, _ = open_targets(generator, source, settings.operator, None, settings.resize, settings.convert)
+        shape = settings.resize, settings.convert, settings.fit
+        targets, _ = open_targets(generator, source, settings.operator, None, *shape)
         read = [targets[i] for i in range(len(targets))]
         images = torch.stack([target.image for target in read if target.image is not None])
         skipped = [(target.name, target.error) for target in read if target.image is None]

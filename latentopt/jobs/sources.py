@@ -27,6 +27,8 @@ from latentopt.zoo import datasets
 
 HELD = ("images", "measurements", "adversarial")
 """Names of the array that is read of several in one file."""
+LABELS = "labels.csv"
+"""Name of the list of labels in a folder of images."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def open_files(targets: Sequence[str], limit: int | None = None) -> Source | Non
         return _array(first, limit)
     if len(targets) == 1 and _is_dataset(targets[0]):
         return None
-    return _files([file for target in targets for file in list_images(Path(target))][:limit])
+    return open_paths([file for target in targets for file in list_images(Path(target))][:limit])
 
 
 def check_targets(
@@ -89,11 +91,19 @@ def check_targets(
 
 
 def check_labelled(data: str, root: str | None, split: str, download: bool, limit: int | None = None) -> None:
-    """Raise `InputError` unless there is a data set of this name, or a file of this path."""
-    if data.isidentifier():
+    """Raise `InputError` unless there is a data set of this name, or a file or folder of this path."""
+    if is_dataset(data):
         datasets.check_dataset(data, root, split, download, limit)
-    elif not is_file(data):
-        raise InputError("data", "a data set's name, or an .npz file with images and labels", f"no file {data}")
+    elif not is_file(data) and not is_folder(data):
+        expected = (
+            "a data set's name, a folder with a subfolder for each class, or an array file with images and labels"
+        )
+        raise InputError("data", expected, f"no file {data}")
+
+
+def is_dataset(data: str) -> bool:
+    """Return whether labelled data are named; a file or folder comes before all but the names that are known here."""
+    return data.isidentifier() and (data.lower() in datasets.LOCAL or not (is_file(data) or is_folder(data)))
 
 
 def _is_dataset(target: str) -> bool:
@@ -124,7 +134,12 @@ def list_images(path: Path) -> list[tuple[Path, str]]:
     return [(file, file.relative_to(path).as_posix()) for file in sorted(files)]
 
 
-def _files(files: list[tuple[Path, str]]) -> Source:
+def open_paths(files: Sequence[tuple[Path, str]]) -> Source:
+    """Return image files, each with its name, as a source.
+
+    Raises:
+        InputError: a file is there twice.
+    """
     paths, names = [path for path, _ in files], [printable(name) for _, name in files]
     if len(set(names)) < len(names):
         names = [printable(path) for path in paths]

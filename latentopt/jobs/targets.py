@@ -83,15 +83,15 @@ def load_images(*targets: str | Path, shape: Shape | None = None, fit: Fit = "cr
     """
     source = open_source([str(target) for target in targets])
     fitted = None if shape is None else Fitted(tuple(shape), tuple(shape), resize=True, convert=True, fit=fit)
-    images = [_loaded(source, index, fitted) for index in range(len(source.names))]
+    images = [fit_image(source, index, fitted) for index in range(len(source.names))]
     shapes = {tuple(image.shape) for image in images}
     if len(shapes) > 1:
         raise InputError("targets", "images of one shape, or shape=(C, H, W)", sorted(shapes))
     return torch.stack(images)
 
 
-def _loaded(source: Source, index: int, fitted: Fitted | None) -> Tensor:
-    """One image of `load_images`; what is wrong with it is told with its name."""
+def fit_image(source: Source, index: int, fitted: Fitted | None) -> Tensor:
+    """Read one image (C, H, W) in [0, 1], and fit it; what is wrong with it is told with its name."""
     try:
         image = to_tensor(source.read(index))
         return image if fitted is None else fitted(image)

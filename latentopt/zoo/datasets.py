@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Part = Literal["images", "labels"]
 SHIPPED = 500
 """Number of MNIST's test images that ship, the first ones."""
+LOCAL = ("digits", "mnist", "cifar10")
+"""Data sets that are read here, without torchvision."""
 
 
 def open_dataset(

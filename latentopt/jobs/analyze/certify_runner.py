@@ -94,9 +94,9 @@ def _random_cases(settings: CertifySettings) -> list[CertifyCase]:
 def _classifier_cases(settings: CertifySettings) -> list[CertifyCase]:
     """Return the margin of the other classes around each image, within the range of valid inputs."""
     assert settings.eps is not None
-    images, labels = open_labelled(settings.data, limit=settings.limit)
     is_digits = settings.model == DIGITS
     network = digits_classifier(settings.seed) if is_digits else cards.load_classifier(settings.model)
+    images, labels, _ = open_labelled(settings.data, limit=settings.limit, classifier=network)
     low, high = range_of(network)
     cases = list[CertifyCase]()
     for index, (image, label) in enumerate(zip(images.split(1), labels.split(1), strict=True)):
@@ -108,7 +108,7 @@ def _classifier_cases(settings: CertifySettings) -> list[CertifyCase]:
 
 def digits_classifier(seed: int) -> nn.Module:
     """Train a small classifier of scikit-learn's digits, 64-32-32-10, in a second, on those from 300 on."""
-    images, labels = open_labelled(DIGITS)
+    images, labels, _ = open_labelled(DIGITS)
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
         layers = [nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 10)]

@@ -33,7 +33,8 @@ def run_dynamics(plan: JobPlan[DynamicsSettings]) -> WrittenReport:
     device = accelerator_of(settings.device)
     device = {"auto": "cuda" if torch.cuda.is_available() else "cpu", "gpu": "cuda"}.get(device, device)
     classifier = cards.load_classifier(settings.model, weights=settings.weights).to(device).double()
-    images, labels = open_labelled(settings.data, settings.root, settings.split, settings.limit, settings.download)
+    place = settings.data, settings.root, settings.split, settings.limit, settings.download
+    images, labels, _ = open_labelled(*place, classifier)
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(settings.seed), dtype=torch.float64)
     x, labels = (images.double() + settings.noise * noise).to(device), labels.to(device)
     top = _largest_eigenvalues(classifier, x, labels, settings.batch_size)  # refuses a wrong model or wrong data

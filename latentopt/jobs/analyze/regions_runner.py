@@ -51,7 +51,7 @@ def run_regions(plan: JobPlan[RegionsSettings]) -> WrittenReport:
         assert settings.data is not None
         classifier = cards.load_classifier(settings.model, weights=settings.weights).double()
         data = (settings.data, settings.root, settings.split, settings.limit, settings.download)
-        images, labels = open_labelled(*data)
+        images, labels, _ = open_labelled(*data, classifier)
         eps = EPS if settings.eps is None else settings.eps
         case = classifier_case(settings.model, classifier, images.double(), labels, eps)
     feasible = case.problem.feasible
