@@ -61,7 +61,7 @@ def require_trusted_environment(name: str) -> None:
     """Raise `InputError` where an environment is a ``module:name`` whose module is not trusted."""
     module, colon, _ = name.rpartition(":")
     if colon:
-        require_trusted(module, name, "environment")
+        require_trusted(module, name, "env")
 
 
 @contextmanager

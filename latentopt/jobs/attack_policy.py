@@ -14,9 +14,9 @@ from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.settings import Component, JobPlan, JobSettings, Norm, WandbMode, component
 from latentopt.rl.games import GAMES
+from latentopt.rl.saved_models import SETTINGS, algorithm_of
 from latentopt.zoo.card import PolicyCard, require_card
 
-ALGORITHMS = ("PPO", "A2C", "DQN", "TD3", "DDPG", "SAC")
 LossName = Literal["ce", "margin", "dlr"]
 AimedAction = Literal["random", "least-likely"]
 
@@ -26,12 +26,12 @@ class AttackPolicySettings(JobSettings):
     """Attack what a policy observes, and compare its returns with and without.
 
     Args:
-        model: name of a shipped policy, or a folder with its card; or a .zip that stable-baselines3 saved (it holds
-            pickles: only from those you trust).
+        model: name of a shipped policy, or a folder with its card; a .safetensors file with actor and critics; or a
+            .zip that stable-baselines3 or sb3-contrib saved (it holds pickles: only from those you trust).
         eps: largest change of an observation, in its norm; of images as a share of 255; of an agent that was trained
             under VecNormalize in the standard deviations of its statistics.
         env: id of a gymnasium environment; default the game of the policy's card.
-        algorithm: algorithm of a .zip: PPO, A2C, DQN, TD3, DDPG or SAC.
+        algorithm: algorithm of a .zip: PPO, A2C, DQN, QRDQN, TD3, DDPG, SAC, ...; default as its settings show.
         episodes: number of episodes that are played each way.
         norm: linf or l2.
         optimizer: pgd, apgd, adr-gd, portfolio, ... or a class path.
@@ -42,8 +42,8 @@ class AttackPolicySettings(JobSettings):
         evaluations: forwards and backwards that an observation may cost; default unlimited.
         sample: draw discrete actions from the policy instead of taking the likeliest.
         seed: seed of every random number.
-        vecnormalize: of a .zip: a file with the statistics of VecNormalize that it was trained under (.pkl, .npz or
-            .safetensors), or none; default the one beside it, where stable-baselines3 or its zoo puts it.
+        vecnormalize: of an agent in a file: the file with the statistics of VecNormalize that it was trained under
+            (.pkl, .npz or .safetensors), or none; default the one beside it, as stable-baselines3 names it.
         out: folder for the results; a job that was stopped goes on, and of one that is done they are shown again.
         wandb: online, offline or disabled; everything is on disk in any case.
     """
@@ -93,21 +93,25 @@ def prepare(settings: AttackPolicySettings) -> JobPlan[AttackPolicySettings]:
     settings.check_choices(norm=Norm, wandb=WandbMode, loss=LossName, targets=AimedAction)
     settings.check_components()
     require_trusted_environment(settings.env or "")
-    if settings.model.endswith(".zip"):
-        _check_zip(settings)
+    if settings.model.endswith((".zip", ".safetensors")):
+        _check_agent(settings)
     else:
         require_card(settings.model, PolicyCard)
     check_folder(folder, settings.plain_recipe())
     return JobPlan(settings, folder)
 
 
-def _check_zip(settings: AttackPolicySettings) -> None:
-    if settings.algorithm not in ALGORITHMS:
-        raise InputError("algorithm", f"one of {', '.join(ALGORITHMS)}, for a .zip", repr(settings.algorithm))
+def _check_agent(settings: AttackPolicySettings) -> None:
+    is_zip = settings.model.endswith(".zip")
+    if settings.algorithm is not None and settings.algorithm not in (SETTINGS if is_zip else ()):
+        expected = f"one of {', '.join(SETTINGS)}" if is_zip else "None, of a .safetensors file"
+        raise InputError("algorithm", expected, repr(settings.algorithm))
     if settings.env is None or settings.env in GAMES:
-        raise InputError("env", "the id of a gymnasium environment, for a .zip", repr(settings.env))
+        raise InputError("env", "the id of a gymnasium environment, for an agent in a file", repr(settings.env))
     if not Path(settings.model).is_file():
         raise InputError("model", "a file", f"no {settings.model}")
+    if is_zip:
+        algorithm_of(settings.model)
 
 
 @job

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from latentopt.components.trust import require_trusted_environment
 from latentopt.errors import InputError
 from latentopt.io import checksum
 from latentopt.jobs.attack_policy import AttackPolicyJobResult, AttackPolicySettings
@@ -23,6 +22,7 @@ from latentopt.jobs.settings import JobPlan
 from latentopt.jobs.tracker import METRICS, track_job
 from latentopt.pictures import save_gif, tile
 from latentopt.reports import new_figure
+from latentopt.rl.agents import load_agent
 from latentopt.rl.attack_episodes import AttackedEpisodes, attack_episodes
 from latentopt.rl.attack_policy import attack_policy as attack_observations
 from latentopt.rl.game_policies import game_of
@@ -31,8 +31,12 @@ from latentopt.rl.normalization import Normalization
 from latentopt.rl.normalization_checks import check_statistics, doubt
 from latentopt.rl.normalization_files import NONE, normalization_of, statistics_file
 from latentopt.rl.procgen import Procgen
+from latentopt.rl.rollout import make_environment
+from latentopt.rl.saved_models import algorithm_of, load_model
 from latentopt.zoo import cards
 
+AGENTS = (".zip", ".safetensors")
+"""Suffixes of files with agents; other models have a card."""
 BATCH = 16
 """Number of episodes that are played at once, and written when all of them have ended."""
 EPISODE, RETURNS = "episode.gif", "returns.png"
@@ -51,11 +55,11 @@ def run_policy_attack(plan: JobPlan[AttackPolicySettings]) -> AttackPolicyJobRes
     begun = time.perf_counter()
     s = plan.settings.build()
     recipe = s.recipe()
-    opened = partial(_opened, s.model, s.env, s.algorithm, s.seed)
     names = ("norm", "optimizer", "loss", "steps", "restarts", "targets", "evaluations")
     attack = {name: getattr(s, name) for name in names}
-    normalization = _normalization(s.model, s.env, s.algorithm, s.vecnormalize)
-    policy, games = opened(0, 1)
+    policy, normalization = _policy(s)
+    opened = partial(_environments, s)
+    games = opened(0, 1)
     try:  # an error comes before anything is written
         attack_observations(policy, games.reset(), s.eps, seed=s.seed, normalization=normalization, **attack)
     finally:
@@ -70,7 +74,7 @@ def run_policy_attack(plan: JobPlan[AttackPolicySettings]) -> AttackPolicyJobRes
         for start in todo:
             options = {"sample": s.sample, "seed": s.seed + start, "record": start == 0}
             options |= {"on_episode": partial(_show, bar), "normalization": normalization}
-            clean, changed = _played(*opened(start, min(BATCH, s.episodes - start)), s.eps, options, attack)
+            clean, changed = _played(policy, opened(start, min(BATCH, s.episodes - start)), s.eps, options, attack)
             if start == 0:
                 save_episode(plan.folder / EPISODE, clean.frames, changed.frames)
             shard = _shard(start, clean, changed)
@@ -87,32 +91,37 @@ def run_policy_attack(plan: JobPlan[AttackPolicySettings]) -> AttackPolicyJobRes
     return AttackPolicyJobResult(rows, returns, share, files, time.perf_counter() - begun)
 
 
-def _normalization(
-    model: str, env: str | None, algorithm: str | None, vecnormalize: str | None
-) -> Normalization | None:
-    """Return the normalisation of an agent's observations in training, from a named file or one beside the agent.
+def _policy(settings: AttackPolicySettings) -> tuple[Any, Normalization | None]:
+    """Return the policy, and the normalisation of its observations in training: named, or found beside a .zip.
 
     Raises:
-        InputError: there is none, and it can be seen that there has to be one, or the other way round.
+        InputError: it is none, one of another environment, or the normalisation is missing or another's.
     """
-    if not model.endswith(".zip"):
-        if vecnormalize not in (None, NONE):
-            raise InputError("vecnormalize", "None, of a policy with a card", vecnormalize)
-        return None
-    agent, (found, certain) = _agent(model, str(algorithm)), normalization_of(model, vecnormalize, env)
-    if not certain:
-        check_statistics(agent, Path(model).name, found)
-        games = _environments(str(env), 1, 0)
-        odd = doubt(agent, games.envs[0], found)
-        games.close()
-        if odd is not None:
-            print(f"latentopt: warning: {Path(model).name}: {odd}", file=sys.stderr)
-    return found
+    path, game = Path(settings.model), settings.env
+    if path.suffix not in AGENTS:
+        if settings.vecnormalize not in (None, NONE):
+            raise InputError("vecnormalize", "None, of a policy with a card", settings.vecnormalize)
+        own, _ = game_of(settings.model)
+        if game not in (None, own) or settings.algorithm is not None:
+            raise InputError("env", f"None, as {settings.model} plays {own}", game or settings.algorithm)
+        return cards.load_classifier(settings.model), None
+    environment = make_environment(str(game))
+    if path.suffix == ".safetensors":
+        model: Any = load_agent(path, environment, vecnormalize=settings.vecnormalize)
+        found, certain = model.normalization, settings.vecnormalize is not None
+    else:
+        model = load_model(path, settings.algorithm or algorithm_of(path), environment, match=False)
+        found, certain = normalization_of(path, settings.vecnormalize, game)
+        if not certain:
+            check_statistics(model, path.name, found)
+    if not certain and (odd := doubt(model, environment, found)) is not None:
+        print(f"latentopt: warning: {path.name}: {odd}", file=sys.stderr)
+    return model.policy, found
 
 
 def _identity(model: str, env: str | None, vecnormalize: str | None) -> dict[str, Any]:
     """Return what identifies the policy: its weights, its statistics, or the game on its card."""
-    if model.endswith(".zip"):
+    if Path(model).suffix in AGENTS:
         statistics = statistics_file(model, vecnormalize, env)
         return {"weights": checksum(Path(model))} | ({"statistics": checksum(statistics)} if statistics else {})
     game, settings = game_of(model)
@@ -139,38 +148,14 @@ def _show(bar: Any, done: int, mean: float) -> None:
     bar.update()
 
 
-def _opened(model: str, env: str | None, algorithm: str | None, seed: int, start: int, count: int) -> tuple[Any, Any]:
-    """The policy, and environments for so many episodes from one on, the same each time they are seeded and reset."""
-    if not model.endswith(".zip"):
-        game, settings = game_of(model)
-        if env not in (None, game) or algorithm is not None:
-            raise InputError("env", f"None, as {model} plays {game}", env or algorithm)
-        levels = range(TEST_LEVELS + start, TEST_LEVELS + start + count)
-        return cards.load_classifier(model), Procgen(game, fixed=levels, **settings)
-    return _agent(model, str(algorithm)).policy, _environments(str(env), count, seed + start)
-
-
-def _agent(path: str, algorithm: str) -> Any:
-    import stable_baselines3
-
-    if not Path(path).is_file():
-        raise InputError("model", "a file", f"no {path}")
-    try:
-        return getattr(stable_baselines3, algorithm).load(path, device="cpu")
-    except Exception as error:  # pickles fail in any way
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError("model", f"what stable-baselines3 saved of {algorithm}", f"{path} ({reason})") from error
-
-
-def _environments(env: str, count: int, seed: int) -> Any:
-    import gymnasium
+def _environments(settings: AttackPolicySettings, start: int, count: int) -> Any:
+    """Environments for so many episodes from one on, the same each time they are seeded and reset."""
+    if Path(settings.model).suffix not in AGENTS:
+        game, options = game_of(settings.model)
+        return Procgen(game, fixed=range(TEST_LEVELS + start, TEST_LEVELS + start + count), **options)
     from stable_baselines3.common.env_util import make_vec_env
 
-    require_trusted_environment(env)
-    try:
-        return make_vec_env(env, count, seed=seed)
-    except gymnasium.error.Error as error:
-        raise InputError("env", "the id of a gymnasium environment", f"{env} ({error})") from error
+    return make_vec_env(partial(make_environment, str(settings.env)), count, seed=settings.seed + start)
 
 
 def _shard(start: int, clean: AttackedEpisodes, changed: AttackedEpisodes) -> Shard:
@@ -199,6 +184,8 @@ def save_episode(path: Path, before: Frames, after: Frames) -> list[Path]:
 
     Nothing is written where observations are no images (H, W, C) or (C, H, W) of bytes.
     """
+    if isinstance(before[0][0], dict):
+        return []
     shape = before[0][0].shape
     if len(shape) != 3 or before[0][0].dtype != np.uint8 or not {1, 3} & {shape[0], shape[-1]}:
         return []

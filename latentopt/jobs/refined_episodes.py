@@ -26,6 +26,7 @@ from latentopt.pictures import save_gif
 from latentopt.rl.actor_critic import ActorCritic, RefinedActor, RefinedEpisodes, load_actor_critic, play_refined
 from latentopt.rl.normalization import NormalizationWarning
 from latentopt.rl.normalization_files import statistics_file
+from latentopt.rl.observations import stack
 from latentopt.rl.refine import Refiner
 from latentopt.rl.rollout import make_environment, play_seeds
 
@@ -48,7 +49,7 @@ def run_refinement(plan: JobPlan[RefineSettings]) -> RefineJobResult:
     with printed_warnings():
         player = load_actor_critic(s.agent, environments[0], s.vecnormalize, s.activation)
     refiner = Refiner(player.critic, -1.0, 1.0, s.radius, s.optimizer, s.refine_steps, s.critic, s.restarts)
-    observations = player.observe(np.asarray(environments[0].reset(seed=s.seed)[0])[None])
+    observations = player.observe(stack([environments[0].reset(seed=s.seed)[0]]))
     refiner(observations, player.actor(observations))  # an error comes before anything is written
     statistics = statistics_file(s.agent, s.vecnormalize, s.env)
     identity = {"agent_held": checksum(Path(s.agent)), **digest_tensors(optimizer=s.optimizer)}

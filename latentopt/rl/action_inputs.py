@@ -10,6 +10,7 @@ from torch import Tensor
 
 from latentopt.errors import InputError
 from latentopt.rl.fast.chains import Chain
+from latentopt.rl.observations import map_arrays
 
 Array = NDArray[Any]
 SLACK = 1e-6
@@ -28,18 +29,24 @@ def check_bounds(low: Any, high: Any) -> tuple[Array, Array]:
     return bounds
 
 
-def check_actions(observations: Any, actions: Any, dtype: np.dtype[Any]) -> tuple[Array, Array]:
-    """Return observations (B, *obs) and actions (B, A) as arrays of finite numbers."""
-    s, a = as_array("observations", observations), as_array("actions", actions)
+def check_actions(observations: Any, actions: Any, dtype: np.dtype[Any]) -> tuple[Any, Array]:
+    """Return observations (B, *obs), or a dictionary of such, and actions (B, A) as arrays of finite numbers."""
+    a = as_array("actions", actions)
     if a.dtype.kind != "f" or a.ndim != 2:
         got = f"shape {a.shape} of {a.dtype}"
         raise InputError("actions", "continuous actions, floating point numbers of shape (B, A)", got)
-    if s.ndim < 1 or len(s) != len(a) or not a.size:
-        raise InputError("observations", f"one for each of the {len(a)} actions", f"shape {s.shape}")
-    for name, values in (("observations", s), ("actions", a)):
-        if not np.isfinite(values).all():
-            raise InputError(name, "finite numbers", "NaN or infinity")
-    return s.astype(dtype, copy=False) if s.dtype.kind == "f" else s, a.astype(dtype, copy=False)
+    if not np.isfinite(a).all():
+        raise InputError("actions", "finite numbers", "NaN or infinity")
+
+    def check(values: Any) -> Array:
+        s = as_array("observations", values)
+        if s.ndim < 1 or len(s) != len(a) or not a.size:
+            raise InputError("observations", f"one for each of the {len(a)} actions", f"shape {s.shape}")
+        if not np.isfinite(s).all():
+            raise InputError("observations", "finite numbers", "NaN or infinity")
+        return s.astype(dtype, copy=False) if s.dtype.kind == "f" else s
+
+    return map_arrays(check, observations), a.astype(dtype, copy=False)
 
 
 def as_array(name: str, values: Any) -> Array:
@@ -65,13 +72,17 @@ def require_finite(value: Array) -> None:
         raise InputError("q", "finite values of the actor's actions", "NaN or infinity")
 
 
-def takes_vectors(layers: list[Chain], observations: Array, actions: Array) -> bool:
+def takes_vectors(layers: list[Chain], observations: Any, actions: Array) -> bool:
     """Return whether the chains take these observations and actions.
 
     Raises:
         InputError: they take vectors, but of other sizes.
     """
-    if observations.ndim != 2 or len({layer.weight.dtype for chain in layers for layer in chain}) > 1:
+    if (
+        isinstance(observations, dict)
+        or observations.ndim != 2
+        or len({layer.weight.dtype for chain in layers for layer in chain}) > 1
+    ):
         return False
     sizes = {chain[0].in_features for chain in layers}
     if sizes != {observations.shape[1] + actions.shape[1]}:

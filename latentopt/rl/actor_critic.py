@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,23 +15,20 @@ from numpy.typing import NDArray
 
 from latentopt.errors import InputError
 from latentopt.rl.agents import Agent, load_agent
-from latentopt.rl.extra import missing
 from latentopt.rl.normalization import Normalization, NormalizationWarning
 from latentopt.rl.normalization_checks import check_statistics, doubt
 from latentopt.rl.normalization_files import normalization_of
+from latentopt.rl.observations import check_continuous
 from latentopt.rl.refine import Refiner
 from latentopt.rl.rollout import SeededEnvironments, rollout
+from latentopt.rl.saved_models import algorithm_of, load_model
 
 if TYPE_CHECKING:
     import gymnasium
 
 Array = NDArray[Any]
-MODELS = {
-    "stable_baselines3.td3.policies": ("stable_baselines3", "TD3"),
-    "stable_baselines3.sac.policies": ("stable_baselines3", "SAC"),
-    "sb3_contrib.tqc.policies": ("sb3_contrib", "TQC"),
-}
-"""Package and class that load a file, by the module of the policy in it; DDPG's policy is TD3's."""
+WITH_CRITIC = ("TD3", "SAC", "TQC", "CrossQ")
+"""Algorithms with a critic of actions; an archive of DDPG is read as one of TD3."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +37,8 @@ class ActorCritic:
 
     Args:
         name: for messages.
-        actor: observations (B, *obs), as `observe` gives them, to actions (B, A) in [-1, 1], without noise.
+        actor: observations (B, *obs), or a dictionary of such, as `observe` gives them, to actions (B, A) in [-1, 1],
+            without noise.
         critic: a critic as `Refiner` takes it, of such observations and of actions in [-1, 1].
         low: the environment's least action (A,).
         high: its greatest.
@@ -50,7 +46,7 @@ class ActorCritic:
     """
 
     name: str
-    actor: Callable[[Array], Array]
+    actor: Callable[[Any], Array]
     critic: Any
     low: Array
     high: Array
@@ -77,14 +73,14 @@ class ActorCritic:
     def from_model(cls, model: Any, normalization: Normalization | None = None) -> ActorCritic:
         """Take a model of stable-baselines3 and the normalisation that it was trained with."""
 
-        def actor(observations: Array) -> Array:
+        def actor(observations: Any) -> Array:
             return model.policy.scale_action(model.predict(observations, deterministic=True)[0])
 
         space = model.action_space
         return cls(type(model).__name__, actor, model.critic, space.low, space.high, normalization)
 
-    def observe(self, observations: Array) -> Array:
-        """Normalise the environment's observations (B, *obs) for actor and critic."""
+    def observe(self, observations: Any) -> Any:
+        """Normalise the environment's observations (B, *obs), or a dictionary of such, for actor and critic."""
         return observations if self.normalization is None else self.normalization(observations)
 
     def unscale(self, actions: Array) -> Array:
@@ -108,7 +104,7 @@ class RefinedActor:
         self.agent, self.refiner = agent, refiner
         self.gain, self.seconds, self.steps = np.zeros(()), 0.0, 0
 
-    def __call__(self, observations: Array, running: Array) -> Array:
+    def __call__(self, observations: Any, running: Array) -> Array:
         observations = self.agent.observe(observations)
         actions = self.agent.actor(observations)
         if self.refiner is not None:
@@ -173,8 +169,9 @@ def load_actor_critic(
         activation: of a safetensors file, as for `load_agent`.
 
     Raises:
-        InputError: no such file, no agent of TD3, DDPG, SAC or TQC, or one of another environment or version; or it
-            shows that the agent was trained under ``VecNormalize`` and there are no statistics, or the other way round.
+        InputError: no such file, no agent of TD3, DDPG, SAC, TQC or CrossQ, or one of another environment or version;
+            or it shows that the agent was trained under ``VecNormalize`` and there are no statistics, or the other way
+            round.
     """
     path = Path(path)
     if path.suffix != ".zip":
@@ -192,32 +189,15 @@ def load_actor_critic(
 
 
 def _load_zip(path: Path, environment: Any, vecnormalize: str | Path | None) -> tuple[Any, Normalization | None]:
-    kind, name = _model_class(path), environment.spec.id if environment.spec else type(environment).__name__
-    try:
-        with torch.random.fork_rng(devices=[]):
-            model = kind.load(path, env=environment, device="cpu", force_reset=False)
-    except Exception as error:  # whatever an archive of another version does
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(str(path), f"an agent of {name}, saved by this version", first) from error
+    algorithm = algorithm_of(path)
+    if algorithm not in WITH_CRITIC:
+        raise InputError(str(path), "an agent with a critic of actions: TD3, DDPG, SAC, TQC or CrossQ", algorithm)
+    name = environment.spec.id if environment.spec else type(environment).__name__
+    check_continuous(name, environment.action_space)
+    model = load_model(path, algorithm, environment, match=True)
     normalization, certain = normalization_of(path, vecnormalize, name)
     if normalization is not None:
         normalization.check(environment.observation_space.shape or ())
     if not certain:
         check_statistics(model, path.name, normalization)
     return model, normalization
-
-
-def _model_class(path: Path) -> Any:
-    """The class that loads an archive of stable-baselines3."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            policy = json.loads(archive.read("data"))["policy_class"].get("__module__", "")
-    except (OSError, KeyError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(str(path), "an agent that stable-baselines3 saved", f"{error}") from error
-    if policy not in MODELS:
-        raise InputError(str(path), "an agent with a critic of actions: TD3, DDPG, SAC or TQC", policy or "another")
-    module, name = MODELS[policy]
-    try:
-        return getattr(__import__(module), name)
-    except ModuleNotFoundError as error:
-        raise missing(error) from error

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from latentopt.errors import InputError
 from latentopt.rl.agent_tensors import AgentNetworks, read_networks
 from latentopt.rl.normalization import Normalization
-from latentopt.rl.normalization_files import normalization_of
+from latentopt.rl.normalization_files import as_normalization, normalization_of
+from latentopt.rl.observations import check_continuous
 
 if TYPE_CHECKING:
     import gymnasium
@@ -39,7 +41,7 @@ class Actor(nn.Module):
     def forward(self, observations: Tensor) -> Tensor:
         return self.mean(self.body(observations)).tanh()
 
-    def sample(self, observations: Tensor, generator: torch.Generator) -> Tensor:
+    def sample(self, observations: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw actions as in training; a deterministic actor's are those of `forward`."""
         hidden = self.body(observations)
         mean = self.mean(hidden)
@@ -52,6 +54,8 @@ class Actor(nn.Module):
 class Critics(nn.Module):
     """Critics: observations (B, S) and actions (B, A) in [-1, 1] to the values (B, 1) of each."""
 
+    takes_scaled = True
+
     def __init__(self, networks: Sequence[Sequence[nn.Module]]) -> None:
         super().__init__()
         self.networks = nn.ModuleList(nn.Sequential(*layers) for layers in networks)
@@ -62,7 +66,7 @@ class Critics(nn.Module):
 
 
 class Agent:
-    """An actor and its critics, frozen and in eval mode.
+    """An actor and its critics, frozen and in eval mode, with the interface of a model of stable-baselines3.
 
     Args:
         actor: of S numbers to A.
@@ -70,7 +74,11 @@ class Agent:
         name: for messages.
         normalization: of observations, before either sees them.
         scale: (A,) factor and offset from [-1, 1] to the actions of training; None: those of its environment.
+        environment: where it acts; None: `predict` does not know the units of actions.
     """
+
+    squash_output = True
+    """The actor's output is in [-1, 1]."""
 
     def __init__(
         self,
@@ -79,12 +87,27 @@ class Agent:
         name: str,
         normalization: Normalization | None = None,
         scale: tuple[Tensor, Tensor] | None = None,
+        environment: gymnasium.Env[Any, Any] | None = None,
     ) -> None:
         self.actor, self.critics, self.name = actor.eval().requires_grad_(False), critics.eval(), name
         self.critics.requires_grad_(False)
+        self.observation_space: Any = None if environment is None else environment.observation_space
+        self.action_space: Any = None if environment is None else environment.action_space
         self.normalization, self.scale = normalization, scale
         if normalization is not None:
             normalization.check(self.sizes[:1])
+        if environment is not None:
+            self.check(environment)
+
+    @property
+    def critic(self) -> Critics:
+        """The critics, by stable-baselines3's name."""
+        return self.critics
+
+    @property
+    def policy(self) -> Agent:
+        """The agent itself, by stable-baselines3's name."""
+        return self
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -99,14 +122,43 @@ class Agent:
             observations = self.normalization(observations)
         return torch.as_tensor(np.asarray(observations)).to(self.actor.mean.weight.dtype)
 
+    def obs_to_tensor(self, observation: Any) -> tuple[Tensor, bool]:
+        """Normalise one observation (S,) or a batch; return the batch (B, S), and whether it was one."""
+        batch = self.observe(observation)
+        return batch.reshape(-1, self.sizes[0]), batch.ndim > 1
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[NDArray[Any], Any]:
+        """Return the actor's actions, as models of stable-baselines3 do.
+
+        Args:
+            observation: one (S,), or a batch (B, S), of the environment.
+            state: handed back.
+            episode_start: has no effect.
+            deterministic: without the noise of a stochastic actor.
+
+        Returns:
+            The action (A,) of one observation, or (B, A), in the environment's units, and the state.
+        """
+        batch, is_batch = self.obs_to_tensor(observation)
+        with torch.inference_mode():
+            scaled = self.actor(batch) if deterministic else self.actor.sample(batch)
+        actions = self.unscale_action(scaled.numpy())
+        return actions if is_batch else actions[0], state
+
+    def unscale_action(self, actions: NDArray[Any]) -> NDArray[Any]:
+        """Map actions (B, A) in [-1, 1] to the environment's units."""
+        if self.action_space is None:
+            raise InputError("agent", "one with its environment: load_agent(path, environment)", "one without")
+        low, high = self.action_space.low, self.action_space.high
+        return low + (high - low) / 2 * (actions + 1)
+
     def check(self, environment: gymnasium.Env[Any, Any]) -> None:
         """Raise `InputError` unless the environment's observations and actions are those of the agent."""
         name = environment.spec.id if environment.spec else type(environment).__name__
         spaces = environment.observation_space, environment.action_space
-        if type(spaces[1]).__name__ != "Box":
-            raise InputError(name, "an environment with continuous actions (Box)", f"{spaces[1]}")
-        if not all(bool(each.isfinite().all()) for each in _scale_of(environment)):
-            raise InputError(name, "an environment whose actions have bounds", f"{spaces[1]}")
+        check_continuous(name, spaces[1])
         came = tuple(space.shape for space in spaces)
         expected = tuple((size,) for size in self.sizes)
         if came != expected:
@@ -157,9 +209,7 @@ def load_agent(
     name = environment.spec.id if environment is not None and environment.spec else None
     normalization, _ = normalization_of(path, vecnormalize, name)
     actor = Actor(networks.body, networks.mean, networks.log_std)
-    agent = Agent(actor, Critics(critics), path.stem, normalization, scale)
-    if environment is not None:
-        agent.check(environment)
+    agent = Agent(actor, Critics(critics), path.stem, normalization, scale, environment)
     _check_example(path, agent, networks)
     return agent
 
@@ -205,3 +255,16 @@ def _check_example(path: Path, agent: Agent, networks: AgentNetworks) -> None:
         if off > TOLERANCE * (1 + float(expected.abs().max())):
             wanted = f"the {name} of its example (is activation or action_scale another?)"
             raise InputError(str(path), wanted, f"others, by up to {off:.2g}")
+
+
+def normalization_for(policy: Any, normalization: Any) -> Normalization | None:
+    """Return the normalisation that an argument stands for; of an `Agent` its own.
+
+    Raises:
+        InputError: the argument is no normalisation, or an `Agent` has one already.
+    """
+    if not isinstance(policy, Agent):
+        return as_normalization(normalization)
+    if normalization is not None and normalization is not policy.normalization:
+        raise InputError("normalization", "None of an Agent, which has its own (vecnormalize=)", "another")
+    return policy.normalization

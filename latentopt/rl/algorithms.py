@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from latentopt._deprecated import old_names
 from latentopt.errors import InputError
 from latentopt.rl.extra import missing
+from latentopt.rl.observations import map_arrays
 from latentopt.rl.refine import RefinementSettings
 
 try:
-    from gymnasium import spaces
     from stable_baselines3 import DDPG, TD3
     from stable_baselines3.common.noise import ActionNoise
     from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -42,7 +42,7 @@ class RefinedExplorationMixin(OffPolicyAlgorithm):
     algorithm is the plain one, step for step: which actions are refined has random numbers of its own.
 
     Raises:
-        InputError: observations are not arrays (a Dict space), or the settings do not fit the critic.
+        InputError: the settings do not fit the critic.
     """
 
     def __init__(
@@ -52,9 +52,6 @@ class RefinedExplorationMixin(OffPolicyAlgorithm):
         super().__init__(policy, env, *args, **kwargs)
 
     def _setup_model(self) -> None:
-        if not isinstance(self.observation_space, spaces.Box):
-            kind = type(self.observation_space).__name__
-            raise InputError("env", "observations that are arrays (a Box space)", f"a {kind} space")
         if not isinstance(self.refinement, RefinementSettings):
             raise InputError("refinement", "RefinementSettings", repr(self.refinement))
         super()._setup_model()
@@ -82,9 +79,8 @@ class RefinedExplorationMixin(OffPolicyAlgorithm):
     def _refine(self, chosen: NDArray[np.bool_], scaled: NDArray[Any]) -> NDArray[Any]:
         """Refine scaled actions (n, A) of the chosen environments, a mask (n_envs,)."""
         observations, _ = self.policy.obs_to_tensor(self._last_obs)  # pyright: ignore[reportArgumentType]
-        assert isinstance(observations, torch.Tensor)
-        seed = int(self.refine_rng.integers(2**31))
-        result = self.refiner(observations[torch.from_numpy(chosen)], scaled, seed)
+        seed, rows = int(self.refine_rng.integers(2**31)), torch.from_numpy(chosen)
+        result = self.refiner(map_arrays(lambda x: x[rows], observations), scaled, seed)
         self.logger.record_mean("refine/gain", result.gain.mean().item())
         return result.action.numpy()
 

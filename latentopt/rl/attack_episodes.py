@@ -15,11 +15,13 @@ from latentopt.errors import InputError, positive
 from latentopt.networks.checks import empty_like_parameters
 from latentopt.networks.freezing import frozen
 from latentopt.results import ResultDisplay, draw_sorted
+from latentopt.rl.agents import normalization_for
 from latentopt.rl.attack_policy import attack_policy, output_of
 from latentopt.rl.normalization import Normalization
 from latentopt.rl.normalization_checks import warn_if_unlike
 from latentopt.rl.normalization_files import as_normalization
-from latentopt.rl.policy_network import PolicyNetwork, as_tensor
+from latentopt.rl.observations import check_space, map_arrays, shapes_of
+from latentopt.rl.policy_network import PolicyNetwork, are_bytes, as_tensor
 from latentopt.rl.rollout import rollout
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ class AttackedEpisodes(ResultDisplay):
     moved: Array  # (E,) mean of `AttackedObservations.moved` over the steps; 0 without an attack
     forwards: float  # mean of the attack a step
     backwards: float
-    frames: list[tuple[Array, Array]]  # of the first episode: observation (*shape), and the one that the policy saw
+    frames: list[tuple[Any, Any]]  # of the first episode: observation (*shape), and the one that the policy saw
 
     def _draw(self, figure: Figure) -> None:
         draw_sorted(figure.subplots(), {"returns": torch.as_tensor(self.returns)}, "return of an episode")
@@ -92,16 +94,16 @@ def attack_episodes(
         positive("horizon", horizon, integer=True)
     if not hasattr(env, "num_envs") or not hasattr(env, "step_async"):
         raise InputError("env", "a VecEnv of stable-baselines3", type(env).__name__)
-    env, normal = _without_normalization(env, as_normalization(normalization))
+    env, normal = _without_normalization(env, normalization_for(policy, normalization))
+    check_space("env", env.observation_space)
     observations = env.reset()
-    if not isinstance(observations, np.ndarray):
-        raise InputError("env", "one whose observations are arrays", type(observations).__name__)
     options = {name: attack[name] for name in ("kind", "input_range") if name in attack}
-    network = PolicyNetwork(policy, observations.dtype == np.uint8, **options, normalization=normal)
+    options["parts"] = shapes_of(observations) if isinstance(observations, dict) else None
+    network = PolicyNetwork(policy, are_bytes(observations), **options, normalization=normal)
     if normal is None:
         warn_if_unlike(policy, observations)
     else:
-        normal.check(observations.shape[1:])
+        normal.check(shapes_of(observations))
     if sample and not network.discrete:
         raise InputError("sample", "False of a continuous policy", sample)
     count = env.num_envs
@@ -113,7 +115,7 @@ def attack_episodes(
 
 def _play(
     env: Any,
-    observations: Array,
+    observations: Any,
     actor: _AttackedActor,
     episodes: list[int],
     horizon: int | None,
@@ -122,10 +124,10 @@ def _play(
 ) -> AttackedEpisodes:
     sums = np.zeros((len(episodes), 4))  # of the episodes that run: reward, steps, changed actions, moves
     ended = [list[Array]() for _ in episodes]
-    frames, returns = list[tuple[Array, Array]](), list[float]()
+    frames, returns = list[tuple[Any, Any]](), list[float]()
     for step in rollout(env, observations, actor, episodes, horizon):
         if record and not ended[0]:
-            frames.append((actor.clean[0], actor.seen[0]))
+            frames.append(tuple(map_arrays(lambda x: x[0], each) for each in (actor.clean, actor.seen)))
         sums[step.envs] += np.stack([step.rewards, np.ones(len(step.envs)), actor.changed, actor.moved], 1)
         for row in step.ended.nonzero()[0]:
             number = step.envs[row]
@@ -171,14 +173,15 @@ class _AttackedActor:
     def __post_init__(self) -> None:
         self.cost = np.zeros(3)  # observations, and forwards and backwards of the attack
 
-    def __call__(self, observations: Array, running: Array) -> Array:
+    def __call__(self, observations: Any, running: Array) -> Array:
         self.clean = self.seen = observations
         self.changed = self.moved = np.zeros(len(running))
         self.cost[0] += len(running)
         output = self._plain() if self.eps is None else self._attacked(self.eps)
         if self.draws is None:
             return self.network.actions(output, self.space)
-        return _draw_actions(output, [self.draws[number].random() for number in running])
+        numbers = _draw_actions(output, [self.draws[number].random() for number in running])
+        return self.network.chosen(numbers, self.space)
 
     def _plain(self) -> Tensor:
         with frozen(self.network):
@@ -196,6 +199,6 @@ class _AttackedActor:
 
 
 def _draw_actions(logits: Tensor, numbers: list[float]) -> Array:
-    """Actions (n,) from the softmax of logits (n, K), by numbers in [0, 1)."""
+    """Numbers (n,) of actions from the softmax of logits (n, K), by numbers in [0, 1)."""
     shares = logits.double().softmax(1).cumsum(1).cpu().numpy()
     return np.minimum((shares <= np.array(numbers)[:, None]).sum(1), shares.shape[1] - 1)

@@ -21,11 +21,20 @@ from latentopt.errors import InputError
 from latentopt.networks.freezing import frozen
 from latentopt.optimizers import Optimizer
 from latentopt.results import SavedResult
+from latentopt.rl.agents import normalization_for
 from latentopt.rl.continuous_attack import maximize_distance
 from latentopt.rl.normalization import Normalization
 from latentopt.rl.normalization_checks import warn_if_unlike
-from latentopt.rl.normalization_files import as_normalization
-from latentopt.rl.policy_network import BYTES, Kind, Observations, PolicyNetwork, as_tensor
+from latentopt.rl.observations import shapes_of
+from latentopt.rl.policy_network import (
+    BYTES,
+    Kind,
+    Observations,
+    PolicyNetwork,
+    are_bytes,
+    as_tensor,
+    split,
+)
 from latentopt.sets import Norm, length
 from latentopt.solver.callbacks import Callback
 
@@ -45,11 +54,18 @@ class AttackedObservations(SavedResult):
     forwards: Tensor  # (B,) long
     backwards: Tensor  # (B,) long
     discrete: bool
+    branches: tuple[int, ...] | None = None  # numbers of several discrete actions, whose combinations have the logits
 
     @property
     def actions(self) -> tuple[Tensor, Tensor]:
-        """Actions before and after: (B,) long, or the means."""
-        return (self.before.argmax(1), self.after.argmax(1)) if self.discrete else (self.before, self.after)
+        """Actions before and after: (B,) long, of several discrete actions (B, n), or the means."""
+        if not self.discrete:
+            return self.before, self.after
+        numbers = self.before.argmax(1), self.after.argmax(1)
+        if self.branches is None:
+            return numbers
+        first, second = (torch.stack(torch.unravel_index(number, self.branches), 1) for number in numbers)
+        return first, second
 
 
 def attack_policy(
@@ -77,10 +93,12 @@ def attack_policy(
     clean observation.
 
     Args:
-        policy: an agent of stable-baselines3 (or its policy), or any module or function of observations that gives
-            logits (B, K) or means (B, *action). Never changed.
+        policy: an agent of stable-baselines3 (or its policy), an `latentopt.rl.agents.Agent`, or any module or function
+            of observations that gives logits (B, K) or means (B, *action), as a tensor or as a distribution of torch.
+            Never changed. Several discrete actions (MultiDiscrete, MultiBinary) are one: its K logits are those of all
+            combinations.
         observations: (B, *shape), uint8 or floating-point; images with colours first or last, as the policy or its
-            environment has them.
+            environment has them; or a dictionary of such arrays, all of bytes or none, in one ball together.
         eps: radius of the ball, >= 0; a number, or one an observation (B,). For bytes it is a share of 255, and changes
             are of whole bytes, so under ``linf`` 3.9/255 allows no more than 3/255. With ``normalization`` it is in
             standard deviations; else in the units of ``observations``.
@@ -111,16 +129,18 @@ def attack_policy(
     >>> attack_policy(policy, torch.tensor([[0.2], [0.5]]), eps=0.3).success
     tensor([ True, False])
     """
-    normal = as_normalization(normalization)
-    x = as_tensor(observations)
-    bytes_ = torch.as_tensor(observations).dtype == torch.uint8
-    network = PolicyNetwork(policy, bytes_, kind, input_range, normal)
+    normal = normalization_for(policy, normalization)
+    x, bytes_ = as_tensor(observations), are_bytes(observations)
+    shape = shapes_of(observations)
+    network = PolicyNetwork(policy, bytes_, kind, input_range, shape if isinstance(shape, dict) else None, normal)
     if normal is None:
         warn_if_unlike(policy, observations)
     else:
         x = normal.scaled(x)
-    if not network.fits(tuple(x.shape[1:])):
-        raise InputError("observations", f"shape (B, {', '.join(map(str, network.shape or ()))})", tuple(x.shape))
+    if not network.fits(shape):
+        expected = f"shape (B, {', '.join(map(str, network.shape or ()))})"
+        expected = f"shapes {network.shape}" if isinstance(network.shape, dict) else expected
+        raise InputError("observations", expected, shape if isinstance(shape, dict) else tuple(x.shape))
     if norm not in get_args(Norm):
         raise InputError("norm", f"one of {', '.join(get_args(Norm))}", repr(norm))
     x = check_inputs(network, x, "observations")
@@ -144,6 +164,7 @@ def attack_policy(
             attacked = (quantize(attacked, x, radius, norm).to(x) / BYTES).to(x)
         restored = _restore(attacked, observations, normal)
         if normal is not None:
+            assert not isinstance(restored, dict)
             attacked = normal.scaled(torch.as_tensor(restored)).to(x)  # as they are after rounding
         after = output_of(network, attacked)
     return AttackedObservations(
@@ -156,6 +177,7 @@ def attack_policy(
         forwards=result.forwards + 2,  # before and after
         backwards=result.backwards,
         discrete=network.discrete,
+        branches=network.branches,
     )
 
 
@@ -198,6 +220,9 @@ def _moved(before: Tensor, after: Tensor, discrete: bool) -> Tensor:
 
 def _restore(x: Tensor, observations: Observations, normalization: Normalization | None) -> Any:
     """``x`` in the type, dtype and units of the observations."""
+    if isinstance(observations, dict):
+        parts = split(x, shapes_of(observations))
+        return {name: _restore(parts[name], observations[name], None) for name in observations}
     like = torch.as_tensor(observations)
     x = x if normalization is None else normalization.unscaled(x)
     x = ((x * BYTES).round() if like.dtype == torch.uint8 else x).to(like.device, like.dtype)

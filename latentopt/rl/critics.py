@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from latentopt.errors import InputError
 from latentopt.networks.checks import empty_like_parameters
+from latentopt.rl.observations import map_arrays
 
 CriticFunction = Callable[[Tensor, Tensor], Tensor]
 """Observations (B, *obs) and actions (B, A) to the values (n, B) of n critics."""
@@ -82,8 +83,13 @@ def critic_of(q: Any) -> Any:
     return critic
 
 
+def takes_scaled(q: object) -> bool:
+    """Return whether a critic takes actions scaled to [-1, 1] in any action space."""
+    return is_sb3(q) or getattr(q, "takes_scaled", False) is True
+
+
 def is_sb3(q: object) -> bool:
-    """Return whether a critic is stable-baselines3's, which takes actions scaled to [-1, 1] in any action space."""
+    """Return whether a critic is stable-baselines3's."""
     policies = sys.modules.get("stable_baselines3.common.policies")
     return policies is not None and isinstance(q, policies.BaseModel) and hasattr(q, "q_networks")
 
@@ -98,21 +104,22 @@ class ScaledCritic:
 
     Args:
         critics: of observations (B, *obs) and actions.
-        observations: (B, *obs).
+        observations: (B, *obs), or a dictionary of such tensors.
         middle: (A,) the action that is 0 in scaled actions.
         half: (A,) half the range of actions.
     """
 
-    def __init__(self, critics: CriticFunction, observations: Tensor, middle: Tensor, half: Tensor) -> None:
+    def __init__(self, critics: CriticFunction, observations: Any, middle: Tensor, half: Tensor) -> None:
         self.critics, self.observations, self.middle, self.half = critics, observations, middle, half
 
     def __call__(self, u: Tensor) -> Tensor:
-        copies = len(u) // len(self.observations)
-        observations = self.observations.repeat(copies, *[1] * (self.observations.ndim - 1))
-        return self.critics(observations, self.middle + self.half * u).T
+        def repeat(x: Tensor) -> Tensor:
+            return x.repeat(len(u) // len(x), *[1] * (x.ndim - 1))
+
+        return self.critics(map_arrays(repeat, self.observations), self.middle + self.half * u).T
 
     def take(self, rows: Tensor) -> ScaledCritic:
-        return ScaledCritic(self.critics, self.observations[rows], self.middle, self.half)
+        return ScaledCritic(self.critics, map_arrays(lambda x: x[rows], self.observations), self.middle, self.half)
 
 
 @dataclass(frozen=True)

@@ -94,8 +94,7 @@ def unlike_training(model: Any, observations: Array) -> str | None:
     if x.ndim != 2 or x.dtype.kind != "f":
         return None
     rms, largest = np.sqrt((x.astype(np.float64) ** 2).mean(0)), float(np.abs(x).max())
-    known = hasattr(model, "policy") and hasattr(model, "observation_space")
-    if not known:
+    if not _has_trained(model):
         reach = f"observations reach {largest:.3g}"
         return f"{reach}; was the agent trained on normalised ones (vecnormalize)?" if rms.max() > LARGE else None
     if trained_normalized(model) and largest > 1.5 * CLIP:
@@ -123,13 +122,18 @@ def warn_if_unlike(model: Any, observations: Any, stacklevel: int = 2) -> bool:
 
     Only models of stable-baselines3 are checked.
     """
-    if not (hasattr(model, "policy") and hasattr(model, "observation_space")) or isinstance(observations, dict):
+    if not _has_trained(model) or isinstance(observations, dict):
         return False
     x = observations.detach().cpu().numpy() if isinstance(observations, Tensor) else np.asarray(observations)
     odd = unlike_training(model, x[None] if x.ndim == 1 else x)
     if odd is not None:
         warnings.warn(odd, NormalizationWarning, stacklevel=stacklevel + 1)
     return odd is not None
+
+
+def _has_trained(model: Any) -> bool:
+    """Return whether an object is a model of stable-baselines3, which keeps traces of its training."""
+    return hasattr(model, "observation_space") and getattr(model, "policy", model) is not model
 
 
 def _trained_rms(model: Any, size: int) -> Array | None:

@@ -20,14 +20,32 @@ from latentopt.optimizers import Optimizer
 from latentopt.optimizers.registry import method
 from latentopt.problem import Problem
 from latentopt.results import SavedResult
-from latentopt.rl.action_inputs import check_actions, check_bounds, clip_actions, require_finite, takes_vectors
-from latentopt.rl.critics import CriticObjective, Reduce, ScaledCritic, check_reduce, critic_of, is_sb3, like, stacked
+from latentopt.rl.action_inputs import (
+    as_array,
+    check_actions,
+    check_bounds,
+    clip_actions,
+    require_finite,
+    takes_vectors,
+)
+from latentopt.rl.critics import (
+    CriticObjective,
+    Reduce,
+    ScaledCritic,
+    check_reduce,
+    critic_of,
+    is_sb3,
+    like,
+    stacked,
+    takes_scaled,
+)
 from latentopt.rl.fast.action_problem import ClosedFormBatch, ClosedFormCritics
 from latentopt.rl.fast.ascent import Ascent, ascend
 from latentopt.rl.fast.chains import chains_of
 from latentopt.rl.fast.closed_form import ClosedForm
 from latentopt.rl.normalization_checks import warn_if_unlike
 from latentopt.rl.normalization_files import as_normalization
+from latentopt.rl.observations import map_arrays, shapes_of
 from latentopt.sets import Box
 from latentopt.solver.loop import solve
 
@@ -160,13 +178,13 @@ class Refiner:
             observations = self.normal(observations)
         elif not self.has_warned:
             self.has_warned = warn_if_unlike(self.q, observations)
-        s, a = check_actions(observations, actions, self._dtype())
+        s, a = check_actions(_encoded(self.network, observations), actions, self._dtype())
         low, high = self._bounds_of(a)
         a = clip_actions(a, low, high)
         middle, half = (low + high) / 2, (high - low) / 2
         u = (a - middle) / half  # scaled actions, in [-1, 1]
         box = np.maximum(u - self.radius, -1), np.minimum(u + self.radius, 1)
-        inner = (np.zeros_like(half), np.ones_like(half)) if is_sb3(self.network) else (middle, half)
+        inner = (np.zeros_like(half), np.ones_like(half)) if takes_scaled(self.network) else (middle, half)
         if self.chains and takes_vectors(self.chains, s, a):
             ascent, least = self._ascend(s, u, box, *inner, seed), 16 * np.finfo(u.dtype).eps  # gain by rounding
         else:
@@ -185,9 +203,12 @@ class Refiner:
         low, high = (np.broadcast_to(bound.astype(actions.dtype), shape) for bound in self.bounds)
         return low, high
 
-    def _network(self, observations: Array, middle: Array, half: Array, device: Any) -> ScaledCritic:
-        tensors = (torch.from_numpy(array).to(device) for array in (observations, middle, half))
-        return ScaledCritic(lambda s, a: stacked(self.network(s, a), len(a)), *tensors)
+    def _network(self, observations: Any, middle: Array, half: Array, device: Any) -> ScaledCritic:
+        def on_device(array: Array) -> Tensor:
+            return torch.from_numpy(array).to(device)
+
+        parts = map_arrays(on_device, observations), on_device(middle), on_device(half)
+        return ScaledCritic(lambda s, a: stacked(self.network(s, a), len(a)), *parts)
 
     def _ascend(self, s: Array, u: Array, box: tuple[Array, Array], middle: Array, half: Array, seed: int) -> Ascent:
         """Maximise in closed form."""
@@ -209,7 +230,7 @@ class Refiner:
         return ascend(batch, self.method, start, self.restarts)
 
     def _solve(
-        self, s: Array, u: Array, box: tuple[Array, Array], middle: Array, half: Array, seed: int, device: Any
+        self, s: Any, u: Array, box: tuple[Array, Array], middle: Array, half: Array, seed: int, device: Any
     ) -> Ascent:
         """Maximise by `latentopt.solve`."""
         start = torch.from_numpy(u).to(device)
@@ -256,7 +277,8 @@ def refine_action(
     Args:
         q: the critic: any function of observations (B, *obs) and actions (B, A) to (B,) or (B, 1), or to a tuple of
             these, one a critic; or a critic of stable-baselines3, or a model (SAC, TD3, DDPG, TQC).
-        observations: (B, *obs), a tensor or an array.
+        observations: (B, *obs), a tensor or an array, or a dictionary of such; of stable-baselines3's critics as the
+            environment has them, images with colours first or last.
         actions: (B, A), the actor's, in [low, high].
         low: least action, a number or (A,); of a model of stable-baselines3 its action space is the default.
         high: greatest action, like ``low``.
@@ -286,6 +308,21 @@ def refine_action(
     return refiner(observations, actions, seed)
 
 
+def _encoded(network: Any, observations: Any) -> Any:
+    """Observations as a critic of stable-baselines3 takes them, colours first; as they are for other critics.
+
+    Raises:
+        InputError: they do not fit its space.
+    """
+    if not is_sb3(network):
+        return observations
+    try:
+        arrays = map_arrays(lambda values: as_array("observations", values), observations)
+        return network.obs_to_tensor(arrays)[0]
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
+        raise InputError("observations", f"those of {network.observation_space}", shapes_of(observations)) from error
+
+
 def _device(network: Any, actions: Any) -> torch.device | str:
     """The device of a module, or of a function's actions."""
     if isinstance(network, nn.Module):
@@ -313,7 +350,9 @@ def _first_value(problem: Problem, u: Tensor) -> Tensor:
     """
     try:
         return problem.evaluate(u).value
-    except (RuntimeError, IndexError, TypeError) as error:
+    except (RuntimeError, IndexError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         assert isinstance(problem.network, ScaledCritic)
-        sizes = f"{tuple(problem.network.observations.shape[1:])} and actions {tuple(u.shape[1:])}"
+        sizes = f"{shapes_of(problem.network.observations)} and actions {tuple(u.shape[1:])}"
         raise InputError("q", f"a critic of observations {sizes}", str(error).splitlines()[0]) from error

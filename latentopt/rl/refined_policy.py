@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from latentopt._deprecated import renamed_keywords
 from latentopt.errors import InputError
 from latentopt.optimizers import Optimizer
+from latentopt.rl.agents import Agent, normalization_for
 from latentopt.rl.critics import Reduce
 from latentopt.rl.normalization_checks import warn_if_unlike
-from latentopt.rl.normalization_files import as_normalization
 from latentopt.rl.refine import RefinementResult, Refiner
 
 Array = NDArray[Any]
@@ -24,8 +23,8 @@ class RefinedPolicy:
     """A trained model with `refine_action` behind its ``predict``.
 
     Args:
-        model: a model of TD3, DDPG, SAC or TQC; or anything with ``predict``, ``critic``, ``action_space`` (a Box) and
-            ``policy.obs_to_tensor``.
+        model: a model of TD3, DDPG, SAC, TQC or CrossQ; an agent that `load_agent` loaded with its environment; or
+            anything with ``predict``, ``critic``, ``action_space`` (a Box) and ``policy.obs_to_tensor``.
         radius: as for `refine_action`, like ``optimizer``, ``steps``, ``critic`` and ``restarts``. The defaults won
             where returns were measured (docs/agents.md).
         optimizer: as for `refine_action`.
@@ -56,12 +55,17 @@ class RefinedPolicy:
             if not hasattr(model, name):
                 raise InputError("model", "a model of stable-baselines3", type(model).__name__)
         space = model.action_space
+        if isinstance(model, Agent) and space is None:
+            raise InputError("model", "an agent with its environment: load_agent(path, environment)", "one without")
         if type(space).__name__ != "Box":
             raise InputError("model", "a model with continuous actions (Box)", f"{type(space).__name__} actions")
         if getattr(model, "critic", None) is None:
-            raise InputError("model", "a model with a critic of actions (TD3, DDPG, SAC, TQC)", type(model).__name__)
+            raise InputError(
+                "model", "a model with a critic of actions (TD3, DDPG, SAC, TQC, CrossQ)", type(model).__name__
+            )
         self.model, self.seed = model, seed
-        self.normalization, self.has_warned = as_normalization(normalization), False
+        normal = normalization_for(model, normalization)
+        self.normalization, self.has_warned = None if isinstance(model, Agent) else normal, False
         self.refiner = Refiner(model.critic, space.low, space.high, radius, optimizer, steps, critic, restarts)
 
     @property
@@ -78,7 +82,7 @@ class RefinedPolicy:
         """Return the refined actions and their values.
 
         Args:
-            observation: one, or a batch (B, *obs).
+            observation: one, or a batch (B, *obs), or a dictionary of such.
             deterministic: start from the actor's action without noise.
 
         Returns:
@@ -96,7 +100,8 @@ class RefinedPolicy:
         """Return the model's actions, refined.
 
         Args:
-            observation: one, or a batch (B, *obs), as the model takes it, or before ``normalization``.
+            observation: one, or a batch (B, *obs), or a dictionary of such, as the model takes it, or before
+                ``normalization``.
             state: handed on to the model, like ``episode_start``.
             episode_start: see ``state``.
             deterministic: start from the actor's action without noise.
@@ -117,7 +122,5 @@ class RefinedPolicy:
             self.has_warned = warn_if_unlike(self.model, observation, stacklevel=3)
         actions, state = self.model.predict(observation, state, episode_start, deterministic)
         observations, _ = self.model.policy.obs_to_tensor(observation)
-        if not isinstance(observations, torch.Tensor):
-            raise InputError("observation", "an array (a Box space)", type(observation).__name__)
         batched = np.ndim(actions) == 2
         return self.refiner(observations, np.atleast_2d(actions), self.seed), state, batched

@@ -14,13 +14,14 @@ from torch import Tensor
 from latentopt.components.trust import require_trusted_environment
 from latentopt.errors import InputError
 from latentopt.rl.agents import INSTALL, Agent
+from latentopt.rl.observations import check_space, map_arrays, stack
 
 if TYPE_CHECKING:
     import gymnasium
 
 Array = NDArray[Any]
-ActionRule = Callable[[Array, Array], Array]
-"""Observations (n, *obs) and numbers (n,) of the environments whose episodes run, to actions (n, ...)."""
+ActionRule = Callable[[Any, Array], Array]
+"""Observations (n, *obs), or a dictionary, and numbers (n,) of the environments that run, to actions (n, ...)."""
 
 
 class VectorEnvironment(Protocol):
@@ -29,11 +30,11 @@ class VectorEnvironment(Protocol):
     num_envs: int
 
     def reset(self) -> Any:
-        """First observations (N, *obs)."""
+        """First observations (N, *obs), or a dictionary of such."""
         ...
 
     def step(self, actions: Array) -> tuple[Any, Array, Array, list[dict[str, Any]]]:
-        """Observations (N, *obs), rewards (N,), whether episodes ended (N,), and infos."""
+        """Observations, rewards (N,), whether episodes ended (N,), and infos."""
         ...
 
 
@@ -46,19 +47,20 @@ class SeededEnvironments:
     def __init__(self, environments: Sequence[gymnasium.Env[Any, Any]], seeds: Sequence[int]) -> None:
         self.environments, self.seeds, self.num_envs = environments, seeds, len(environments)
 
-    def reset(self) -> Array:
+    def reset(self) -> Any:
         pairs = zip(self.environments, self.seeds, strict=True)
         self.observations = [env.reset(seed=seed)[0] for env, seed in pairs]
         self.ended = np.zeros(self.num_envs, bool)
-        return np.stack(self.observations)
+        return stack(self.observations)
 
-    def step(self, actions: Array) -> tuple[Array, Array, Array, list[dict[str, Any]]]:
+    def step(self, actions: Array) -> tuple[Any, Array, Array, list[dict[str, Any]]]:
         rewards, infos = np.zeros(self.num_envs), [dict[str, Any]() for _ in self.seeds]
         for number in (~self.ended).nonzero()[0].tolist():
             step = self.environments[number].step(actions[number])
-            self.observations[number], rewards[number], terminated, truncated, infos[number] = step
+            self.observations[number], reward, terminated, truncated, infos[number] = step
+            rewards[number] = np.asarray(reward).item()  # a number, or an array of one
             self.ended[number] = terminated or truncated
-        return np.stack(self.observations), rewards, self.ended.copy(), infos
+        return stack(self.observations), rewards, self.ended.copy(), infos
 
 
 class Transition(NamedTuple):
@@ -72,7 +74,7 @@ class Transition(NamedTuple):
 
 def rollout(
     envs: VectorEnvironment,
-    observations: Array,
+    observations: Any,
     act: ActionRule,
     episodes: Sequence[int] | None = None,
     horizon: int | None = None,
@@ -81,7 +83,7 @@ def rollout(
 
     Args:
         envs: `SeededEnvironments`, or a VecEnv of stable-baselines3.
-        observations: what ``envs.reset()`` returned (N, *obs).
+        observations: what ``envs.reset()`` returned.
         act: called at every step with those environments alone whose episodes run.
         episodes: how many of each environment (N,); None: one each.
         horizon: steps after which an episode counts as ended; None: any number.
@@ -89,7 +91,7 @@ def rollout(
     left = np.ones(envs.num_envs, np.int64) if episodes is None else np.array(episodes)
     steps = np.zeros_like(left)
     while len(running := left.nonzero()[0]):
-        chosen = act(observations[running], running)
+        chosen = act(map_arrays(lambda x, rows=running: x[rows], observations), running)
         actions = np.zeros((envs.num_envs, *chosen.shape[1:]), chosen.dtype)
         actions[running] = chosen
         observations, rewards, dones, infos = envs.step(actions)
@@ -151,20 +153,28 @@ def make_environment(name: str) -> gymnasium.Env[Any, Any]:
     """Make a gymnasium environment; of ``module:name`` the module is imported first, so it must be trusted.
 
     Raises:
-        InputError: there is none of this name, what it needs is not installed, or its module is not trusted
-            (`latentopt.trust`).
+        InputError: there is none of this name, it cannot be made here, its observations are no arrays, or its module
+            is not trusted (`latentopt.trust`).
     """
     require_trusted_environment(name)
     try:
         import gymnasium
         from gymnasium.error import DependencyNotInstalled, Error
     except ImportError as error:
-        raise InputError("environment", f"gymnasium ({INSTALL})", "none installed") from error
+        raise InputError("env", f"gymnasium ({INSTALL})", "none installed") from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # agents of earlier versions keep theirs
-            return gymnasium.make(name)
-    except DependencyNotInstalled as error:
-        raise InputError(name, f"an environment that is installed ({INSTALL})", str(error).splitlines()[0]) from error
+            environment = gymnasium.make(name)
+    except (DependencyNotInstalled, ImportError) as error:
+        raise InputError(name, f"an environment that is installed ({INSTALL})", _first_line(error)) from error
     except Error as error:
-        raise InputError("environment", "the name of a gymnasium environment", f"{name!r} ({error})") from error
+        raise InputError("env", "the name of a gymnasium environment", f"{name!r} ({error})") from error
+    except Exception as error:  # whatever the code of an environment does
+        raise InputError(name, "an environment that can be made without arguments", _first_line(error)) from error
+    check_space("env", environment.observation_space)
+    return environment
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -15,6 +15,7 @@ from latentopt.errors import InputError, nonnegative, positive
 from latentopt.rl.algorithms import RefinedDDPG, RefinedExplorationMixin, RefinedTD3
 from latentopt.rl.extra import missing
 from latentopt.rl.learning_curve import CurvePoint
+from latentopt.rl.observations import check_continuous
 from latentopt.rl.refine import RefinementSettings
 from latentopt.rl.rollout import make_environment, play_seeds
 
@@ -38,7 +39,7 @@ class TrainingSettings:
     """Environment, algorithm and arguments of a training, where they are not stable-baselines3's defaults.
 
     Args:
-        env: a gymnasium environment's name; observations are vectors, actions continuous.
+        env: a gymnasium environment's name; actions are continuous and have finite bounds.
         algorithm: td3 or ddpg.
         refinement: None: the plain algorithm.
         steps: of the environment.
@@ -77,12 +78,11 @@ class TrainingSettings:
     def model(self, seed: int) -> RefinedExplorationMixin:
         """Build the agent, untrained."""
         env = make_environment(self.env)
-        if type(env.action_space).__name__ != "Box":
-            raise InputError("env", "an environment with continuous actions (Box)", f"{self.env}: {env.action_space}")
+        check_continuous("env", env.action_space)
         size = np.ones(env.action_space.shape or ())
         noise = NormalActionNoise(0 * size, self.noise * size) if self.noise else None
         return ALGORITHMS[self.algorithm](
-            "MlpPolicy",
+            "MultiInputPolicy" if type(env.observation_space).__name__ == "Dict" else "MlpPolicy",
             Monitor(env),
             refinement=self.refinement or RefinementSettings(epsilon=0.0),
             learning_rate=self.lr,
@@ -154,5 +154,5 @@ class CurveCallback(BaseCallback):
         self.on_point(self.points[-1])
         self.spent += time.process_time() - now
 
-    def _act(self, observations: NDArray[Any], running: NDArray[Any]) -> NDArray[Any]:
+    def _act(self, observations: Any, running: NDArray[Any]) -> NDArray[Any]:
         return self.model.predict(observations, deterministic=True)[0]  # pyright: ignore[reportArgumentType]

@@ -176,7 +176,7 @@ def test_a_sweep_and_a_training_name_only_classes_of_trusted_packages(here, caps
 
 
 def test_an_environment_of_a_module_is_made_only_where_it_is_trusted(here, capsys):
-    with refuses("environment"):
+    with refuses("env"):
         make_environment("evil:Pendulum-v1")
     (here / "agent.zip").write_bytes(b"")
     before, policy = contents(here), ("--model", "agent.zip", "--algorithm", "ppo", "--eps", "0.1")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from files import refused, table
+from files import each_once, refused, table
 
 from latentopt.cli import main
 
@@ -42,7 +42,7 @@ def test_episodes_are_played_attacked_and_not(saved: Path, tmp_path: Path, capsy
     assert [line["step"] for line in lines] == list(range(3))
     assert [line["attacked_return"] for line in lines] == [float(row["attacked_return"]) for row in rows]
     assert yaml.safe_load((out / "recipe.yaml").read_text())["eps"] == 0.5
-    assert main([*words(saved, out), "--eps", "0.4"]) == 2  # another job's results are there
+    assert main(each_once([*words(saved, out), "--eps", "0.4"])) == 2  # another job's results are there
 
 
 def test_a_stopped_job_goes_on(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,8 +61,8 @@ def test_a_stopped_job_goes_on(saved: Path, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_without_an_attack_episodes_are_the_same_whichever_are_played_together(saved: Path, tmp_path: Path) -> None:
-    assert main([*words(saved, tmp_path / "three"), "--eps", "0"]) == 0
-    assert main([*words(saved, tmp_path / "one"), "--eps", "0", "--episodes", "1"]) == 0
+    assert main(each_once([*words(saved, tmp_path / "three"), "--eps", "0"])) == 0
+    assert main(each_once([*words(saved, tmp_path / "one"), "--eps", "0", "--episodes", "1"])) == 0
     assert table(tmp_path / "one") == table(tmp_path / "three")[:1]
     for row in table(tmp_path / "three"):
         assert row["attacked_return"] == row["unattacked_return"]
@@ -74,7 +74,7 @@ def test_without_an_attack_episodes_are_the_same_whichever_are_played_together(s
     [
         (["--eps", "-1"], "eps: expected a finite number >= 0"),
         (["--algorithm", "REINFORCE"], "algorithm: expected one of PPO"),
-        (["--env", "NoSuchGame-v0"], "env: expected the id of a gymnasium environment"),
+        (["--env", "NoSuchGame-v0"], "env: expected the name of a gymnasium environment"),
         (["--env", "Pendulum-v1"], "observations: expected shape (B, 4)"),
         (["--model", "missing.zip"], "model: expected a file"),
         (["--model", "mnist-cnn"], "model: expected a policy, got the classifier 'mnist-cnn'"),

@@ -48,7 +48,7 @@ WRONG = [
     (REGIONS, {"model": "mnist-cnn", "data": "digits", "eps": -1.0}, "eps"),
     *each(TRAIN_RL, env=["CartPole-v1"], steps=[0], optimizer=["gda"], hidden=[[0]], seeds=[0], wandb=["on"]),
     *each(TRAIN_RL, algorithm=["ppo"]),
-    (TRAIN_RL, {"env": "NoSuch-v0"}, "environment"),
+    (TRAIN_RL, {"env": "NoSuch-v0"}, "env"),
     (TRAIN_RL, {"optimizer": "gd-critic", "epsilon": 2.0}, "epsilon"),
 ]
 

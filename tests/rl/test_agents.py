@@ -90,7 +90,7 @@ def test_files_and_environments_that_do_not_fit_are_refused(tmp_path):
         agent.check(make_environment("MountainCarContinuous-v0"))
     with refuses("CartPole-v1", "continuous actions"):
         agent.check(make_environment("CartPole-v1"))
-    with refuses("environment", "gymnasium"):
+    with refuses("env", "gymnasium"):
         make_environment("Pendulum-v99")
     for name, words in (("no.safetensors", "a file"), ("agent.zip", ".safetensors")):
         with refuses(str(tmp_path / name), words):

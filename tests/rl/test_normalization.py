@@ -18,7 +18,6 @@ from safetensors.numpy import save_file
 
 sb3 = pytest.importorskip("stable_baselines3")
 
-import gymnasium  # noqa: E402
 from far import FAR, NEAR, Far, learned, true_returns, write_learned  # noqa: E402
 from gymnasium import spaces  # noqa: E402
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize  # noqa: E402
@@ -402,12 +401,3 @@ def test_statistics_beside_a_safetensors_agent(tmp_path):
     np.savez(tmp_path / "three.npz", mean=np.zeros(3), var=np.ones(3))
     with refuses("normalization", "statistics of observations of shape (2,)"):
         load_agent(file, vecnormalize=tmp_path / "three.npz")
-
-
-def test_observations_that_are_dictionaries_are_refused(tmp_path):
-    if "latentopt-both-v0" not in gymnasium.registry:
-        gymnasium.register("latentopt-both-v0", lambda **settings: Both(**settings))
-    agent = sb3.TD3("MultiInputPolicy", Both(), policy_kwargs={"net_arch": [8]}, device="cpu")
-    agent.save(tmp_path / "a.zip")
-    with refuses("observations", "an array or a tensor"):
-        attack_job(str(tmp_path / "a.zip"), 0.1, "latentopt-both-v0", "TD3", out=str(tmp_path / "out"))

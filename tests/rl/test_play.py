@@ -84,7 +84,7 @@ def test_files_that_hold_no_agent(tmp_path, agent):
     with refuses(str(tmp_path / "no.zip")):
         load_actor_critic(tmp_path / "no.zip", make_environment(PENDULUM))
     sb3.PPO("MlpPolicy", PENDULUM, n_steps=8, batch_size=8, device="cpu").save(tmp_path / "ppo.zip")
-    with refuses(str(tmp_path / "ppo.zip"), "TD3, DDPG, SAC or TQC"):
+    with refuses(str(tmp_path / "ppo.zip"), "TD3, DDPG, SAC, TQC or CrossQ"):
         load_actor_critic(tmp_path / "ppo.zip", make_environment(PENDULUM))
     with refuses("MountainCarContinuous-v0", "3 and 1"):
         load_actor_critic(agent, make_environment("MountainCarContinuous-v0"))

@@ -101,13 +101,6 @@ def test_what_does_not_fit_is_refused():
     for name, value in [*wrong, ("critic", "max")]:
         with refuses(name):
             refined(**{name: value})
-
-    class Both(gymnasium.Env):
-        observation_space = gymnasium.spaces.Dict({"x": gymnasium.spaces.Box(-1, 1, (2,))})
-        action_space = gymnasium.spaces.Box(-1, 1, (1,))
-
-    with refuses("env", "a Dict space"):
-        RefinedTD3("MultiInputPolicy", Both(), **TINY)
     with refuses("refinement"):
         RefinedTD3("MlpPolicy", "Pendulum-v1", refinement="gd", **TINY)  # pyright: ignore[reportArgumentType]
     with refuses("model", "critic"):

@@ -46,7 +46,8 @@ def _is_plain(layer: nn.Module) -> bool:
 
 def _sb3_paths(q: Any) -> list[list[str]] | None:
     """Layers of a critic of stable-baselines3 whose features are the observation itself."""
-    if type(q.features_extractor).__name__ != "FlattenExtractor":
+    kinds = type(q.features_extractor).__name__, type(q.observation_space).__name__
+    if kinds not in (("FlattenExtractor", "Box"), ("FlattenExtractor", "MultiBinary")):
         return None
     names = {id(module): name for name, module in q.named_modules()}
     paths = []
