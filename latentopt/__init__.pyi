@@ -64,6 +64,7 @@ from .optimizers import Square as Square
 from .optimizers import TwoPhase as TwoPhase
 from .problem import Batch as Batch
 from .problem import Problem as Problem
+from .progress import set_progress as set_progress
 from .rl.algorithms import RefinedDDPG as RefinedDDPG
 from .rl.algorithms import RefinedTD3 as RefinedTD3
 from .rl.attack_policy import attack_policy as attack_policy

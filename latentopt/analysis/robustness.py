@@ -24,6 +24,7 @@ from latentopt.errors import positive
 from latentopt.gates import has_gates, uncapped_backward
 from latentopt.networks.classifier import range_of
 from latentopt.networks.freezing import frozen
+from latentopt.progress import ProgressLine
 from latentopt.reports import Row
 from latentopt.results import SavedResult
 from latentopt.statistics import wilson
@@ -144,16 +145,19 @@ def robustness(
     check_radii(model, eps_l2 or 0.0, x, "l2", "eps_l2")
     gated = has_gates(take(model, torch.tensor([0])), x[:1])
     attacks = {name: settings for name, settings in linf.items() if gated or name not in ("adr-gd", CHECKS[0])}
-    with warnings.catch_warnings(), frozen(model):
+    count = len(attacks) + (0 if eps_l2 is None else 1 + gated)
+    with warnings.catch_warnings(), frozen(model), ProgressLine("robustness", count, "attack") as line:
         warnings.simplefilter("ignore", AttackWarning)  # `Robustness.failure` covers them
         clean = attack(model, x, y, 0.0, optimizer="fgsm")
         right = {"clean": ~clean.success}
-        for name, settings in attacks.items():
+        for name, settings in line.over(attacks.items()):
             target = _StraightThrough(model) if name == CHECKS[0] else model
             right[name] = ~attack(target, x, y, eps, seed=seed, **settings).success
         if eps_l2 is not None:
+            line.text = "L2"
             cw = carlini_wagner(model, x, y, binary_search_steps=4, steps=steps)
             right["cw-l2"] = ~(cw.success & (cw.eps <= eps_l2))
+            line.update()
             if gated:
                 l2 = {"norm": "l2", "optimizer": "adr-gd-soft-attack", "steps": steps, "seed": seed}
                 right["adr-gd-l2"] = ~attack(model, x, y, eps_l2, **l2).success

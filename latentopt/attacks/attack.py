@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import get_args
 
@@ -20,6 +21,7 @@ from latentopt.errors import InputError, positive
 from latentopt.independence import holds, require_independent
 from latentopt.networks.freezing import frozen, require_eval
 from latentopt.optimizers import Optimizer
+from latentopt.progress import ProgressLine
 from latentopt.sets import Norm
 from latentopt.solver.callbacks import Callback
 
@@ -116,15 +118,18 @@ def attack(
     is_portfolio = optimizer == "portfolio" or isinstance(optimizer, Portfolio)
     settings = SearchSettings(norm, targeted, targets, seed, evaluations, seconds, is_portfolio)
     results = []
-    with frozen(model):
+    with frozen(model), ExitStack() as stack:
         if holds(model, len(x)):
             require_independent("model", model, x)
-        for rows in torch.arange(len(x), device=x.device).split(batch_size or len(x)):
+        batches = torch.arange(len(x), device=x.device).split(batch_size or len(x))
+        line = stack.enter_context(ProgressLine("attack", len(batches) * len(stages), "stage"))
+        for rows in batches:
             start_rows = None if start_x is None else start_x[rows]
             search = AttackSearch(take(model, rows), x[rows], y[rows], eps[rows], start_rows, settings)
             batch_stages = [replace(stage, loss=take(stage.loss, rows)) for stage in stages]
             for number, stage in enumerate(batch_stages):
                 search.run_stage(number, stage, compile, callbacks)
+                line.update()
             results.append(search.result(batch_stages))
     result = concatenate(results)
     for warning in result.warnings:

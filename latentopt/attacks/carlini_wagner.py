@@ -22,6 +22,7 @@ from latentopt.networks.classifier import range_of
 from latentopt.networks.freezing import frozen
 from latentopt.optimizers import Adam
 from latentopt.problem import Problem
+from latentopt.progress import ProgressLine
 from latentopt.sets import Box, FeasibleSet, Free
 from latentopt.solver.callbacks import Progress
 from latentopt.solver.loop import solve
@@ -87,8 +88,8 @@ def carlini_wagner(
         weight = 4 * distance.square() / torch.where(gap > 0, gap, 1)
     low, high = torch.zeros_like(weight), torch.full_like(weight, torch.inf)
     seconds, start = clean.meta["seconds"], torch.zeros_like(space.origin)
-    with frozen(model):
-        for _ in range(binary_search_steps):
+    with frozen(model), ProgressLine("carlini_wagner", binary_search_steps, "search step") as line:
+        for _ in line.over(range(binary_search_steps)):
             nearest.late_success = torch.zeros_like(clean.success)
             hinge = _Hinge(clean.goal, weight, confidence)
             problem = Problem(

@@ -18,6 +18,7 @@ from latentopt.batch_math import where_rows
 from latentopt.errors import InputError, positive
 from latentopt.gates import has_gates
 from latentopt.networks.freezing import frozen
+from latentopt.progress import ProgressLine
 from latentopt.sets import Norm
 
 
@@ -67,14 +68,15 @@ def minimum_norm(
     smallest = torch.zeros_like(best.eps).masked_fill(~best.success, torch.inf)  # distance of a success
     failed, radius, start = torch.zeros_like(smallest), boundary.radius.masked_fill(best.success, 0), clean
     widest = min(range_width(model, clean, norm), torch.finfo(clean.dtype).max ** 0.5)
-    for number in range(search_steps):
-        result = attack(model, clean, y, radius, start=start, **settings)
-        best, smallest = _keep_nearer(best, smallest, result, smallest)
-        if number == 0:
-            result = attack(model, clean, y, radius, start=boundary.x, **_one_step_settings(settings))
-            best, smallest = _keep_nearer(best, smallest, result, (1 - OVERSHOOT) * smallest)
-        failed, start = torch.where(smallest <= radius, failed, radius), best.x
-        radius = torch.where(smallest.isfinite(), (failed + smallest) / 2, (2 * radius).clamp(max=widest))
+    with ProgressLine("minimum_norm", search_steps, "radius") as line:
+        for number in line.over(range(search_steps)):
+            result = attack(model, clean, y, radius, start=start, **settings)
+            best, smallest = _keep_nearer(best, smallest, result, smallest)
+            if number == 0:
+                result = attack(model, clean, y, radius, start=boundary.x, **_one_step_settings(settings))
+                best, smallest = _keep_nearer(best, smallest, result, (1 - OVERSHOOT) * smallest)
+            failed, start = torch.where(smallest <= radius, failed, radius), best.x
+            radius = torch.where(smallest.isfinite(), (failed + smallest) / 2, (2 * radius).clamp(max=widest))
     return replace(best, eps=torch.where(best.success, smallest, failed))
 
 

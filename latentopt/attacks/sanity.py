@@ -22,6 +22,7 @@ from latentopt.errors import InputError
 from latentopt.networks.classifier import range_of
 from latentopt.networks.freezing import frozen
 from latentopt.noise import Noise
+from latentopt.progress import ProgressLine
 from latentopt.reports import Row
 from latentopt.results import ResultDisplay
 from latentopt.sets import Box, FeasibleSet, bounded_ball
@@ -84,12 +85,14 @@ def check_attack(
         raise InputError("optimizer", "one method, whose steps can be changed", repr(optimizer))
 
     def run(radius: float, **changes: Any) -> AttackResult:
-        return attack(model, x, y, radius, **{"steps": steps, **settings, **changes})
+        result = attack(model, x, y, radius, **{"steps": steps, **settings, **changes})
+        line.update()
+        return result
 
     def share(success: Tensor) -> float:
         return success.double().mean().item()
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), ProgressLine("check_attack", 5, "attack") as line:
         warnings.simplefilter("ignore", AttackWarning)
         result = run(eps)
         width = range_width(model, result.clean, result.norm)

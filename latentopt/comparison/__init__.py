@@ -11,6 +11,7 @@ from latentopt.comparison.runs import Budget, MethodRun, method_runs
 from latentopt.errors import InputError, positive
 from latentopt.optimizers import Optimizer, method
 from latentopt.problem import Problem
+from latentopt.progress import ProgressLine
 from latentopt.sets import FeasibleSet
 from latentopt.solver.callbacks import Callback
 
@@ -103,7 +104,7 @@ def compare(
         start: as in `solve`: inputs (B, *shape) or (k, B, *shape). None: random points of the feasible set.
         reference: name of the method that others are compared with. None: the first that can run.
         callbacks: called after every step of every solve.
-        progress: show a bar on a terminal, once the comparison has taken some seconds.
+        progress: whether progress may be shown; see `latentopt.set_progress`.
 
     Returns:
         The comparison: rows, summary, tables and plot.
@@ -118,8 +119,6 @@ def compare(
     >>> found.summary()[1].reasons
     ('objective: expected a sum of squares, such as MSE, got <lambda>',)
     """
-    from tqdm import tqdm
-
     if not isinstance(problem, Problem):
         raise InputError("problem", "a Problem or a Reconstruction", type(problem).__name__)
     optimizers, numbers = named_methods(methods, problem.feasible), seed_numbers(seeds)
@@ -127,14 +126,13 @@ def compare(
     if reference is not None and reference not in optimizers:
         raise InputError("reference", f"one of {', '.join(optimizers)}", reference)
     runs: list[MethodRun] = []
-    disable = None if progress else True  # None: where standard error is no terminal
     total = len(optimizers) * len(numbers)
-    with tqdm(total=total, desc="compare", unit="solve", leave=False, delay=3, disable=disable) as bar:
+    with ProgressLine("compare", total, "solve", shown=progress) as line:
         for method, optimizer in optimizers.items():
-            bar.set_postfix_str(method)
+            line.text = method
             for run in method_runs(problem, method, optimizer, numbers, budget, start, callbacks):
                 runs.append(run)
-                bar.update()
+                line.update()
     if all(run.reason for run in runs):
         raise InputError("methods", "at least one that can run on this problem", "; ".join({r.reason for r in runs}))
     return Comparison(runs, reference or first_to_run(runs), budget)

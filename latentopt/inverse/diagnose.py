@@ -15,6 +15,7 @@ from latentopt.inverse.initializers.base import POOL_SEED
 from latentopt.inverse.reconstruct import reconstruct
 from latentopt.networks.freezing import frozen
 from latentopt.networks.generator import Generator
+from latentopt.progress import ProgressLine
 from latentopt.reports import Row
 from latentopt.results import SavedResult, draw_sorted
 from latentopt.solver.result import Result
@@ -119,15 +120,17 @@ def diagnose(
         images = generator(z)
     randomised = not generator.is_deterministic()
     common = {"operator": operator, "tolerance": tolerance, "seed": seed}
-    found = None if target is None else reconstruct(generator, target, **common, **settings)
-    own_settings = {
-        **common,
-        **{name: value for name, value in settings.items() if name not in ("measured", "callbacks")},
-    }
-    if target is not None:
-        rows = torch.arange(samples) % len(target)
-        own_settings |= {n: take(own_settings[n], rows) for n in ("operator", "loss", "prior") if n in own_settings}
-    own = reconstruct(rest, images, measured=False, **own_settings)
+    with ProgressLine("diagnose", 1 + (target is not None), "reconstruction") as line:
+        found = None if target is None else reconstruct(generator, target, **common, **settings)
+        line.update(target is not None)
+        own_settings = {
+            **common,
+            **{name: value for name, value in settings.items() if name not in ("measured", "callbacks")},
+        }
+        if target is not None:
+            rows = torch.arange(samples) % len(target)
+            own_settings |= {n: take(own_settings[n], rows) for n in ("operator", "loss", "prior") if n in own_settings}
+        own = reconstruct(rest, images, measured=False, **own_settings)
     recovered, error = int((own.value < tolerance).sum()), None if found is None else found.value
     fitted = None if error is None else int((error < tolerance).sum())
     verdict: Verdict = "neither"

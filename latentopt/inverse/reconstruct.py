@@ -24,6 +24,7 @@ from latentopt.inverse.priors import Prior, Unconstrained
 from latentopt.inverse.problem import Reconstruction
 from latentopt.networks.generator import Generator
 from latentopt.optimizers import LBFGS, Optimizer
+from latentopt.progress import ProgressLine
 from latentopt.solver.callbacks import Callback, Progress
 from latentopt.solver.loop import solve
 from latentopt.solver.result import Result, Status
@@ -145,6 +146,7 @@ def invert(
     settings["halving"] = [pair for pair in require_halving(settings["halving"]) if pair[0] < steps]
     first = problem.projected(start(problem, restarts, seed)) if isinstance(start, FittedInitializer) else start
     with ExitStack() as stack:
+        line = stack.enter_context(ProgressLine("reconstruct", retries + 1, "attempt"))
         for callback in callbacks:
             if close := getattr(callback, "close", None):
                 stack.callback(close)
@@ -154,6 +156,7 @@ def invert(
         if fit_forwards is not None:
             result = replace(result, forwards=result.forwards + fit_forwards.to(result.forwards))
         settings["restarts"] = max(restarts, 2)  # the mirror image is tried in any case
+        line.update()
         for attempt in range(1, retries + 1):
             ended = [status in (Status.SOLVED, Status.STOPPED) for status in result.status]
             rows = (~torch.tensor(ended, device=result.x.device)).nonzero()[:, 0]
@@ -167,6 +170,7 @@ def invert(
             watching = [_Retry(callback, result, rows, attempt * steps) for callback in callbacks]
             again = solve(part, optimizer, seed=seed + attempt, start=starts, callbacks=watching, **settings)
             result = merge_results(result, again, rows)
+            line.update()
             if Status.STOPPED in again.status:
                 break
     return result

@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
-from tqdm import tqdm
 
 from latentopt.attacks.attack import attack
 from latentopt.attacks.result import AttackResult, AttackWarning
@@ -31,6 +30,7 @@ from latentopt.jobs.tracker import METRICS, Tracker, track_job
 from latentopt.jobs.trainer import Hardware, predict, predictor
 from latentopt.networks.checks import output_shape
 from latentopt.networks.classifier import Classifier
+from latentopt.progress import ProgressLine
 from latentopt.solver.callbacks import Progress
 from latentopt.zoo import cards
 
@@ -72,11 +72,12 @@ def run_attack(plan: JobPlan[AttackSettings]) -> AttackJobResult:
         tracker = track_job(
             experiment, settings.wandb, todo, {**recipe, **describe_model(settings.model)}, "attack", rank
         )
-        count = 0 if rank else sum(map(len, chunks))
-        module = Attacker(classifier, settings, tracker, experiment.rows(), count)
-        if todo or trainer.world_size > 1:  # processes that are waited for
-            labelled = TensorDataset(torch.arange(len(images)), images, labels)
-            predict(trainer, module, DataLoader(Chunks(labelled, chunks), batch_size=None), experiment)
+        count = sum(map(len, chunks))
+        with ProgressLine("attack", count, "image", leave=True, shown=not rank) as line:
+            module = Attacker(classifier, settings, tracker, experiment.rows(), line)
+            if todo or trainer.world_size > 1:  # processes that are waited for
+                labelled = TensorDataset(torch.arange(len(images)), images, labels)
+                predict(trainer, module, DataLoader(Chunks(labelled, chunks), batch_size=None), experiment)
     one_class = settings.targeted is not None or settings.targets in ("random", "least-likely")
     left_out = len(images) - len(index)
     if rank:
@@ -136,7 +137,7 @@ class Attacker(lightning.LightningModule):
         settings: of the job.
         tracker: takes the figures of every step, and the rates after each batch.
         rows: what an earlier run of the same job has found.
-        count: images to come.
+        line: counts the images.
     """
 
     def __init__(
@@ -145,12 +146,12 @@ class Attacker(lightning.LightningModule):
         settings: AttackSettings,
         tracker: Tracker,
         rows: list[dict[str, Any]],
-        count: int,
+        line: ProgressLine,
     ) -> None:
         super().__init__()
         self.classifier, self.target, self.arguments = classifier, settings.targeted, attack_arguments(settings)
         self.tracker, self.rows, self.rates = tracker, rows, count_rates(rows)
-        self.bar = tqdm(total=count, unit="image", desc="attack", disable=not count, miniters=0)
+        self.line = line
         self.logged = int(tracker.last().get("step", -1)) + 1
         self.images = self.forwards = 0  # of the batch under way, and what its stages have cost before the present one
         self.stage = 0  # forwards of the stage so far, which `forwards` does not count yet
@@ -159,14 +160,14 @@ class Attacker(lightning.LightningModule):
     def predict_step(self, batch: list[tuple[Tensor, Tensor, Tensor]], batch_idx: int = 0) -> Shard:
         index, x, labels = map(torch.stack, zip(*batch, strict=True))
         self.images = self.forwards = len(x)  # each is looked at before anything else
+        self.line.share = len(x)
         begun = time.perf_counter()
         found = attack_batch(self.classifier, x, labels, self.target, self.arguments, [self.watch])
         rows = _rows(found, index, labels, (time.perf_counter() - begun) / len(x))
         self.rows += rows
         self.rates = count_rates(self.rows)
         self._log(found)
-        self._show()
-        self.bar.update(len(rows))
+        self._show(count=len(rows))
         return Shard([str(i) for i in index.tolist()], rows, {"index": index, "adversarial": found.x}, found.warnings)
 
     def watch(self, progress: Progress) -> None:
@@ -179,7 +180,7 @@ class Attacker(lightning.LightningModule):
         self.tracker.log(self.logged, seen)
         self.logged += 1
         left = (~progress.loss.isnan()).reshape(-1, len(progress.best)).any(0)
-        self._show(self.batch - int(left.sum()), f", loss {seen['loss/best']:.4g}")
+        self._show(self.batch - int(left.sum()))
 
     def _log(self, found: AttackResult) -> None:
         self.stage = self.batch = 0
@@ -193,14 +194,10 @@ class Attacker(lightning.LightningModule):
         self.tracker.log(self.logged, seen)
         self.logged += 1
 
-    def _show(self, broken: int = 0, loss: str = "") -> None:
+    def _show(self, broken: int = 0, count: int = 0) -> None:
         done = self.rates.success
         now = Share(done.part + broken, done.whole + self.batch)
-        self.bar.set_postfix_str(f"success {100 * now.rate:.1f} % of {now.whole}{loss}", refresh=False)
-        self.bar.update(0)
-
-    def on_predict_end(self) -> None:
-        self.bar.close()
+        self.line.update(count, f"success {100 * now.rate:.1f} % of {now.whole}")
 
 
 def attack_batch(

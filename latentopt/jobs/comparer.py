@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from latentopt.classification import Misclassified, Misclassify
 from latentopt.comparison.result import Comparison, first_to_run
@@ -24,6 +23,7 @@ from latentopt.jobs.tracker import METRICS, track_job
 from latentopt.jobs.trainer import accelerator_of
 from latentopt.optimizers import Optimizer, method
 from latentopt.problem import Problem
+from latentopt.progress import ProgressLine
 from latentopt.reports import WrittenReport
 from latentopt.sets import bounded_ball
 from latentopt.solver.result import Status
@@ -47,19 +47,19 @@ def run_comparison(plan: ComparePlan) -> WrittenReport:
     runs = {(run.method, run.seed): run for run in _stored(experiment)}
     todo = [pair for pair in pairs if pair not in runs]
     tracker = track_job(experiment, settings.wandb, todo, settings.recipe(), "compare")
-    bar = tqdm(total=len(pairs), initial=len(pairs) - len(todo), unit="solve", desc="compare")
-    for name, seed in todo:
-        bar.set_postfix_str(f"{name}, seed {seed}")
-        known = [run.steps for (other, _), run in runs.items() if other == name and run.steps]
-        run = _run(problem, name, methods[name], seed, known, budget, start)
-        number = pairs.index((name, seed))
-        runs[name, seed] = run
-        if not run.reason:
-            figures = {"loss/best": float(run.value.mean()), "cost/forwards": float(run.forwards.double().mean())}
-            tracker.log(int(tracker.last().get("step", -1)) + 1, {**figures, "method": name, "seed": seed})
-        tracker.keep(experiment, _shard(run, number, problem.batch))
-        bar.update()
-    bar.close()
+    with ProgressLine("compare", len(pairs), "solve", leave=True) as line:
+        line.update(len(pairs) - len(todo))
+        for name, seed in todo:
+            line.text = f"{name}, seed {seed}"
+            known = [run.steps for (other, _), run in runs.items() if other == name and run.steps]
+            run = _run(problem, name, methods[name], seed, known, budget, start)
+            number = pairs.index((name, seed))
+            runs[name, seed] = run
+            if not run.reason:
+                figures = {"loss/best": float(run.value.mean()), "cost/forwards": float(run.forwards.double().mean())}
+                tracker.log(int(tracker.last().get("step", -1)) + 1, {**figures, "method": name, "seed": seed})
+            tracker.keep(experiment, _shard(run, number, problem.batch))
+            line.update()
     ordered = sorted(_stored(experiment), key=lambda run: pairs.index((run.method, run.seed)))  # pyright: ignore
     comparison = Comparison(ordered, first_to_run(ordered), budget)
     files = comparison.save(plan.folder, overwrite=True) + experiment.existing(METRICS, RECIPE)

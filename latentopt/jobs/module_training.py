@@ -19,6 +19,7 @@ from latentopt.jobs.tracker import Tracker
 from latentopt.jobs.train import TrainSettings
 from latentopt.jobs.train_folder import model_partial, open_log
 from latentopt.jobs.trainer import Hardware, quiet_trainer
+from latentopt.progress import is_progress_shown
 from latentopt.zoo import cards
 from latentopt.zoo.classifiers import ClassifierTraining
 from latentopt.zoo.data import ImageData
@@ -117,7 +118,11 @@ def fit(
     """
     lightning.seed_everything(seed, verbose=False)
     paths = [callback.path for callback in callbacks if isinstance(callback, Checkpoints)]
-    options = {"max_epochs": epochs, "enable_checkpointing": bool(paths), "enable_progress_bar": bar}
+    options = {
+        "max_epochs": epochs,
+        "enable_checkpointing": bool(paths),
+        "enable_progress_bar": bar and is_progress_shown(),
+    }
     checkpoint = next((str(path) for path in paths if epochs_done(path)), None)
     with quiet_trainer(hardware, callbacks=list(callbacks), **options) as trainer:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from latentopt.errors import InputError
 from latentopt.io import checksum
@@ -21,6 +20,7 @@ from latentopt.jobs.identity import describe_card, describe_model, digest_tensor
 from latentopt.jobs.settings import JobPlan
 from latentopt.jobs.tracker import METRICS, track_job
 from latentopt.pictures import save_gif, tile
+from latentopt.progress import ProgressLine
 from latentopt.reports import new_figure
 from latentopt.rl.agents import load_agent
 from latentopt.rl.attack_episodes import AttackedEpisodes, attack_episodes
@@ -70,10 +70,10 @@ def run_policy_attack(plan: JobPlan[AttackPolicySettings]) -> AttackPolicyJobRes
     done = experiment.done()
     todo = [start for start in range(0, s.episodes, BATCH) if start not in done]
     tracker = track_job(experiment, s.wandb, todo, {**recipe, **describe_model(s.model)}, "attack-policy")
-    with tqdm(total=2 * (s.episodes - len(done)), unit="episode", disable=not todo) as bar:
+    with ProgressLine("attack-policy", 2 * (s.episodes - len(done)), "episode", leave=True) as line:
         for start in todo:
             options = {"sample": s.sample, "seed": s.seed + start, "record": start == 0}
-            options |= {"on_episode": partial(_show, bar), "normalization": normalization}
+            options |= {"on_episode": partial(_show, line), "normalization": normalization}
             clean, changed = _played(policy, opened(start, min(BATCH, s.episodes - start)), s.eps, options, attack)
             if start == 0:
                 save_episode(plan.folder / EPISODE, clean.frames, changed.frames)
@@ -143,9 +143,8 @@ def _played(
     return played[0], played[1]
 
 
-def _show(bar: Any, done: int, mean: float) -> None:
-    bar.set_postfix_str(f"mean return {mean:.2f}", refresh=False)
-    bar.update()
+def _show(line: ProgressLine, done: int, mean: float) -> None:
+    line.update(text=f"mean return {mean:.2f}")
 
 
 def _environments(settings: AttackPolicySettings, start: int, count: int) -> Any:

@@ -12,7 +12,6 @@ import lightning
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from latentopt import metrics, pictures
 from latentopt.batch_math import per_sample, take
@@ -33,6 +32,7 @@ from latentopt.jobs.trainer import Hardware, predict, predictor
 from latentopt.networks.generator import Generator
 from latentopt.operators import Identity, Operator
 from latentopt.optimizers import method
+from latentopt.progress import ProgressLine
 from latentopt.solver.callbacks import Progress
 from latentopt.solver.loop import solve
 from latentopt.solver.result import Result
@@ -130,9 +130,11 @@ def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
         tracker = track_job(
             experiment, settings.wandb, todo, {**recipe, **describe_model(settings.model)}, "reconstruct", rank
         )
-        module = Reconstructor(problems, tracker, 0 if rank else len(chunks), len(targets))
-        if todo or trainer.world_size > 1:  # processes that are waited for
-            predict(trainer, module, DataLoader(Chunks(targets, chunks), batch_size=None), experiment)
+        count = sum(map(len, chunks))
+        with ProgressLine("reconstruct", count, "target", leave=True, shown=not rank) as line:
+            module = Reconstructor(problems, tracker, line, len(targets))
+            if todo or trainer.world_size > 1:  # processes that are waited for
+                predict(trainer, module, DataLoader(Chunks(targets, chunks), batch_size=None), experiment)
     compared = "measurement" if measured else "image"
     if rank:
         return ReconstructJobResult(experiment.rows(), [], [], compared, time.perf_counter() - begun, rank)
@@ -146,11 +148,11 @@ class Reconstructor(lightning.LightningModule):
     Args:
         problems: of the targets; the generator is left as it is.
         tracker: takes the figures of every step.
-        batches: to come; 0: another process shows the bar.
+        line: counts the targets.
         targets: of the whole job, which share what the start's learning costs.
     """
 
-    def __init__(self, problems: TargetProblems, tracker: Tracker, batches: int, targets: int) -> None:
+    def __init__(self, problems: TargetProblems, tracker: Tracker, line: ProgressLine, targets: int) -> None:
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # more processes than chunks
         self.generator, self.settings, self.tracker = problems.generator.fused(), problems.settings, tracker
@@ -158,7 +160,7 @@ class Reconstructor(lightning.LightningModule):
             self.generator.is_deterministic()
         self.problems = replace(problems, generator=self.generator)
         self.steps = self.settings.steps
-        self.bar = tqdm(total=batches * self.steps, unit="step", desc="reconstruct", disable=not batches)
+        self.line = line
         self.known: dict[Key, FittedInitializer] = {}  # what the start has learnt
         self.logged = int(tracker.last().get("step", -1)) + 1
         self.targets, self.learning = targets, 0.0
@@ -170,6 +172,7 @@ class Reconstructor(lightning.LightningModule):
         good = [target for target in batch if target.image is not None]
         if not good:
             return None
+        self.line.share = len(batch)
         s, begun = self.settings, time.perf_counter()
         problem = self.problems(good)
         guess = self._guess(problem)
@@ -180,7 +183,7 @@ class Reconstructor(lightning.LightningModule):
         loop = {"steps": s.steps, "restarts": s.restarts, "halving": s.halving}
         loop |= {"evaluations": s.evaluations, "seconds": s.seconds, "patience": s.patience}
         result = invert(problem, s.optimizer, guess, s.retries, s.seed, [watch], paid, **loop)
-        self.bar.update(self.steps - len(watch.curve))  # of steps that were not needed
+        self.line.update(len(batch))
         seconds = (time.perf_counter() - begun) / len(good) + self.learning / self.targets
         return Shard([t.name for t in good], _rows(problem, result, good, seconds), watch.tensors(result))
 
@@ -210,12 +213,9 @@ class Reconstructor(lightning.LightningModule):
             return start.fit_each(generator, operators, seed)
         return [fit_cached(start, generator, operators[0], seed, folder)]
 
-    def on_predict_end(self) -> None:
-        self.bar.close()
-
 
 class ReconstructProgress:
-    """A callback of `solve`: moves the bar, tracks each step, keeps frames of the targets that pictures show.
+    """A callback of `solve`: tracks each step, keeps frames of the targets that pictures show.
 
     The generator's passes for pictures are not part of the counted cost.
     """
@@ -239,8 +239,6 @@ class ReconstructProgress:
             seen["metric/psnr"], grid = self._picture(progress)
         self.job.tracker.log(self.job.logged, seen, grid)
         self.job.logged += 1
-        self.job.bar.set_postfix_str(f"loss {seen['loss/best']:.5f}", refresh=False)
-        self.job.bar.update()
 
     @torch.no_grad()
     def _picture(self, progress: Progress) -> tuple[float, dict[str, Any] | None]:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from latentopt.io import checksum
 from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard
@@ -23,6 +22,7 @@ from latentopt.jobs.refine import RefineJobResult, RefineSettings
 from latentopt.jobs.settings import JobPlan
 from latentopt.jobs.tracker import METRICS, track_job
 from latentopt.pictures import save_gif
+from latentopt.progress import ProgressLine
 from latentopt.rl.actor_critic import ActorCritic, RefinedActor, RefinedEpisodes, load_actor_critic, play_refined
 from latentopt.rl.normalization import NormalizationWarning
 from latentopt.rl.normalization_files import statistics_file
@@ -60,8 +60,8 @@ def run_refinement(plan: JobPlan[RefineSettings]) -> RefineJobResult:
     tracker = track_job(experiment, s.wandb, [0] * is_new, {**recipe, **describe_model(s.agent)}, "refine")
     if is_new:
         seeds = [s.seed + i for i in range(s.episodes)]
-        with tqdm(unit="step", desc="refine") as bar:
-            plain, refined = (play_refined(player, environments, seeds, how, bar.update) for how in (None, refiner))
+        with ProgressLine("refine", None, leave=True) as line:
+            plain, refined = (play_refined(player, environments, seeds, how, line.update) for how in (None, refiner))
         shard = _shard(seeds, plain, refined)
         for i, row in enumerate(shard.rows):
             figures = {"metric/return": row["refined"], "metric/plain": row["plain"], "refine/gain": row["gain"]}

@@ -12,6 +12,7 @@ from latentopt.jobs.experiment import expanded_folder
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.settings import JobPlan, JobSettings, WandbMode
 from latentopt.jobs.train_folder import check_model_folder, model_partial, open_log
+from latentopt.progress import ProgressLine
 from latentopt.rl.games import INSTALL, Game, LevelMode, installed
 from latentopt.zoo.card import check_name
 
@@ -100,7 +101,6 @@ def run(plan: JobPlan[TrainPolicySettings]) -> Path:
         InputError: the folder for the log cannot be written.
     """
     import torch
-    from tqdm import tqdm
 
     from latentopt.jobs.ppo import train_ppo
     from latentopt.jobs.tracker import Tracker
@@ -109,15 +109,14 @@ def run(plan: JobPlan[TrainPolicySettings]) -> Path:
     settings, recipe, begun = plan.settings, plan.settings.recipe(), time.perf_counter()
     log = open_log(Path(settings.log), settings.name, recipe)
     tracker, rounds = Tracker(log, settings.wandb, recipe, settings.job, kept_lines={}), 0
-    with tqdm(total=settings.steps, unit="step") as bar:
+    with ProgressLine(settings.job, settings.steps, leave=True) as line:
 
         def report(steps: int, figures: dict[str, float]) -> None:
             nonlocal rounds
             tracker.log(rounds, {"steps": float(steps), **{key: float(value) for key, value in figures.items()}})
             tracker.flush()
             rounds += 1
-            bar.set_postfix_str(f"return {figures['episode/return']:.2f}", refresh=False)
-            bar.update(steps - bar.n)
+            line.update(steps - line.done, f"return {figures['episode/return']:.2f}")
 
         network = train_ppo(settings, log, report)
     training: dict[str, Any] = {"recipe": f"latentopt train train-{settings.name}"}

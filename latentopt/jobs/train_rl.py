@@ -14,6 +14,7 @@ from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard, check_
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.records import METRICS
 from latentopt.jobs.settings import Component, JobPlan, JobSettings, WandbMode, component
+from latentopt.progress import ProgressLine
 
 Algorithm = Literal["td3", "ddpg"]
 CriticChoice = Literal["min", "first"]
@@ -109,8 +110,6 @@ def run(plan: JobPlan[TrainRLSettings]) -> TrainRLResult:
     Raises:
         InputError: a setting does not fit the environment; nothing was written.
     """
-    from tqdm import tqdm
-
     from latentopt.jobs.identity import digest_tensors
     from latentopt.jobs.tracker import track_job
     from latentopt.rl.refine import RefinementSettings
@@ -139,9 +138,9 @@ def run(plan: JobPlan[TrainRLSettings]) -> TrainRLResult:
     done = experiment.done()
     left = [index for index in range(s.seeds) if index not in done]
     tracker = track_job(experiment, s.wandb, left, s.recipe(), s.job)
-    with tqdm(total=len(left) * s.steps, unit="step", desc=s.job, disable=not left) as bar:
+    with ProgressLine(s.job, len(left) * s.steps, leave=True) as line:
         for index in left:
-            tracker.keep(experiment, _train_agent(training, index, s.seed + index, experiment.folder, tracker, bar))
+            tracker.keep(experiment, _train_agent(training, index, s.seed + index, experiment.folder, tracker, line))
     rows = experiment.finish()
     name = s.optimizer if isinstance(s.optimizer, str) else type(s.optimizer).__name__
     _save_curves(experiment, f"{s.algorithm.upper()} on {s.env}, refined by {name if s.optimizer else 'nothing'}")
@@ -152,7 +151,7 @@ def run(plan: JobPlan[TrainRLSettings]) -> TrainRLResult:
     return TrainRLResult(rows, files, time.perf_counter() - begun)
 
 
-def _train_agent(training: Any, index: int, seed: int, folder: Path, tracker: Any, bar: Any) -> Shard:
+def _train_agent(training: Any, index: int, seed: int, folder: Path, tracker: Any, line: ProgressLine) -> Shard:
     """Train one agent, save it, and return its curve."""
     import torch
 
@@ -165,8 +164,7 @@ def _train_agent(training: Any, index: int, seed: int, folder: Path, tracker: An
         figures = {"seed": seed, "train/step": point.step, "metric/return": point.mean, "cost/seconds": point.seconds}
         figures |= {} if point.gain != point.gain else {"refine/gain": point.gain}
         tracker.log(first_step + len(tracked), figures)
-        bar.update(point.step - (tracked[-1].step if tracked else 0))
-        bar.set_postfix_str(f"seed {seed}, return {point.mean:.1f}")
+        line.update(point.step - (tracked[-1].step if tracked else 0), f"seed {seed}, return {point.mean:.1f}")
         tracked.append(point)
 
     model, points = train_agent(training, seed, report)

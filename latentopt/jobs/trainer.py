@@ -142,10 +142,6 @@ class _Writer(BasePredictionWriter):
         if threading.current_thread() is threading.main_thread():  # Lightning's own handler does nothing in predict
             signal.signal(signal.SIGTERM, self.on_sigterm)
 
-    def on_exception(self, trainer, pl_module, exception: BaseException) -> None:
-        bar: Any = pl_module.bar
-        bar.close()  # what is said of the exception begins a line
-
     def write_on_batch_end(self, trainer, pl_module, prediction, *args: Any, **kwargs: Any) -> None:
         if trainer.global_rank and os.getppid() != self.parent:  # another run may have this process's share by now
             raise ChildProcessError("the process that started this one is gone")

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from latentopt.errors import InputError, positive
 from latentopt.io import write_atomically
+from latentopt.progress import silence_progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +55,7 @@ Callback = Callable[[Progress], bool | None]
 
 
 class ProgressBar:
-    """Progress bar with the steps and the mean of the best objectives.
+    """Progress bar with the steps and the mean of the best objectives, in place of the default line of progress.
 
     Args:
         settings: arguments of `tqdm.tqdm`, such as ``desc`` or ``leave``.
@@ -66,6 +67,7 @@ class ProgressBar:
     def __call__(self, progress: Progress) -> None:
         from tqdm import tqdm
 
+        silence_progress()
         if self.bar is None:
             self.bar = tqdm(total=progress.steps, initial=progress.t - 1, unit="step", **self.settings)
         self.bar.set_postfix_str(f"loss {float(progress.best.mean()):.5g}", refresh=False)

@@ -17,6 +17,7 @@ from latentopt.networks.generator import Generator
 from latentopt.optimizers import method
 from latentopt.optimizers.base import Optimizer
 from latentopt.problem import Problem
+from latentopt.progress import ProgressLine
 from latentopt.solver.callbacks import Callback, Progress
 from latentopt.solver.checkpoint import Checkpoint
 from latentopt.solver.result import Result, Status
@@ -117,7 +118,9 @@ def solve(
         file = Checkpoint(checkpoint, solver) if checkpoint is not None else None
         if file:
             file.restore()
-        _iterate(solver, callbacks, file, checkpoint_every)
+        line = stack.enter_context(ProgressLine("solve", steps))
+        line.update(solver.state.t)
+        _iterate(solver, callbacks, file, checkpoint_every, line)
         result, is_random = solver.finish()
     if is_random and problem.warn_if_random:
         if isinstance(problem.network, Generator):
@@ -127,11 +130,22 @@ def solve(
     return result
 
 
-def _iterate(solver: Solver, callbacks: Sequence[Callback], file: Checkpoint | None, checkpoint_every: int) -> None:
+def _iterate(
+    solver: Solver,
+    callbacks: Sequence[Callback],
+    file: Checkpoint | None,
+    checkpoint_every: int,
+    line: ProgressLine,
+) -> None:
     """Take steps until every row has stopped."""
+
+    def best() -> str:
+        return f"loss {float(solver.progress().best.mean()):.4g}"
+
     solver.enforce_budgets()
     while solver.is_active:
         solver.step()
+        line.update(text=best)
         if callbacks:
             progress = solver.progress()
             answers = [callback(progress) for callback in callbacks]

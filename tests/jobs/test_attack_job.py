@@ -199,7 +199,7 @@ def test_the_command_prints_rates_costs_and_files(linear, tmp_path, capsys, done
     wanted = f"attack succeeds {100 * share.rate:6.1f} %  [{100 * low:.1f}, {100 * high:.1f}]  ({share.part} of 19)"
     assert wanted in said.out
     assert "clean accuracy    95.0 %" in said.out
-    assert f"success {100 * share.rate:.1f} % of 19" in said.err  # the bar
+    assert said.err == ""  # no terminal, no bar
     assert str(tmp_path / "o" / "curve.png") in said.out
     assert table(tmp_path / "o") == table(done[0])
     again = call(capsys, "run", tmp_path / "o" / "recipe.yaml", "--out", tmp_path / "again")

@@ -23,6 +23,7 @@ from latentopt.errors import InputError, nonnegative, positive
 from latentopt.networks.classifier import range_of
 from latentopt.optimizers import PGD
 from latentopt.problem import Problem
+from latentopt.progress import ProgressLine
 from latentopt.sets import bounded_ball
 from latentopt.solver.loop import solve
 from latentopt.solver.result import Result
@@ -91,11 +92,17 @@ def certify(
     scale = chains.scale
     x = _starting_point(problem, sample, start, seed, chains)
     stopping = StoppingRule(start_time + seconds, tolerance, None if goal is None else goal / scale)
-    report = callback and (lambda value, bound, boxes: callback(scale * value, scale * bound, boxes))
+
+    def report(value: float, bound: float, boxes: int) -> None:
+        line.update(boxes - line.done, f"value {scale * value:.4g}, bound {scale * bound:.4g}")
+        if callback:
+            callback(scale * value, scale * bound, boxes)
+
     free = chains.high > chains.low
     if method == "auto":
         method = "branch-and-bound" if int(free.sum()) <= FEW_INPUTS else "milp"
-    best = _maximize(chains, x, free, stopping, method, report)
+    with ProgressLine("certify", None, "box") as line:
+        best = _maximize(chains, x, free, stopping, method, report)
     with torch.no_grad():
         chains.check(best.x[None])
     point, elapsed = best.x.reshape(chains.shape), time.perf_counter() - start_time
@@ -192,7 +199,8 @@ def certify_robustness(
     x = attacked.clean
     ball = bounded_ball(x, eps, "linf", *range_of(model))
     problem = Problem(model, Misclassify("margin", attacked.labels), x.shape[1:], len(x), ball, like=x)
-    return [
-        certify(problem, sample=index, start=start, seconds=seconds, goal=0.0, method=method)
-        for index, start in enumerate(attacked.x)
-    ]
+    with ProgressLine("certify_robustness", len(x), "image") as line:
+        return [
+            certify(problem, sample=index, start=start, seconds=seconds, goal=0.0, method=method)
+            for index, start in line.over(enumerate(attacked.x))
+        ]

@@ -13,6 +13,7 @@ from latentopt.inverse.initializers.base import POOL_SEED, FittedInitializer, In
 from latentopt.inverse.problem import Reconstruction
 from latentopt.networks.freezing import frozen
 from latentopt.networks.generator import Generator
+from latentopt.progress import ProgressLine
 
 CHUNK_LATENTS, CHUNK_VALUES = 250, 2**22
 """Greatest numbers of latents, and of values of their images, in a forward of the pool; it has one latent at least."""
@@ -177,12 +178,13 @@ def measure_each(
     """
     parts: list[list[Tensor]] = [[] for _ in operators]
     start, count = 0, 1  # the first latent alone tells the size of an image
-    with frozen(generator):
+    with frozen(generator), ProgressLine("learn the start", len(z), "sample") as line:
         while start < len(z):
             images = generator(z[start : start + count])
             if start:  # one image may be an exception
                 generator.check_images(images)
             for part, operator in zip(parts, operators, strict=True):
                 part.append(features(operator(images).flatten(1)))
+            line.update(len(images))
             start, count = start + count, max(1, min(CHUNK_LATENTS, CHUNK_VALUES // images[0].numel()))
     return [torch.cat(part) for part in parts]

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from latentopt.analysis.regions import unit_activity
 from latentopt.analysis.robustness import Robustness, robustness
@@ -20,6 +19,7 @@ from latentopt.jobs.module_training import fit
 from latentopt.jobs.tracker import METRICS, track_job
 from latentopt.jobs.trainer import Hardware
 from latentopt.networks.classifier import Classifier
+from latentopt.progress import ProgressLine
 from latentopt.reports import PLOT, TABLE, WrittenReport, png_bytes
 from latentopt.zoo.architectures import MLP, ConvClassifier
 from latentopt.zoo.capped import Capped
@@ -39,21 +39,22 @@ def run_capped(plan: CappedPlan) -> WrittenReport:
     experiment.open()
     todo = [index for index in range(len(models)) if index not in experiment.done()]
     tracker = track_job(experiment, settings.wandb, todo, recipe, settings.job)
-    done = len(models) - len(todo)
-    for index in tqdm(todo, unit="classifier", desc="capped", initial=done, total=len(models)):
-        model = models[index]
-        torch.manual_seed(model.seed)
-        adversary = Adversary(steps=1, step=1.25, warmup=0.3) if model.training == "fgsm" else None
-        network = _build(settings.network, x, len(classes), model)
-        module = ClassifierTraining(network, classes, settings.eps, adversary, lr=4e-3)
-        fit(module, images, settings.epochs, model.seed, Hardware(settings.device), bar=False)
-        classifier = module.network.eval().cpu()
-        attacks = {"steps": settings.steps, "queries": settings.queries, "seed": model.seed}
-        result = robustness(classifier, x, y, settings.eps, settings.eps_l2, **attacks)
-        tracker.log(index, {f"accuracy/{name}": value for name, value in result.accuracy.items()})
-        right = torch.stack([*result.right.values(), result.worst])
-        tensors = {"index": torch.tensor([index]), "right": right[None].to(torch.uint8)}
-        tracker.keep(experiment, Shard([f"{index}"], [_row(model, classifier, x, result)], tensors))
+    with ProgressLine(settings.job, len(models), "classifier", leave=True) as line:
+        line.update(len(models) - len(todo))
+        for index in line.over(todo):
+            model = models[index]
+            torch.manual_seed(model.seed)
+            adversary = Adversary(steps=1, step=1.25, warmup=0.3) if model.training == "fgsm" else None
+            network = _build(settings.network, x, len(classes), model)
+            module = ClassifierTraining(network, classes, settings.eps, adversary, lr=4e-3)
+            fit(module, images, settings.epochs, model.seed, Hardware(settings.device), bar=False)
+            classifier = module.network.eval().cpu()
+            attacks = {"steps": settings.steps, "queries": settings.queries, "seed": model.seed}
+            result = robustness(classifier, x, y, settings.eps, settings.eps_l2, **attacks)
+            tracker.log(index, {f"accuracy/{name}": value for name, value in result.accuracy.items()})
+            right = torch.stack([*result.right.values(), result.worst])
+            tensors = {"index": torch.tensor([index]), "right": right[None].to(torch.uint8)}
+            tracker.keep(experiment, Shard([f"{index}"], [_row(model, classifier, x, result)], tensors))
     rows = experiment.finish()
     summary = report(rows, str(recipe["data"]), len(x))
     write_atomically(experiment.folder / TABLE, summary.markdown().encode())

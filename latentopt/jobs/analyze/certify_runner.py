@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from latentopt.analysis.certify import Certificate, CertificateStatus
 from latentopt.analysis.certify import certify as certify_problem
@@ -21,6 +20,7 @@ from latentopt.jobs.settings import JobPlan
 from latentopt.networks.classifier import range_of
 from latentopt.objectives import Unit
 from latentopt.problem import Problem
+from latentopt.progress import ProgressLine
 from latentopt.reports import Row, WrittenReport
 from latentopt.sets import Box, bounded_ball
 from latentopt.solver.loop import solve
@@ -60,12 +60,13 @@ def run_certify(plan: JobPlan[CertifySettings]) -> WrittenReport:
         "method": settings.method,
         "seed": seed,
     }
-    for case in tqdm(cases, unit="maximum", disable=None):
-        results = {name: solve(case.problem, name, **options) for name in settings.names}
-        best = min(results.values(), key=lambda result: float(result.value[0]), default=None)
-        certificate = certify_problem(case.problem, start=best, **limits)
-        rows.append(_row(case, certificate, results))
-        experiment.log({f"certify/{key}": value for key, value in rows[-1].items() if isinstance(value, float)})
+    with ProgressLine(settings.job, len(cases), "maximum", leave=True) as line:
+        for case in line.over(cases):
+            results = {name: solve(case.problem, name, **options) for name in settings.names}
+            best = min(results.values(), key=lambda result: float(result.value[0]), default=None)
+            certificate = certify_problem(case.problem, start=best, **limits)
+            rows.append(_row(case, certificate, results))
+            experiment.log({f"certify/{key}": value for key, value in rows[-1].items() if isinstance(value, float)})
     closed = sum(row["status"] == CertificateStatus.OPTIMAL.name for row in rows)
     best_figures = {"closed": closed, "worst_gap": max(row["gap"] for row in rows)}
     return experiment.write(report(settings.model, settings.names, rows), best_figures)

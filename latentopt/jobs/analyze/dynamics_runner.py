@@ -7,7 +7,6 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from latentopt.analysis.dynamics import Amplification, amplification, compare_dynamics, concatenate, input_hessian_eigs
 from latentopt.errors import InputError
@@ -19,6 +18,7 @@ from latentopt.jobs.labelled_images import open_labelled
 from latentopt.jobs.settings import JobPlan
 from latentopt.jobs.trainer import accelerator_of
 from latentopt.networks.classifier import Classifier
+from latentopt.progress import ProgressLine
 from latentopt.reports import WrittenReport
 from latentopt.zoo import cards
 
@@ -41,10 +41,12 @@ def run_dynamics(plan: JobPlan[DynamicsSettings]) -> WrittenReport:
     experiment.open()
     experiment.begin_tracking(settings.wandb)
     results = []
-    for name, a in tqdm(_step_sizes(settings, top).items(), unit="setting"):
-        results.append(_analyse(name, classifier, x, labels, a, settings.steps, settings.batch_size))
-        for figures in step_figures(results[-1]):
-            experiment.log(figures)
+    sizes = _step_sizes(settings, top)
+    with ProgressLine(settings.job, len(sizes), "setting", leave=True) as line:
+        for name, a in line.over(sizes.items()):
+            results.append(_analyse(name, classifier, x, labels, a, settings.steps, settings.batch_size))
+            for figures in step_figures(results[-1]):
+                experiment.log(figures)
     what = f"{settings.model} on {len(x)} images of {settings.data}"
     title = f"Perturbation dynamics of {what}: {settings.steps} steps of raw gradient ascent"
     best = {key: value for key, value in step_figures(results[0])[-1].items() if isinstance(value, float)}

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from latentopt.analysis.regions import (
     Slice,
@@ -32,6 +31,7 @@ from latentopt.jobs.settings import JobPlan
 from latentopt.maximization import maximize
 from latentopt.optimizers import ADRGD, GD, Optimizer, SoftGates
 from latentopt.problem import Problem
+from latentopt.progress import ProgressLine
 from latentopt.reports import WrittenReport
 from latentopt.solver.callbacks import Trajectory
 from latentopt.solver.loop import solve
@@ -64,10 +64,11 @@ def run_regions(plan: JobPlan[RegionsSettings]) -> WrittenReport:
     experiment.open()
     experiment.begin_tracking(settings.wandb)
     limit = settings.max_crossings if counts_crossings else None
-    results = [
-        _analyse(case, name, optimizer, settings.steps, settings.seed, limit)
-        for name, optimizer in tqdm(methods.items(), unit="optimiser")
-    ]
+    with ProgressLine(settings.job, len(methods), "optimiser", leave=True) as line:
+        results = [
+            _analyse(case, name, optimizer, settings.steps, settings.seed, limit)
+            for name, optimizer in line.over(methods.items())
+        ]
     for t in range(settings.steps):
         experiment.log({f"flips/{one.name}": one.statistics.flips[t].double().mean().item() for one in results})
     best = {f"flips_{one.name}": one.statistics.flips.double().mean().item() for one in results}
