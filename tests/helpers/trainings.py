@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from latentopt.inverse.reconstruct import reconstruct
 from latentopt.zoo.modules import GAN, VAE
 
 ARCHITECTURES, DATA = "latentopt.zoo.architectures", "latentopt.zoo.data"
@@ -25,7 +27,8 @@ CLASSIFIER = {
 
 
 def measure_few(patch: pytest.MonkeyPatch, attacked: bool = False) -> None:
-    """Measure the quality of models on few images, of classifiers where they are attacked too."""
+    """Measure the quality of models on few images in few steps, of classifiers where they are attacked too."""
+    patch.setattr("latentopt.jobs.quality.reconstruct", partial(reconstruct, steps=20, start="random"))
     for name in ("MEASURED", *(["ATTACKED"] if attacked else [])):
         patch.setattr(f"latentopt.jobs.quality.{name}", 4)
 

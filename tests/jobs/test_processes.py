@@ -78,6 +78,7 @@ def test_two_processes_give_the_files_of_one(tmp_path, capsys):
     )
 
 
+@pytest.mark.slow
 def test_two_processes_attack_as_one(tmp_path, capsys):
     words = ["attack", "--model", str(write_classifier(tmp_path / "m")), "--data", "digits", "--eps", "0.03"]
     words += ["--optimizer", "pgd", "--steps", "10", "--limit", "20", "--targeted", "3", "--batch-size", "8"]
@@ -129,15 +130,9 @@ def kill(process: subprocess.Popen[bytes], which: str, out: Path) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the processes in /proc")
-@pytest.mark.parametrize(
-    ("which", "again"),
-    [
-        ("first", TWO),
-        pytest.param("second", (), marks=pytest.mark.slow),
-        pytest.param("all", (), marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize(("which", "again"), [("first", TWO), ("second", ()), ("all", ())])
 def test_a_job_whose_processes_were_killed_goes_on_with_any_number(whole, capsys, which, again):
     folder, killed = whole.parent, whole.parent / which
     words = [*MODULE, *command(folder, which, "--steps", "60", *TWO)]

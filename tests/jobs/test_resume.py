@@ -4,12 +4,11 @@ import errno
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 from files import blobs, call, contents, lasting, stopped_in_its_second_batch, table
 
@@ -17,7 +16,7 @@ from latentopt import io
 from latentopt.io import write_atomically
 from latentopt.jobs import experiment, report
 
-COUNT, STEPS = 24, 40
+COUNT, STEPS = 16, 20
 
 
 def command(folder: Path, out: str) -> list[str]:
@@ -33,15 +32,15 @@ def done(out: Path) -> dict[str, int]:
 
 def killed(words: list[str], out: Path, parts: int) -> dict[str, int]:
     """Start the job in a process of its own and kill it once so many parts are done."""
-    process = subprocess.Popen([sys.executable, "-m", "latentopt", *words], stderr=subprocess.DEVNULL)
+    process = processes.start(words)
     try:
         deadline = time.monotonic() + 120
-        while len(done(out)) < parts and process.poll() is None and time.monotonic() < deadline:
+        while len(done(out)) < parts and process.is_alive() and time.monotonic() < deadline:
             time.sleep(0.005)
     finally:
         process.kill()
-        process.wait()
-    assert process.returncode == -signal.SIGKILL
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
     return done(out)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
 
+import processes
 import pytest
 import torch
 from files import call, contents, stopped_in, write_mnist
@@ -151,18 +151,18 @@ def test_a_checkpoint_holds_no_pickles_and_all_random_numbers(tmp_path):
 
 def test_a_training_killed_in_any_way_goes_on(mnist, tmp_path):
     path = vae_recipe(mnist, tmp_path / "r.yaml", epochs=400)
-    words = [sys.executable, "-m", "latentopt", "train", str(path)]
-    words += ["--out", str(tmp_path / "out"), "--log", str(tmp_path / "log")]
+    words = ["train", str(path), "--out", str(tmp_path / "out"), "--log", str(tmp_path / "log")]
     last, seen = tmp_path / "log" / "tiny" / LAST, 0.0
     for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143)):
-        process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+        process = processes.start(words, tmp_path / "errors")
         deadline = time.monotonic() + 120
         while (not last.exists() or last.stat().st_mtime <= seen) and time.monotonic() < deadline:
             time.sleep(0.02)
         seen = time.time()
-        process.send_signal(number)
-        told = process.communicate(timeout=60)[1]
-        assert process.returncode == code, told
+        os.kill(process.pid, number)
+        process.join(60)
+        told = (tmp_path / "errors").read_text()
+        assert process.exitcode == code, told
     assert "goes on after epoch" in told
     assert STOPPED in told
     assert torch.load(last, weights_only=True)["epoch"] >= 1

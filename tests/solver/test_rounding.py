@@ -67,11 +67,10 @@ def test_on_convolutions_a_batch_gives_what_its_samples_give_alone_to_the_stated
         pytest.skip("cross-entropy is no sum of squares")
     problem, steps = pose(dtype), 3 if name == "basin-cma" else 20
     together = solve(problem(torch.arange(B)), name, steps=steps, restarts=2)
-    for row in (0, 3):
-        alone = solve(problem(torch.tensor([row])), name, steps=steps, restarts=2)
-        near(together.value[[row]], alone.value, LOOSE if name in DECIDING else TOLERANCE[dtype])
-        if name not in DECIDING:
-            near(together.x[[row]], alone.x, TOLERANCE[dtype])
+    alone = solve(problem(torch.tensor([3])), name, steps=steps, restarts=2)
+    near(together.value[[3]], alone.value, LOOSE if name in DECIDING else TOLERANCE[dtype])
+    if name not in DECIDING:
+        near(together.x[[3]], alone.x, TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
