@@ -86,10 +86,10 @@ def _root_parser() -> Any:
 
 def _job_parser(jobs: list[Job]) -> Any:
     """Return the parser of a job; with several jobs, a parser that has the options of all."""
-    from latentopt.cli.options import parser_of
+    from latentopt.cli.options import make_parser
     from latentopt.components import short_names
 
-    parsers, actions = [parser_of(job) for job in jobs], dict[str, argparse.Action]()
+    parsers, actions = [make_parser(job) for job in jobs], dict[str, argparse.Action]()
     for job, parser in zip(jobs, parsers, strict=True):
         components = job.settings_class().kinds()
         for action in parser._actions:

@@ -93,7 +93,7 @@ def parse_job(job: Job, words: list[str], recipe: Mapping[str, Any] | None) -> P
         _require_known(name, job, name)
     fields = {name: _with_numbers(value, hints.get(name)) for name, value in fields.items()}
     with refusing():
-        parsed = parser_of(job).parse_args(["--config", json.dumps(fields, default=str), *plain_words])
+        parsed = _parser_of(job).parse_args(["--config", json.dumps(fields, default=str), *plain_words])
     plain = {key: value for key, value in vars(parsed).items() if key not in ("config", "dry_run", *kinds)}
     seed_within(plain.get("seed", 0))
     return ParsedJob(job, cls(**plain, **components), dry)
@@ -134,8 +134,7 @@ def refusing() -> Iterator[None]:
         raise refusal(error) or LatentOptError(str(error)) from error
 
 
-@cache
-def parser_of(job: Job) -> Any:
+def make_parser(job: Job) -> Any:
     """Return the parser of a job's options."""
     import docstring_parser
     from jsonargparse import ArgumentParser
@@ -155,6 +154,9 @@ def parser_of(job: Job) -> Any:
         parser.add_argument(f"--{name}", nargs="+", type=str, required=required, help=helps.get(name))
     parser.add_class_arguments(cls, as_group=False, as_positional=False, skip={*lists, *job.skip})
     return parser
+
+
+_parser_of = cache(make_parser)  # making one costs more than parsing with it
 
 
 def formatter() -> type[argparse.HelpFormatter]:

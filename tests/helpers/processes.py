@@ -19,6 +19,6 @@ def start(words: list[str], errors: Path | str = os.devnull) -> BaseProcess:
 
 
 def _run(words: list[str], errors: str) -> None:
-    with open(os.devnull, "w") as sys.stdout, open(errors, "a", buffering=1) as sys.stderr:
+    with Path(os.devnull).open("w") as sys.stdout, Path(errors).open("a", buffering=1) as sys.stderr:
         code = main(words)
     os._exit(code)
