@@ -87,15 +87,15 @@ def certified(met: AgentStates, box: float, count: int, seconds: float, toleranc
                 before = float(q(action[None]))
             around = Box((action - box).clamp_min(-1)[None], (action + box).clamp_max(1)[None])
             problem = Problem(q, Unit(), action.shape, 1, around, like=action)
-            found = _closed(problem, before, None, seconds, tolerance)
-            if found.gap > tolerance:  # relative to what Q was before, it was too wide
-                found = _closed(problem, found.value, found.x, seconds, tolerance)
-            gains.append(max(found.value - before, 0.0))
-            bounds.append(max(found.bound - before, 0.0))
-            closed += found.gap <= tolerance
+            certificate = _closed(problem, before, None, seconds, tolerance)
+            if certificate.gap > tolerance:  # relative to what Q was before, it was too wide
+                certificate = _closed(problem, certificate.value, certificate.x, seconds, tolerance)
+            gains.append(max(certificate.value - before, 0.0))
+            bounds.append(max(certificate.bound - before, 0.0))
+            closed += certificate.gap <= tolerance
 
-    taken = timed(run)
-    return ExactMaximum(met.name, box, gains, bounds, closed, taken.cpu)
+    seconds_spent = timed(run)
+    return ExactMaximum(met.name, box, gains, bounds, closed, seconds_spent.cpu)
 
 
 def _closed(problem: Problem, value: float, start: Tensor | None, seconds: float, tolerance: float) -> Certificate:

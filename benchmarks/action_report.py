@@ -119,14 +119,14 @@ def _exact_table(
         count = len(exact.gains)
         best = [f"{float(_best(group)[:count].mean()):.4f}"] if group else [""]
         gains, bounds = torch.tensor(exact.gains), torch.tensor(exact.bounds)
-        within = f"{exact.closed} of {count}"
+        closed = f"{exact.closed} of {count}"
         return [
             exact.name,
             f"{exact.box:g}",
             *best,
             f"{gains.mean():.4f}",
             f"{bounds.mean():.4f}",
-            within,
+            closed,
             f"{exact.seconds:.1f}",
         ]
 
@@ -140,7 +140,7 @@ def _rows(group: Sequence[ActionResults]) -> Iterator[Row]:
     for cell in group:
         twin = cell.held_out.tolist() if cell.held_out is not None else [""] * len(best)
         numbers = zip(cell.refined.gain.tolist(), cell.refined.before.tolist(), twin, best, strict=True)
-        for state, (gain, before, held_out, most) in enumerate(numbers):
+        for state, (gain, before, held_out, maximum) in enumerate(numbers):
             yield {
                 "agent": cell.states.name,
                 "critic": cell.critic,
@@ -152,7 +152,7 @@ def _rows(group: Sequence[ActionResults]) -> Iterator[Row]:
                 "before": before,
                 "gain": gain,
                 "held_out": held_out,
-                "best": most,
+                "best": maximum,
                 "cpu_seconds_of_all": round(cell.seconds, 4),
                 "forwards": int(cell.refined.forwards[state]),
                 "backwards": int(cell.refined.backwards[state]),

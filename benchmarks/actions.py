@@ -120,9 +120,9 @@ def _steps(met: AgentStates, optimizer: Optimizer, starts: int, critic: Critic, 
         return min(timed(lambda: _refine(met, optimizer, starts, critic, box, steps, 0)).cpu for _ in range(2))
 
     short, longer = run(1), run(6)
-    each = max((longer - short) / 5, 1e-6)
+    step_seconds = max((longer - short) / 5, 1e-6)
     budget = milliseconds / 1000 * len(met.observations)
-    return max(1, int((budget - (short - each)) / each))
+    return max(1, int((budget - (short - step_seconds)) / step_seconds))
 
 
 def _refine(
@@ -135,11 +135,11 @@ def _refine(
 def _cell(
     met: AgentStates, name: str, optimizer: Optimizer, starts: int, critic: Critic, box: float, steps: int, seed: int
 ) -> ActionResults:
-    found: list[RefinementResult] = []
-    taken = timed(lambda: found.append(_refine(met, optimizer, starts, critic, box, steps, seed)))
+    results: list[RefinementResult] = []
+    times = timed(lambda: results.append(_refine(met, optimizer, starts, critic, box, steps, seed)))
     held_out = None
     if critic == "first" and met.twins:
         with torch.no_grad():
-            before, after = (met.agent.critics(met.observations, a)[1][:, 0] for a in (met.actions, found[0].action))
+            before, after = (met.agent.critics(met.observations, a)[1][:, 0] for a in (met.actions, results[0].action))
         held_out = after - before
-    return ActionResults(met, critic, box, name, steps, starts, taken.cpu, found[0], held_out)
+    return ActionResults(met, critic, box, name, steps, starts, times.cpu, results[0], held_out)

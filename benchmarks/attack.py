@@ -105,8 +105,8 @@ def benchmark(cases: Sequence[AttackCase], plan: AttackStudyPlan, part: Part) ->
         runs = AttackRuns(case)
         for name, make in PARTS.items():
             if part in (name, "all"):
-                for made, its_cells in make(runs, plan):
-                    tables.append(made)
+                for report_part, its_cells in make(runs, plan):
+                    tables.append(report_part)
                     cells += its_cells
     return Report("Attacks", NOTE, tables, rows_of(cells), partial(draw, cells))
 

@@ -67,7 +67,7 @@ def single(optimizer: Optimizer, loss: Loss = "ce", a_step: int = 1, targets: in
 
 def staged(stages: Sequence[Stage], model: nn.Module, case: AttackCase) -> ReturnedImages:
     """Run stages with `latentopt.attack`."""
-    found = attack(
+    attacked = attack(
         model,
         case.x,
         case.y,
@@ -76,7 +76,7 @@ def staged(stages: Sequence[Stage], model: nn.Module, case: AttackCase) -> Retur
         seed=case.seed,
         batch_size=case.batch_size,
     )
-    return ReturnedImages(found.x, found.backwards)
+    return ReturnedImages(attacked.x, attacked.backwards)
 
 
 def restarted(model: nn.Module, case: AttackCase, evaluations: int) -> ReturnedImages:

@@ -76,21 +76,24 @@ def attack_policy(
         quick: one game, two methods, 2 episodes and 8 states, as a smoke test.
     """
     radii = numbers("eps", eps, lambda word: float(Fraction(word)))
-    wanted, known = chosen("methods", methods, METHODS, always=CONTROL), chosen("games", games, dict.fromkeys(GAMES))
+    chosen_methods, known = (
+        chosen("methods", methods, METHODS, always=CONTROL),
+        chosen("games", games, dict.fromkeys(GAMES)),
+    )
     if not installed():
         raise InputError("attack-policy", f"Procgen, which is not installed: {INSTALL}", "none")
     if quick:
         known, episodes, states, radii = dict(list(known.items())[:1]), 2, 8, radii[:1]
-        wanted = {name: forms for name, forms in wanted.items() if name in (CONTROL, "adr-gd")}
+        chosen_methods = {name: forms for name, forms in chosen_methods.items() if name in (CONTROL, "adr-gd")}
     levels = range(first := TUNING_LEVELS if tune else TEST_LEVELS, first + episodes)
-    plan = PolicyPlan(radii, states, evaluations, seed, list(wanted), targets)
-    played = [game_policy(f"{models}/{game}-cnn" if models else f"{game}-cnn", levels, horizon) for game in known]
-    return tuning(played, plan) if tune else benchmark(played, plan, part)
+    plan = PolicyPlan(radii, states, evaluations, seed, list(chosen_methods), targets)
+    policies = [game_policy(f"{models}/{game}-cnn" if models else f"{game}-cnn", levels, horizon) for game in known]
+    return tuning(policies, plan) if tune else benchmark(policies, plan, part)
 
 
-def tuning(played: Sequence[GamePolicy], plan: PolicyPlan) -> Report:
+def tuning(policies: Sequence[GamePolicy], plan: PolicyPlan) -> Report:
     """Score every size of every method on the states of every policy, over all radii: success, then mean margin."""
-    games = {one.game: (one, one.states(plan.states, plan.seed)) for one in played}
+    games = {one.game: (one, one.states(plan.states, plan.seed)) for one in policies}
 
     def score(game: str, method: str, size: str) -> tuple[float, float]:
         one, states = games[game]
@@ -103,11 +106,11 @@ def tuning(played: Sequence[GamePolicy], plan: PolicyPlan) -> Report:
     return tuning_report(title, grids, score, ("success", "margin"))
 
 
-def benchmark(played: Sequence[GamePolicy], plan: PolicyPlan, part: Part) -> Report:
+def benchmark(policies: Sequence[GamePolicy], plan: PolicyPlan, part: Part) -> Report:
     """The tables of every policy and radius."""
     tables, rows = list[Table](), list[Row]()
-    shown: dict[str, dict[str, np.ndarray]] = {}
-    for one in played:
+    plots: dict[str, dict[str, np.ndarray]] = {}
+    for one in policies:
         states = one.states(plan.states, plan.seed)
         plain = {} if part == "states" else {"unattacked": one.episodes(), "actions at random": one.random_episodes()}
         for radius in plan.radii:
@@ -119,15 +122,17 @@ def benchmark(played: Sequence[GamePolicy], plan: PolicyPlan, part: Part) -> Rep
             if part != "states":
                 on_episodes = {name: plan.on_episodes(one, radius, name) for name in tqdm(plan.methods, title)}
                 tables.append(_episodes_table(f"{title}: episodes", plain, on_episodes))
-                shown[f"{title}: returns"] = {name: each.returns for name, each in {**plain, **on_episodes}.items()}
+                plots[f"{title}: returns"] = {
+                    name: episodes_of.returns for name, episodes_of in {**plain, **on_episodes}.items()
+                }
             else:
-                shown[f"{title}: states with another action"] = {name: c.success for name, c in on_states.items()}
+                plots[f"{title}: states with another action"] = {name: c.success for name, c in on_states.items()}
             rows += _rows(one, radius, on_states, {**plain, **on_episodes})
-    return Report("Attacks on policies", NOTE, tables, rows, partial(_draw, shown))
+    return Report("Attacks on policies", NOTE, tables, rows, partial(_draw, plots))
 
 
-def _states_table(title: str, count: int, found: dict[str, StateAttackResults]) -> Table:
-    base = found[CONTROL].success
+def _states_table(title: str, count: int, results: dict[str, StateAttackResults]) -> Table:
+    base = results[CONTROL].success
 
     def row(name: str, cell: StateAttackResults) -> list[str]:
         successes = int(cell.success.sum())
@@ -145,14 +150,14 @@ def _states_table(title: str, count: int, found: dict[str, StateAttackResults]) 
         ]
 
     columns = ["method", "size", "another action [95 %]", "+ -", "p", "forwards", "backwards", "CPU s"]
-    return Table(title, f"{count} states.", columns, [row(name, cell) for name, cell in found.items()])
+    return Table(title, f"{count} states.", columns, [row(name, cell) for name, cell in results.items()])
 
 
-def _episodes_table(title: str, plain: dict[str, AttackedEpisodes], found: dict[str, AttackedEpisodes]) -> Table:
-    clean, control = plain["unattacked"], found[CONTROL]
+def _episodes_table(title: str, plain: dict[str, AttackedEpisodes], under_attack: dict[str, AttackedEpisodes]) -> Table:
+    clean, control = plain["unattacked"], under_attack[CONTROL]
 
     def row(name: str, one: AttackedEpisodes) -> list[str]:
-        attacked = name in found
+        attacked = name in under_attack
         return [
             f"**{name}**" if name == CONTROL else name,
             _interval(one.returns),
@@ -167,7 +172,7 @@ def _episodes_table(title: str, plain: dict[str, AttackedEpisodes], found: dict[
     columns = ["method", "return [95 %]", "minus unattacked", f"minus {CONTROL}", "steps", "changed"]
     columns += ["forwards", "backwards"]
     note = f"{len(clean.returns)} episodes, the same levels for all; bootstrap intervals, differences paired."
-    return Table(title, note, columns, [row(name, one) for name, one in {**plain, **found}.items()])
+    return Table(title, note, columns, [row(name, one) for name, one in {**plain, **under_attack}.items()])
 
 
 def _interval(values: np.ndarray) -> str:
@@ -180,25 +185,25 @@ def _rows(
 ) -> list[Row]:
     common = {"game": one.game, "eps": radius}
     on_states = [
-        {**common, "part": "states", "method": name, "case": at, "success": int(success)}
+        {**common, "part": "states", "method": name, "case": index, "success": int(success)}
         for name, cell in states.items()
-        for at, success in enumerate(cell.success)
+        for index, success in enumerate(cell.success)
     ]
     on_episodes = [
         {**common, "part": "episodes", "method": name, "case": level, "return": value, "steps": int(steps)}
-        for name, each in episodes.items()
-        for level, value, steps in zip(one.levels, each.returns, each.lengths, strict=True)
+        for name, played in episodes.items()
+        for level, value, steps in zip(one.levels, played.returns, played.lengths, strict=True)
     ]
     return on_states + on_episodes
 
 
-def _draw(shown: dict[str, dict[str, np.ndarray]], figure: Figure) -> None:
+def _draw(plots: dict[str, dict[str, np.ndarray]], figure: Figure) -> None:
     """Plot means with their intervals: a panel for each game and radius."""
-    figure.set_size_inches(8, 2.2 * len(shown))
-    for ax, (title, each) in zip(figure.subplots(len(shown), 1, squeeze=False)[:, 0], shown.items(), strict=True):
-        means = [values.mean() for values in each.values()]
-        ends = np.array([bootstrap(values) for values in each.values()]).T
-        ax.errorbar(means, list(each), xerr=np.abs(ends - means), fmt="o")
+    figure.set_size_inches(8, 2.2 * len(plots))
+    for ax, (title, by_name) in zip(figure.subplots(len(plots), 1, squeeze=False)[:, 0], plots.items(), strict=True):
+        means = [values.mean() for values in by_name.values()]
+        ends = np.array([bootstrap(values) for values in by_name.values()]).T
+        ax.errorbar(means, list(by_name), xerr=np.abs(ends - means), fmt="o")
         ax.set(title=title)
         ax.grid(alpha=0.3)
 
@@ -234,13 +239,13 @@ class PolicyPlan:
         self, policy: GamePolicy, states: np.ndarray, eps: float, size: str, form: SizedAttack
     ) -> StateAttackResults:
         """Run a method with one size on states (S, 64, 64, 3)."""
-        settings, found = form.settings(self.evaluations), list[AttackedObservations]()
+        settings, attacked = form.settings(self.evaluations), list[AttackedObservations]()
         took = timed(
-            lambda: found.append(
+            lambda: attacked.append(
                 attack_states(policy.policy, states, eps, targets=self.targets, seed=self.seed, **settings)
             )
         )
-        (one,) = found
+        (one,) = attacked
         forwards, backwards = (cost.double().mean().item() for cost in (one.forwards, one.backwards))
         return StateAttackResults(size, one.success.numpy(), one.moved.mean().item(), forwards, backwards, took.cpu)
 

@@ -75,7 +75,7 @@ def affordable(form: SizedAttack, evaluations: int) -> int:
     states = torch.full((1, 4), 0.5)
 
     def cost(steps: int) -> int:
-        found = attack_policy(policy, states, 0.0, optimizer=form.optimizer, loss=form.loss, steps=steps)
-        return int(found.forwards[0] + found.backwards[0])
+        attacked = attack_policy(policy, states, 0.0, optimizer=form.optimizer, loss=form.loss, steps=steps)
+        return int(attacked.forwards[0] + attacked.backwards[0])
 
     return bisect_right(range(2, evaluations // 2), evaluations, key=cost) + 1

@@ -56,8 +56,8 @@ class ReferenceAttack:
             package = importlib.import_module(self.package)
 
         def attack(model: nn.Module, case: AttackCase, evaluations: int) -> ReturnedImages:
-            said = io.StringIO()
-            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), warnings.catch_warnings():
+            output = io.StringIO()
+            with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return ReturnedImages(torch.cat([self.run(package, model, part, evaluations) for part in case.split()]))
 
@@ -134,5 +134,5 @@ REFERENCES: dict[str, ReferenceAttack] = {
 def versions() -> str:
     """Return the installed packages with their versions."""
     names = dict.fromkeys(reference.package.split(".")[0] for reference in REFERENCES.values())
-    found = [f"{name} {metadata.version(name)}" for name in names if importlib.util.find_spec(name)]
-    return f"Packages: {', '.join(found) or 'none'}."
+    installed = [f"{name} {metadata.version(name)}" for name in names if importlib.util.find_spec(name)]
+    return f"Packages: {', '.join(installed) or 'none'}."

@@ -133,12 +133,12 @@ class AttackOutcome:
 
 def run_attack(case: AttackCase, attack: Attack, evaluations: int) -> AttackOutcome:
     """Run an attack: count its cost, time it and judge its images."""
-    model, found = CountedClassifier(case.model, case.input_range), list[ReturnedImages]()
+    model, returned = CountedClassifier(case.model, case.input_range), list[ReturnedImages]()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(case.seed)  # of outside packages
-        took = timed(lambda: found.append(attack(model, case, evaluations)))
+        took = timed(lambda: returned.append(attack(model, case, evaluations)))
     forwards, backwards = model.forwards / len(case.x), model.backwards / len(case.x)
-    x = torch.where(by_row(case.errors, case.x), case.x, found[0].x.detach())  # the clean image is a success already
+    x = torch.where(by_row(case.errors, case.x), case.x, returned[0].x.detach())  # the clean image is a success already
     low, high = case.input_range
     logits = logits_of(case.model, x, case.batch_size)
     distance = (x - case.x).flatten(1).abs().amax(1)
@@ -150,7 +150,7 @@ def run_attack(case: AttackCase, attack: Attack, evaluations: int) -> AttackOutc
         margin=margin(logits, case.y),
         loss=cross_entropy(logits, case.y),
         distance=distance,
-        told=found[0].backwards,
+        told=returned[0].backwards,
         forwards=forwards,
         backwards=backwards,
         seconds=took.cpu,

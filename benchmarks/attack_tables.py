@@ -93,13 +93,13 @@ def table(
 def curve(title: str, note: str, cells: Sequence[AttackResults]) -> Table:
     """Tabulate success and CPU seconds: a row for each method, a column for each budget."""
     budgets = sorted({cell.evaluations for cell in cells})
-    at = {(cell.name, cell.evaluations): cell for cell in cells}
+    by_method = {(cell.name, cell.evaluations): cell for cell in cells}
 
     def text(cell: AttackResults | None) -> str:
         return "" if cell is None else f"{cell.rate:.1%} ({cell.judged.seconds:.1f} s)"
 
     names = dict.fromkeys(cell.name for cell in cells)
-    rows = [[name, *(text(at.get((name, budget))) for budget in budgets)] for name in names]
+    rows = [[name, *(text(by_method.get((name, budget))) for budget in budgets)] for name in names]
     return Table(title, note, ["method", *(str(budget) for budget in budgets)], rows)
 
 
@@ -110,7 +110,7 @@ def rows_of(cells: Sequence[AttackResults]) -> list[Row]:
 
 def _rows(cell: AttackResults) -> list[Row]:
     case, judged = cell.case, cell.judged
-    told = [""] * len(case.x) if judged.told is None else judged.told.tolist()
+    reported = [""] * len(case.x) if judged.told is None else judged.told.tolist()
     common = {
         "part": cell.part,
         "group": cell.group,
@@ -128,25 +128,25 @@ def _rows(cell: AttackResults) -> list[Row]:
     return [
         {
             **common,
-            "image": case.first + at,
-            "label": int(case.y[at]),
-            "clean_error": bool(case.errors[at]),
-            "success": bool(judged.success[at]),
-            "inside": bool(judged.inside[at]),
-            "margin": float(judged.margin[at]),
-            "loss": float(judged.loss[at]),
-            "distance": float(judged.distance[at]),
-            "backwards": told[at],
+            "image": case.first + index,
+            "label": int(case.y[index]),
+            "clean_error": bool(case.errors[index]),
+            "success": bool(judged.success[index]),
+            "inside": bool(judged.inside[index]),
+            "margin": float(judged.margin[index]),
+            "loss": float(judged.loss[index]),
+            "distance": float(judged.distance[index]),
+            "backwards": reported[index],
             **whole,
         }
-        for at in range(len(case.x))
+        for index in range(len(case.x))
     ]
 
 
 def draw(cells: Sequence[AttackResults], figure: Figure) -> None:
     """Plot each case's success against gradient evaluations and CPU seconds, a line for each method."""
-    shown = [cell for cell in cells if cell.part != "ablation"] or list(cells)
-    cases = list(dict.fromkeys(heading(cell.case) for cell in shown))
+    drawn = [cell for cell in cells if cell.part != "ablation"] or list(cells)
+    cases = list(dict.fromkeys(heading(cell.case) for cell in drawn))
     figure.set_size_inches(13, 4 * len(cases) + 1)
     panels = figure.subplots(len(cases), 2, squeeze=False, sharey="row")
     axes: tuple[tuple[str, Callable[[AttackResults], float]], ...] = (
@@ -154,7 +154,7 @@ def draw(cells: Sequence[AttackResults], figure: Figure) -> None:
         ("CPU s of an image, mean", lambda cell: cell.judged.seconds / len(cell.case.x)),
     )
     for row, name in zip(panels, cases, strict=True):
-        mine = [cell for cell in shown if heading(cell.case) == name]
+        mine = [cell for cell in drawn if heading(cell.case) == name]
         for ax, (label, x) in zip(row, axes, strict=True):
             _lines(ax, mine, x)
             ax.set(xscale="log", xlabel=label, ylabel="success", title=name)
@@ -163,8 +163,10 @@ def draw(cells: Sequence[AttackResults], figure: Figure) -> None:
 
 
 def _lines(ax: Any, cells: Sequence[AttackResults], x: Callable[[AttackResults], float]) -> None:
-    for at, name in enumerate(dict.fromkeys(cell.label for cell in cells)):
+    for index, name in enumerate(dict.fromkeys(cell.label for cell in cells)):
         unique = {cell.evaluations: cell for cell in cells if cell.label == name}
         points = sorted((max(x(cell), 1e-6), cell.rate) for cell in unique.values())
-        marker = "os^vD*"[at // 10 % 6]
-        ax.plot(*zip(*points, strict=True), marker=marker, color=f"C{at % 10}", label=name, markersize=4, linewidth=1)
+        marker = "os^vD*"[index // 10 % 6]
+        ax.plot(
+            *zip(*points, strict=True), marker=marker, color=f"C{index % 10}", label=name, markersize=4, linewidth=1
+        )

@@ -73,7 +73,7 @@ SensingMethod = Callable[[SensingCase], Tensor]
 def default(case: SensingCase) -> Tensor:
     """Reconstruct by `latentopt.reconstruct` with the prior of the MAP estimate (see `NOTE`)."""
     weight = (NOISE**2 + case.error) / case.m**2
-    found = reconstruct(
+    result = reconstruct(
         case.generator,
         case.images,
         operator=case.operator,
@@ -82,12 +82,12 @@ def default(case: SensingCase) -> Tensor:
         restarts=RESTARTS,
         seed=case.seed,
     )
-    return found.output
+    return result.output
 
 
 def csgm(case: SensingCase) -> Tensor:
     """Reconstruct by CSGM as published."""
-    found = reconstruct(
+    result = reconstruct(
         case.generator,
         case.images,
         operator=case.operator,
@@ -101,13 +101,13 @@ def csgm(case: SensingCase) -> Tensor:
         patience=None,
         seed=case.seed,
     )
-    return found.output
+    return result.output
 
 
 def lasso(case: SensingCase) -> Tensor:
     """Reconstruct by Lasso, with its penalty chosen on training images."""
-    seen = replace(case, images=case.training)
-    errors = [mse(_lasso(seen, alpha), seen.images).mean().item() for alpha in ALPHAS]
+    training = replace(case, images=case.training)
+    errors = [mse(_lasso(training, alpha), training.images).mean().item() for alpha in ALPHAS]
     return _lasso(case, ALPHAS[int(np.argmin(errors))])
 
 
@@ -127,8 +127,8 @@ def _lasso(case: SensingCase, alpha: float) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = Lasso(alpha, fit_intercept=False, max_iter=300, positive=not colours)
-        found = model.fit(rows.reshape(case.m, -1), y.numpy().T).coef_.reshape(-1, *shape)
-    images = idctn(found, axes=(2, 3), norm="ortho") if colours else found
+        coefficients = model.fit(rows.reshape(case.m, -1), y.numpy().T).coef_.reshape(-1, *shape)
+    images = idctn(coefficients, axes=(2, 3), norm="ortho") if colours else coefficients
     return torch.tensor(np.asarray(images), dtype=torch.float32).clamp(0, 1)
 
 
@@ -178,29 +178,33 @@ def compressed_sensing(
     for name, source in sources.items():
         generator = source.build()
         if quick:
-            held = training = generator(generator.latents(images, seed))
+            truth = training = generator(generator.latents(images, seed))
         else:
-            held, training = source.targets(0, images, True), source.targets(0, TRAINING, False)
+            truth, training = source.targets(0, images, True), source.targets(0, TRAINING, False)
         fitted = reconstruct(generator, training, seed=seed).output
         error = (fitted - training).square().flatten(1).sum(1).mean().item()
-        base = SensingCase(name, generator, held, training, error, 1, seed)
-        for m in counts or MEASUREMENTS[held.shape[1]]:
+        base = SensingCase(name, generator, truth, training, error, 1, seed)
+        for m in counts or MEASUREMENTS[truth.shape[1]]:
             cells += [_ran(method, run, replace(base, m=m)) for method, run in runs.items()]
     tables = [_table([cell for cell in cells if cell.case.name == name]) for name in sources]
     return Report("Compressed sensing", NOTE, tables, [row for c in cells for row in _rows(c)], partial(_draw, cells))
 
 
 def _ran(name: str, run: SensingMethod, case: SensingCase) -> SensingResults:
-    found = list[Tensor]()
-    seconds = timed(lambda: found.append(run(case)))
-    return SensingResults(name, case, mse(found[0], case.images).tolist(), seconds.cpu)
+    images = list[Tensor]()
+    seconds = timed(lambda: images.append(run(case)))
+    return SensingResults(name, case, mse(images[0], case.images).tolist(), seconds.cpu)
 
 
 def _table(cells: Sequence[SensingResults]) -> Table:
     methods = list(dict.fromkeys(cell.method for cell in cells))
-    by = {(cell.method, cell.case.m): cell for cell in cells}
+    by_method = {(cell.method, cell.case.m): cell for cell in cells}
     rows = [
-        [str(m), *(_shown(by[name, m]) for name in methods), *(f"{by[name, m].seconds:.1f}" for name in methods)]
+        [
+            str(m),
+            *(_shown(by_method[name, m]) for name in methods),
+            *(f"{by_method[name, m].seconds:.1f}" for name in methods),
+        ]
         for m in dict.fromkeys(cell.case.m for cell in cells)
     ]
     case = cells[0].case
@@ -215,7 +219,7 @@ def _shown(cell: SensingResults) -> str:
 def _rows(cell: SensingResults) -> list[Row]:
     case = cell.case
     common = {"generator": case.name, "method": cell.method, "m": case.m, "seconds": round(cell.seconds, 2)}
-    return [{**common, "image": at, "mse": error} for at, error in enumerate(cell.errors)]
+    return [{**common, "image": index, "mse": error} for index, error in enumerate(cell.errors)]
 
 
 def _draw(cells: Sequence[SensingResults], figure: Figure) -> None:

@@ -139,11 +139,11 @@ class Turns:
         self, advance: dict[str, Callable[[int], object]], first: str, least: int = BLOCK
     ) -> tuple[int, dict[str, list[Seconds]]]:
         """Return the steps per block, at least ``least``, and each method's times of its blocks."""
-        for each in advance.values():
-            each(2)  # first calls are slower
+        for function in advance.values():
+            function(2)  # first calls are slower
         a_step = min(timed(partial(advance[first], 2)).cpu for _ in range(3)) / 2
         steps = least * max(1, round(self.block / max(least * a_step, 1e-6)))
-        blocks = {name: partial(each, steps) for name, each in advance.items()}
+        blocks = {name: partial(function, steps) for name, function in advance.items()}
         return steps, interleaved(blocks, self.seconds, min(3, self.most), self.most)
 
 
@@ -181,10 +181,10 @@ def measure(case: StepCase, turns: Turns) -> list[Row]:
         layers = list(range(count - case.last, count))
     start = case.start(posed)
     steppers = {name: Stepper(case.ready(posed), method, start) for name, method in methods(case, layers).items()}
-    steps, taken = turns.take({name: stepper.advance for name, stepper in steppers.items()}, BASE)
+    steps, times = turns.take({name: stepper.advance for name, stepper in steppers.items()}, BASE)
     return [
         {
-            **_row(case, name, steps, taken[name], taken[BASE]),
+            **_row(case, name, steps, times[name], times[BASE]),
             "forwards": stepper.forwards / steps,
             "backwards": stepper.backwards / steps,
         }
@@ -208,14 +208,14 @@ def measure_loop(case: StepCase, turns: Turns) -> list[Row]:
     def solved(steps: int) -> Tensor:
         return solve(problem, GD(lr=0.1), steps=steps, start=start).x
 
-    steps, taken = turns.take({HAND: by_hand, "solve": solved}, HAND, 1 if turns.most == 1 else SOLVE)
-    return [_row(case, name, steps, taken[name], taken[HAND]) for name in (HAND, "solve")]
+    steps, times = turns.take({HAND: by_hand, "solve": solved}, HAND, 1 if turns.most == 1 else SOLVE)
+    return [_row(case, name, steps, times[name], times[HAND]) for name in (HAND, "solve")]
 
 
-def _row(case: StepCase, name: str, steps: int, taken: Sequence[Seconds], base: Sequence[Seconds]) -> Row:
-    row: Row = {"network": case.name, "batch": case.batch, "method": name, "rounds": len(taken), "block": steps}
+def _row(case: StepCase, name: str, steps: int, spent: Sequence[Seconds], base: Sequence[Seconds]) -> Row:
+    row: Row = {"network": case.name, "batch": case.batch, "method": name, "rounds": len(spent), "block": steps}
     for clock in CLOCKS:
-        own, other = (np.array([getattr(each, clock) for each in times]) for times in (taken, base))
+        own, other = (np.array([getattr(seconds, clock) for seconds in times]) for times in (spent, base))
         low, middle, high = np.quantile(own / other, [0.25, 0.5, 0.75]).tolist()
         row |= {f"{clock}_ms": 1000 * float(np.median(own)) / steps, f"{clock}_ratio": middle}
         row |= {f"{clock}_ratio_q1": low, f"{clock}_ratio_q3": high}
@@ -234,14 +234,14 @@ def _table(title: str, rows: Sequence[Row], counts: Sequence[str]) -> Table:
 
 
 def _draw(rows: Sequence[Row], figure: Figure) -> None:
-    shown = [row for row in rows if row["method"].startswith("adr-gd")]
-    figure.set_size_inches(8, 1 + 0.28 * len(shown))
+    drawn = [row for row in rows if row["method"].startswith("adr-gd")]
+    figure.set_size_inches(8, 1 + 0.28 * len(drawn))
     axes = figure.subplots()
-    for at, row in enumerate(shown):
-        reach = [[row["cpu_ratio"] - row["cpu_ratio_q1"]], [row["cpu_ratio_q3"] - row["cpu_ratio"]]]
-        axes.errorbar(row["cpu_ratio"], -at, xerr=reach, fmt="o", color="tab:blue", capsize=3)
-    names = [f"{row['network']}, batch {row['batch']}: {row['method']}" for row in shown]
-    axes.set_yticks([-at for at in range(len(shown))], names, fontsize=8)
+    for index, row in enumerate(drawn):
+        errors = [[row["cpu_ratio"] - row["cpu_ratio_q1"]], [row["cpu_ratio_q3"] - row["cpu_ratio"]]]
+        axes.errorbar(row["cpu_ratio"], -index, xerr=errors, fmt="o", color="tab:blue", capsize=3)
+    names = [f"{row['network']}, batch {row['batch']}: {row['method']}" for row in drawn]
+    axes.set_yticks([-index for index in range(len(drawn))], names, fontsize=8)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set(xscale="log", xlabel="CPU time of a step over PGD's, median and quartiles")
     axes.grid(alpha=0.3, which="both")

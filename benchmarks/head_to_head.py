@@ -58,10 +58,10 @@ class TraceGroup:
 
 def _scores(family: str, trace: MethodTrace, budget: str) -> list[float]:
     case, timed = trace.case, budget == BUDGETS[0]
-    most = case.seconds if timed else float(case.passes)
+    limit = case.seconds if timed else float(case.passes)
     if family == "restarts":
-        return [math.log(trace.recovered_at(trace.times if timed else trace.passes, most))]
-    values = trace.at(seconds=most) if timed else trace.at(passes=most)
+        return [math.log(trace.recovered_at(trace.times if timed else trace.passes, limit))]
+    values = trace.at(seconds=limit) if timed else trace.at(passes=limit)
     if family == "single":
         return [(values < RECOVERED).float().mean().item()]
     if family == "attacks":
@@ -99,7 +99,9 @@ def head_to_head(
         known = {name: known[name] for name in (OURS, "pgd") if name in known}
     shrunk = 0.01 if quick else 1.0
     groups = {
-        (family, name): [FAMILIES[family][1](family, name, at, tune).shrunk(shrunk) for at in range(seed, seed + seeds)]
+        (family, name): [
+            FAMILIES[family][1](family, name, number, tune).shrunk(shrunk) for number in range(seed, seed + seeds)
+        ]
         for family, names in networks_by_family.items()
         for name in names
     }
@@ -133,8 +135,8 @@ def tuning(groups: Mapping[tuple[str, str], Sequence[BudgetedProblem]], methods:
 def _networks(families: str, networks: str) -> dict[str, list[str]]:
     known = chosen("families", families, FAMILIES)
     every = {name: name for names, _ in known.values() for name in names}
-    wanted = chosen("networks", networks, every)
-    return {family: [name for name in names if name in wanted] for family, (names, _) in known.items()}
+    chosen_networks = chosen("networks", networks, every)
+    return {family: [name for name in names if name in chosen_networks] for family, (names, _) in known.items()}
 
 
 def _fit(methods: Mapping[str, TrialGrid], family: str) -> dict[str, TrialGrid]:
@@ -145,18 +147,23 @@ def _fit(methods: Mapping[str, TrialGrid], family: str) -> dict[str, TrialGrid]:
 def _results(cases: Sequence[BudgetedProblem], methods: Mapping[str, TrialGrid]) -> Iterable[TraceGroup]:
     case = cases[0]
     for name in _fit(methods, case.family):
-        yield TraceGroup(case.family, case.name, name, [run_trial(each, chosen_trial(name, each)) for each in cases])
+        yield TraceGroup(
+            case.family,
+            case.name,
+            name,
+            [run_trial(case_of_seed, chosen_trial(name, case_of_seed)) for case_of_seed in cases],
+        )
 
 
 def _summary(cell: TraceGroup, budget: str) -> str:
-    found = student(cell.scores(budget))
+    interval = student(cell.scores(budget))
     match cell.family:
         case "single":
-            return f"{100 * found.mean:.0f} %"
+            return f"{100 * interval.mean:.0f} %"
         case "restarts":
-            return f"{math.exp(found.mean):.3g}"
+            return f"{math.exp(interval.mean):.3g}"
         case _:
-            return f"{found.mean:.4g}"
+            return f"{interval.mean:.4g}"
 
 
 def against(cell: TraceGroup, base: TraceGroup, budget: str) -> MeanInterval:
@@ -165,26 +172,26 @@ def against(cell: TraceGroup, base: TraceGroup, budget: str) -> MeanInterval:
     if cell.family == "real":
         whole = sum(theirs for _, theirs in pairs) / len(pairs)
         return student([(mine - theirs) / whole for mine, theirs in pairs])
-    found = student([mine - theirs for mine, theirs in pairs])
+    interval = student([mine - theirs for mine, theirs in pairs])
     if cell.family == "restarts":
-        mean, low, high = (math.exp(min(x, 700)) for x in found[:3])
-        return MeanInterval(mean, low, high, found.error)
-    return found
+        mean, low, high = (math.exp(min(x, 700)) for x in interval[:3])
+        return MeanInterval(mean, low, high, interval.error)
+    return interval
 
 
 def _table(cells: Sequence[TraceGroup]) -> Table:
     (base,) = (cell for cell in cells if cell.method == OURS)
     case = base.traces[0].case
     columns = ["method"]
-    for budget, most in zip(BUDGETS, (f"{case.seconds:g} CPU s", f"{case.passes} passes"), strict=True):
-        columns += [f"{budget} to all" if case.family == "restarts" else f"at {most}", "against [95 %]"]
+    for budget, limit in zip(BUDGETS, (f"{case.seconds:g} CPU s", f"{case.passes} passes"), strict=True):
+        columns += [f"{budget} to all" if case.family == "restarts" else f"at {limit}", "against [95 %]"]
 
     def row(cell: TraceGroup) -> list[str]:
         line = [f"**{cell.method}**" if cell is base else cell.method]
         for budget in BUDGETS:
             versus = against(cell, base, budget)
-            shown = f"{versus.mean:.3g} [{versus.low:.3g}, {versus.high:.3g}]"
-            line += [_summary(cell, budget), "" if cell is base else shown]
+            difference = f"{versus.mean:.3g} [{versus.low:.3g}, {versus.high:.3g}]"
+            line += [_summary(cell, budget), "" if cell is base else difference]
         return line
 
     note = f"{len(base.traces)} seeds, {case.problem.batch} problems each."
@@ -198,16 +205,16 @@ def _rows(cell: TraceGroup) -> list[Row]:
             "network": cell.network,
             "method": cell.method,
             "seed": trace.case.seed,
-            "problem": at if len(scores[0]) > 1 else "",
-            "by_seconds": scores[0][at],
-            "by_passes": scores[1][at],
+            "problem": index if len(scores[0]) > 1 else "",
+            "by_seconds": scores[0][index],
+            "by_passes": scores[1][index],
             "seconds": trace.case.seconds,
             "passes": trace.case.passes,
             "optimizer": repr(trace.optimizer),
         }
         for trace in cell.traces
         for scores in [[_scores(cell.family, trace, budget) for budget in BUDGETS]]
-        for at in range(len(scores[0]))
+        for index in range(len(scores[0]))
     ]
 
 
@@ -221,6 +228,6 @@ def _draw(cells: Sequence[TraceGroup], figure: Figure) -> None:
         for cell in mine:
             case = cell.traces[0].case
             grid = torch.linspace(case.seconds / 50, case.seconds, 50).tolist()
-            at = [torch.cat([trace.at(seconds=t) for trace in cell.traces]) for t in grid]
-            axes.plot(grid, [float(((v < RECOVERED).float() if own else v).mean()) for v in at], label=cell.method)
+            values = [torch.cat([trace.at(seconds=t) for trace in cell.traces]) for t in grid]
+            axes.plot(grid, [float(((v < RECOVERED).float() if own else v).mean()) for v in values], label=cell.method)
         axes.legend(fontsize=5)

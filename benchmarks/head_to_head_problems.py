@@ -188,9 +188,9 @@ def _critics(family: str, name: str, seed: int, tune: bool) -> BudgetedProblem:
     def values(observations: Tensor, actions: Tensor) -> Tensor:
         return stacked(met.agent.critics(observations, actions), len(actions))
 
-    told = ScaledCritic(values, met.observations, torch.zeros_like(a[0]), torch.ones_like(a[0]))
+    critic = ScaledCritic(values, met.observations, torch.zeros_like(a[0]), torch.ones_like(a[0]))
     feasible = Box((a - 1).clamp_min(-1), (a + 1).clamp_max(1))
-    problem = Problem(told, CriticObjective("first"), a.shape[1:], count, feasible, like=a)
+    problem = Problem(critic, CriticObjective("first"), a.shape[1:], count, feasible, like=a)
     return BudgetedProblem(family, name, seed, problem, a, network.seconds, network.passes, network.steps)
 
 

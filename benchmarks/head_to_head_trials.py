@@ -142,8 +142,8 @@ METHODS: dict[str, TrialGrid] = {OURS: ours, CONTROL: partial(ours, on=False), *
 
 def chosen_trial(name: str, case: BudgetedProblem) -> Trial:
     """Return the best setting on the tuning seeds, or the first if nothing was tuned; the control uses ours."""
-    at = TUNED["head-to-head"].get(case.family, {}).get(case.name, {}).get(OURS if name == CONTROL else name, 0)
-    return METHODS[name](case)[at]
+    step = TUNED["head-to-head"].get(case.family, {}).get(case.name, {}).get(OURS if name == CONTROL else name, 0)
+    return METHODS[name](case)[step]
 
 
 @dataclass(eq=False)
@@ -198,13 +198,13 @@ class MethodTrace:
     def at(self, seconds: float = math.inf, passes: float = math.inf) -> Tensor:
         """Least objectives (B,) at the end of a budget."""
         pairs = zip(self.times, self.passes, strict=True)
-        within = sum(t <= seconds and p <= passes for t, p in pairs)
-        return self.values[max(within, 1) - 1]
+        count = sum(t <= seconds and p <= passes for t, p in pairs)
+        return self.values[max(count, 1) - 1]
 
-    def recovered_at(self, among: list[float], most: float) -> float:
-        """Return when all was recovered, in ``among`` (`times` or `passes`); at most ``most``."""
+    def recovered_at(self, among: list[float], limit: float) -> float:
+        """Return when all was recovered, in ``among`` (`times` or `passes`); at most ``limit``."""
         whole = (self.values < RECOVERED).all(1).nonzero()[:, 0]
-        return min(among[int(whole[0])], most) if len(whole) else most
+        return min(among[int(whole[0])], limit) if len(whole) else limit
 
 
 def run_trial(case: BudgetedProblem, trial: Trial) -> MethodTrace:

@@ -93,8 +93,8 @@ class InversionOutcome:
 
     def at(self, seconds: float) -> Tensor:
         """Best error so far (B,) at a time; infinite before the first evaluation."""
-        seen = [row for t, row in zip(self.times, self.values, strict=True) if t <= seconds]
-        return seen[-1] if seen else torch.full_like(self.mse, torch.inf)
+        reached = [row for t, row in zip(self.times, self.values, strict=True) if t <= seconds]
+        return reached[-1] if reached else torch.full_like(self.mse, torch.inf)
 
     def recovered_at(self) -> float:
         """Time at which all targets were recovered; infinite if never."""

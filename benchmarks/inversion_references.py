@@ -17,11 +17,11 @@ def hand_written(lr: float, case: InversionCase, watch: InversionClock) -> None:
     adam = torch.optim.Adam([z], lr)
     while True:
         image = case.generator(z)
-        each = (image - case.targets).square().flatten(1).mean(1)
-        if watch.see(z.detach(), each.detach()):
+        losses = (image - case.targets).square().flatten(1).mean(1)
+        if watch.see(z.detach(), losses.detach()):
             return
         adam.zero_grad()
-        each.sum().backward()
+        losses.sum().backward()
         adam.step()
 
 
@@ -50,12 +50,12 @@ def deepinv_csgm(lr: float, case: InversionCase, watch: InversionClock) -> None:
     x = case.generator.latents(len(case.targets), case.seed)
     value = torch.full((len(x),), torch.inf)
     while True:
-        for at in range(len(x)):
-            y = case.targets[at : at + 1]
+        for index in range(len(x)):
+            y = case.targets[index : index + 1]
             z = model.optimize_z(model.random_latent(y.device), y, Denoising()).detach().flatten(1)
             with torch.no_grad():
-                value[at] = (case.generator(z) - y).square().mean()
-            x[at] = z[0]
+                value[index] = (case.generator(z) - y).square().mean()
+            x[index] = z[0]
             if watch.see(x, value):
                 return
 

@@ -30,9 +30,11 @@ class RandomNets(nn.Module):
         super().__init__()
         self.depth = len(widths) - 1
         stacks = zip(*(random_layers(widths, seed) for seed in seeds), strict=True)
-        for at, stack in enumerate(stacks):  # (S, in, out) and (S, 1, out) in turn
+        for layer, stack in enumerate(stacks):  # (S, in, out) and (S, 1, out) in turn
             array = np.stack(stack)
-            self.register_buffer(f"layer{at}", torch.from_numpy(array if at % 2 == 0 else array[:, None]).to(dtype))
+            self.register_buffer(
+                f"layer{layer}", torch.from_numpy(array if layer % 2 == 0 else array[:, None]).to(dtype)
+            )
 
     def __len__(self) -> int:
         return len(self.get_buffer("layer0"))
@@ -41,11 +43,11 @@ class RandomNets(nn.Module):
         """Outputs (rows, out) of ``x`` (rows, in); rows a multiple of S."""
         if len(x) % len(self):
             raise InputError("x", f"a multiple of {len(self)} rows", len(x))
-        for at in range(self.depth):
-            weight, bias = self.get_buffer(f"layer{2 * at}"), self.get_buffer(f"layer{2 * at + 1}")
+        for layer in range(self.depth):
+            weight, bias = self.get_buffer(f"layer{2 * layer}"), self.get_buffer(f"layer{2 * layer + 1}")
             copies = x.unflatten(0, (-1, len(self))).transpose(0, 1)  # (S, rows / S, in)
             h = torch.baddbmm(bias, copies, weight).transpose(0, 1).flatten(0, 1)
-            x = F.relu(h) if at < self.depth - 1 else h
+            x = F.relu(h) if layer < self.depth - 1 else h
         return x
 
     def take(self, rows: Tensor) -> RandomNets:

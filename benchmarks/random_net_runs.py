@@ -52,12 +52,12 @@ class StepCost(NamedTuple):
 
 def run(nets: NetworkSet, optimizer: Optimizer, steps: int, restarts: int, seed: int) -> NetsRun:
     """Maximise all networks; ``seed`` seeds the starts and the method's own noise."""
-    problem, found = nets.problem(), list[Result]()
+    problem, results = nets.problem(), list[Result]()
     start = torch.zeros(len(nets.seeds), nets.widths[0])
     took = timed(
-        lambda: found.append(solve(problem, optimizer, steps=steps, restarts=restarts, seed=seed, start=start))
+        lambda: results.append(solve(problem, optimizer, steps=steps, restarts=restarts, seed=seed, start=start))
     )
-    (result,) = found
+    (result,) = results
     return NetsRun((-result.value).tolist(), int(result.forwards.max()), int(result.backwards.max()), took.cpu)
 
 

@@ -123,11 +123,13 @@ def _relative(cell: NetsResults, control: NetsResults) -> tuple[float, list[floa
 
 def _bars(ax: Any, cells: Sequence[NetsResults]) -> None:
     control = control_of(cells)
-    for at, cell in enumerate(cells):
-        middle, reach = _relative(cell, control)
+    for index, cell in enumerate(cells):
+        middle, errors = _relative(cell, control)
         color = "tab:orange" if cell.restarts == 1 else "tab:blue"
-        ax.errorbar(middle, -at, xerr=[[r] for r in reach], fmt="o", color=color, markersize=4, capsize=2)
-    ax.set_yticks([-at for at in range(len(cells))], [f"{c.name}  {c.restarts} x {c.steps}" for c in cells], fontsize=7)
+        ax.errorbar(middle, -index, xerr=[[r] for r in errors], fmt="o", color=color, markersize=4, capsize=2)
+    ax.set_yticks(
+        [-index for index in range(len(cells))], [f"{c.name}  {c.restarts} x {c.steps}" for c in cells], fontsize=7
+    )
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_xlabel(f"gain over {control.name}, %, with its 95 % interval", fontsize=8)
     ax.grid(alpha=0.3)
@@ -136,8 +138,8 @@ def _bars(ax: Any, cells: Sequence[NetsResults]) -> None:
 def _slopes(ax: Any, cells: Sequence[NetsResults]) -> None:
     control = control_of(cells)
     gains = [_relative(cell, control) for cell in cells]
-    reach = [[reach[side] for _, reach in gains] for side in (0, 1)]
-    ax.errorbar([float(cell.name) for cell in cells], [middle for middle, _ in gains], yerr=reach, fmt="o-", capsize=3)
+    errors = [[errors[side] for _, errors in gains] for side in (0, 1)]
+    ax.errorbar([float(cell.name) for cell in cells], [middle for middle, _ in gains], yerr=errors, fmt="o-", capsize=3)
     ax.set(xscale="log", xlabel="alpha", ylabel=f"gain over {float(control.name):g}, %")
     ax.grid(alpha=0.3)
 

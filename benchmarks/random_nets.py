@@ -164,9 +164,9 @@ def table_cells(plan: NetsPlan, methods: Mapping[str, SizedMethod]) -> Iterator[
 def ablation_cells(plan: NetsPlan) -> Iterator[NetsResults]:
     """Ablate each form of ADR-GD."""
     for form, variants in ablations(plan.model).items():
-        for at, (name, optimizer) in enumerate(variants.items()):
+        for index, (name, optimizer) in enumerate(variants.items()):
             cell = plan.cell("ablation", form, name, optimizer, plan.steps, 1)
-            yield replace(cell, control=at == 0)
+            yield replace(cell, control=index == 0)
 
 
 def alpha_cells(plan: NetsPlan) -> Iterator[NetsResults]:

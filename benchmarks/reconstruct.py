@@ -106,8 +106,8 @@ def _cases(name: str, source: GeneratorSource, own: bool, images: int, seeds: ra
     generator, shift = source.build(), TUNING * tune
     if own:
         with torch.no_grad():
-            made = {s: generator(generator.latents(images, 11 + s + shift)) for s in seeds}
-        return [InversionCase(name, generator, made[s], True, s + shift) for s in seeds]
+            own_images = {s: generator(generator.latents(images, 11 + s + shift)) for s in seeds}
+        return [InversionCase(name, generator, own_images[s], True, s + shift) for s in seeds]
     if not source.images:
         return []
     return [InversionCase(name, generator, source.targets(0, images, not tune), False, seeds[0] + shift)]
@@ -164,22 +164,22 @@ def _rows(cell: InversionResults, seconds: float) -> list[Row]:
             "targets": "own" if case.own else "real",
             "seed": case.seed,
             "method": cell.name,
-            "target": at,
+            "target": index,
             "mse": mse,
             "psnr": psnr,
             "ssim": ssim,
             "seconds": round(judged.times[-1], 3),
-            "recovered_at": _first(judged, at),
+            "recovered_at": _first(judged, index),
         }
         for case, judged in zip(cell.cases, cell.judged, strict=False)
-        for at, (mse, psnr, ssim) in enumerate(
+        for index, (mse, psnr, ssim) in enumerate(
             zip(judged.mse.tolist(), judged.psnr.tolist(), judged.ssim.tolist(), strict=True)
         )
     ]
 
 
-def _first(judged: InversionOutcome, at: int) -> float | str:
-    under = (judged.values[:, at] < RECOVERED).nonzero()
+def _first(judged: InversionOutcome, index: int) -> float | str:
+    under = (judged.values[:, index] < RECOVERED).nonzero()
     return round(judged.times[int(under[0])], 3) if len(under) else ""
 
 

@@ -97,7 +97,7 @@ def returns(
     for file, _ in files.values():
         if not (data_root() / file).is_file():
             raise InputError("LATENTOPT_DATA", f"a folder with {file}", str(data_root()))
-    seeds = [seed + tune * TUNING + at for at in range(episodes)]
+    seeds = [seed + tune * TUNING + number for number in range(episodes)]
     cells = [
         cell for name in files for cell in _cells(folder / "played", name, runs, list(counted), widths, steps, seeds)
     ]
@@ -121,7 +121,7 @@ def _cells(
 
     file, env = AGENTS[name]
     environments = [make_environment(env) for _ in seeds]
-    held = hashlib.sha256((data_root() / file).read_bytes()).hexdigest()
+    digest = hashlib.sha256((data_root() / file).read_bytes()).hexdigest()
     player = load_actor_critic(data_root() / file, environments[0])
     counted = critics if len(player.critic.networks) > 1 else ["first"]
     cells = list[AgentReturns]()
@@ -130,16 +130,18 @@ def _cells(
         if method != "none":
             refiner = Refiner(player.critic, -1.0, 1.0, box, runs[method], steps, critic)  # pyright: ignore[reportArgumentType]
         settings = {"agent": name, "method": method, "critic": critic, "box": box, "steps": steps, "seeds": seeds}
-        settings |= {"optimizer": repr(refiner and refiner.method), "agent_held": held}
+        settings |= {"optimizer": repr(refiner and refiner.method), "agent_held": digest}
 
         def played(refiner: Refiner | None = refiner) -> dict[str, Any]:
-            found = play_refined(player, environments, seeds, refiner)
-            return {key: value.tolist() if key != "seconds" else value for key, value in found._asdict().items()}
+            refined = play_refined(player, environments, seeds, refiner)
+            return {key: value.tolist() if key != "seconds" else value for key, value in refined._asdict().items()}
 
         path = folder / f"{name}-{method}-{critic}-{box:g}-{seeds[0]}.json"
-        found = stored(path, settings, played)
-        total, count, gains = (np.array(found[key]) for key in ("returns", "steps", "gains"))
-        cells.append(AgentReturns(name, method, critic, box, RefinedEpisodes(total, count, gains, found["seconds"])))
+        episodes_played = stored(path, settings, played)
+        total, count, gains = (np.array(episodes_played[key]) for key in ("returns", "steps", "gains"))
+        cells.append(
+            AgentReturns(name, method, critic, box, RefinedEpisodes(total, count, gains, episodes_played["seconds"]))
+        )
     return cells
 
 
@@ -154,16 +156,21 @@ def _table(cells: Sequence[AgentReturns]) -> Table:
     rows = [["none", "", "", f"{base.mean:.1f} +- {base.error:.1f}", "", "", ""]]
     for cell in cells[1:]:
         mean, gain = student(cell.played.returns.tolist()), cell.played.gains.mean()
-        each = 1e3 * cell.played.seconds / cell.played.steps.sum()
-        shown = [f"{mean.mean:.1f} +- {mean.error:.1f}", _shown(difference(cell, plain)), f"{gain:.3f}", f"{each:.3f}"]
-        rows.append([cell.method, cell.critic, f"{cell.box:g}", *shown])
+        milliseconds = 1e3 * cell.played.seconds / cell.played.steps.sum()
+        texts = [
+            f"{mean.mean:.1f} +- {mean.error:.1f}",
+            _shown(difference(cell, plain)),
+            f"{gain:.3f}",
+            f"{milliseconds:.3f}",
+        ]
+        rows.append([cell.method, cell.critic, f"{cell.box:g}", *texts])
     columns = ["method", "critic", "box", "return", "difference", "gain in Q", "CPU ms a state"]
     return Table(cells[0].agent, "", columns, rows)
 
 
-def _shown(found: MeanInterval) -> str:
-    text = f"{found.mean:+.1f} [{found.low:.1f}, {found.high:.1f}]"
-    return f"**{text}**" if found.low > 0 else f"*{text}*" if found.high < 0 else text
+def _shown(interval: MeanInterval) -> str:
+    text = f"{interval.mean:+.1f} [{interval.low:.1f}, {interval.high:.1f}]"
+    return f"**{text}**" if interval.low > 0 else f"*{text}*" if interval.high < 0 else text
 
 
 def _summary(cells: Sequence[AgentReturns]) -> Table:
@@ -172,11 +179,12 @@ def _summary(cells: Sequence[AgentReturns]) -> Table:
     rows = []
     for settings in dict.fromkeys(cell.settings for cell in cells if cell.method != "none"):
         own = [cell for cell in cells if cell.settings == settings]
-        found = [difference(cell, plains[cell.agent]) for cell in own]
+        differences = [difference(cell, plains[cell.agent]) for cell in own]
         shares = [
-            each.mean / abs(plains[cell.agent].played.returns.mean()) for cell, each in zip(own, found, strict=True)
+            change.mean / abs(plains[cell.agent].played.returns.mean())
+            for cell, change in zip(own, differences, strict=True)
         ]
-        above, below = sum(each.low > 0 for each in found), sum(each.high < 0 for each in found)
+        above, below = sum(change.low > 0 for change in differences), sum(change.high < 0 for change in differences)
         cells_ = [f"{100 * float(np.mean(shares)):+.2f} %", f"{100 * min(shares):+.2f} %", str(above), str(below)]
         rows.append([settings[0], settings[1], f"{settings[2]:g}", str(len(own)), *cells_])
     columns = ["method", "critic", "box", "agents", "mean change", "worst agent", "better", "worse"]
@@ -192,8 +200,11 @@ def _rows(cell: AgentReturns, seeds: Sequence[int]) -> list[Row]:
         "box": cell.box,
         "seconds": round(cell.played.seconds, 3),
     }
-    each = zip(seeds, cell.played.returns, cell.played.steps, cell.played.gains, strict=True)
-    return [{**common, "seed": at, "return": float(r), "steps": int(n), "gain": float(g)} for at, r, n, g in each]
+    episodes = zip(seeds, cell.played.returns, cell.played.steps, cell.played.gains, strict=True)
+    return [
+        {**common, "seed": number, "return": float(r), "steps": int(n), "gain": float(g)}
+        for number, r, n, g in episodes
+    ]
 
 
 def _draw(cells: Sequence[AgentReturns], figure: Figure) -> None:
@@ -201,12 +212,12 @@ def _draw(cells: Sequence[AgentReturns], figure: Figure) -> None:
     figure.set_size_inches(4.2 * len(agents), 5)
     for ax, agent in zip(figure.subplots(1, len(agents), squeeze=False).flat, agents, strict=True):
         plain, *own = (cell for cell in cells if cell.agent == agent)
-        for at, cell in enumerate(own):
-            found = difference(cell, plain)
-            reach = [[found.mean - found.low], [found.high - found.mean]]
-            ax.errorbar(found.mean, -at, xerr=reach, fmt="o", color="tab:blue", markersize=4, capsize=2)
+        for index, cell in enumerate(own):
+            change = difference(cell, plain)
+            errors = [[change.mean - change.low], [change.high - change.mean]]
+            ax.errorbar(change.mean, -index, xerr=errors, fmt="o", color="tab:blue", markersize=4, capsize=2)
         labels = [f"{cell.method} {cell.critic} {cell.box:g}" for cell in own]
-        ax.set_yticks([-at for at in range(len(own))], labels, fontsize=6)
+        ax.set_yticks([-index for index in range(len(own))], labels, fontsize=6)
         ax.axvline(0, color="black", linewidth=0.8)
         ax.set(title=agent, xlabel="return, difference to the actor")
         ax.grid(alpha=0.3)

@@ -60,5 +60,9 @@ def signs(ours: Sequence[bool], theirs: Sequence[bool]) -> Signs:
 
 def bootstrapped(values: Sequence[float]) -> MeanInterval:
     """Return the mean of independent values with its 95 % bootstrap interval (infinite for a single value)."""
-    found = student(values)
-    return found if len(values) == 1 else found._replace(**dict(zip(("low", "high"), bootstrap(values), strict=True)))
+    interval = student(values)
+    return (
+        interval
+        if len(values) == 1
+        else interval._replace(**dict(zip(("low", "high"), bootstrap(values), strict=True)))
+    )

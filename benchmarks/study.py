@@ -156,11 +156,11 @@ def chosen(argument: str, names: str, known: Mapping[str, T], always: str | None
     Raises:
         InputError: there is no such name.
     """
-    wanted = list(known) if names == "all" else [name.strip() for name in names.split(",")]
-    for name in wanted:
+    chosen_names = list(known) if names == "all" else [name.strip() for name in names.split(",")]
+    for name in chosen_names:
         if name not in known:
             raise InputError(argument, f"all, or some of {', '.join(known)}", repr(name))
-    return {name: each for name, each in known.items() if name in {always, *wanted}}
+    return {name: value for name, value in known.items() if name in {always, *chosen_names}}
 
 
 def numbers(argument: str, text: str, kind: Callable[[str], float] = float) -> tuple[Any, ...]:
@@ -196,10 +196,10 @@ def stored(path: Path, settings: dict[str, Any], work: Callable[[], dict[str, An
     """
     now = json.loads(json.dumps({**settings, "versions": versions()}, default=str))
     if path.is_file():
-        held = json.loads(path.read_text(encoding="utf-8"))
-        if held["settings"] != now:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["settings"] != now:
             raise InputError("out", "a new folder, or one of work with these settings", str(path))
-        return held["found"]
+        return content["found"]
     outcome = work()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps({"settings": now, "found": outcome}).encode())

@@ -36,24 +36,24 @@ def timed(work: Callable[[], object]) -> Seconds:
 
 
 def interleaved(
-    work: Mapping[str, Callable[[], object]], seconds: float, least: int, most: int
+    work: Mapping[str, Callable[[], object]], seconds: float, min_rounds: int, max_rounds: int
 ) -> dict[str, list[Seconds]]:
     """Time each piece of work once a round, alternating forwards and back, so that disturbances affect all alike.
 
     Args:
         work: name to a piece of work.
         seconds: no new round after this long ...
-        least: ... but at least so many rounds.
-        most: at most so many.
+        min_rounds: ... but at least so many rounds.
+        max_rounds: at most so many.
 
     Returns:
         Of each piece what every round took.
     """
-    taken: dict[str, list[Seconds]] = {name: [] for name in work}
+    times: dict[str, list[Seconds]] = {name: [] for name in work}
     begun = time.perf_counter()
-    for done in range(most):
-        if done >= least and time.perf_counter() - begun > seconds:
+    for done in range(max_rounds):
+        if done >= min_rounds and time.perf_counter() - begun > seconds:
             break
         for name in list(work)[:: -1 if done % 2 else 1]:
-            taken[name].append(timed(work[name]))
-    return taken
+            times[name].append(timed(work[name]))
+    return times

@@ -46,19 +46,22 @@ def costs(algorithm: str, trainings: Mapping[str, TrainingSettings], rounds: int
     for name, training in trainings.items():
         model = training.model(0).learn(training.learning_starts + CHUNK)
         work[name] = partial(model.learn, CHUNK, reset_num_timesteps=False)
-    taken = interleaved(work, 0.0, rounds, rounds)
-    plain = [each.cpu for each in taken["none"]]
-    found = list[TrainingCost]()
-    for name, own in taken.items():
-        ratios = [each.cpu / base for each, base in zip(own, plain, strict=True)]
-        found.append(TrainingCost(algorithm, name, 1e3 * median(each.cpu for each in own) / CHUNK, median(ratios)))
-    return found
+    times = interleaved(work, 0.0, rounds, rounds)
+    plain = [seconds.cpu for seconds in times["none"]]
+    training_costs = list[TrainingCost]()
+    for name, own in times.items():
+        ratios = [seconds.cpu / base for seconds, base in zip(own, plain, strict=True)]
+        training_costs.append(
+            TrainingCost(algorithm, name, 1e3 * median(seconds.cpu for seconds in own) / CHUNK, median(ratios))
+        )
+    return training_costs
 
 
-def cost_table(found: list[TrainingCost], rounds: int, hidden: str) -> Table:
+def cost_table(training_costs: list[TrainingCost], rounds: int, hidden: str) -> Table:
     note = f"CPU time of a step on hidden layers {hidden}: {rounds} rounds of {CHUNK} steps in turns, medians."
     cells = [
-        [cost.algorithm.upper(), cost.refinement, f"{cost.milliseconds:.2f}", f"{cost.ratio:.3f}"] for cost in found
+        [cost.algorithm.upper(), cost.refinement, f"{cost.milliseconds:.2f}", f"{cost.ratio:.3f}"]
+        for cost in training_costs
     ]
     return Table("TrainingCost", note, ["algorithm", "refinement", "ms a step", "over none"], cells)
 
@@ -162,17 +165,17 @@ def _trained(folder: Path, refinement: str, training: TrainingSettings, seed: in
     path = folder / f"{training.algorithm}-{refinement}-{seed}.json"
     how = training.refinement and repr(method(training.refinement.optimizer))
     settings = {"training": asdict(training), "optimizer": how, "seed": seed}
-    found = stored(path, settings, lambda: {"points": train_agent(training, seed)[1]})
-    return TrainingRun(training.algorithm, refinement, seed, [CurvePoint(*each) for each in found["points"]])
+    content = stored(path, settings, lambda: {"points": train_agent(training, seed)[1]})
+    return TrainingRun(training.algorithm, refinement, seed, [CurvePoint(*point) for point in content["points"]])
 
 
 def _table(kind: str, runs: Sequence[TrainingRun]) -> Table:
     names = list(dict.fromkeys(run.refinement for run in runs))
-    by = {name: [run for run in runs if run.refinement == name] for name in names}
-    plain = by["none"]
+    by_refinement = {name: [run for run in runs if run.refinement == name] for name in names}
+    plain = by_refinement["none"]
     columns = ["refinement", "end", "end - none", "whole", "whole - none", "gain in Q", "CPU s a run"]
     rows = []
-    for name, own in by.items():
+    for name, own in by_refinement.items():
         cells = []
         for part in (final_return, mean_return):
             values, base = [part(run.points) for run in own], [part(run.points) for run in plain]
@@ -185,8 +188,8 @@ def _table(kind: str, runs: Sequence[TrainingRun]) -> Table:
 
 
 def _difference(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    found = bootstrapped(np.subtract(ours, theirs).tolist())
-    return f"{found.mean:+.1f} [{found.low:.1f}, {found.high:.1f}]"
+    interval = bootstrapped(np.subtract(ours, theirs).tolist())
+    return f"{interval.mean:+.1f} [{interval.low:.1f}, {interval.high:.1f}]"
 
 
 def _rows(run: TrainingRun) -> list[Row]:

@@ -53,12 +53,12 @@ def tuning_report(
                 return values[0]
 
             study.optimize(objective, n_trials=len(sizes))
-            found = {trial.params["size"]: trial.user_attrs["scores"] for trial in study.trials}
-            best[group][method] = _plain(sizes[max(sorted(found), key=found.__getitem__)])
+            scores_of = {trial.params["size"]: trial.user_attrs["scores"] for trial in study.trials}
+            best[group][method] = _plain(sizes[max(sorted(scores_of), key=scores_of.__getitem__)])
             rows += [
-                {"group": group, "method": method, "size": _plain(sizes[at])}
-                | dict(zip(scores, found[at], strict=True))
-                for at in sorted(found)
+                {"group": group, "method": method, "size": _plain(sizes[size])}
+                | dict(zip(scores, scores_of[size], strict=True))
+                for size in sorted(scores_of)
             ]
     tables = [_table(group, [row for row in rows if row["group"] == group], best[group], scores) for group in grids]
     appendix = f"```yaml\n{yaml.safe_dump(best, sort_keys=False, width=118)}```"

@@ -52,20 +52,22 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     jobs = parser.add_subparsers(dest="job")
     jobs.add_parser("check", help="exit with 1 if a page is out of date")
-    taken = jobs.add_parser("import", help="keep a finished run's results")
-    taken.add_argument("run", type=Path, help="its folder")
-    taken.add_argument("name", help="name of the result")
-    taken.add_argument("--table", help="a table of table.md, by its title, instead of the rows")
-    taken.add_argument("--command", action="append", help="command, if the folder does not have it; may be repeated")
-    taken.add_argument("--note", help="note on the run")
-    given = parser.parse_args(words)
-    if given.job == "import":
-        keep(given.run, given.name, given.table, given.command, given.note)
+    importing = jobs.add_parser("import", help="keep a finished run's results")
+    importing.add_argument("run", type=Path, help="its folder")
+    importing.add_argument("name", help="name of the result")
+    importing.add_argument("--table", help="a table of table.md, by its title, instead of the rows")
+    importing.add_argument(
+        "--command", action="append", help="command, if the folder does not have it; may be repeated"
+    )
+    importing.add_argument("--note", help="note on the run")
+    options = parser.parse_args(words)
+    if options.job == "import":
+        keep(options.run, options.name, options.table, options.command, options.note)
         return 0
-    changed = render(given.job == "check")
+    changed = render(options.job == "check")
     for page in changed:
         print(page.relative_to(ROOT))
-    return int(given.job == "check" and bool(changed))
+    return int(options.job == "check" and bool(changed))
 
 
 if __name__ == "__main__":

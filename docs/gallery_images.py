@@ -54,11 +54,11 @@ def save_gif(path: Path, frames: Sequence[np.ndarray], milliseconds: Sequence[in
 
 def handwriting(path: Path) -> None:
     digits = torch.tensor(load_digits(return_X_y=True)[0][:12].reshape(-1, 1, 8, 8) / 16).float()
-    seen = lo.operators.Compose([lo.operators.Crop(20), lo.operators.Downsample(2.5)])
-    found = lo.reconstruct(
-        load_generator("mnist-vae"), digits, operator=seen, prior=lo.priors.GaussianPrior(2e-5), steps=200
+    operator = lo.operators.Compose([lo.operators.Crop(20), lo.operators.Downsample(2.5)])
+    result = lo.reconstruct(
+        load_generator("mnist-vae"), digits, operator=operator, prior=lo.priors.GaussianPrior(2e-5), steps=200
     )
-    sheet({"8 x 8, real": digits, "found": found.output}).savefig(path)
+    sheet({"8 x 8, real": digits, "found": result.output}).savefig(path)
 
 
 def smooth_fill(images: Tensor, hole: lo.operators.Hole) -> Tensor:
@@ -74,16 +74,16 @@ def inpainting(path: Path) -> None:
     gan, hole = load_generator("mnist-dcgan"), lo.operators.Hole(10)
     truth = gan(gan.latents(40, seed=3)[LEGIBLE]).detach()
     prior = lo.priors.GaussianPrior(5e-5)
-    found = lo.reconstruct(load_generator("mnist-vae"), truth, operator=hole, prior=prior, steps=200).output
+    images = lo.reconstruct(load_generator("mnist-vae"), truth, operator=hole, prior=prior, steps=200).output
     hidden = torch.where(hole(torch.ones_like(truth)) == 0, 0.5, truth)
-    sheet({"truth": truth, "measured": hidden, "found": found, "smooth fill": smooth_fill(truth, hole)}).savefig(path)
+    sheet({"truth": truth, "measured": hidden, "found": images, "smooth fill": smooth_fill(truth, hole)}).savefig(path)
 
 
 def strip(images: Tensor, per_row: int, scale: int = 3) -> np.ndarray:
     """Images (N, 1, h, w) in rows, enlarged and smoothed, as a picture (H, W, 3) of bytes."""
     big = F.interpolate(images, scale_factor=scale, mode="bicubic").clamp(0, 1)
     big = F.pad(big, (2,) * 4, value=0.25)
-    rows = [torch.cat(list(big[at : at + per_row]), 2) for at in range(0, len(big), per_row)]
+    rows = [torch.cat(list(big[first : first + per_row]), 2) for first in range(0, len(big), per_row)]
     grey = (torch.cat(rows, 1)[0] * 255).byte().numpy()
     return np.repeat(grey[..., None], 3, 2)
 
@@ -92,12 +92,12 @@ def strip(images: Tensor, per_row: int, scale: int = 3) -> np.ndarray:
 def descent(path: Path) -> None:
     gan, count, starts = load_generator("mnist-dcgan"), 8, 4
     target = gan(gan.latents(count, seed=11))
-    kept = lo.callbacks.Trajectory()
+    trajectory = lo.callbacks.Trajectory()
     problem = lo.Reconstruction(gan, target)
-    result = lo.solve(problem, "adr-gd-soft", steps=150, restarts=starts, seed=0, callbacks=[kept])
-    walk = kept.stacked().reshape(-1, starts, count, *gan.latent_shape)
-    best = torch.stack([walk[:, restart, at] for at, restart in enumerate(result.restart.tolist())], 1)
-    steps = sorted({round(150 ** (at / 44)) - 1 for at in range(45)})
+    result = lo.solve(problem, "adr-gd-soft", steps=150, restarts=starts, seed=0, callbacks=[trajectory])
+    walk = trajectory.stacked().reshape(-1, starts, count, *gan.latent_shape)
+    best = torch.stack([walk[:, restart, index] for index, restart in enumerate(result.restart.tolist())], 1)
+    steps = sorted({round(150 ** (index / 44)) - 1 for index in range(45)})
     shots = [strip(torch.cat([target, gan(best[t])]), count) for t in steps]
     shots.append(strip(torch.cat([target, result.output]), count))
     save_gif(path, shots, [90] * (len(shots) - 1) + [2500], colors=32)
@@ -115,22 +115,24 @@ def walk(path: Path) -> None:
     latents = gan.latents(count * stops, seed=5).reshape(stops, count, -1)
     latents = latents / latents.norm(dim=2, keepdim=True) * gan.latent_shape[0] ** 0.5
     points = [
-        slerp(latents[at], latents[(at + 1) % stops], step / between) for at in range(stops) for step in range(between)
+        slerp(latents[stop], latents[(stop + 1) % stops], step / between)
+        for stop in range(stops)
+        for step in range(between)
     ]
     save_gif(path, [strip(gan(z), 5) for z in points], 100, colors=16)
 
 
 def adversarial(path: Path) -> None:
     vae, plain, robust = load_generator("mnist-vae"), load_classifier("mnist-cnn"), load_classifier("mnist-cnn-robust")
-    made = vae(vae.latents(300, seed=0)).detach()
-    said = [model(made).softmax(1) for model in (plain, robust)]
-    labels = said[0].argmax(1)
-    sure = (labels == said[1].argmax(1)) & (torch.stack(said).amax(2).amin(0) > 0.9)
+    images = vae(vae.latents(300, seed=0)).detach()
+    probabilities = [model(images).softmax(1) for model in (plain, robust)]
+    labels = probabilities[0].argmax(1)
+    sure = (labels == probabilities[1].argmax(1)) & (torch.stack(probabilities).amax(2).amin(0) > 0.9)
     first = [int((sure & (labels == digit)).nonzero()[0]) for digit in range(10)]
-    x, y = made[first], labels[first]
-    found = [lo.attack(model, x, y, eps=0.15, seed=0) for model in (plain, robust)]
+    x, y = images[first], labels[first]
+    attacked = [lo.attack(model, x, y, eps=0.15, seed=0) for model in (plain, robust)]
     rows, titles = dict[str, Tensor](), list[list[tuple[str, str]]]()
-    for name, one in zip(("mnist-cnn", "robust"), found, strict=True):
+    for name, one in zip(("mnist-cnn", "robust"), attacked, strict=True):
         rows |= {f"change x 3,\n{name}": 0.5 + 3 * (one.x - x), f"attacked\n{name}": one.x}
         pairs = zip(y.tolist(), one.predicted.tolist(), one.success.tolist(), strict=True)
         titles.append([(f"{old} → {new}", ORANGE if fooled else "black") for old, new, fooled in pairs])

@@ -34,10 +34,10 @@ def landscape(path: Path) -> None:
     start, plain = torch.zeros(1, 2, dtype=torch.float64), lo.GD(lr=0.05, normalize=True)
     paths = dict[str, Tensor]()
     for name, optimizer in {"gradient ascent": plain, "ADR-GD, soft gates": lo.ADRGD(lo.SoftGates(), plain)}.items():
-        kept = lo.callbacks.Trajectory()
+        trajectory = lo.callbacks.Trajectory()
         settings = {"low": -1.0, "high": 1.0, "shape": (2,), "steps": 61, "start": start, "seed": 0}
-        lo.maximize(net, optimizer=optimizer, callbacks=[kept], **settings)
-        paths[name] = kept.stacked()[:, 0]
+        lo.maximize(net, optimizer=optimizer, callbacks=[trajectory], **settings)
+        paths[name] = trajectory.stacked()[:, 0]
     u, v = torch.eye(2, dtype=torch.float64)
     plane = regions.landscape(net, lambda output: output[:, 0], start[0], u, v, extent=1.0, resolution=300)
     shots = []
@@ -53,18 +53,18 @@ def digit(index: int, *names: str) -> tuple[Tensor, Tensor, list[lo.Classifier]]
     """An image of the VAE (1, 1, 28, 28) in double precision, its class, and classifiers that agree on it."""
     vae, models = load_generator("mnist-vae").double(), [load_classifier(name).double() for name in names]
     images = vae(vae.latents(60, seed=0).double()).detach()
-    said = torch.stack([model(images).argmax(1) for model in models])
-    agreed = (said == said[0]).all(0).nonzero()[:, 0]
-    at = agreed[index]
-    return images[at : at + 1], said[0][at : at + 1], models
+    classes = torch.stack([model(images).argmax(1) for model in models])
+    agreed = (classes == classes[0]).all(0).nonzero()[:, 0]
+    chosen = agreed[index]
+    return images[chosen : chosen + 1], classes[0][chosen : chosen + 1], models
 
 
 def climbed(model: lo.Classifier, x: Tensor, y: Tensor, optimizer: lo.PGD | lo.ADRGD, steps: int) -> Tensor:
     """The iterates (steps, 1, 1, 28, 28) of an attack that does not stop at success."""
-    kept = lo.callbacks.Trajectory()
+    trajectory = lo.callbacks.Trajectory()
     problem = lo.Problem(model, Misclassify("ce", y), x.shape[1:], 1, bounded_ball(x, 0.15, "linf", 0.0, 1.0), like=x)
-    lo.solve(problem, optimizer, steps=steps, start=x, seed=0, callbacks=[kept])
-    return kept.stacked()
+    lo.solve(problem, optimizer, steps=steps, start=x, seed=0, callbacks=[trajectory])
+    return trajectory.stacked()
 
 
 def gates(path: Path) -> None:
@@ -75,15 +75,15 @@ def gates(path: Path) -> None:
     last = len(lo.gates.sites(model, x)) - 1
     paths = {name: climbed(model, x, y, optimizer, 41) for name, optimizer in walks.items()}
     open_now = {name: regions.pattern(model, walk[:, 0], [last]) for name, walk in paths.items()}
-    moving = torch.stack([each.float().std(0) > 0 for each in open_now.values()]).any(0)
-    for at, (name, walk) in enumerate(paths.items()):
-        shown = open_now[name][:, moving].T
-        axes[0, at].imshow(shown, aspect="auto", cmap="cividis", interpolation="nearest")
-        axes[0, at].set(title=name, ylabel="units of the last hidden layer" if at == 0 else "")
+    moving = torch.stack([is_open.float().std(0) > 0 for is_open in open_now.values()]).any(0)
+    for index, (name, walk) in enumerate(paths.items()):
+        picture = open_now[name][:, moving].T
+        axes[0, index].imshow(picture, aspect="auto", cmap="cividis", interpolation="nearest")
+        axes[0, index].set(title=name, ylabel="units of the last hidden layer" if index == 0 else "")
         flips = regions.trajectory_statistics(model, walk, crossings=False).flips[:, 0]
-        axes[1, at].bar(range(1, len(flips) + 1), flips, color=(BLUE, ORANGE)[at])
-        axes[1, at].set(xlabel="step", ylabel="gates that flip" if at == 0 else "")
-        axes[1, at].spines[["top", "right"]].set_visible(False)
+        axes[1, index].bar(range(1, len(flips) + 1), flips, color=(BLUE, ORANGE)[index])
+        axes[1, index].set(xlabel="step", ylabel="gates that flip" if index == 0 else "")
+        axes[1, index].spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
 
 
@@ -94,19 +94,19 @@ def plateaus(path: Path) -> None:
     axes, size = figure.subplots(1, 2, sharey=True), 0.4
     chance = torch.randn(x[0].shape, generator=torch.Generator().manual_seed(1), dtype=x.dtype).sign()
     for axis, name, model in zip(axes, names, models, strict=True):
-        found = lo.attack(model, x, y, eps=0.15, seed=0)
-        toward = (found.x - x)[0] / 0.15  # greatest change 1
+        attacked = lo.attack(model, x, y, eps=0.15, seed=0)
+        toward = (attacked.x - x)[0] / 0.15  # greatest change 1
         plane = regions.landscape(
             model, lambda logits: margin(logits, y.expand(len(logits))), x[0], toward, chance, size, 160
         )
         box = [-size, size, -size, size]
-        reach = float(plane.values.abs().max())
-        shades = {"cmap": "PuOr_r", "vmin": -reach, "vmax": reach, "extent": box, "origin": "lower"}
-        shown = axis.imshow(plane.values, **shades, interpolation="nearest")
+        limit = float(plane.values.abs().max())
+        shades = {"cmap": "PuOr_r", "vmin": -limit, "vmax": limit, "extent": box, "origin": "lower"}
+        picture = axis.imshow(plane.values, **shades, interpolation="nearest")
         axis.contour(plane.a, plane.b, plane.values, levels=14, colors="#444444", linewidths=0.5, linestyles="solid")
         axis.contour(plane.a, plane.b, plane.values, levels=[0.0], colors="black", linewidths=2.4)
         axis.plot(0, 0, "o", color="white", markeredgecolor="black", markersize=9)
         axis.set(title=name, xlabel="towards an attack (largest change of a pixel)")
-        figure.colorbar(shown, ax=axis, shrink=0.8, label="best other logit - the label's")
+        figure.colorbar(picture, ax=axis, shrink=0.8, label="best other logit - the label's")
     axes[0].set_ylabel("a random direction (change of a pixel)")
     figure.savefig(path)

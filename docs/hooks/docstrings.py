@@ -28,9 +28,9 @@ class Docstrings(griffe.Extension):
     def on_class_members(self, *, cls: griffe.Class, **kwargs: Any) -> None:
         fields = [line for member in cls.members.values() if (line := _field(member))]
         if fields and not (cls.docstring and "Attributes:" in cls.docstring.value):
-            said = cls.docstring.value.rstrip() if cls.docstring else ""
+            text = cls.docstring.value.rstrip() if cls.docstring else ""
             section = "Attributes:\n" + "\n".join(f"    {line}" for line in fields)
-            cls.docstring = griffe.Docstring(f"{said}\n\n{section}", lineno=cls.lineno, parent=cls)
+            cls.docstring = griffe.Docstring(f"{text}\n\n{section}", lineno=cls.lineno, parent=cls)
 
 
 def _field(member: griffe.Object | griffe.Alias) -> str:
@@ -49,7 +49,7 @@ def _fenced(block: str) -> str:
 
 
 def _prose(text: str) -> str:
-    text = TAG.sub(lambda found: found[1] or "&lt;", QUOTATION.sub(r"\1\\>", text))
+    text = TAG.sub(lambda match: match[1] or "&lt;", QUOTATION.sub(r"\1\\>", text))
     return NAME.sub(_linked, text)
 
 

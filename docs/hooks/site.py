@@ -18,17 +18,17 @@ OPTIONAL = ("gallery.md",)
 
 def notebooks() -> list[str]:
     """Their paths from the repository's root, in the order of their numbers."""
-    found = [path.relative_to(ROOT).as_posix() for path in (ROOT / "notebooks").glob("*.ipynb")]
-    return sorted(found, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
+    names = [path.relative_to(ROOT).as_posix() for path in (ROOT / "notebooks").glob("*.ipynb")]
+    return sorted(names, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     docs, nav = Path(config.docs_dir), list[Any](config.nav or [])
-    kept = [entry for entry in nav if not _is_missing(entry, docs)]
+    entries = [entry for entry in nav if not _is_missing(entry, docs)]
     if names := notebooks():
-        at = next((place for place, entry in enumerate(kept) if "Results" in entry), len(kept))
-        kept.insert(at, {"Notebooks": names})
-    config.nav = kept
+        position = next((place for place, entry in enumerate(entries) if "Results" in entry), len(entries))
+        entries.insert(position, {"Notebooks": names})
+    config.nav = entries
     return config
 
 

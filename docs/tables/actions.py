@@ -53,25 +53,25 @@ def others() -> Table:
     cells = where(load("actions-others"), critic="first")
     rows = []
     for name, box in distinct(cells, "agent", "box"):
-        found = [one(cells, agent=name, box=box, method=method) for method in OTHERS]
+        rows_of_agent = [one(cells, agent=name, box=box, method=method) for method in OTHERS]
         twin = one(cells, agent=name, box=box, method=TWIN)["held_out"]
-        held = student(twin) if twin else None
-        told = f"{held.mean:.3f} [{held.low:.2f}, {held.high:.2f}]" if held else ""
-        rows.append([f"{name}, {box:g}", *(_mean(cell["gain"]) for cell in found), told])
+        interval = student(twin) if twin else None
+        text = f"{interval.mean:.3f} [{interval.low:.2f}, {interval.high:.2f}]" if interval else ""
+        rows.append([f"{name}, {box:g}", *(_mean(cell["gain"]) for cell in rows_of_agent), text])
     return table(["agent, box", *OTHERS, f"twin of `{TWIN}`"], rows)
 
 
 def exact() -> Table:
     """Compare the exact maximum with the methods' best."""
     cells, rows = load("actions-exact"), []
-    for found in load("actions-exact-maxima"):
-        gains = [c["gain"] for c in where(cells, agent=found["agent"], box=found["box"], critic="first")]
-        closed, count = map(int, found["gap closed"].split(" of "))
-        best = np.max([each[:count] for each in gains], 0).mean()
-        figures = [best, found["branch and bound"], found["upper bound"]]
-        shown = [bare(value, 4) for value in figures]
+    for maxima in load("actions-exact-maxima"):
+        gains = [c["gain"] for c in where(cells, agent=maxima["agent"], box=maxima["box"], critic="first")]
+        closed, count = map(int, maxima["gap closed"].split(" of "))
+        best = np.max([values[:count] for values in gains], 0).mean()
+        figures = [best, maxima["branch and bound"], maxima["upper bound"]]
+        texts = [bare(value, 4) for value in figures]
         rows.append(
-            [TITLES[found["agent"]], box_of(found["box"]), *shown, f"{closed} of {count}", f"{found['CPU s']:.1f}"]
+            [TITLES[maxima["agent"]], box_of(maxima["box"]), *texts, f"{closed} of {count}", f"{maxima['CPU s']:.1f}"]
         )
     columns = ["agent", "box", "best of three runs of ascent and Adam", "branch and bound", "upper bound"]
     return table([*columns, "gap closed", "CPU s"], rows)

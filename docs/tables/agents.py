@@ -32,14 +32,16 @@ ONE_CRITIC = "lunar-ddpg"
 def _played(critic: str, name: str = "returns") -> list[Cell]:
     """Return the rows with this critic setting, or with the only one for the agent with a single critic."""
     cells = [c for c in load(name) if c["critic"] in ("", critic) or c["agent"] == ONE_CRITIC]
-    told = {c["agent"] for c in cells if c["method"] != "none"}
-    return [c for c in cells if c["agent"] in told]
+    agents = {c["agent"] for c in cells if c["method"] != "none"}
+    return [c for c in cells if c["agent"] in agents]
 
 
 def _columns(cells: Sequence[Cell]) -> list[tuple[str, float]]:
     settings = distinct([c for c in cells if c["method"] != "none"], "method", "box")
     order = list(METHODS)
-    return sorted(settings, key=lambda each: (order.index(each[0]) if each[0] in order else len(order), each[1]))
+    return sorted(
+        settings, key=lambda setting: (order.index(setting[0]) if setting[0] in order else len(order), setting[1])
+    )
 
 
 def returns(critic: str = "min", name: str = "returns") -> Table:
@@ -69,12 +71,12 @@ def against(method: str = "adr-gd", control: str = "adam") -> Table:
 
 
 def _change(own: Sequence[Cell], base: Cell, method: str, box: float) -> str:
-    found = where(own, method=method, box=box)
-    if not found:
+    refined = where(own, method=method, box=box)
+    if not refined:
         return ""
-    if found[0]["seed"] != base["seed"]:
-        raise ValueError(f"other seeds than the control's: {found[0]['agent']}, {method}, box {box:g}")
-    difference = bootstrapped(np.subtract(found[0]["return"], base["return"]).tolist())
+    if refined[0]["seed"] != base["seed"]:
+        raise ValueError(f"other seeds than the control's: {refined[0]['agent']}, {method}, box {box:g}")
+    difference = bootstrapped(np.subtract(refined[0]["return"], base["return"]).tolist())
     return signed(difference, 0 if difference.high - difference.low > 100 else 1)
 
 
@@ -97,21 +99,21 @@ def training() -> Table:
         own = where(cells, algorithm=algorithm)
         plain = _curves(where(own, refinement="none"))
         for refinement in distinct(own, "refinement"):
-            found = _curves(where(own, refinement=refinement))
+            curves = _curves(where(own, refinement=refinement))
             title = f"{algorithm.upper()}, {METHODS.get(refinement, refinement)}"
-            rows.append([title, str(len(found)), *_learned(found, plain, refinement == "none")])
+            rows.append([title, str(len(curves)), *_learned(curves, plain, refinement == "none")])
     columns = ["", "seeds", "end", "difference", "whole", "difference", "gain in Q", "CPU s a run"]
     return table(columns, rows)
 
 
-def _learned(found: Curves, plain: Curves, base: bool) -> list[str]:
+def _learned(curves: Curves, plain: Curves, base: bool) -> list[str]:
     texts = []
     for part in (final_return, mean_return):
-        values = [part(points) for points in found.values()]
-        change = [] if base else [part(points) - part(plain[seed]) for seed, points in found.items()]
+        values = [part(points) for points in curves.values()]
+        change = [] if base else [part(points) - part(plain[seed]) for seed, points in curves.items()]
         texts += [f"{student(values).mean:.1f}", "" if base else signed(bootstrapped(change), 1)]
-    gain = np.mean([mean_gain(points) for points in found.values()])
-    seconds = np.mean([points[-1].seconds for points in found.values()])
+    gain = np.mean([mean_gain(points) for points in curves.values()])
+    seconds = np.mean([points[-1].seconds for points in curves.values()])
     return [*texts, "" if base else bare(float(gain), 3), f"{seconds:.0f}"]
 
 

@@ -52,8 +52,8 @@ def one_model() -> Table:
     return table(["attack", "broken, 95 % interval", "CPU s"], rows)
 
 
-def _percent(found: MeanInterval) -> str:
-    return percent(found).replace("±", "+-")
+def _percent(interval: MeanInterval) -> str:
+    return percent(interval).replace("±", "+-")
 
 
 def capped(training: str, data: str = "mnist", most: float = SHOWN) -> Table:
@@ -97,12 +97,12 @@ def regions() -> Table:
     names = {"gd": "GD", "adr-gd-soft": "ADR-GD, soft gates"}
     own = {name: where(cells, optimizer=name) for name in names}
 
-    def row(title: str, of: Mapping[str, Sequence[float]], digits: int) -> list[str]:
-        return [title, *(f"{np.mean(values):,.{digits}f}" for values in of.values())]
+    def row(title: str, values_of: Mapping[str, Sequence[float]], digits: int) -> list[str]:
+        return [title, *(f"{np.mean(values):,.{digits}f}" for values in values_of.values())]
 
-    ends = {name: [-cell["objective"][-1] for cell in each] for name, each in own.items()}
-    crossed = {name: [sum(cell["crossings"]) for cell in each] for name, each in own.items()}
-    flips = {name: [np.mean([c["flips"][at] for c in each]) for at in (0, -1)] for name, each in own.items()}
+    ends = {name: [-cell["objective"][-1] for cell in group] for name, group in own.items()}
+    crossed = {name: [sum(cell["crossings"]) for cell in group] for name, group in own.items()}
+    flips = {name: [np.mean([c["flips"][step] for c in group]) for step in (0, -1)] for name, group in own.items()}
     switched = ["flips in the first step; in the last", *(f"{a:.0f}; {b:g}" for a, b in flips.values())]
     ways = {cell["optimiser"]: cell for cell in load("regions-mnist-ways")}
     start = ["nearest boundary at the start, along the first step"]

@@ -48,10 +48,10 @@ def _short(name: str) -> str:
 
 
 def _beside(cells: Sequence[Cell], network: str, eps: float) -> list[str]:
-    found = [one(cells, network=network, eps=eps, method=name) for name in BESIDE]
-    rates = [f"{percent(cell):.0f}" for cell in found]
+    results = [one(cells, network=network, eps=eps, method=name) for name in BESIDE]
+    rates = [f"{percent(cell):.0f}" for cell in results]
     rates[-1] = f"**{rates[-1]}**"
-    seconds = [cell["cpu_seconds_of_all"] for cell in found[-2:]]
+    seconds = [cell["cpu_seconds_of_all"] for cell in results[-2:]]
     return [f"{network}, eps {radius(eps)}", *rates, f"{seconds[0]:.0f}", f"{seconds[1]:.1f}"]
 
 
@@ -60,31 +60,31 @@ def equal_cost() -> Table:
     columns, sides = ["100 gradient evaluations"], list[dict[str, Cell]]()
     for network in ("mnist-pgd", "resnet2b"):
         runs = [f"attack-table-{network}", f"attack-table-{network}-portfolio"]
-        found = {cell["method"]: cell for cell in several(*runs)}
-        control = found[CONTROL]
+        by_method = {cell["method"]: cell for cell in several(*runs)}
+        control = by_method[CONTROL]
         columns += [f"{network}, {radius(control['eps'])}, {len(control['success'])} images", "+ -"]
-        sides.append(found)
+        sides.append(by_method)
     rows = [[f"`{name}`", *(text for side in sides for text in _against(side, name))] for name in sides[0]]
     return table(columns, rows)
 
 
-def _against(found: dict[str, Cell], name: str) -> list[str]:
-    if name not in found:
+def _against(by_method: dict[str, Cell], name: str) -> list[str]:
+    if name not in by_method:
         return ["", ""]
-    low, high = wilson(sum(found[name]["success"]), len(found[name]["success"]))
-    against = signs(found[name]["success"], found[CONTROL]["success"])
-    rate = f"{percent(found[name]):.1f}% [{100 * low:.1f}%, {100 * high:.1f}%]"
+    low, high = wilson(sum(by_method[name]["success"]), len(by_method[name]["success"]))
+    against = signs(by_method[name]["success"], by_method[CONTROL]["success"])
+    rate = f"{percent(by_method[name]):.1f}% [{100 * low:.1f}%, {100 * high:.1f}%]"
     return [rate, "" if name == CONTROL else f"{against.wins} {against.losses}"]
 
 
 def curve() -> Table:
     """Tabulate success by gradient evaluations."""
     cells = several("attack-curve-mnist-pgd", "attack-curve-mnist-pgd-portfolio")
-    found = {(cell["method"], cell["evaluations"]): cell for cell in cells if cell["part"] == "curve"}
-    budgets = sorted({budget for _, budget in found})
-    names = list(dict.fromkeys(name for name, _ in found))
+    by_method = {(cell["method"], cell["evaluations"]): cell for cell in cells if cell["part"] == "curve"}
+    budgets = sorted({budget for _, budget in by_method})
+    names = list(dict.fromkeys(name for name, _ in by_method))
     rows = [
-        [f"`{name}`", *(f"{percent(found[name, b]):.3g} %" if (name, b) in found else "" for b in budgets)]
+        [f"`{name}`", *(f"{percent(by_method[name, b]):.3g} %" if (name, b) in by_method else "" for b in budgets)]
         for name in names
     ]
     return table(["gradient evaluations", *map(str, budgets)], rows)
@@ -130,10 +130,10 @@ def gates() -> Table:
         for network, eps in distinct(cells, "network", "eps"):
             with_gates = one(cells, network=network, eps=eps, method="portfolio")
             without = one(cells, network=network, eps=eps, method="portfolio-ungated")
-            found = signs(with_gates["success"], without["success"])
+            test = signs(with_gates["success"], without["success"])
             count = str(len(with_gates["success"]))
             case = [f"{network}, eps {radius(eps)}", count, short_rate(without, 1), short_rate(with_gates, 1)]
-            rows.append([*case, f"{found.wins}, {found.losses}", f"{found.p:.2g}"])
+            rows.append([*case, f"{test.wins}, {test.losses}", f"{test.p:.2g}"])
     columns = ["network, eps", "images", "plain gradients", "soft gates", "won, lost", "p"]
     return table(columns, rows)
 

@@ -34,8 +34,8 @@ def short(value: float, digits: int = 2) -> str:
     if np.isnan(value):
         return "-"
     text = f"{value:#.{digits}g}" if value < 1e3 else f"{value:.{digits - 1}e}"
-    head, at, power = text.rstrip(".").partition("e")
-    return f"{head}e{int(power)}" if at else head.replace("0.", ".", 1) if value < 1 else head
+    head, exponent, power = text.rstrip(".").partition("e")
+    return f"{head}e{int(power)}" if exponent else head.replace("0.", ".", 1) if value < 1 else head
 
 
 def ends() -> Table:
@@ -47,9 +47,9 @@ def ends() -> Table:
             inside = column(cells, "first_flip") > STEPS
             errors = [_both(column(cells, f"error_{name}"), inside) for name in FORMULAS]
             flips = f"{np.median(column(cells, 'flips')):g}"
-            held = short(median(column(cells, "held_eigen")))
+            held_pattern = short(median(column(cells, "held_eigen")))
             without = f"{inside.sum()} of {len(inside)}"
-            rows.append([images, setting.rpartition(" ")[2], flips, without, *errors, held])
+            rows.append([images, setting.rpartition(" ")[2], flips, without, *errors, held_pattern])
     return table(["images", "`a m l_1`", "flips", "without a flip", *FORMULAS, "eigen, held"], rows)
 
 
@@ -93,21 +93,21 @@ def doubt() -> Table:
         cells = where(load(result), setting=last)
         model = "mnist-cnn-robust" if "robust" in result else "mnist-cnn"
         title = f"{model}, {short(column(cells, 'step')[0], 3)}"
-        of = {name: column(cells, name) for name in cells[0] if name not in ("setting", "image")}
-        for at, (low, high) in enumerate(pairwise(borders)):
-            among = (of["doubt"] >= low) & (of["doubt"] < high)
+        columns_of = {name: column(cells, name) for name in cells[0] if name not in ("setting", "image")}
+        for index, (low, high) in enumerate(pairwise(borders)):
+            among = (columns_of["doubt"] >= low) & (columns_of["doubt"] < high)
             head = f"over {low:g}" if high > 1 else f"under {high:g}" if not low else f"{low:g} to {high:g}"
-            rows.append(["" if at else title, head, str(among.sum()), *_grown(of, among)])
+            rows.append(["" if index else title, head, str(among.sum()), *_grown(columns_of, among)])
     columns = ["model, a", "1 - p_y", "images", "`a m l_1`", "input", "eigen formula", "gates held", "parameters"]
     return table([*columns, "share, clean", "share, end"], rows)
 
 
-def _grown(of: dict[str, Column], among: NDArray[Any]) -> list[str]:
+def _grown(columns: dict[str, Column], among: NDArray[Any]) -> list[str]:
     names = ("input_end", "input_eigen", "input_region")
-    ratios = [median(of[name] / of["input_clean"], among) for name in names]
-    ratios.append(median(of["parameters_end"] / of["parameters_clean"], among))
-    shares = [of[name][among].sum() / of[name].sum() for name in ("parameters_clean", "parameters_end")]
-    size = short(median(of["step"] * STEPS * of["top"], among))
+    ratios = [median(columns[name] / columns["input_clean"], among) for name in names]
+    ratios.append(median(columns["parameters_end"] / columns["parameters_clean"], among))
+    shares = [columns[name][among].sum() / columns[name].sum() for name in ("parameters_clean", "parameters_end")]
+    size = short(median(columns["step"] * STEPS * columns["top"], among))
     return [size, *(short(ratio, 3) for ratio in ratios), *(f"{short(100 * s, 3)} %" for s in shares)]
 
 

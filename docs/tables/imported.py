@@ -66,12 +66,12 @@ def imported(folder: Path, title: str | None = None, command: Sequence[str] = ()
         how.pop("kind")
         return csv_text(_of_table(folder / TABLE, title)), {**how, "table": title}
     rows, layout = _rows(folder), LAYOUTS.get(how.pop("kind"), Layout())
-    kept = [{key: value for key, value in row.items() if key not in layout.dropped} for row in rows]
-    columns = [name for name in (*layout.packed, *layout.bits) if any(name in row for row in kept)]
+    packed = [{key: value for key, value in row.items() if key not in layout.dropped} for row in rows]
+    columns = [name for name in (*layout.packed, *layout.bits) if any(name in row for row in packed)]
     bits = [name for name in columns if name in layout.bits]
     how |= {"packed": [name for name in columns if name not in bits], "bits": bits}
     how["dropped"] = [name for name in layout.dropped if name in rows[0]]
-    return csv_text(_packed(kept, columns, bits, layout.digits)), how
+    return csv_text(_packed(packed, columns, bits, layout.digits)), how
 
 
 def _packed(rows: Sequence[Row], columns: Sequence[str], bits: Sequence[str], digits: int) -> list[Row]:
@@ -110,18 +110,18 @@ def _how(folder: Path, command: Sequence[str]) -> dict[str, Any]:
         kind = yaml.safe_load(recipe.read_text(encoding="utf-8"))["job"] if recipe.is_file() else _kind(command[0])
         return {"kind": kind, "commands": list(command)}
     if (folder / ENVIRONMENT).is_file():
-        held = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
-        kind = held["command"].split()[3]
-        return {"kind": kind, "commands": [_command(f"python -m benchmarks {kind}", held["settings"])]} | {
-            k: held[k] for k in HOW
+        content = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
+        kind = content["command"].split()[3]
+        return {"kind": kind, "commands": [_command(f"python -m benchmarks {kind}", content["settings"])]} | {
+            k: content[k] for k in HOW
         }
     if (folder / "recipe.yaml").is_file():
         recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
         name = recipe["job"].replace("-", " ", 1) if recipe["job"].startswith("analyze") else recipe["job"]
         return {"kind": recipe["job"], "commands": [_command(f"latentopt {name}", recipe)]}
     if (folder / "played").is_dir():
-        held = [json.loads(path.read_text(encoding="utf-8"))["settings"] for path in _played(folder)]
-        return {"kind": "returns", "commands": _playing(held), "versions": held[0]["versions"]}
+        content = [json.loads(path.read_text(encoding="utf-8"))["settings"] for path in _played(folder)]
+        return {"kind": "returns", "commands": _playing(content), "versions": content[0]["versions"]}
     raise InputError("folder", f"{ENVIRONMENT}, recipe.yaml or played/ in it", str(folder))
 
 
@@ -148,10 +148,10 @@ def _played(folder: Path) -> list[Path]:
     return sorted((folder / "played").glob("*.json"))
 
 
-def _playing(held: Sequence[Mapping[str, Any]]) -> list[str]:
+def _playing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the commands of these cells: one for each method, critic and box, with its agents."""
     agents: dict[str, list[str]] = {}
-    for one in held:
+    for one in settings:
         if one["method"] != "none":
             words = f"--methods {one['method']} --critics {one['critic']} --radii {one['box']:g} --steps {one['steps']}"
             words += f" --episodes {len(one['seeds'])} --seed {one['seeds'][0]}"
@@ -166,13 +166,13 @@ def _rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _episodes(held: Mapping[str, Any]) -> list[dict[str, str]]:
+def _episodes(content: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the rows of a cell as `python -m benchmarks returns` writes them."""
-    settings, found = held["settings"], held["found"]
+    settings, returns = content["settings"], content["found"]
     common = {name: settings[name] for name in ("agent", "method", "critic", "box")}
-    common["seconds"] = round(found["seconds"], 3)
-    each = zip(settings["seeds"], found["returns"], found["steps"], found["gains"], strict=True)
-    rows = [{**common, "seed": s, "return": float(r), "steps": int(n), "gain": float(g)} for s, r, n, g in each]
+    common["seconds"] = round(returns["seconds"], 3)
+    episodes = zip(settings["seeds"], returns["returns"], returns["steps"], returns["gains"], strict=True)
+    rows = [{**common, "seed": s, "return": float(r), "steps": int(n), "gain": float(g)} for s, r, n, g in episodes]
     return [{key: str(value) for key, value in row.items()} for row in rows]
 
 

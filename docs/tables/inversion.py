@@ -26,8 +26,8 @@ def code(name: str) -> str:
 
 def recovered(cells: Sequence[Cell], seconds: float) -> str:
     """Return the share of targets recovered in this time (mean squared error of 1e-4 or less)."""
-    times = [at for cell in cells for at in cell["recovered_at"] if at != "-"]
-    return f"{100 * sum(at <= seconds for at in times) / sum(len(cell['mse']) for cell in cells):.0f} %"
+    times = [time for cell in cells for time in cell["recovered_at"] if time != "-"]
+    return f"{100 * sum(time <= seconds for time in times) / sum(len(cell['mse']) for cell in cells):.0f} %"
 
 
 def until_all(cell: Cell) -> str:
@@ -39,13 +39,13 @@ def until_all(cell: Cell) -> str:
 def own() -> Table:
     """Tabulate the generators' own images, three seeds."""
     columns, sides = ["method"], list[list[Cell]]()
-    for at, generator in enumerate(OWN):
+    for index, generator in enumerate(OWN):
         sides.append(load(f"inversion-own-{generator}"))
-        columns += [f"`{generator}`: {'' if at else 'recovered '}@ 5 s", "@ 10 s", "s to all"]
+        columns += [f"`{generator}`: {'' if index else 'recovered '}@ 5 s", "@ 10 s", "s to all"]
     rows = []
     for method in distinct(sides[0], "method"):
-        found = [where(cells, method=method) for cells in sides]
-        texts = [[recovered(f, 5), recovered(f, 10), ", ".join(map(until_all, f))] for f in found]
+        results = [where(cells, method=method) for cells in sides]
+        texts = [[recovered(f, 5), recovered(f, 10), ", ".join(map(until_all, f))] for f in results]
         rows.append([code(method), *chain.from_iterable(texts)])
     return table(columns, rows)
 
@@ -93,14 +93,14 @@ def real() -> Table:
     again = {name: {c["method"] for n in named(f"inversion-real-{name}-csgm") for c in load(n)} for name in REAL}
 
     def half(generator: str, method: str) -> str:
-        found = where(load(f"inversion-real-{generator}-times"), method=method)
-        text = str(found[0]["MSE @ 10 s"]) if found and method not in again[generator] else "-"
+        results = where(load(f"inversion-real-{generator}-times"), method=method)
+        text = str(results[0]["MSE @ 10 s"]) if results and method not in again[generator] else "-"
         return "-" if text in ("inf", "-") else f"{float(text):.5f}"
 
     rows = []
     for method in ends[REAL[0]]:
-        each = [[half(g, method), plus_minus(ends[g][method], 5)] if method in ends[g] else ["", ""] for g in REAL]
-        rows.append([code(method), *chain.from_iterable(each)])
+        texts = [[half(g, method), plus_minus(ends[g][method], 5)] if method in ends[g] else ["", ""] for g in REAL]
+        rows.append([code(method), *chain.from_iterable(texts)])
     heads = chain.from_iterable([f"`{name}` @ 10 s", "in the end"] for name in REAL)
     return table(["method", *heads], rows)
 
@@ -119,8 +119,8 @@ def pairs() -> Table:
     for ours, theirs in PAIRS:
         texts = []
         for generator in REAL:
-            found = final(generator)
-            gain = np.subtract(found[theirs], found[ours])
+            ends = final(generator)
+            gain = np.subtract(ends[theirs], ends[ours])
             error = student(gain.tolist()).error
             texts.append(f"{gain.mean():+.4f} +- {error:.4f} ({(gain > 0).sum()} of {len(gain)})")
         rows.append([f"{code(ours)} against {code(theirs)}", *texts])
@@ -131,10 +131,10 @@ def _sensing(cells: Sequence[Cell], with_seconds: bool) -> Table:
     methods = distinct(cells, "method")
 
     def text(m: Any, method: str, seconds: bool) -> str:
-        found = where(cells, m=m, method=method)
-        if not found:
+        results = where(cells, m=m, method=method)
+        if not results:
             return ""
-        return f"{found[0]['seconds']:.1f}" if seconds else plus_minus(found[0]["mse"], 4)
+        return f"{results[0]['seconds']:.1f}" if seconds else plus_minus(results[0]["mse"], 4)
 
     blocks = [False, True] if with_seconds else [False]
     columns = ["m", *(f"CPU s: {name}" if seconds else name for seconds in blocks for name in methods)]
@@ -149,9 +149,9 @@ def faces() -> Table:
 def matrices() -> Table:
     """Tabulate `mlp-vae` at m = 25 with three matrices."""
     names = {0: "sensing-mlp-vae", 1: "sensing-mlp-vae-matrix-1", 2: "sensing-mlp-vae-matrix-2"}
-    found = {seed: where(load(name), m=25, method=("reconstruct", "csgm")) for seed, name in names.items()}
+    results = {seed: where(load(name), m=25, method=("reconstruct", "csgm")) for seed, name in names.items()}
     rows = [
-        [f"`{method}`", *(plus_minus(one(cells, method=method)["mse"], 4) for cells in found.values())]
+        [f"`{method}`", *(plus_minus(one(cells, method=method)["mse"], 4) for cells in results.values())]
         for method in ("reconstruct", "csgm")
     ]
     return table(["m = 25", *(f"`--seed {seed}`" for seed in names)], rows)

@@ -34,8 +34,8 @@ def rewritten(text: str, blocks: Blocks, figures: Figures) -> str:
     Raises:
         InputError: a mark has an unknown name.
     """
-    text = BLOCK.sub(lambda found: block(found[1], blocks), text)
-    return INLINE.sub(lambda found: f"<!--= {found[1]} -->{_of(found[1], figures)()}<!--/-->", text)
+    text = BLOCK.sub(lambda match: block(match[1], blocks), text)
+    return INLINE.sub(lambda match: f"<!--= {match[1]} -->{_of(match[1], figures)()}<!--/-->", text)
 
 
 def block(name: str, blocks: Blocks) -> str:
@@ -48,13 +48,13 @@ def block(name: str, blocks: Blocks) -> str:
 def plain(table: Table) -> str:
     """Render a table without title and padding, so that a changed figure changes one line only."""
     lines = [table.columns, *table.rows]
-    shown = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
-    return "\n".join([shown[0], "|" + "---|" * len(table.columns), *shown[1:]])
+    texts = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+    return "\n".join([texts[0], "|" + "---|" * len(table.columns), *texts[1:]])
 
 
 def names(text: str) -> tuple[list[str], list[str]]:
     """Return the names of a page's blocks and of its inline figures."""
-    return [found[1] for found in BLOCK.finditer(text)], [found[1] for found in INLINE.finditer(text)]
+    return [match[1] for match in BLOCK.finditer(text)], [match[1] for match in INLINE.finditer(text)]
 
 
 def _of(name: str, known: Mapping[str, Callable[[], Made]]) -> Callable[[], Made]:

@@ -35,12 +35,12 @@ def states() -> Table:
 def _share(cell: Cell, control: Cell, best: int) -> str:
     count = sum(cell["success"])
     text = f"{100 * count / len(cell['success']):.1f} %"
-    found = signs(cell["success"], control["success"])
-    text = f"**{text}**" if count == best and found.wins > found.losses else text
+    test = signs(cell["success"], control["success"])
+    text = f"**{text}**" if count == best and test.wins > test.losses else text
     if cell["method"] == CONTROL:
         return text
-    p = "" if found.p > 0.2 else f"; p = {bare(found.p, 3)}" if found.p >= 0.001 else "; p < .001"
-    return f"{text} ({found.wins}, {found.losses}{p})"
+    p = "" if test.p > 0.2 else f"; p = {bare(test.p, 3)}" if test.p >= 0.001 else "; p < .001"
+    return f"{text} ({test.wins}, {test.losses}{p})"
 
 
 def episodes(aim: str = "") -> Table:
@@ -67,8 +67,8 @@ Cases = Sequence[tuple[str, float]]
 def _texts(cells: Sequence[Cell], cases: Cases, method: str, aim: str) -> list[str]:
     texts = []
     for game, eps in cases:
-        found = where(cells, game=game, eps=eps, method=method)
-        texts += [_interval(bootstrapped(found[0]["return"])) if found else "", _changed(game, eps, method, aim)]
+        results = where(cells, game=game, eps=eps, method=method)
+        texts += [_interval(bootstrapped(results[0]["return"])) if results else "", _changed(game, eps, method, aim)]
     return texts
 
 
@@ -88,15 +88,15 @@ def _against(cells: Sequence[Cell], cases: Cases, method: str, base: str) -> lis
         same = where(cells, game=game, eps=eps)
         pair = [where(same, method=name) for name in (method, base)]
         if all(pair):
-            found = bootstrapped(np.subtract(pair[0][0]["return"], pair[1][0]["return"]).tolist())
-            texts += [_interval(found), ""]
+            interval = bootstrapped(np.subtract(pair[0][0]["return"], pair[1][0]["return"]).tolist())
+            texts += [_interval(interval), ""]
         else:
             texts += ["", ""]
     return texts
 
 
-def _interval(found: MeanInterval) -> str:
-    return f"{bare(found.mean, 2)} [{bare(found.low, 2)}, {bare(found.high, 2)}]"
+def _interval(interval: MeanInterval) -> str:
+    return f"{bare(interval.mean, 2)} [{bare(interval.low, 2)}, {bare(interval.high, 2)}]"
 
 
 BLOCKS = {"policy-states": states, "policy-episodes": episodes}

@@ -33,7 +33,7 @@ def _cases() -> list[dict[str, Cell]]:
 
 def times_faster() -> str:
     ratios = [
-        each["AutoAttack standard"]["cpu_seconds_of_all"] / each["portfolio"]["cpu_seconds_of_all"] for each in _cases()
+        case["AutoAttack standard"]["cpu_seconds_of_all"] / case["portfolio"]["cpu_seconds_of_all"] for case in _cases()
     ]
     return f"{min(ratios):.1f} to {max(ratios):.0f}"
 
@@ -41,24 +41,24 @@ def times_faster() -> str:
 def never_behind() -> str:
     """Count the cases on which the portfolio breaks as many images as AutoAttack or more."""
     cases = _cases()
-    level = sum(sum(each["portfolio"]["success"]) >= sum(each["AutoAttack standard"]["success"]) for each in cases)
+    level = sum(sum(case["portfolio"]["success"]) >= sum(case["AutoAttack standard"]["success"]) for case in cases)
     return f"{level} of {len(cases)}"
 
 
 def gates_elsewhere() -> str:
     """Count images won and lost by soft gates on all networks except the one used for tuning."""
-    found = [
-        signs(each["portfolio"]["success"], each["portfolio-ungated"]["success"])
-        for each in _cases()
-        if each["portfolio"]["network"] != "mnist-pgd"
+    tests = [
+        signs(case["portfolio"]["success"], case["portfolio-ungated"]["success"])
+        for case in _cases()
+        if case["portfolio"]["network"] != "mnist-pgd"
     ]
-    return f"{sum(each.wins for each in found)} and lose {sum(each.losses for each in found)}"
+    return f"{sum(case.wins for case in tests)} and lose {sum(case.losses for case in tests)}"
 
 
 def capped_signs(against: str) -> str:
     cells = load("attack-references-capped")
-    found = signs(one(cells, method="portfolio")["success"], one(cells, method=against)["success"])
-    return f"{found.wins} and {found.losses} (p = {found.p:.0e})".replace("e-0", "e-")
+    test = signs(one(cells, method="portfolio")["success"], one(cells, method=against)["success"])
+    return f"{test.wins} and {test.losses} (p = {test.p:.0e})".replace("e-0", "e-")
 
 
 def control(model: str, digits: int) -> str:
@@ -72,7 +72,7 @@ def control_reached() -> str:
     cell = one(where(load("random-nets-A"), part="table", group=SECONDS), method="pgd", restarts=32)
     value, best = np.array(cell["value"]), np.array(cell["best_known"])
     gaps = (best - value) / np.abs(best)
-    missed = [f"network {at} ends {bare(100 * gaps[at], 2)} % below" for at in np.flatnonzero(gaps > TIE)]
+    missed = [f"network {index} ends {bare(100 * gaps[index], 2)} % below" for index in np.flatnonzero(gaps > TIE)]
     return f"{(gaps <= TIE).sum()} of {len(gaps)} networks ({', '.join(missed)})"
 
 
@@ -84,9 +84,9 @@ def norms(probes: int | str) -> str:
 def squeezenet() -> str:
     """Return the method that breaks fewest images, with its count and the others'."""
     cells = load("attack-table-squeezenet")
-    least = min(cells, key=percent)
-    most = {sum(cell["success"]) for cell in cells if cell["method"] != least["method"]}
-    return f"`{least['method']}` {sum(least['success'])}, every other {' to '.join(map(str, sorted(most)))}"
+    weakest = min(cells, key=percent)
+    counts = {sum(cell["success"]) for cell in cells if cell["method"] != weakest["method"]}
+    return f"`{weakest['method']}` {sum(weakest['success'])}, every other {' to '.join(map(str, sorted(counts)))}"
 
 
 def longer(seconds: float = 40) -> str:
@@ -105,8 +105,8 @@ def against_adam(model: str) -> str:
         [value for cell in load(f"mnist-{name}-{model}") for value in cell["mse"]] for name in ("adr-gd-soft", "adam")
     )
     gain = np.subtract(theirs, ours)
-    found, digits = student(gain.tolist()), 5 if abs(gain.mean()) > 1e-4 else 6
-    return f"{bare(found.mean, digits)} +- {bare(found.error, digits)} ({(gain > 0).sum()} of {len(gain)} images)"
+    interval, digits = student(gain.tolist()), 5 if abs(gain.mean()) > 1e-4 else 6
+    return f"{bare(interval.mean, digits)} +- {bare(interval.error, digits)} ({(gain > 0).sum()} of {len(gain)} images)"
 
 
 def _best_on_real(generator: str) -> float:
@@ -121,8 +121,8 @@ def gate_wins(names: Sequence[str] = ("attack-references-400",)) -> str:
         cells = load(name)
         for network, eps in distinct(cells, "network", "eps"):
             pair = [one(cells, network=network, eps=eps, method=m) for m in ("portfolio", "portfolio-ungated")]
-            found = signs(*(cell["success"] for cell in pair))
-            wins, losses = wins + found.wins, losses + found.losses
+            test = signs(*(cell["success"] for cell in pair))
+            wins, losses = wins + test.wins, losses + test.losses
     return f"win {wins} and lose {losses}"
 
 

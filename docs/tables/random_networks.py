@@ -21,10 +21,10 @@ def _name(method: str) -> str:
     return f"`{method}`" + (" (control)" if method == CONTROL else "")
 
 
-def _difference(found: MeanInterval, whole: bool = False) -> str:
+def _difference(interval: MeanInterval, whole: bool = False) -> str:
     if whole:
-        return f"{found.mean:+.0f} [{found.low:.0f}, {found.high:.0f}]"
-    text = f"{found.mean:+.4g} [{found.low:.4g}, {found.high:.4g}]"
+        return f"{interval.mean:+.0f} [{interval.low:.0f}, {interval.high:.0f}]"
+    text = f"{interval.mean:+.4g} [{interval.low:.4g}, {interval.high:.4g}]"
     return text.replace("+0.", "+.").replace("-0.", "-.").replace("[0.", "[.").replace(" 0.", " .")
 
 

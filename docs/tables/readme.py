@@ -36,13 +36,13 @@ GENERATORS = {
 
 def mnist() -> Table:
     """Tabulate errors on the first 64 test images with the shipped generators, at equal steps."""
-    found = {(job, model): load(f"mnist-{job}-{model}") for job in JOBS for model in MODELS}
-    best = {model: min(_errors(found[job, model]) for job in JOBS) for model in MODELS}
+    results = {(job, model): load(f"mnist-{job}-{model}") for job in JOBS for model in MODELS}
+    best = {model: min(_errors(results[job, model]) for job in JOBS) for model in MODELS}
     rows = []
     for job, title in JOBS.items():
         texts = []
         for model in MODELS:
-            cells = found[job, model]
+            cells = results[job, model]
             text = plus_minus(_all(cells, "mse"), 5 if _errors(cells) < 0.01 else 4, short=True)
             texts.append(f"**{text}**" if _errors(cells) == best[model] else text)
         rows.append([title, *texts, _passes(f"mnist-{job}-mnist-vae")])
@@ -71,7 +71,7 @@ def timed(errors_too: bool = False) -> Table:
         texts = [plus_minus(errors[name][method], 4, short=True) for name in GENERATORS]
         texts = texts if errors_too else [text.split(" ")[0] for text in texts]
         texts = [text + _otherwise(name, method) for name, text in zip(GENERATORS, texts, strict=True)]
-        tops = [_clear(each, method) for each in errors.values()]
+        tops = [_clear(by_method, method) for by_method in errors.values()]
         rows.append([title, *(f"**{text}**" if top else text for text, top in zip(texts, tops, strict=True))])
     return table(["", *GENERATORS.values()], rows)
 

@@ -19,21 +19,21 @@ def _duel(family: str, runs: str = "") -> list[Cell]:
     return where(several(*named(f"duel-{runs or family}*")), family=family)
 
 
-def _values(cells: Sequence[Cell], network: str, method: str, by: str) -> list[float]:
+def _values(cells: Sequence[Cell], network: str, method: str, budget: str) -> list[float]:
     """One a seed; of families whose problems are judged one by one, one a problem; of real images, one an image."""
-    (*_, last) = found = where(cells, network=network, method=method)
+    (*_, last) = results = where(cells, network=network, method=method)
     if last["family"] != "real":
-        return [value for cell in found for value in cell[by]]
+        return [value for cell in results for value in cell[budget]]
     images = defaultdict[int, list[float]](list)
-    for cell in found:
-        for image, value in zip(cell["problem"], cell[by], strict=True):
+    for cell in results:
+        for image, value in zip(cell["problem"], cell[budget], strict=True):
             images[image].append(value)
     return [sum(values) / len(values) for values in images.values()]
 
 
-def _means(cells: Sequence[Cell], network: str, by: str) -> dict[str, float]:
+def _means(cells: Sequence[Cell], network: str, budget: str) -> dict[str, float]:
     methods = distinct(where(cells, network=network), "method")
-    return {name: student(_values(cells, network, name, by)).mean for name in methods}
+    return {name: student(_values(cells, network, name, budget)).mean for name in methods}
 
 
 def _rival(means: dict[str, float], sign: int = 1) -> str:
@@ -41,8 +41,8 @@ def _rival(means: dict[str, float], sign: int = 1) -> str:
     return max((name for name in means if name not in (OURS, CONTROL)), key=lambda name: sign * means[name])
 
 
-def _difference(cells: Sequence[Cell], network: str, method: str, by: str, unit: float = 1.0) -> MeanInterval:
-    ours, theirs = (_values(cells, network, name, by) for name in (OURS, method))
+def _difference(cells: Sequence[Cell], network: str, method: str, budget: str, unit: float = 1.0) -> MeanInterval:
+    ours, theirs = (_values(cells, network, name, budget) for name in (OURS, method))
     return MeanInterval(*(x / unit for x in student([a - b for a, b in zip(ours, theirs, strict=True)])))
 
 
@@ -60,7 +60,7 @@ def _differences(family: str, first: str, ours: str, unit: float, digits: tuple[
     cells = _duel(family)
     rows = []
     for network in distinct(cells, "network"):
-        means, passes = (_means(cells, network, by) for by in BUDGETS)
+        means, passes = (_means(cells, network, budget) for budget in BUDGETS)
         best, rival = _rival(means), _rival(passes)
         pairs = ((CONTROL, "by_seconds"), (best, "by_seconds"), (rival, "by_passes"))
         texts = [signed(_difference(cells, network, *pair, unit=unit), digits[1]) for pair in pairs]
@@ -88,7 +88,7 @@ def _shares(family: str, first: str, counted: Callable[[float], float]) -> Table
         known = distinct(where(cells, network=network), "method")
         row = [f"`{network}`"]
         for name in names:
-            both = [_values(cells, network, name, by) for by in BUDGETS] if name in known else []
+            both = [_values(cells, network, name, budget) for budget in BUDGETS] if name in known else []
             row.append(", ".join(f"{100 * sum(map(counted, values)) / len(values):.0f}" for values in both))
         rows.append(row)
     return table([first, *(f"`{name}`" for name in names)], rows)
@@ -119,9 +119,9 @@ def others() -> Table:
     return table(["generator", *(f"times `{name}`" for name in names)], rows)
 
 
-def _ratio(found: MeanInterval) -> str:
-    text = f"{math.exp(found.mean):.2f} [{math.exp(found.low):.2f}, {math.exp(found.high):.2f}]"
-    return f"**{text}**" if found.high < 0 else text
+def _ratio(interval: MeanInterval) -> str:
+    text = f"{math.exp(interval.mean):.2f} [{math.exp(interval.low):.2f}, {math.exp(interval.high):.2f}]"
+    return f"**{text}**" if interval.high < 0 else text
 
 
 def real() -> Table:
@@ -132,10 +132,10 @@ def real() -> Table:
     for network in distinct(cells, "network"):
         means = _means(cells, network, "by_seconds")
         best = _rival(means, -1)
-        found = _difference(cells, network, best, "by_seconds", means[best] / 100)
-        text = f"{found.mean:+.1f} [{found.low:.1f}, {found.high:.1f}]"
+        difference = _difference(cells, network, best, "by_seconds", means[best] / 100)
+        text = f"{difference.mean:+.1f} [{difference.low:.1f}, {difference.high:.1f}]"
         errors = [f"{means[name]:.5f}" if name in means else EMPTY for name in names]
-        rows.append([f"`{network}`", *errors, f"{f'**{text}**' if found.high < 0 else text} (`{best}`)"])
+        rows.append([f"`{network}`", *errors, f"{f'**{text}**' if difference.high < 0 else text} (`{best}`)"])
     return table(["generator", *(f"`{name}`" for name in names), "`ADRGD()` against the best other, %"], rows)
 
 

@@ -65,21 +65,21 @@ def _number(text: str) -> Any:
     return text if value is None else value
 
 
-def where(cells: Iterable[Cell], **wanted: Any) -> list[Cell]:
+def where(cells: Iterable[Cell], **values: Any) -> list[Cell]:
     """Return the rows whose columns have these values; a tuple allows any of its values."""
     return [
         cell
         for cell in cells
-        if all(cell[key] in value if isinstance(value, tuple) else cell[key] == value for key, value in wanted.items())
+        if all(cell[key] in value if isinstance(value, tuple) else cell[key] == value for key, value in values.items())
     ]
 
 
-def one(cells: Iterable[Cell], **wanted: Any) -> Cell:
+def one(cells: Iterable[Cell], **values: Any) -> Cell:
     """Return the only matching row; raise `InputError` if there is none, or more than one."""
-    found = where(cells, **wanted)
-    if len(found) != 1:
-        raise InputError("wanted", f"one row with {wanted}", len(found))
-    return found[0]
+    matching = where(cells, **values)
+    if len(matching) != 1:
+        raise InputError("wanted", f"one row with {values}", len(matching))
+    return matching[0]
 
 
 def distinct(cells: Iterable[Cell], *columns: str) -> list[Any]:

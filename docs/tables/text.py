@@ -26,23 +26,23 @@ def box_of(width: float) -> str:
     return f"{width:g}".replace("0.", ".", 1)
 
 
-def interval(found: MeanInterval, digits: int, low_digits: int | None = None) -> str:
+def interval(mean: MeanInterval, digits: int, low_digits: int | None = None) -> str:
     """Format a mean with its interval."""
     ends = digits if low_digits is None else low_digits
-    return f"{found.mean:.{digits}f} [{found.low:.{ends}f}, {found.high:.{ends}f}]"
+    return f"{mean.mean:.{digits}f} [{mean.low:.{ends}f}, {mean.high:.{ends}f}]"
 
 
-def signed(found: MeanInterval, digits: int) -> str:
+def signed(difference: MeanInterval, digits: int) -> str:
     """Format a difference with its interval: bold if the interval is above 0, italic if below."""
-    text = f"{found.mean:+.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
-    return f"**{text}**" if found.low > 0 else f"*{text}*" if found.high < 0 else text
+    text = f"{difference.mean:+.{digits}f} [{difference.low:.{digits}f}, {difference.high:.{digits}f}]"
+    return f"**{text}**" if difference.low > 0 else f"*{text}*" if difference.high < 0 else text
 
 
 def plus_minus(values: Sequence[float], digits: int, short: bool = False) -> str:
     """Format the mean and its standard error."""
-    found = student(values)
+    interval = student(values)
     write = bare if short else lambda value, places: f"{value:.{places}f}"
-    return f"{write(found.mean, digits)} +- {write(found.error, digits)}"
+    return f"{write(interval.mean, digits)} +- {write(interval.error, digits)}"
 
 
 def share(flags: Sequence[bool], digits: int = 0) -> str:

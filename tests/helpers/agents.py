@@ -18,8 +18,8 @@ def write_agent(path: Path) -> Path:
     torch.manual_seed(0)
     tensors = {}
     for name, sizes in {"actor": (3, 8, 8, 1), "critic_1": (4, 8, 8, 1), "critic_2": (4, 8, 8, 1)}.items():
-        for at, (before, after) in enumerate(pairwise(sizes), 1):
+        for number, (before, after) in enumerate(pairwise(sizes), 1):
             layer = nn.Linear(before, after)
-            tensors |= {f"{name}.l{at}.weight": layer.weight.data, f"{name}.l{at}.bias": layer.bias.data}
+            tensors |= {f"{name}.l{number}.weight": layer.weight.data, f"{name}.l{number}.bias": layer.bias.data}
     save_file(tensors, path)
     return path

@@ -71,8 +71,8 @@ def commands(page: Path) -> list[list[str]]:
 def links(page: Path) -> list[tuple[str, str]]:
     """Of every link or picture that stays in this repository, the file, as written, and the anchor."""
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
-    found = re.findall(r"\]\((?!\w+:)([^)#\s]*)(?:#([^)\s]*))?\)", text)
-    return [(file, anchor) for file, anchor in found if file or anchor]
+    matches = re.findall(r"\]\((?!\w+:)([^)#\s]*)(?:#([^)\s]*))?\)", text)
+    return [(file, anchor) for file, anchor in matches if file or anchor]
 
 
 def anchors(page: Path) -> set[str]:

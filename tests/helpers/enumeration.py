@@ -50,10 +50,10 @@ def halves(whole: Polytope, z: np.ndarray, facet: int) -> list[tuple[Polytope, b
 def regions(chain: ReLUChain, low: np.ndarray, high: np.ndarray) -> list[tuple[Polytope, np.ndarray]]:
     """Every activation region, and the outputs (V, out) at its vertices."""
     start = box(low, high)
-    found, facet = [(start, start.points)], 0
+    polygons, facet = [(start, start.points)], 0
     for weight, bias in ((w.numpy(), b.numpy()) for w, b in chain.layers[:-1]):
         split = []
-        for polytope, h in found:
+        for polytope, h in polygons:
             # Affine over the polytope: told by its vertices' values, whichever of them are cut off later.
             inputs = np.c_[polytope.points, np.ones(len(h))]
             affine = np.linalg.lstsq(inputs, h @ weight.T + bias, rcond=None)[0]
@@ -71,9 +71,9 @@ def regions(chain: ReLUChain, low: np.ndarray, high: np.ndarray) -> list[tuple[P
                 (part, np.maximum((np.c_[part.points, np.ones(len(part.points))] @ affine) * gates, 0))
                 for part, gates in parts
             ]
-        found = split
+        polygons = split
     weight, bias = (part.numpy() for part in chain.layers[-1])
-    return [(polytope, h @ weight.T + bias) for polytope, h in found]
+    return [(polytope, h @ weight.T + bias) for polytope, h in polygons]
 
 
 def greatest(chain: ReLUChain, low: np.ndarray, high: np.ndarray) -> float:

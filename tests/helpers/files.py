@@ -61,10 +61,10 @@ def each_once(words: Iterable[object]) -> list[str]:
 
 def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     """Run `latentopt`, which refuses in one line on stderr, and return the line."""
-    told = call(capsys, *words)
-    assert (told.code, told.out, told.err.count("\n")) == (2, "", 1), told.err
-    assert told.err.startswith("latentopt: error: ")
-    return told.err
+    outcome = call(capsys, *words)
+    assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1), outcome.err
+    assert outcome.err.startswith("latentopt: error: ")
+    return outcome.err
 
 
 @contextmanager

@@ -81,7 +81,7 @@ def step(method: ADRGD, point: Point, t: int, target: Tensor) -> After:
     g_x = _grad(x) / _grad(x).norm() if descent.normalize else _grad(x)
     if descent.clip is not None and g_x.norm() > descent.clip:
         g_x = descent.clip * g_x / g_x.norm()
-    noisy = tuple(t if now else at for now, at in zip(stuck, point.noisy, strict=True))
+    noisy = tuple(t if now else value for now, value in zip(stuck, point.noisy, strict=True))
     return After(Point((x - descent.lr * g_x).detach(), new_beta, new_eta, noisy), L.detach(), stuck)
 
 

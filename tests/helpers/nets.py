@@ -160,11 +160,11 @@ def ready(problem: Problem, rows: Sequence[int] | None = None, steps: int = 10, 
 
 def path(method: Optimizer, batch: Batch, x: Tensor, steps: int) -> list[Tensor]:
     """Return the start and the iterates after each step."""
-    state, seen = method.init(batch, x), [x]
+    state, points = method.init(batch, x), [x]
     for _ in range(steps):
         x, state, *_ = method.step(batch, x, state)
-        seen.append(x)
-    return seen
+        points.append(x)
+    return points
 
 
 def tensors(state: object) -> list[Tensor]:
