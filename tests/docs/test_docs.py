@@ -20,7 +20,7 @@ from benchmarks.__main__ import load
 from benchmarks.study import STUDIES
 from latentopt.cli import main
 from latentopt.cli.help import page as help_page
-from latentopt.cli.options import parse_job, parser_of
+from latentopt.cli.options import make_parser, parse_job
 from latentopt.cli.registry import JOBS
 from latentopt.optimizers import METHODS
 
@@ -103,7 +103,7 @@ def test_the_commands_that_are_quick_run(tmp_path, monkeypatch, capsys):
 @pytest.fixture(scope="module")
 def options() -> set[str]:
     """Of all commands, as `--batch-size`."""
-    parsers = [parser_of(job) for job in JOBS.values()]
+    parsers = [make_parser(job) for job in JOBS.values()]
     known = {word for parser in parsers for action in parser._actions for word in action.option_strings}
     known |= {f"--{argument}" for name in STUDIES for argument in inspect.signature(load(name)).parameters}
     known |= {word for name in ("sweep", "doctor") for word in re.findall(r"--[a-z][\w-]*", help_page(name))}
