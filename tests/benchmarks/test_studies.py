@@ -19,13 +19,14 @@ FILES = {"table.md", "results.csv", "plot.png", "environment.json"}
     ("words", "groups"),
     [
         (["norms"], {"network": {"MNIST conv net", "random net A", "mnist-vae"}}),
-        (
+        pytest.param(
             ["attack", "--methods", "pgd-dlr,adr-gd-paper,portfolio"],
             {
                 "part": {"table", "curve", "references", "ablation"},
                 "method": {"pgd", "whole"},
                 "box": {"True", "False"},
             },
+            marks=pytest.mark.slow,
         ),
         (["attack", "--methods", "adam", "--tune"], {"method": {"adam"}, "size": {"0.3", "1.0"}}),
         (["reconstruct"], {"generator": {"mnist-vae"}, "method": {"reconstruct", "adam", "a hand-written Adam loop"}}),
