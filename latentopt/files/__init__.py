@@ -3,6 +3,7 @@
 from latentopt.files.arrays import ARRAY_SUFFIXES, parse_safetensors, read_array, read_tensors
 from latentopt.files.images import IMAGE_SUFFIXES, FileWarning, image_array, is_image_name, read_image
 from latentopt.files.paths import is_file, is_folder, require_file
+from latentopt.files.values import read_values, scaled
 
 __all__ = [
     "ARRAY_SUFFIXES",
@@ -16,5 +17,7 @@ __all__ = [
     "read_array",
     "read_image",
     "read_tensors",
+    "read_values",
     "require_file",
+    "scaled",
 ]

@@ -30,11 +30,15 @@ def is_image_name(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, strict: bool = False) -> np.ndarray:
     """Read an image file.
 
     It is turned as its EXIF orientation says. Palettes, CMYK, YCbCr, HSV and LAB become RGB. Transparent pixels are put
     over white. The first of several pages or frames is read.
+
+    Args:
+        path: path of the file.
+        strict: whether an image is refused of which a part would be left out.
 
     Returns:
         (H, W) or (H, W, 3): bytes, 16-bit values, booleans or floats.
@@ -59,6 +63,8 @@ def read_image(path: Path) -> np.ndarray:
         raise InputError(str(path), "an image", "a file in no known image format") from None
     except Exception as error:  # whatever a broken file does
         raise InputError(str(path), "a readable image", str(error) or type(error).__name__) from error
+    if strict and remarks:
+        raise InputError(str(path), "an image of one page, 8 bits a colour and no transparency", remarks[0])
     for remark in remarks:
         _warn(f"{printable(path.name)}: {remark}")
     return array

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from latentopt.errors import InputError, printable
+from latentopt.files import scaled
 from latentopt.jobs.sources import Source, open_source
 
 Shape = tuple[int, ...]
@@ -48,7 +49,7 @@ def as_floats(array: np.ndarray, shapes: Sequence[Shape] = ()) -> Tensor:
     if array.dtype == np.bool_:
         array = array.astype(np.float32)
     if array.dtype.kind == "u" and array.dtype.itemsize <= 2:
-        return torch.from_numpy((array / np.float32(np.iinfo(array.dtype).max)).astype(np.float32))
+        return torch.from_numpy(scaled(array))
     if array.dtype.kind != "f":
         raise InputError("image", "bytes, 16-bit values or floats in [0, 1]", array.dtype)
     image = torch.from_numpy(array.astype(np.float32))

@@ -1,7 +1,7 @@
 """Linear measurement operators of images (B, C, H, W)."""
 
 from latentopt.operators.base import Operator
-from latentopt.operators.blur import Blur, MotionBlur
+from latentopt.operators.blur import Blur, KernelBlur, MotionBlur
 from latentopt.operators.combine import Compose, PerImage
 from latentopt.operators.gaussian import Gaussian
 from latentopt.operators.physics import Physics
@@ -18,6 +18,7 @@ __all__ = [
     "Grey",
     "Hole",
     "Identity",
+    "KernelBlur",
     "Mask",
     "MotionBlur",
     "Operator",

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from latentopt.errors import InputError, nonnegative, positive
+from latentopt.files import read_values
 
 
 class Operator(ABC):
@@ -93,6 +96,32 @@ def _zero_images(measurement: Tensor, image_shape: Sequence[int]) -> Tensor:
         positive("image_shape", size, integer=True)
     options = {"dtype": measurement.dtype, "device": measurement.device}
     return torch.zeros(len(measurement), *image_shape, **options).requires_grad_()
+
+
+def as_real_tensor(name: str, value: object) -> Tensor:
+    """Return an argument of an operator as a tensor of finite real numbers.
+
+    Args:
+        name: of the argument.
+        value: a tensor; an array or nested lists; or the path of an image, of a folder of images, or of an array file.
+
+    Raises:
+        InputError: it is none of these, is empty, or holds other numbers.
+    """
+    array = read_values(value, name) if isinstance(value, str | Path) else value
+    if isinstance(array, list | tuple):
+        try:
+            array = np.asarray(array)
+        except ValueError:  # lists of unequal lengths
+            array = None
+    if isinstance(array, np.ndarray) and array.dtype.kind in "bufi":
+        array = array.astype(array.dtype.newbyteorder("="))  # a copy: the caller may change it
+        array = torch.from_numpy(array if array.dtype.kind != "u" else array.astype(np.int64))
+    if not isinstance(array, Tensor) or array.is_complex() or not array.numel():
+        raise InputError(name, "a tensor or an array of numbers", getattr(array, "dtype", type(value).__name__))
+    if not bool(array.isfinite().all()):
+        raise InputError(name, "finite values", "NaN or infinity")
+    return array
 
 
 def require_images(image: Tensor) -> None:

@@ -2,13 +2,15 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from latentopt.errors import InputError, positive
-from latentopt.operators.base import Operator, require_images
+from latentopt.operators.base import Operator, as_real_tensor, require_images
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,47 @@ class MotionBlur(Operator):
     def __call__(self, image: Tensor) -> Tensor:
         padded = _mirrored(image, self.length // 2, "MotionBlur.length")
         return F.conv2d(padded, self.kernel().to(image)[None, None]).reshape(image.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class KernelBlur(Operator):
+    """Convolution with a kernel of one's own, which is divided by its sum; borders mirrored.
+
+    Args:
+        kernel: (height, width) or (1, height, width), odd sides under twice the image's: a tensor or an array; or the
+            path of a grey image or of an array file. Values are not negative, and not all 0.
+
+    Raises:
+        InputError: the kernel is not as described; at a call, it is too large for the image.
+
+    >>> import torch
+    >>> KernelBlur([[0, 0, 0], [0, 3, 1], [0, 0, 0]])(torch.eye(3)[None, None])[0, 0, 1].tolist()
+    [0.25, 0.75, 0.25]
+    """
+
+    kernel: str | Path | Tensor | np.ndarray | list[list[float]]
+    _values = torch.ones(1, 1)  # the kernel, divided by its sum (no annotation: no argument)
+
+    def __post_init__(self) -> None:
+        kernel = as_real_tensor("kernel", self.kernel).double()
+        kernel = kernel[0] if kernel.ndim == 3 and len(kernel) == 1 else kernel
+        if kernel.ndim != 2 or any(side % 2 == 0 for side in kernel.shape):
+            raise InputError("kernel", "shape (height, width) with odd sides", tuple(kernel.shape))
+        if float(kernel.min()) < 0 or not float(kernel.sum()) > 0:
+            raise InputError("kernel", "values >= 0, not all 0", f"{float(kernel.min()):g} to {float(kernel.max()):g}")
+        object.__setattr__(self, "_values", kernel / kernel.sum())
+        if not isinstance(self.kernel, str | Path):  # a recipe needs the path
+            object.__setattr__(self, "kernel", kernel)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        require_images(image)
+        radii = [side // 2 for side in self._values.shape]
+        if any(radius >= side for radius, side in zip(radii, image.shape[-2:], strict=True)):
+            expected = f"under {tuple(2 * side for side in image.shape[-2:])}, for images of {tuple(image.shape[-2:])}"
+            raise InputError("kernel", expected, tuple(self._values.shape))
+        padded = F.pad(image, (radii[1], radii[1], radii[0], radii[0]), mode="reflect")
+        flipped = self._values.flip(0, 1).to(image)[None, None]  # a convolution, not a correlation
+        return F.conv2d(padded.flatten(0, 1)[:, None], flipped).reshape(image.shape)
 
 
 def _mirrored(image: Tensor, radius: int, name: str) -> Tensor:

@@ -3,13 +3,14 @@
 import copy
 from abc import abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from latentopt.errors import InputError, positive
-from latentopt.operators.base import Operator, require_images
+from latentopt.operators.base import Operator, as_real_tensor, require_images
 
 
 @dataclass(frozen=True)
@@ -41,36 +42,39 @@ class Mask(_PixelWeights):
     """The image times a mask.
 
     Args:
-        mask: tensor or NumPy array that broadcasts to (C, H, W), or one mask for each image, (B, 1 or C, H, W). Values
-            are in [0, 1] or boolean: 1 keeps a pixel, 0 hides it, also from noise (`add_noise`). Each mask keeps at
-            least one pixel.
+        mask: tensor, array or lists that broadcast to (C, H, W), or one mask for each image, (B, 1 or C, H, W); or the
+            path of an image (white keeps a pixel, black hides it), of a folder of images, one for each, or of an array
+            file. Values are in [0, 1] or boolean: 1 keeps a pixel, 0 hides it, also from noise (`add_noise`). Each mask
+            keeps at least one pixel.
 
     Raises:
         InputError: the mask is not as described; at a call, it does not fit the images.
     """
 
-    mask: Tensor
+    mask: str | Path | Tensor | np.ndarray | list[list[float]]
+    _values = torch.ones(1)  # the mask
     _rows = None  # (B,) index into `mask` of each image; None: in order (no annotation: no argument)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mask", _as_mask(self.mask))
-        if not bool(self.mask.isfinite().all()):
-            raise InputError("mask", "finite values", "NaN or infinity")
-        keeps_any = self.mask.flatten(1).any(1) if self.mask.ndim >= 4 else self.mask.any()
+        mask = as_real_tensor("mask", self.mask)
+        object.__setattr__(self, "_values", mask)
+        if not isinstance(self.mask, str | Path):  # a recipe needs the path
+            object.__setattr__(self, "mask", mask)
+        keeps_any = mask.flatten(1).any(1) if mask.ndim >= 4 else mask.any()
         if not bool(keeps_any.all()):
             raise InputError("mask", "a pixel that is kept", "all zeros")
-        low, high = float(self.mask.min()), float(self.mask.max())
+        low, high = float(mask.min()), float(mask.max())
         if low < 0 or high > 1:
             raise InputError("mask", "values in [0, 1]", f"values from {low:g} to {high:g}")
 
     def take(self, rows: Tensor) -> "Mask":
         taken = copy.copy(self)  # indexed at a call: only images show whether there is a mask for each
-        rows = rows.to(self.mask.device)
+        rows = rows.to(self._values.device)
         object.__setattr__(taken, "_rows", rows if self._rows is None else self._rows[rows])
         return taken
 
     def _weights(self, image: Tensor) -> Tensor:
-        mask, shape = self.mask, tuple(image.shape[1:])
+        mask, shape = self._values, tuple(image.shape[1:])
         if mask.ndim == image.ndim and len(mask) > 1:
             mask = mask if self._rows is None else mask[self._rows]
             if len(mask) != len(image):
@@ -81,14 +85,6 @@ class Mask(_PixelWeights):
             sides = ", ".join(map(str, shape[1:]))
             expected = f"a shape that fits {shape}, or (B, 1, {sides}), one for each image"
             raise InputError("mask", expected, tuple(mask.shape)) from None
-
-
-def _as_mask(mask: object) -> Tensor:
-    if isinstance(mask, np.ndarray) and mask.dtype.kind in "bufi":
-        return torch.from_numpy(mask.copy())  # the caller may change its array, and strides may be negative
-    if not isinstance(mask, Tensor) or mask.is_complex() or not mask.numel():
-        raise InputError("mask", "a tensor or an array of numbers", getattr(mask, "dtype", type(mask).__name__))
-    return mask
 
 
 @dataclass(frozen=True)
