@@ -8,6 +8,7 @@ import zipfile
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from latentopt.errors import InputError
@@ -47,6 +48,8 @@ OF_TRAINING: dict[str, Any] = {
 }
 """Settings that matter in training alone. Many hold code, which another version of Python cannot read."""
 SPACES = ("observation_space", "action_space")
+TRACES = ("_last_obs", "_last_original_obs", "_last_episode_starts", "ep_info_buffer", "ep_success_buffer")
+"""What an archive keeps of its training."""
 
 
 def algorithm_of(path: str | Path) -> str:
@@ -93,12 +96,10 @@ def load_model(path: str | Path, algorithm: str, environment: Any, match: bool) 
             warnings.simplefilter("ignore")  # of objects that cannot be read, with their tracebacks
             try:
                 return kind.load(path, custom_objects=OF_TRAINING, **options)
-            except KeyError as error:
-                if not any(space in str(error) for space in SPACES):
-                    raise
+            except (KeyError, ImportError, UnpicklingError):  # the spaces or other objects cannot be read
                 wrapped = kind._wrap_env(environment, 0)
-                spaces = {space: getattr(wrapped, space) for space in SPACES}
-                return kind.load(path, custom_objects={**OF_TRAINING, **spaces}, **options)
+                known = {space: getattr(wrapped, space) for space in SPACES} | dict.fromkeys(TRACES)
+                return kind.load(path, custom_objects={**OF_TRAINING, **known}, **options)
     except Exception as error:  # whatever an archive of another version does
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(str(path), f"an agent of {name}, saved by this version", first) from error

@@ -8,6 +8,7 @@ import pkgutil
 import re
 import runpy
 import shlex
+import zipfile
 from collections import Counter
 from types import SimpleNamespace
 from typing import Any
@@ -80,6 +81,8 @@ def test_every_command_of_a_guide_is_right_without_a_download(page, tmp_path, mo
     for file in map(tmp_path.joinpath, OWN):
         file.parent.mkdir(exist_ok=True)
         file.touch()
+    with zipfile.ZipFile(tmp_path / "agent.zip", "w") as archive:
+        archive.writestr("data", '{"policy_class": {"__module__": ""}, "clip_range": 0.2}')
     for words in commands(page):
         if words[0] in ALWAYS or "--help" in words:
             continue
