@@ -5,20 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass
 from functools import cache
 from math import isfinite, isnan
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 import yaml
 
 from latentopt._deprecated import current_option, current_spec
 from latentopt.cli.help import examples
 from latentopt.cli.registry import Job
-from latentopt.components.numbers import parse_number
+from latentopt.components.numbers import parse_as
 from latentopt.components.trust import only_trusted, refusal
 from latentopt.errors import InputError, LatentOptError, seed_within, with_nearest
 from latentopt.jobs.settings import JobSettings
@@ -74,6 +73,8 @@ def parse_job(job: Job, words: list[str], recipe: Mapping[str, Any] | None) -> P
         name, _, path = option.partition(".")
         if option == "dry_run":
             dry = values != ["false"]
+        elif option == "model" and values[:1] and values[0].startswith("{"):
+            fields["model"] = _value(" ".join(values))
         elif option == "config" and len(values) == 1:
             fields |= _current_fields(job.name, _read_fields(values[0]))
         elif name in kinds:
@@ -91,12 +92,14 @@ def parse_job(job: Job, words: list[str], recipe: Mapping[str, Any] | None) -> P
         raise InputError(absent[0], "a field of the recipe", "none")
     for name in fields:
         _require_known(name, job, name)
+    inline = {"model": fields["model"]} if isinstance(fields.get("model"), dict) else {}
+    fields |= dict.fromkeys(inline, "")  # parsed with its card
     fields = {name: _with_numbers(value, hints.get(name)) for name, value in fields.items()}
     with refusing():
         parsed = _parser_of(job).parse_args(["--config", json.dumps(fields, default=str), *plain_words])
     plain = {key: value for key, value in vars(parsed).items() if key not in ("config", "dry_run", *kinds)}
     seed_within(plain.get("seed", 0))
-    return ParsedJob(job, cls(**plain, **components), dry)
+    return ParsedJob(job, cls(**{**plain, **inline, **components}), dry)
 
 
 def _require_known(option: str, job: Job, name: str, dashes: str = "") -> None:
@@ -108,17 +111,8 @@ def _require_known(option: str, job: Job, name: str, dashes: str = "") -> None:
 
 
 def _with_numbers(value: Any, kind: Any) -> Any:
-    """Return a value with numbers in place of texts such as ``8/255`` where the type has a float.
-
-    Numbers that are not finite become YAML's text of them, as JSON has none.
-    """
-    if get_origin(kind) in (list, tuple) and isinstance(value, list):
-        return [_with_numbers(item, get_args(kind)[0]) for item in value]
-    if kind is not float and not (isinstance(kind, UnionType) and float in get_args(kind)):
-        return value
-    if isinstance(value, str):
-        with suppress(ValueError):
-            value = parse_number(value)
+    """Return a value as `parse_as` does, and a number that is not finite as YAML's text of it, as JSON has none."""
+    value = parse_as(value, kind)
     if isinstance(value, float) and not isfinite(value):
         return ".nan" if isnan(value) else ".inf" if value > 0 else "-.inf"
     return value

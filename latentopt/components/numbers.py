@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from contextlib import suppress
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 _DECIMAL = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _NUMBER = re.compile(rf"[-+]?(?:{_DECIMAL}(?:\s*/\s*{_DECIMAL})?|inf|nan)")
@@ -24,6 +26,16 @@ def parse_number(text: str) -> float:
     if slash and not float(below):
         raise ValueError(f"{text!r} divides by 0")
     return float(above) / float(below) if slash else float(text)
+
+
+def parse_as(value: Any, kind: Any) -> Any:
+    """Return a value with a number in place of a text such as ``8/255`` where the type has a float."""
+    if get_origin(kind) in (list, tuple) and isinstance(value, list):
+        return [parse_as(item, get_args(kind)[0]) for item in value]
+    if isinstance(value, str) and (kind is float or (isinstance(kind, UnionType) and float in get_args(kind))):
+        with suppress(ValueError):
+            return parse_number(value)
+    return value
 
 
 def parse_fractions(value: Any) -> Any:

@@ -10,7 +10,17 @@ from latentopt.errors import InputError, nonnegative
 from latentopt.jobs.attack_rates import AttackRates
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.settings import Component, Device, Fit, JobPlan, JobSettings, Norm, WandbMode, component
+from latentopt.jobs.settings import (
+    Component,
+    Device,
+    Fit,
+    JobPlan,
+    JobSettings,
+    ModelSource,
+    Norm,
+    WandbMode,
+    component,
+)
 from latentopt.jobs.sources import check_labelled
 from latentopt.zoo.card import ClassifierCard, require_card
 
@@ -22,7 +32,8 @@ class AttackSettings(JobSettings):
     """Attack a pretrained classifier with the images of a data set.
 
     Args:
-        model: name of a shipped classifier; a folder with a card and weights; or torchvision/NAME.
+        model: name of a shipped classifier; a folder with a card and weights; torchvision/NAME; or in a recipe
+            class_path, init_args, weights, mean, std, input_range, input_shape and classes.
         data: name of a data set (digits, mnist, cifar10, ... any of torchvision's); a folder with a subfolder for each
             class, or with a labels.csv of files and labels; or an array file with images and labels.
         eps: largest change of an image, in its norm; pixels are in [0, 1].
@@ -60,7 +71,7 @@ class AttackSettings(JobSettings):
 
     job: ClassVar[str] = "attack"
 
-    model: str
+    model: ModelSource
     data: str
     eps: float
     norm: Norm = "linf"
@@ -117,7 +128,7 @@ def prepare(settings: AttackSettings) -> JobPlan[AttackSettings]:
     settings.check_choices(norm=Norm, fit=Fit, wandb=WandbMode, device=Device, start=Literal["clean", "random"])
     nonnegative("eps", settings.eps)
     settings.check_components()
-    if settings.model.startswith(TORCHVISION):
+    if str(settings.model).startswith(TORCHVISION):
         if settings.weights is not None and not Path(settings.weights).is_file():
             raise InputError("weights", "a file with a state dict", repr(settings.weights))
     else:

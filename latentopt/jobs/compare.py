@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
 from latentopt import components
-from latentopt.errors import InputError
+from latentopt.components.numbers import parse_as
+from latentopt.errors import InputError, with_nearest
 from latentopt.jobs.attack import TORCHVISION, AttackSettings
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
@@ -73,10 +74,11 @@ class CompareSettings(JobSettings):
 
 
 def _settings(cls: type[Any], recipe: Mapping[str, Any]) -> Any:
-    values = {key: value for key, value in recipe.items() if key != "job"}
+    hints = get_type_hints(cls)
+    values = {key: parse_as(value, hints.get(key)) for key, value in recipe.items() if key != "job"}
     known = [each.name for each in fields(cls)]
     if unknown := [key for key in values if key not in known]:
-        raise InputError(f"problem: {unknown[0]}", f"one of {', '.join(known)}", "another field")
+        raise InputError(f"problem: {unknown[0]}", f"one of {', '.join(known)}", with_nearest(unknown[0], known))
     try:
         return cls(**values)
     except TypeError as error:  # a required field is missing
@@ -116,7 +118,7 @@ def prepare(settings: CompareSettings) -> ComparePlan:
     else:
         if problem.targets is not None:
             raise InputError("problem: targets", "none: a comparison has one goal", repr(problem.targets))
-        if not problem.model.startswith(TORCHVISION):
+        if not str(problem.model).startswith(TORCHVISION):
             require_card(problem.model, ClassifierCard)
         check_labelled(problem.data, problem.root, problem.split, problem.download, problem.limit)
     check_folder(folder, settings.plain_recipe())

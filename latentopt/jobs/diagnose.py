@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from latentopt.errors import InputError
 from latentopt.jobs.experiment import expanded_folder
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.settings import Component, Device, Fit, JobSettings, component
+from latentopt.jobs.settings import Component, Device, Fit, JobSettings, ModelSource, component
 from latentopt.jobs.sources import Source, check_targets, open_files
 from latentopt.zoo.card import GeneratorCard, require_card
 
@@ -21,7 +21,8 @@ class DiagnoseSettings(JobSettings):
     """Tell why images are not reconstructed, the optimiser's fault or the generator's.
 
     Args:
-        model: name of a shipped model, or a folder with a card and weights.
+        model: name of a shipped model; a folder with a card and weights; or in a recipe class_path, init_args, weights,
+            latent_shape, output_range and start_scale.
         targets: image files and folders of images; or one .npy or .npz array; or the name of a data set; default none.
         operator: measurement operator, of the generator's own images too.
         optimizer: lbfgs, adr-gd, adam, ... or a class path.
@@ -44,7 +45,7 @@ class DiagnoseSettings(JobSettings):
 
     job: ClassVar[str] = "diagnose"
 
-    model: str
+    model: ModelSource
     targets: list[str] | None = None
     operator: Component = component("operator", "identity")
     optimizer: Component = component("optimizer", "lbfgs", memory=64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,14 @@ DESCRIPTIVE_FIELDS = ("name", "summary", "licence", "training", "quality", "weig
 """Fields of a card that do not decide what the model computes; the weights have a checksum of their own."""
 
 
-def describe_model(model: str) -> dict[str, object]:
+def describe_model(model: str | Mapping[str, Any]) -> dict[str, object]:
     """Return the checksum of a model's weights, if they are a local file, and the versions of packages.
 
     >>> describe_model("mnist-vae")["model_sha256"] == cards.read_card("mnist-vae").weights_sha256
     True
     """
     description: dict[str, object] = {"versions": versions()}
-    if Path(model).is_file():
+    if isinstance(model, str) and Path(model).is_file():
         return {"model_sha256": checksum(Path(model)), **description}
     try:
         return {"model_sha256": cards.read_card(model).weights_sha256, **description}
@@ -33,7 +33,7 @@ def describe_model(model: str) -> dict[str, object]:
         return description
 
 
-def describe_card(model: str) -> dict[str, Any]:
+def describe_card(model: str | Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a model's card that decide what it computes; empty for a model without a card.
 
     >>> describe_card("mnist-vae")["card.output_range"]

@@ -10,7 +10,7 @@ from latentopt._deprecated import renamed_keywords
 from latentopt.errors import nonnegative
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.settings import Component, Device, Fit, JobSettings, WandbMode, component
+from latentopt.jobs.settings import Component, Device, Fit, JobSettings, ModelSource, WandbMode, component
 from latentopt.jobs.sources import Source, check_targets, open_files
 from latentopt.zoo.card import GeneratorCard, require_card
 
@@ -20,7 +20,8 @@ class ReconstructSettings(JobSettings):
     """Reconstruct images through a pretrained generator.
 
     Args:
-        model: name of a shipped model, or a folder with a card and weights.
+        model: name of a shipped model; a folder with a card and weights; or in a recipe class_path, init_args, weights,
+            latent_shape, output_range and start_scale.
         targets: image files and folders of images; or one .npy or .npz array; or the name of a data set
             (digits, mnist, cifar10, ... any of torchvision's).
         operator: measurement operator, e.g. downsample, bicubic, blur, hole, crop, gaussian (compressed sensing).
@@ -61,7 +62,7 @@ class ReconstructSettings(JobSettings):
 
     job: ClassVar[str] = "reconstruct"
 
-    model: str
+    model: ModelSource
     targets: list[str]
     operator: Component = component("operator", "identity")
     loss: Component = component("loss", "mse")

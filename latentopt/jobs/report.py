@@ -19,6 +19,7 @@ from latentopt import pictures
 from latentopt.io import write_atomically
 from latentopt.jobs.experiment import PLACE_SETTINGS, Experiment
 from latentopt.jobs.targets import Target
+from latentopt.zoo.card import model_name
 
 if TYPE_CHECKING:
     from latentopt.jobs.reconstructor import Reconstructor
@@ -63,7 +64,7 @@ def save_report(
     ranked = sorted(range(len(rows)), key=lambda i: (math.inf if math.isnan(rows[i]["mse"]) else rows[i]["mse"], i))
     grid, path = experiment.folder / "grid.png", experiment.folder / REPORT
     page = report_template().render(
-        title=f"{len(rows)} reconstructions through {recipe['model']}",
+        title=f"{len(rows)} reconstructions through {model_name(recipe['model'])}",
         summary=[("images", len(rows), ""), ("skipped", len(skipped), ""), *_means(rows)],
         varying=SECONDS,
         compared="measurements" if module.problems.measured else "images",

@@ -12,6 +12,8 @@ from latentopt.errors import InputError, positive, seed_within, with_nearest
 
 Component = Any
 """A component of a job: a short name, ``{class_path, init_args}`` or an object (`latentopt.components`)."""
+ModelSource = str | dict[str, Any]
+"""A model's name or folder, or its class path with weights and the settings of its card."""
 WandbMode = Literal["online", "offline", "disabled"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Fit = Literal["crop", "pad", "stretch"]

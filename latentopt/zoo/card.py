@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentError
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from latentopt.components.trust import only_trusted
-from latentopt.errors import InputError, with_nearest
+from latentopt.components.numbers import parse_fractions
+from latentopt.components.trust import EXPECTED, may_be_imported, only_trusted
+from latentopt.errors import MAX_GOT, InputError, with_nearest
+from latentopt.files import is_file
+from latentopt.io import checksum
 from latentopt.zoo.paths import shipped_folder
 from latentopt.zoo.strict_yaml import read_yaml
 
@@ -74,10 +77,10 @@ class ClassifierCard(Card):
 
     part = "classifier"
 
-    input_shape: list[int]
+    input_shape: list[int] | None
     mean: float | list[float]  # in units of the input, like std
     std: float | list[float]
-    classes: list[str]
+    classes: list[str] | None
     input_range: tuple[float, float] = (0.0, 1.0)
 
     @staticmethod
@@ -120,15 +123,45 @@ def find(model: str | Path) -> Path:
     raise InputError("model", expected, with_nearest(str(model), names()))
 
 
-def read_card(model: str | Path) -> Card:
-    """Read the card of a model, by name or folder.
+def model_name(model: str | Path | Mapping[str, Any]) -> str:
+    """Return what messages and titles call a model: its name or folder, or its class path."""
+    return str(model["class_path"] if isinstance(model, Mapping) else model)
+
+
+def _inline(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a card for a model that is given by its class path, weights and settings.
+
+    Raises:
+        InputError: a key is missing or unknown, the class is not trusted, or there is no such file of weights.
+    """
+    kind = GeneratorCard if "latent_shape" in model else ClassifierCard
+    given = {"class_path", "init_args", "weights"}
+    own = {f.name for f in fields(kind)} - {f.name for f in fields(Card)}
+    if unknown := sorted(set(map(str, model)) - given - own):
+        keys = sorted(given | own | {"latent_shape"})
+        raise InputError("model", ", ".join(keys), with_nearest(unknown[0], keys))
+    path, weights = model.get("class_path"), model.get("weights")
+    if not isinstance(path, str) or not may_be_imported(path):
+        raise InputError("model", EXPECTED, repr(path))
+    if weights is not None and not (isinstance(weights, str) and is_file(weights)):
+        raise InputError("weights", "a file with a state dict", repr(weights))
+    architecture = {kind.part: {"class_path": path, "init_args": parse_fractions(model.get("init_args") or {})}}
+    settings = {key: parse_fractions(value) for key, value in model.items() if key in own}
+    default = {"output_range": (0.0, 1.0), "start_scale": 1.0}
+    default = default if kind is GeneratorCard else {"mean": 0.0, "std": 1.0, "input_shape": None, "classes": None}
+    digest = {} if weights is None else {"weights_sha256": checksum(Path(weights))}
+    return {"name": path, "summary": "", "architecture": architecture, **default, **settings, **digest}
+
+
+def read_card(model: str | Path | Mapping[str, Any]) -> Card:
+    """Read the card of a model, by name or folder, or make one from a class path with weights and settings.
 
     Raises:
         InputError: there is no such model, or its card is invalid.
     """
-    path = find(model) / CARD
+    path = Path() if isinstance(model, Mapping) else find(model) / CARD
     try:
-        content = read_yaml(path, "a model card")
+        content = _inline(model) if isinstance(model, Mapping) else read_yaml(path, "a model card")
         kind = _kind(content)
         free = {name: _mapping(name, content[name]) for name in FREE if name in content}
         parser = _parser(kind)
@@ -136,7 +169,9 @@ def read_card(model: str | Path) -> Card:
         with only_trusted():
             return replace(parser.instantiate(parser.parse_object({"card": plain})).card, **free)
     except (ArgumentError, TypeError) as error:
-        raise InputError(str(path), "a model card", error_line(error)) from error
+        raise InputError(
+            "model" if isinstance(model, Mapping) else str(path), "a model card", error_line(error)
+        ) from error
 
 
 @cache
@@ -149,7 +184,7 @@ def _parser(kind: type[Card]) -> Any:
     return parser
 
 
-def require_card(model: str | Path, kind: type[Card]) -> Card:
+def require_card(model: str | Path | Mapping[str, Any], kind: type[Card]) -> Card:
     """Return the card of a model of a kind.
 
     Raises:
@@ -158,8 +193,8 @@ def require_card(model: str | Path, kind: type[Card]) -> Card:
     card = read_card(model)
     if not isinstance(card, kind):
         owner = "generator" if isinstance(card, GeneratorCard) else card.part
-        raise InputError("model", f"a {kind.part}", f"the {owner} {str(model)!r}")
-    if not (path := find(model) / WEIGHTS).is_file():
+        raise InputError("model", f"a {kind.part}", f"the {owner} {model_name(model)!r}")
+    if not isinstance(model, Mapping) and not (path := find(model) / WEIGHTS).is_file():
         raise InputError(str(path), "the model's weights", "no file")
     return card
 
@@ -185,6 +220,8 @@ def _kind(content: Any) -> type[Card]:
 
 
 def error_line(error: Exception) -> str:
-    """Return one line of an error's text, the second of several, as the first is a heading; at most 200 letters."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[1:2] or lines)[:200]
+    """Return one line of an error's text: of several, those behind the first up to one that is no heading."""
+    first, *others = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    count = next((at for at, line in enumerate(others, 1) if not line.endswith(":")), len(others))
+    key = re.match(r'Parser key "\w+\.(.+)":', first)
+    return " ".join([*([f"{key[1]}:"] if key else []), *(others[:count] or [first])])[:MAX_GOT]

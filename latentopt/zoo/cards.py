@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from latentopt.components.trust import only_trusted, refusal
 from latentopt.errors import InputError
-from latentopt.files import parse_safetensors
+from latentopt.files import parse_safetensors, read_tensors
 from latentopt.networks.classifier import Classifier
 from latentopt.networks.generator import Generator
 from latentopt.zoo import torchvision_models
@@ -28,10 +29,11 @@ from latentopt.zoo.card import (
     check_name,
     error_line,
     find,
+    model_name,
     names,
     read_card,
 )
-from latentopt.zoo.state_dicts import load_into
+from latentopt.zoo.state_dicts import load_checkpoint, load_into
 
 __all__ = [
     "CARD",
@@ -55,12 +57,14 @@ N = TypeVar("N", bound=nn.Module)
 C = TypeVar("C", bound=Card)
 
 
-def load(model: str | Path, device: str | torch.device | None = None) -> Generator | Classifier:
+def load(model: str | Path | Mapping[str, Any], device: str | torch.device | None = None) -> Generator | Classifier:
     """Load a pretrained model, frozen and in eval mode.
 
     Args:
         model: name of a shipped model; a folder with ``card.yaml`` and ``weights.safetensors``; or a classifier of
-            torchvision with its official weights, ``torchvision/resnet18``, which are downloaded once.
+            torchvision with its official weights, ``torchvision/resnet18``, which are downloaded once; or a dict of
+            ``class_path``, ``init_args`` and ``weights`` (a file), with ``latent_shape`` and the other settings of a
+            `Generator`, or those of a `Classifier`.
         device: default the CPU.
 
     Returns:
@@ -77,6 +81,13 @@ def load(model: str | Path, device: str | torch.device | None = None) -> Generat
     if str(model).startswith(torchvision_models.PREFIX):
         return load_classifier(model, device)
     card = read_card(model)
+    if isinstance(model, Mapping):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # of a class without weights
+            module = build(card.architecture[card.part])
+        if (weights := model.get("weights")) is not None:
+            load_checkpoint(module, read_tensors(Path(weights)), Path(weights), card.name)
+        return _ready(card.wrap(module), device)
     tensors, parts = read_weights(model, card), dict[str, nn.Module]()
     for part in (card.part, *(extra for extra in card.extras if extra in card.architecture)):
         parts[part], prefix = build(card.architecture[part]), f"{part}."
@@ -85,7 +96,7 @@ def load(model: str | Path, device: str | torch.device | None = None) -> Generat
     return _ready(card.wrap(parts.pop(card.part), **parts), device)
 
 
-def load_generator(model: str | Path, device: str | torch.device | None = None) -> Generator:
+def load_generator(model: str | Path | Mapping[str, Any], device: str | torch.device | None = None) -> Generator:
     """Load a generator, as `load` does.
 
     Raises:
@@ -93,12 +104,12 @@ def load_generator(model: str | Path, device: str | torch.device | None = None) 
     """
     network = load(model, device)
     if not isinstance(network, Generator):
-        raise InputError("model", "a generator", f"the classifier {str(model)!r}")
+        raise InputError("model", "a generator", f"the classifier {model_name(model)!r}")
     return network
 
 
 def load_classifier(
-    model: str | Path, device: str | torch.device | None = None, weights: str | Path | None = None
+    model: str | Path | Mapping[str, Any], device: str | torch.device | None = None, weights: str | Path | None = None
 ) -> Classifier:
     """Load a classifier, as `load` does.
 
@@ -117,7 +128,7 @@ def load_classifier(
         raise InputError("weights", "none, as the model has its own", str(weights))
     network = load(model, device)
     if not isinstance(network, Classifier):
-        raise InputError("model", "a classifier", f"the generator {str(model)!r}")
+        raise InputError("model", "a classifier", f"the generator {model_name(model)!r}")
     return network
 
 
