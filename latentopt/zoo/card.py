@@ -50,7 +50,8 @@ class Card:
     def wrap(self, module: Any, **extras: Any) -> Any:
         """Build the model around the module of its `part`, and its `extras`."""
         common = {f.name for f in fields(Card)}
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in common}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in common}
+        own = {name: None if value == [] else value for name, value in values.items()}
         return self.wrapper()(module, **own, **extras)
 
 
@@ -77,10 +78,10 @@ class ClassifierCard(Card):
 
     part = "classifier"
 
-    input_shape: list[int] | None
+    input_shape: list[int]  # empty: any
     mean: float | list[float]  # in units of the input, like std
     std: float | list[float]
-    classes: list[str] | None
+    classes: list[str]  # empty: without names
     input_range: tuple[float, float] = (0.0, 1.0)
 
     @staticmethod
@@ -148,7 +149,7 @@ def _inline(model: Mapping[str, Any]) -> dict[str, Any]:
     architecture = {kind.part: {"class_path": path, "init_args": parse_fractions(model.get("init_args") or {})}}
     settings = {key: parse_fractions(value) for key, value in model.items() if key in own}
     default = {"output_range": (0.0, 1.0), "start_scale": 1.0}
-    default = default if kind is GeneratorCard else {"mean": 0.0, "std": 1.0, "input_shape": None, "classes": None}
+    default = default if kind is GeneratorCard else {"mean": 0.0, "std": 1.0, "input_shape": [], "classes": []}
     digest = {} if weights is None else {"weights_sha256": checksum(Path(weights))}
     return {"name": path, "summary": "", "architecture": architecture, **default, **settings, **digest}
 

@@ -69,7 +69,7 @@ def test_every_command_of_a_page_parses(page, tmp_path, monkeypatch, capsys, onl
         assert words[0] in ALWAYS or "--help" in words or "--dry-run" in words, words
 
 
-OWN = ("my/a.png", "my/b.png", "own.npz", "images.npz", "agent.zip", "agent.safetensors", "sac_Hopper-v3.safetensors")
+OWN = ("my/a.png", "my/b.png", "own.npz", "images.npz", "agent.safetensors", "sac_Hopper-v3.safetensors")
 """Files of a user that the documentation names."""
 
 
@@ -84,7 +84,7 @@ def test_every_command_of_a_guide_is_right_without_a_download(page, tmp_path, mo
     with zipfile.ZipFile(tmp_path / "agent.zip", "w") as archive:
         archive.writestr("data", '{"policy_class": {"__module__": ""}, "clip_range": 0.2}')
     for words in commands(page):
-        if words[0] in ALWAYS or "--help" in words:
+        if words[0] in ALWAYS or {"--help", "agent.zip"} & set(words):
             continue
         words = [str(file) for word in words for file in (tmp_path.glob(word) if "*" in word else [word])]
         if words[0] in ("refine", "attack-policy", "train-rl"):
