@@ -37,9 +37,9 @@ def _is_missing(entry: Any, docs: Path) -> bool:
 
 
 def on_page_markdown(markdown: str, page: Page, **kwargs: Any) -> str:
-    """Rewrite links to notebooks, which lie beside docs/ in the repository; let the search list the guides first."""
-    if page.file.src_uri.startswith(("guides/", "faq")):
-        page.meta["search"] = {"boost": 2}
+    """Rewrite links to notebooks, which lie beside docs/ in the repository; let the search list our measurements last."""
+    is_report = page.file.src_uri.startswith(("benchmarks", "analysis/", "notebooks/", "results", "runs", "research"))
+    page.meta["search"] = {"boost": 0.5 if is_report else 1}
     up = "../" * page.file.src_uri.count("/")
     return markdown.replace(f"](../{up}notebooks/", f"]({up}notebooks/")
 

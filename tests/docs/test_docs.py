@@ -233,3 +233,19 @@ def test_the_search_of_the_site_works_from_a_folder_and_fetches_nothing():
     assert "\nuse_directory_urls: false" in SITE
     (script,) = re.findall(r"^    - (assets/iframe-worker\.js)", SITE, re.MULTILINE)
     assert 'location.protocol === "file:"' in (DOCS / script).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "page"),
+    [
+        ("resume", "guides/command-line.md"),
+        ("mask", "guides/reconstruct.md"),
+        ("own generator", "index.md"),
+        ("own photographs", "faq.md"),
+        ("which method", "guides/compare.md"),
+        ("does not find", "faq.md"),
+    ],
+)
+def test_the_words_of_a_newcomer_are_in_a_heading(words, page):
+    headings = re.findall(r"^#+ .*$", (DOCS / page).read_text(encoding="utf-8"), re.MULTILINE)
+    assert any(words in heading.lower() for heading in headings)

@@ -45,7 +45,7 @@ EXCEPTIONS = {
     ("docs/agents.md", "| code | actor | critics | actions that the critics take |"): SETTINGS,
     ("docs/guides/command-line.md", "| code | meaning |"): SETTINGS,
     ("docs/guides/compare.md", "| column | meaning |"): SETTINGS,
-    ("docs/guides/command-line.md", "| job | goes on |"): SETTINGS,
+    ("docs/guides/command-line.md", "| job | resumes |"): SETTINGS,
     ("docs/guides/maximise.md", "| shape | applies to |"): SETTINGS,
     ("docs/guides/tracking.md", "| key | kind | what it is |"): SETTINGS,
     ("docs/method.md", "| symbol | code | |"): SETTINGS,
