@@ -37,7 +37,7 @@ def _is_missing(entry: Any, docs: Path) -> bool:
 
 
 def on_page_markdown(markdown: str, page: Page, **kwargs: Any) -> str:
-    """Rewrite links to notebooks, which lie beside docs/ in the repository; let the search list our measurements last."""
+    """Rewrite links to notebooks, which lie beside docs/ in the repository; let the search list results last."""
     is_report = page.file.src_uri.startswith(("benchmarks", "analysis/", "notebooks/", "results", "runs", "research"))
     page.meta["search"] = {"boost": 0.5 if is_report else 1}
     up = "../" * page.file.src_uri.count("/")
