@@ -128,8 +128,8 @@ def check_devices() -> list[Finding]:
 def check_wandb() -> list[Finding]:
     """Report where runs are tracked, and whether there is a key, but never the key."""
     mode = os.environ.get("WANDB_MODE")
-    ignored = f"; WANDB_MODE={mode} is not heeded" if mode else ""
-    tracking = Finding("wandb mode", "ok", f"as each job says with --wandb, offline by default{ignored}")
+    source = f"as WANDB_MODE={mode} says" if mode else "offline"
+    tracking = Finding("wandb mode", "ok", f"as each job says with --wandb, by default {source}")
     if _has_key():
         return [tracking, Finding("wandb key", "ok", "configured")]
     todo = "wandb login, for --wandb online; without it runs stay on disk"

@@ -72,14 +72,18 @@ def _run_trials(
 
 
 def _parse_words(words: list[str]) -> argparse.Namespace:
+    from latentopt.jobs.settings import wandb_mode
+    from latentopt.jobs.tracker import check_wandb_mode
+
     parser = _Parser("latentopt sweep", add_help=False, allow_abbrev=False)
     parser.add_argument("file")
     parser.add_argument("--out", default="runs/sweep")
     parser.add_argument("--trials", type=int)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--wandb", choices=("online", "offline", "disabled"), default="offline")
+    parser.add_argument("--wandb", choices=("online", "offline", "disabled"), default=wandb_mode())
     parser.add_argument("--dry-run", action="store_true")
     arguments = parser.parse_args(words)
+    check_wandb_mode(arguments.wandb)
     if not arguments.out.strip():
         raise InputError("out", "a folder", repr(arguments.out))
     if arguments.trials is not None and arguments.trials < 1:

@@ -20,6 +20,7 @@ from latentopt.jobs.settings import (
     Norm,
     WandbMode,
     component,
+    default_wandb,
 )
 from latentopt.jobs.sources import check_labelled
 from latentopt.zoo.card import ClassifierCard, require_card
@@ -93,7 +94,7 @@ class AttackSettings(JobSettings):
     fit: Fit = "crop"
     batch_size: int = 256
     out: str = "runs/attack"
-    wandb: WandbMode = "offline"
+    wandb: WandbMode = default_wandb()
     device: Device = "auto"
     evaluations: int | None = None
     seconds: float | None = None

@@ -12,7 +12,7 @@ from latentopt.components.trust import require_trusted_environment
 from latentopt.errors import InputError, nonnegative
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.settings import Component, JobPlan, JobSettings, Norm, WandbMode, component
+from latentopt.jobs.settings import Component, JobPlan, JobSettings, Norm, WandbMode, component, default_wandb
 from latentopt.rl.games import GAMES
 from latentopt.rl.saved_models import SETTINGS, algorithm_of
 from latentopt.zoo.card import PolicyCard, require_card
@@ -66,7 +66,7 @@ class AttackPolicySettings(JobSettings):
     seed: int = 0
     vecnormalize: str | None = None
     out: str = "runs/attack-policy"
-    wandb: WandbMode = "offline"
+    wandb: WandbMode = default_wandb()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from latentopt.jobs.attack import TORCHVISION, AttackSettings
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.reconstruct import ReconstructSettings
-from latentopt.jobs.settings import Device, JobSettings, WandbMode
+from latentopt.jobs.settings import Device, JobSettings, WandbMode, default_wandb
 from latentopt.jobs.sources import check_labelled, check_targets
 from latentopt.zoo.card import ClassifierCard, GeneratorCard, require_card
 
@@ -53,7 +53,7 @@ class CompareSettings(JobSettings):
     steps: int | None = None
     limit: int = 16
     out: str = "runs/compare"
-    wandb: WandbMode = "offline"
+    wandb: WandbMode = default_wandb()
     device: Device = "auto"
 
     @property

@@ -10,7 +10,16 @@ from latentopt._deprecated import renamed_keywords
 from latentopt.errors import nonnegative
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.settings import Component, Device, Fit, JobSettings, ModelSource, WandbMode, component
+from latentopt.jobs.settings import (
+    Component,
+    Device,
+    Fit,
+    JobSettings,
+    ModelSource,
+    WandbMode,
+    component,
+    default_wandb,
+)
 from latentopt.jobs.sources import Source, check_targets, open_files
 from latentopt.zoo.card import GeneratorCard, require_card
 
@@ -86,7 +95,7 @@ class ReconstructSettings(JobSettings):
     limit: int | None = None
     batch_size: int = 64
     out: str = "runs/reconstruct"
-    wandb: WandbMode = "offline"
+    wandb: WandbMode = default_wandb()
     device: Device = "auto"
     picture_every: int = 10
     evaluations: int | None = None

@@ -12,7 +12,7 @@ from latentopt.components.trust import require_trusted_environment
 from latentopt.errors import InputError, nonnegative
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.settings import Component, JobPlan, JobSettings, WandbMode, component
+from latentopt.jobs.settings import Component, JobPlan, JobSettings, WandbMode, component, default_wandb
 
 Critic = Literal["min", "first"]
 
@@ -56,7 +56,7 @@ class RefineSettings(JobSettings):
     vecnormalize: str | None = None
     activation: str | None = None
     out: str = "runs/refine"
-    wandb: WandbMode = "offline"
+    wandb: WandbMode = default_wandb()
 
     def __post_init__(self) -> None:
         if self.optimizer == "multi-start":

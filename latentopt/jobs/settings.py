@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, get_args
@@ -30,6 +31,17 @@ def component(kind: str, default: Any = None, **arguments: Any) -> Any:
     """
     spec = {"class_path": default, "init_args": arguments} if arguments else default
     return field(default_factory=lambda: spec, metadata={"kind": kind})
+
+
+def wandb_mode() -> Any:
+    """Return the mode that ``WANDB_MODE`` names; offline if it is not set."""
+    mode = os.environ.get("WANDB_MODE") or "offline"
+    return {"run": "online", "dryrun": "offline"}.get(mode, mode)  # as W&B calls them, too
+
+
+def default_wandb() -> Any:
+    """Return the field of a settings class for the mode of W&B."""
+    return field(default_factory=wandb_mode)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from filelock import FileLock
 from latentopt.errors import InputError
 from latentopt.jobs.lifetime import lock, unlock
 from latentopt.jobs.records import METRICS
+from latentopt.jobs.settings import wandb_mode
 from latentopt.jobs.tracker import Tracker, WandbMode, check_wandb_mode
 from latentopt.solver.callbacks import Progress
 
@@ -32,7 +33,7 @@ class Track:
     Args:
         folder: where to write; made if it does not exist.
         wandb: ``offline`` keeps the run on disk (``wandb sync`` uploads it later), ``online`` sends it if a key is
-            configured, ``disabled`` leaves W&B out.
+            configured, ``disabled`` leaves W&B out. None: as ``WANDB_MODE`` says, else offline.
         resume: whether to continue after the last line of an existing ``metrics.jsonl``.
 
     Raises:
@@ -40,10 +41,10 @@ class Track:
             is at work in it.
     """
 
-    def __init__(self, folder: str | Path, wandb: WandbMode = "offline", resume: bool = False) -> None:
-        check_wandb_mode(wandb)
+    def __init__(self, folder: str | Path, wandb: WandbMode | None = None, resume: bool = False) -> None:
+        self.wandb: WandbMode = wandb_mode() if wandb is None else wandb
+        check_wandb_mode(self.wandb)
         self.folder, self.resume = Path(folder), resume
-        self.wandb: WandbMode = wandb
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError("folder", "a folder", f"the file {folder}")
         self._check()

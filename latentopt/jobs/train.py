@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from latentopt.errors import InputError, seed_within
 from latentopt.jobs.experiment import expanded_folder
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.settings import Component, Device, JobPlan, JobSettings, WandbMode, component
+from latentopt.jobs.settings import Component, Device, JobPlan, JobSettings, WandbMode, component, default_wandb
 from latentopt.jobs.train_folder import check_model_folder
 from latentopt.zoo.card import check_name
 from latentopt.zoo.datasets import check_dataset
@@ -50,7 +50,7 @@ class TrainSettings(JobSettings):
     out: str = "models"
     device: Device = "auto"
     log: str = "runs/train"
-    wandb: WandbMode = "offline"
+    wandb: WandbMode = default_wandb()
 
     def recipe(self) -> dict[str, Any]:
         """Return all settings as plain data, but the architecture, which the module has in a recipe."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from latentopt.errors import InputError, seed_within
 from latentopt.jobs.experiment import expanded_folder
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.settings import JobPlan, JobSettings, WandbMode
+from latentopt.jobs.settings import JobPlan, JobSettings, WandbMode, default_wandb
 from latentopt.jobs.train_folder import check_model_folder, model_partial, open_log
 from latentopt.progress import ProgressLine
 from latentopt.rl.games import INSTALL, Game, LevelMode, installed
@@ -73,7 +73,7 @@ class TrainPolicySettings(JobSettings):
     episodes: int = 200
     out: str = "models"
     log: str = "runs/train-policy"
-    wandb: WandbMode = "offline"
+    wandb: WandbMode = default_wandb()
 
 
 def prepare(settings: TrainPolicySettings) -> JobPlan[TrainPolicySettings]:

@@ -13,7 +13,7 @@ from latentopt.errors import InputError, nonnegative, positive, seed_within
 from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard, check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.records import METRICS
-from latentopt.jobs.settings import Component, JobPlan, JobSettings, WandbMode, component
+from latentopt.jobs.settings import Component, JobPlan, JobSettings, WandbMode, component, default_wandb
 from latentopt.progress import ProgressLine
 
 Algorithm = Literal["td3", "ddpg"]
@@ -67,7 +67,7 @@ class TrainRLSettings(JobSettings):
     every: int = 1000
     episodes: int = 5
     out: str = "runs/train-rl"
-    wandb: WandbMode = "offline"
+    wandb: WandbMode = default_wandb()
 
 
 @dataclass(frozen=True)

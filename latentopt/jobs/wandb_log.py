@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import time
 from collections.abc import Iterable, Iterator
@@ -38,7 +39,10 @@ def log_files(job: Path, run_id: str = "") -> list[Path]:
 
 
 def _all_log_files(job: Path, run_id: str) -> list[Path]:
-    paths = (job / "wandb").glob(f"*run-*/run-{run_id or '*'}.wandb")
+    own = os.environ.get("WANDB_DIR")  # where runs of other jobs may be, too
+    paths = [*(job / "wandb").glob(f"*run-*/run-{run_id or '*'}.wandb")]
+    if own and Path(own).absolute() != job.absolute() and (run_id := run_id or read_run_id(job)):
+        paths += (Path(own) / "wandb").glob(f"*run-*/run-{run_id}.wandb")
     return sorted(paths, key=lambda path: path.parent.name.removeprefix("offline-"))
 
 

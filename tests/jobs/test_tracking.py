@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import yaml
+from files import call, refused
 from loops import METHODS, posed
 from nets import refuses
 from wandb_runs import LoggedRun, drop_wandb_variables
 
 import latentopt as lo
-from latentopt.jobs.records import read_metrics
+from latentopt.cli.options import make_parser
+from latentopt.jobs.records import read_metrics, read_offline
 from latentopt.jobs.tracker import Tracker, check_wandb_mode
 
 
@@ -152,3 +155,51 @@ def test_track_goes_on_only_if_told_to(tmp_path):
         lo.Track(tmp_path / "file")
     with refuses("wandb"):
         lo.Track(tmp_path / "b", wandb="sometimes")  # pyright: ignore[reportArgumentType]
+
+
+ATTACK = ("--model", "mnist-cnn", "--data", "mnist", "--limit", "1", "--eps", "0.1")
+
+
+@pytest.mark.parametrize(
+    ("variable", "given", "mode"),
+    [
+        (None, None, "offline"),
+        ("disabled", None, "disabled"),
+        ("dryrun", None, "offline"),
+        ("run", None, "online"),
+        ("disabled", "offline", "offline"),
+        ("maybe", None, None),
+    ],
+)
+def test_the_mode_is_the_option_else_the_variable(tmp_path, monkeypatch, capsys, variable, given, mode):
+    monkeypatch.setattr("latentopt.cli.options._parser_of", make_parser)  # without those of earlier variables
+    if variable is not None:
+        monkeypatch.setenv("WANDB_MODE", variable)
+    words = [] if given is None else ["--wandb", given]
+    if mode is None:
+        assert "wandb: expected one of online, offline, disabled" in refused(capsys, "attack", *ATTACK, "--dry-run")
+        with refuses("wandb"):
+            lo.Track(tmp_path / "t")
+        return
+    said = call(capsys, "attack", *ATTACK, "--out", tmp_path / "out", "--dry-run", *words)
+    assert yaml.safe_load(said.out)["wandb"] == mode, said.err
+    sweep = ["sweep", "attack-adr-gd", "--trials", "1", "--dry-run", "--out", tmp_path / "s", *words]
+    assert f"--wandb={mode}" in call(capsys, *sweep).out
+    assert lo.Track(tmp_path / "t", **({"wandb": given} if given else {})).wandb == mode
+
+
+def test_runs_are_in_the_folder_that_the_variable_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "all"))
+    (tmp_path / "all").mkdir()
+    for name in ("one", "two", "two"):
+        job = tmp_path / name
+        job.mkdir(exist_ok=True)
+        tracker = Tracker(job, "offline", {}, "test")
+        tracker.log(int(tracker.last().get("step", -1)) + 1, {"loss/best": 1.0})
+        tracker.flush()
+        tracker.finish([{"a": 1}], {"a": 1.0}, [])
+    assert len([*(tmp_path / "all").glob("wandb/offline-run-*")]) == 3
+    assert [*(tmp_path / "one").glob("wandb/*run-*/")] == []
+    for name, steps in {"one": [0], "two": [0, 1]}.items():
+        run = read_offline(tmp_path / name, wait=20)
+        assert [row["_step"] for row in run.history if "loss/best" in row] == steps

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from latentopt.errors import InputError, positive
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.settings import Device, JobSettings, WandbMode
+from latentopt.jobs.settings import Device, JobSettings, WandbMode, default_wandb
 from latentopt.jobs.sources import check_labelled
 from latentopt.reports import WrittenReport
 
@@ -62,7 +62,7 @@ class CappedSettings(JobSettings):
     root: str | None = None
     download: bool = False
     out: str = "runs/analyze-capped"
-    wandb: WandbMode = "offline"
+    wandb: WandbMode = default_wandb()
     device: Device = "cpu"
 
 

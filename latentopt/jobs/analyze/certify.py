@@ -10,7 +10,7 @@ from latentopt.components.trust import require_trusted_environment
 from latentopt.errors import InputError, nonnegative
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.settings import JobPlan, JobSettings, WandbMode
+from latentopt.jobs.settings import JobPlan, JobSettings, WandbMode, default_wandb
 from latentopt.jobs.sources import check_labelled
 from latentopt.optimizers.registry import require_name
 from latentopt.reports import WrittenReport
@@ -60,7 +60,7 @@ class CertifySettings(JobSettings):
     method: Literal["auto", "branch-and-bound", "milp"] = "auto"
     seed: int = 0
     out: str = "runs/analyze-certify"
-    wandb: WandbMode = "offline"
+    wandb: WandbMode = default_wandb()
 
     @property
     def names(self) -> list[str]:

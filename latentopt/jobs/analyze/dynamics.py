@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.settings import Device, JobPlan, JobSettings, WandbMode
+from latentopt.jobs.settings import Device, JobPlan, JobSettings, WandbMode, default_wandb
 from latentopt.jobs.sources import check_labelled
 from latentopt.reports import WrittenReport
 from latentopt.zoo.card import ClassifierCard, require_card
@@ -60,7 +60,7 @@ class DynamicsSettings(JobSettings):
     limit: int | None = 200
     batch_size: int = 100
     out: str = "runs/analyze-dynamics"
-    wandb: WandbMode = "offline"
+    wandb: WandbMode = default_wandb()
     device: Device = "auto"
 
 

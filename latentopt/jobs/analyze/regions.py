@@ -9,7 +9,7 @@ from latentopt.errors import InputError, nonnegative, positive
 from latentopt.jobs.analyze.dynamics import check_classifier
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
-from latentopt.jobs.settings import JobPlan, JobSettings, WandbMode
+from latentopt.jobs.settings import JobPlan, JobSettings, WandbMode, default_wandb
 from latentopt.jobs.sources import check_labelled
 from latentopt.optimizers.registry import require_name
 from latentopt.reports import WrittenReport
@@ -65,7 +65,7 @@ class RegionsSettings(JobSettings):
     download: bool = False
     limit: int = 4
     out: str = "runs/analyze-regions"
-    wandb: WandbMode = "offline"
+    wandb: WandbMode = default_wandb()
 
     @property
     def names(self) -> list[str]:
