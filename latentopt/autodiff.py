@@ -5,12 +5,33 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Sequence
-from functools import cache
+from contextlib import nullcontext
+from functools import cache, wraps
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor
 
 from latentopt.errors import InputError
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+
+def outside_inference_mode(function: C) -> C:
+    """Return the function, run outside `torch.inference_mode`, which has no gradients.
+
+    Tensors among its arguments that were made in that mode are copied.
+    """
+
+    def normal(value: Any) -> Any:
+        return value.clone() if isinstance(value, Tensor) and value.is_inference() else value
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext():
+            return function(*map(normal, args), **{name: normal(value) for name, value in kwargs.items()})
+
+    return call  # pyright: ignore[reportReturnType]
 
 
 def gradients(value: Tensor, inputs: Sequence[Tensor], unused: bool = False) -> tuple[Tensor, ...]:
@@ -32,6 +53,19 @@ def gradients(value: Tensor, inputs: Sequence[Tensor], unused: bool = False) -> 
             raise
         got = "one that calls torch.utils.checkpoint with use_reentrant=True"
         raise InputError("network", "one whose checkpoints have use_reentrant=False, or none", got) from error
+
+
+def require_gradient(output: Tensor, argument: str) -> None:
+    """Raise `InputError` unless the output of the function ``argument`` has a gradient."""
+    if not output.requires_grad:
+        refuse_gradient(argument)
+
+
+def refuse_gradient(argument: str) -> NoReturn:
+    """Raise `InputError` of the function ``argument``, whose output has no gradient."""
+    expected = "a differentiable output (cma-es, cem, square and random-shooting need none)"
+    got = "one without a gradient (is there torch.no_grad, detach, rounding or a cast to integers in it?)"
+    raise InputError(argument, expected, got)
 
 
 def require_no_checkpoint(got: str) -> None:

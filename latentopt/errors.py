@@ -75,6 +75,18 @@ def nonnegative(name: str, value: object, integer: bool = False) -> None:
         raise InputError(name, "an integer >= 0" if integer else "a finite number >= 0", repr(value))
 
 
+def as_shape(name: str, shape: object) -> tuple[int, ...]:
+    """Return a shape as a tuple; 8 stands for (8,).
+
+    Raises:
+        InputError: it is no whole number >= 1, and no sequence of such.
+    """
+    sizes = (shape,) if isinstance(shape, Integral) else tuple(shape) if isinstance(shape, Iterable) else None
+    if sizes is None or not all(_is_number(size, True) and size >= 1 for size in sizes):
+        raise InputError(name, "integers >= 1, the sizes of a shape", repr(shape))
+    return tuple(map(int, sizes))
+
+
 def seed_within(value: object, least: int = -(2**63), most: int = 2**63 - 1) -> None:
     """Raise `InputError` unless ``value`` is a whole number that generators of random numbers accept."""
     if not (_is_number(value, True) and least <= value <= most):  # pyright: ignore[reportOperatorIssue]

@@ -47,14 +47,15 @@ def require_independent(name: str, function: Callable[..., Tensor], *batch: Tens
             return
         try:
             alone = take(function, last)(*(part[last] for part in batch))
-        except InputError:
-            raise
         except Exception as error:
+            if isinstance(error, InputError) and error.name != name:  # of something that the function calls
+                raise
             raise _dependent(name, f"one that fails for one sample ({_first_line(error)})") from error
         if not isinstance(alone, Tensor) or alone.shape != whole[last].shape:
             shape = tuple(getattr(alone, "shape", ()))
             raise _dependent(name, f"one that gives shape {shape} for one sample, {tuple(whole.shape)} for {count}")
-        if not _are_close(whole[last], alone, whole) and _are_close(function(*batch), whole, whole):
+        coarse = max((t.dtype for t in (whole, *batch) if t.is_floating_point()), key=_eps, default=whole.dtype)
+        if not _are_close(whole[last], alone, whole, coarse) and _are_close(function(*batch), whole, whole, coarse):
             raise _dependent(name, f"one that gives sample {count - 1} alone another value than among {count}")
 
 
@@ -66,11 +67,15 @@ def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def _are_close(a: Tensor, b: Tensor, whole: Tensor) -> bool:
-    """Return whether two tensors are equal up to rounding."""
+def _eps(dtype: torch.dtype) -> float:
+    return torch.finfo(dtype).eps
+
+
+def _are_close(a: Tensor, b: Tensor, whole: Tensor, dtype: torch.dtype) -> bool:
+    """Return whether two tensors are equal up to rounding in the dtype."""
     if not a.is_floating_point():
         return torch.equal(a, b)
-    eps = torch.finfo(a.dtype).eps
+    eps = _eps(dtype)
     size = whole.abs().where(whole.isfinite(), 0).amax() if whole.numel() else whole.sum()
     return torch.allclose(a, b, rtol=eps**0.5, atol=float(100 * eps * size), equal_nan=True)
 
@@ -82,7 +87,7 @@ def spread(t: Tensor) -> Tensor:
     """
     if not t.is_floating_point():
         return t
-    shares = torch.linspace(1, 0.5, len(t)).to(t).reshape(-1, *[1] * (t.ndim - 1))
+    shares = torch.linspace(1, 0.5, len(t), device="cpu").to(t).reshape(-1, *[1] * (t.ndim - 1))
     return torch.where((t == 0).all(), 1, t) * shares
 
 

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentopt.errors import InputError, nonnegative, positive
+from latentopt.autodiff import outside_inference_mode
+from latentopt.errors import InputError, nonnegative
 from latentopt.networks.checks import output_shape
+from latentopt.networks.outputs import Pick, adapt
 from latentopt.objectives import Unit
 from latentopt.optimizers import Optimizer
 from latentopt.problem import Problem
@@ -20,33 +22,36 @@ from latentopt.solver.loop import solve
 from latentopt.solver.result import Result
 
 
+@outside_inference_mode
 def maximize(
-    network: Callable[[Tensor], Tensor],
+    network: Callable[[Tensor], Any],
     *,
     low: Values,
     high: Values,
-    shape: Sequence[int],
+    shape: int | Sequence[int],
     unit: int = 0,
     optimizer: Optimizer | str = "pgd",
     steps: int = 300,
     restarts: int = 1,
     seed: int = 0,
     start: Tensor | Result | None = None,
+    pick: Pick | None = None,
     **settings: Any,
 ) -> Result:
     """Find the input in ``[low, high]`` that maximises an output unit.
 
     Args:
-        network: maps (B, *shape) to (B, ...).
+        network: maps (B, *shape) to (B, ...), or to several outputs of which one counts.
         low: least value: a number for every coordinate, or a tensor, an array or a list that broadcasts to ``shape``.
         high: greatest value, as ``low``.
-        shape: shape of one input.
+        shape: shape of one input, 8 for (8,).
         unit: index of the unit in the flattened output, from 0.
         optimizer: a method, or its name, as in `latentopt.solve`.
         steps: steps of each restart, >= 1.
         restarts: independent starts, >= 1.
         seed: seed of every random number.
         start: input (1, *shape) of the first restart, or as in `latentopt.solve`.
+        pick: as in `latentopt.Problem`.
         settings: other arguments of `latentopt.solve`: budgets, checkpoint, callbacks.
 
     Returns:
@@ -56,12 +61,10 @@ def maximize(
         InputError: as `latentopt.solve`; or the bounds are not finite, cross or do not fit the shape, the network does
             not take inputs of this shape, or it has no such unit. One forward finds that out, which is not counted.
     """
-    for size in shape:
-        positive("shape", size, integer=True)
     nonnegative("unit", unit, integer=True)
-    problem = Problem(network, Unit(unit), shape, 1, _finite_box(low, high))
-    lowest = problem.feasible.lmo(problem.like.new_ones(1, *shape))
-    units = prod(output_shape(network, lowest, "shape"))
+    problem = Problem(network, Unit(unit), shape, 1, _finite_box(low, high), pick=pick)
+    lowest = problem.feasible.lmo(problem.like.new_ones(1, *problem.shape))
+    units = prod(output_shape(adapt(network, pick=pick), lowest, "shape"))
     if unit >= units:
         raise InputError("unit", f"one of the {units} output units, from 0", unit)
     return solve(problem, optimizer, steps=steps, restarts=restarts, seed=seed, start=start, **settings)

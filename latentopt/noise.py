@@ -42,7 +42,7 @@ class Noise:
     def custom(self, draw: Callable[[int, torch.Generator], Tensor], like: Tensor, *key: int | str) -> Tensor:
         """Return numbers of ``draw(count, generator)``, (count, *features), shaped and placed as ``like``."""
 
-        def sample(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+        def sample(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype, device: str) -> Tensor:
             return draw(shape[0], generator).to(like.device, dtype).reshape(shape)
 
         return self._draw(sample, like, key)
@@ -64,10 +64,11 @@ class Noise:
     def _draw(self, sample: Callable[..., Tensor], like: Tensor, key: tuple[int | str, ...]) -> Tensor:
         restarts, row = self._restarts
         key, shape = self.prefix + key, (self.copies, *like.shape[1:])
-        draws = [sample(shape, generator=self._generator(key, restart), dtype=like.dtype) for restart in restarts]
+        generators = [self._generator(key, restart) for restart in restarts]
+        draws = [sample(shape, generator=generator, dtype=like.dtype, device="cpu") for generator in generators]
         rows = torch.stack(draws)[row.to(draws[0].device)] if len(draws) > 1 else draws[0].expand(len(row), *shape)
         return rows.transpose(0, 1).to(like.device).reshape(like.shape)
 
     def _generator(self, key: tuple[int | str, ...], restart: int) -> torch.Generator:
         digest = hashlib.blake2b(repr((int(self.seed), restart, key)).encode(), digest_size=7).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
+        return torch.Generator("cpu").manual_seed(int.from_bytes(digest, "big"))

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from latentopt._deprecated import old_attribute
-from latentopt.autodiff import gradients
+from latentopt.autodiff import gradients, require_gradient
 from latentopt.compile import Compiled
-from latentopt.errors import InputError, positive
+from latentopt.errors import InputError, as_shape, positive
 from latentopt.gates import require_gates, soft_backward
 from latentopt.independence import holds, require_independent, spread
 from latentopt.networks.checks import empty_like_parameters
+from latentopt.networks.outputs import Pick, adapt, argument_of, check_pick
 from latentopt.noise import Noise
 from latentopt.objectives import Objective, take
 from latentopt.sets import FeasibleSet, Free
@@ -38,21 +39,23 @@ class Problem:
     """A network, an objective and a feasible set for a batch of samples.
 
     Args:
-        network: maps inputs (B, *shape) to outputs (B, *out), each sample by itself. Never changed. A network that
-            differs by sample has ``take(rows)``, as an objective that holds targets has, and accepts any number of
-            copies of its batch, copy by copy.
+        network: maps inputs (B, *shape) to outputs (B, *out), each sample by itself; or to several outputs of which one
+            counts. Never changed. A network that differs by sample has ``take(rows)``, as an objective that holds
+            targets has, and accepts any number of copies of its batch, copy by copy.
         objective: maps outputs to (B,), to be minimised (`latentopt.objectives`); with ``take(rows)`` if it holds
             something for each sample, as the penalty and the success test.
-        shape: shape of one input.
+        shape: shape of one input, 8 for (8,).
         batch: number of samples B, >= 1. Equal samples start and end alike, unless `solve` is given a start.
         feasible: the set that inputs are kept in, from which random starts are drawn. Its tensors are broadcast to the
             batch. None: all inputs (`latentopt.sets.Free`).
         success: maps objective values (B,) and outputs to a mask (B,) of the samples that are solved; with
             ``take(rows)`` if it holds something for each sample. None: no sample ever is.
-        like: tensor with the dtype and device of the inputs. None: those of the network's parameters; without any,
-            float32 on the CPU.
+        like: tensor with the dtype and device of the inputs. None: those of the network's weights; without any, torch's
+            defaults.
         penalty: maps inputs (B, *shape) to (B,), added to the objective. None: no penalty.
         warn_if_random: whether `solve` warns if the network gives another output for the same input.
+        pick: choice among several outputs: an index, a name, or a function of all that the network returns. None: the
+            first tensor.
 
     Raises:
         InputError: `batch` is no number of samples, or the bounds or centres of the set fit neither one input nor the
@@ -61,18 +64,20 @@ class Problem:
 
     def __init__(
         self,
-        network: Callable[[Tensor], Tensor],
+        network: Callable[[Tensor], Any],
         objective: Objective,
-        shape: Sequence[int],
+        shape: int | Sequence[int],
         batch: int,
         feasible: FeasibleSet | None = None,
         success: Success | None = None,
         like: Tensor | None = None,
         penalty: Objective | None = None,
         warn_if_random: bool = True,
+        pick: Pick | None = None,
     ) -> None:
         positive("batch", batch, integer=True)
-        self.network, self.objective, self.shape, self.batch = network, objective, tuple(shape), batch
+        self.network, self.objective, self.batch = network, objective, batch
+        self.shape, self.pick = as_shape("shape", shape), check_pick(pick)
         self.success, self.penalty, self.warn_if_random = success, penalty, warn_if_random
         self.like = empty_like_parameters(network) if like is None else like.new_empty(0)
         self.feasible = feasible or Free()
@@ -105,6 +110,7 @@ class Problem:
         """
         compiled = Compiled() if compile else None
         parts = _parts(self, sample)
+        parts["network"] = adapt(parts["network"], pick=self.pick)
         return Batch(**parts, shape=self.shape, like=self.like, noise=noise, steps=steps, compiled=compiled)
 
     def whole(self, noise: Noise | None = None, steps: int = 1) -> Batch:
@@ -192,10 +198,9 @@ class Batch:
         Raises:
             InputError: it is not one number a sample.
         """
-        if isinstance(output, Tensor) and output.shape[:1] != (len(x),):
-            raise InputError("network", f"one output a sample, shape ({len(x)}, ...)", f"shape {tuple(output.shape)}")
         loss = _require_values("objective", self.objective(output), len(x))
-        return loss if self.penalty is None else loss + _require_values("penalty", self.penalty(x), len(x))
+        loss = loss if self.penalty is None else loss + _require_values("penalty", self.penalty(x), len(x))
+        return loss if loss.is_floating_point() else loss.to(x.dtype)
 
     def residual(self, output: Tensor, x: Tensor) -> Tensor:
         """Return the residuals (B, m) whose sum of squares is `loss`, those of the penalty last; differentiable.
@@ -268,6 +273,8 @@ class Batch:
         with torch.enable_grad():
             output = network(x)
             value = self.loss(output, x)
+            require_gradient(output, argument_of(self.network))
+            require_gradient(value, "objective")
             (grad,) = gradients(value, [x])
         return Evaluation(value.detach(), output.detach()), grad
 

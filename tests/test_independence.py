@@ -161,7 +161,7 @@ def test_an_objective_whose_values_are_rounding_is_not_misjudged():
 
 
 def test_errors_that_a_function_has_for_every_batch_stay_as_they_are():
-    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+    with refuses("shape", "mat1 and mat2"):
         solve(Problem(nn.Linear(3, 2).eval(), square, (2,), B), "gd", steps=2, restarts=2)
     with refuses("objective", "one value a sample"):
         solve(Problem(nn.Identity(), torch.sum, (2,), B), "gd", steps=2, restarts=2)

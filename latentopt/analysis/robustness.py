@@ -13,17 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from latentopt.attacks.attack import attack
 from latentopt.attacks.carlini_wagner import carlini_wagner
 from latentopt.attacks.checks import check_inputs, check_labels, check_radii
 from latentopt.attacks.result import AttackWarning
+from latentopt.autodiff import outside_inference_mode
 from latentopt.batch_math import sample_norm, take
+from latentopt.classification import Misclassify
 from latentopt.errors import positive
 from latentopt.gates import has_gates, uncapped_backward
 from latentopt.networks.classifier import range_of
 from latentopt.networks.freezing import frozen
+from latentopt.networks.outputs import adapt
+from latentopt.problem import Problem
 from latentopt.progress import ProgressLine
 from latentopt.reports import Row
 from latentopt.results import SavedResult
@@ -96,8 +99,9 @@ class Robustness(SavedResult):
         return torch.stack([right for name, right in self.right.items() if not name.endswith("l2")]).all(0)
 
 
+@outside_inference_mode
 def robustness(
-    model: Callable[[Tensor], Tensor],
+    model: Callable[[Tensor], Any],
     x: Tensor,
     y: Tensor,
     eps: float,
@@ -143,7 +147,8 @@ def robustness(
     y = check_labels(y, x)
     check_radii(model, eps, x, "linf")
     check_radii(model, eps_l2 or 0.0, x, "l2", "eps_l2")
-    gated = has_gates(take(model, torch.tensor([0])), x[:1])
+    network = adapt(model, "model", is_classifier=True)
+    gated = has_gates(take(network, torch.tensor([0], device=x.device)), x[:1])
     attacks = {name: settings for name, settings in linf.items() if gated or name not in ("adr-gd", CHECKS[0])}
     count = len(attacks) + (0 if eps_l2 is None else 1 + gated)
     with warnings.catch_warnings(), frozen(model), ProgressLine("robustness", count, "attack") as line:
@@ -161,7 +166,7 @@ def robustness(
             if gated:
                 l2 = {"norm": "l2", "optimizer": "adr-gd-soft-attack", "steps": steps, "seed": seed}
                 right["adr-gd-l2"] = ~attack(model, x, y, eps_l2, **l2).success
-        return Robustness(right, _gradient(model, clean.x, y), clean.logits.shape[1])
+        return Robustness(right, _gradient(network, clean.x, y), clean.logits.shape[1])
 
 
 class _StraightThrough(nn.Module):
@@ -181,6 +186,6 @@ class _StraightThrough(nn.Module):
 
 def _gradient(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
     """Return the norm (N,) of the cross-entropy's gradient in each input."""
-    x = x.detach().requires_grad_()
-    (grad,) = torch.autograd.grad(F.cross_entropy(model(x), y, reduction="sum"), x)
+    problem = Problem(model, Misclassify("ce", y), x.shape[1:], len(x), like=x)
+    _, grad = problem.whole().gradient(x)
     return sample_norm(grad)

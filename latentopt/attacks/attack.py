@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -15,19 +14,23 @@ from latentopt.attacks.checks import check_inputs, check_labels, check_radii
 from latentopt.attacks.result import AttackResult, AttackWarning, concatenate
 from latentopt.attacks.search import AttackSearch, SearchSettings
 from latentopt.attacks.stages import PORTFOLIO, Portfolio, Stage, StartPoint, Targets
+from latentopt.autodiff import outside_inference_mode
 from latentopt.batch_math import take
 from latentopt.classification import Loss
 from latentopt.errors import InputError, positive
 from latentopt.independence import holds, require_independent
+from latentopt.networks.checks import warn
 from latentopt.networks.freezing import frozen, require_eval
+from latentopt.networks.outputs import adapt
 from latentopt.optimizers import Optimizer
 from latentopt.progress import ProgressLine
 from latentopt.sets import Norm
 from latentopt.solver.callbacks import Callback
 
 
+@outside_inference_mode
 def attack(
-    model: Callable[[Tensor], Tensor],
+    model: Callable[[Tensor], Any],
     x: Tensor,
     y: Tensor,
     eps: float | Tensor,
@@ -54,8 +57,9 @@ def attack(
 
     Args:
         model: maps inputs (B, *shape) to logits (B, K): a `latentopt.Classifier`, whose ``input_range`` holds, or any
-            other module or function of inputs in [0, 1]. In eval mode; never changed. A model that differs from sample
-            to sample has ``take(rows)``, as in `latentopt.Problem`.
+            other module or function of inputs in [0, 1]. Of several outputs the first tensor is taken (`Classifier` has
+            ``pick``); one logit (B, 1) stands for two classes. In eval mode; never changed. A model that differs from
+            sample to sample has ``take(rows)``, as in `latentopt.Problem`.
         x: inputs (B, *shape), of any shape. Values outside the range by rounding (1e-6 of its width) are clamped.
         y: classes (B,) long: the true ones; with ``targeted`` those that the model is to predict.
         eps: radius of the ball, >= 0, in units of the inputs: a number, or one a sample (B,).
@@ -109,7 +113,7 @@ def attack(
         if value is not None:
             positive(name, value, integer=name != "seconds")
     require_eval(model)
-    x = check_inputs(model, x)
+    x, network = check_inputs(model, x), adapt(model, "model", is_classifier=True)
     eps, y = check_radii(model, eps, x, norm), check_labels(y, x)
     if start_x is not None:
         if start_x.shape != x.shape or not bool(start_x.isfinite().all()):
@@ -120,12 +124,12 @@ def attack(
     results = []
     with frozen(model), ExitStack() as stack:
         if holds(model, len(x)):
-            require_independent("model", model, x)
+            require_independent("model", network, x)
         batches = torch.arange(len(x), device=x.device).split(batch_size or len(x))
         line = stack.enter_context(ProgressLine("attack", len(batches) * len(stages), "stage"))
         for rows in batches:
             start_rows = None if start_x is None else start_x[rows]
-            search = AttackSearch(take(model, rows), x[rows], y[rows], eps[rows], start_rows, settings)
+            search = AttackSearch(take(network, rows), x[rows], y[rows], eps[rows], start_rows, settings)
             batch_stages = [replace(stage, loss=take(stage.loss, rows)) for stage in stages]
             for number, stage in enumerate(batch_stages):
                 search.run_stage(number, stage, compile, callbacks)
@@ -133,7 +137,7 @@ def attack(
             results.append(search.result(batch_stages))
     result = concatenate(results)
     for warning in result.warnings:
-        warnings.warn(warning, AttackWarning, stacklevel=2)
+        warn(warning, AttackWarning)
     return result
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import isfinite
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,11 +16,13 @@ from latentopt.attacks.boundary import estimate_boundary_distance
 from latentopt.attacks.checks import range_width
 from latentopt.attacks.goal import Goal
 from latentopt.attacks.result import AttackResult
+from latentopt.autodiff import outside_inference_mode
 from latentopt.batch_math import by_row, sample_norm, take, where_rows
 from latentopt.classification import cross_entropy
 from latentopt.errors import nonnegative, positive
 from latentopt.networks.classifier import range_of
 from latentopt.networks.freezing import frozen
+from latentopt.networks.outputs import adapt
 from latentopt.optimizers import Adam
 from latentopt.problem import Problem
 from latentopt.progress import ProgressLine
@@ -34,8 +37,9 @@ MAX_DISTANCE = 1e18
 
 
 @renamed_keywords(rounds="binary_search_steps")
+@outside_inference_mode
 def carlini_wagner(
-    model: Callable[[Tensor], Tensor],
+    model: Callable[[Tensor], Any],
     x: Tensor,
     y: Tensor,
     *,
@@ -78,6 +82,7 @@ def carlini_wagner(
         positive(name, value, integer=True)
     nonnegative("confidence", confidence)
     clean = attack(model, x, y, 0.0, norm="l2", targeted=targeted, optimizer="pgd", steps=1)
+    model = adapt(model, "model", is_classifier=True)
     distance, gap = (t.to(_at_least_single(t)) for t in estimate_boundary_distance(model, clean, confidence))
     distance = distance.clamp(max=min(range_width(model, clean.clean, "l2"), MAX_DISTANCE))
     space = TanhSpace.around(model, clean.clean, None if lr is not None else distance)

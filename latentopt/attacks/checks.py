@@ -6,13 +6,14 @@ from collections.abc import Callable
 from math import isfinite
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from latentopt.classification import Loss
 from latentopt.errors import InputError
 from latentopt.independence import require_independent
 from latentopt.networks.checks import empty_like_parameters
 from latentopt.networks.classifier import range_of
+from latentopt.networks.outputs import module_of
 from latentopt.sets import Norm
 
 SLACK = 1e-6
@@ -60,7 +61,7 @@ def check_inputs(model: Callable[[Tensor], Tensor], x: Tensor, name: str = "x") 
         got = f"[{least:.4g}, {greatest:.4g}]"
         raise InputError(name, f"values in [{low:g}, {high:g}], the model's input_range", got)
     x = x.detach().clamp(low, high)
-    return x.to(empty_like_parameters(model)) if isinstance(model, nn.Module) else x
+    return x.to(empty_like_parameters(model)) if module_of(model) is not None else x
 
 
 def check_labels(y: Tensor, x: Tensor) -> Tensor:

@@ -14,17 +14,20 @@ from latentopt.attacks.attack import attack
 from latentopt.attacks.boundary import OVERSHOOT, find_nearest_boundary
 from latentopt.attacks.checks import range_width
 from latentopt.attacks.result import AttackResult, tensor_fields
+from latentopt.autodiff import outside_inference_mode
 from latentopt.batch_math import where_rows
 from latentopt.errors import InputError, positive
 from latentopt.gates import has_gates
 from latentopt.networks.freezing import frozen
+from latentopt.networks.outputs import adapt
 from latentopt.progress import ProgressLine
 from latentopt.sets import Norm
 
 
 @renamed_keywords(rounds="search_steps")
+@outside_inference_mode
 def minimum_norm(
-    model: Callable[[Tensor], Tensor],
+    model: Callable[[Tensor], Any],
     x: Tensor,
     y: Tensor,
     *,
@@ -63,7 +66,7 @@ def minimum_norm(
             raise InputError(name, "nothing here", settings[name])
     best, settings = _attack_clean(model, x, y, {"norm": norm, "targeted": targeted, **settings})
     clean, y = best.clean, best.goal.classes
-    boundary = find_nearest_boundary(model, best, norm)
+    boundary = find_nearest_boundary(adapt(model, "model", is_classifier=True), best, norm)
     best = replace(best, forwards=best.forwards + boundary.cost, backwards=best.backwards + boundary.cost)
     smallest = torch.zeros_like(best.eps).masked_fill(~best.success, torch.inf)  # distance of a success
     failed, radius, start = torch.zeros_like(smallest), boundary.radius.masked_fill(best.success, 0), clean
@@ -90,7 +93,7 @@ def _attack_clean(
     best = attack(model, x, y, 0.0, **settings)
     if optimizer is None and settings["norm"] == "l2":
         with frozen(model):
-            settings["optimizer"] = "adr-gd-soft-attack" if has_gates(model, best.clean) else "pgd"
+            settings["optimizer"] = "adr-gd-soft-attack" if has_gates(adapt(model), best.clean) else "pgd"
         best = replace(best, forwards=best.forwards + 1)
     return best, settings
 

@@ -16,6 +16,7 @@ from latentopt.batch_math import by_row
 from latentopt.errors import InputError
 from latentopt.networks.classifier import range_of
 from latentopt.networks.freezing import frozen
+from latentopt.networks.outputs import adapt
 from latentopt.sets import Norm, length
 
 BATCH_SIZE = 256
@@ -141,7 +142,7 @@ def _verify(
     x, clean, eps = adversarial.x, adversarial.clean.double(), adversarial.eps.double()
     files = torch.stack([_read(path) for path in paths]).to(x.device, torch.float64)
     files = low + files * (high - low) / 255
-    distance = length(files - clean, adversarial.norm)
+    distance, network = length(files - clean, adversarial.norm), adapt(model, "model", is_classifier=True)
     with frozen(model):
-        logits = torch.cat([model(part) for part in files.to(x.dtype).split(BATCH_SIZE)])
+        logits = torch.cat([network(part) for part in files.to(x.dtype).split(BATCH_SIZE)])
     return adversarial.goal.is_reached(logits) & (distance <= (eps + _byte_slack(x, low, high)) * (1 + SLACK))

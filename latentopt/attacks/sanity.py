@@ -18,9 +18,12 @@ from latentopt.attacks.attack import attack
 from latentopt.attacks.checks import range_width
 from latentopt.attacks.result import AttackResult, AttackWarning
 from latentopt.attacks.stages import Portfolio
+from latentopt.autodiff import outside_inference_mode
 from latentopt.errors import InputError
+from latentopt.networks.checks import warn
 from latentopt.networks.classifier import range_of
 from latentopt.networks.freezing import frozen
+from latentopt.networks.outputs import adapt
 from latentopt.noise import Noise
 from latentopt.progress import ProgressLine
 from latentopt.reports import Row
@@ -56,8 +59,9 @@ class AttackCheck(ResultDisplay):
         axes.set(xlim=(0, 1), xlabel="share that succeeds")
 
 
+@outside_inference_mode
 def check_attack(
-    model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, eps: float, *, steps: int = 100, **settings: Any
+    model: Callable[[Tensor], Any], x: Tensor, y: Tensor, eps: float, *, steps: int = 100, **settings: Any
 ) -> AttackCheck:
     """Compare an attack with fewer and more steps, larger radii and random points.
 
@@ -114,7 +118,7 @@ def check_attack(
             resists = bool((_any_succeeds(model, free, points) & ~free.success).any())
     findings = _findings(success, len(x), resists)
     for finding in findings:
-        warnings.warn(f"{finding}; the gradients mislead the attack", AttackWarning, stacklevel=2)
+        warn(f"{finding}; the gradients mislead the attack", AttackWarning)
     return AttackCheck(success, findings)
 
 
@@ -145,8 +149,8 @@ def _random_points(feasible: FeasibleSet, result: AttackResult, seed: int) -> It
 @torch.no_grad()
 def _any_succeeds(model: Callable[[Tensor], Tensor], result: AttackResult, points: Iterable[Tensor]) -> Tensor:
     """Return where one of the points (B, *shape) reaches the goal of the attack, (B,) bool."""
-    success = torch.zeros_like(result.success)
+    success, network = torch.zeros_like(result.success), adapt(model, "model", is_classifier=True)
     with frozen(model):
         for x in points:
-            success = success | result.goal.is_reached(model(x))
+            success = success | result.goal.is_reached(network(x))
     return success

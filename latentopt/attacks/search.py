@@ -19,7 +19,7 @@ from latentopt.classification import Loss, Misclassify, loss_function
 from latentopt.errors import InputError, LatentOptError
 from latentopt.gates import has_gates
 from latentopt.io import versions
-from latentopt.networks.checks import is_randomised, randomised_message
+from latentopt.networks.checks import first_output, is_randomised, randomised_message
 from latentopt.networks.classifier import range_of
 from latentopt.optimizers import ADRGD, Optimizer
 from latentopt.problem import Problem
@@ -63,7 +63,7 @@ class AttackSearch:
         self.has_gates: bool | None = None  # whether the model has gates, once that is known
         self.warnings: list[str] = []
         self.forwards, self.backwards = torch.zeros_like(y), torch.zeros_like(y)
-        self.clean_logits = self._evaluate(x)
+        self.clean_logits = self._evaluate(x, "x")
         self._warn_of_probabilities()
         self.goal = self._choose_goal(y)
         # The best so far:
@@ -131,10 +131,9 @@ class AttackSearch:
             },
         )
 
-    @torch.no_grad()
-    def _evaluate(self, x: Tensor) -> Tensor:
+    def _evaluate(self, x: Tensor, name: str = "model") -> Tensor:
         self.forwards = self.forwards + 1
-        logits = self.model(x)
+        logits = first_output(self.model, x, name)
         check_logits(logits, x)
         return logits
 

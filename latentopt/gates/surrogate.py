@@ -11,6 +11,7 @@ from torch import Tensor
 from latentopt.errors import InputError
 from latentopt.gates.activations import SITES, Activation
 from latentopt.gates.mode import Network, OnGates, Rule, require_gates
+from latentopt.networks.outputs import COPIES
 
 Switch = Callable[[int, Tensor], Tensor]
 """Maps ``(index, z)`` to a replacement of ``relu(z)``; z is (2 B, *site), its first half the real network's."""
@@ -49,8 +50,12 @@ def dual(network: Network, x: Tensor, switch: Switch, layers: Collection[int] | 
 
     half = len(x)
     late = layers is not None and 0 not in layers
-    with (_ForkedPass if late else OnGates)(rule, half if late else 2 * half, layers) as mode:
-        output = network(x if late else torch.cat([x, x]))
+    token = COPIES.set(2 if late else 1)
+    try:
+        with (_ForkedPass if late else OnGates)(rule, half if late else 2 * half, layers) as mode:
+            output = network(x if late else torch.cat([x, x]))
+    finally:
+        COPIES.reset(token)
     require_gates(mode)
     if len(output) != 2 * half:
         raise InputError("layers", "sites that the output depends on", sorted(layers or ()))

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from latentopt.autodiff import outside_inference_mode
 from latentopt.batch_math import take
 from latentopt.errors import InputError, positive
 from latentopt.inverse.initializers.base import POOL_SEED
 from latentopt.inverse.reconstruct import reconstruct
-from latentopt.networks.freezing import frozen
-from latentopt.networks.generator import Generator
+from latentopt.networks.generator import Generator, finite_images, require_generator
 from latentopt.progress import ProgressLine
 from latentopt.reports import Row
 from latentopt.results import SavedResult, draw_sorted
@@ -71,6 +71,7 @@ class Diagnosis(SavedResult):
         draw_sorted(figure.subplots(), curves, "loss")
 
 
+@outside_inference_mode
 def diagnose(
     generator: Generator,
     target: Tensor | None = None,
@@ -94,7 +95,7 @@ def diagnose(
         target: images or measurements (B, ...), as in `latentopt.reconstruct`; None: only own images are tried, and
             the verdict is ``optimiser`` or ``neither``.
         operator: as in `latentopt.reconstruct`.
-        samples: number of own images, >= 1.
+        samples: number of own images, >= 1; those that are not finite are left out.
         tolerance: > 0, in units of the loss, the prior's penalty included. With noise, it has to be above its square.
         seed: seed of the own images and of the search.
         settings: other arguments of `latentopt.reconstruct`, the same for own images and targets; ``measured`` and
@@ -113,11 +114,11 @@ def diagnose(
         raise InputError("start", "a way to find starts, for own images too", type(settings["start"]).__name__)
     positive("samples", samples, integer=True)
     positive("tolerance", tolerance)
+    require_generator(generator)
     if any(len(values) > 1 for values in generator.conditions.values()):
         raise InputError("generator", "one condition for all samples, or none", "one a sample")
-    with frozen(generator), torch.no_grad():
-        z, rest = generator.hold_out(samples, seed + 2 * POOL_SEED)  # no pool has them
-        images = generator(z)
+    z, rest = generator.hold_out(samples, seed + 2 * POOL_SEED)  # no pool has them
+    z, images = finite_images(generator, z)
     randomised = not generator.is_deterministic()
     common = {"operator": operator, "tolerance": tolerance, "seed": seed}
     with ProgressLine("diagnose", 1 + (target is not None), "reconstruction") as line:
@@ -128,19 +129,19 @@ def diagnose(
             **{name: value for name, value in settings.items() if name not in ("measured", "callbacks")},
         }
         if target is not None:
-            rows = torch.arange(samples) % len(target)
+            rows = torch.arange(len(images), device="cpu") % len(target)
             own_settings |= {n: take(own_settings[n], rows) for n in ("operator", "loss", "prior") if n in own_settings}
         own = reconstruct(rest, images, measured=False, **own_settings)
     recovered, error = int((own.value < tolerance).sum()), None if found is None else found.value
     fitted = None if error is None else int((error < tolerance).sum())
     verdict: Verdict = "neither"
-    if recovered < MIN_RECOVERED * samples:
+    if recovered < MIN_RECOVERED * len(images):
         verdict = "generator" if randomised else "optimiser"
     elif error is not None and fitted is not None and fitted < MIN_FITTED * len(error):
         verdict = "generator"
-    interval = wilson(recovered, samples)
+    interval = wilson(recovered, len(images))
     explanation = _explain(verdict, own.value, interval, error, tolerance, randomised)
-    return Diagnosis(own, images, found, recovered / samples, interval, own.value, error, verdict, explanation)
+    return Diagnosis(own, images, found, recovered / len(images), interval, own.value, error, verdict, explanation)
 
 
 def _explain(

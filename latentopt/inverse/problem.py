@@ -15,7 +15,7 @@ from latentopt.independence import require_independent, spread
 from latentopt.inverse.priors import Prior, Unconstrained
 from latentopt.networks.checks import empty_like_parameters
 from latentopt.networks.freezing import frozen
-from latentopt.networks.generator import Generator
+from latentopt.networks.generator import Generator, require_generator
 from latentopt.objectives import MSE, Fit
 from latentopt.operators import Identity, Operator
 from latentopt.problem import Problem
@@ -69,6 +69,7 @@ class Reconstruction(Problem):
         if tolerance is not None:
             positive("tolerance", tolerance)
         nonnegative("noise", noise)
+        require_generator(generator)
         operator, loss = operator or Identity(), loss or MSE()
         target, measured, image_shape = _check_targets(target, generator, operator, measured)
         for name, value in generator.conditions.items():
@@ -98,7 +99,7 @@ class Reconstruction(Problem):
         """Raise `InputError` where the operator or the loss would not follow an image once others have left."""
         images, measurement = self.image, self.measurement
         if images is None:
-            pixels = torch.rand(image_shape, generator=torch.Generator().manual_seed(0))
+            pixels = torch.rand(image_shape, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
             images = pixels.to(measurement).expand(len(measurement), *image_shape)
             measurement = _measure(self.operator, images)
         require_independent("operator", self.operator, images)
@@ -175,7 +176,7 @@ class TargetCheck:
     def __call__(self, target: Tensor) -> Tensor:
         measured = target.shape != self.image if self.measured is None else self.measured
         if measured:
-            first = take(self.operator, torch.tensor([0]))  # any target's does
+            first = take(self.operator, torch.tensor([0], device="cpu"))  # any target's does
             return _check_measurements(target[None], self.generator, first)[0]
         return _check_images(target[None], self.generator)[0]
 

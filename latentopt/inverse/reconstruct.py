@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from latentopt._deprecated import renamed_keywords
+from latentopt.autodiff import outside_inference_mode
 from latentopt.errors import nonnegative, positive
 from latentopt.inverse.initializers import (
     FittedInitializer,
@@ -22,8 +23,8 @@ from latentopt.inverse.initializers import (
 )
 from latentopt.inverse.priors import Prior, Unconstrained
 from latentopt.inverse.problem import Reconstruction
-from latentopt.networks.generator import Generator
-from latentopt.optimizers import LBFGS, Optimizer
+from latentopt.networks.generator import Generator, require_generator
+from latentopt.optimizers import LBFGS, Optimizer, method
 from latentopt.progress import ProgressLine
 from latentopt.solver.callbacks import Callback, Progress
 from latentopt.solver.loop import solve
@@ -35,6 +36,7 @@ HALVING = ((20, 4), (60, 2), (150, 1))
 
 
 @renamed_keywords(rounds=("retries", lambda rounds: rounds - 1), keep="halving", improvement="min_delta")
+@outside_inference_mode
 def reconstruct(
     generator: Generator,
     target: Tensor,
@@ -95,6 +97,7 @@ def reconstruct(
         positive(name, value, integer=True)
     nonnegative("retries", retries, integer=True)
     require_halving(halving)
+    require_generator(generator)
     if isinstance(start, str):
         start = get_initializer(start)
     network = generator.fused() if fast else generator
@@ -102,9 +105,11 @@ def reconstruct(
         generator.is_deterministic()
     problem = Reconstruction(network, target, operator, loss, measured, tolerance, prior, noise, seed)
     fit_forwards = None
+    if not method(optimizer, problem.feasible).gradient_free:
+        network.require_gradient()
     if isinstance(start, Initializer):
         start = fit_initializer(start, network, problem.operator, seed, problem.batch)
-        fit_forwards = share_cost(start.forwards, problem.batch, torch.arange(problem.batch))
+        fit_forwards = share_cost(start.forwards, problem.batch, torch.arange(problem.batch, device="cpu"))
     return invert(
         problem,
         optimizer,

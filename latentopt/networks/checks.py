@@ -7,22 +7,23 @@ import warnings
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from latentopt.errors import InputError
 from latentopt.networks.freezing import frozen
+from latentopt.networks.outputs import adapt, module_of
 
 
 class NetworkWarning(UserWarning):
     """Something about a network makes results doubtful: it draws random numbers, or leaves its range."""
 
 
-def warn(message: str) -> None:
-    """Issue a `NetworkWarning` at the line that called this package."""
+def warn(message: str, category: type[Warning] = NetworkWarning) -> None:
+    """Issue a warning at the line that called this package."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).split(".")[0] in ("latentopt", "torch"):
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, NetworkWarning, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level)
 
 
 def is_randomised(first: Tensor, again: Tensor) -> bool:
@@ -40,7 +41,7 @@ def output_shape(network: Callable[[Tensor], Tensor], x: Tensor, name: str) -> t
     """Return the shape of one output, by a forward pass at ``x`` (1, *shape).
 
     Raises:
-        InputError: (of the argument ``name``) the network does not take inputs of this shape.
+        InputError: (of the argument ``name``) the network does not take inputs of this shape; or its output is none.
     """
     return tuple(first_output(network, x, name).shape[1:])
 
@@ -48,17 +49,19 @@ def output_shape(network: Callable[[Tensor], Tensor], x: Tensor, name: str) -> t
 def first_output(network: Callable[[Tensor], Tensor], x: Tensor, name: str) -> Tensor:
     """Return the output at ``x`` (B, *shape); errors as in `output_shape`."""
     try:
-        with frozen(network), torch.no_grad():
-            return network(x)
-    except (RuntimeError, ValueError, IndexError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(name, "the shape the network takes", f"{tuple(x.shape[1:])} ({reason})") from error
+        with frozen(network), torch.set_grad_enabled(x.requires_grad):
+            return adapt(network)(x)
+    except (InputError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        got = f"shape {tuple(x.shape[1:])}, {str(x.dtype).removeprefix('torch.')} on {x.device.type} ({reason})"
+        raise InputError(name, "inputs that the network takes", got) from error
 
 
 def empty_like_parameters(network: object) -> Tensor:
-    """Return an empty tensor of the parameters' floating dtype and device; without any, float32 on the CPU."""
-    if isinstance(network, nn.Module):
-        for tensor in (*network.parameters(), *network.buffers()):
-            if tensor.is_floating_point():
-                return torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    """Return an empty tensor of the parameters' floating dtype and device; without any, of torch's defaults."""
+    for tensor in () if (module := module_of(network)) is None else (*module.parameters(), *module.buffers()):
+        if tensor.is_floating_point():
+            return torch.empty(0, dtype=tensor.dtype, device=tensor.device)
     return torch.empty(0)

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from latentopt.batch_math import take
 from latentopt.errors import InputError, positive
 from latentopt.networks.checks import empty_like_parameters
+from latentopt.networks.outputs import Pick, WrappedModule, as_logits
 
-M = TypeVar("M", bound=nn.Module)
 
-
-class Classifier(nn.Module):
+class Classifier(WrappedModule):
     """A pretrained classifier, from inputs in their own units to logits.
 
     Args:
-        module: maps normalised inputs (B, *shape) to logits (B, K); or, for two classes, to one logit (B, 1), > 0 where
-            the second is predicted, which becomes the pair (0, logit).
+        module: maps normalised inputs (B, *shape) to logits (B, K), or several outputs of which these are one; a module
+            or a function. For two classes it may be one logit (B, 1), > 0 where the second is predicted, which becomes
+            the pair (0, logit).
         mean: mean that the module expects to be subtracted, in the inputs' units: a number, or one for each channel.
         std: standard deviation that it then expects to be divided by, > 0; shaped like ``mean``.
         input_range: (low, high) of valid inputs, two numbers for all channels. Perturbations are in its units too.
         input_shape: shape of one input; None: unknown.
         classes: names of the K classes; None: unknown.
+        pick: choice among several outputs: an index, a name, or a function of all that the module returns. None: the
+            first tensor.
 
     Raises:
         InputError: `input_range` is empty, `std` is not positive, or `mean` and `std` are of unequal lengths.
@@ -36,20 +37,22 @@ class Classifier(nn.Module):
     tensor([[2., 2.]])
     """
 
+    argument = "model"
     mean: Tensor  # () or (C,)
     std: Tensor  # () or (C,)
 
     def __init__(
         self,
-        module: nn.Module,
+        module: Callable[..., Any],
         *,
         mean: float | Sequence[float] = 0.0,
         std: float | Sequence[float] = 1.0,
         input_range: tuple[float, float] = (0.0, 1.0),
         input_shape: Sequence[int] | None = None,
         classes: Sequence[str] | None = None,
+        pick: Pick | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(module, pick)
         tensors = {
             name: torch.as_tensor(value).to(empty_like_parameters(module))
             for name, value in (("mean", mean), ("std", std))
@@ -63,7 +66,7 @@ class Classifier(nn.Module):
             raise InputError("std", f"as many numbers as mean has, {len(tensors['mean'])}", len(tensors["std"]))
         for size in input_shape or ():
             positive("input_shape", size, integer=True)
-        self.module, self.input_range = module, check_range(input_range)
+        self.input_range = check_range(input_range)
         self.input_shape = None if input_shape is None else tuple(input_shape)
         self.classes = None if classes is None else tuple(classes)
         for name, tensor in tensors.items():
@@ -79,10 +82,7 @@ class Classifier(nn.Module):
             (B, K).
         """
         mean, std = (t.reshape(-1, *[1] * (x.ndim - 2)) if t.ndim else t for t in (self.mean, self.std))
-        logits = self.module((x - mean) / std)
-        if isinstance(logits, Tensor) and logits.ndim == 2 and logits.shape[1] == 1:
-            return logits * logits.new_tensor([0.0, 1.0])  # the softmax of (0, z) is the sigmoid of z
-        return logits
+        return as_logits(self.evaluate(len(x), (x - mean) / std), x)
 
     def take(self, rows: Tensor) -> Classifier:
         """Return the classifier of some samples, if its module differs between samples.
@@ -94,14 +94,7 @@ class Classifier(nn.Module):
             The classifier for a batch of ``count``.
         """
         module = take(self.module, rows)
-        return self if module is self.module else with_module(self, module)
-
-
-def with_module(wrapper: M, module: nn.Module) -> M:
-    """Return a shallow copy of a wrapper with another ``module``."""
-    wrapped = copy.copy(wrapper)
-    wrapped._modules = {**wrapper._modules, "module": module}
-    return wrapped
+        return self if module is self.module else self.with_module(module)
 
 
 def range_of(model: object) -> tuple[float, float]:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from latentopt.errors import InputError
+from latentopt.networks.outputs import argument_of, module_of
 
 
 def require_eval(network: object) -> None:
     """Raise `InputError` where a network's BatchNorm would mix the samples of a batch."""
-    if not isinstance(network, nn.Module):
-        return
-    for name, module in network.named_modules():
+    root = module_of(network)
+    for name, module in root.named_modules() if root is not None else ():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             if module.training:
                 raise InputError("network", "one in eval mode (call .eval())", f"{name} (BatchNorm) in training mode")
@@ -44,16 +44,19 @@ def frozen(network: object) -> Iterator[None]:
     Contexts may overlap, also in other threads and for modules within the module: the state before the first returns
     after the last. An object that is no module is left alone.
     """
-    if not isinstance(network, nn.Module):
+    root = module_of(network)
+    if root is None:
         yield
         return
-    parts = [*network.modules(), *network.parameters()]
+    parts = [*root.modules(), *root.parameters()]
+    if any(parameter.is_inference() for parameter in root.parameters()):
+        raise InputError(argument_of(root), "a module built outside torch.inference_mode", "one built in it")
     with _lock:
         for part in parts:
             _hold(part)
         try:
-            network.eval()
-            for parameter in network.parameters():
+            _to_eval(root)
+            for parameter in root.parameters():
                 if parameter.requires_grad:
                     parameter.requires_grad_(False)
         except BaseException:
@@ -63,6 +66,14 @@ def frozen(network: object) -> Iterator[None]:
         yield
     finally:
         _release(parts)
+
+
+def _to_eval(root: nn.Module) -> None:
+    try:
+        root.eval()
+    except NotImplementedError:  # of torch.export, in the mode in which it was exported
+        for module in root.modules():
+            module.training = False
 
 
 def _hold(part: nn.Module | Tensor) -> None:

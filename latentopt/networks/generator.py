@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from latentopt._deprecated import renamed_methods
+from latentopt.autodiff import refuse_gradient
 from latentopt.batch_math import take
-from latentopt.errors import InputError, positive, seed_within
+from latentopt.errors import InputError, as_shape, positive, seed_within
 from latentopt.networks.checks import empty_like_parameters, first_output, is_randomised, randomised_message, warn
-from latentopt.networks.classifier import with_module
 from latentopt.networks.freezing import frozen
 from latentopt.networks.fusion import fold_batch_norm
 from latentopt.networks.latents import Draw, Latents
 from latentopt.networks.output_range import SHARE_OUTSIDE, likely_range, percentiles, share_outside
+from latentopt.networks.outputs import Pick, WrappedModule
 
 
 @renamed_methods(
@@ -32,13 +32,14 @@ from latentopt.networks.output_range import SHARE_OUTSIDE, likely_range, percent
     repeats="is_deterministic",
     say_randomised="warn_randomised",
 )
-class Generator(nn.Module):
+class Generator(WrappedModule):
     """A pretrained generator, from latents to images in [0, 1].
 
     Args:
-        module: any module from latents (B, *latent_shape) to images (B, C, H, W).
-        latent_shape: shape of one latent; or shapes of several latents by name, which the module takes as keyword
-            arguments. They are optimised together, as one vector (`parts` splits it).
+        module: any module, or function, from latents (B, *latent_shape) to images (B, C, H, W), or to several outputs
+            of which these are one.
+        latent_shape: shape of one latent, 8 for (8,); or shapes of several latents by name, which the module takes as
+            keyword arguments. They are optimised together, as one vector (`parts` splits it).
         output_range: (low, high) of the module's images, mapped linearly to [0, 1]. Values may lie outside.
         start_scale: standard deviation of the normal random latents that a search starts from. Other ``latents`` have
             their distance from the mean multiplied by it. Where the optimum is hard to reach, less than the training's
@@ -48,6 +49,8 @@ class Generator(nn.Module):
         latents: distribution of the latents, for starts, priors and `diagnose`. None: standard normal. A sample
             (N, *latent_shape), such as 10,000 rows of w. Or a function of a count and a `torch.Generator` of the CPU to
             latents (count, *latent_shape), such as a mapping network. Several latents by name are one vector here too.
+        pick: choice among several outputs: an index, a name, or a function of all that the module returns. None: the
+            first tensor.
 
     Raises:
         InputError: `output_range` is empty, `start_scale` or a size is not positive, `latents` are not as described.
@@ -57,30 +60,31 @@ class Generator(nn.Module):
     (5,)
     """
 
+    argument = "generator"
+
     def __init__(
         self,
-        module: nn.Module,
+        module: Callable[..., Any],
         *,
-        latent_shape: Sequence[int] | Mapping[str, Sequence[int]],
+        latent_shape: int | Sequence[int] | Mapping[str, int | Sequence[int]],
         output_range: tuple[float, float] = (0.0, 1.0),
         start_scale: float = 1.0,
         encoder: nn.Module | None = None,
         latents: Tensor | Draw | None = None,
+        pick: Pick | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(module, pick)
         low, high = output_range
         if not low < high:
             raise InputError("output_range", "(low, high) with low < high", output_range)
         positive("start_scale", start_scale)
         part_shapes = dict[str, tuple[int, ...]]()
         if isinstance(latent_shape, Mapping):
-            part_shapes = {name: tuple(sizes) for name, sizes in latent_shape.items()}
+            part_shapes = {name: as_shape("latent_shape", sizes) for name, sizes in latent_shape.items()}
             shape = (sum(map(prod, part_shapes.values())),)
         else:
-            shape = tuple(latent_shape)
-        for size in chain(shape, *part_shapes.values()):
-            positive("latent_shape", size, integer=True)
-        self.module, self.encoder = module, encoder
+            shape = as_shape("latent_shape", latent_shape)
+        self.encoder = encoder
         self.latent_shape, self.output_range, self.start_scale = shape, (low, high), start_scale
         self.part_shapes, self.distribution = part_shapes, Latents(shape, latents)
         self.conditions: dict[str, Tensor] = {}
@@ -97,12 +101,19 @@ class Generator(nn.Module):
             (B, C, H, W) in [0, 1], or outside as far as the module leaves its range.
 
         Raises:
-            InputError: the shape of ``z`` is another, or the number of conditions does not fit.
+            InputError: the shape of ``z`` is another, the number of conditions does not fit, the module lacks one, or
+                its output is no tensor of numbers with a row for each latent.
         """
         if z.shape[1:] != self.latent_shape:
             raise InputError("latents", f"shape (B, {', '.join(map(str, self.latent_shape))})", tuple(z.shape))
         conditions = {name: _repeat(name, value.to(z.device), len(z)) for name, value in self.conditions.items()}
-        image = self.module(**self.parts(z), **conditions) if self.part_shapes else self.module(z, **conditions)
+        own = z.clone()  # the module may change it in place
+        inputs, parts = ((), self.parts(own)) if self.part_shapes else ((own,), {})
+        image = self.evaluate(len(z), *inputs, **parts, **conditions)
+        if image.is_complex():
+            raise InputError("generator", "images of real numbers", image.dtype)
+        if image.dtype == torch.float64 or not image.is_floating_point():
+            image = image.to(z.dtype)
         low, high = self.output_range
         return (image - low) / (high - low)
 
@@ -149,7 +160,7 @@ class Generator(nn.Module):
         """
         own = {name: value[rows.to(value.device)] for name, value in self.conditions.items() if len(value) > 1}
         taken, module = self.given(**own) if own else self, take(self.module, rows)
-        return taken if module is self.module else with_module(taken, module)
+        return taken if module is self.module else taken.with_module(module)
 
     def latents(self, count: int, seed: int) -> Tensor:
         """Draw latents from the generator's own distribution.
@@ -165,7 +176,7 @@ class Generator(nn.Module):
             InputError: the seed is no integer of 64 bits.
         """
         seed_within(seed, most=2**64 - 1)
-        return self.distribution.draw(count, torch.Generator().manual_seed(seed)).to(empty_like_parameters(self))
+        return self.distribution.draw(count, torch.Generator("cpu").manual_seed(seed)).to(empty_like_parameters(self))
 
     def hold_out(self, count: int, seed: int) -> tuple[Tensor, Self]:
         """Draw latents, and remove them from the sample that the distribution is, if it is one.
@@ -192,15 +203,16 @@ class Generator(nn.Module):
         if self._emitted_range is None:
             with frozen(self):
                 images = [image for scale in (1.0, 2.0) for image in self._samples(64, scale)]
-            low, high = min(float(image.min()) for image in images), max(float(image.max()) for image in images)
-            self._emitted_range = min(low, 0.0), max(high, 1.0)
+            ends = [end for image in images for end in image.aminmax()]
+            finite = [float(end) for end in ends if bool(end.isfinite())]
+            self._emitted_range = min(0.0, *finite, 1.0), max(0.0, *finite, 1.0)
         return self._emitted_range
 
     def _samples(self, count: int, scale: float = 1.0) -> Iterator[Tensor]:
         """Yield batches of images of ``count`` latents, times ``scale``; each batch under another condition."""
         conditions = max(map(len, self.conditions.values()), default=1)
         for number, z in enumerate(self.latents(count, seed=0).split(8)):
-            yield self.take(torch.tensor([number % conditions]))(scale * z)
+            yield self.take(torch.tensor([number % conditions], device="cpu"))(scale * z)
 
     def output_shape(self) -> tuple[int, ...]:
         """Find the shape of one image by a forward pass.
@@ -209,18 +221,28 @@ class Generator(nn.Module):
             (C, H, W).
 
         Raises:
-            InputError: the module does not take latents of `latent_shape`.
+            InputError: the module does not take latents of `latent_shape`, or returns no image of each.
 
         Warns:
             NetworkWarning: (once) images suggest another `output_range`.
         """
-        first = self.take(torch.tensor([0]))
-        image = first_output(first, self.latents(1, seed=0), "latent_shape")
+        first, z = self.take(torch.tensor([0], device="cpu")), self.latents(1, seed=0)
+        image = first_output(first, z.requires_grad_(), "latent_shape")
+        if image.requires_grad:
+            self._done.add("gradient")
+        image = image.detach()
         if "checked" not in self._done and share_outside(image) > SHARE_OUTSIDE:  # one may be an exception
             with frozen(self), torch.no_grad():
                 self.check_images(torch.cat(list(self._samples(16))))
         self._done.add("checked")
         return tuple(image.shape[1:])
+
+    def require_gradient(self) -> None:
+        """Raise `InputError` unless images have a gradient."""
+        if "gradient" not in self._done:
+            self.output_shape()
+        if "gradient" not in self._done:
+            refuse_gradient(self.argument)
 
     def check_output_range(self) -> None:
         """Warn (`NetworkWarning`), once, if images suggest another `output_range`."""
@@ -249,7 +271,7 @@ class Generator(nn.Module):
     @torch.no_grad()
     def is_deterministic(self) -> bool:
         """Return whether two calls give the same images (four forwards); if not, warn once (`NetworkWarning`)."""
-        first, z = self.take(torch.tensor([0, 0])), self.latents(2, seed=0)
+        first, z = self.take(torch.tensor([0, 0], device="cpu")), self.latents(2, seed=0)
         with frozen(self):
             same = not is_randomised(first(z), first(z))
         if not same:
@@ -280,19 +302,38 @@ class Generator(nn.Module):
         if any(isinstance(module, _BatchNorm) and module.training for module in self.modules()):
             return self
         self.output_shape()
-        fused, z = copy.copy(self), self.latents(2, seed=0)
-        two = torch.tensor([0, 0])
+        fused, z = self, self.latents(2, seed=0)
+        two = torch.tensor([0, 0], device="cpu")
         with frozen(self), torch.no_grad():
             expected = self.take(two)(z)
             try:
-                fused._modules = {
-                    **self._modules,
-                    "module": fold_batch_norm(self.module),
-                }  # the encoder is seldom evaluated
+                fused = self.with_module(fold_batch_norm(self.module))  # the encoder is seldom evaluated
                 same = torch.allclose(fused.take(two)(z), expected, rtol=1e-4, atol=1e-5)
             except (RuntimeError, AttributeError, TypeError):  # it cannot be copied, or its owner looks into its layers
                 same = False
         return fused if same else self
+
+
+def require_generator(generator: object) -> None:
+    """Raise `InputError` unless it is a `Generator`."""
+    if not isinstance(generator, Generator):
+        expected = "a latentopt.Generator, such as lo.Generator(module, latent_shape=(64,), output_range=(-1, 1))"
+        raise InputError("generator", expected, type(generator).__name__)
+
+
+@torch.no_grad()
+def finite_images(generator: Generator, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Return those of the latents (B, *latent_shape) whose images are finite, and the images (B, C, H, W).
+
+    Raises:
+        InputError: there is none.
+    """
+    with frozen(generator):
+        images = generator(z)
+    finite = images.flatten(1).isfinite().all(1)
+    if not bool(finite.any()):
+        raise InputError("generator", "finite images", f"NaN or infinity in all of {len(z)}")
+    return (z, images) if bool(finite.all()) else (z[finite], images[finite])
 
 
 def _repeat(name: str, condition: Tensor, count: int) -> Tensor:

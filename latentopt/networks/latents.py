@@ -49,10 +49,11 @@ class Latents:
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw ``count`` latents (count, *shape)."""
         if self.source is None:
-            return torch.randn(count, *self.shape, generator=generator)
+            return torch.randn(count, *self.shape, generator=generator, device=generator.device)
         if callable(self.source) and not isinstance(self.source, Tensor):
             return self._checked(self.source(count, generator), count)
-        orders = [torch.randperm(len(self.source), generator=generator) for _ in range(ceil(count / len(self.source)))]
+        size, device = len(self.source), generator.device
+        orders = [torch.randperm(size, generator=generator, device=device) for _ in range(ceil(count / size))]
         return self.source.detach()[torch.cat(orders)[:count].to(self.source.device)]
 
     def _checked(self, z: object, count: int) -> Tensor:
@@ -76,11 +77,11 @@ class Latents:
     @cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
         if self.source is None:
-            return torch.zeros(self.shape), torch.ones(self.shape)
+            return torch.zeros(self.shape, device="cpu"), torch.ones(self.shape, device="cpu")
         if isinstance(self.source, Tensor):
             z = self.source.detach().cpu().double()
         else:
-            z = self.draw(MOMENTS, torch.Generator().manual_seed(0)).cpu().double()
+            z = self.draw(MOMENTS, torch.Generator("cpu").manual_seed(0)).cpu().double()
         scale = z.std(0, correction=0)
         if not bool(scale.any()):
             raise InputError("latents", "ones that differ", "all alike")
@@ -88,12 +89,12 @@ class Latents:
 
     def without(self, count: int, seed: int) -> tuple[Tensor, Latents]:
         """Draw ``count`` latents; return them and the distribution, without them if it is that of a sample."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator("cpu").manual_seed(seed)
         if not isinstance(self.source, Tensor):
             return self.draw(count, generator), self
         if count > len(self.source) - 2:
             raise InputError("samples", f"at most {len(self.source) - 2}, which leaves 2 latents", count)
-        order = torch.randperm(len(self.source), generator=generator).to(self.source.device)
+        order = torch.randperm(len(self.source), generator=generator, device="cpu").to(self.source.device)
         return self.source.detach()[order[:count]], Latents(self.shape, self.source[order[count:]])
 
 

@@ -18,7 +18,8 @@ def share_outside(images: Tensor) -> float:
 def percentiles(images: Tensor) -> tuple[Tensor, Tensor]:
     """Return the first and the last percentile of the values."""
     values = images.flatten()
-    values = values[:: 1 + len(values) // 1_000_000].sort().values
+    values = values[:: 1 + len(values) // 1_000_000]
+    values = values[values.isfinite()].sort().values
     percent = len(values) // 100
     return values[percent], values[len(values) - 1 - percent]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from latentopt.errors import positive
-from latentopt.optimizers.base import Schedule, ScheduledDescent, squared
+from latentopt.optimizers.base import Schedule, ScheduledDescent, squared, usable_eps
 from latentopt.problem import Batch
 
 
@@ -44,4 +44,6 @@ class Adagrad(ScheduledDescent):
     def update(self, batch: Batch, x: Tensor, grad: Tensor, state: AdagradState) -> tuple[Tensor, AdagradState]:
         v = state.total + squared(batch.feasible, grad)
         lr = self.step_size(batch, state.t)
-        return batch.feasible.project(x - lr * grad / (v.sqrt() + self.eps)), AdagradState(state.t + 1, v)
+        return batch.feasible.project(x - lr * grad / (v.sqrt() + usable_eps(self.eps, v))), AdagradState(
+            state.t + 1, v
+        )

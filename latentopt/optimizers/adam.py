@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from latentopt.errors import InputError, nonnegative
-from latentopt.optimizers.base import Schedule, ScheduledDescent, squared
+from latentopt.optimizers.base import Schedule, ScheduledDescent, squared, usable_eps
 from latentopt.problem import Batch
 
 
@@ -51,4 +51,4 @@ class Adam(ScheduledDescent):
         square = self.betas[1] * state.square + (1 - self.betas[1]) * squared(batch.feasible, grad)
         m, v = mean / (1 - self.betas[0] ** t), square / (1 - self.betas[1] ** t)
         lr = self.step_size(batch, state.t)
-        return batch.feasible.project(x - lr * m / (v**0.5 + self.eps)), AdamState(t, mean, square)
+        return batch.feasible.project(x - lr * m / (v**0.5 + usable_eps(self.eps, v))), AdamState(t, mean, square)

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from typing import Any, Literal, NamedTuple, get_args
 
+import torch
 from torch import Tensor
 
 from latentopt._deprecated import old_attribute, renamed_keywords
@@ -43,6 +44,8 @@ class Optimizer(ABC):
 
     recovers = False  # no annotation: recipes take annotated names for arguments
     """Whether it continues by itself from an iterate where the objective is not finite, as a line search does."""
+    gradient_free = False
+    """Whether it never asks for a gradient."""
 
     @abstractmethod
     def init(self, batch: Batch, x: Tensor) -> State:
@@ -144,6 +147,11 @@ def squared(feasible: FeasibleSet, grad: Tensor) -> Tensor:
     if not feasible.round:
         return square
     return per_sample(square.flatten(1).mean(1), square).expand_as(square)
+
+
+def usable_eps(eps: float, like: Tensor) -> float:
+    """Return what is added to a divisor; in half precision, where ``eps`` would be 0, the least normal number."""
+    return max(eps, torch.finfo(like.dtype).tiny) if eps else eps
 
 
 def scheduled(schedule: Schedule, t: int, steps: int) -> float:

@@ -37,6 +37,7 @@ class CEM(Optimizer):
     elite: float = 0.1
     sigma: float = 0.5
     smoothing: float = 0.1
+    gradient_free = True
 
     def __post_init__(self) -> None:
         positive("CEM.population", self.population, integer=True)

@@ -86,6 +86,11 @@ class CMAES(Optimizer):
             raise InputError("CMAES.covariance", f"one of {', '.join(get_args(Covariance))}", self.covariance)
         nonnegative("CMAES.refine", self.refine, integer=True)
 
+    @property
+    def gradient_free(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """True if candidates do not descend."""
+        return not self.refine
+
     def init(self, batch: Batch, x: Tensor) -> CMAESState:
         mean = _encoded(batch.feasible, x).to(torch.promote_types(x.dtype, torch.float32))
         ones, path = torch.ones_like(mean), torch.zeros_like(mean)

@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.autograd import Function
 
 from latentopt._deprecated import old_attribute, renamed_keywords
-from latentopt.autodiff import gradients
+from latentopt.autodiff import gradients, require_gradient
 from latentopt.batch_math import per_sample, sample_norm, where_rows
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.gates import dual
+from latentopt.networks.outputs import argument_of
 from latentopt.optimizers.base import Cost
 from latentopt.optimizers.gate_rule import Direction, GateRule, check_layers
 from latentopt.optimizers.row_norms import RowNorms
@@ -164,6 +165,7 @@ class FreeGates(GateRule):
         x = x.detach().requires_grad_()
         with torch.enable_grad():
             real, gated = dual(batch.network, x, switch, self.layers)
+            require_gradient(real, argument_of(batch.network))
             constraint = torch.stack(constraints).sum(0)
             total = batch.loss(self._scaled(gated, norms), x) + beta * constraint  # eq. 9, minimised
             grad, *grads = gradients(total, [x, *etas], unused=True)  # eta of a site that no gradient passes through

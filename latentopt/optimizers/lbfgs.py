@@ -158,6 +158,8 @@ def inverse_hessian(grad: Tensor, s: Tensor, y: Tensor) -> tuple[Tensor, Tensor]
     The two loops over the pairs (Nocedal 1980) are two triangular systems in ``s_i . y_j`` (Byrd, Nocedal and Schnabel
     1994), solved at once for all pairs; pairs without curvature are left out.
     """
+    dtype = grad.dtype
+    grad, s, y = (t.to(torch.promote_types(dtype, torch.float32)) for t in (grad, s, y))  # what triangular systems take
     sy = (s * y).sum(2)
     informative = sy > FLAT * s.norm(dim=2) * y.norm(dim=2)
     s, y, sy = s * informative[..., None], y * informative[..., None], torch.where(informative, sy, 0.0)
@@ -169,7 +171,7 @@ def inverse_hessian(grad: Tensor, s: Tensor, y: Tensor) -> tuple[Tensor, Tensor]
     q = scale * (grad - (y.mT @ alpha)[..., 0])
     rest = sy[..., None] * alpha - y @ q[..., None]
     q = q + (s.mT @ torch.linalg.solve_triangular(products.mT, rest, upper=False))[..., 0]
-    return q, informative.any(1)
+    return q.to(dtype), informative.any(1)
 
 
 def _radius(feasible: FeasibleSet, x: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ class RandomShooting(Optimizer):
     """
 
     samples: int = 64
+    gradient_free = True
 
     def __post_init__(self) -> None:
         positive("RandomShooting.samples", self.samples, integer=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from latentopt.errors import positive
-from latentopt.optimizers.base import Schedule, ScheduledDescent, check_fraction, squared
+from latentopt.optimizers.base import Schedule, ScheduledDescent, check_fraction, squared, usable_eps
 from latentopt.problem import Batch
 
 
@@ -47,4 +47,6 @@ class RMSProp(ScheduledDescent):
     def update(self, batch: Batch, x: Tensor, grad: Tensor, state: RMSPropState) -> tuple[Tensor, RMSPropState]:
         v = torch.lerp(squared(batch.feasible, grad), state.square, self.alpha)
         lr = self.step_size(batch, state.t)
-        return batch.feasible.project(x - lr * grad / (v.sqrt() + self.eps)), RMSPropState(state.t + 1, v)
+        return batch.feasible.project(x - lr * grad / (v.sqrt() + usable_eps(self.eps, v))), RMSPropState(
+            state.t + 1, v
+        )

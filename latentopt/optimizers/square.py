@@ -38,6 +38,7 @@ class Square(Optimizer):
 
     p: float = 0.8
     recovers = True
+    gradient_free = True
 
     def __post_init__(self) -> None:
         if not 0 < self.p <= 1:

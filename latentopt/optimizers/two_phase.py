@@ -24,6 +24,8 @@ class TwoPhaseState(NamedTuple):
 class TwoPhase(Optimizer):
     """A method for the first steps, then another from where it ends.
 
+    The history has the figures of the first method, which are NaN where the second has none of that name.
+
     Args:
         first: method of the first phase, which its schedule spans.
         steps: number of steps of the first phase, >= 1. A `patience` of `latentopt.solve` should be longer.
@@ -41,6 +43,11 @@ class TwoPhase(Optimizer):
     def recovers(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """True if both methods continue from values that are not finite."""
         return self.first.recovers and self.then.recovers
+
+    @property
+    def gradient_free(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """True if neither method asks for a gradient."""
+        return self.first.gradient_free and self.then.gradient_free
 
     def init(self, batch: Batch, x: Tensor) -> TwoPhaseState:
         return TwoPhaseState(0, self.first.init(batch, x), self.then.init(batch, x))

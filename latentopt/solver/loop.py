@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from latentopt._deprecated import renamed_keywords
+from latentopt.autodiff import outside_inference_mode
 from latentopt.errors import InputError, positive
 from latentopt.networks.checks import randomised_message, warn
 from latentopt.networks.freezing import frozen, require_eval
@@ -28,6 +29,7 @@ __all__ = ["Callback", "Progress", "solve"]
 
 
 @renamed_keywords(keep="halving", improvement="min_delta")
+@outside_inference_mode
 def solve(
     problem: Problem,
     optimizer: Optimizer | str = "adr-gd",

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from latentopt.batch_math import where_rows
 from latentopt.errors import InputError
+from latentopt.networks.checks import first_output
 from latentopt.noise import Noise
 from latentopt.optimizers.base import Cost, Optimizer, Step
 from latentopt.problem import Batch, Evaluation, Problem
@@ -129,9 +130,9 @@ class Solver:
         x, whole = state.rows.x[:size], self.batch_of(state.active[:size])
         try:
             step = self.optimizer.step(self.batch, state.rows.x, state.method)
-        except (RuntimeError, IndexError, ValueError):
-            if self.settings.restarts > 1 and size > 1:
-                whole.evaluate(x)  # if it fails as well, that is the reason
+        except Exception:
+            first_output(whole.network, x, "shape")  # if it fails as well, that is the reason
+            if size > 1:
                 whole.require_independent(x)
             raise
         if size > 1:
@@ -155,7 +156,7 @@ class Solver:
     def _step_with_stops(self, step: Step) -> None:
         """Finish a step in which some row is solved, stalls, or meets a value or an iterate that is not finite."""
         value, finite = step.evaluation.value, step.evaluation.value.isfinite()
-        if self.state.t == 1 and not bool(finite[: self.problem.batch].all()):
+        if self.state.t == 1 and not bool(finite.reshape(-1, self.problem.batch).any(0).all()):
             raise InputError("objective", "a finite value at the start", value[: self.problem.batch].tolist())
         rows, done = self._judge(
             step.evaluation._replace(value=value.where(finite, torch.nan))
@@ -196,7 +197,7 @@ class Solver:
         state = self.state
         for step, count in self.settings.halving:
             if step == state.t and self.is_active:
-                best = state.stopped.best.new_full(state.status.shape, torch.inf)
+                best = state.rows.best.new_full(state.status.shape, torch.inf)
                 best = best.index_copy(0, state.active, state.rows.best).reshape(self.settings.restarts, -1)
                 rank = best.argsort(dim=0, stable=True).argsort(dim=0).flatten()[state.active]
                 self._stop(torch.where(rank < count, ACTIVE, Status.DROPPED))

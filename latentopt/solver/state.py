@@ -81,13 +81,16 @@ class History:
     def tensors(self) -> dict[str, Tensor]:
         """Return the figures (steps, R) of all steps."""
         parts = [self.past] if self.past else []
-        for _, group in groupby(self.recent, lambda step: id(step[0])):
+        for _, group in groupby(self.recent, lambda step: (id(step[0]), step[1].keys())):
             steps = list(group)
             active, first = steps[0]
             stacked = {name: torch.stack([figures[name] for _, figures in steps]) for name in first}
             parts.append({name: self._of_all(active, values) for name, values in stacked.items()})
         if self.recent:
-            self.past, self.recent = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, []
+            gaps = [torch.full_like(part["loss"], torch.nan) for part in parts]  # of another phase
+            pairs = list(zip(parts, gaps, strict=True))
+            self.past = {name: torch.cat([part.get(name, gap) for part, gap in pairs]) for name in parts[0]}
+            self.recent = []
         return self.past
 
     def _of_all(self, active: Tensor, values: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ WRONG = {
     "evaluations": ("evaluations", {"evaluations": 0}),
     "seconds": ("seconds", {"seconds": -1.0}),
     "batch_size": ("batch_size", {"batch_size": 0}),
-    "model of one logit": ("model", {"model": Linear(classes=1)}),
+    "model of no classes": ("model", {"model": lambda x: Linear()(x)[:, 0]}),
     "model of images": ("model", {"model": lambda x: x[:, :, None]}),
     "model of NaN": ("model", {"model": lambda x: Linear()(x) / 0}),
     "model in training mode": ("network", {"model": nn.Sequential(nn.BatchNorm1d(N), nn.Linear(N, K)).double()}),

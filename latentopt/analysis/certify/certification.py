@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from math import isfinite
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -18,9 +18,11 @@ from latentopt.analysis.certify.milp import search_by_milp
 from latentopt.analysis.certify.relu_chain import ReLUChain
 from latentopt.analysis.certify.search_state import Incumbent, SearchCallback, StoppingRule
 from latentopt.attacks.attack import attack
+from latentopt.autodiff import outside_inference_mode
 from latentopt.classification import Misclassify
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.networks.classifier import range_of
+from latentopt.networks.outputs import adapt
 from latentopt.optimizers import PGD
 from latentopt.problem import Problem
 from latentopt.progress import ProgressLine
@@ -34,6 +36,7 @@ FEW_INPUTS = 16
 
 
 @renamed_keywords(seen="callback", method={"split": "branch-and-bound"})
+@outside_inference_mode
 def certify(
     problem: Problem,
     *,
@@ -167,8 +170,9 @@ def _status(best: Incumbent, stopping: StoppingRule) -> CertificateStatus:
 
 
 @renamed_keywords(method={"split": "branch-and-bound"})
+@outside_inference_mode
 def certify_robustness(
-    model: Callable[[Tensor], Tensor],
+    model: Callable[[Tensor], Any],
     x: Tensor,
     y: Tensor,
     eps: float,
@@ -198,7 +202,8 @@ def certify_robustness(
     attacked = attack(model, x, y, eps, optimizer="apgd", loss="margin", restarts=4, steps=50, seed=seed)
     x = attacked.clean
     ball = bounded_ball(x, eps, "linf", *range_of(model))
-    problem = Problem(model, Misclassify("margin", attacked.labels), x.shape[1:], len(x), ball, like=x)
+    network = adapt(model, "model", is_classifier=True)
+    problem = Problem(network, Misclassify("margin", attacked.labels), x.shape[1:], len(x), ball, like=x)
     with ProgressLine("certify_robustness", len(x), "image") as line:
         return [
             certify(problem, sample=index, start=start, seconds=seconds, goal=0.0, method=method)

@@ -13,6 +13,7 @@ from latentopt.analysis.certify.relu_chain import ReLUChain
 from latentopt.classification import Misclassify, loss_function, margin
 from latentopt.errors import InputError, nonnegative
 from latentopt.networks.freezing import frozen
+from latentopt.networks.outputs import adapt
 from latentopt.objectives import Objective, take
 from latentopt.problem import Problem
 from latentopt.sets import Box, BoxAndBall, FeasibleSet, LinfBall
@@ -60,7 +61,7 @@ def read_problem(problem: Problem, sample: int = 0) -> ChainProblem:
     row = torch.tensor([sample], device=problem.like.device)
     single = problem.take(row)
     low, high = _corners(single.feasible, single.like.new_empty(1, *single.shape))
-    network = to_float64(single.network)
+    network = to_float64(adapt(single.network, pick=single.pick))
     with frozen(network):
         function = _negate(single.objective, network)
         reach = torch.maximum(low.abs(), high.abs()).flatten()

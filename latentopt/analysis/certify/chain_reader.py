@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import prod
 
 import torch
@@ -19,6 +20,7 @@ from latentopt.analysis.certify.relu_chain import AffineLayer, ReLUChain, power_
 from latentopt.errors import InputError
 from latentopt.gates import Activation, OnGates
 from latentopt.networks.freezing import frozen, require_eval
+from latentopt.networks.outputs import TensorNetwork, adapt
 
 MOST = 4096
 """Greatest number of inputs, and of a layer's units: the weights are dense matrices."""
@@ -48,11 +50,13 @@ def read_chain(network: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -
 
 
 def to_float64(network: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Return a copy of a module in float64; any other function unchanged."""
+    """Return the network, with a copy of its module in float64; any other function as it is."""
+    if isinstance(network, TensorNetwork):
+        return replace(network, network=to_float64(network.network))
     if not isinstance(network, nn.Module):
-        return network
+        return adapt(network)
     require_eval(network)
-    return copy.deepcopy(network).double()
+    return adapt(copy.deepcopy(network).double())
 
 
 def _read_widths(network: Callable[[Tensor], Tensor], x: Tensor) -> list[int]:

@@ -12,8 +12,10 @@ from torch import Tensor
 from latentopt.errors import InputError, nonnegative
 from latentopt.inverse.initializers.base import POOL_SEED, FittedInitializer, Initializer, scatter
 from latentopt.inverse.problem import Reconstruction
+from latentopt.networks.checks import first_output
 from latentopt.networks.freezing import frozen
-from latentopt.networks.generator import Generator
+from latentopt.networks.generator import Generator, finite_images
+from latentopt.networks.outputs import TensorNetwork
 
 CHECKED = 32
 """Samples of a generator on which its encoder is checked."""
@@ -43,9 +45,8 @@ class Encoder(Initializer):
     def check(self, generator: Generator, operator: Callable[[Tensor], Tensor]) -> None:
         if generator.encoder is None:
             raise InputError("start", "a generator with an encoder", "one without")
-        z = generator.latents(CHECKED, POOL_SEED)
+        _, images = finite_images(generator, generator.latents(CHECKED, POOL_SEED))
         with torch.no_grad(), frozen(generator):
-            images = generator(z)
             if operator(images).shape != images.shape:
                 raise InputError("start", "an operator whose measurements are whole images, for an encoder", operator)
             error = (generator(encode(generator, images)) - images).square().mean()
@@ -76,13 +77,7 @@ def encode(generator: Generator, images: Tensor) -> Tensor:
     """
     assert generator.encoder is not None
     shape, size = generator.latent_shape, prod(generator.latent_shape)
-    try:
-        z = generator.encoder(images)
-    except (RuntimeError, ValueError, IndexError) as error:
-        raise InputError("encoder", "one that takes the generator's images", str(error).splitlines()[0]) from error
-    if not isinstance(z, Tensor) or len(z) != len(images):
-        raise InputError("encoder", "one that returns a tensor, a row an image", getattr(z, "shape", type(z).__name__))
-    z = z.flatten(1)
+    z = first_output(TensorNetwork(generator.encoder, "encoder"), images, "encoder").flatten(1)
     if z.shape[1] not in (size, 2 * size):
         raise InputError("encoder", f"{size} latents, or {2 * size} with their variances", f"{z.shape[1]}")
     return z[:, :size].reshape(-1, *shape)

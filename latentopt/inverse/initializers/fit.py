@@ -123,7 +123,7 @@ class GroupedInitializer(FittedInitializer):
         starts = dict[int, Tensor]()
         for key in dict.fromkeys(keys):
             rows = [row for row, row_key in enumerate(keys) if row_key == key]
-            group = self.fitted[key](problem.take(torch.tensor(rows)), restarts, seed, spread)
+            group = self.fitted[key](problem.take(torch.tensor(rows, device="cpu")), restarts, seed, spread)
             starts |= dict(zip(rows, group.unbind(1), strict=True))
         return torch.stack([starts[row] for row in range(problem.batch)], 1)
 
@@ -132,7 +132,8 @@ def group_keys(generator: Generator, operator: Callable[[Tensor], Tensor], batch
     """Return for each sample a key that tells its condition and its operator from others."""
     operators = [""] * batch
     if hasattr(operator, "take"):
-        image = torch.rand(1, *generator.output_shape(), generator=torch.Generator().manual_seed(0))
+        seeded = torch.Generator("cpu").manual_seed(0)
+        image = torch.rand(1, *generator.output_shape(), generator=seeded, device="cpu")
         image = image.to(empty_like_parameters(generator))
         operators = [_digest(_take_row(operator, row), image) for row in range(batch)]
     return list(zip([_condition_key(generator, row) for row in range(batch)], operators, strict=True))
@@ -156,7 +157,7 @@ def _digest(function: Callable[[Tensor], Tensor], x: Tensor) -> str:
 
 
 def _take_row(function: T, row: int) -> T:
-    return take(function, torch.tensor([row]))
+    return take(function, torch.tensor([row], device="cpu"))
 
 
 def _condition_key(generator: Generator, row: int) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from latentopt.errors import nonnegative, positive
+from latentopt.errors import InputError, nonnegative, positive
 from latentopt.inverse.initializers.base import POOL_SEED, FittedInitializer, Initializer, scatter
 from latentopt.inverse.problem import Reconstruction
 from latentopt.networks.freezing import frozen
@@ -46,7 +46,8 @@ class Nearest(Initializer):
         self, generator: Generator, operators: Sequence[Callable[[Tensor], Tensor]], seed: int
     ) -> Sequence[FittedInitializer]:
         z = generator.latents(self.pool, seed + POOL_SEED)
-        return _charge_first([FittedNearest(z, y, self.pool) for y in measure_each(generator, operators, z)])
+        measured = [_finite_rows(z, y) for y in measure_each(generator, operators, z)]
+        return _charge_first([FittedNearest(*pair, self.pool) for pair in measured])
 
     def restore(self, tensors: dict[str, Tensor]) -> FittedInitializer | None:
         return FittedNearest(**tensors, forwards=self.pool) if tensors.keys() == {"latents", "measurements"} else None
@@ -109,7 +110,9 @@ class Regression(Initializer):
 
         def choose_features(values: Tensor) -> Tensor:
             if not chosen:
-                order = torch.randperm(values.shape[1], generator=torch.Generator().manual_seed(seed))
+                order = torch.randperm(
+                    values.shape[1], generator=torch.Generator("cpu").manual_seed(seed), device="cpu"
+                )
                 chosen.append(order[:FEATURES].to(values.device))
             return values[:, chosen[0]]
 
@@ -118,6 +121,7 @@ class Regression(Initializer):
 
     def _solve(self, z: Tensor, chosen: Tensor, y: Tensor) -> FittedRegression:
         """Return the regression from the features ``chosen`` (pool, features) of measurements to latents ``z``."""
+        z, y = _finite_rows(z, y, least=2)
         y = _to_double(y)  # so that a batch starts where its samples alone do
         squares = torch.cdist(y, y, compute_mode="use_mm_for_euclid_dist").square()  # the same pool for every batch
         width = self.width * squares.median().clamp_min(torch.finfo(y.dtype).tiny)
@@ -148,6 +152,20 @@ class FittedRegression(FittedInitializer):
         centre = (kernel @ self.weights).to(problem.like).reshape(1, problem.batch, *problem.shape)
         noise = self.noise * spread * problem.generator.distribution.scale.to(centre)
         return scatter(centre.expand(restarts, *centre.shape[1:]), noise, seed, keep_first=spread == 1.0)
+
+
+def _finite_rows(z: Tensor, y: Tensor, least: int = 1) -> tuple[Tensor, Tensor]:
+    """Return the latents (n, *latent_shape) whose measurements (n, m) are finite, and these.
+
+    Raises:
+        InputError: there are fewer than ``least``.
+    """
+    finite = y.isfinite().all(1)
+    if bool(finite.all()):
+        return z, y
+    if int(finite.sum()) < least:
+        raise InputError("generator", "finite images", f"NaN or infinity in {len(y) - int(finite.sum())} of {len(y)}")
+    return z[finite], y[finite]
 
 
 def _to_double(x: Tensor) -> Tensor:

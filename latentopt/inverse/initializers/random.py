@@ -12,8 +12,7 @@ from latentopt.errors import InputError, positive
 from latentopt.inverse.initializers.base import POOL_SEED, FittedInitializer, Initializer
 from latentopt.inverse.priors import latent_space
 from latentopt.inverse.problem import Reconstruction
-from latentopt.networks.freezing import frozen
-from latentopt.networks.generator import Generator
+from latentopt.networks.generator import Generator, finite_images
 from latentopt.noise import Noise
 from latentopt.optimizers import LBFGS
 from latentopt.solver.loop import solve
@@ -59,17 +58,17 @@ class FittedRandom(FittedInitializer):
     def __call__(self, problem: Reconstruction, restarts: int, seed: int, spread: float = 1.0) -> Tensor:
         like = problem.like.new_empty(restarts, *problem.shape)
         space = latent_space(problem.generator, self.scale * spread)
-        starts = space.sample(like, Noise(seed, torch.arange(restarts)))
+        starts = space.sample(like, Noise(seed, torch.arange(restarts, device="cpu")))
         return starts[:, None].expand(-1, problem.batch, *problem.shape)
 
 
 def probe_scale(generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> tuple[float, int]:
     """Return the best of `SCALES` and the forwards of the probe: 16 samples, one start, 40 steps of L-BFGS."""
-    with torch.no_grad(), frozen(generator):
-        target = operator(generator(generator.latents(16, seed + POOL_SEED)))
-    losses, forwards = list[float](), len(target)
+    with torch.no_grad():
+        target = operator(finite_images(generator, generator.latents(16, seed + POOL_SEED))[1])
+    losses, forwards = list[float](), 16
     problem = Reconstruction(generator, target, operator, measured=True)
-    drawn = generator.latents(16, seed + POOL_SEED + 1)
+    drawn = generator.latents(16, seed + POOL_SEED + 1)[: len(target)]
     mean = generator.distribution.mean.to(drawn)
     for scale in SCALES:
         result = solve(problem, LBFGS(memory=10), steps=40, start=mean + scale * (drawn - mean), seed=seed)
