@@ -294,12 +294,14 @@ class Generator(WrappedModule):
         with channels last. Sites of activations stay.
 
         Returns:
-            The copy; the generator itself if the copy does not reproduce it, or BatchNorm is in training mode.
+            The copy; the generator itself if the copy does not reproduce it, BatchNorm is in training mode, or the module
+            is a function.
 
         Raises:
             InputError: the module does not take latents of `latent_shape`.
         """
-        if any(isinstance(module, _BatchNorm) and module.training for module in self.modules()):
+        mixes = any(isinstance(module, _BatchNorm) and module.training for module in self.modules())
+        if mixes or not isinstance(self.module, nn.Module):
             return self
         self.output_shape()
         fused, z = self, self.latents(2, seed=0)
