@@ -294,16 +294,17 @@ class Generator(WrappedModule):
         with channels last. Sites of activations stay.
 
         Returns:
-            The copy; the generator itself if the copy does not reproduce it, BatchNorm is in training mode, or the module
-            is a function.
+            The copy; the generator itself if the copy does not reproduce it, BatchNorm is in training mode, or its
+            module is a function.
 
         Raises:
             InputError: the module does not take latents of `latent_shape`.
         """
-        mixes = any(isinstance(module, _BatchNorm) and module.training for module in self.modules())
-        if mixes or not isinstance(self.module, nn.Module):
+        if any(isinstance(module, _BatchNorm) and module.training for module in self.modules()):
             return self
         self.output_shape()
+        if not isinstance(self.module, nn.Module):
+            return self
         fused, z = self, self.latents(2, seed=0)
         two = torch.tensor([0, 0], device="cpu")
         with frozen(self), torch.no_grad():
