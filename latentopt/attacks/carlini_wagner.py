@@ -108,7 +108,7 @@ def carlini_wagner(
             weight = torch.where(high.isfinite(), (low + high) / 2, 10 * weight)
     best = nearest.best
     settings = {"confidence": confidence, "c": c, "binary_search_steps": binary_search_steps, "steps": steps, "lr": lr}
-    return replace(best, eps=best.distance, meta={**best.meta, "stages": [settings], "seconds": seconds})
+    return replace(best, eps=best.distance, minimal=True, meta={**best.meta, "stages": [settings], "seconds": seconds})
 
 
 def _at_least_single(t: Tensor) -> Tensor:

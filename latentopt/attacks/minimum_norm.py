@@ -80,7 +80,7 @@ def minimum_norm(
                 best, smallest = _keep_nearer(best, smallest, result, (1 - OVERSHOOT) * smallest)
             failed, start = torch.where(smallest <= radius, failed, radius), best.x
             radius = torch.where(smallest.isfinite(), (failed + smallest) / 2, (2 * radius).clamp(max=widest))
-    return replace(best, eps=torch.where(best.success, smallest, failed))
+    return replace(best, eps=torch.where(best.success, smallest, failed), minimal=True)
 
 
 def _attack_clean(

@@ -51,6 +51,7 @@ class AttackResult(SavedResult):
     targeted: bool  # success is the class ``target``; else any class but ``labels``
     warnings: tuple[str, ...]  # messages of `AttackWarning`
     meta: dict[str, Any]  # stages, seed, budget, versions, seconds
+    minimal: bool = False  # ``eps`` is the smallest distance found, of `latentopt.minimum_norm` or `carlini_wagner`
 
     @property
     def predicted(self) -> Tensor:

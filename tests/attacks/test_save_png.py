@@ -117,3 +117,21 @@ def test_wrong_names_and_shapes_are_refused_and_no_file_is_overwritten(tmp_path)
         with refuses(name):
             lo.save_png(folder, found, brighter(0.6))
     assert contents(tmp_path) == {"0001.png": b"mine"}
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("low", [0.0, -1.0])
+def test_files_of_the_smallest_radius_are_a_success_less_than_a_byte_away(tmp_path, norm, low):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3)).eval()
+    model, width = lo.Classifier(net, input_range=(low, 1.0)), 1.0 - low
+    clean = low + width * (255 * rand(8, 1, 4, 4, dtype=torch.float32)).round() / 255
+    found = lo.minimum_norm(model, clean, model(clean).argmax(1), norm=norm)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        still = lo.save_png(tmp_path, found, model)
+    assert found.success.all()
+    assert still is not None
+    assert still.all()
+    files = torch.stack([torch.from_numpy(pixels(path)) for path in sorted(tmp_path.iterdir())])[:, None]
+    assert ((files - 255 * (found.x - low) / width).abs() < 1).all()
