@@ -60,6 +60,11 @@ def add_captions(images: Tensor, captions: Sequence[str], lines: int = 1, side: 
     return torch.cat([enlarged, torch.stack(strips)], 2)
 
 
+def short_name(name: str, most: int = 19) -> str:
+    """Return a name as a caption of one image: its end, where it is long."""
+    return name if len(name) <= most else f"..{name[2 - most :]}"
+
+
 def _enlarge(images: Tensor, side: int) -> Tensor:
     scale = max(1, round(side / images.shape[-2]))
     big = images.repeat_interleave(scale, -1).repeat_interleave(scale, -2).expand(-1, 3, -1, -1)
@@ -93,7 +98,7 @@ def save_png(path: Path, picture: np.ndarray, titles: Sequence[str] = (), per_ro
 
 
 def encode_png(picture: np.ndarray) -> bytes:
-    """Return a picture (height, width, 3) of bytes as the content of a PNG."""
+    """Return a picture (height, width, 3) or (height, width) of bytes as the content of a PNG."""
     from PIL import Image
 
     content = io.BytesIO()

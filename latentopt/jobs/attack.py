@@ -60,6 +60,7 @@ class AttackSettings(JobSettings):
             (distorted).
         batch_size: images attacked together; results do not depend on it.
         out: folder for the results; a job that was stopped goes on where it was.
+        save_images: write each adversarial image as images/NAME.png, rounded to 8 bits within its ball.
         wandb: online, offline or disabled; everything is on disk in any case.
         device: auto, cpu, cuda or mps.
         evaluations: forwards and backwards that each image may cost; default unlimited.
@@ -94,6 +95,7 @@ class AttackSettings(JobSettings):
     fit: Fit = "crop"
     batch_size: int = 256
     out: str = "runs/attack"
+    save_images: bool = False
     wandb: WandbMode = default_wandb()
     device: Device = "auto"
     evaluations: int | None = None

@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from latentopt.attacks.attack import attack
+from latentopt.attacks.quantize import quantize
 from latentopt.attacks.result import AttackResult, AttackWarning
 from latentopt.classification import margin
 from latentopt.errors import InputError
+from latentopt.files import is_folder
 from latentopt.jobs import attack_pictures
 from latentopt.jobs.attack import AttackJobResult, AttackSettings
 from latentopt.jobs.attack_rates import Share, count_rates
 from latentopt.jobs.chunks import Chunks, split_into_chunks
 from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard
 from latentopt.jobs.identity import describe_card, describe_model, digest_tensors
+from latentopt.jobs.image_files import IMAGES, file_names, write_pngs
 from latentopt.jobs.labelled_images import open_labelled
 from latentopt.jobs.settings import JobPlan
 from latentopt.jobs.track import tracked_figures
 from latentopt.jobs.tracker import METRICS, Tracker, track_job
 from latentopt.jobs.trainer import Hardware, predict, predictor
-from latentopt.networks.checks import output_shape
+from latentopt.networks.checks import empty_like_parameters, output_shape
 from latentopt.networks.classifier import Classifier
+from latentopt.networks.freezing import frozen
 from latentopt.progress import ProgressLine
 from latentopt.solver.callbacks import Progress
 from latentopt.zoo import cards
@@ -51,7 +57,7 @@ def run_attack(plan: JobPlan[AttackSettings]) -> AttackJobResult:
     with predictor(Hardware(settings.device, settings.devices, settings.strategy, settings.num_nodes)) as trainer:
         shape = (settings.resize, settings.convert, settings.fit)
         place = (settings.data, settings.root, settings.split, settings.limit, settings.download)
-        images, labels, _ = open_labelled(*place, classifier, *shape)
+        images, labels, names = open_labelled(*place, classifier, *shape)
         _check(classifier, images, labels, settings.targeted)
         index = (labels != (-1 if settings.targeted is None else settings.targeted)).nonzero()[:, 0]
         if not len(index):
@@ -74,7 +80,8 @@ def run_attack(plan: JobPlan[AttackSettings]) -> AttackJobResult:
         )
         count = sum(map(len, chunks))
         with ProgressLine("attack", count, "image", leave=True, shown=not rank) as line:
-            module = Attacker(classifier, settings, tracker, experiment.rows(), line)
+            is_files = is_folder(settings.data) or settings.data.lower().endswith(".csv")
+            module = Attacker(classifier, settings, tracker, experiment.rows(), line, names if is_files else None)
             if todo or trainer.world_size > 1:  # processes that are waited for
                 labelled = TensorDataset(torch.arange(len(images)), images, labels)
                 predict(trainer, module, DataLoader(Chunks(labelled, chunks), batch_size=None), experiment)
@@ -84,12 +91,16 @@ def run_attack(plan: JobPlan[AttackSettings]) -> AttackJobResult:
         rows = experiment.rows()
         return AttackJobResult(rows, count_rates(rows), one_class, left_out, [], [], time.perf_counter() - begun, rank)
     rows = experiment.finish()
-    pictures = draw_pictures(experiment, rows, images, settings.norm)
+    shown = [names[row["index"]] for row in rows[:SHOWN]]
+    pictures = draw_pictures(experiment, rows, images, settings.norm, shown, classifier.classes or ())
     files = experiment.existing(RESULTS, experiment.tensor_file.name, METRICS, RECIPE, *pictures)
     shares = count_rates(rows)
     best = {"success": shares.success.rate, "robust_accuracy": shares.robust.rate, "clean_accuracy": shares.clean.rate}
     files += tracker.finish(rows, best, files)
     notes = list(dict.fromkeys(note for shard in experiment.read("index") for note in shard.notes))
+    if settings.save_images:
+        notes += save_images(experiment, rows, images, names, settings, classifier)
+        files += experiment.existing(IMAGES)
     if settings.targeted is None and not shares.clean.part:
         notes.append(f"labels: the model gets none of the {len(rows)} images right; are they its classes?")
     return AttackJobResult(rows, shares, one_class, left_out, notes, files, time.perf_counter() - begun)
@@ -117,7 +128,44 @@ def _check(classifier: Classifier, images: Tensor, labels: Tensor, targeted: int
         raise InputError("targeted", f"a class from 0 to {classes - 1}", targeted)
 
 
-def draw_pictures(experiment: Experiment, rows: list[dict[str, Any]], images: Tensor, norm: str) -> list[Path]:
+@torch.no_grad()
+def save_images(
+    experiment: Experiment,
+    rows: list[dict[str, Any]],
+    images: Tensor,
+    names: list[str],
+    settings: AttackSettings,
+    classifier: Classifier,
+) -> list[str]:
+    """Write the adversarial images as PNGs that stay in their balls; return notes on those that are no success then."""
+    if images.shape[1] not in (1, 3):
+        return [f"images: none are written, as they have {images.shape[1]} channels"]
+    files, lost, size = file_names([names[row["index"]] for row in rows]), 0, settings.batch_size
+    one_class = settings.targeted is not None or settings.targets in ("random", "least-likely")
+    with safe_open(experiment.tensor_file, "pt") as file, frozen(classifier):
+        adversarial = file.get_slice(experiment.tensor)
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
+            index, eps, label, target = (
+                torch.tensor([row[name] for row in part]) for name in ("index", "eps", "label", "target")
+            )
+            pixels = quantize(adversarial[start : start + size], images[index], eps, settings.norm)
+            write_pngs(experiment.folder / IMAGES, files[start : start + size], pixels)
+            predicted = classifier((pixels / 255).to(empty_like_parameters(classifier))).argmax(1).cpu()
+            success = predicted == target if one_class else predicted != label
+            lost += sum(row["success"] and not still for row, still in zip(part, success.tolist(), strict=True))
+    count = sum(row["success"] for row in rows)
+    return [f"images: {lost} of the {count} that succeed do not as 8-bit files"] if lost else []
+
+
+def draw_pictures(
+    experiment: Experiment,
+    rows: list[dict[str, Any]],
+    images: Tensor,
+    norm: str,
+    names: list[str],
+    classes: Sequence[str],
+) -> list[Path]:
     """Draw the curve, and the grid where the images are grey or coloured; return the files."""
     paths, shown = [experiment.folder / "curve.png"], rows[:SHOWN]
     attack_pictures.save_curve(paths[0], rows)
@@ -125,7 +173,7 @@ def draw_pictures(experiment: Experiment, rows: list[dict[str, Any]], images: Te
         clean = images[[row["index"] for row in shown]]
         adversarial = load_file(experiment.tensor_file)["adversarial"][: len(shown)]
         paths.append(experiment.folder / "grid.png")
-        attack_pictures.save_grid(paths[1], shown, clean, adversarial.to(clean), norm)
+        attack_pictures.save_grid(paths[1], shown, clean, adversarial.to(clean), norm, names, classes)
     return paths
 
 
@@ -138,6 +186,7 @@ class Attacker(lightning.LightningModule):
         tracker: takes the figures of every step, and the rates after each batch.
         rows: what an earlier run of the same job has found.
         line: counts the images.
+        names: of all images, a column of the table; None: they have none but their numbers.
     """
 
     def __init__(
@@ -147,11 +196,12 @@ class Attacker(lightning.LightningModule):
         tracker: Tracker,
         rows: list[dict[str, Any]],
         line: ProgressLine,
+        names: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         self.classifier, self.target, self.arguments = classifier, settings.targeted, attack_arguments(settings)
         self.tracker, self.rows, self.rates = tracker, rows, count_rates(rows)
-        self.line = line
+        self.line, self.names = line, names
         self.logged = int(tracker.last().get("step", -1)) + 1
         self.images = self.forwards = 0  # of the batch under way, and what its stages have cost before the present one
         self.stage = 0  # forwards of the stage so far, which `forwards` does not count yet
@@ -168,7 +218,10 @@ class Attacker(lightning.LightningModule):
         self.rates = count_rates(self.rows)
         self._log(found)
         self._show(count=len(rows))
-        return Shard([str(i) for i in index.tolist()], rows, {"index": index, "adversarial": found.x}, found.warnings)
+        names = [str(i) if self.names is None else self.names[i] for i in index.tolist()]
+        if self.names is not None:
+            rows = [{"name": name, **row} for name, row in zip(names, rows, strict=True)]
+        return Shard(names, rows, {"index": index, "adversarial": found.x}, found.warnings)
 
     def watch(self, progress: Progress) -> None:
         """A callback of `attack`."""

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from latentopt.reports import Drawing, Report
 
 RECIPE, RESULTS, SKIPPED, SHARDS, JOB = "recipe.yaml", "results.csv", "skipped.csv", "shards", "job.json"
-PLACE_SETTINGS = ("out", "wandb", "device", "batch_size", "devices", "strategy", "num_nodes")
-"""Settings that say where and how a job runs, not what it computes."""
+PLACE_SETTINGS = ("out", "wandb", "device", "batch_size", "devices", "strategy", "num_nodes", "save_images")
+"""Settings that say where and how a job runs and what it writes, not what it computes."""
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ class ReconstructSettings(JobSettings):
         limit: reconstruct only this many targets, the first ones.
         batch_size: targets optimised together; results do not depend on it.
         out: folder for the results; a job that was stopped goes on where it was.
+        save_images: write each reconstruction as images/NAME.png, and all of them as images.npy.
         wandb: online, offline or disabled; everything is on disk in any case.
         device: auto, cpu, cuda or mps.
         picture_every: steps between two frames of the trajectory.
@@ -95,6 +96,7 @@ class ReconstructSettings(JobSettings):
     limit: int | None = None
     batch_size: int = 64
     out: str = "runs/reconstruct"
+    save_images: bool = False
     wandb: WandbMode = default_wandb()
     device: Device = "auto"
     picture_every: int = 10
