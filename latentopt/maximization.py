@@ -9,20 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentopt.arguments import Named, Values, as_values, checked
 from latentopt.autodiff import outside_inference_mode
-from latentopt.errors import InputError, nonnegative
+from latentopt.errors import InputError, as_shape, nonnegative
 from latentopt.networks.checks import output_shape
 from latentopt.networks.outputs import Pick, adapt
 from latentopt.objectives import Unit
 from latentopt.optimizers import Optimizer
 from latentopt.problem import Problem
 from latentopt.sets import Box
-from latentopt.sets.bounds import Values, as_values
 from latentopt.solver.loop import solve
 from latentopt.solver.result import Result
 
 
 @outside_inference_mode
+@checked
 def maximize(
     network: Callable[[Tensor], Any],
     *,
@@ -30,11 +31,11 @@ def maximize(
     high: Values,
     shape: int | Sequence[int],
     unit: int = 0,
-    optimizer: Optimizer | str = "pgd",
+    optimizer: Optimizer | Named = "pgd",
     steps: int = 300,
     restarts: int = 1,
     seed: int = 0,
-    start: Tensor | Result | None = None,
+    start: Values | Result | None = None,
     pick: Pick | None = None,
     **settings: Any,
 ) -> Result:
@@ -50,7 +51,7 @@ def maximize(
         steps: steps of each restart, >= 1.
         restarts: independent starts, >= 1.
         seed: seed of every random number.
-        start: input (1, *shape) of the first restart, or as in `latentopt.solve`.
+        start: input (*shape) of the first restart, or as in `latentopt.solve`.
         pick: as in `latentopt.Problem`.
         settings: other arguments of `latentopt.solve`: budgets, checkpoint, callbacks.
 
@@ -62,19 +63,24 @@ def maximize(
             not take inputs of this shape, or it has no such unit. One forward finds that out, which is not counted.
     """
     nonnegative("unit", unit, integer=True)
-    problem = Problem(network, Unit(unit), shape, 1, _finite_box(low, high), pick=pick)
-    lowest = problem.feasible.lmo(problem.like.new_ones(1, *problem.shape))
+    shape = as_shape("shape", shape)
+    problem = Problem(network, Unit(unit), shape, 1, _finite_box(low, high, shape), pick=pick)
+    lowest = problem.feasible.lmo(problem.like.new_ones(1, *shape))
     units = prod(output_shape(adapt(network, pick=pick), lowest, "shape"))
     if unit >= units:
         raise InputError("unit", f"one of the {units} output units, from 0", unit)
     return solve(problem, optimizer, steps=steps, restarts=restarts, seed=seed, start=start, **settings)
 
 
-def _finite_box(low: Values, high: Values) -> Box:
+def _finite_box(low: Values, high: Values, shape: Sequence[int]) -> Box:
     for name, bound in (("low", as_values("low", low)), ("high", as_values("high", high))):
         if not bool(torch.as_tensor(bound).isfinite().all()):
             raise InputError(name, "finite bounds", "NaN or infinity")
     try:
-        return Box(low, high)
+        box = Box(low, high)
+        box.broadcast_to((1, *shape), torch.empty(0))
     except InputError as error:
-        raise InputError("low", error.expected, error.got) from error
+        raise InputError(
+            error.name.removeprefix("Box").removeprefix(".") or "low", error.expected, error.got
+        ) from error
+    return box

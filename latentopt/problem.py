@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from latentopt._deprecated import old_attribute
+from latentopt.arguments import checked
 from latentopt.autodiff import gradients, require_gradient
 from latentopt.compile import Compiled
 from latentopt.errors import InputError, as_shape, positive
@@ -62,6 +63,7 @@ class Problem:
             batch.
     """
 
+    @checked
     def __init__(
         self,
         network: Callable[[Tensor], Any],

@@ -201,7 +201,7 @@ def _unpacked(cls: type[R], tensors: Mapping[str, Tensor], texts: Mapping[str, s
             values[name] = tensors[key].numpy() if key in texts else tensors[key]
         elif get_origin(hint) in (dict, Mapping) and (below or key not in texts):
             values[name] = below
-        else:
+        elif key in texts:
             value = json.loads(texts[key])
             enum = next((kind for kind in kinds if issubclass(kind, Enum)), None)
             values[name] = enum[value] if enum else tuple(value) if get_origin(hint) is tuple else value

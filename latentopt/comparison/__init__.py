@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from torch import Tensor
-
+from latentopt.arguments import Values, checked
 from latentopt.comparison.result import Comparison, MethodSummary, first_to_run
 from latentopt.comparison.runs import Budget, MethodRun, method_runs
 from latentopt.errors import InputError, positive
@@ -13,11 +12,11 @@ from latentopt.optimizers import Optimizer, method
 from latentopt.problem import Problem
 from latentopt.progress import ProgressLine
 from latentopt.sets import FeasibleSet
-from latentopt.solver.callbacks import Callback
+from latentopt.solver.callbacks import Callbacks, as_callbacks
 
 __all__ = ["Budget", "Comparison", "MethodRun", "MethodSummary", "compare", "named_methods", "seed_numbers"]
 
-Methods = Sequence[str | Optimizer] | Mapping[str, str | Optimizer]
+Methods = str | Optimizer | Sequence[str | Optimizer] | Mapping[str, str | Optimizer]
 
 
 def named_methods(methods: Methods, feasible: FeasibleSet | None = None) -> dict[str, Optimizer]:
@@ -70,6 +69,7 @@ def seed_numbers(seeds: int | Iterable[int]) -> list[int]:
     return numbers
 
 
+@checked
 def compare(
     problem: Problem,
     methods: Methods,
@@ -79,9 +79,9 @@ def compare(
     seeds: int | Iterable[int] = 3,
     restarts: int = 1,
     steps: int | None = None,
-    start: Tensor | None = None,
+    start: Values | None = None,
     reference: str | None = None,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Callbacks = (),
     progress: bool = True,
 ) -> Comparison:
     """Compare methods on a problem at equal cost, paired by seed and sample.
@@ -103,7 +103,7 @@ def compare(
             twentieth of the seconds, which is not counted.
         start: as in `solve`: inputs (B, *shape) or (k, B, *shape). None: random points of the feasible set.
         reference: name of the method that others are compared with. None: the first that can run.
-        callbacks: called after every step of every solve.
+        callbacks: a function, or several, called after every step of every solve.
         progress: whether progress may be shown; see `latentopt.set_progress`.
 
     Returns:
@@ -119,8 +119,6 @@ def compare(
     >>> found.summary()[1].reasons
     ('objective: expected a sum of squares, such as MSE, got <lambda>',)
     """
-    if not isinstance(problem, Problem):
-        raise InputError("problem", "a Problem or a Reconstruction", type(problem).__name__)
     optimizers, numbers = named_methods(methods, problem.feasible), seed_numbers(seeds)
     budget = Budget(evaluations, seconds, restarts, steps)
     if reference is not None and reference not in optimizers:
@@ -130,7 +128,7 @@ def compare(
     with ProgressLine("compare", total, "solve", shown=progress) as line:
         for method, optimizer in optimizers.items():
             line.text = method
-            for run in method_runs(problem, method, optimizer, numbers, budget, start, callbacks):
+            for run in method_runs(problem, method, optimizer, numbers, budget, start, as_callbacks(callbacks)):
                 runs.append(run)
                 line.update()
     if all(run.reason for run in runs):

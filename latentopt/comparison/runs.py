@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentopt.arguments import Values
 from latentopt.errors import InputError, positive
 from latentopt.optimizers import Optimizer
 from latentopt.problem import Problem
@@ -153,7 +154,7 @@ class CurveRecorder:
 
 
 def planned_steps(
-    problem: Problem, optimizer: Optimizer, budget: Budget, start: Tensor | None = None, seed: int = 0
+    problem: Problem, optimizer: Optimizer, budget: Budget, start: Values | None = None, seed: int = 0
 ) -> int:
     """Choose the number of steps at which a method has spent its budget.
 
@@ -199,7 +200,7 @@ def run_method(
     seed: int,
     steps: int,
     budget: Budget,
-    start: Tensor | None = None,
+    start: Values | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> MethodRun:
     """Run one method from the starts of one seed.
@@ -247,7 +248,7 @@ def method_runs(
     optimizer: Optimizer,
     seeds: Iterable[int],
     budget: Budget,
-    start: Tensor | None = None,
+    start: Values | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Iterator[MethodRun]:
     """Run one method from the starts of each seed.

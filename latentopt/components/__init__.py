@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -119,9 +119,9 @@ def check(name: str, kind: str, value: Any) -> None:
 def _require_object(name: str, kind: str, value: Any) -> None:
     """Raise `InputError` where an object is none of its kind."""
     entry = KINDS[kind]
-    if value is None or (entry.functions and callable(value) and not inspect.isclass(value)):
+    if entry.functions and callable(value) and not inspect.isclass(value):
         return
-    if isinstance(value, bool | int | float | list | tuple | set) or not isinstance(value, _types(entry)):
+    if isinstance(value, None | bool | int | float | list | tuple | set) or not isinstance(value, _types(entry)):
         objects = [path.rpartition(".")[2] for path in (entry.base, *entry.also) if path]
         objects += ["a function"] if entry.functions else []
         got = f"the class {value.__name__}" if inspect.isclass(value) else repr(value)[:80]
@@ -155,7 +155,7 @@ def _told_by_source(name: str, kind: str, value: str | Mapping[str, Any]) -> boo
 
 
 def build(name: str, kind: str, value: Any, aliases: Mapping[str, str] | None = None) -> Any:
-    """Return the object that a component names; an object, or None, is returned as it is.
+    """Return the object that a component names; an object is returned as it is.
 
     Args:
         name: of the argument or setting, for messages.
@@ -178,6 +178,12 @@ def build(name: str, kind: str, value: Any, aliases: Mapping[str, str] | None = 
     value = {"class_path": path, "init_args": arguments} if arguments else path
     _told_by_source(name, kind, value)
     return _built(name, kind, value)
+
+
+def build_each(name: str, kind: str, values: Any) -> tuple[Any, ...]:
+    """Return the objects of a list of components, or of one; as `build`."""
+    values = [values] if isinstance(values, str) or not isinstance(values, Sequence) else values
+    return tuple(build(name, kind, value) for value in values)
 
 
 def _built(name: str, kind: str, value: str | Mapping[str, Any]) -> Any:

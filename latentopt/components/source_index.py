@@ -110,7 +110,7 @@ class SourceIndex:
                 found = {a.arg: Parameter(a.annotation, i < required) for i, a in enumerate(arguments)}
                 for a, default in zip(item.args.kwonlyargs, item.args.kw_defaults, strict=True):
                     found[a.arg] = Parameter(a.annotation, default is None)
-                return None if item.args.kwarg or item.args.vararg else found
+                return None if item.args.kwarg else found
         found = {}
         for base in reversed(node.bases):
             if isinstance(base, ast.Name) and base.id in self.classes:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from latentopt import components
+from latentopt.arguments import Files, Named, Values, checked
 from latentopt.autodiff import outside_inference_mode
 from latentopt.batch_math import take
-from latentopt.errors import InputError, positive
-from latentopt.inverse.initializers.base import POOL_SEED
+from latentopt.errors import InputError, positive, seed_within
+from latentopt.inverse.initializers.base import POOL_SEED, FittedInitializer
 from latentopt.inverse.reconstruct import reconstruct
-from latentopt.networks.generator import Generator, finite_images, require_generator
+from latentopt.networks.generator import Generator, finite_images
 from latentopt.progress import ProgressLine
 from latentopt.reports import Row
 from latentopt.results import SavedResult, draw_sorted
@@ -72,11 +74,12 @@ class Diagnosis(SavedResult):
 
 
 @outside_inference_mode
+@checked
 def diagnose(
     generator: Generator,
-    target: Tensor | None = None,
+    target: Values | Files | None = None,
     *,
-    operator: Callable[[Tensor], Tensor] | None = None,
+    operator: Callable[[Tensor], Tensor] | Named | None = None,
     samples: int = 16,
     tolerance: float = 1e-4,
     seed: int = 0,
@@ -110,11 +113,13 @@ def diagnose(
     Warns:
         NetworkWarning: as `latentopt.reconstruct`.
     """
-    if isinstance(settings.get("start"), Tensor | Result):
-        raise InputError("start", "a way to find starts, for own images too", type(settings["start"]).__name__)
+    seed_within(seed)
+    if "start" in settings:
+        start = settings["start"]
+        if not isinstance(start, FittedInitializer):
+            settings["start"] = components.build("start", "initializer", start)
     positive("samples", samples, integer=True)
     positive("tolerance", tolerance)
-    require_generator(generator)
     if any(len(values) > 1 for values in generator.conditions.values()):
         raise InputError("generator", "one condition for all samples, or none", "one a sample")
     z, rest = generator.hold_out(samples, seed + 2 * POOL_SEED)  # no pool has them
@@ -128,8 +133,8 @@ def diagnose(
             **common,
             **{name: value for name, value in settings.items() if name not in ("measured", "callbacks")},
         }
-        if target is not None:
-            rows = torch.arange(len(images), device="cpu") % len(target)
+        if found is not None:
+            rows = torch.arange(len(images), device="cpu") % len(found.value)
             own_settings |= {n: take(own_settings[n], rows) for n in ("operator", "loss", "prior") if n in own_settings}
         own = reconstruct(rest, images, measured=False, **own_settings)
     recovered, error = int((own.value < tolerance).sum()), None if found is None else found.value

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from latentopt import components
+from latentopt.arguments import Files, Named, Values, as_pixels, checked, names_files, read_images
 from latentopt.batch_math import take
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.independence import require_independent, spread
 from latentopt.inverse.priors import Prior, Unconstrained
 from latentopt.networks.checks import empty_like_parameters
 from latentopt.networks.freezing import frozen
-from latentopt.networks.generator import Generator, require_generator
+from latentopt.networks.generator import Generator
 from latentopt.objectives import MSE, Fit
 from latentopt.operators import Identity, Operator
 from latentopt.problem import Problem
@@ -34,13 +36,16 @@ class Reconstruction(Problem):
         target: images (B, C, H, W) in [0, 1], or as far outside as the generator's own images (values up to 1e-6
             outside are clamped); or measurements (B, ...), which noise may take anywhere. Targets with the shape of the
             generator's images are images, and ``operator`` is applied to them; targets with the shape of the operator's
-            output are measurements.
-        operator: maps images to measurements (`latentopt.operators`). An operator that holds something for each image
-            (a mask, a kernel) has ``take(rows)``, as ours have; so has such a loss, penalty of a prior, or generator.
-        loss: distance of two measurements, (B, ...), (B, ...) to (B,) (`latentopt.objectives`).
+            output are measurements. A tensor, an array or a list; bytes (uint8) stand for [0, 1]. Or paths of images,
+            as `latentopt.load_images` takes them.
+        operator: maps images to measurements (`latentopt.operators`); or its name, or
+            ``{class_path: ..., init_args: {...}}``, as on the command line. An operator that holds something for each
+            image (a mask, a kernel) has ``take(rows)``, as ours have; so has such a loss, penalty of a prior, or
+            generator.
+        loss: distance of two measurements, (B, ...), (B, ...) to (B,) (`latentopt.objectives`), or its name.
         measured: whether the target is a measurement; None: its shape decides, for an image where both fit.
         tolerance: a sample is solved once its loss, the prior's penalty included, is below this; None: never.
-        prior: what is known of latents (`latentopt.inverse.priors`).
+        prior: what is known of latents (`latentopt.inverse.priors`), or its name.
         noise: standard deviation of Gaussian noise added to the measurements of images, >= 0, in their units.
         noise_seed: seed of that noise, which is drawn for each image by itself.
 
@@ -54,23 +59,25 @@ class Reconstruction(Problem):
             image, without ``take(rows)``.
     """
 
+    @checked
     def __init__(
         self,
         generator: Generator,
-        target: Tensor,
-        operator: Callable[[Tensor], Tensor] | None = None,
-        loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+        target: Values | Files,
+        operator: Callable[[Tensor], Tensor] | Named | None = None,
+        loss: Callable[[Tensor, Tensor], Tensor] | Named | None = None,
         measured: bool | None = None,
         tolerance: float | None = None,
-        prior: Prior = Unconstrained(),
+        prior: Prior | Named = Unconstrained(),
         noise: float = 0.0,
         noise_seed: int = 0,
     ) -> None:
         if tolerance is not None:
             positive("tolerance", tolerance)
         nonnegative("noise", noise)
-        require_generator(generator)
-        operator, loss = operator or Identity(), loss or MSE()
+        operator = Identity() if operator is None else components.build("operator", "operator", operator)
+        loss = MSE() if loss is None else components.build("loss", "loss", loss)
+        prior = components.build("prior", "prior", prior)
         target, measured, image_shape = _check_targets(target, generator, operator, measured)
         for name, value in generator.conditions.items():
             if len(value) not in (1, len(target)):
@@ -138,30 +145,37 @@ def measurement_shapes(
 
 
 def _check_targets(
-    target: Tensor, generator: Generator, operator: Callable[[Tensor], Tensor], measured: bool | None
+    target: Values | Files, generator: Generator, operator: Callable[[Tensor], Tensor], measured: bool | None
 ) -> tuple[Tensor, bool, tuple[int, ...]]:
     """Return targets (B, ...) on the generator's device, whether they are measurements, and the shape of an image.
 
     Raises:
         InputError: the targets are no finite values of a shape that fits, or their values are of another range.
     """
-    if not isinstance(target, Tensor) or not target.is_floating_point():
-        got = f"{target.dtype} (divide bytes by 255)" if isinstance(target, Tensor) else type(target).__name__
-        raise InputError("target", "a tensor of floating-point values in [0, 1]", got)
+    numbers: Any = read_images("target", target) if names_files(target) else target
+    target = as_pixels("target", numbers, empty_like_parameters(generator))
     if target.ndim == 0 or not len(target):
         raise InputError("target", "at least one sample", f"shape {tuple(target.shape)}")
     if not bool(target.isfinite().all()):
         raise InputError("target", "finite values", "NaN or infinity")
-    target = target.to(empty_like_parameters(generator))
     image_shape, shape = measurement_shapes(generator, operator)
     if measured is None:
         measured = target.shape[1:] != image_shape
     if target.shape[1:] != (shape if measured else image_shape):
         expected = f"images (B, *{image_shape}) or measurements (B, *{shape})"
-        raise InputError("target", expected, f"shape {tuple(target.shape)}")
+        raise InputError("target", expected, f"shape {tuple(target.shape)}{_remedy(target.shape, image_shape)}")
     if measured:
         return _check_measurements(target, generator, operator), True, image_shape
     return _check_images(target, generator), False, image_shape
+
+
+def _remedy(shape: Sequence[int], image_shape: tuple[int, ...]) -> str:
+    """Return a hint for images whose channels are last, or that are of another size."""
+    if tuple(shape[-1:]) + tuple(shape[1:-1]) == image_shape:
+        return "; channels come first: permute(0, 3, 1, 2)"
+    if len(shape) == 4 and len(image_shape) == 3:
+        return f"; lo.load_images(path, shape={image_shape}) resizes"
+    return "; one sample is target[None]" if tuple(shape) == image_shape else ""
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,23 +10,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentopt import components
 from latentopt._deprecated import renamed_keywords
+from latentopt.arguments import Files, Named, Values, checked
 from latentopt.autodiff import outside_inference_mode
-from latentopt.errors import nonnegative, positive
+from latentopt.errors import nonnegative, positive, seed_within
 from latentopt.inverse.initializers import (
     FittedInitializer,
     Initializer,
     Regression,
     fit_initializer,
-    get_initializer,
     share_cost,
 )
 from latentopt.inverse.priors import Prior, Unconstrained
 from latentopt.inverse.problem import Reconstruction
-from latentopt.networks.generator import Generator, require_generator
+from latentopt.networks.generator import Generator
 from latentopt.optimizers import LBFGS, Optimizer, method
 from latentopt.progress import ProgressLine
-from latentopt.solver.callbacks import Callback, Progress
+from latentopt.solver.callbacks import Callback, Callbacks, Progress, as_callbacks
 from latentopt.solver.loop import solve
 from latentopt.solver.result import Result, Status
 from latentopt.solver.settings import require_halving
@@ -37,17 +38,18 @@ HALVING = ((20, 4), (60, 2), (150, 1))
 
 @renamed_keywords(rounds=("retries", lambda rounds: rounds - 1), keep="halving", improvement="min_delta")
 @outside_inference_mode
+@checked
 def reconstruct(
     generator: Generator,
-    target: Tensor,
+    target: Values | Files,
     *,
-    operator: Callable[[Tensor], Tensor] | None = None,
-    loss: Callable[[Tensor, Tensor], Tensor] | None = None,
-    prior: Prior = Unconstrained(),
+    operator: Callable[[Tensor], Tensor] | Named | None = None,
+    loss: Callable[[Tensor, Tensor], Tensor] | Named | None = None,
+    prior: Prior | Named = Unconstrained(),
     noise: float = 0.0,
     measured: bool | None = None,
-    optimizer: Optimizer | str = LBFGS(memory=64),
-    start: Initializer | FittedInitializer | Tensor | Result | str = Regression(),
+    optimizer: Optimizer | Named = LBFGS(memory=64),
+    start: Initializer | FittedInitializer | Named | Mapping[str, Values] | Values | Result = Regression(),
     steps: int = 400,
     restarts: int = 8,
     halving: Sequence[tuple[int, int]] = HALVING,
@@ -59,18 +61,19 @@ def reconstruct(
     patience: int | None = None,
     min_delta: float = 1e-4,
     fast: bool = True,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Callbacks = (),
 ) -> Result:
     """Find latents whose images explain measurements: invert a generator.
 
     Args:
         generator: a pretrained generator.
         target, operator, loss, prior, noise, measured: as in `latentopt.Reconstruction`.
-        optimizer: a method, or its registered name.
+        optimizer: as in `latentopt.solve`.
         start: ``regression`` (the prediction of kernel regression on samples of the generator), ``nearest`` (of such
-            samples), ``encoder``, ``random``; an object of `latentopt.inverse.initializers`; or latents, or a
-            `Result`, as in `latentopt.solve`. Where targets have conditions, the first two take a pool of samples for
-            each condition.
+            samples), ``encoder``, ``random``; an object of `latentopt.inverse.initializers`; or latents (a mapping of
+            the parts' names, where there are several), or a `Result`, as in `latentopt.solve`. Where targets have
+            conditions, the first two take a pool of samples for each condition; more than 20, or continuous ones of
+            which each target has its own, share one pool.
         steps, restarts, seed, evaluations, seconds, patience, min_delta, callbacks: as in `latentopt.solve`, for each
             attempt. When targets are tried again, a callback sees ``t`` go on, ``best_x`` and ``best`` of all targets,
             and the other fields of those that are tried.
@@ -83,23 +86,24 @@ def reconstruct(
         fast: evaluate `Generator.fused`, which computes the same up to rounding.
 
     Returns:
-        A `Result` whose restarts are those of all attempts, in a row. Its forwards, and those that a callback sees,
-        include the samples of the generator to which the start was fitted, shared among the targets.
+        A `Result` whose restarts are those of all attempts, in a row; ``all_x`` and ``all_value`` are NaN where a
+        target was not tried again. Its forwards, and those that a callback sees, include the samples of the generator
+        to which the start was fitted, shared among the targets.
 
     Raises:
         InputError: as `latentopt.Reconstruction`, `latentopt.solve` and the start.
 
     Warns:
-        NetworkWarning: the generator is randomised, so that the result belongs to one of many draws; its images are
-            far outside its ``output_range``; or the start takes pools for more than 20 conditions.
+        NetworkWarning: the generator is randomised, so that the result belongs to one of many draws; or its images are
+            far outside its ``output_range``.
     """
     for name, value in {"steps": steps, "restarts": restarts}.items():
         positive(name, value, integer=True)
     nonnegative("retries", retries, integer=True)
     require_halving(halving)
-    require_generator(generator)
-    if isinstance(start, str):
-        start = get_initializer(start)
+    seed_within(seed)
+    if isinstance(start, str) or (isinstance(start, Mapping) and "class_path" in start):
+        start = components.build("start", "initializer", start)
     network = generator.fused() if fast else generator
     if fast and network is generator:  # else it has been evaluated, and has warned, when it was fused
         generator.is_deterministic()
@@ -130,11 +134,11 @@ def reconstruct(
 
 def invert(
     problem: Reconstruction,
-    optimizer: Optimizer | str,
-    start: FittedInitializer | Tensor | Result | None = None,
+    optimizer: Optimizer | Named,
+    start: FittedInitializer | Values | Mapping[str, Values] | Result | None = None,
     retries: int = 0,
     seed: int = 0,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Callbacks = (),
     fit_forwards: Tensor | None = None,
     **settings: Any,
 ) -> Result:
@@ -150,6 +154,7 @@ def invert(
     steps, restarts = settings["steps"], settings["restarts"]
     settings["halving"] = [pair for pair in require_halving(settings["halving"]) if pair[0] < steps]
     first = problem.projected(start(problem, restarts, seed)) if isinstance(start, FittedInitializer) else start
+    callbacks = as_callbacks(callbacks)
     with ExitStack() as stack:
         line = stack.enter_context(ProgressLine("reconstruct", retries + 1, "attempt"))
         for callback in callbacks:
@@ -235,8 +240,17 @@ def merge_results(first: Result, again: Result, rows: Tensor) -> Result:
         forwards=first.forwards.index_add(0, rows, again.forwards),
         backwards=first.backwards.index_add(0, rows, again.backwards),
         history={name: _merge_history(first.history[name], again.history[name], rows) for name in first.history},
+        all_x=torch.cat([first.all_x, _spread(again.all_x, rows, first.all_x)]),
+        all_value=torch.cat([first.all_value, _spread(again.all_value, rows, first.all_value)]),
         meta={**first.meta, "seconds": first.meta["seconds"] + again.meta["seconds"]},
     )
+
+
+def _spread(values: Tensor, rows: Tensor, like: Tensor) -> Tensor:
+    """Return values (restarts, k, ...) of the samples ``rows`` (k,) for all samples of ``like``, NaN where none are."""
+    whole = values.new_full((len(values), *like.shape[1:]), torch.nan)
+    whole[:, rows] = values
+    return whole
 
 
 def _merge_history(first: Tensor, again: Tensor, rows: Tensor) -> Tensor:

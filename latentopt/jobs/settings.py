@@ -68,7 +68,8 @@ class JobSettings:
     def check_components(self) -> None:
         """Raise `InputError` where a component is none of its kind or has wrong arguments."""
         for name, kind in self.kinds().items():
-            components.check(name, kind, getattr(self, name))
+            if (value := getattr(self, name)) is not None:
+                components.check(name, kind, value)
 
     def check_positive(self, *names: str, integer: bool = True) -> None:
         """Raise `InputError` unless these settings are positive numbers, or None."""
@@ -91,7 +92,7 @@ class JobSettings:
         """
         import torch
 
-        values = {name: getattr(self, name) for name in self.kinds()}
+        values = {name: value for name in self.kinds() if (value := getattr(self, name)) is not None}
         named = any(isinstance(value, str | dict) for value in values.values())
         if named and isinstance(seed := getattr(self, "seed", None), int):
             seed_within(seed)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from latentopt._deprecated import renamed_methods
+from latentopt.arguments import Values, as_tensor, as_values
 from latentopt.autodiff import refuse_gradient
 from latentopt.batch_math import take
 from latentopt.errors import InputError, as_shape, positive, seed_within
@@ -44,8 +46,8 @@ class Generator(WrappedModule):
         start_scale: standard deviation of the normal random latents that a search starts from. Other ``latents`` have
             their distance from the mean multiplied by it. Where the optimum is hard to reach, less than the training's
             1 is better (.2 on a DCGAN).
-        encoder: module from images (B, C, H, W) in [0, 1] to latents (B, n), or to (B, 2 n), their means first. None:
-            there is no encoder.
+        encoder: module from images (B, C, H, W) in [0, 1] to latents (B, n), or to (B, 2 n), their means first; or to a
+            tuple that begins with the means, or a `torch.distributions.Distribution` of them. None: there is none.
         latents: distribution of the latents, for starts, priors and `diagnose`. None: standard normal. A sample
             (N, *latent_shape), such as 10,000 rows of w. Or a function of a count and a `torch.Generator` of the CPU to
             latents (count, *latent_shape), such as a mapping network. Several latents by name are one vector here too.
@@ -61,6 +63,10 @@ class Generator(WrappedModule):
     """
 
     argument = "generator"
+    description: ClassVar[str] = (
+        "a latentopt.Generator, such as lo.Generator(module, latent_shape=(64,), output_range=(-1, 1))"
+    )
+    """Its name in messages of `latentopt.arguments`."""
 
     def __init__(
         self,
@@ -88,6 +94,7 @@ class Generator(WrappedModule):
         self.latent_shape, self.output_range, self.start_scale = shape, (low, high), start_scale
         self.part_shapes, self.distribution = part_shapes, Latents(shape, latents)
         self.conditions: dict[str, Tensor] = {}
+        self.constants: dict[str, Any] = {}
         self._emitted_range: tuple[float, float] | None = None
         self._done = set[str]()  # checks and warnings that this generator and its copies do once
 
@@ -109,7 +116,7 @@ class Generator(WrappedModule):
         conditions = {name: _repeat(name, value.to(z.device), len(z)) for name, value in self.conditions.items()}
         own = z.clone()  # the module may change it in place
         inputs, parts = ((), self.parts(own)) if self.part_shapes else ((own,), {})
-        image = self.evaluate(len(z), *inputs, **parts, **conditions)
+        image = self.evaluate(len(z), *inputs, **parts, **conditions, **self.constants)
         if image.is_complex():
             raise InputError("generator", "images of real numbers", image.dtype)
         if image.dtype == torch.float64 or not image.is_floating_point():
@@ -130,24 +137,68 @@ class Generator(WrappedModule):
         flat = zip(self.part_shapes.items(), z.split(sizes, 1), strict=True)
         return {name: part.reshape(len(z), *shape) for (name, shape), part in flat}
 
-    def given(self, **conditions: Tensor) -> Self:
-        """Return the generator under conditions, such as classes or attributes.
+    def join(self, parts: Mapping[str, Values]) -> Tensor:
+        """Join latents by name into vectors; the inverse of `parts`.
 
         Args:
-            conditions: keyword arguments of the module: (B, ...), one for each sample, or (1, ...) for all.
+            parts: of each name latents (..., *shape), with the same axes in front.
+
+        Returns:
+            (..., n).
+
+        Raises:
+            InputError: a name is missing or unknown, or latents have another shape.
+        """
+        if not self.part_shapes:
+            raise InputError("latents", "one tensor, as this generator has no parts", "parts by name")
+        if set(parts) != set(self.part_shapes):
+            raise InputError("latents", f"the parts {', '.join(self.part_shapes)}", ", ".join(map(str, parts)))
+        like, flat = empty_like_parameters(self), list[Tensor]()
+        for name, shape in self.part_shapes.items():
+            z = as_tensor(name, parts[name], like)
+            if z.shape[z.ndim - len(shape) :] != shape:
+                raise InputError(name, f"shape (..., {', '.join(map(str, shape))})", f"shape {tuple(z.shape)}")
+            flat.append(z.reshape(*z.shape[: z.ndim - len(shape)], -1))
+        if len({z.shape[:-1] for z in flat}) > 1:
+            got = ", ".join(f"{name} {tuple(z.shape)}" for name, z in zip(self.part_shapes, flat, strict=True))
+            raise InputError("latents", "parts with the same axes in front", got)
+        return torch.cat(flat, -1)
+
+    def given(self, **conditions: Any) -> Self:
+        """Return the generator under conditions, such as classes or attributes, and with settings of its forward.
+
+        Args:
+            conditions: keyword arguments of the module. Tensors, arrays and lists of numbers are conditions, (B, ...),
+                one for each sample, or (1, ...) for all. All else, such as ``truncation=0.4, noise_mode="const"``, is
+                passed as it is.
 
         Returns:
             A generator that shares the module.
 
         Raises:
-            InputError: a condition is no tensor with a batch dimension.
+            InputError: a condition has no batch dimension, or no numbers.
         """
+        tensors = dict[str, Tensor]()
         for name, value in conditions.items():
-            if not isinstance(value, Tensor) or not value.ndim or not len(value):
-                raise InputError(name, "a tensor (B, ...)", getattr(value, "shape", type(value).__name__))
+            if isinstance(value, list | tuple) or hasattr(value, "__array__"):
+                tensors[name] = self._condition(name, value)
+        constants = {name: value for name, value in conditions.items() if name not in tensors}
         conditioned = copy.copy(self)
-        conditioned.conditions, conditioned._emitted_range = {**self.conditions, **conditions}, None
+        conditioned.conditions = {n: v for n, v in self.conditions.items() if n not in constants} | tensors
+        conditioned.constants = {n: v for n, v in self.constants.items() if n not in tensors} | constants
+        conditioned._emitted_range = None
         return conditioned
+
+    def _condition(self, name: str, values: Values) -> Tensor:
+        """Return a condition as a tensor: as it is, else whole numbers as long, others as the module's own."""
+        tensors = isinstance(values, Tensor) or isinstance(values[0] if len(values) else None, Tensor)
+        whole = not tensors and np.asarray(values).dtype.kind in "iub"
+        values = torch.as_tensor(as_values(name, values))
+        if not tensors:
+            values = values.long() if whole else values.to(empty_like_parameters(self))
+        if not values.ndim or not len(values):
+            raise InputError(name, "a condition of each sample, (B, ...)", f"shape {tuple(values.shape)}")
+        return values
 
     def take(self, rows: Tensor) -> Self:
         """Return the generator of some samples, with their conditions.
@@ -315,13 +366,6 @@ class Generator(WrappedModule):
             except (RuntimeError, AttributeError, TypeError):  # it cannot be copied, or its owner looks into its layers
                 same = False
         return fused if same else self
-
-
-def require_generator(generator: object) -> None:
-    """Raise `InputError` unless it is a `Generator`."""
-    if not isinstance(generator, Generator):
-        expected = "a latentopt.Generator, such as lo.Generator(module, latent_shape=(64,), output_range=(-1, 1))"
-        raise InputError("generator", expected, type(generator).__name__)
 
 
 @torch.no_grad()

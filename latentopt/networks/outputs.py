@@ -39,7 +39,7 @@ class WrappedModule(nn.Module):
         if not isinstance(module, nn.Module):
             self.owner = module_of(module)  # its weights are this module's too
 
-    def evaluate(self, count: int, *inputs: Tensor, **named: Tensor) -> Tensor:
+    def evaluate(self, count: int, *inputs: Tensor, **named: Any) -> Tensor:
         """Return the module's output (count, ...)."""
         return evaluate(self.module, count, self.argument, self.pick, *inputs, **named)
 

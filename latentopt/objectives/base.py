@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from latentopt.arguments import checked
 from latentopt.batch_math import take
 from latentopt.errors import InputError
 
@@ -56,6 +57,7 @@ class Fit:
         return Fit(take(self.loss, rows), take(self.operator, rows), self.measurement[rows])
 
 
+@checked
 @dataclass(frozen=True)
 class Unit:
     """Minus one unit of the output; minimising it maximises the unit.
@@ -67,4 +69,7 @@ class Unit:
     index: int = 0
 
     def __call__(self, output: Tensor) -> Tensor:
-        return -output.flatten(1)[:, self.index]
+        units = output.flatten(1)
+        if not -units.shape[1] <= self.index < units.shape[1]:
+            raise InputError("Unit.index", f"one of the {units.shape[1]} output units, from 0", self.index)
+        return -units[:, self.index]

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from latentopt.arguments import checked
 from latentopt.errors import InputError
 from latentopt.objectives.base import Loss, take
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Features(Loss):
     """The mean squared difference between a classifier's features of two images.

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from latentopt.arguments import checked
 from latentopt.errors import InputError
 from latentopt.objectives.base import Loss
 
@@ -34,6 +35,7 @@ class PerceptualWarning(UserWarning):
     """LPIPS is evaluated on images of a kind that it was not calibrated on."""
 
 
+@checked
 @dataclass(frozen=True)
 class LPIPS(Loss):
     """LPIPS 0.1 (B,) of images (B, C, H, W) in [0, 1].

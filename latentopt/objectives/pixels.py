@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from latentopt import metrics
+from latentopt import components, metrics
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.objectives.base import Loss, take
 
@@ -67,7 +67,7 @@ class WeightedSum(Loss):
     """A weighted sum of losses.
 
     Args:
-        losses: at least one.
+        losses: at least one, or their names.
         weights: one for each loss, finite and >= 0.
 
     >>> import torch
@@ -79,8 +79,10 @@ class WeightedSum(Loss):
     weights: Sequence[float]
 
     def __post_init__(self) -> None:
-        for name in ("losses", "weights"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))  # hashable
+        object.__setattr__(self, "losses", components.build_each("WeightedSum.losses", "loss", self.losses))
+        if not isinstance(self.weights, Sequence):
+            raise InputError("WeightedSum.weights", "one for each loss", repr(self.weights))
+        object.__setattr__(self, "weights", tuple(self.weights))  # hashable
         if not self.losses or len(self.weights) != len(self.losses):
             lengths = f"{len(self.losses)} losses and {len(self.weights)} weights"
             raise InputError("WeightedSum.weights", "one for each loss, and a loss", lengths)

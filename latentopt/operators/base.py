@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentopt.arguments import Values, as_values, checked
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.files import read_values
 
@@ -25,6 +26,7 @@ class Operator(ABC):
     @abstractmethod
     def __call__(self, image: Tensor) -> Tensor: ...
 
+    @checked
     def adjoint(self, measurement: Tensor, image_shape: Sequence[int]) -> Tensor:
         """Compute the adjoint A^T y, for which <A x, y> = <x, A^T y> for all images x.
 
@@ -54,6 +56,7 @@ class Operator(ABC):
             y = measurement.clone() if measurement.is_inference() else measurement
             return torch.autograd.grad(measured, x, y, create_graph=differentiable)[0]
 
+    @checked
     def add_noise(self, measurement: Tensor, sigma: float, seed: int) -> Tensor:
         """Add Gaussian noise to measurements.
 
@@ -98,36 +101,32 @@ def _zero_images(measurement: Tensor, image_shape: Sequence[int]) -> Tensor:
     return torch.zeros(len(measurement), *image_shape, **options).requires_grad_()
 
 
-def as_real_tensor(name: str, value: object) -> Tensor:
+def as_real_tensor(name: str, value: Values | str | Path) -> Tensor:
     """Return an argument of an operator as a tensor of finite real numbers.
 
     Args:
         name: of the argument.
         value: a tensor; an array or nested lists; or the path of an image, of a folder of images, or of an array file.
+            Bytes above 1 are divided by 255.
 
     Raises:
         InputError: it is none of these, is empty, or holds other numbers.
     """
-    array = read_values(value, name) if isinstance(value, str | Path) else value
-    if isinstance(array, list | tuple):
-        try:
-            array = np.asarray(array)
-        except ValueError:  # lists of unequal lengths
-            array = None
-    if isinstance(array, np.ndarray) and array.dtype.kind in "bufi":
-        array = array.astype(array.dtype.newbyteorder("="))  # a copy: the caller may change it
-        array = torch.from_numpy(array if array.dtype.kind != "u" else array.astype(np.int64))
-    if not isinstance(array, Tensor) or array.is_complex() or not array.numel():
-        raise InputError(name, "a tensor or an array of numbers", getattr(array, "dtype", type(value).__name__))
-    if not bool(array.isfinite().all()):
+    numbers = read_values(value, name) if isinstance(value, str | Path) else value
+    tensor = torch.as_tensor(as_values(name, numbers))
+    if not tensor.numel():
+        raise InputError(name, "numbers", "none")
+    if not bool(tensor.isfinite().all()):
         raise InputError(name, "finite values", "NaN or infinity")
-    return array
+    is_bytes = getattr(value, "dtype", None) in (np.uint8, torch.uint8)
+    return tensor / 255 if is_bytes and bool((tensor > 1).any()) else tensor
 
 
 def require_images(image: Tensor) -> None:
     """Raise `InputError` unless ``image`` is (B, C, H, W): a volume or a signal would be measured along other axes."""
-    if image.ndim != 4:
-        raise InputError("image", "images (B, C, H, W)", f"shape {tuple(image.shape)}")
+    if not isinstance(image, Tensor) or image.ndim != 4:
+        got = f"shape {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+        raise InputError("image", "a tensor of images (B, C, H, W)", got)
 
 
 def _require_floating(measurement: Tensor) -> None:

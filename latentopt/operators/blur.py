@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from latentopt.arguments import checked
 from latentopt.errors import InputError, positive
 from latentopt.operators.base import Operator, as_real_tensor, require_images
 
@@ -46,6 +47,7 @@ class Blur(Operator):
         return F.conv2d(along_rows, kernel[None, None, :, None]).reshape(image.shape)
 
 
+@checked
 @dataclass(frozen=True)
 class MotionBlur(Operator):
     """The mean of the image along a line of ``length`` pixels through each pixel, borders mirrored.

@@ -6,23 +6,32 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from latentopt import components
 from latentopt.batch_math import take
 from latentopt.errors import InputError
 from latentopt.operators.base import Operator
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Compose(Operator):
     """Several operators in a row.
 
     Args:
-        operators: the first is applied first.
+        operators: in a list, the first of which is applied first; or the first of them.
+        more: the others, where they are not in a list.
+
+    Raises:
+        InputError: one is no operator, no function and no name of an operator.
+
+    >>> from latentopt.operators import Crop, Downsample
+    >>> Compose(Crop(20), Downsample(2)) == Compose([Crop(20), Downsample(2)])
+    True
     """
 
-    operators: Sequence[Operator]
+    operators: tuple[Operator, ...]
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "operators", tuple(self.operators))  # hashable
+    def __init__(self, operators: Sequence[Operator] | Operator, *more: Operator) -> None:
+        object.__setattr__(self, "operators", _build_operators("Compose.operators", operators, more))
 
     def __call__(self, image: Tensor) -> Tensor:
         for operator in self.operators:
@@ -38,7 +47,7 @@ class Compose(Operator):
         return add(measurement, sigma, seed)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class PerImage(Operator):
     """One operator for each image of a batch, such as different blurs, crops or random projections.
 
@@ -46,11 +55,12 @@ class PerImage(Operator):
 
     Args:
         operators: one for each image, in order, all with measurements of one shape, and without parameters for each
-            image.
+            image; a list, or the first of them.
+        more: the others, where they are not in a list.
 
     Raises:
-        InputError: there is no operator; at a call, their number is not that of the images, or their measurements
-            differ in shape.
+        InputError: there is no operator, or one is none; at a call, their number is not that of the images, or their
+            measurements differ in shape.
 
     >>> import torch
     >>> from latentopt.operators import Gaussian
@@ -58,10 +68,10 @@ class PerImage(Operator):
     torch.Size([2, 3])
     """
 
-    operators: Sequence[Operator]
+    operators: tuple[Operator, ...]
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "operators", tuple(self.operators))  # hashable
+    def __init__(self, operators: Sequence[Operator] | Operator, *more: Operator) -> None:
+        object.__setattr__(self, "operators", _build_operators("PerImage.operators", operators, more))
         if not self.operators:
             raise InputError("PerImage.operators", "one for each image", "none")
 
@@ -88,3 +98,8 @@ class PerImage(Operator):
             raise InputError("PerImage.operators", "measurements of one shape", shapes)
         order = torch.tensor([row for rows in groups.values() for row in rows], device=batch.device)
         return torch.cat(parts)[order.argsort()]
+
+
+def _build_operators(name: str, operators: object, more: Sequence[object]) -> tuple[Operator, ...]:
+    """Return operators that are given in a list, or one after the other."""
+    return components.build_each(name, "operator", [operators, *more] if more else operators)

@@ -42,10 +42,11 @@ class Mask(_PixelWeights):
     """The image times a mask.
 
     Args:
-        mask: tensor, array or lists that broadcast to (C, H, W), or one mask for each image, (B, 1 or C, H, W); or the
-            path of an image (white keeps a pixel, black hides it), of a folder of images, one for each, or of an array
-            file. Values are in [0, 1] or boolean: 1 keeps a pixel, 0 hides it, also from noise (`add_noise`). Each mask
-            keeps at least one pixel.
+        mask: tensor, array or lists that broadcast to (C, H, W), or one mask for each image, (B, 1 or C, H, W), or
+            (B, H, W) for images of one channel; or the path of an image (white keeps a pixel, black hides it), of a
+            folder of images, one for each, or of an array file. Values are in [0, 1] or boolean: 1 keeps a pixel, 0
+            hides it, also from noise (`add_noise`). Bytes above 1 are divided by 255. Each mask keeps at least one
+            pixel.
 
     Raises:
         InputError: the mask is not as described; at a call, it does not fit the images.
@@ -75,6 +76,8 @@ class Mask(_PixelWeights):
 
     def _weights(self, image: Tensor) -> Tensor:
         mask, shape = self._values, tuple(image.shape[1:])
+        if mask.ndim == image.ndim - 1 and shape[0] == 1 and len(mask) > 1:
+            mask = mask[:, None]
         if mask.ndim == image.ndim and len(mask) > 1:
             mask = mask if self._rows is None else mask[self._rows]
             if len(mask) != len(image):
@@ -84,7 +87,7 @@ class Mask(_PixelWeights):
         except RuntimeError:
             sides = ", ".join(map(str, shape[1:]))
             expected = f"a shape that fits {shape}, or (B, 1, {sides}), one for each image"
-            raise InputError("mask", expected, tuple(mask.shape)) from None
+            raise InputError("mask", expected, tuple(self._values.shape)) from None
 
 
 @dataclass(frozen=True)

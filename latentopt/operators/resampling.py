@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from latentopt.arguments import checked
 from latentopt.errors import InputError
 from latentopt.operators.base import Operator, require_images
 
 
+@checked
 @dataclass(frozen=True)
 class Downsample(Operator):
     """Average pooling: each pixel of the result is the mean of a block of ``factor`` x ``factor`` pixels.
@@ -47,6 +49,7 @@ class Downsample(Operator):
         return overlap.clamp_min(0) / self.factor
 
 
+@checked
 @dataclass(frozen=True)
 class Bicubic(Operator):
     """Bicubic downsampling with antialiasing: the kernel (a = -0.5) is widened by ``factor``, as Pillow does.

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latentopt.arguments import checked
 from latentopt.errors import InputError, nonnegative
 from latentopt.optimizers.base import Schedule, ScheduledDescent, squared, usable_eps
 from latentopt.problem import Batch
@@ -19,6 +20,7 @@ class AdamState(NamedTuple):
     square: Tensor  # (B, *shape) mean of their squares
 
 
+@checked
 @dataclass(frozen=True)
 class Adam(ScheduledDescent):
     """Adam with a falling step size; in a Euclidean ball all coordinates of a sample share one mean square.

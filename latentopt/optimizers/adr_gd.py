@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from latentopt.arguments import checked
 from latentopt.optimizers.base import Optimizer, State, Step
 from latentopt.optimizers.free_gates import FreeGates
 from latentopt.optimizers.gate_rule import GateRule
@@ -26,6 +27,7 @@ class ADRGDState(NamedTuple):
     descent: State
 
 
+@checked
 @dataclass(frozen=True)
 class ADRGD(Optimizer):
     """ADR-GD: gates give the direction, and a descent method takes the step.

@@ -110,7 +110,7 @@ class ScheduledDescent(Descent):
 
     def __post_init__(self) -> None:
         positive(f"{type(self).__name__}.lr", self.lr)
-        check_schedule(self.schedule)
+        check_schedule(f"{type(self).__name__}.schedule", self.schedule)
 
     def step_size(self, batch: Batch, t: int) -> float:
         """Return the step size that the schedule gives.
@@ -125,10 +125,10 @@ class ScheduledDescent(Descent):
         return self.lr * scheduled(self.schedule, t, batch.steps)
 
 
-def check_schedule(name: str) -> None:
-    """Raise `InputError` unless ``name`` is a `Schedule`."""
-    if name not in get_args(Schedule):
-        raise InputError("schedule", f"one of {', '.join(get_args(Schedule))}", name)
+def check_schedule(name: str, value: object) -> None:
+    """Raise `InputError` unless ``value`` is a `Schedule`."""
+    if value not in get_args(Schedule):
+        raise InputError(name, f"one of {', '.join(get_args(Schedule))}", repr(value))
 
 
 def check_fraction(name: str, value: float) -> None:

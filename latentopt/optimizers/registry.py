@@ -139,6 +139,4 @@ def method(
     >>> method({"class_path": "adam", "init_args": {"lr": 0.1}}).lr
     0.1
     """
-    if optimizer is None:
-        raise InputError("optimizer", "a name or an Optimizer", "None")
     return components.build("optimizer", "optimizer", optimizer, {"adr-gd": preset_name("adr-gd", feasible)})

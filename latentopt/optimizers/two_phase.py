@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from latentopt.arguments import checked
 from latentopt.errors import positive
 from latentopt.optimizers.base import Optimizer, State, Step
 from latentopt.optimizers.lbfgs import LBFGS
@@ -20,6 +21,7 @@ class TwoPhaseState(NamedTuple):
     then: State
 
 
+@checked
 @dataclass(frozen=True)
 class TwoPhase(Optimizer):
     """A method for the first steps, then another from where it ends.

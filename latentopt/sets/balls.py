@@ -10,11 +10,12 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from latentopt.arguments import Values, as_values
 from latentopt.batch_math import per_sample, sample_norm, unit, where_rows
 from latentopt.errors import InputError, positive
 from latentopt.noise import Noise
 from latentopt.sets.base import FeasibleSet
-from latentopt.sets.bounds import Values, as_values, broadcast, broadcast_radius, take_rows
+from latentopt.sets.bounds import broadcast, broadcast_radius, take_rows
 
 
 @dataclass(frozen=True, eq=False, init=False)

@@ -8,39 +8,11 @@ where there are 3 samples. Any axis may have length 1.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from latentopt.errors import InputError
-
-Values = float | Tensor | NDArray[Any] | Sequence[Any]
-"""A number, or numbers as a tensor, an array or a list."""
-
-
-def as_values(name: str, values: Values) -> float | Tensor:
-    """A number as it is, anything else as a tensor, which takes no gradient.
-
-    Raises:
-        InputError: (of ``name``) they are no real numbers.
-    """
-    if isinstance(values, Tensor):
-        if values.is_complex():
-            raise InputError(name, "real numbers", values.dtype)
-        return values.detach()
-    if isinstance(values, str) or not (isinstance(values, Sequence | int | float) or hasattr(values, "__array__")):
-        raise InputError(name, "a number, a tensor, an array or a list of numbers", type(values).__name__)
-    try:
-        array = np.array(values)
-        if array.dtype.kind not in "fiub":
-            raise TypeError(f"values of type {array.dtype}")
-        array = array.astype(np.float64)  # what a list of Python's numbers holds, not torch's default precision
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise InputError(name, "numbers, in rows of equal length", str(error).splitlines()[0]) from error
-    return torch.from_numpy(array) if array.ndim else float(array)
 
 
 def broadcast(name: str, values: float | Tensor, shape: Sequence[int], like: Tensor) -> float | Tensor:

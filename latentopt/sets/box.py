@@ -9,10 +9,11 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from latentopt.arguments import Values, as_values
 from latentopt.errors import InputError
 from latentopt.noise import Noise
 from latentopt.sets.base import FeasibleSet
-from latentopt.sets.bounds import Values, as_values, broadcast, check_shapes, take_rows
+from latentopt.sets.bounds import broadcast, check_shapes, take_rows
 
 
 @dataclass(frozen=True, eq=False, init=False)

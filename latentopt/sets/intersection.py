@@ -10,15 +10,17 @@ from typing import Self, get_args
 import torch
 from torch import Tensor
 
+from latentopt.arguments import Values, checked
 from latentopt.batch_math import per_sample, sample_norm, unit
 from latentopt.errors import InputError
 from latentopt.noise import Noise
 from latentopt.sets.balls import L2Ball, LinfBall
 from latentopt.sets.base import FeasibleSet, Norm
-from latentopt.sets.bounds import Values, check_shapes
+from latentopt.sets.bounds import check_shapes
 from latentopt.sets.box import Box
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class BoxAndBall(FeasibleSet):
     """The points of a box that lie in a ball.
@@ -119,6 +121,7 @@ class BoxAndBall(FeasibleSet):
         return own._farthest(-unit(grad), w_max, own.ball)
 
 
+@checked
 def bounded_ball(center: Values, eps: Values, norm: Norm, low: Values, high: Values) -> BoxAndBall:
     """Return the intersection of a ball and a range of values.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentopt.arguments import checked
 from latentopt.errors import InputError, positive
 from latentopt.io import write_atomically
 from latentopt.progress import silence_progress
@@ -52,6 +53,20 @@ class Progress:
 
 
 Callback = Callable[[Progress], bool | None]
+Callbacks = Callback | Iterable[Callback]
+"""One callback, or several, called in order."""
+
+
+def as_callbacks(callbacks: Callbacks) -> Sequence[Callback]:
+    """Return callbacks as a sequence.
+
+    Args:
+        callbacks: one, or several.
+
+    Returns:
+        The callbacks, in order.
+    """
+    return [callbacks] if callable(callbacks) else list(callbacks)
 
 
 class ProgressBar:
@@ -109,6 +124,7 @@ class Trajectory:
         return torch.stack(self.x)
 
 
+@checked
 class JsonLines:
     """File with one JSON object a step: ``t``, means of the figures (null where not finite), cost and seconds.
 
@@ -161,6 +177,7 @@ class JsonLines:
         self.file = None
 
 
+@checked
 class StopBelow:
     """Stop of the whole solve once the best objective of every sample is below a value.
 

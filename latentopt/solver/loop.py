@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from latentopt._deprecated import renamed_keywords
+from latentopt.arguments import Named, Values, as_tensor, checked
 from latentopt.autodiff import outside_inference_mode
 from latentopt.errors import InputError, positive
 from latentopt.networks.checks import randomised_message, warn
@@ -19,7 +20,7 @@ from latentopt.optimizers import method
 from latentopt.optimizers.base import Optimizer
 from latentopt.problem import Problem
 from latentopt.progress import ProgressLine
-from latentopt.solver.callbacks import Callback, Progress
+from latentopt.solver.callbacks import Callback, Callbacks, Progress, as_callbacks
 from latentopt.solver.checkpoint import Checkpoint
 from latentopt.solver.result import Result, Status
 from latentopt.solver.settings import SolverSettings, require_halving
@@ -30,14 +31,15 @@ __all__ = ["Callback", "Progress", "solve"]
 
 @renamed_keywords(keep="halving", improvement="min_delta")
 @outside_inference_mode
+@checked
 def solve(
     problem: Problem,
-    optimizer: Optimizer | str = "adr-gd",
+    optimizer: Optimizer | Named = "adr-gd",
     *,
     steps: int = 300,
     restarts: int = 1,
     seed: int = 0,
-    start: Tensor | Result | None = None,
+    start: Values | Mapping[str, Values] | Result | None = None,
     evaluations: int | None = None,
     seconds: float | None = None,
     patience: int | None = None,
@@ -46,7 +48,7 @@ def solve(
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 100,
     compile: bool = False,  # noqa: A002
-    callbacks: Sequence[Callback] = (),
+    callbacks: Callbacks = (),
 ) -> Result:
     """Minimise a problem's objective for each sample of its batch.
 
@@ -59,7 +61,7 @@ def solve(
 
     Args:
         problem: network, objective, feasible set and batch.
-        optimizer: a method, or its registered name (`latentopt.optimizers.METHODS`).
+        optimizer: a method, its name (`latentopt.optimizers.METHODS`), or ``{class_path: ..., init_args: {...}}``.
         steps: steps of each restart, >= 1.
         restarts: independent starts of each sample, >= 1; the best is chosen by the objective.
         seed: seed of every random number. The samples share the starts and noise of a restart, so a batch gives what
@@ -68,8 +70,9 @@ def solve(
             Levenberg-Marquardt, APGD, BasinCMA, ADR-GD with L-BFGS) may take another way; their values agree to 1e-2.
             Equal samples give equal results, unless ``start`` differs.
         start: inputs (B, *shape), or a `Result`, for the first restart, or inputs (k, B, *shape) for the first k
-            restarts; the others start at random. Different inputs for equal samples, such as
-            ``generator.latents(B, seed)``, make their results independent.
+            restarts; the others start at random. One input, (*shape) or (1, *shape), is for all samples. A tensor, an
+            array or a list; latents of several parts also as a mapping of their names. Different inputs for equal
+            samples, such as ``generator.latents(B, seed)``, make their results independent.
         evaluations: forwards and backwards that each sample may cost, all its restarts together, with those that close
             the solve (one forward of each last iterate, one of the result). The first step is always taken; another
             one only if it stays within the budget at the cost of the dearest so far. None: unlimited.
@@ -87,8 +90,8 @@ def solve(
         compile: whether each step's pass through the network, forward and backward, is compiled to one graph
             (`torch.compile`, some ten seconds the first time). It pays for small networks and many steps. Once a row
             has stopped, the others go on uncompiled. Results differ by rounding.
-        callbacks: functions of a `Progress`, called after every step; one that returns True stops the solve
-            (`latentopt.solver.callbacks`).
+        callbacks: a function of a `Progress`, or several, called after every step; one that returns True stops the
+            solve (`latentopt.solver.callbacks`).
 
     Returns:
         A `Result` with the best input of each sample.
@@ -110,7 +113,8 @@ def solve(
     require_eval(problem.network)
     if isinstance(problem.network, Generator):
         problem.network.check_output_range()
-    first = None if start is None else require_start(problem, restarts, start.x if isinstance(start, Result) else start)
+    first = None if start is None else require_start(problem, restarts, start)
+    callbacks = as_callbacks(callbacks)
     with ExitStack() as stack:
         for callback in callbacks:
             if close := getattr(callback, "close", None):
@@ -160,22 +164,29 @@ def _iterate(
         file.save()
 
 
-def require_start(problem: Problem, restarts: int, start: Tensor) -> Tensor:
+def require_start(problem: Problem, restarts: int, start: Values | Mapping[str, Values] | Result) -> Tensor:
     """Return `solve`'s ``start`` as (k, B, *shape) in the problem's dtype and device, exactly in the feasible set.
 
     Raises:
         InputError: it has another shape, more than ``restarts`` starts, or lies outside the set by more than 1e-6.
     """
-    expected = (problem.batch, *problem.shape)
-    if not isinstance(start, Tensor) or expected not in (tuple(start.shape), tuple(start.shape[1:])):
-        got = tuple(start.shape) if isinstance(start, Tensor) else type(start).__name__
-        raise InputError("start", f"a tensor of shape {expected} or (k, {str(expected)[1:]}", got)
-    start = start.detach().to(problem.like).reshape(-1, *expected)
-    if not 1 <= len(start) <= restarts:
-        raise InputError("start", f"starts of 1 to {restarts} restarts", len(start))
-    rows = start.flatten(0, 1)
-    samples = torch.arange(problem.batch, device=rows.device).repeat(len(start))
+    batch, shape = problem.batch, problem.shape
+    if isinstance(start, Mapping):
+        if not isinstance(problem.network, Generator):
+            raise InputError("start", "inputs, as the network has no parts with names", "a mapping")
+        start = problem.network.join(start)
+    x = as_tensor("start", start.x if isinstance(start, Result) else start, problem.like)
+    given = tuple(x.shape)
+    x = x[(None,) * (len(shape) + 2 - x.ndim)]
+    if x.ndim != len(shape) + 2 or x.shape[2:] != shape or x.shape[1] not in (1, batch):
+        expected = f"shape {(batch, *shape)}, {shape} or (k, {str((batch, *shape))[1:]}"
+        raise InputError("start", expected, f"shape {given}")
+    if not 1 <= len(x) <= restarts:
+        raise InputError("start", f"starts of 1 to {restarts} restarts", len(x))
+    x = x.expand(-1, batch, *shape)
+    rows = x.flatten(0, 1)
+    samples = torch.arange(batch, device=rows.device).repeat(len(x))
     inside = problem.feasible.take(samples).project(rows)
     if not bool(((inside - rows).abs() <= 1e-6).all()):
         raise InputError("start", "a point of the feasible set", "one outside")
-    return inside.reshape(start.shape)
+    return inside.reshape(x.shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,11 @@ class Status(enum.IntEnum):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Result(SavedResult):
-    """Best input of each of B samples, chosen by the objective among all restarts and iterates."""
+    """Best input of each of B samples, chosen by the objective among all restarts and iterates.
+
+    All restarts' inputs are there too, with their values: several answers to one question. ``all_x[restart[b], b]`` is
+    ``x[b]``. So one sample with many restarts gives many results; `latentopt.solve` says how a batch does.
+    """
 
     x: Tensor  # (B, *shape) inputs
     value: Tensor  # (B,) objective at x
@@ -40,6 +44,8 @@ class Result(SavedResult):
     backwards: Tensor  # (B,) long, of all restarts of the sample
     history: dict[str, Tensor]  # name to (steps, restarts, B), NaN once a restart has stopped; always has "loss"
     meta: dict[str, Any]  # optimizer, steps, restarts, seed, budgets, versions, seconds
+    all_x: Tensor = field(default_factory=lambda: torch.empty(0))  # (restarts, B, *shape) best input of each restart
+    all_value: Tensor = field(default_factory=lambda: torch.empty(0))  # (restarts, B) objective there; inf: it met none
 
     @property
     def rows(self) -> list[Row]:

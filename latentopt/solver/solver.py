@@ -275,6 +275,8 @@ class Solver:
             backwards=self.state.backwards.reshape(restarts, size).sum(0),
             history={n: v.unflatten(1, (restarts, -1)) for n, v in self.history.tensors().items()},
             meta={**self.meta, "seconds": self.elapsed()},
+            all_x=rows.best_x.unflatten(0, (restarts, size)),
+            all_value=rows.best.reshape(restarts, size),
         )
         return result, _differs(rows.best[best], value, output)
 

@@ -64,6 +64,7 @@ ARGUMENTS = {
     "blur": {"sigma": 1.5},
     "motionblur": {"length": 3},
     "gaussian": {"measurements": 5},
+    "kernelblur": {"kernel": [[1.0]]},
     "perimage": {"operators": [describe(Blur(1.5))]},
     "weightedsum": {"losses": [{"class_path": "latentopt.objectives.MSE"}], "weights": [1.0]},
 }

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 import latentopt as lo
-from latentopt import Generator, Reconstruction
+from latentopt import Generator, Reconstruction, components
 from latentopt.inverse.initializers import (
     Encoder,
     Initializer,
@@ -23,11 +23,10 @@ from latentopt.inverse.initializers import (
     Random,
     Regression,
     fit_cached,
-    get_initializer,
+    fit_initializer,
 )
 from latentopt.inverse.initializers.base import POOL_SEED
-from latentopt.inverse.initializers.fit import INITIALIZERS
-from latentopt.inverse.initializers.pools import FittedRegression
+from latentopt.inverse.initializers.pools import FittedNearest, FittedRegression
 from latentopt.inverse.initializers.random import SCALES, probe_scale
 from latentopt.operators import Downsample, Identity
 
@@ -245,8 +244,8 @@ def test_wider_starts_lie_further_from_each_other(start):
         ("Regression.width", lambda: Regression(width=0.0)),
         ("Regression.ridge", lambda: Regression(ridge=0.0)),
         ("Encoder.noise", lambda: Encoder(-1.0)),
-        ("start", lambda: get_initializer("nowhere")),
-        ("start", lambda: get_initializer(3)),  # pyright: ignore[reportArgumentType]
+        ("start", lambda: components.build("start", "initializer", "nowhere")),
+        ("start", lambda: components.build("start", "initializer", 3)),
     ],
 )
 def test_wrong_starts_are_refused(name, make):
@@ -256,9 +255,11 @@ def test_wrong_starts_are_refused(name, make):
 
 def test_a_name_stands_for_an_initializer_and_an_initializer_for_itself():
     names: dict[str, Initializer] = {"random": Random(), "nearest": Nearest(), "regression": Regression()}
-    assert {name: get_initializer(name) for name in INITIALIZERS} == {**names, "encoder": Encoder()}
+    names["encoder"] = Encoder()
+    assert {name: components.build("start", "initializer", name) for name in names} == names
+    assert set(components.short_names("initializer")) == set(names)
     own: Initializer = Random(0.5)
-    assert get_initializer(own) is own
+    assert components.build("start", "initializer", own) is own
 
 
 class Large(nn.Module):
@@ -294,16 +295,30 @@ class Shifted(nn.Module):
         return (z + by).sigmoid()[:, None, None]
 
 
-def test_the_cost_of_a_pool_for_each_of_many_conditions_is_warned_of():
-    def run(count: int, start: Initializer) -> lo.Result:
-        generator = Generator(Shifted(), latent_shape=(3,)).given(by=torch.linspace(0, 1, count)[:, None])
-        return lo.reconstruct(generator, torch.rand(count, 1, 1, 3), steps=1, restarts=1, start=start)
+CONDITIONS = {
+    "continuous, each target its own": (torch.linspace(0.1, 1, 4)[:, None], 1),
+    "two, of two targets each": (torch.tensor([0.1, 0.1, 0.7, 0.7])[:, None], 2),
+    "classes": (torch.arange(4)[:, None], 4),
+    "classes, one-hot": (torch.eye(4)[:, :1], 2),
+    "many classes": (torch.arange(21)[:, None], 1),
+}
 
-    with pytest.warns(lo.NetworkWarning, match="5 samples of each of 21 conditions, 105 forwards"):
-        found = run(21, Nearest(5))
-    assert int(found.forwards.sum()) == 105 + 3 * 21
-    run(20, Nearest(5))
-    run(21, Random())
+
+@pytest.mark.parametrize("start", [Nearest(6), Regression(6)], ids=repr)
+@pytest.mark.parametrize(("by", "pools"), CONDITIONS.values(), ids=CONDITIONS)
+def test_many_or_continuous_conditions_share_a_pool(start, by, pools):
+    generator = Generator(Shifted(), latent_shape=(3,)).given(by=by)
+    result = lo.reconstruct(generator, torch.rand(len(by), 1, 1, 3), steps=1, restarts=1, optimizer="gd", start=start)
+    assert int(result.forwards.sum()) == 6 * pools + 3 * len(by)
+
+
+def test_latents_of_a_shared_pool_take_the_conditions_in_turn():
+    generator = Generator(Shifted(), latent_shape=(3,)).given(by=torch.linspace(0, 1, 5)[:, None])
+    z = generator.latents(7, POOL_SEED)
+    fitted = fit_initializer(Nearest(7), generator, Identity(), 0, batch=5)
+    assert isinstance(fitted, FittedNearest)
+    alone = torch.cat([generator.take(torch.tensor([row % 5]))(z[row : row + 1]) for row in range(7)])
+    assert torch.allclose(fitted.measurements, alone.flatten(1))
 
 
 def test_equal_samples_end_alike_unless_they_start_apart():

@@ -282,8 +282,8 @@ def test_maximize_takes_bounds_for_each_coordinate(form):
         ("high", 0.0, [1.0, 1.0, float("inf")]),
         ("low", [0.0, 2.0, 0.0], 1.0),
         ("low", "zero", 1.0),
-        ("Box.low", [0.0, 1.0], 1.0),
-        ("Box.low", torch.zeros(2, 3), 1.0),
+        ("low", [0.0, 1.0], 1.0),
+        ("low", torch.zeros(2, 3), 1.0),
     ],
 )
 def test_maximize_refuses_bounds_that_do_not_fit(name, low, high):

@@ -8,7 +8,7 @@ from latentopt._deprecated import old_names
 from latentopt.inverse.initializers.base import FittedInitializer, Initializer
 from latentopt.inverse.initializers.cache import fit_cached
 from latentopt.inverse.initializers.encoder import Encoder
-from latentopt.inverse.initializers.fit import fit_initializer, get_initializer, share_cost
+from latentopt.inverse.initializers.fit import fit_initializer, share_cost
 from latentopt.inverse.initializers.pools import Nearest, Regression
 from latentopt.inverse.initializers.random import Random
 
@@ -21,7 +21,6 @@ __all__ = [
     "Regression",
     "fit_cached",
     "fit_initializer",
-    "get_initializer",
     "share_cost",
 ]
 

@@ -1,4 +1,4 @@
-"""Initializers by name, fitted for each condition of a generator and each operator."""
+"""Initializers, fitted for each condition of a generator and each operator."""
 
 from __future__ import annotations
 
@@ -11,42 +11,19 @@ import torch
 from torch import Tensor
 
 from latentopt.batch_math import take
-from latentopt.errors import InputError
 from latentopt.inverse.initializers.base import FittedInitializer, Initializer
-from latentopt.inverse.initializers.encoder import Encoder
 from latentopt.inverse.initializers.pools import Nearest, Regression
-from latentopt.inverse.initializers.random import Random
 from latentopt.inverse.problem import Reconstruction
-from latentopt.networks.checks import empty_like_parameters, warn
+from latentopt.networks.checks import empty_like_parameters
 from latentopt.networks.generator import Generator
 
 T = TypeVar("T")
 Key = tuple[str, str]  # of a condition and of an operator
 Fit = Callable[[Generator, Sequence[Callable[[Tensor], Tensor]], int], Sequence[FittedInitializer]]
-INITIALIZERS: dict[str, Callable[[], Initializer]] = {
-    "random": Random,
-    "nearest": Nearest,
-    "regression": Regression,
-    "encoder": Encoder,
-}
 MANY_CONDITIONS = 20
-"""Number of conditions in a batch above which the cost of a pool for each is warned of."""
-
-
-def get_initializer(start: Initializer | str) -> Initializer:
-    """Return the initializer of a name, or the initializer itself.
-
-    Args:
-        start: a name of `INITIALIZERS`, or an initializer.
-
-    Raises:
-        InputError: there is no initializer of this name.
-    """
-    if isinstance(start, Initializer):
-        return start
-    if start not in INITIALIZERS:
-        raise InputError("start", f"one of {', '.join(INITIALIZERS)}, or an Initializer", repr(start))
-    return INITIALIZERS[start]()
+"""Number of conditions in a batch above which they share one pool."""
+SHARED = "shared"
+"""Stands for a condition in the key of a pool that conditions share."""
 
 
 def fit_initializer(
@@ -70,27 +47,33 @@ def fit_initializer(
         fitted: earlier fits by their pair; new ones are added.
 
     Returns:
-        The fitted initializer of the whole batch.
-
-    Warns:
-        NetworkWarning: there are more than `MANY_CONDITIONS` conditions, each at the forwards of a pool.
+        The fitted initializer of the whole batch. Many conditions, or continuous ones of which each sample has its own,
+        share one pool, whose latents take them in turn.
     """
     fit, fitted = fit or initializer.fit_each, {} if fitted is None else fitted
     keys = group_keys(generator, operator, batch)
+    if isinstance(initializer, Nearest | Regression) and _shares_pool(generator, keys):
+        keys = [(SHARED, key) for _, key in keys]
     first_row = {key: row for row, key in reversed(list(enumerate(keys)))}
     new = [key for key in first_row if key not in fitted]
-    conditions = dict.fromkeys(condition for condition, _ in new)
-    pool = getattr(initializer, "pool", 0)
-    if len(conditions) > MANY_CONDITIONS and pool:
-        message = f"start: it learns from {pool} samples of each of {len(conditions)} conditions,"
-        warn(f"{message} {pool * len(conditions)} forwards; a smaller pool, or start='random', costs less")
-    for condition in conditions:
+    for condition in dict.fromkeys(condition for condition, _ in new):
         group = [key for key in new if key[0] == condition]
         operators = [_RowOperator(operator, first_row[key]) if hasattr(operator, "take") else operator for key in group]
-        fitted |= zip(group, fit(_take_row(generator, first_row[group[0]]), operators, seed), strict=True)
+        conditioned = generator if condition == SHARED else _take_row(generator, first_row[group[0]])
+        fitted |= zip(group, fit(conditioned, operators, seed), strict=True)
     if len(first_row) == 1:
         return fitted[keys[0]]
     return GroupedInitializer(fitted, sum(fitted[key].forwards for key in first_row))
+
+
+def _shares_pool(generator: Generator, keys: Sequence[Key]) -> bool:
+    """Return whether the conditions of a batch are too many for a pool each, or have no other sample in common."""
+    count = len({condition for condition, _ in keys})
+    if count == 1 or hasattr(generator.module, "take"):
+        return False
+    values = [value for value in generator.conditions.values() if value.is_floating_point()]
+    is_continuous = not all(bool(((value == 0) | (value == 1)).all()) for value in values)  # not classes, one-hot
+    return count > MANY_CONDITIONS or (is_continuous and count == len(keys))
 
 
 def share_cost(forwards: int, targets: int, rows: Tensor) -> Tensor:
@@ -120,6 +103,7 @@ class GroupedInitializer(FittedInitializer):
 
     def __call__(self, problem: Reconstruction, restarts: int, seed: int, spread: float = 1.0) -> Tensor:
         keys = group_keys(problem.generator, problem.operator, problem.batch)
+        keys = [key if key in self.fitted else (SHARED, key[1]) for key in keys]
         starts = dict[int, Tensor]()
         for key in dict.fromkeys(keys):
             rows = [row for row, row_key in enumerate(keys) if row_key == key]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from latentopt.arguments import checked
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.inverse.initializers.base import POOL_SEED, FittedInitializer, Initializer, scatter
 from latentopt.inverse.problem import Reconstruction
@@ -21,6 +22,7 @@ FEATURES = 512
 """Greatest number of values of a measurement that `Regression` uses."""
 
 
+@checked
 @dataclass(frozen=True)
 class Nearest(Initializer):
     """The samples of a pool whose measurements are nearest to the target's, the nearest first.
@@ -70,6 +72,7 @@ class FittedNearest(FittedInitializer):
         return self.latents[nearest.indices[:, tried:].T]
 
 
+@checked
 @dataclass(frozen=True)
 class Regression(Initializer):
     """Latents that kernel ridge regression on a pool of samples predicts from the measurement, and points around them.
@@ -192,13 +195,17 @@ def measure_each(
 ) -> list[Tensor]:
     """Measure the images of latents ``z`` (n, *latent_shape) by each of several operators, in chunks.
 
-    Return for each operator the ``features`` (n, k) of its measurements (n, m).
+    Where the generator has conditions of several samples, the latents take them in turn. Return for each operator the
+    ``features`` (n, k) of its measurements (n, m).
     """
     parts: list[list[Tensor]] = [[] for _ in operators]
     start, count = 0, 1  # the first latent alone tells the size of an image
+    samples = max(map(len, generator.conditions.values()), default=1)
     with frozen(generator), ProgressLine("learn the start", len(z), "sample") as line:
         while start < len(z):
-            images = generator(z[start : start + count])
+            chunk = z[start : start + count]
+            rows = torch.arange(start, start + len(chunk)) % samples
+            images = (generator if samples == 1 else generator.take(rows))(chunk)
             if start:  # one image may be an exception
                 generator.check_images(images)
             for part, operator in zip(parts, operators, strict=True):
