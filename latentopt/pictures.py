@@ -13,12 +13,39 @@ from torch.nn import functional as F
 
 from latentopt.reports import new_figure
 
-_GAP, _WHITE, _LINE = 2, 255, 14
+_GAP, _WHITE, _LINE, _PLOT = 2, 255, 14, 64
 
 
 def to_bytes(images: Tensor) -> Tensor:
-    """Convert images in [0, 1] to bytes, rounded; values outside are clamped."""
-    return (images.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+    """Convert images in [0, 1] to bytes, rounded; values outside are clamped.
+
+    Args:
+        images: (B, C, H, W); of volumes (B, C, D, H, W) the middle slice is taken; other samples become a line plot.
+
+    Returns:
+        (B, 1 or 3, H, W); the mean of other numbers of channels.
+    """
+    images = images.detach()
+    if images.ndim == 5:
+        images = images[:, :, images.shape[2] // 2]
+    if images.ndim != 4:
+        images = _draw_lines(images.float())
+    if images.shape[1] not in (1, 3):
+        images = images.float().mean(1, keepdim=True)
+    return (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+
+
+def _draw_lines(signals: Tensor) -> Tensor:
+    """Draw each signal (..., L) of samples (B, ...) in [0, 1] as a black line on white, (B, 1, _PLOT, at most 256)."""
+    lines = signals.reshape(len(signals), -1, signals.shape[-1])
+    if lines.shape[-1] > 256:
+        lines = F.interpolate(lines, 256, mode="linear")
+    heights = (1 - lines.clamp(0, 1)) * (_PLOT - 1)
+    before = torch.cat([heights[..., :1], heights[..., :-1]], -1)
+    rows = torch.arange(_PLOT, device=signals.device)[:, None]
+    above, below = torch.minimum(heights, before).round(), torch.maximum(heights, before).round()
+    drawn = (rows >= above[..., None, :]) & (rows <= below[..., None, :])
+    return 1 - drawn.any(1, keepdim=True).float()
 
 
 def tile(columns: Sequence[Tensor], per_row: int = 2, side: int = 112) -> np.ndarray:

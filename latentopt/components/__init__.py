@@ -21,6 +21,7 @@ from latentopt.components.numbers import parse_fractions
 from latentopt.components.source_index import SourceIndex
 from latentopt.components.trust import EXPECTED, may_be_imported, only_trusted, refusal
 from latentopt.errors import InputError, LatentOptError, with_nearest
+from latentopt.files import ARRAY_SUFFIXES, require_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +39,7 @@ class ComponentKind:
         aliases: further short names, or other meanings of some.
         also: further classes, dotted paths.
         plain: short names that stay names when the job runs; ``"*"``: all do.
+        file: class path of what an array file's path stands for.
     """
 
     base: str
@@ -47,6 +49,7 @@ class ComponentKind:
     aliases: Mapping[str, str] = field(default_factory=dict)
     also: tuple[str, ...] = ()
     plain: tuple[str, ...] = ()
+    file: str = ""
 
 
 KINDS = {
@@ -70,7 +73,11 @@ KINDS = {
         ("inverse/priors.py",),
         aliases={"anywhere": "unconstrained"},
     ),
-    "initializer": ComponentKind("latentopt.inverse.initializers.Initializer", ("inverse/initializers",)),
+    "initializer": ComponentKind(
+        "latentopt.inverse.initializers.Initializer",
+        ("inverse/initializers",),
+        file="latentopt.inverse.initializers.Saved",
+    ),
     "training_module": ComponentKind(
         "latentopt.zoo.modules.VAE",
         ("zoo/modules.py", "zoo/classifiers.py", "zoo/architectures.py", "zoo/capped.py"),
@@ -130,8 +137,10 @@ def _require_object(name: str, kind: str, value: Any) -> None:
 
 def _told_by_source(name: str, kind: str, value: str | Mapping[str, Any]) -> bool:
     """Return whether the source shows that a component is right; raise `InputError` if it shows that it is wrong."""
-    path, arguments = _split(name, value)
+    path, arguments = _split(name, kind, value)
     entry, index = KINDS[kind], _index(KINDS[kind].sources)
+    if path == entry.file and isinstance(arguments.get("path"), str):
+        require_file(arguments["path"], f"a file of {name}s")
     if "." not in path:
         short = entry.aliases.get(path.lower(), path.lower())
         if short not in short_names(kind):
@@ -173,7 +182,7 @@ def build(name: str, kind: str, value: Any, aliases: Mapping[str, str] | None = 
     if not isinstance(value, str | Mapping):
         _require_object(name, kind, value)
         return value
-    path, arguments = _split(name, value)
+    path, arguments = _split(name, kind, value)
     path = (aliases or {}).get(path.lower(), path)
     value = {"class_path": path, "init_args": arguments} if arguments else path
     _told_by_source(name, kind, value)
@@ -188,7 +197,7 @@ def build_each(name: str, kind: str, values: Any) -> tuple[Any, ...]:
 
 def _built(name: str, kind: str, value: str | Mapping[str, Any]) -> Any:
     """The object that a component names, which is a name or a class path with arguments."""
-    path, arguments = _split(name, value)
+    path, arguments = _split(name, kind, value)
     entry = KINDS[kind]
     if "." not in path:
         short = entry.aliases.get(path.lower(), path.lower())
@@ -208,10 +217,12 @@ def spell_out(name: str, kind: str, value: Mapping[str, Any]) -> dict[str, Any]:
     return _parsed(name, _type_of(KINDS[kind]), value, instantiate=False)
 
 
-def _split(name: str, value: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def _split(name: str, kind: str, value: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The name or class path, and the arguments."""
     if isinstance(value, str):
-        return value, {}
+        file = KINDS[kind].file
+        is_path = file and Path(value).suffix.lower() in ARRAY_SUFFIXES
+        return (file, {"path": value}) if is_path else (value, {})
     path, arguments = value.get("class_path"), value.get("init_args") or {}
     if not isinstance(path, str) or not isinstance(arguments, Mapping) or set(value) - {"class_path", "init_args"}:
         raise InputError(name, "a name, or class_path and init_args", repr(dict(value)))

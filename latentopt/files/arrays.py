@@ -80,6 +80,17 @@ def parse_safetensors(path: Path, content: bytes) -> dict[str, Any]:
         raise InputError(str(path), "a safetensors file", f"a broken one ({error})") from error
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the texts by name in a safetensors file; none of another file, or a broken one."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(require_file(path), "np") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError, InputError):
+        return {}
+
+
 def _read_numpy(path: Path, names: tuple[str, ...], strict: bool) -> np.ndarray:
     try:
         with path.open("rb") as file:

@@ -16,6 +16,7 @@ from latentopt.errors import InputError, nonnegative, positive
 from latentopt.independence import require_independent, spread
 from latentopt.inverse.priors import Prior, Unconstrained
 from latentopt.networks.checks import empty_like_parameters
+from latentopt.networks.conditions import require_conditions
 from latentopt.networks.freezing import frozen
 from latentopt.networks.generator import Generator
 from latentopt.objectives import MSE, Fit
@@ -79,9 +80,7 @@ class Reconstruction(Problem):
         loss = MSE() if loss is None else components.build("loss", "loss", loss)
         prior = components.build("prior", "prior", prior)
         target, measured, image_shape = _check_targets(target, generator, operator, measured)
-        for name, value in generator.conditions.items():
-            if len(value) not in (1, len(target)):
-                raise InputError(name, f"1 or {len(target)} conditions, one a target", len(value))
+        require_conditions(generator.conditions, len(target))
         self.generator, self.operator = generator, operator
         self.image = None if measured else target
         if noise and (measured or not isinstance(operator, Operator)):

@@ -31,8 +31,8 @@ class ReconstructSettings(JobSettings):
     Args:
         model: name of a shipped model; a folder with a card and weights; or in a recipe class_path, init_args, weights,
             latent_shape, output_range and start_scale.
-        targets: image files and folders of images; or one .npy or .npz array; or the name of a data set
-            (digits, mnist, cifar10, ... any of torchvision's).
+        targets: image files and folders of images; or one array file (.npy, .npz, .safetensors, .pt) of images or of
+            measurements (N, ...); or the name of a data set (digits, mnist, cifar10, ... any of torchvision's).
         operator: measurement operator, e.g. downsample, bicubic, blur, hole, crop, gaussian (compressed sensing).
         loss: distance between measurements: mse, l1, huber, ssim, lpips.
         optimizer: lbfgs, adr-gd, adam, ... (a wrong name is answered by all names), or a class path.
@@ -41,9 +41,12 @@ class ReconstructSettings(JobSettings):
         seed: seed of every random number.
         start: initializer of the latents: regression (kernel regression on samples of the generator), nearest, encoder
             or random. All targets share the forwards of its training, which count even where they were spent before.
+            Or a file of latents, one for each target: latents.safetensors of a job, a saved result, an array.
         halving: pairs [step, count]: after that step only the count best restarts of each target go on.
         tolerance: a target is solved once its loss is below this; default never.
         retries: further attempts at targets that are not solved, from their best latents and from new starts.
+        conditions: conditions of the generator by name, such as classes: one for all targets or one for each, numbers
+            or the path of an array file.
         prior: knowledge of the latents: unconstrained, gaussian, sphere, box.
         noise: standard deviation of the noise added to the measurements of images.
         measured: the targets are measurements already (outputs of the operator); default decided by their shape.
@@ -84,6 +87,7 @@ class ReconstructSettings(JobSettings):
     halving: tuple[tuple[int, int], ...] = ((20, 4), (60, 2), (150, 1))
     tolerance: float | None = None
     retries: int = 0
+    conditions: dict[str, Any] | None = None
     prior: Component = component("prior", "unconstrained")
     noise: float = 0.0
     measured: bool | None = None

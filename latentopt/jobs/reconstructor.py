@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from latentopt import metrics, pictures
 from latentopt.batch_math import per_sample, take
-from latentopt.inverse.initializers import FittedInitializer, fit_cached, fit_initializer, share_cost
+from latentopt.inverse.initializers import FittedInitializer, Saved, fit_cached, fit_initializer, share_cost
 from latentopt.inverse.initializers.fit import Key, group_keys
 from latentopt.inverse.problem import Reconstruction, TargetCheck, measurement_shapes
 from latentopt.inverse.reconstruct import invert
@@ -29,6 +29,7 @@ from latentopt.jobs.targets import Fit, Fitted, Target, Targets
 from latentopt.jobs.track import tracked_figures
 from latentopt.jobs.tracker import Tracker, track_job
 from latentopt.jobs.trainer import Hardware, predict, predictor
+from latentopt.networks.conditions import as_conditions, require_conditions
 from latentopt.networks.generator import Generator
 from latentopt.operators import Identity, Operator
 from latentopt.optimizers import method
@@ -54,10 +55,8 @@ class TargetProblems:
         s = self.settings
         images = torch.stack([target.image for target in targets if target.image is not None])
         rows = torch.tensor([target.index for target in targets])
-        operator, loss = take(s.operator, rows), take(s.loss, rows)
-        return Reconstruction(
-            self.generator, images, operator, loss, self.measured, s.tolerance, s.prior, s.noise, s.seed
-        )
+        generator, operator, loss = (take(part, rows) for part in (self.generator, s.operator, s.loss))
+        return Reconstruction(generator, images, operator, loss, self.measured, s.tolerance, s.prior, s.noise, s.seed)
 
 
 def open_targets(
@@ -102,7 +101,7 @@ def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
     begun = time.perf_counter()
     settings = plan.settings.build()
     require_halving(settings.halving)
-    generator = cards.load_generator(settings.model)
+    generator = cards.load_generator(settings.model).given(**as_conditions(settings.conditions or {}))
     feasible = settings.prior.feasible(generator)
     settings = replace(settings, optimizer=method(plan.settings.optimizer, feasible))
     recipe = settings.recipe()
@@ -116,11 +115,16 @@ def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
         problems = TargetProblems(settings, generator, measured)
         problem = problems([Target(0, source.names[0], targets.first_good())])
         solve(problem, settings.optimizer, steps=1, seed=settings.seed)  # an error comes before anything is written
-        settings.start.check(generator, problem.operator)
+        settings.start.check(problem.generator, problem.operator)
         measurement_shapes(generator, settings.operator, len(targets) - 1)  # there is an operator for the last target
+        require_conditions(generator.conditions, len(targets))
+        if isinstance(settings.start, Saved):
+            settings = replace(settings, start=settings.start.of_targets(source.names))
+            problems = replace(problems, settings=settings)
 
         identity = {"weights": cards.read_card(settings.model).weights_sha256, "targets_held": source.fingerprint}
         parts = {name: getattr(settings, name) for name in ("operator", "loss", "optimizer", "start", "prior")}
+        parts["conditions"] = generator.conditions
         experiment = Experiment(plan.folder, recipe, identity | describe_card(settings.model) | digest_tensors(**parts))
         rank = trainer.global_rank
         if rank == 0:
@@ -175,7 +179,7 @@ class Reconstructor(lightning.LightningModule):
         self.line.share = len(batch)
         s, begun = self.settings, time.perf_counter()
         problem = self.problems(good)
-        guess = self._guess(problem)
+        guess = self._guess(problem, torch.tensor([target.index for target in good]))
         begun = time.perf_counter() if self.alike else begun  # what all targets share is added below
         watch = ReconstructProgress(self, problem, good)
         rows = torch.arange(len(good))
@@ -189,17 +193,21 @@ class Reconstructor(lightning.LightningModule):
 
     @cached_property
     def alike(self) -> bool:
-        """True if all targets have the same operator, and so share the cost of fitting the initializer."""
+        """True if all targets have the same operator and condition, and so share the cost of the initializer's fit."""
         ends = torch.tensor([0, self.targets - 1])
-        return len(set(group_keys(self.generator, take(self.settings.operator, ends), len(ends)))) == 1
+        operator, same = (
+            take(self.settings.operator, ends),
+            all(len(c) == 1 for c in self.generator.conditions.values()),
+        )
+        return same and len(set(group_keys(self.generator, operator, len(ends)))) == 1
 
-    def _guess(self, problem: Reconstruction) -> FittedInitializer:
-        """Fit the initializer to the generator, or reuse its fit."""
+    def _guess(self, problem: Reconstruction, rows: Tensor) -> FittedInitializer:
+        """Fit the initializer to the generator, or reuse its fit; saved latents are those of the targets ``rows``."""
         s, begun = self.settings, time.perf_counter()
         if not self.alike:  # each image's own, which no other batch asks for
             self.known = {}
         guess = fit_initializer(
-            s.start, self.generator, problem.operator, s.seed, problem.batch, self._learn, self.known
+            take(s.start, rows), problem.generator, problem.operator, s.seed, problem.batch, self._learn, self.known
         )
         if self.alike and not self.learning:
             self.learning = time.perf_counter() - begun
@@ -242,14 +250,15 @@ class ReconstructProgress:
 
     @torch.no_grad()
     def _picture(self, progress: Progress) -> tuple[float, dict[str, Any] | None]:
-        best = self.job.generator(progress.best_x)
+        best = self.problem.generator(progress.best_x)
         ours, true = compared(self.problem, best)
         low, high = metrics.value_range(true)
         psnr = metrics.psnr(ours, true, high - low).mean().item()
         if not self.shown:
             return psnr, None
         self.frames.append(pictures.to_bytes(best[: self.shown]))
-        current = pictures.to_bytes(self.job.generator(progress.x[: self.shown]))
+        shown = self.problem.generator.take(torch.arange(self.shown))
+        current = pictures.to_bytes(shown(progress.x[: self.shown]))
         titled = {**known(self.problem, self.shown), "current": current, "best": self.frames[-1]}
         return psnr, {"trajectory": pictures.tile(list(titled.values()))}
 

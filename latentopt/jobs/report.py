@@ -126,7 +126,8 @@ def _images(module: Reconstructor, target: Target, latents: Tensor) -> dict[str,
     from latentopt.jobs.reconstructor import known
 
     device = next(module.generator.parameters()).device
-    images = {"reconstruction": pictures.to_bytes(module.generator(latents.to(device)))}
+    generator = module.generator.take(torch.tensor([target.index]))
+    images = {"reconstruction": pictures.to_bytes(generator(latents.to(device)))}
     if target.image is None:  # its file is gone since it was reconstructed
         return images
     return {**known(module.problems([target]), 1), **images}

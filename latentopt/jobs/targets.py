@@ -37,14 +37,14 @@ def to_tensor(array: np.ndarray) -> Tensor:
 
 
 def as_floats(array: np.ndarray, shapes: Sequence[Shape] = ()) -> Tensor:
-    """`to_tensor`, whose floats may have any finite value; arrays of these shapes are no images."""
+    """`to_tensor`, whose floats may have any finite value; those of these shapes, or of no image's, stay."""
     if (array.ndim == 2 and array.shape not in shapes) or (1, *array.shape) in shapes:
         array = array[None]
     elif array.shape in shapes:
         pass
     elif array.ndim == 3 and array.shape[-1] in (1, 3) and array.shape[0] not in (1, 3):
         array = array.transpose(2, 0, 1)
-    if (array.ndim != 3 and array.shape not in shapes) or 0 in array.shape:
+    if (array.ndim != 3 and not shapes) or 0 in array.shape:
         raise InputError("image", "shape (H, W), (H, W, C) or (C, H, W)", array.shape)
     if array.dtype == np.bool_:
         array = array.astype(np.float32)

@@ -49,7 +49,7 @@ class Card:
 
     def wrap(self, module: Any, **extras: Any) -> Any:
         """Build the model around the module of its `part`, and its `extras`."""
-        common = {f.name for f in fields(Card)}
+        common = {*(f.name for f in fields(Card)), "conditions"}
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in common}
         own = {name: None if value == [] else value for name, value in values.items()}
         return self.wrapper()(module, **own, **extras)
@@ -61,15 +61,21 @@ class GeneratorCard(Card):
 
     part, extras = "generator", ("encoder",)
 
-    latent_shape: list[int]
+    latent_shape: list[int] | dict[str, list[int]]  # of one latent, or of several by name
     output_range: tuple[float, float]  # of the generator's module
     start_scale: float
+    conditions: dict[str, Any] = field(default_factory=dict)  # by name: numbers, or lists, one for all samples or each
 
     @staticmethod
     def wrapper() -> Callable[..., Any]:
         from latentopt.networks.generator import Generator
 
         return Generator
+
+    def wrap(self, module: Any, **extras: Any) -> Any:
+        from latentopt.networks.conditions import as_conditions
+
+        return super().wrap(module, **extras).given(**as_conditions(self.conditions))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from latentopt.inverse.initializers.encoder import Encoder
 from latentopt.inverse.initializers.fit import fit_initializer, share_cost
 from latentopt.inverse.initializers.pools import Nearest, Regression
 from latentopt.inverse.initializers.random import Random
+from latentopt.inverse.initializers.saved import Saved
 
 __all__ = [
     "Encoder",
@@ -19,12 +20,13 @@ __all__ = [
     "Nearest",
     "Random",
     "Regression",
+    "Saved",
     "fit_cached",
     "fit_initializer",
     "share_cost",
 ]
 
-for _kind in (Encoder, Nearest, Random, Regression, Initializer):
+for _kind in (Encoder, Nearest, Random, Regression, Saved, Initializer):
     _kind.__module__ = __name__  # the path by which recipes name them; see latentopt.operators
 
 __getattr__ = old_names(__name__)

@@ -13,6 +13,7 @@ from torch import Tensor
 from latentopt.batch_math import take
 from latentopt.inverse.initializers.base import FittedInitializer, Initializer
 from latentopt.inverse.initializers.pools import Nearest, Regression
+from latentopt.inverse.initializers.saved import Saved
 from latentopt.inverse.problem import Reconstruction
 from latentopt.networks.checks import empty_like_parameters
 from latentopt.networks.generator import Generator
@@ -50,6 +51,8 @@ def fit_initializer(
         The fitted initializer of the whole batch. Many conditions, or continuous ones of which each sample has its own,
         share one pool, whose latents take them in turn.
     """
+    if isinstance(initializer, Saved):  # fits nothing
+        return initializer.fit(generator, operator, seed)
     fit, fitted = fit or initializer.fit_each, {} if fitted is None else fitted
     keys = group_keys(generator, operator, batch)
     if isinstance(initializer, Nearest | Regression) and _shares_pool(generator, keys):

@@ -1,0 +1,36 @@
+"""Conditions of a generator, such as classes: of recipes and cards, and their number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from latentopt.errors import InputError
+from latentopt.files import ARRAY_SUFFIXES, read_array
+
+
+def as_conditions(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return conditions of a recipe or card, whole numbers, lists and paths of array files, as tensors (B, ...)."""
+    return {name: _as_condition(name, value) for name, value in values.items()}
+
+
+def _as_condition(name: str, value: Any) -> Any:
+    if isinstance(value, str) and Path(value).suffix.lower() in ARRAY_SUFFIXES:
+        return torch.from_numpy(np.array(read_array(Path(value), name)))
+    if isinstance(value, list) or (isinstance(value, int) and not isinstance(value, bool)):
+        try:
+            return torch.atleast_1d(torch.as_tensor(value))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(name, "numbers, or lists of equal lengths", str(error)) from error
+    return value
+
+
+def require_conditions(conditions: Mapping[str, Any], count: int) -> None:
+    """Raise `InputError` unless there is one condition of each kind, or one for each of ``count`` targets."""
+    for name, value in conditions.items():
+        if isinstance(value, torch.Tensor) and len(value) not in (1, count):
+            raise InputError(name, f"1 or {count} conditions, one for each target", len(value))
