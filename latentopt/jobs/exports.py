@@ -23,7 +23,7 @@ class GeneratorExport:
     """The generator that a module trains, made before the training to check that module and data fit.
 
     Raises:
-        InputError: the data are not images of the generator's shape, or fewer than a batch.
+        InputError: the data are not images of the generator's shape, have no test images, or are fewer than a batch.
     """
 
     card = cards.GeneratorCard
@@ -38,7 +38,7 @@ class GeneratorExport:
             "start_scale": start_scale,
         }
         self.model = Generator(module.networks()["generator"], **self.settings)
-        images, shape = data.images("train"), self.model.output_shape()
+        images, _, shape = data.images("train"), data.images("test", 1), self.model.output_shape()
         if tuple(images.shape[1:]) != shape:
             raise InputError("data", f"images of the generator's shape {shape}", tuple(images.shape[1:]))
         if len(images) < data.batch_size:

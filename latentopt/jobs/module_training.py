@@ -42,7 +42,7 @@ def run_training(plan: JobPlan[TrainSettings]) -> Path:
     training = {
         "recipe": f"latentopt train train-{settings.name}",
         "module": f"{type(module).__module__}.{type(module).__qualname__}",
-        "data": describe(data)["init_args"]["dataset"],
+        "data": Path(describe(data)["init_args"]["dataset"]).name,  # of a folder, too
         "epochs": settings.epochs,
         "seed": settings.seed,
     }

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from latentopt.errors import InputError, printable
 from latentopt.files import scaled
 from latentopt.jobs.sources import Source, open_source
+from latentopt.zoo.fitting import Fit, resize_image, to_grey
 
 Shape = tuple[int, ...]
-Fit = Literal["crop", "pad", "stretch"]
 
 
 def to_tensor(array: np.ndarray) -> Tensor:
@@ -128,12 +127,12 @@ class Fitted:
         if is_picture and image.shape[0] == 3 and channels == 1 and bool((image == image[:1]).all()):
             image = image[:1]
         if is_picture and self.convert and image.shape[0] != channels:
-            image = _grey(image).expand(channels, -1, -1)
+            image = to_grey(image).expand(channels, -1, -1)
         shape = tuple(image.shape)
         if shape in (self.image, self.measurement):
             return image
         if is_picture and self.resize and image.shape[0] == channels:
-            return _resized(image, self.image[1:], self.fit)
+            return resize_image(image, self.image[1:], self.fit)
         raise InputError("image", self._expected(), f"{shape}{self._remedy(shape)}")
 
     def _expected(self) -> str:
@@ -146,31 +145,6 @@ class Fitted:
         if shape[0] != self.image[0]:
             return "" if self.convert else "; --convert changes the channels"
         return "; --resize changes the size"
-
-
-def _resized(image: Tensor, size: Sequence[int], fit: Fit) -> Tensor:
-    """The image (C, H, W) at another size (H, W), as `load_images` says; bilinear, with antialiasing."""
-    scales = [wanted / side for wanted, side in zip(size, image.shape[1:], strict=True)]
-    sides = list(size)
-    if fit != "stretch":
-        scale = max(scales) if fit == "crop" else min(scales)
-        sides = [max(1, round(side * scale)) for side in image.shape[1:]]
-    resized = F.interpolate(image[None], sides, mode="bilinear", antialias=True)[0].clamp(image.min(), image.max())
-    for axis, (side, wanted) in enumerate(zip(sides, size, strict=True), start=1):
-        if side > wanted:
-            resized = resized.narrow(axis, (side - wanted) // 2, wanted)
-    rest = [wanted - side for side, wanted in zip(resized.shape[1:], size, strict=True)]
-    top, left = (each // 2 for each in rest)
-    return F.pad(resized, (left, rest[1] - left, top, rest[0] - top))
-
-
-def _grey(image: Tensor) -> Tensor:
-    if image.shape[0] == 1:
-        return image
-    if image.shape[0] != 3:
-        raise InputError("image", "1 or 3 channels", f"{image.shape[0]}")
-    weights = image.new_tensor([0.299, 0.587, 0.114])  # ITU-R BT.601
-    return (weights[:, None, None] * image).sum(0, keepdim=True)
 
 
 @dataclass(frozen=True)

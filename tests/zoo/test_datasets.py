@@ -133,7 +133,7 @@ def test_an_unknown_name_is_refused(tmp_path, name):
         open_dataset(name, str(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["mnist", "CIFAR10", "FakeData", "SVHN", "ImageNet", "CocoDetection", "EMNIST"])
+@pytest.mark.parametrize("name", ["mnist", "CIFAR10", "Food101", "SVHN", "ImageNet", "CocoDetection", "EMNIST"])
 def test_data_that_are_not_there_are_refused_in_one_line(tmp_path, name):
     with pytest.raises(InputError) as caught:
         open_dataset(name, str(tmp_path / "nowhere"))
