@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from latentopt.attacks.attack import attack
 from latentopt.attacks.carlini_wagner import carlini_wagner
-from latentopt.attacks.checks import check_inputs, check_labels, check_radii
+from latentopt.attacks.checks import check_inputs, check_labels, check_radii, require_movable
 from latentopt.attacks.result import AttackWarning
 from latentopt.autodiff import outside_inference_mode
 from latentopt.batch_math import sample_norm, take
@@ -30,6 +30,7 @@ from latentopt.problem import Problem
 from latentopt.progress import ProgressLine
 from latentopt.reports import Row
 from latentopt.results import SavedResult
+from latentopt.sets.bounds import Values
 from latentopt.statistics import wilson
 
 if TYPE_CHECKING:
@@ -102,10 +103,10 @@ class Robustness(SavedResult):
 @outside_inference_mode
 def robustness(
     model: Callable[[Tensor], Any],
-    x: Tensor,
-    y: Tensor,
-    eps: float,
-    eps_l2: float | None = None,
+    x: Values,
+    y: Values,
+    eps: Values,
+    eps_l2: Values | None = None,
     *,
     steps: int = 100,
     queries: int = 1000,
@@ -122,8 +123,8 @@ def robustness(
         model: as in `latentopt.attack`.
         x: inputs (N, *shape).
         y: their classes (N,) long.
-        eps: radius in Linf, > 0.
-        eps_l2: radius in L2, > 0; default no attacks in L2.
+        eps: radius in Linf, as in `latentopt.attack`, somewhere > 0.
+        eps_l2: radius in L2, somewhere > 0; default no attacks in L2.
         steps: gradients of each attack; Carlini and Wagner's takes that many in each of 4 binary search steps.
         queries: forwards of ``square``.
         seed: of the attacks' random numbers.
@@ -134,10 +135,7 @@ def robustness(
     Raises:
         InputError: as `latentopt.attack`.
     """
-    positive("eps", eps)
     positive("queries", queries, integer=True)
-    if eps_l2 is not None:
-        positive("eps_l2", eps_l2)
     linf: dict[str, dict[str, Any]] = {"fgsm": {"optimizer": "fgsm"}}
     linf |= {name: {"optimizer": name, "steps": steps} for name in ("pgd", "apgd")}
     linf["adr-gd"] = {"optimizer": "adr-gd-soft-attack", "steps": steps}
@@ -145,8 +143,10 @@ def robustness(
     linf["square"] = {"optimizer": "square", "steps": queries, "loss": "margin"}
     x = check_inputs(model, x)
     y = check_labels(y, x)
-    check_radii(model, eps, x, "linf")
-    check_radii(model, eps_l2 or 0.0, x, "l2", "eps_l2")
+    require_movable("eps", check_radii(model, eps, x, "linf"))
+    if eps_l2 is not None:
+        eps_l2 = check_radii(model, eps_l2, x, "l2", "eps_l2")
+        require_movable("eps_l2", eps_l2)
     network = adapt(model, "model", is_classifier=True)
     gated = has_gates(take(network, torch.tensor([0], device=x.device)), x[:1])
     attacks = {name: settings for name, settings in linf.items() if gated or name not in ("adr-gd", CHECKS[0])}

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from latentopt.attacks.checks import check_inputs, check_labels, check_radii
+from latentopt.attacks.checks import check_inputs, check_labels, check_mask, check_radii
 from latentopt.attacks.result import AttackResult, AttackWarning, concatenate
 from latentopt.attacks.search import AttackSearch, SearchSettings
 from latentopt.attacks.stages import PORTFOLIO, Portfolio, Stage, StartPoint, Targets
@@ -25,17 +25,19 @@ from latentopt.networks.outputs import adapt
 from latentopt.optimizers import Optimizer
 from latentopt.progress import ProgressLine
 from latentopt.sets import Norm
+from latentopt.sets.bounds import Values
 from latentopt.solver.callbacks import Callback
 
 
 @outside_inference_mode
 def attack(
     model: Callable[[Tensor], Any],
-    x: Tensor,
-    y: Tensor,
-    eps: float | Tensor,
+    x: Values,
+    y: Values,
+    eps: Values,
     *,
     norm: Norm = "linf",
+    mask: Values | None = None,
     targeted: bool = False,
     targets: Targets | None = None,
     optimizer: Optimizer | Portfolio | str = "portfolio",
@@ -43,6 +45,7 @@ def attack(
     steps: int | None = None,
     restarts: int | None = None,
     start: StartPoint | Tensor | None = None,
+    early_stop: bool = True,
     seed: int = 0,
     evaluations: int | None = None,
     seconds: float | None = None,
@@ -52,8 +55,8 @@ def attack(
 ) -> AttackResult:
     """Find inputs within ``eps`` of ``x`` that a classifier gets wrong.
 
-    A sample leaves the batch as soon as it is misclassified; one that already is comes back unchanged. Every iterate
-    stays in the ball and in the range of valid inputs.
+    A sample leaves the batch as soon as it is misclassified; one that already is comes back unchanged (`early_stop`).
+    Every iterate stays in the ball and in the range of valid inputs.
 
     Args:
         model: maps inputs (B, *shape) to logits (B, K): a `latentopt.Classifier`, whose ``input_range`` holds, or any
@@ -61,9 +64,11 @@ def attack(
             ``pick``); one logit (B, 1) stands for two classes. In eval mode; never changed. A model that differs from
             sample to sample has ``take(rows)``, as in `latentopt.Problem`.
         x: inputs (B, *shape), of any shape. Values outside the range by rounding (1e-6 of its width) are clamped.
-        y: classes (B,) long: the true ones; with ``targeted`` those that the model is to predict.
-        eps: radius of the ball, >= 0, in units of the inputs: a number, or one a sample (B,).
+        y: classes (B,), integers: the true ones; with ``targeted`` those that the model is to predict.
+        eps: radius of the ball, >= 0, in units of the inputs: a number, or one a sample (B,); in Linf also one for each
+            feature, (*shape) or (1 or B, *shape). Of vectors (n,) it is (1, n), as (n,) is one a sample.
         norm: ``linf`` or ``l2``.
+        mask: features that may change, booleans (*shape) or (1 or B, *shape); axes of length 1 are repeated. None: all.
         targeted: only a prediction of the class ``y`` is a success.
         targets: ``random`` or ``least-likely``: y is the truth, and only the class so chosen for each input is a
             success. ``all``, or a number >= 1: any wrong class is a success, and the attack aims at that many classes
@@ -77,6 +82,9 @@ def attack(
         start: where the first restart starts: at the ``clean`` input (the default) or a ``random`` point; the others
             start at random. Or inputs (B, *shape), such as the ``x`` of an earlier result: every stage starts at their
             projections onto the set.
+        early_stop: False: every sample takes all steps, also those that are misclassified, and the input with the
+            greatest loss is returned (of several stages or targets, that with the greatest margin), as adversarial
+            training and transfer to other models ask for.
         seed: seed of random starts, targets and the method's own noise. A batch gives what its samples give alone, to
             rounding.
         evaluations: forwards and backwards that each sample may cost. Each stage of a portfolio gets what is left; a
@@ -105,6 +113,7 @@ def attack(
     start_x = start if isinstance(start, Tensor) else None
     stage_settings = {"loss": loss, "steps": steps, "restarts": restarts, "start": start if start_x is None else None}
     stages = resolve_stages(optimizer, stage_settings, targets)
+    portfolio = _as_portfolio(optimizer)
     if norm not in get_args(Norm):
         raise InputError("norm", f"one of {', '.join(get_args(Norm))}", repr(norm))
     if targeted and targets is not None:
@@ -114,13 +123,13 @@ def attack(
             positive(name, value, integer=name != "seconds")
     require_eval(model)
     x, network = check_inputs(model, x), adapt(model, "model", is_classifier=True)
-    eps, y = check_radii(model, eps, x, norm), check_labels(y, x)
+    eps, y, mask = check_radii(model, eps, x, norm), check_labels(y, x), check_mask(mask, x)
     if start_x is not None:
         if start_x.shape != x.shape or not bool(start_x.isfinite().all()):
             raise InputError("start", f"finite inputs of shape {tuple(x.shape)}", f"shape {tuple(start_x.shape)}")
         start_x = start_x.to(x)
-    is_portfolio = optimizer == "portfolio" or isinstance(optimizer, Portfolio)
-    settings = SearchSettings(norm, targeted, targets, seed, evaluations, seconds, is_portfolio)
+    settings = SearchSettings(norm, targeted, targets, seed, evaluations, seconds, early_stop, portfolio is not None)
+    gradient_free = portfolio and portfolio.gradient_free
     results = []
     with frozen(model), ExitStack() as stack:
         if holds(model, len(x)):
@@ -129,12 +138,17 @@ def attack(
         line = stack.enter_context(ProgressLine("attack", len(batches) * len(stages), "stage"))
         for rows in batches:
             start_rows = None if start_x is None else start_x[rows]
-            search = AttackSearch(take(network, rows), x[rows], y[rows], eps[rows], start_rows, settings)
+            mask_rows = None if mask is None else mask[rows]
+            search = AttackSearch(take(network, rows), x[rows], y[rows], eps[rows], mask_rows, start_rows, settings)
             batch_stages = [replace(stage, loss=take(stage.loss, rows)) for stage in stages]
             for number, stage in enumerate(batch_stages):
                 search.run_stage(number, stage, compile, callbacks)
                 line.update()
-            results.append(search.result(batch_stages))
+            if gradient_free is not None and bool(search.has_dead_gradients.any()):
+                last = replace(gradient_free, loss=take(gradient_free.loss, rows))
+                search.run_stage(len(batch_stages), last, compile, callbacks, among=search.has_dead_gradients)
+                batch_stages.append(last)
+            results.append(search.result(batch_stages, len(stages)))
     result = concatenate(results)
     for warning in result.warnings:
         warn(warning, AttackWarning)
@@ -152,13 +166,20 @@ def resolve_stages(
         targets: as in `attack`.
     """
     given = {name: value for name, value in settings.items() if value is not None}
-    portfolio = PORTFOLIO if isinstance(optimizer, str) and optimizer == "portfolio" else optimizer
+    portfolio = _as_portfolio(optimizer)
     aims = None if targets in ("random", "least-likely") else targets
-    if isinstance(portfolio, Portfolio):
+    if portfolio is not None:
         if given or aims == "all" or isinstance(aims, int):
             name = next(iter(given), "targets")
             raise InputError(name, "None with a portfolio, whose stages have their own", given.get(name, aims))
         return portfolio.stages
     if optimizer == "fgsm" and given.setdefault("steps", 1) != 1:
         raise InputError("steps", "1 of fgsm, which takes one step (pgd takes more)", given["steps"])
-    return (Stage(portfolio, targets=aims, **given),)  # pyright: ignore[reportArgumentType]
+    return (Stage(optimizer, targets=aims, **given),)  # pyright: ignore[reportArgumentType]
+
+
+def _as_portfolio(optimizer: Optimizer | Portfolio | str) -> Portfolio | None:
+    """Return the portfolio that an optimiser names or is, if any."""
+    if isinstance(optimizer, str) and optimizer == "portfolio":
+        return PORTFOLIO
+    return optimizer if isinstance(optimizer, Portfolio) else None

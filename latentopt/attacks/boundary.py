@@ -9,11 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from latentopt.attacks.checks import range_width
+from latentopt.attacks.checks import MaskedNetwork, free_range, range_width
 from latentopt.attacks.goal import rank_other_classes
 from latentopt.attacks.result import AttackResult
 from latentopt.batch_math import sample_norm, where_rows
-from latentopt.networks.classifier import range_of
+from latentopt.networks.classifier import Range
 from latentopt.networks.freezing import frozen
 from latentopt.problem import Problem
 from latentopt.sets import Norm, bounded_ball, length
@@ -50,17 +50,20 @@ class _LogitGap:
         return _LogitGap(self.labels[rows], self.others[rows])
 
 
-def find_nearest_boundary(model: Callable[[Tensor], Tensor], clean: AttackResult, norm: Norm) -> BoundaryEstimate:
+def find_nearest_boundary(
+    model: Callable[[Tensor], Tensor], clean: AttackResult, norm: Norm, mask: Tensor | None = None
+) -> BoundaryEstimate:
     """Estimate the nearest boundary over all classes that would be a success.
 
-    ``clean`` is the result of an attack of radius 0 on the model.
+    ``clean`` is the result of an attack of radius 0 on the model; ``mask`` (B, *shape) says which features may change.
     """
     x = clean.clean
+    network = model if mask is None else MaskedNetwork(model, x, mask)
     labels, others = _boundary_classes(clean)
     radius, direction = torch.full_like(clean.eps, torch.inf), torch.zeros_like(x)
-    ends, widest = range_of(model), min(range_width(model, x, norm), torch.finfo(x.dtype).max / 4)
+    ends, widest = free_range(model, x, mask), min(range_width(model, x, norm), torch.finfo(x.dtype).max / 4)
     for other in others:
-        gap, grad = _logit_gap(model, x, labels, other)
+        gap, grad = _logit_gap(network, x, labels, other)
         distance = _box_distance(x, gap, grad, norm, ends, widest)
         direction = where_rows(distance < radius, grad, direction)
         radius = radius.minimum(distance)
@@ -115,7 +118,7 @@ def _finite_width(model: Callable[[Tensor], Tensor], x: Tensor, norm: Norm) -> T
     return torch.where(size > 0, size, 1)
 
 
-def _box_distance(x: Tensor, gap: Tensor, grad: Tensor, norm: Norm, ends: tuple[float, float], widest: float) -> Tensor:
+def _box_distance(x: Tensor, gap: Tensor, grad: Tensor, norm: Norm, ends: Range, widest: float) -> Tensor:
     """Return the radius (B,) of the smallest ball in which ``gap + grad . d`` reaches 0 within the range.
 
     The radius is found by doubling and bisection, <= ``widest``; infinity where no ball reaches 0.

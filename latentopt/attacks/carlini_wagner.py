@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import isfinite
 from typing import Any
 
 import torch
@@ -20,13 +19,14 @@ from latentopt.autodiff import outside_inference_mode
 from latentopt.batch_math import by_row, sample_norm, take, where_rows
 from latentopt.classification import cross_entropy
 from latentopt.errors import nonnegative, positive
-from latentopt.networks.classifier import range_of
+from latentopt.networks.classifier import range_for
 from latentopt.networks.freezing import frozen
 from latentopt.networks.outputs import adapt
 from latentopt.optimizers import Adam
 from latentopt.problem import Problem
 from latentopt.progress import ProgressLine
 from latentopt.sets import Box, FeasibleSet, Free
+from latentopt.sets.bounds import Values
 from latentopt.solver.callbacks import Progress
 from latentopt.solver.loop import solve
 
@@ -40,8 +40,8 @@ MAX_DISTANCE = 1e18
 @outside_inference_mode
 def carlini_wagner(
     model: Callable[[Tensor], Any],
-    x: Tensor,
-    y: Tensor,
+    x: Values,
+    y: Values,
     *,
     targeted: bool = False,
     confidence: float = 0.0,
@@ -98,7 +98,7 @@ def carlini_wagner(
             nearest.late_success = torch.zeros_like(clean.success)
             hinge = _Hinge(clean.goal, weight, confidence)
             problem = Problem(
-                space, hinge, start.shape[1:], len(x), space.feasible, like=start, penalty=_SquaredDistance(space)
+                space, hinge, start.shape[1:], len(start), space.feasible, like=start, penalty=_SquaredDistance(space)
             )
             result = solve(problem, Adam(lr=lr or FIRST_STEP), steps=steps, start=start, callbacks=[nearest])
             seconds += result.meta["seconds"]
@@ -124,8 +124,8 @@ class TanhSpace:
     """
 
     model: Callable[[Tensor], Tensor]
-    low: float
-    high: float
+    low: float | Tensor  # broadcastable to an input
+    high: float | Tensor
     clean: Tensor  # (B, *shape) in at least single precision
     origin: Tensor  # (B, *shape)
     pace: Tensor  # (B, 1, ..., 1) > 0
@@ -134,7 +134,8 @@ class TanhSpace:
     @classmethod
     def around(cls, model: Callable[[Tensor], Tensor], clean: Tensor, distance: Tensor | None) -> TanhSpace:
         """Return the space around inputs ``clean``, an image moving by ``distance`` (B,) as v moves by 1."""
-        (low, high), clean_wide = range_of(model), clean.to(_at_least_single(clean))
+        clean_wide = clean.to(_at_least_single(clean))
+        low, high = range_for(model, clean_wide)
         pace = torch.ones_like(clean_wide.flatten(1)[:, 0])
         space = cls(model, low, high, clean_wide, clean_wide, by_row(pace, clean_wide), clean.dtype)
         slope = torch.ones_like(clean_wide)
@@ -147,17 +148,17 @@ class TanhSpace:
 
     @property
     def is_bounded(self) -> bool:
-        return isfinite(self.high - self.low)
+        return bool(torch.as_tensor(self.high - self.low).isfinite().all())
 
     @property
     def unit(self) -> float:
-        """Unit of distances: the width of the range, or 1 where it is open."""
-        return self.high - self.low if self.is_bounded else 1.0
+        """Unit of distances: the width of the range, the greatest of several, or 1 where it is open."""
+        return float(torch.as_tensor(self.high - self.low, dtype=torch.float64).max()) if self.is_bounded else 1.0
 
     @property
     def feasible(self) -> FeasibleSet:
         """Feasible set of v: a range that is open on one side only has one end."""
-        if self.is_bounded or not (isfinite(self.low) or isfinite(self.high)):
+        if self.is_bounded or not any(bool(torch.as_tensor(end).isfinite().any()) for end in (self.low, self.high)):
             return Free()
         return Box((self.low - self.origin) / self.pace, (self.high - self.origin) / self.pace)
 

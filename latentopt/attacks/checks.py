@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import isfinite
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from latentopt.batch_math import take
 from latentopt.classification import Loss
 from latentopt.errors import InputError
 from latentopt.independence import require_independent
 from latentopt.networks.checks import empty_like_parameters
-from latentopt.networks.classifier import range_of
+from latentopt.networks.classifier import Range, range_for
 from latentopt.networks.outputs import module_of
-from latentopt.sets import Norm
+from latentopt.sets import BoxAndBall, Norm, bounded_ball, length
+from latentopt.sets.bounds import Values, as_values, broadcast, broadcast_radius
 
 SLACK = 1e-6
 """Share of the range by which rounding may put inputs outside it."""
 
 
-def range_slack(low: float, high: float, dtype: torch.dtype) -> float:
-    """Return how far rounding may put numbers of a dtype outside the range [low, high].
+def range_slack(low: float | Tensor, high: float | Tensor, dtype: torch.dtype) -> float:
+    """Return how far rounding may put numbers of a dtype outside the range [low, high], or the widest of several.
 
     >>> f"{range_slack(0.0, 255.0, torch.float32):.3g}"
     '0.000255'
     """
-    sizes = [abs(end) for end in (low, high, high - low) if isfinite(end)]
+    ends = (torch.as_tensor(end, dtype=torch.float64).abs().flatten().tolist() for end in (low, high, high - low))
+    sizes = [size for end in ends for size in end if isfinite(size)]
     return max(SLACK, 2 * torch.finfo(dtype).eps) * max(sizes, default=1.0)
 
 
@@ -35,63 +41,142 @@ def range_width(model: Callable[[Tensor], Tensor], x: Tensor, norm: Norm) -> flo
 
     Where the range is finite, so is the width in the dtype of ``x``.
     """
-    low, high = range_of(model)
-    width = (high - low) * (1.0 if norm == "linf" else x[0].numel() ** 0.5)
+    low, high = range_for(model, x)
+    if isinstance(width := high - low, Tensor):
+        width = length(width.expand(1, *x.shape[1:]), norm).item()
+    else:
+        width *= 1.0 if norm == "linf" else x[0].numel() ** 0.5
     return min(width, torch.finfo(x.dtype).max) if isfinite(width) else width
 
 
-def check_inputs(model: Callable[[Tensor], Tensor], x: Tensor, name: str = "x") -> Tensor:
+def attack_set(
+    model: Callable[[Tensor], Tensor], clean: Tensor, eps: float | Tensor, norm: Norm, mask: Tensor | None = None
+) -> BoxAndBall:
+    """Return the points of a model's range within ``eps`` of ``clean`` (B, *shape), equal to it outside a mask.
+
+    Arguments are those of `latentopt.attack`, checked.
+    """
+    return bounded_ball(clean, eps, norm, *free_range(model, clean, mask))
+
+
+def free_range(model: Callable[[Tensor], Tensor], clean: Tensor, mask: Tensor | None) -> Range:
+    """Return the ends of a model's range; with a mask those of each input, ``clean`` itself outside the mask."""
+    low, high = range_for(model, clean)
+    return (low, high) if mask is None else (torch.where(mask, low, clean), torch.where(mask, high, clean))
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedNetwork:
+    """A network of inputs that are ``clean`` outside a mask: features that may not change take no gradient."""
+
+    network: Callable[[Tensor], Tensor]
+    clean: Tensor  # (B, *shape)
+    mask: Tensor  # (B, *shape) bool
+
+    def __call__(self, x: Tensor) -> Tensor:
+        copies = [len(x) // len(self.clean), *[1] * (x.ndim - 1)]
+        return self.network(torch.where(self.mask.repeat(copies), x, self.clean.repeat(copies)))
+
+    def take(self, rows: Tensor) -> MaskedNetwork:
+        return MaskedNetwork(take(self.network, rows), self.clean[rows], self.mask[rows])
+
+
+def check_mask(mask: Values | None, x: Tensor) -> Tensor | None:
+    """Return the features (B, *shape) bool of inputs ``x`` (B, *shape) that may change; None: all.
+
+    Raises:
+        InputError: the mask holds anything but 0 and 1, or fits neither one input nor the batch.
+    """
+    if mask is None:
+        return None
+    wide = torch.as_tensor(broadcast("mask", as_values("mask", mask), x.shape, x))
+    if not bool(((wide == 0) | (wide == 1)).all()):
+        raise InputError("mask", "booleans, or values 0 and 1", "others")
+    return wide.bool().to(x.device).expand(x.shape)
+
+
+def _given_tensor(name: str, values: Any) -> Tensor:
+    """Return a tensor as it is, and an array or a list as one of its own dtype (of Python's floats, torch's default).
+
+    Raises:
+        InputError: (of ``name``) it is something else.
+    """
+    if isinstance(values, Tensor):
+        return values
+    try:
+        if isinstance(values, Sequence) and any(isinstance(each, Tensor) for each in values):
+            return torch.stack(list(values))
+        if isinstance(values, str) or not (isinstance(values, Sequence) or hasattr(values, "__array__")):
+            raise TypeError(type(values).__name__)
+        tensor = torch.from_numpy(np.array(values))
+    except (TypeError, ValueError, RuntimeError) as error:
+        expected = "a tensor, an array or a list of numbers, in rows of equal length"
+        raise InputError(name, expected, str(error).splitlines()[0]) from error
+    is_list_of_floats = isinstance(values, Sequence) and tensor.is_floating_point()
+    return tensor.to(torch.get_default_dtype()) if is_list_of_floats else tensor
+
+
+def check_inputs(model: Callable[[Tensor], Tensor], x: Values, name: str = "x") -> Tensor:
     """Return inputs (B, *shape), clamped to the model's range, in its dtype and on its device.
 
     Raises:
         InputError: the argument ``name`` is no such tensor, or has values that are not finite or outside the range.
     """
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        got = f"{x.dtype} (divide bytes by 255)" if isinstance(x, Tensor) else type(x).__name__
-        raise InputError(name, "a tensor of floating-point values", got)
+    x = _given_tensor(name, x)
+    if not x.is_floating_point():
+        raise InputError(name, "floating-point values", f"{x.dtype} (divide bytes by 255)")
     shape = getattr(model, "input_shape", None)
     if x.ndim < 2 or not len(x) or (shape is not None and x.shape[1:] != shape):
         expected = "(B, *shape), B >= 1" if shape is None else f"(B, {', '.join(map(str, shape))}), B >= 1"
         raise InputError(name, f"shape {expected}", tuple(x.shape))
     if not bool(x.isfinite().all()):
         raise InputError(name, "finite values", "NaN or infinity")
-    low, high = range_of(model)
-    slack, least, greatest = range_slack(low, high, x.dtype), x.min().item(), x.max().item()
-    if least < low - slack or greatest > high + slack:
-        got = f"[{least:.4g}, {greatest:.4g}]"
-        raise InputError(name, f"values in [{low:g}, {high:g}], the model's input_range", got)
+    low, high = range_for(model, x)
+    slack = range_slack(low, high, x.dtype)
+    if torch.maximum(low - x, x - high).max().item() > slack:
+        several = isinstance(low, Tensor) or isinstance(high, Tensor)
+        expected = "values in the model's input_range" + ("" if several else f", [{low:g}, {high:g}]")
+        raise InputError(name, expected, f"[{x.min().item():.4g}, {x.max().item():.4g}]")
     x = x.detach().clamp(low, high)
     return x.to(empty_like_parameters(model)) if module_of(model) is not None else x
 
 
-def check_labels(y: Tensor, x: Tensor) -> Tensor:
+def check_labels(y: Values, x: Tensor) -> Tensor:
     """Return the classes (B,) long of inputs ``x`` (B, *shape), on their device.
 
     Raises:
         InputError: ``y`` is not one integer a sample.
     """
-    if not isinstance(y, Tensor) or y.is_floating_point() or y.dtype == torch.bool or y.is_complex():
-        raise InputError("y", "a tensor of classes, integers", getattr(y, "dtype", type(y).__name__))
+    y = _given_tensor("y", y)
+    if y.is_floating_point() or y.dtype == torch.bool or y.is_complex():
+        raise InputError("y", "classes, integers", y.dtype)
     if y.shape != x.shape[:1]:
-        raise InputError("y", f"one class a sample, shape ({len(x)},)", f"shape {tuple(y.shape)}")
+        hint = " (argmax(1) of one-hot labels)" if y.ndim == 2 else ""
+        raise InputError("y", f"one class a sample, shape ({len(x)},)", f"shape {tuple(y.shape)}{hint}")
     return y.to(x.device, torch.long)
 
 
-def check_radii(
-    model: Callable[[Tensor], Tensor], eps: float | Tensor, x: Tensor, norm: Norm, name: str = "eps"
-) -> Tensor:
-    """Return the radii (B,) of balls around inputs ``x`` (B, *shape), in their dtype and on their device.
+def check_radii(model: Callable[[Tensor], Tensor], eps: Values, x: Tensor, norm: Norm, name: str = "eps") -> Tensor:
+    """Return the radii of balls around inputs ``x`` (B, *shape), in their dtype and on their device.
+
+    They are (B,), or of Linf balls (B, *shape) where there is one for each feature.
 
     Raises:
-        InputError: the argument ``name`` is not a number from 0 to the width of the range, or one a sample.
+        InputError: the argument ``name`` is not a number from 0 to the width of the range, or one a sample or feature.
     """
-    radii = torch.as_tensor(eps, dtype=x.dtype, device=x.device)
-    if radii.shape not in ((), (len(x),)):
-        raise InputError(name, f"a number, or one a sample, shape ({len(x)},)", f"shape {tuple(radii.shape)}")
+    radii = torch.as_tensor(as_values(name, eps), dtype=x.dtype, device=x.device)
+    radii = torch.as_tensor(broadcast_radius(name, radii, x.shape, x, by_feature=norm == "linf"))
     width = range_width(model, x, norm)
-    if not bool(((radii >= 0) & (radii <= width * (1 + SLACK)) & radii.isfinite()).all()):
-        raise InputError(name, f"from 0 to {width:g}, the width of the inputs' range", eps)
-    return radii.expand(len(x))
+    wrong = radii[~((radii >= 0) & (radii <= width * (1 + SLACK)) & radii.isfinite())]
+    if len(wrong):
+        raise InputError(name, f"from 0 to {width:g}, the width of the inputs' range", f"{wrong[0].item():g}")
+    return radii.expand(len(x), *radii.shape[1:])
+
+
+def require_movable(name: str, radii: Tensor) -> None:
+    """Raise `InputError` (of ``name``) where all radii are 0."""
+    if not bool((radii > 0).any()):
+        raise InputError(name, "numbers > 0", 0)
 
 
 def check_logits(logits: Tensor, x: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,24 +13,26 @@ from torch import Tensor
 from latentopt._deprecated import renamed_keywords
 from latentopt.attacks.attack import attack
 from latentopt.attacks.boundary import OVERSHOOT, find_nearest_boundary
-from latentopt.attacks.checks import range_width
-from latentopt.attacks.result import AttackResult, tensor_fields
+from latentopt.attacks.checks import check_mask, range_width
+from latentopt.attacks.result import AttackResult, AttackWarning, tensor_fields
 from latentopt.autodiff import outside_inference_mode
 from latentopt.batch_math import where_rows
 from latentopt.errors import InputError, positive
 from latentopt.gates import has_gates
+from latentopt.networks.checks import warn
 from latentopt.networks.freezing import frozen
 from latentopt.networks.outputs import adapt
 from latentopt.progress import ProgressLine
 from latentopt.sets import Norm
+from latentopt.sets.bounds import Values
 
 
 @renamed_keywords(rounds="search_steps")
 @outside_inference_mode
 def minimum_norm(
     model: Callable[[Tensor], Any],
-    x: Tensor,
-    y: Tensor,
+    x: Values,
+    y: Values,
     *,
     norm: Norm = "linf",
     search_steps: int = 12,
@@ -61,12 +64,25 @@ def minimum_norm(
     tensor([0.1250])
     """
     positive("search_steps", search_steps, integer=True)
-    for name in ("eps", "start"):
+    for name in ("eps", "start", "early_stop"):
         if name in settings:
             raise InputError(name, "nothing here", settings[name])
-    best, settings = _attack_clean(model, x, y, {"norm": norm, "targeted": targeted, **settings})
-    clean, y = best.clean, best.goal.classes
-    boundary = find_nearest_boundary(adapt(model, "model", is_classifier=True), best, norm)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AttackWarning)
+        result = _search(model, x, y, search_steps, {"norm": norm, "targeted": targeted, **settings})
+    for message in result.warnings:
+        warn(message, AttackWarning)
+    return result
+
+
+def _search(
+    model: Callable[[Tensor], Tensor], x: Values, y: Values, search_steps: int, settings: dict[str, Any]
+) -> AttackResult:
+    """Return what `minimum_norm` does; the warnings of each attack are in the result too."""
+    best, settings = _attack_clean(model, x, y, settings)
+    clean, y, norm = best.clean, best.goal.classes, settings["norm"]
+    settings["mask"] = check_mask(settings.get("mask"), clean)
+    boundary = find_nearest_boundary(adapt(model, "model", is_classifier=True), best, norm, settings["mask"])
     best = replace(best, forwards=best.forwards + boundary.cost, backwards=best.backwards + boundary.cost)
     smallest = torch.zeros_like(best.eps).masked_fill(~best.success, torch.inf)  # distance of a success
     failed, radius, start = torch.zeros_like(smallest), boundary.radius.masked_fill(best.success, 0), clean
@@ -84,7 +100,7 @@ def minimum_norm(
 
 
 def _attack_clean(
-    model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, settings: dict[str, Any]
+    model: Callable[[Tensor], Tensor], x: Values, y: Values, settings: dict[str, Any]
 ) -> tuple[AttackResult, dict[str, Any]]:
     """Return the result of an attack of radius 0, and the settings with their defaults."""
     optimizer = settings.get("optimizer")
@@ -100,7 +116,7 @@ def _attack_clean(
 
 def _one_step_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """Return settings for an attack with the same goal that only looks whether its start is a success."""
-    shared = {name: settings[name] for name in ("norm", "targeted", "seed", "batch_size") if name in settings}
+    shared = {name: settings[name] for name in ("norm", "targeted", "mask", "seed", "batch_size") if name in settings}
     if settings.get("targets") in ("random", "least-likely"):
         shared["targets"] = settings["targets"]
     return {**shared, "optimizer": "pgd", "loss": "margin", "steps": 1}

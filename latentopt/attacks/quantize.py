@@ -14,7 +14,7 @@ from latentopt.attacks.checks import SLACK, range_slack
 from latentopt.attacks.result import AttackResult, AttackWarning
 from latentopt.batch_math import by_row
 from latentopt.errors import InputError
-from latentopt.networks.classifier import range_of
+from latentopt.networks.classifier import range_for
 from latentopt.networks.freezing import frozen
 from latentopt.networks.outputs import adapt
 from latentopt.sets import Norm, length
@@ -54,7 +54,7 @@ def save_png(
     Warns:
         AttackWarning: some successful images are no success as files.
     """
-    low, high = range_of(model)
+    low, high = range_for(model, adversarial.x)
     paths = _new_paths(Path(folder), adversarial, names)
     images = quantized(adversarial, low, high)
     try:
@@ -86,44 +86,57 @@ def _new_paths(folder: Path, adversarial: AttackResult, names: Sequence[str] | N
     return paths
 
 
-def quantized(adversarial: AttackResult, low: float = 0.0, high: float = 1.0) -> Tensor:
+def quantized(adversarial: AttackResult, low: float | Tensor = 0.0, high: float | Tensor = 1.0) -> Tensor:
     """Return the images (B, *shape) of an attack as bytes on the CPU, as `save_png` writes them."""
     if not adversarial.minimal:
         return quantize(adversarial.x, adversarial.clean, adversarial.eps, adversarial.norm, low, high)
+    low, high = _on_cpu(low), _on_cpu(high)
     scale, slack = 255 / (high - low), 255 * range_slack(low, high, adversarial.x.dtype) / (high - low)
     x, clean = ((t.detach().cpu().double() - low) * scale for t in (adversarial.x, adversarial.clean))
     outward = torch.where(x > clean, (x - slack).ceil(), (x + slack).floor())
     return torch.where((x - clean).abs() <= slack, x.round(), outward).clamp(0, 255).to(torch.uint8)
 
 
-def quantize(x: Tensor, clean: Tensor, eps: Tensor, norm: Norm, low: float = 0.0, high: float = 1.0) -> Tensor:
+def quantize(
+    x: Tensor, clean: Tensor, eps: Tensor, norm: Norm, low: float | Tensor = 0.0, high: float | Tensor = 1.0
+) -> Tensor:
     """Round inputs ``x`` (B, *shape) in [low, high] to bytes on the CPU.
 
-    They lie within ``eps`` (B,) of ``clean`` (B, *shape) wherever whole numbers do.
+    They lie within ``eps`` of ``clean`` (B, *shape) wherever whole numbers do: (B,), or in Linf (B, *shape).
     """
+    low, high = _on_cpu(low), _on_cpu(high)
     scale, rounding = 255 / (high - low), _byte_slack(x, low, high)
     x, clean = ((t.detach().cpu().double() - low) * scale for t in (x, clean))
-    eps = (eps.detach().cpu().double() + rounding) * scale
-    rounded = x.round()
+    eps, rounded = eps.detach().cpu().double() + rounding, x.round()
     if norm == "linf":
-        radius = by_row(eps, x)
+        radius = (eps if eps.ndim > 1 else by_row(eps, x)) * scale
         least, greatest = (clean - radius).ceil(), (clean + radius).floor()
         rounded = torch.where(least <= greatest, rounded.clamp(least, greatest), clean.round())
     else:
-        rounded = _round_into_l2_ball(x, clean, rounded, eps)
+        first = torch.as_tensor(scale).flatten()[0]
+        rounded = _round_into_l2_ball(x, clean, rounded, eps * first, first / scale)
     return rounded.clamp(0, 255).to(torch.uint8)
 
 
-def _byte_slack(x: Tensor, low: float, high: float) -> float:
+def _on_cpu(end: float | Tensor) -> float | Tensor:
+    return end.cpu().double() if isinstance(end, Tensor) else end
+
+
+def _byte_slack(x: Tensor, low: float | Tensor, high: float | Tensor) -> float:
     """Return how far rounding may put images off the values of bytes: a quarter of a byte at most."""
-    return min(range_slack(low, high, x.dtype), (high - low) / 255 / 4)
+    width = torch.as_tensor(high - low, dtype=torch.float64).min().item()
+    return min(range_slack(low, high, x.dtype), width / 255 / 4)
 
 
-def _round_into_l2_ball(x: Tensor, clean: Tensor, rounded: Tensor, eps: Tensor) -> Tensor:
-    """Round pixels the other way, those nearest to half first, until each sample lies in its ball."""
+def _round_into_l2_ball(x: Tensor, clean: Tensor, rounded: Tensor, eps: Tensor, unit: Tensor) -> Tensor:
+    """Round pixels the other way, those nearest to half first, until each sample lies in its ball.
+
+    ``unit``: length of a byte, (C, 1, 1) where channels have ranges of their own.
+    """
     inward = torch.where(rounded > x, x.floor(), x.ceil())
-    gain = ((rounded - clean).square() - (inward - clean).square()).clamp(min=0).flatten(1)
-    excess = (rounded - clean).flatten(1).square().sum(1) - eps.square()
+    change = (rounded - clean) * unit
+    gain = (change.square() - ((inward - clean) * unit).square()).clamp(min=0).flatten(1)
+    excess = change.flatten(1).square().sum(1) - eps.square()
     order = torch.where(gain > 0, (x - rounded).abs().flatten(1), -1.0).argsort(1, descending=True)
     gain_before = gain.gather(1, order).cumsum(1) - gain.gather(1, order)
     turned = torch.zeros_like(gain).scatter(1, order, (gain_before < excess[:, None]).double())
@@ -147,14 +160,23 @@ def _read(path: Path) -> Tensor:
 
 @torch.no_grad()
 def _verify(
-    paths: Sequence[Path], adversarial: AttackResult, model: Callable[[Tensor], Tensor], low: float, high: float
+    paths: Sequence[Path],
+    adversarial: AttackResult,
+    model: Callable[[Tensor], Tensor],
+    low: float | Tensor,
+    high: float | Tensor,
 ) -> Tensor:
     """Return which files are a success, and in the ball where there is one, (B,) bool."""
     x, clean, eps = adversarial.x, adversarial.clean.double(), adversarial.eps.double()
     files = torch.stack([_read(path) for path in paths]).to(x.device, torch.float64)
     files = low + files * (high - low) / 255
-    distance, network = length(files - clean, adversarial.norm), adapt(model, "model", is_classifier=True)
+    change, network = files - clean, adapt(model, "model", is_classifier=True)
     with frozen(model):
         logits = torch.cat([network(part) for part in files.to(x.dtype).split(BATCH_SIZE)])
     reached = adversarial.goal.is_reached(logits)
-    return reached if adversarial.minimal else reached & (distance <= (eps + _byte_slack(x, low, high)) * (1 + SLACK))
+    if adversarial.minimal:
+        return reached
+    limit = (eps + _byte_slack(x, low, high)) * (1 + SLACK)
+    return reached & (
+        (change.abs() <= limit).flatten(1).all(1) if limit.ndim > 1 else length(change, adversarial.norm) <= limit
+    )

@@ -40,7 +40,7 @@ class AttackResult(SavedResult):
     margin: Tensor  # (B,) logits beyond the decision boundary: best other minus label, or target minus best other
     loss: Tensor  # (B,) loss that was raised (towards a target: lowered); cross-entropy for a portfolio
     distance: Tensor  # (B,) of x from the clean input, in the norm
-    eps: Tensor  # (B,) greatest distance allowed
+    eps: Tensor  # (B,) greatest distance allowed; (B, *shape) where there is one for each feature
     target: Tensor  # (B,) long, the class that was aimed at when x was found; -1: none
     stage: Tensor  # (B,) long, number of the stage that found x; -1: the clean input
     first_success: Tensor  # (B,) long, backwards until success; 0: the clean input succeeds; -1: none found
@@ -133,6 +133,6 @@ def concatenate(parts: Sequence[AttackResult]) -> AttackResult:
     """Return the results of several batches as one."""
     first = parts[0]
     tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in tensor_fields(first)}
-    seconds = sum(part.meta["seconds"] for part in parts)
+    seconds, stages = sum(part.meta["seconds"] for part in parts), max((p.meta["stages"] for p in parts), key=len)
     warnings = tuple(dict.fromkeys(warning for part in parts for warning in part.warnings))
-    return replace(first, **tensors, warnings=warnings, meta={**first.meta, "seconds": seconds})  # pyright: ignore[reportArgumentType]
+    return replace(first, **tensors, warnings=warnings, meta={**first.meta, "stages": stages, "seconds": seconds})  # pyright: ignore[reportArgumentType]

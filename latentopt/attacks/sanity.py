@@ -15,20 +15,28 @@ import torch
 from torch import Tensor
 
 from latentopt.attacks.attack import attack
-from latentopt.attacks.checks import range_width
+from latentopt.attacks.checks import (
+    attack_set,
+    check_inputs,
+    check_mask,
+    check_radii,
+    range_width,
+    require_movable,
+)
 from latentopt.attacks.result import AttackResult, AttackWarning
 from latentopt.attacks.stages import Portfolio
 from latentopt.autodiff import outside_inference_mode
 from latentopt.errors import InputError
 from latentopt.networks.checks import warn
-from latentopt.networks.classifier import range_of
+from latentopt.networks.classifier import range_for
 from latentopt.networks.freezing import frozen
 from latentopt.networks.outputs import adapt
 from latentopt.noise import Noise
 from latentopt.progress import ProgressLine
 from latentopt.reports import Row
 from latentopt.results import ResultDisplay
-from latentopt.sets import Box, FeasibleSet, bounded_ball
+from latentopt.sets import Box, FeasibleSet
+from latentopt.sets.bounds import Values
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,12 +69,12 @@ class AttackCheck(ResultDisplay):
 
 @outside_inference_mode
 def check_attack(
-    model: Callable[[Tensor], Any], x: Tensor, y: Tensor, eps: float, *, steps: int = 100, **settings: Any
+    model: Callable[[Tensor], Any], x: Values, y: Values, eps: Values, *, steps: int = 100, **settings: Any
 ) -> AttackCheck:
     """Compare an attack with fewer and more steps, larger radii and random points.
 
     Args:
-        model, x, y, eps: as in `latentopt.attack`; ``eps`` is one number, > 0.
+        model, x, y, eps: as in `latentopt.attack`; some ``eps`` is > 0.
         steps: steps of the attack, which is repeated with a fifth of them and with five times as many.
         settings: other arguments of `latentopt.attack`; ``optimizer`` is ``pgd`` by default, and neither a portfolio
             nor ``fgsm``.
@@ -81,14 +89,17 @@ def check_attack(
         AttackWarning: more steps or a larger radius give less success; random points do better; or with the whole range
             of inputs allowed samples still resist, though a random point or another input is a success.
     """
-    if not isinstance(eps, (int, float)) or not eps > 0:
-        raise InputError("eps", "one number > 0", eps)
     settings = {"optimizer": "pgd", **settings}
     optimizer, seed = settings["optimizer"], settings.get("seed", 0)
     if isinstance(optimizer, Portfolio) or optimizer in ("portfolio", "fgsm"):
         raise InputError("optimizer", "one method, whose steps can be changed", repr(optimizer))
+    norm = settings.get("norm", "linf")
+    clean = check_inputs(model, x)
+    radii, mask = check_radii(model, eps, clean, norm), check_mask(settings.get("mask"), clean)
+    require_movable("eps", radii)
+    width = range_width(model, clean, norm)
 
-    def run(radius: float, **changes: Any) -> AttackResult:
+    def run(radius: Tensor, **changes: Any) -> AttackResult:
         result = attack(model, x, y, radius, **{"steps": steps, **settings, **changes})
         line.update()
         return result
@@ -98,25 +109,26 @@ def check_attack(
 
     with warnings.catch_warnings(), ProgressLine("check_attack", 5, "attack") as line:
         warnings.simplefilter("ignore", AttackWarning)
-        result = run(eps)
-        width = range_width(model, result.clean, result.norm)
-        ball = bounded_ball(result.clean, result.eps, result.norm, *range_of(model))
+        result = run(radii)
+        ball = attack_set(model, clean, radii, norm, mask)
         success = {
-            "few steps": share(run(eps, steps=max(steps // 5, 1)).success),
+            "few steps": share(run(radii, steps=max(steps // 5, 1)).success),
             "as asked": share(result.success),
-            "many steps": share(run(eps, steps=5 * steps).success),
-            "twice the radius": share(run(min(2 * eps, width)).success),
+            "many steps": share(run(radii, steps=5 * steps).success),
+            "twice the radius": share(run((2 * radii).clamp(max=width)).success),
             "by chance": share(_any_succeeds(model, result, _random_points(ball, result, seed))),
         }
         resists = False
         if width < torch.inf:
-            free = run(width)
+            free = run(torch.where(radii > 0, width, 0).to(radii))
             success["any input"] = share(free.success)
             # A class may occur nowhere: that no attack finds it shows nothing.
-            others = (free.clean.roll(shift, 0) for shift in range(1, min(RANDOM_POINTS + 1, len(free.clean))))
-            points = chain(_random_points(Box(*range_of(model)), free, seed), others)
+            is_whole = mask is None and radii.ndim == 1
+            everywhere = Box(*range_for(model, clean)) if is_whole else attack_set(model, clean, free.eps, norm, mask)
+            others = (clean.roll(shift, 0) for shift in range(1, min(RANDOM_POINTS + 1, len(clean))))
+            points = chain(_random_points(everywhere, free, seed), map(everywhere.project, others))
             resists = bool((_any_succeeds(model, free, points) & ~free.success).any())
-    findings = _findings(success, len(x), resists)
+    findings = _findings(success, len(clean), resists)
     for finding in findings:
         warn(f"{finding}; the gradients mislead the attack", AttackWarning)
     return AttackCheck(success, findings)

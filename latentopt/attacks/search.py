@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentopt.attacks.checks import check_logits, check_loss, range_slack
+from latentopt.attacks.checks import MaskedNetwork, check_logits, check_loss, free_range, range_slack
 from latentopt.attacks.goal import Goal, draw_targets, rank_other_classes
 from latentopt.attacks.result import AttackResult
 from latentopt.attacks.stages import Stage, Targets
@@ -20,7 +20,7 @@ from latentopt.errors import InputError, LatentOptError
 from latentopt.gates import has_gates
 from latentopt.io import versions
 from latentopt.networks.checks import first_output, is_randomised, randomised_message
-from latentopt.networks.classifier import range_of
+from latentopt.networks.classifier import range_for
 from latentopt.optimizers import ADRGD, Optimizer
 from latentopt.problem import Problem
 from latentopt.sets import Norm, bounded_ball, length
@@ -39,13 +39,15 @@ class SearchSettings:
     seed: int
     evaluations: int | None
     seconds: float | None
+    early_stop: bool
     is_portfolio: bool  # stages whose gates the model lacks run without them
 
 
 class AttackSearch:
     """The best input of each sample of a batch so far, and its cost.
 
-    Arguments are those of `latentopt.attack`, checked; ``start`` (B, *shape) replaces the start points of all stages.
+    Arguments are those of `latentopt.attack`, checked; ``mask`` is (B, *shape), and ``start`` (B, *shape) replaces the
+    start points of all stages.
     """
 
     def __init__(
@@ -54,15 +56,20 @@ class AttackSearch:
         x: Tensor,
         y: Tensor,
         eps: Tensor,
+        mask: Tensor | None,
         start: Tensor | None,
         settings: SearchSettings,
     ) -> None:
         self.begun = time.perf_counter()
         self.model, self.clean, self.eps, self.start, self.settings = model, x, eps, start, settings
-        self.range = range_of(model)
+        self.mask, self.range, self.free = mask, range_for(model, x), free_range(model, x, mask)
+        self.network = model if mask is None else MaskedNetwork(model, x, mask)
+        radii = eps if mask is None else eps.reshape(*eps.shape, *[1] * (x.ndim - eps.ndim)) * mask
+        self.is_movable = radii.flatten(1).any(1) if radii.ndim > 1 else radii > 0
         self.has_gates: bool | None = None  # whether the model has gates, once that is known
         self.warnings: list[str] = []
         self.forwards, self.backwards = torch.zeros_like(y), torch.zeros_like(y)
+        self.has_gradients, self.is_flat = torch.zeros_like(y, dtype=torch.bool), torch.zeros_like(y, dtype=torch.bool)
         self.clean_logits = self._evaluate(x, "x")
         self._warn_of_probabilities()
         self.goal = self._choose_goal(y)
@@ -70,11 +77,24 @@ class AttackSearch:
         self.x, self.logits = x, self.clean_logits
         self.target, self.stage = torch.full_like(y, -1), torch.full_like(y, -1)
 
-    def run_stage(self, number: int, stage: Stage, compile: bool, callbacks: Sequence[Callback]) -> None:  # noqa: A002
-        """Run a stage on the samples without a success."""
+    @property
+    def has_dead_gradients(self) -> Tensor:
+        """Samples (B,) bool without a success at whose iterates every gradient was exactly zero."""
+        return self.is_flat & ~self.has_gradients & ~self.goal.is_reached(self.logits)
+
+    def run_stage(
+        self,
+        number: int,
+        stage: Stage,
+        compile: bool,  # noqa: A002
+        callbacks: Sequence[Callback],
+        among: Tensor | None = None,
+    ) -> None:
+        """Run a stage on the samples without a success, ``among`` (B,) bool; without early stop on all."""
         check_loss(stage.loss, self.clean_logits, self.goal.labels)
         for target in self._aims(stage):
-            rows = (~self.goal.is_reached(self.logits) & (self.eps > 0)).nonzero()[:, 0]
+            wanted = self.is_movable & ~(self.goal.is_reached(self.logits) & self.settings.early_stop)
+            rows = (wanted if among is None else wanted & among).nonzero()[:, 0]
             budgets = self._remaining_budgets(rows, stage) if len(rows) else None
             if budgets is None:
                 return
@@ -91,17 +111,18 @@ class AttackSearch:
                 callbacks=callbacks,
                 **budgets,
             )
-            self._warn_of_flat_gradients(stage, result)
+            self._note_gradients(rows, result)
             self._keep_better(rows, number, target, result)
 
-    def result(self, stages: Sequence[Stage]) -> AttackResult:
-        """Return the best inputs, evaluated once more."""
+    def result(self, stages: Sequence[Stage], regular: int) -> AttackResult:
+        """Return the best inputs, evaluated once more; ``regular`` of the stages rely on gradients."""
         x = self._project_best()
         logits = self._evaluate(x)
         success = self.goal.is_reached(logits)
         if is_randomised(logits, self.logits):
-            self.warnings.append(randomised_message("model", "logits"))
-        loss = loss_function(stages[0].loss if len(stages) == 1 else "ce")
+            self.warnings.append(randomised_message("model", "logits") + "; attack its mean over fixed draws (guide)")
+        self._warn_of_dead_gradients(stages, regular)
+        loss = loss_function(stages[0].loss if regular == 1 else "ce")
         target = self.goal.target
         return AttackResult(
             x=x,
@@ -139,8 +160,9 @@ class AttackSearch:
 
     def _choose_goal(self, y: Tensor) -> Goal:
         classes, targets = self.clean_logits.shape[1], self.settings.targets
-        if not bool(((y >= 0) & (y < classes)).all()):
-            raise InputError("y", f"classes from 0 to {classes - 1}", y.tolist())
+        wrong = y[(y < 0) | (y >= classes)]
+        if len(wrong):
+            raise InputError("y", f"classes from 0 to {classes - 1}", wrong[0].item())
         if isinstance(targets, int) and targets >= classes:
             raise InputError("targets", f"at most {classes - 1}, the other classes of the model", targets)
         if self.settings.targeted:
@@ -161,13 +183,14 @@ class AttackSearch:
 
     def _problem(self, rows: Tensor, loss: Loss, target: Tensor | None) -> Problem:
         clean = self.clean[rows]
+        low, high = (end if self.mask is None else end[rows] for end in self.free)
         return Problem(
-            take(self.model, rows),
+            take(self.network, rows),
             Misclassify(take(loss, rows), self.goal.labels[rows], None if target is None else target[rows]),
             clean.shape[1:],
             len(rows),
-            bounded_ball(clean, self.eps[rows], self.settings.norm, *self.range),
-            self.goal.criterion.take(rows),
+            bounded_ball(clean, self.eps[rows], self.settings.norm, low, high),
+            self.goal.criterion.take(rows) if self.settings.early_stop else None,
             clean,
             warn_if_random=False,  # `result` looks at the logits
         )
@@ -202,11 +225,15 @@ class AttackSearch:
         return budgets
 
     def _keep_better(self, rows: Tensor, number: int, target: Tensor | None, result: Result) -> None:
-        """Replace the best inputs of ``rows``, none of them a success, by those of a stage that are better."""
+        """Replace the best inputs of ``rows`` by those of a stage that are better.
+
+        Without early stop those of the first stage count as better than the clean ones, whatever its loss measures.
+        """
         self.forwards = self.forwards.index_add(0, rows, result.forwards)
         self.backwards = self.backwards.index_add(0, rows, result.backwards)
         logits = self.logits.index_copy(0, rows, result.output.to(self.logits))
-        better = self.goal.is_reached(logits) | (self.goal.margin(logits) > self.goal.margin(self.logits))
+        better = self.goal.margin(logits) > self.goal.margin(self.logits)
+        better |= self.goal.is_reached(logits) if self.settings.early_stop else self.stage < 0
         better &= torch.zeros_like(better).index_fill(0, rows, True)
         x = self.x.index_copy(0, rows, result.x)
         self.x = where_rows(better, x, self.x)
@@ -217,7 +244,7 @@ class AttackSearch:
 
     def _project_best(self) -> Tensor:
         """Project the best inputs onto the set of the whole batch: the rounding of a norm depends on the batch."""
-        x = bounded_ball(self.clean, self.eps, self.settings.norm, *self.range).project(self.x)
+        x = bounded_ball(self.clean, self.eps, self.settings.norm, *self.free).project(self.x)
         if bool(((x - self.x).abs() > range_slack(*self.range, x.dtype)).any()):
             raise LatentOptError("an attack left its set; please report this")
         return x
@@ -229,9 +256,23 @@ class AttackSearch:
                 "model: its outputs look like probabilities; losses expect logits, and gradients vanish without them"
             )
 
-    def _warn_of_flat_gradients(self, stage: Stage, result: Result) -> None:
-        if "grad_norm" in result.history and bool((result.history["grad_norm"] == 0).all(0).all(0).any()):
-            self.warnings.append(
-                f"gradients: exactly zero under the loss {stage.loss} for some inputs, whose failure means nothing; "
-                "try the loss margin, or soft gates (adr-gd-soft-attack)"
-            )
+    def _note_gradients(self, rows: Tensor, result: Result) -> None:
+        """Remember which samples have had gradients, and which were only ever flat."""
+        if "grad_norm" in result.history:
+            is_flat = (result.history["grad_norm"] == 0).all(0).all(0).to(rows.device)
+            self.is_flat = self.is_flat.index_put((rows,), self.is_flat[rows] | is_flat)
+            self.has_gradients = self.has_gradients.index_put((rows,), self.has_gradients[rows] | ~is_flat)
+
+    def _warn_of_dead_gradients(self, stages: Sequence[Stage], regular: int) -> None:
+        if not bool(self.has_dead_gradients.any()):
+            return
+        losses = list(dict.fromkeys(getattr(stage.loss, "__name__", str(stage.loss)) for stage in stages[:regular]))
+        message = f"gradients: exactly zero under the loss {' and '.join(losses)} for some inputs, whose failure "
+        if len(stages) > regular:
+            self.warnings.append(message + "rests on a search without gradients alone")
+            return
+        advice = [] if "margin" in losses else ["the loss margin"]
+        if not any(isinstance(stage.method, ADRGD) for stage in stages):
+            advice.append("soft gates (adr-gd-soft-attack)")
+        advice.append("square, which needs no gradient")
+        self.warnings.append(f"{message}means nothing; try {', or '.join(advice)}")

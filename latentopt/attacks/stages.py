@@ -68,12 +68,15 @@ class Portfolio:
 
     Args:
         stages: one `Stage` or more.
+        gradient_free: a last stage for samples without a success whose gradients were exactly zero in all stages, as
+            behind a rounding of inputs; None: none.
 
     Raises:
         InputError: there is no stage.
     """
 
     stages: tuple[Stage, ...]
+    gradient_free: Stage | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(self.stages))  # a recipe has a list
@@ -89,9 +92,12 @@ PORTFOLIO = Portfolio(
         Stage(_SOFTER, "ce", steps=100, restarts=2, start="random"),
         Stage(_SOFT, "margin", steps=50, targets=4),
         Stage(PGD(), "dlr", steps=30, start="random", targets=9),
-    )
+    ),
+    gradient_free=Stage("square", "margin", steps=1000),
 )
 """The default attack: 790 gradients of a sample that resists to the end (with ten classes or more).
+
+A sample all of whose gradients are exactly zero is searched by 1000 forwards of Square too.
 
 Chosen on images and radii of robust networks that the benchmark does not use. A network without piecewise-linear
 activations is attacked without soft gates."""

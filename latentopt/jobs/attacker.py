@@ -114,7 +114,8 @@ def attack_arguments(settings: AttackSettings) -> dict[str, Any]:
 
 def _check(classifier: Classifier, images: Tensor, labels: Tensor, targeted: int | None) -> None:
     """Raise `InputError` where the classifier does not take these images, or does not know their classes."""
-    if classifier.input_range != (0.0, 1.0):
+    low, high = classifier.input_range
+    if isinstance(low + high, Tensor) or (low, high) != (0.0, 1.0):
         raise InputError("model", "a classifier of pixels in [0, 1]", f"one of inputs in {classifier.input_range}")
     if classifier.input_shape not in (None, tuple(images.shape[1:])):
         raise InputError("data", f"images of the model's shape {classifier.input_shape}", tuple(images.shape[1:]))

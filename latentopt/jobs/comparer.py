@@ -21,6 +21,7 @@ from latentopt.jobs.reconstructor import TargetProblems, open_targets
 from latentopt.jobs.sources import open_source
 from latentopt.jobs.tracker import METRICS, track_job
 from latentopt.jobs.trainer import accelerator_of
+from latentopt.networks.classifier import range_for
 from latentopt.optimizers import Optimizer, method
 from latentopt.problem import Problem
 from latentopt.progress import ProgressLine
@@ -107,7 +108,7 @@ def open_problem(
         Misclassify(built.loss or "ce", y, goal),
         x.shape[1:],
         len(x),
-        bounded_ball(x, radius, built.norm, *classifier.input_range),
+        bounded_ball(x, radius, built.norm, *range_for(classifier, x)),
         Misclassified(y if goal is None else goal, goal is not None),
         x,
     )

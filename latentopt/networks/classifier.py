@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from numbers import Real
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from latentopt.batch_math import take
 from latentopt.errors import InputError, positive
 from latentopt.networks.checks import empty_like_parameters
 from latentopt.networks.outputs import Pick, WrappedModule, as_logits
+from latentopt.sets.bounds import Values, as_values
 
 
 class Classifier(WrappedModule):
@@ -24,7 +24,8 @@ class Classifier(WrappedModule):
             the pair (0, logit).
         mean: mean that the module expects to be subtracted, in the inputs' units: a number, or one for each channel.
         std: standard deviation that it then expects to be divided by, > 0; shaped like ``mean``.
-        input_range: (low, high) of valid inputs, two numbers for all channels. Perturbations are in its units too.
+        input_range: (low, high) of valid inputs, each a number, one for each channel, or values that broadcast to one
+            input, such as those of a table's columns. Perturbations are in its units too.
         input_shape: shape of one input; None: unknown.
         classes: names of the K classes; None: unknown.
         pick: choice among several outputs: an index, a name, or a function of all that the module returns. None: the
@@ -47,7 +48,7 @@ class Classifier(WrappedModule):
         *,
         mean: float | Sequence[float] = 0.0,
         std: float | Sequence[float] = 1.0,
-        input_range: tuple[float, float] = (0.0, 1.0),
+        input_range: tuple[Values, Values] = (0.0, 1.0),
         input_shape: Sequence[int] | None = None,
         classes: Sequence[str] | None = None,
         pick: Pick | None = None,
@@ -66,7 +67,7 @@ class Classifier(WrappedModule):
             raise InputError("std", f"as many numbers as mean has, {len(tensors['mean'])}", len(tensors["std"]))
         for size in input_shape or ():
             positive("input_shape", size, integer=True)
-        self.input_range = check_range(input_range)
+        self.input_range = check_range(input_range, by_channel=True)
         self.input_shape = None if input_shape is None else tuple(input_shape)
         self.classes = None if classes is None else tuple(classes)
         for name, tensor in tensors.items():
@@ -97,26 +98,51 @@ class Classifier(WrappedModule):
         return self if module is self.module else self.with_module(module)
 
 
-def range_of(model: object) -> tuple[float, float]:
+Range = tuple[float | Tensor, float | Tensor]
+"""Least and greatest valid values: numbers, or tensors that hold one for each channel or feature."""
+
+
+def range_of(model: object) -> Range:
     """Return the (low, high) of a classifier's valid inputs: its ``input_range``, else [0, 1].
 
     Raises:
-        InputError: it is not two numbers, the lower first.
+        InputError: it is no such pair, the lower first.
     """
-    return check_range(getattr(model, "input_range", (0.0, 1.0)))
+    return check_range(getattr(model, "input_range", (0.0, 1.0)), by_channel=True)
 
 
-def check_range(input_range: Iterable[Any]) -> tuple[float, float]:
-    """Return the (low, high) of a range for all channels and features.
+def range_for(model: object, x: Tensor) -> Range:
+    """Return what `range_of` does, its tensors in the dtype of inputs ``x`` (B, *shape) and broadcastable to one.
 
     Raises:
-        InputError: it is not two numbers, the lower first; one for each channel is not supported.
+        InputError: they do not fit the inputs.
+    """
+    low, high = (_for_inputs(end, x) for end in range_of(model))
+    return low, high
+
+
+def _for_inputs(end: float | Tensor, x: Tensor) -> float | Tensor:
+    if not isinstance(end, Tensor):
+        return end
+    wide, shape = end.reshape(-1, *[1] * (x.ndim - 2)) if end.ndim == 1 else end, tuple(x.shape[1:])
+    if wide.ndim > len(shape) or any(a not in (1, b) for a, b in zip(wide.shape[::-1], shape[::-1], strict=False)):
+        raise InputError("input_range", f"values for each channel of inputs {shape}", f"shape {tuple(end.shape)}")
+    return wide.to(x)
+
+
+def check_range(input_range: Iterable[Any], by_channel: bool = False) -> Range:
+    """Return the (low, high) of a range as numbers; with ``by_channel`` also as tensors of several numbers.
+
+    Raises:
+        InputError: it is no such pair, the lower first.
     """
     try:
-        low, high = (each.item() if hasattr(each, "item") else each for each in input_range)
-        if isinstance(low, Real) and isinstance(high, Real) and low < high:
-            return float(low), float(high)
-    except (TypeError, ValueError, RuntimeError):  # not two, or several numbers each
+        low, high = (as_values("input_range", each) for each in input_range)
+        low, high = (e.item() if isinstance(e, Tensor) and e.numel() == 1 else e for e in (low, high))
+        if bool(torch.as_tensor(low < high).all()) and (by_channel or not isinstance(low + high, Tensor)):
+            return low, high
+    except (TypeError, ValueError, RuntimeError):  # not two, or of shapes that do not fit
         pass
     came = " ".join(str(input_range).split())
-    raise InputError("input_range", "(low, high), two numbers with low < high, the same for all channels", came)
+    several = ", or one for each channel" if by_channel else ", the same for all channels"
+    raise InputError("input_range", f"(low, high), two numbers with low < high{several}", came)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from latentopt.classification import Misclassify
 from latentopt.errors import InputError, positive
-from latentopt.networks.classifier import Classifier
+from latentopt.networks.classifier import Classifier, range_for
 from latentopt.networks.freezing import frozen
 from latentopt.optimizers import PGD
 from latentopt.problem import Problem
@@ -63,7 +63,7 @@ class Adversary:
 
         The worst iterate is returned, not the last.
         """
-        feasible = bounded_ball(x, eps, "linf", *classifier.input_range)
+        feasible = bounded_ball(x, eps, "linf", *range_for(classifier, x))
         start = feasible.project(x + eps * (2 * torch.rand_like(x) - 1))  # solve's own starts are one for a whole batch
         problem = Problem(classifier, Misclassify("ce", y), x.shape[1:], len(x), feasible, like=x)
         method = PGD(lr=self.step, momentum=0.0, schedule="constant")

@@ -118,7 +118,11 @@ def test_a_range_is_any_pair_of_numbers(ends) -> None:
     assert model.input_range == (0.0, 1.0)
 
 
-@pytest.mark.parametrize("ends", [(0.0,), (1, 0), (torch.zeros(3), torch.ones(3)), 1.0, (torch.nan, 1.0)], ids=str)
+@pytest.mark.parametrize(
+    "ends",
+    [(0.0,), (1, 0), (torch.zeros(3), torch.zeros(3)), (torch.zeros(3), torch.ones(2)), 1.0, (torch.nan, 1.0)],
+    ids=str,
+)
 def test_what_is_no_pair_of_numbers_is_refused(ends) -> None:
     with refuses("input_range", "two numbers"):
         lo.Classifier(nn.Linear(6, 3).eval(), input_range=ends)

@@ -54,7 +54,8 @@ def test_a_sound_model_warns_of_nothing():
 X, Y = images(), classes_of(Linear(), images())
 WRONG = {
     "x integers": ("x", {"x": (X * 255).long()}),
-    "x array": ("x", {"x": X.numpy()}),
+    "x text": ("x", {"x": "mnist"}),
+    "x ragged": ("x", {"x": [[0.1], [0.2, 0.3]]}),
     "x NaN": ("x", {"x": X.index_fill(0, torch.tensor([1]), float("nan"))}),
     "x out of range": ("x", {"x": 2 * X}),
     "x of no batch": ("x", {"x": X[0]}),

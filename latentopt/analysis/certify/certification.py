@@ -18,15 +18,15 @@ from latentopt.analysis.certify.milp import search_by_milp
 from latentopt.analysis.certify.relu_chain import ReLUChain
 from latentopt.analysis.certify.search_state import Incumbent, SearchCallback, StoppingRule
 from latentopt.attacks.attack import attack
+from latentopt.attacks.checks import attack_set
 from latentopt.autodiff import outside_inference_mode
 from latentopt.classification import Misclassify
 from latentopt.errors import InputError, nonnegative, positive
-from latentopt.networks.classifier import range_of
 from latentopt.networks.outputs import adapt
 from latentopt.optimizers import PGD
 from latentopt.problem import Problem
 from latentopt.progress import ProgressLine
-from latentopt.sets import bounded_ball
+from latentopt.sets.bounds import Values
 from latentopt.solver.loop import solve
 from latentopt.solver.result import Result
 
@@ -173,9 +173,9 @@ def _status(best: Incumbent, stopping: StoppingRule) -> CertificateStatus:
 @outside_inference_mode
 def certify_robustness(
     model: Callable[[Tensor], Any],
-    x: Tensor,
-    y: Tensor,
-    eps: float,
+    x: Values,
+    y: Values,
+    eps: Values,
     *,
     seconds: float = 60.0,
     method: CertifyMethod = "auto",
@@ -187,7 +187,8 @@ def certify_robustness(
         model: as in `latentopt.attack`, and a chain as in `certify`.
         x: inputs (B, *shape) in the model's range.
         y: their classes (B,) long.
-        eps: radius of the l-infinity ball, >= 0.
+        eps: radius of the l-infinity ball, >= 0: a number, one a sample (B,), or one for each feature, as in
+            `latentopt.attack`.
         seconds: wall-clock time for each image, > 0.
         method: as in `certify`.
         seed: of the attack.
@@ -201,7 +202,7 @@ def certify_robustness(
     """
     attacked = attack(model, x, y, eps, optimizer="apgd", loss="margin", restarts=4, steps=50, seed=seed)
     x = attacked.clean
-    ball = bounded_ball(x, eps, "linf", *range_of(model))
+    ball = attack_set(model, x, eps if isinstance(eps, int | float) else attacked.eps, "linf")
     network = adapt(model, "model", is_classifier=True)
     problem = Problem(network, Misclassify("margin", attacked.labels), x.shape[1:], len(x), ball, like=x)
     with ProgressLine("certify_robustness", len(x), "image") as line:

@@ -17,7 +17,7 @@ from latentopt.jobs.analyze.certify_report import report
 from latentopt.jobs.experiment import Experiment
 from latentopt.jobs.labelled_images import open_labelled
 from latentopt.jobs.settings import JobPlan
-from latentopt.networks.classifier import range_of
+from latentopt.networks.classifier import range_for
 from latentopt.objectives import Unit
 from latentopt.problem import Problem
 from latentopt.progress import ProgressLine
@@ -98,7 +98,7 @@ def _classifier_cases(settings: CertifySettings) -> list[CertifyCase]:
     is_digits = settings.model == DIGITS
     network = digits_classifier(settings.seed) if is_digits else cards.load_classifier(settings.model)
     images, labels, _ = open_labelled(settings.data, limit=settings.limit, classifier=network)
-    low, high = range_of(network)
+    low, high = range_for(network, images)
     cases = list[CertifyCase]()
     for index, (image, label) in enumerate(zip(images.split(1), labels.split(1), strict=True)):
         ball = bounded_ball(image.clamp(low, high), settings.eps, "linf", low, high)

@@ -13,7 +13,7 @@ from latentopt.errors import InputError
 from latentopt.gates import Network
 from latentopt.jobs.analyze.regions import parse_widths
 from latentopt.networks.checks import output_shape
-from latentopt.networks.classifier import Classifier
+from latentopt.networks.classifier import Classifier, range_for
 from latentopt.objectives import Unit
 from latentopt.optimizers import ADRGD, GD, Optimizer, SoftGates
 from latentopt.optimizers.registry import method
@@ -53,7 +53,7 @@ def classifier_case(name: str, classifier: Classifier, images: Tensor, labels: T
     shape = output_shape(classifier, images[:1], "data")
     if len(shape) != 1 or shape[0] <= int(labels.max()):
         raise InputError("data", f"labels of the model's outputs {shape}", int(labels.max()))
-    feasible = bounded_ball(images, eps, "linf", *classifier.input_range)
+    feasible = bounded_ball(images, eps, "linf", *range_for(classifier, images))
     problem = Problem(classifier, Misclassify("ce", labels), images.shape[1:], len(images), feasible, like=images)
     title = f"{name}: cross-entropy raised within eps = {eps:g} (l-infinity) of {len(images)} images"
 
