@@ -108,7 +108,10 @@ def _given_tensor(name: str, values: Any) -> Tensor:
             return torch.stack(list(values))
         if isinstance(values, str) or not (isinstance(values, Sequence) or hasattr(values, "__array__")):
             raise TypeError(type(values).__name__)
-        tensor = torch.from_numpy(np.array(values))
+        array = np.array(values)
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"values of type {array.dtype}")
+        tensor = torch.from_numpy(array)
     except (TypeError, ValueError, RuntimeError) as error:
         expected = "a tensor, an array or a list of numbers, in rows of equal length"
         raise InputError(name, expected, str(error).splitlines()[0]) from error

@@ -93,6 +93,7 @@ def _search(
             best, smallest = _keep_nearer(best, smallest, result, smallest)
             if number == 0:
                 result = attack(model, clean, y, radius, start=boundary.x, **_one_step_settings(settings))
+                result = replace(result, warnings=())  # those of the search say it
                 best, smallest = _keep_nearer(best, smallest, result, (1 - OVERSHOOT) * smallest)
             failed, start = torch.where(smallest <= radius, failed, radius), best.x
             radius = torch.where(smallest.isfinite(), (failed + smallest) / 2, (2 * radius).clamp(max=widest))
