@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from latentopt.arguments import Values
 from latentopt.attacks.attack import attack
 from latentopt.attacks.carlini_wagner import carlini_wagner
 from latentopt.attacks.checks import check_inputs, check_labels, check_radii, require_movable
@@ -30,7 +31,6 @@ from latentopt.problem import Problem
 from latentopt.progress import ProgressLine
 from latentopt.reports import Row
 from latentopt.results import SavedResult
-from latentopt.sets.bounds import Values
 from latentopt.statistics import wilson
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from latentopt.arguments import Values
 from latentopt.attacks.checks import check_inputs, check_labels, check_mask, check_radii
 from latentopt.attacks.result import AttackResult, AttackWarning, concatenate
 from latentopt.attacks.search import AttackSearch, SearchSettings
@@ -25,7 +26,6 @@ from latentopt.networks.outputs import adapt
 from latentopt.optimizers import Optimizer
 from latentopt.progress import ProgressLine
 from latentopt.sets import Norm
-from latentopt.sets.bounds import Values
 from latentopt.solver.callbacks import Callback
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from latentopt._deprecated import renamed_keywords
+from latentopt.arguments import Values
 from latentopt.attacks.attack import attack
 from latentopt.attacks.boundary import estimate_boundary_distance
 from latentopt.attacks.checks import range_width
@@ -26,7 +27,6 @@ from latentopt.optimizers import Adam
 from latentopt.problem import Problem
 from latentopt.progress import ProgressLine
 from latentopt.sets import Box, FeasibleSet, Free
-from latentopt.sets.bounds import Values
 from latentopt.solver.callbacks import Progress
 from latentopt.solver.loop import solve
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentopt.arguments import Values, as_values
 from latentopt.batch_math import take
 from latentopt.classification import Loss
 from latentopt.errors import InputError
@@ -19,7 +20,7 @@ from latentopt.networks.checks import empty_like_parameters
 from latentopt.networks.classifier import Range, range_for
 from latentopt.networks.outputs import module_of
 from latentopt.sets import BoxAndBall, Norm, bounded_ball, length
-from latentopt.sets.bounds import Values, as_values, broadcast, broadcast_radius
+from latentopt.sets.bounds import broadcast, broadcast_radius
 
 SLACK = 1e-6
 """Share of the range by which rounding may put inputs outside it."""

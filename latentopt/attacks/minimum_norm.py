@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from latentopt._deprecated import renamed_keywords
+from latentopt.arguments import Values
 from latentopt.attacks.attack import attack
 from latentopt.attacks.boundary import OVERSHOOT, find_nearest_boundary
 from latentopt.attacks.checks import check_mask, range_width
@@ -24,7 +25,6 @@ from latentopt.networks.freezing import frozen
 from latentopt.networks.outputs import adapt
 from latentopt.progress import ProgressLine
 from latentopt.sets import Norm
-from latentopt.sets.bounds import Values
 
 
 @renamed_keywords(rounds="search_steps")

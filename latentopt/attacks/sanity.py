@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from latentopt.arguments import Values
 from latentopt.attacks.attack import attack
 from latentopt.attacks.checks import (
     attack_set,
@@ -36,7 +37,6 @@ from latentopt.progress import ProgressLine
 from latentopt.reports import Row
 from latentopt.results import ResultDisplay
 from latentopt.sets import Box, FeasibleSet
-from latentopt.sets.bounds import Values
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

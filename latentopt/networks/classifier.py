@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentopt.arguments import Values, as_values
 from latentopt.batch_math import take
 from latentopt.errors import InputError, positive
 from latentopt.networks.checks import empty_like_parameters
 from latentopt.networks.outputs import Pick, WrappedModule, as_logits
-from latentopt.sets.bounds import Values, as_values
 
 
 class Classifier(WrappedModule):

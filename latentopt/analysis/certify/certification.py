@@ -17,6 +17,7 @@ from latentopt.analysis.certify.chain_problem import ChainProblem, read_problem
 from latentopt.analysis.certify.milp import search_by_milp
 from latentopt.analysis.certify.relu_chain import ReLUChain
 from latentopt.analysis.certify.search_state import Incumbent, SearchCallback, StoppingRule
+from latentopt.arguments import Values
 from latentopt.attacks.attack import attack
 from latentopt.attacks.checks import attack_set
 from latentopt.autodiff import outside_inference_mode
@@ -26,7 +27,6 @@ from latentopt.networks.outputs import adapt
 from latentopt.optimizers import PGD
 from latentopt.problem import Problem
 from latentopt.progress import ProgressLine
-from latentopt.sets.bounds import Values
 from latentopt.solver.loop import solve
 from latentopt.solver.result import Result
 
