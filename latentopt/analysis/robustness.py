@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from latentopt.arguments import Values
+from latentopt.arguments import Values, checked
 from latentopt.attacks.attack import attack
 from latentopt.attacks.carlini_wagner import carlini_wagner
 from latentopt.attacks.checks import check_inputs, check_labels, check_radii, require_movable
@@ -101,6 +101,7 @@ class Robustness(SavedResult):
 
 
 @outside_inference_mode
+@checked
 def robustness(
     model: Callable[[Tensor], Any],
     x: Values,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, get_args
@@ -10,7 +10,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from latentopt.arguments import Values
+from latentopt.arguments import Named, Values, as_tensor, checked
 from latentopt.attacks.checks import check_inputs, check_labels, check_mask, check_radii
 from latentopt.attacks.result import AttackResult, AttackWarning, concatenate
 from latentopt.attacks.search import AttackSearch, SearchSettings
@@ -26,10 +26,11 @@ from latentopt.networks.outputs import adapt
 from latentopt.optimizers import Optimizer
 from latentopt.progress import ProgressLine
 from latentopt.sets import Norm
-from latentopt.solver.callbacks import Callback
+from latentopt.solver.callbacks import Callbacks, as_callbacks
 
 
 @outside_inference_mode
+@checked
 def attack(
     model: Callable[[Tensor], Any],
     x: Values,
@@ -40,18 +41,18 @@ def attack(
     mask: Values | None = None,
     targeted: bool = False,
     targets: Targets | None = None,
-    optimizer: Optimizer | Portfolio | str = "portfolio",
+    optimizer: Optimizer | Portfolio | Named = "portfolio",
     loss: Loss | None = None,
     steps: int | None = None,
     restarts: int | None = None,
-    start: StartPoint | Tensor | None = None,
+    start: StartPoint | Values | AttackResult | None = None,
     early_stop: bool = True,
     seed: int = 0,
     evaluations: int | None = None,
     seconds: float | None = None,
     batch_size: int | None = None,
     compile: bool = False,  # noqa: A002
-    callbacks: Sequence[Callback] = (),
+    callbacks: Callbacks = (),
 ) -> AttackResult:
     """Find inputs within ``eps`` of ``x`` that a classifier gets wrong.
 
@@ -80,8 +81,8 @@ def attack(
         steps: steps of each restart, >= 1; default 100, for ``fgsm`` 1.
         restarts: independent starts of each sample, >= 1; default 1.
         start: where the first restart starts: at the ``clean`` input (the default) or a ``random`` point; the others
-            start at random. Or inputs (B, *shape), such as the ``x`` of an earlier result: every stage starts at their
-            projections onto the set.
+            start at random. Or inputs (B, *shape), or an earlier result: every stage starts at their projections onto
+            the set.
         early_stop: False: every sample takes all steps, also those that are misclassified, and the input with the
             greatest loss is returned (of several stages or targets, that with the greatest margin), as adversarial
             training and transfer to other models ask for.
@@ -110,7 +111,7 @@ def attack(
     >>> result.success
     tensor([ True, False])
     """
-    start_x = start if isinstance(start, Tensor) else None
+    start_x = start.x if isinstance(start, AttackResult) else None if isinstance(start, str) else start
     stage_settings = {"loss": loss, "steps": steps, "restarts": restarts, "start": start if start_x is None else None}
     stages = resolve_stages(optimizer, stage_settings, targets)
     portfolio = _as_portfolio(optimizer)
@@ -125,9 +126,10 @@ def attack(
     x, network = check_inputs(model, x), adapt(model, "model", is_classifier=True)
     eps, y, mask = check_radii(model, eps, x, norm), check_labels(y, x), check_mask(mask, x)
     if start_x is not None:
+        start_x = as_tensor("start", start_x, x)
         if start_x.shape != x.shape or not bool(start_x.isfinite().all()):
             raise InputError("start", f"finite inputs of shape {tuple(x.shape)}", f"shape {tuple(start_x.shape)}")
-        start_x = start_x.to(x)
+    callbacks = as_callbacks(callbacks)
     settings = SearchSettings(norm, targeted, targets, seed, evaluations, seconds, early_stop, portfolio is not None)
     gradient_free = portfolio and portfolio.gradient_free
     results = []
@@ -156,7 +158,7 @@ def attack(
 
 
 def resolve_stages(
-    optimizer: Optimizer | Portfolio | str, settings: dict[str, object], targets: Targets | None = None
+    optimizer: Optimizer | Portfolio | Named, settings: dict[str, object], targets: Targets | None = None
 ) -> tuple[Stage, ...]:
     """Return the stages of a portfolio, or the one stage of an optimiser.
 
@@ -178,7 +180,7 @@ def resolve_stages(
     return (Stage(optimizer, targets=aims, **given),)  # pyright: ignore[reportArgumentType]
 
 
-def _as_portfolio(optimizer: Optimizer | Portfolio | str) -> Portfolio | None:
+def _as_portfolio(optimizer: Optimizer | Portfolio | Named) -> Portfolio | None:
     """Return the portfolio that an optimiser names or is, if any."""
     if isinstance(optimizer, str) and optimizer == "portfolio":
         return PORTFOLIO

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from latentopt._deprecated import renamed_keywords
-from latentopt.arguments import Values
+from latentopt.arguments import Values, checked
 from latentopt.attacks.attack import attack
 from latentopt.attacks.boundary import estimate_boundary_distance
 from latentopt.attacks.checks import range_width
@@ -38,6 +38,7 @@ MAX_DISTANCE = 1e18
 
 @renamed_keywords(rounds="binary_search_steps")
 @outside_inference_mode
+@checked
 def carlini_wagner(
     model: Callable[[Tensor], Any],
     x: Values,

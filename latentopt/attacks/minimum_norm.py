@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from latentopt._deprecated import renamed_keywords
-from latentopt.arguments import Values
+from latentopt.arguments import Values, checked
 from latentopt.attacks.attack import attack
 from latentopt.attacks.boundary import OVERSHOOT, find_nearest_boundary
 from latentopt.attacks.checks import check_mask, range_width
@@ -29,6 +29,7 @@ from latentopt.sets import Norm
 
 @renamed_keywords(rounds="search_steps")
 @outside_inference_mode
+@checked
 def minimum_norm(
     model: Callable[[Tensor], Any],
     x: Values,

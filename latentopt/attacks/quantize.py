@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentopt.arguments import checked
 from latentopt.attacks.checks import SLACK, range_slack
 from latentopt.attacks.result import AttackResult, AttackWarning
 from latentopt.batch_math import by_row
@@ -23,6 +24,7 @@ BATCH_SIZE = 256
 """Images that the model sees at a time."""
 
 
+@checked
 def save_png(
     folder: str | Path,
     adversarial: AttackResult,

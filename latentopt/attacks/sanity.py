@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from latentopt.arguments import Values
+from latentopt.arguments import Values, checked
 from latentopt.attacks.attack import attack
 from latentopt.attacks.checks import (
     attack_set,
@@ -68,6 +68,7 @@ class AttackCheck(ResultDisplay):
 
 
 @outside_inference_mode
+@checked
 def check_attack(
     model: Callable[[Tensor], Any], x: Values, y: Values, eps: Values, *, steps: int = 100, **settings: Any
 ) -> AttackCheck:

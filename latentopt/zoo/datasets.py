@@ -251,9 +251,7 @@ def _torchvision(part: Part, name: str, root: Path, split: str, download: bool) 
 
     kinds = {known.lower(): getattr(datasets, known) for known in names()[1:]}
     if name.lower() not in kinds:
-        raise InputError(
-            "data set", "digits, a torchvision data set, or a folder", with_nearest(name, names())
-        )
+        raise InputError("data set", "digits, a torchvision data set, or a folder", with_nearest(name, names()))
     kind = kinds[name.lower()]
     arguments = inspect.signature(kind.__init__).parameters
     options: dict[str, Any] = {"root": str(root)} if "root" in arguments else {}

@@ -296,3 +296,31 @@ def test_files_of_nearest_successes_are_successes(tmp_path):
     files = torch.stack([lo.load_images(path, shape=(1, 8, 8))[0] for path in sorted(tmp_path.iterdir())])
     assert (length(files - x, "linf") <= found.eps + 1 / 255 + 1e-6).all()
     assert lo.save_png(tmp_path / "again", found, model, verify=False) is None
+
+
+def test_a_start_is_a_result_an_array_or_a_list():
+    first = lo.attack(NET, X, Y, 0.2, optimizer="pgd", steps=3)
+    settings = {"optimizer": "pgd", "steps": 3}
+    expected = lo.attack(NET, X, Y, 0.3, start=first.x, **settings).x
+    for start in (first, first.x.numpy(), first.x.tolist()):
+        assert torch.equal(lo.attack(NET, X, Y, 0.3, start=start, **settings).x, expected)
+
+
+WRONG = {
+    "a model's name": ("model", lambda: lo.attack("mnist-cnn", X, Y, 0.1)),  # pyright: ignore[reportArgumentType]
+    "a misspelt name": ("step", lambda: lo.attack(NET, X, Y, 0.1, step=3)),  # pyright: ignore[reportCallIssue]
+    "a number for a switch": ("early_stop", lambda: lo.attack(NET, X, Y, 0.1, early_stop=3)),  # pyright: ignore
+    "no radius": ("eps", lambda: lo.attack(NET, X, Y)),  # pyright: ignore[reportCallIssue]
+    "a misspelt name of the attack": ("restart", lambda: lo.minimum_norm(NET, X, Y, restart=2)),
+    "steps of text": ("steps", lambda: lo.check_attack(NET, X, Y, 0.1, steps="many")),  # pyright: ignore
+    "a folder of numbers": ("folder", lambda: lo.save_png(3, lo.attack(NET, X, Y, 0.0), NET)),  # pyright: ignore
+    "a start of text": ("start", lambda: lo.attack(NET, X, Y, 0.1, start="warm", optimizer="pgd")),
+    "no norm": ("norm", lambda: lo.minimum_norm(NET, X, Y, norm="l0")),  # pyright: ignore[reportArgumentType]
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_of_a_wrong_type_is_named(case):
+    name, call = WRONG[case]
+    with refuses(name):
+        call()

@@ -17,7 +17,7 @@ from latentopt.analysis.certify.chain_problem import ChainProblem, read_problem
 from latentopt.analysis.certify.milp import search_by_milp
 from latentopt.analysis.certify.relu_chain import ReLUChain
 from latentopt.analysis.certify.search_state import Incumbent, SearchCallback, StoppingRule
-from latentopt.arguments import Values
+from latentopt.arguments import Values, as_tensor, checked
 from latentopt.attacks.attack import attack
 from latentopt.attacks.checks import attack_set
 from latentopt.autodiff import outside_inference_mode
@@ -37,11 +37,12 @@ FEW_INPUTS = 16
 
 @renamed_keywords(seen="callback", method={"split": "branch-and-bound"})
 @outside_inference_mode
+@checked
 def certify(
     problem: Problem,
     *,
     sample: int = 0,
-    start: Tensor | Result | None = None,
+    start: Values | Result | None = None,
     seconds: float = 60.0,
     tolerance: float = 1e-3,
     goal: float | None = None,
@@ -115,16 +116,17 @@ def certify(
 
 
 def _starting_point(
-    problem: Problem, sample: int, start: Tensor | Result | None, seed: int, chains: ChainProblem
+    problem: Problem, sample: int, start: Values | Result | None, seed: int, chains: ChainProblem
 ) -> Tensor:
     """Return the first point, (n,) float64, in the box."""
     if start is None:
         start = solve(problem, PGD(), steps=200, restarts=32, seed=seed)
     if isinstance(start, Result):
         start = start.x[sample]
+    start = as_tensor("start", start, chains.low)
     if tuple(start.shape) not in (chains.shape, (1, *chains.shape)) or not bool(start.isfinite().all()):
         raise InputError("start", f"a finite point of shape {chains.shape}", f"shape {tuple(start.shape)}")
-    return start.detach().flatten().to(chains.low).clamp(chains.low, chains.high)
+    return start.flatten().clamp(chains.low, chains.high)
 
 
 def _maximize(
@@ -171,6 +173,7 @@ def _status(best: Incumbent, stopping: StoppingRule) -> CertificateStatus:
 
 @renamed_keywords(method={"split": "branch-and-bound"})
 @outside_inference_mode
+@checked
 def certify_robustness(
     model: Callable[[Tensor], Any],
     x: Values,
