@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from latentopt.errors import InputError, LatentOptError
+from latentopt.files import require_file
 from latentopt.io import write_atomically
 from latentopt.pictures import tile, to_bytes
 from latentopt.reports import Row, figure_bytes, new_figure
@@ -136,8 +137,7 @@ class SavedResult(ResultDisplay):
         """
         from safetensors import SafetensorError, safe_open
 
-        if not Path(path).is_file():
-            raise InputError(str(path), "a file", "none")
+        require_file(path)
         try:
             with safe_open(path, "pt") as file:
                 tensors, texts = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from latentopt.errors import printable
+
 SKIPPED_SOME = 3
 MAX_ROWS = 20
 """Rows of a table of results that are printed."""
@@ -24,7 +26,7 @@ def one_line(text: str) -> str:
         kinds, first, value = union.groups()
         kinds = re.sub(r"(?:typing|collections\.abc|torch)\.|, NoneType", "", kinds)
         text = text[: union.start()] + (first if "class_path" in first else f"expected one of {kinds}, got {value}")
-    return text
+    return printable(text)
 
 
 def print_reconstruction(result: Any) -> int:
@@ -147,4 +149,4 @@ def _print_skipped(skipped: list[tuple[str, str]]) -> int:
 
 def _print_files(files: list[Path]) -> None:
     for file in files:
-        print(f"  {file}")
+        print(f"  {printable(file)}")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from latentopt.errors import InputError, with_nearest
+from latentopt.files import is_file
 from latentopt.zoo.strict_yaml import read_yaml
 
 
@@ -23,9 +24,9 @@ def path_of(name: str) -> Path:
     from latentopt.zoo.paths import shipped_folder
 
     shipped = shipped_folder("recipes") / f"{name}.yaml"
-    if shipped.is_file():
+    if is_file(shipped):
         return shipped
-    if not Path(name).is_file():
+    if not is_file(name):
         known = sorted(path.stem for path in shipped_folder("recipes").glob("*.yaml"))
         raise InputError("recipe", f"a file, or one of {', '.join(known)}", with_nearest(name, known))
     return Path(name)

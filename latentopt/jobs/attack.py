@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from latentopt.errors import InputError, nonnegative
+from latentopt.files import is_file
 from latentopt.jobs.attack_rates import AttackRates
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
@@ -132,7 +133,7 @@ def prepare(settings: AttackSettings) -> JobPlan[AttackSettings]:
     nonnegative("eps", settings.eps)
     settings.check_components()
     if str(settings.model).startswith(TORCHVISION):
-        if settings.weights is not None and not Path(settings.weights).is_file():
+        if settings.weights is not None and not is_file(settings.weights):
             raise InputError("weights", "a file with a state dict", repr(settings.weights))
     else:
         require_card(settings.model, ClassifierCard)

@@ -10,6 +10,7 @@ import numpy as np
 
 from latentopt.components.trust import require_trusted_environment
 from latentopt.errors import InputError, nonnegative
+from latentopt.files import is_file
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.settings import Component, JobPlan, JobSettings, Norm, WandbMode, component, default_wandb
@@ -108,7 +109,7 @@ def _check_agent(settings: AttackPolicySettings) -> None:
         raise InputError("algorithm", expected, repr(settings.algorithm))
     if settings.env is None or settings.env in GAMES:
         raise InputError("env", "the id of a gymnasium environment, for an agent in a file", repr(settings.env))
-    if not Path(settings.model).is_file():
+    if not is_file(settings.model):
         raise InputError("model", "a file", f"no {settings.model}")
     if is_zip:
         algorithm_of(settings.model)

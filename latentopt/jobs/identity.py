@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from latentopt.components import digest
 from latentopt.errors import InputError
+from latentopt.files import is_file
 from latentopt.io import checksum, versions
 from latentopt.zoo import cards
 
@@ -25,7 +26,7 @@ def describe_model(model: str | Mapping[str, Any]) -> dict[str, object]:
     True
     """
     description: dict[str, object] = {"versions": versions()}
-    if isinstance(model, str) and Path(model).is_file():
+    if isinstance(model, str) and is_file(model):
         return {"model_sha256": checksum(Path(model)), **description}
     try:
         return {"model_sha256": cards.read_card(model).weights_sha256, **description}

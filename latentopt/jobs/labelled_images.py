@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from latentopt.errors import InputError, positive, printable
-from latentopt.files import is_file, is_folder, read_array
+from latentopt.files import is_file, is_folder, read_array, require_file
 from latentopt.jobs.sources import LABELS, Source, is_dataset, list_images, open_paths
 from latentopt.jobs.targets import Fit, Fitted, fit_image, to_tensor
 from latentopt.networks.checks import empty_like_parameters, output_shape
@@ -129,7 +129,7 @@ def _read_folders(path: Path) -> tuple[list[tuple[Path, str]], list[str]]:
 def _read_list(path: Path) -> tuple[list[tuple[Path, str]], list[str]]:
     """The files of a list and their labels; a first line without a file is a heading."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with require_file(path).open(newline="", encoding="utf-8-sig") as file:
             lines = [[cell.strip() for cell in line] for line in csv.reader(file) if line]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(str(path), "lines of a file and its label, with a comma between them", error) from error

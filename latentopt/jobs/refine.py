@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 from latentopt._deprecated import renamed_keywords
 from latentopt.components.trust import require_trusted_environment
 from latentopt.errors import InputError, nonnegative
+from latentopt.files import is_file
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.settings import Component, JobPlan, JobSettings, WandbMode, component, default_wandb
@@ -91,7 +92,7 @@ def prepare(settings: RefineSettings) -> JobPlan[RefineSettings]:
     settings.check_choices(wandb=WandbMode, critic=Critic)
     settings.check_components()
     require_trusted_environment(settings.env)
-    if not Path(settings.agent).is_file():
+    if not is_file(settings.agent):
         raise InputError("agent", "a file", repr(settings.agent))
     check_folder(folder, settings.plain_recipe())
     return JobPlan(settings, folder)

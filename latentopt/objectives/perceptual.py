@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from latentopt.arguments import checked
 from latentopt.errors import InputError
+from latentopt.files import is_file
 from latentopt.objectives.base import Loss
 
 
@@ -61,7 +62,7 @@ class LPIPS(Loss):
     def __post_init__(self) -> None:
         if self.net not in BACKBONES:
             raise InputError("LPIPS.net", f"one of {', '.join(BACKBONES)}", self.net)
-        if self.weights is not None and not Path(self.weights).is_file():
+        if self.weights is not None and not is_file(self.weights):
             raise InputError("LPIPS.weights", f"a file such as {BACKBONES[self.net].file}", self.weights)
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:

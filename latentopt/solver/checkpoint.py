@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from latentopt.errors import InputError
+from latentopt.files import require_file
 from latentopt.fingerprint import fingerprint, without_addresses
 from latentopt.io import write_atomically
 from latentopt.pytree import decode, encode
@@ -69,6 +70,7 @@ class Checkpoint:
         """
         if not self.path.exists():
             return
+        require_file(self.path, "no file, or a checkpoint of latentopt")
         settings, identity, code, tensors = self._read()
         differing = [
             f"{key} {settings.get(key)}, not {now}" for key, now in self.settings.items() if settings.get(key) != now

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from argparse import ArgumentError
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
@@ -123,9 +122,8 @@ def find(model: str | Path) -> Path:
         InputError: there is no such model.
     """
     for path in (shipped_folder("models") / model, Path(model)):
-        with suppress(OSError):  # a name no file can have
-            if (path / CARD).is_file():
-                return path
+        if is_file(path / CARD):
+            return path
     expected = f"a model ({', '.join(names()) or 'none is shipped'}) or a folder with a {CARD}"
     raise InputError("model", expected, with_nearest(str(model), names()))
 

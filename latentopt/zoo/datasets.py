@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentopt.errors import InputError, with_nearest
-from latentopt.files import image_array, is_file, is_folder, read_array
+from latentopt.files import image_array, is_file, is_folder, read_array, require_file
 from latentopt.zoo.fitting import Fit, fit_to_shape
 from latentopt.zoo.image_folders import is_in_part, open_folder
 from latentopt.zoo.paths import data_root, shipped_folder
@@ -191,11 +191,13 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         InputError: the file has another format or is truncated.
     """
     try:
-        with gzip.open(path) as file:
+        with gzip.open(require_file(path)) as file:
             head = file.read(4)
             sizes = file.read(4 * head[3]) if head[:3] == b"\x00\x00\x08" and len(head) == 4 else b""
             shape = tuple(int(size) for size in np.frombuffer(sizes, ">u4"))
             content = file.read(prod(shape) + 1) if sizes else b""  # no more: a small file may hold gigabytes
+    except InputError:
+        raise
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise InputError(str(path), "a gzipped idx file", str(error)) from error
     if not sizes or len(sizes) < 4 * head[3]:

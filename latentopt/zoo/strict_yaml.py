@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from latentopt.errors import InputError
+from latentopt.files import require_file
 
 MOST = 100_000
 """Greatest number of values in a file, with each repetition by an alias."""
@@ -21,7 +22,9 @@ def read_yaml(path: Path, expected: str = "YAML") -> Any:
         InputError: it cannot be read, is no YAML, has a key twice, or its aliases expand to too many values.
     """
     try:
-        return parse_yaml(path.read_text(encoding="utf-8"))
+        return parse_yaml(require_file(path, expected).read_text(encoding="utf-8"))
+    except InputError:
+        raise
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError, OSError) as error:
         raise InputError(str(path), expected, " ".join(str(error).split())[:300]) from error
 
