@@ -66,7 +66,7 @@ def as_tensor(name: str, values: Values, like: Tensor) -> Tensor:
     tensor([[1., 2.]])
     """
     numbers = as_values(name, values)
-    tensor = numbers if isinstance(numbers, Tensor) else torch.tensor(numbers, dtype=torch.float64)
+    tensor = numbers if isinstance(numbers, Tensor) else torch.tensor(numbers, dtype=torch.float64, device="cpu")
     if not like.is_floating_point() and tensor.is_floating_point() and not bool((tensor == tensor.round()).all()):
         raise InputError(name, "whole numbers", str(tensor.dtype).removeprefix("torch."))
     return tensor.to(like)

@@ -20,6 +20,11 @@ def take(function: T, rows: Tensor) -> T:
     return chosen(rows) if chosen is not None else function
 
 
+def cpu_tensor(value: Any) -> Tensor:
+    """Return a tensor as it is, and numbers as one on the CPU, whatever torch's default device."""
+    return value if isinstance(value, Tensor) else torch.as_tensor(value, device="cpu")
+
+
 def per_sample(value: float | Tensor, like: Tensor) -> Tensor:
     """Convert a number, or one a sample (B,), to a tensor that multiplies ``like``: () or (B, 1, ..., 1)."""
     value = torch.as_tensor(value, dtype=like.dtype, device=like.device)

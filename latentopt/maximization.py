@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from latentopt.arguments import Named, Values, as_values, checked
 from latentopt.autodiff import outside_inference_mode
+from latentopt.batch_math import cpu_tensor
 from latentopt.errors import InputError, as_shape, nonnegative
 from latentopt.networks.checks import output_shape
 from latentopt.networks.outputs import Pick, adapt
@@ -74,11 +74,11 @@ def maximize(
 
 def _finite_box(low: Values, high: Values, shape: Sequence[int]) -> Box:
     for name, bound in (("low", as_values("low", low)), ("high", as_values("high", high))):
-        if not bool(torch.as_tensor(bound).isfinite().all()):
+        if not bool(cpu_tensor(bound).isfinite().all()):
             raise InputError(name, "finite bounds", "NaN or infinity")
     try:
         box = Box(low, high)
-        box.broadcast_to((1, *shape), torch.empty(0))
+        box.broadcast_to((1, *shape), cpu_tensor(0.0))
     except InputError as error:
         raise InputError(
             error.name.removeprefix("Box").removeprefix(".") or "low", error.expected, error.got

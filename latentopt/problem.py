@@ -262,7 +262,7 @@ class Batch:
             def network(x: Tensor) -> Tensor:
                 with soft_backward(tau, len(x), layers) as mode:
                     output = self.network(x)
-                require_gates(mode)
+                require_gates(mode, self.network)
                 return output
 
             return self._gradient(network, x)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentopt.batch_math import cpu_tensor
 from latentopt.errors import InputError, LatentOptError
 from latentopt.files import require_file
 from latentopt.io import write_atomically
@@ -164,7 +165,7 @@ def tensors_of(result: Any) -> dict[str, Tensor]:
 
 def columns_of(result: Any) -> dict[str, Tensor]:
     """Return the fields (B,) of a result by name."""
-    vectors = {name: torch.as_tensor(t).detach() for name, t in tensors_of(result).items() if t.ndim == 1}
+    vectors = {name: cpu_tensor(t).detach() for name, t in tensors_of(result).items() if t.ndim == 1}
     size = len(next(iter(vectors.values()), ()))
     return {name: t for name, t in vectors.items() if len(t) == size}
 
@@ -172,7 +173,7 @@ def columns_of(result: Any) -> dict[str, Tensor]:
 def _packed(result: Any, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors of a result, and its other fields as JSON, by the names of the fields behind a prefix."""
     found, hints = tensors_of(result), get_type_hints(type(result))
-    tensors = {prefix + name: torch.as_tensor(t) for name, t in found.items()}
+    tensors = {prefix + name: cpu_tensor(t) for name, t in found.items()}
     texts = {prefix + name: json.dumps("array") for name, t in found.items() if isinstance(t, np.ndarray)}
     for field in fields(result):
         name, value = field.name, getattr(result, field.name)
@@ -180,7 +181,7 @@ def _packed(result: Any, prefix: str = "") -> tuple[dict[str, Tensor], dict[str,
             inner = _packed(value, f"{prefix}{name}/")
             tensors, texts = tensors | inner[0], texts | inner[1]
         elif _codes(hints[name]):
-            tensors[prefix + name] = torch.tensor(value)
+            tensors[prefix + name] = torch.tensor(value, device="cpu")
         elif not any(key.split("/")[0] == name for key in found):
             texts[prefix + name] = json.dumps(value.name if isinstance(value, Enum) else value)
     return tensors, texts

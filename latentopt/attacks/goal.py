@@ -55,5 +55,5 @@ def draw_targets(x: Tensor, y: Tensor, classes: int, seed: int) -> Tensor:
         hashlib.blake2b(sample.contiguous().view(torch.uint8).numpy().tobytes(), key=str(seed).encode())
         for sample in x.cpu()
     ]
-    shift = torch.tensor([1 + int.from_bytes(d.digest()[:8], "big") % (classes - 1) for d in digests])
+    shift = torch.tensor([1 + int.from_bytes(d.digest()[:8], "big") % (classes - 1) for d in digests], device="cpu")
     return (y + shift.to(y.device)) % classes

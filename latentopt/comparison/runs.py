@@ -24,7 +24,7 @@ PROBE_SHARE = 0.05
 """Share of a time budget that the probe of a method may take."""
 PROBE_STEPS = 1000
 """Steps that the probe of a method may take at most."""
-NOTHING = torch.empty(0, dtype=torch.long)
+NOTHING = torch.empty(0, dtype=torch.long, device="cpu")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class MethodRun:
     @property
     def solved(self) -> Tensor:
         """Return whether each sample is solved (B,)."""
-        return torch.tensor([status is Status.SOLVED for status in self.status], dtype=torch.bool)
+        return torch.tensor([status is Status.SOLVED for status in self.status], dtype=torch.bool, device="cpu")
 
     def rows(self) -> list[Row]:
         """Return one row a sample for the table of results; of a failed run one row with the reason."""
@@ -234,7 +234,7 @@ def run_method(
     spent = (result.forwards + result.backwards).cpu()
     curve = Curve(
         torch.stack([*recorder.evaluations, spent]),
-        torch.tensor([*recorder.seconds, result.meta["seconds"]]),
+        torch.tensor([*recorder.seconds, result.meta["seconds"]], device="cpu"),
         torch.stack([*recorder.best, result.value.cpu()]),
     )
     batch = len(result.value)

@@ -16,12 +16,14 @@ from latentopt.autodiff import require_no_checkpoint
 from latentopt.errors import InputError
 from latentopt.gates.activations import SITES, Activation
 from latentopt.networks.freezing import frozen
+from latentopt.networks.outputs import argument_of, module_of
 
 Network = Callable[[Tensor], Tensor]
 
 ARITHMETIC = {"abs", "absolute", "clamp", "clip", "clamp_min", "clamp_max"}
 """Functions that a network may also call on other tensors than activations. Such calls are left alone, as are all calls
 on parameters."""
+_SCRIPTED = (torch.jit.ScriptModule, torch.jit.ScriptFunction)
 _POOLS = {f"{kind}max_pool{n}d" for kind in ("", "adaptive_") for n in (1, 2, 3)}
 
 Rule = Callable[[int, Tensor, Activation, Callable[[Tensor], Tensor]], Tensor]
@@ -88,7 +90,7 @@ class OnGates(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        name = getattr(func, "__name__", "")
+        name = getattr(func, "__name__", "").split(".")[0]  # relu.default in a module of torch.export
         plain = name.removesuffix("_")
         if plain in SITES:
             return self._activation(plain, name != plain, func, args, kwargs)
@@ -211,7 +213,7 @@ def preactivations(network: Network, x: Tensor, layers: Collection[int] | None =
 
     with OnGates(rule, len(x), layers) as mode:
         network(x)
-    require_gates(mode)
+    require_gates(mode, network)
     return switches
 
 
@@ -251,11 +253,12 @@ def count_sites(network: Network, x: Tensor) -> int:
     return mode.sites
 
 
-def require_gates(mode: OnGates) -> None:
+def require_gates(mode: OnGates, network: object = None) -> None:
     """Check that a forward pass had gates to drive.
 
     Args:
         mode: the function mode of the pass.
+        network: whose pass it was, for the message.
 
     Raises:
         InputError: it met no gate, or not all of its ``layers``.
@@ -265,4 +268,9 @@ def require_gates(mode: OnGates) -> None:
     if mode.driven:
         return
     came = "a network without (are its activations smooth, such as GELU, SiLU or tanh?)"
-    raise InputError("network", "at least one piecewise-linear activation, for a method that drives gates", came)
+    root = module_of(network)
+    if any(isinstance(part, _SCRIPTED) for part in [network, *(() if root is None else root.modules())]):
+        came = "a scripted one, whose activations are out of reach: give the module that it was made from"
+    raise InputError(
+        argument_of(network), "at least one piecewise-linear activation, for a method that drives gates", came
+    )

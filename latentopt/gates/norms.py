@@ -78,5 +78,5 @@ def _squares(network: Network, x: Tensor, gate, directions: Tensor, layers: Coll
 
     with OnGates(rule, copies * len(x), None, pool) as mode:
         output = network(torch.cat([x[None], x + directions]).flatten(0, 1))
-    require_gates(mode)
+    require_gates(mode, network)
     return [*squares, square(output.unflatten(0, (copies, len(x))))]

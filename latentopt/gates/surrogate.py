@@ -56,7 +56,7 @@ def dual(network: Network, x: Tensor, switch: Switch, layers: Collection[int] | 
             output = network(x if late else torch.cat([x, x]))
     finally:
         COPIES.reset(token)
-    require_gates(mode)
+    require_gates(mode, network)
     if len(output) != 2 * half:
         raise InputError("layers", "sites that the output depends on", sorted(layers or ()))
     return Dual(output[:half], output[half:])
@@ -82,7 +82,7 @@ class _ForkedPass(OnGates):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if not self.driven:
             return super().__torch_function__(func, types, args, kwargs)
-        name = getattr(func, "__name__", "")
+        name = getattr(func, "__name__", "").split(".")[0]
         args, kwargs = _map(self._twin, (args, kwargs or {}))
         if name.strip("_") not in self._MERGING:
             return super().__torch_function__(func, types, args, kwargs)

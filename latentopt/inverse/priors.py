@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
-import torch
 from torch import Tensor
 
 from latentopt import sets
 from latentopt._deprecated import old_names
+from latentopt.batch_math import cpu_tensor
 from latentopt.errors import nonnegative, positive
 from latentopt.networks.generator import Generator
 from latentopt.networks.latents import Around, Spheres
@@ -141,7 +141,7 @@ class SquaredNorm:
 
     def residual(self, x: Tensor) -> Tensor:
         """Return the residuals (B, n), whose squares sum to the penalty."""
-        mean, scale = (torch.as_tensor(value).to(x) for value in (self.mean, self.scale))
+        mean, scale = (cpu_tensor(value).to(x) for value in (self.mean, self.scale))
         return self.weight**0.5 * ((x - mean) / scale).flatten(1)
 
 

@@ -134,7 +134,7 @@ def measurement_shapes(
         InputError: the operator cannot measure the image, or has nothing for it.
     """
     image = generator.output_shape()
-    first = torch.zeros(1, *image).to(empty_like_parameters(generator))
+    first = empty_like_parameters(generator).new_zeros(1, *image)
     with frozen(generator), torch.no_grad():
         try:
             row_operator = take(operator, torch.full((1,), row, device=first.device))
@@ -223,7 +223,7 @@ def _check_measurements(target: Tensor, generator: Generator, operator: Callable
     low, high = target.min().item(), target.max().item()
     if high <= LARGE or low < -high / 10:
         return target
-    white = _measure(operator, torch.ones(len(target), *generator.output_shape()).to(target))
+    white = _measure(operator, target.new_ones(len(target), *generator.output_shape()))
     if bool(((white >= 0) & (white <= 1 + ROUNDING)).all()):
         got = f"[{low:.4g}, {high:.4g}] (divide bytes by 255)"
         raise InputError("target", "measurements of images in [0, 1]", got)

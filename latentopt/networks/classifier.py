@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from latentopt.arguments import Values, as_values
-from latentopt.batch_math import take
+from latentopt.batch_math import cpu_tensor, take
 from latentopt.errors import InputError, positive
 from latentopt.networks.checks import empty_like_parameters
 from latentopt.networks.outputs import Pick, WrappedModule, as_logits
@@ -54,10 +53,8 @@ class Classifier(WrappedModule):
         pick: Pick | None = None,
     ) -> None:
         super().__init__(module, pick)
-        tensors = {
-            name: torch.as_tensor(value).to(empty_like_parameters(module))
-            for name, value in (("mean", mean), ("std", std))
-        }
+        like = empty_like_parameters(module)
+        tensors = {name: cpu_tensor(value).to(like) for name, value in (("mean", mean), ("std", std))}
         for name, tensor in tensors.items():
             if tensor.ndim > 1 or not bool(tensor.isfinite().all()):
                 raise InputError(name, "a finite number, or one for each channel", tensor.tolist())
@@ -139,7 +136,7 @@ def check_range(input_range: Iterable[Any], by_channel: bool = False) -> Range:
     try:
         low, high = (as_values("input_range", each) for each in input_range)
         low, high = (e.item() if isinstance(e, Tensor) and e.numel() == 1 else e for e in (low, high))
-        if bool(torch.as_tensor(low < high).all()) and (by_channel or not isinstance(low + high, Tensor)):
+        if bool(cpu_tensor(low < high).all()) and (by_channel or not isinstance(low + high, Tensor)):
             return low, high
     except (TypeError, ValueError, RuntimeError):  # not two, or of shapes that do not fit
         pass

@@ -82,11 +82,11 @@ class Operator(ABC):
 
 def _noise(measurement: Tensor, seed: int) -> Tensor:
     """Draw standard normal numbers like ``measurement``, each sample's from the seed and its bytes."""
-    noise = torch.empty(measurement.shape, dtype=torch.float64)
+    noise = torch.empty(measurement.shape, dtype=torch.float64, device="cpu")
     for sample, out in zip(measurement.cpu().flatten(1).contiguous(), noise, strict=True):
         digest = hashlib.blake2b(f"{seed}:".encode() + sample.view(torch.uint8).numpy().tobytes(), digest_size=8)
         generator = torch.Generator().manual_seed(int.from_bytes(digest.digest(), "big"))
-        out.copy_(torch.randn(out.shape, generator=generator, dtype=torch.float64))
+        out.copy_(torch.randn(out.shape, generator=generator, dtype=torch.float64, device="cpu"))
     return noise.to(measurement)
 
 

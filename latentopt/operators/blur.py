@@ -34,7 +34,7 @@ class Blur(Operator):
 
     def kernel(self) -> Tensor:
         """Return the weights along one axis, (2 radius + 1,) float64."""
-        offset = torch.arange(-self._radius(), self._radius() + 1, dtype=torch.float64)
+        offset = torch.arange(-self._radius(), self._radius() + 1, dtype=torch.float64, device="cpu")
         return (-((offset / self.sigma) ** 2) / 2).softmax(0)
 
     def _radius(self) -> int:
@@ -74,8 +74,8 @@ class MotionBlur(Operator):
     def kernel(self) -> Tensor:
         """Return the weights (2 radius + 1, 2 radius + 1), float64; radius is half of ``length``, rounded down."""
         radius = self.length // 2
-        along = torch.arange(self.length, dtype=torch.float64) - (self.length - 1) / 2
-        pixel = torch.arange(-radius, radius + 1, dtype=torch.float64)
+        along = torch.arange(self.length, dtype=torch.float64, device="cpu") - (self.length - 1) / 2
+        pixel = torch.arange(-radius, radius + 1, dtype=torch.float64, device="cpu")
         angle = math.radians(self.angle)
         row, column = (
             (1 - (pixel - along[:, None] * slope).abs()).clamp_min(0) for slope in (-math.sin(angle), math.cos(angle))

@@ -95,5 +95,5 @@ def _draw_blocks(m: int, n: int, seed: int, dtype: torch.dtype, device: torch.de
     for start in range(0, m, size):
         key = hashlib.blake2b(f"{seed}:{m}:{n}:{start}".encode(), digest_size=8)
         generator = torch.Generator().manual_seed(int.from_bytes(key.digest(), "big"))
-        rows = torch.randn(min(size, m - start), n, generator=generator, dtype=torch.float32)
+        rows = torch.randn(min(size, m - start), n, generator=generator, dtype=torch.float32, device="cpu")
         yield rows.div_(m**0.5).to(device=device, dtype=dtype)

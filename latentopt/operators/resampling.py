@@ -43,8 +43,8 @@ class Downsample(Operator):
         blocks = round(size / self.factor)
         if blocks < 1 or abs(blocks * self.factor - size) > 1e-6:
             raise InputError("Downsample.factor", f"a divisor of the image's side {size}", self.factor)
-        start = torch.arange(blocks, dtype=torch.float64)[:, None] * self.factor
-        pixel = torch.arange(size, dtype=torch.float64)
+        start = torch.arange(blocks, dtype=torch.float64, device="cpu")[:, None] * self.factor
+        pixel = torch.arange(size, dtype=torch.float64, device="cpu")
         overlap = torch.minimum(start + self.factor, pixel + 1) - torch.maximum(start, pixel)
         return overlap.clamp_min(0) / self.factor
 

@@ -47,7 +47,7 @@ class Actor(nn.Module):
         mean = self.mean(hidden)
         if self.log_std is None:
             return mean.tanh()
-        noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
+        noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device="cpu")
         return (mean + self.log_std(hidden).exp() * noise).tanh()
 
 

@@ -222,7 +222,7 @@ class Refiner:
             feasible=Box(torch.from_numpy(box[0]), torch.from_numpy(box[1])),
             shape=u.shape[1:],
             like=start.new_empty(0),
-            noise=Noise(seed, torch.zeros(len(u), dtype=torch.long)),
+            noise=Noise(seed, torch.zeros(len(u), dtype=torch.long, device="cpu")),
             steps=self.steps,
             record=False,
             critics=ClosedFormCritics(form, (box[0][0], box[1][0]) if alone else None),
@@ -337,7 +337,7 @@ def _result(ascent: Ascent, actions: Array, low: Array, high: Array, least: floa
     better = after - before > least * (1 + np.abs(before))
     reached = np.clip((low + high) / 2 + (high - low) / 2 * ascent.x, low, high)
     action, after = np.where(better[:, None], reached, actions), np.where(better, after, before)
-    cost = [torch.full((len(actions),), count) for count in (ascent.forwards, ascent.backwards)]
+    cost = [torch.full((len(actions),), count, device="cpu") for count in (ascent.forwards, ascent.backwards)]
     values = [torch.from_numpy(array) for array in (action, before, after)]
     return RefinementResult(*(tensor.to(device) for tensor in (*values, *cost)))
 

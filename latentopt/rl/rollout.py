@@ -146,7 +146,7 @@ def collect_observations(
 ) -> Tensor:
     """Draw observations (count, S) that an agent meets in training, from episodes of seeds from ``seed`` on."""
     inputs = torch.cat([play_agent(agent, environment, seed + number, sample=True)[1] for number in range(episodes)])
-    return inputs[torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed))[:count]]
+    return inputs[torch.randperm(len(inputs), generator=torch.Generator("cpu").manual_seed(seed), device="cpu")[:count]]
 
 
 def make_environment(name: str) -> gymnasium.Env[Any, Any]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from latentopt.arguments import Values, as_values
-from latentopt.batch_math import per_sample, sample_norm, unit, where_rows
+from latentopt.batch_math import cpu_tensor, per_sample, sample_norm, unit, where_rows
 from latentopt.errors import InputError, positive
 from latentopt.noise import Noise
 from latentopt.sets.base import FeasibleSet
@@ -32,7 +32,7 @@ class _Ball(FeasibleSet):
         object.__setattr__(self, "eps", _finite_radius(eps))
 
     def broadcast_to(self, shape: Sequence[int], like: Tensor) -> Self:
-        center = torch.as_tensor(broadcast("center", self.center, shape, like))
+        center = cpu_tensor(broadcast("center", self.center, shape, like))
         center = center if center.ndim == len(shape) else center.expand(1, *shape[1:])
         return self._with(center=center, eps=broadcast_radius("eps", self.eps, shape, like, by_feature=not self.round))
 
@@ -166,7 +166,8 @@ def _multiplying(eps: float | Tensor, like: Tensor) -> Tensor:
 
 
 def _finite_center(values: Values) -> Tensor:
-    center = torch.as_tensor(as_values("center", values), dtype=None if isinstance(values, Tensor) else torch.float64)
+    center = as_values("center", values)
+    center = center if isinstance(center, Tensor) else torch.tensor(center, dtype=torch.float64, device="cpu")
     if not bool(center.isfinite().all()):
         raise InputError("center", "finite numbers", "NaN or infinity")
     return center
@@ -174,7 +175,7 @@ def _finite_center(values: Values) -> Tensor:
 
 def _finite_radius(values: Values) -> float | Tensor:
     eps = as_values("eps", values)
-    flat = torch.as_tensor(eps).flatten()
+    flat = cpu_tensor(eps).flatten()
     wrong = flat[~((flat >= 0) & flat.isfinite())]
     if len(wrong):
         raise InputError("eps", "a finite number >= 0", wrong[0].item())

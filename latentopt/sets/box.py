@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from latentopt.arguments import Values, as_values
+from latentopt.batch_math import cpu_tensor
 from latentopt.errors import InputError
 from latentopt.noise import Noise
 from latentopt.sets.base import FeasibleSet
@@ -45,7 +46,7 @@ class Box(FeasibleSet):
     @property
     def bounded(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """True if every bound is finite."""
-        return all(bool(torch.as_tensor(bound).isfinite().all()) for bound in (self.low, self.high))
+        return all(bool(cpu_tensor(bound).isfinite().all()) for bound in (self.low, self.high))
 
     def broadcast_to(self, shape: Sequence[int], like: Tensor) -> Self:
         return self._with(
@@ -87,9 +88,9 @@ def _check_order(low: float | Tensor, high: float | Tensor) -> None:
     if isinstance(low, Tensor) and isinstance(high, Tensor):
         high = high.to(low.device)
     check_shapes("Box.low", "high", low, high)
-    valid = torch.as_tensor((low <= high) & (low < torch.inf) & (high > -torch.inf))
+    valid = cpu_tensor((low <= high) & (low < torch.inf) & (high > -torch.inf))
     if not bool(valid.all()):
         index = (~valid).nonzero()[0].tolist()
-        first_low, first_high = (torch.as_tensor(b).expand(valid.shape)[tuple(index)].item() for b in (low, high))
+        first_low, first_high = (cpu_tensor(b).expand(valid.shape)[tuple(index)].item() for b in (low, high))
         where = f" at {index}" if index else ""
         raise InputError("Box", "low <= high everywhere", f"low {first_low:g}, high {first_high:g}{where}")

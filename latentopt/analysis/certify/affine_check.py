@@ -94,7 +94,7 @@ class AffineCheck(TorchFunctionMode):
 def _name(func: Any) -> str:
     """Return a function's name, or the property's that a getter reads."""
     name = getattr(func, "__name__", repr(func))
-    return getattr(func.__self__, "__name__", name) if name == "__get__" else name.strip("_")
+    return getattr(func.__self__, "__name__", name) if name == "__get__" else name.split(".")[0].strip("_")
 
 
 def _is_affine(name: str, counts: list[int], result: Any) -> bool:

@@ -132,6 +132,6 @@ def _read_chains(
 
 def _random_points(problem: ChainProblem, count: int = 256) -> Tensor:
     """Return random points (count, n) of the box, then corners (count, n)."""
-    t = torch.rand(count, len(problem.low), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    t = t.to(problem.low.device)
+    generator = torch.Generator("cpu").manual_seed(1)
+    t = torch.rand(count, len(problem.low), generator=generator, dtype=torch.float64, device="cpu").to(problem.low)
     return problem.low + (problem.high - problem.low) * torch.cat([t, t.round()])

@@ -155,7 +155,7 @@ def _compare(network: Callable[[Tensor], Tensor], chain: ReLUChain, low: Tensor,
     if not all(bool(part.isfinite().all()) for layer in chain.layers for part in layer):
         raise InputError("network", "finite weights", "some that are not")
     generator = torch.Generator().manual_seed(0)
-    t = torch.rand(count, *low.shape, generator=generator, dtype=low.dtype).to(low.device)
+    t = torch.rand(count, *low.shape, generator=generator, dtype=low.dtype, device="cpu").to(low.device)
     x = low + (high - low) * torch.cat([t, t.round(), 4 * t - 1.5])
     actual, expected = _call(network, x).reshape(len(x), -1), chain(x.flatten(1))
     rounding = chain.rounding(x.flatten(1).abs().amax(0))[-1]

@@ -42,7 +42,7 @@ def lanczos(
     pairs, done = None, torch.zeros(batch, dtype=torch.bool, device=like.device)
     rest, beta, scale = torch.zeros_like(like), like.new_zeros(batch), like.new_zeros(batch)
     for count in range(1, iterations + 1):
-        fresh = _orthogonalize(torch.randn(size, generator=generator).to(like).expand(batch, -1), basis)
+        fresh = _orthogonalize(torch.randn(size, generator=generator, device="cpu").to(like).expand(batch, -1), basis)
         fresh = fresh / sample_norm(fresh)[:, None]
         exhausted = beta <= 100 * torch.finfo(like.dtype).eps * scale
         beta = beta.masked_fill(exhausted, 0)

@@ -61,7 +61,7 @@ def _random_derivatives(network: Callable[[Tensor], Tensor], x: Tensor) -> tuple
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         z = network(x)
-        mix, v = (torch.randn(like.shape[1:], generator=generator).to(like) for like in (z, x))
+        mix, v = (torch.randn(like.shape[1:], generator=generator, device="cpu").to(like) for like in (z, x))
         first = derivative((z * mix).sum(), x, create_graph=True)
         second = derivative((first * v).sum(), x)
     return second.abs().max().item(), first.abs().max().item()

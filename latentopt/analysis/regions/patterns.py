@@ -102,5 +102,7 @@ def region_keys(patterns: Tensor) -> Tensor:
     Random weights modulo 2^64: two of n regions share a key with a probability of about n^2 / 2^65.
     """
     generator = torch.Generator().manual_seed(0)
-    weights = torch.randint(-(2**63), 2**63 - 1, patterns.shape[-1:], generator=generator, dtype=torch.int64)
+    weights = torch.randint(
+        -(2**63), 2**63 - 1, patterns.shape[-1:], generator=generator, dtype=torch.int64, device="cpu"
+    )
     return (patterns.long() * weights.to(patterns.device)).sum(-1)

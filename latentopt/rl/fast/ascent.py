@@ -36,7 +36,7 @@ def ascend(batch: ClosedFormBatch, optimizer: Optimizer, start: Tensor, restarts
     """Minimise from ``start`` (B, *shape), a point of the set, and from ``restarts - 1`` random points of it."""
     count, x = len(start), start
     if restarts > 1:
-        restart = torch.arange(restarts).repeat_interleave(count)
+        restart = torch.arange(restarts, device="cpu").repeat_interleave(count)
         batch = replace(batch.tiled(restarts), noise=Noise(batch.noise.seed, restart))
         x = torch.cat([start, batch.random_start()[count:]])
     run = _run_arrays if has_steps(optimizer) else _run_tensors
