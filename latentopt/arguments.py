@@ -108,7 +108,9 @@ def names_files(value: object) -> bool:
 
 def _stacked(name: str, values: Sequence[Any]) -> Tensor:
     try:
-        return torch.stack([torch.as_tensor(each).detach() for each in values])
+        return torch.stack(
+            [torch.as_tensor(each, device=None if isinstance(each, Tensor) else "cpu").detach() for each in values]
+        )
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(name, "tensors of one shape", str(error).splitlines()[0]) from error
 

@@ -20,9 +20,9 @@ def take(function: T, rows: Tensor) -> T:
     return chosen(rows) if chosen is not None else function
 
 
-def cpu_tensor(value: Any) -> Tensor:
-    """Return a tensor as it is, and numbers as one on the CPU, whatever torch's default device."""
-    return value if isinstance(value, Tensor) else torch.as_tensor(value, device="cpu")
+def cpu_tensor(value: Any, dtype: torch.dtype | None = None) -> Tensor:
+    """Return a tensor where it is, and numbers as one on the CPU, whatever torch's default device."""
+    return torch.as_tensor(value, dtype=dtype, device=value.device if isinstance(value, Tensor) else "cpu")
 
 
 def per_sample(value: float | Tensor, like: Tensor) -> Tensor:

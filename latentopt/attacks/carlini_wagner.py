@@ -17,7 +17,7 @@ from latentopt.attacks.checks import range_width
 from latentopt.attacks.goal import Goal
 from latentopt.attacks.result import AttackResult
 from latentopt.autodiff import outside_inference_mode
-from latentopt.batch_math import by_row, sample_norm, take, where_rows
+from latentopt.batch_math import by_row, cpu_tensor, sample_norm, take, where_rows
 from latentopt.classification import cross_entropy
 from latentopt.errors import nonnegative, positive
 from latentopt.networks.classifier import range_for
@@ -149,17 +149,17 @@ class TanhSpace:
 
     @property
     def is_bounded(self) -> bool:
-        return bool(torch.as_tensor(self.high - self.low).isfinite().all())
+        return bool(cpu_tensor(self.high - self.low).isfinite().all())
 
     @property
     def unit(self) -> float:
         """Unit of distances: the width of the range, the greatest of several, or 1 where it is open."""
-        return float(torch.as_tensor(self.high - self.low, dtype=torch.float64).max()) if self.is_bounded else 1.0
+        return float(cpu_tensor(self.high - self.low, torch.float64).max()) if self.is_bounded else 1.0
 
     @property
     def feasible(self) -> FeasibleSet:
         """Feasible set of v: a range that is open on one side only has one end."""
-        if self.is_bounded or not any(bool(torch.as_tensor(end).isfinite().any()) for end in (self.low, self.high)):
+        if self.is_bounded or not any(bool(cpu_tensor(end).isfinite().any()) for end in (self.low, self.high)):
             return Free()
         return Box((self.low - self.origin) / self.pace, (self.high - self.origin) / self.pace)
 

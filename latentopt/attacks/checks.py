@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from latentopt.arguments import Values, as_values
-from latentopt.batch_math import take
+from latentopt.batch_math import cpu_tensor, take
 from latentopt.classification import Loss
 from latentopt.errors import InputError
 from latentopt.independence import require_independent
@@ -32,7 +32,7 @@ def range_slack(low: float | Tensor, high: float | Tensor, dtype: torch.dtype) -
     >>> f"{range_slack(0.0, 255.0, torch.float32):.3g}"
     '0.000255'
     """
-    ends = (torch.as_tensor(end, dtype=torch.float64).abs().flatten().tolist() for end in (low, high, high - low))
+    ends = (cpu_tensor(end, torch.float64).abs().flatten().tolist() for end in (low, high, high - low))
     sizes = [size for end in ends for size in end if isfinite(size)]
     return max(SLACK, 2 * torch.finfo(dtype).eps) * max(sizes, default=1.0)
 
@@ -90,7 +90,7 @@ def check_mask(mask: Values | None, x: Tensor) -> Tensor | None:
     """
     if mask is None:
         return None
-    wide = torch.as_tensor(broadcast("mask", as_values("mask", mask), x.shape, x))
+    wide = cpu_tensor(broadcast("mask", as_values("mask", mask), x.shape, x))
     if not bool(((wide == 0) | (wide == 1)).all()):
         raise InputError("mask", "booleans, or values 0 and 1", "others")
     return wide.bool().to(x.device).expand(x.shape)
@@ -169,7 +169,7 @@ def check_radii(model: Callable[[Tensor], Tensor], eps: Values, x: Tensor, norm:
         InputError: the argument ``name`` is not a number from 0 to the width of the range, or one a sample or feature.
     """
     radii = torch.as_tensor(as_values(name, eps), dtype=x.dtype, device=x.device)
-    radii = torch.as_tensor(broadcast_radius(name, radii, x.shape, x, by_feature=norm == "linf"))
+    radii = cpu_tensor(broadcast_radius(name, radii, x.shape, x, by_feature=norm == "linf"))
     width = range_width(model, x, norm)
     wrong = radii[~((radii >= 0) & (radii <= width * (1 + SLACK)) & radii.isfinite())]
     if len(wrong):

@@ -13,7 +13,7 @@ from torch import Tensor
 from latentopt.arguments import checked
 from latentopt.attacks.checks import SLACK, range_slack
 from latentopt.attacks.result import AttackResult, AttackWarning
-from latentopt.batch_math import by_row
+from latentopt.batch_math import by_row, cpu_tensor
 from latentopt.errors import InputError
 from latentopt.networks.classifier import range_for
 from latentopt.networks.freezing import frozen
@@ -115,7 +115,7 @@ def quantize(
         least, greatest = (clean - radius).ceil(), (clean + radius).floor()
         rounded = torch.where(least <= greatest, rounded.clamp(least, greatest), clean.round())
     else:
-        first = torch.as_tensor(scale).flatten()[0]
+        first = cpu_tensor(scale).flatten()[0]
         rounded = _round_into_l2_ball(x, clean, rounded, eps * first, first / scale)
     return rounded.clamp(0, 255).to(torch.uint8)
 
@@ -126,7 +126,7 @@ def _on_cpu(end: float | Tensor) -> float | Tensor:
 
 def _byte_slack(x: Tensor, low: float | Tensor, high: float | Tensor) -> float:
     """Return how far rounding may put images off the values of bytes: a quarter of a byte at most."""
-    width = torch.as_tensor(high - low, dtype=torch.float64).min().item()
+    width = cpu_tensor(high - low, torch.float64).min().item()
     return min(range_slack(low, high, x.dtype), width / 255 / 4)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from latentopt.batch_math import cpu_tensor
 from latentopt.errors import InputError
 from latentopt.files import ARRAY_SUFFIXES, read_array
 
@@ -23,7 +24,7 @@ def _as_condition(name: str, value: Any) -> Any:
         return torch.from_numpy(np.array(read_array(Path(value), name)))
     if isinstance(value, list) or (isinstance(value, int) and not isinstance(value, bool)):
         try:
-            return torch.atleast_1d(torch.as_tensor(value))
+            return torch.atleast_1d(cpu_tensor(value))
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(name, "numbers, or lists of equal lengths", str(error)) from error
     return value

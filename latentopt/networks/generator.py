@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from latentopt._deprecated import renamed_methods
 from latentopt.arguments import Values, as_tensor, as_values
 from latentopt.autodiff import refuse_gradient
-from latentopt.batch_math import take
+from latentopt.batch_math import cpu_tensor, take
 from latentopt.errors import InputError, as_shape, positive, seed_within
 from latentopt.networks.checks import empty_like_parameters, first_output, is_randomised, randomised_message, warn
 from latentopt.networks.freezing import frozen
@@ -193,7 +193,7 @@ class Generator(WrappedModule):
         """Return a condition as a tensor: as it is, else whole numbers as long, others as the module's own."""
         tensors = isinstance(values, Tensor) or isinstance(values[0] if len(values) else None, Tensor)
         whole = not tensors and np.asarray(values).dtype.kind in "iub"
-        values = torch.as_tensor(as_values(name, values))
+        values = cpu_tensor(as_values(name, values))
         if not tensors:
             values = values.long() if whole else values.to(empty_like_parameters(self))
         if not values.ndim or not len(values):

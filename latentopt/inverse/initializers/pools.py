@@ -204,7 +204,7 @@ def measure_each(
     with frozen(generator), ProgressLine("learn the start", len(z), "sample") as line:
         while start < len(z):
             chunk = z[start : start + count]
-            rows = torch.arange(start, start + len(chunk)) % samples
+            rows = torch.arange(start, start + len(chunk), device="cpu") % samples
             images = (generator if samples == 1 else generator.take(rows))(chunk)
             if start:  # one image may be an exception
                 generator.check_images(images)

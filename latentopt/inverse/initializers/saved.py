@@ -59,7 +59,7 @@ class Saved(Initializer):
         """
         stored: list[str] = list(json.loads(read_metadata(Path(self.path)).get("meta", "{}")).get("names") or ())
         if len(stored) == len(self._latents) and set(names) <= set(stored):
-            return self.take(torch.tensor([stored.index(name) for name in names]))
+            return self.take(torch.tensor([stored.index(name) for name in names], device="cpu"))
         if len(self._latents) != len(names):
             raise InputError(
                 "start", f"{len(names)} latents, one for each target", f"{len(self._latents)} in {self.path}"
