@@ -12,7 +12,7 @@ from functools import cache, wraps
 from importlib import import_module
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeGuard, TypeVar, Union, get_args, get_origin
 
 import numpy as np
 import torch
@@ -100,7 +100,7 @@ def read_images(name: str, files: Files) -> Tensor:
         raise InputError(name, error.expected, f"{error.name}: {error.got}") from error
 
 
-def names_files(value: object) -> bool:
+def names_files(value: object) -> TypeGuard[Files]:
     """Return whether an argument is a path, or a list of paths."""
     parts = value if isinstance(value, list | tuple) and value else [value]
     return all(isinstance(part, str | Path) for part in parts)
@@ -123,7 +123,7 @@ def checked(function: C) -> C:
     if inspect.isclass(function):
         if "__init__" in vars(function):
             function.__init__ = _checked(function.__init__, function)
-        return function
+        return function  # pyright: ignore[reportReturnType]
     return _checked(function, function)
 
 

@@ -27,6 +27,11 @@ NET = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
 PROBLEM = lo.Problem(NET, objectives.Unit(), (3,), 2, sets.Box(-1.0, 1.0))
 QUICK: dict[str, Any] = {"steps": 2, "restarts": 2, "start": "random", "halving": ()}
 
+COMPOSE: Any = operators.Compose
+SUM: Any = objectives.WeightedSum
+MASK: Any = operators.Mask
+BAD: Any = "net"
+
 
 class Parts(nn.Module):
     def forward(self, a, b, scale=1.0, mode="same"):
@@ -99,9 +104,9 @@ SAME = {
         operators.Compose(operators.Crop(4), operators.Downsample(2))(TARGET),
         operators.Compose([operators.Crop(4), operators.Downsample(2)])(TARGET),
     ),
-    "Compose by name": lambda: (operators.Compose("identity", spec("crop", size=4))(TARGET), operators.Crop(4)(TARGET)),
+    "Compose by name": lambda: (COMPOSE("identity", spec("crop", size=4))(TARGET), operators.Crop(4)(TARGET)),
     "Compose of functions": lambda: (
-        operators.Compose(lambda x: x / 2, operators.Crop(4))(TARGET),
+        COMPOSE(lambda x: x / 2, operators.Crop(4))(TARGET),
         (TARGET / 2)[..., 2:6, 2:6],
     ),
     "PerImage": lambda: (
@@ -109,7 +114,7 @@ SAME = {
         operators.PerImage([operators.Identity(), operators.Hole(2)])(TARGET),
     ),
     "WeightedSum by name": lambda: (
-        objectives.WeightedSum(["mse", "l1"], [1.0, 2.0])(TARGET, 1 - TARGET),
+        SUM(["mse", "l1"], [1.0, 2.0])(TARGET, 1 - TARGET),
         objectives.WeightedSum([objectives.MSE(), objectives.L1()], [1.0, 2.0])(TARGET, 1 - TARGET),
     ),
     "start of numpy": lambda: (found(start=LATENTS.numpy()), found(start=LATENTS)),
@@ -143,6 +148,7 @@ SAME = {
         PARTS.given(scale=np.full((2, 1, 1, 1), 0.5))(LATENTS),
         PARTS.given(scale=torch.full((2, 1, 1, 1), 0.5))(LATENTS),
     ),
+    "constants of numpy": lambda: (PARTS.given(scale=np.float32(0.5))(LATENTS), PARTS(LATENTS) / 2),
     "constant after a condition": lambda: (
         PARTS.given(scale=[[[[2.0]]]]).given(scale=0.5)(LATENTS),
         PARTS(LATENTS) / 2,
@@ -268,8 +274,8 @@ REFUSED = {
     "mask": [
         lambda: operators.Mask(None),  # pyright: ignore[reportArgumentType]
         lambda: operators.Mask([]),
-        lambda: operators.Mask([["a"]]),
-        lambda: operators.Mask([2.0]),
+        lambda: MASK([["a"]]),
+        lambda: MASK([2.0]),
         lambda: operators.Mask(torch.ones(3, 8, 8))(TARGET),
     ],
     "low": [
@@ -295,8 +301,8 @@ REFUSED = {
         lambda: lo.compare(PROBLEM, ["adam"], evaluations=20, callbacks=[None]),  # pyright: ignore
     ],
     "network": [
-        lambda: lo.maximize(5, low=0, high=1, shape=(3,)),
-        lambda: lo.Problem("net", objectives.Unit(), (3,), 2),
+        lambda: lo.maximize(BAD, low=0, high=1, shape=(3,)),
+        lambda: lo.Problem(BAD, objectives.Unit(), (3,), 2),
     ],  # pyright: ignore
     "objective": [lambda: lo.Problem(NET, "mse", (3,), 2)],  # pyright: ignore[reportArgumentType]
     "success": [lambda: lo.Problem(NET, objectives.Unit(), (3,), 2, success=5)],  # pyright: ignore[reportArgumentType]
@@ -400,9 +406,10 @@ def test_annotations_of_checked_arguments_are_understood(public):
 
 def test_types_are_checked_as_annotated():
     @checked
-    def take(a: float, b: tuple[int, ...] = (), c: str | None = None, *more: int, **others: Any) -> float:
+    def own(a: float, b: tuple[int, ...] = (), c: str | None = None, *more: int, **others: Any) -> float:
         return a
 
+    take: Any = own
     assert take(np.float32(1.0), [1, 2], None, 3, other=5) == 1.0
     for name, call in {"a": lambda: take(True), "b": lambda: take(1, (1.5,)), "c": lambda: take(1, (), 5)}.items():
         with pytest.raises(lo.InputError) as error:

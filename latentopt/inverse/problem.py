@@ -76,29 +76,30 @@ class Reconstruction(Problem):
         if tolerance is not None:
             positive("tolerance", tolerance)
         nonnegative("noise", noise)
-        operator = Identity() if operator is None else components.build("operator", "operator", operator)
-        loss = MSE() if loss is None else components.build("loss", "loss", loss)
-        prior = components.build("prior", "prior", prior)
-        target, measured, image_shape = _check_targets(target, generator, operator, measured)
+        operator, loss = Identity() if operator is None else operator, MSE() if loss is None else loss
+        measure: Callable[[Tensor], Tensor] = components.build("operator", "operator", operator)
+        distance: Callable[[Tensor, Tensor], Tensor] = components.build("loss", "loss", loss)
+        known: Prior = components.build("prior", "prior", prior)
+        target, measured, image_shape = _check_targets(target, generator, measure, measured)
         require_conditions(generator.conditions, len(target))
-        self.generator, self.operator = generator, operator
+        self.generator, self.operator = generator, measure
         self.image = None if measured else target
-        if noise and (measured or not isinstance(operator, Operator)):
+        if noise and (measured or not isinstance(measure, Operator)):
             raise InputError("noise", "0 unless targets are images, and operator one of latentopt.operators", noise)
         with torch.no_grad():
-            self.measurement = target if measured else _measure(operator, target)
-            self._check_independence(loss, image_shape)
-            if noise and isinstance(operator, Operator):
-                self.measurement = operator.add_noise(self.measurement, noise, noise_seed)
+            self.measurement = target if measured else _measure(measure, target)
+            self._check_independence(distance, image_shape)
+            if noise and isinstance(measure, Operator):
+                self.measurement = measure.add_noise(self.measurement, noise, noise_seed)
         super().__init__(
             generator,
-            Fit(loss, operator, self.measurement),
+            Fit(distance, measure, self.measurement),
             generator.latent_shape,
             len(target),
-            prior.feasible(generator),
+            known.feasible(generator),
             None if tolerance is None else lambda value, output: value < tolerance,
             target,
-            prior.penalty_of(generator),
+            known.penalty_of(generator),
         )
 
     def _check_independence(self, loss: Callable[[Tensor, Tensor], Tensor], image_shape: tuple[int, ...]) -> None:

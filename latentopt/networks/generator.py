@@ -168,9 +168,9 @@ class Generator(WrappedModule):
         """Return the generator under conditions, such as classes or attributes, and with settings of its forward.
 
         Args:
-            conditions: keyword arguments of the module. Tensors, arrays and lists of numbers are conditions, (B, ...),
-                one for each sample, or (1, ...) for all. All else, such as ``truncation=0.4, noise_mode="const"``, is
-                passed as it is.
+            conditions: keyword arguments of the module. Tensors, arrays and lists are conditions, (B, ...), one for
+                each sample, or (1, ...) for all. All else, such as ``truncation=0.4, noise_mode="const"``, is passed as
+                it is.
 
         Returns:
             A generator that shares the module.
@@ -180,7 +180,7 @@ class Generator(WrappedModule):
         """
         tensors = dict[str, Tensor]()
         for name, value in conditions.items():
-            if isinstance(value, list | tuple) or hasattr(value, "__array__"):
+            if isinstance(value, Tensor | list | tuple) or getattr(value, "ndim", 0):
                 tensors[name] = self._condition(name, value)
         constants = {name: value for name, value in conditions.items() if name not in tensors}
         conditioned = copy.copy(self)
@@ -191,10 +191,12 @@ class Generator(WrappedModule):
 
     def _condition(self, name: str, values: Values) -> Tensor:
         """Return a condition as a tensor: as it is, else whole numbers as long, others as the module's own."""
-        tensors = isinstance(values, Tensor) or isinstance(values[0] if len(values) else None, Tensor)
-        whole = not tensors and np.asarray(values).dtype.kind in "iub"
+        is_tensor = isinstance(values, Tensor) or (
+            isinstance(values, list | tuple) and any(isinstance(v, Tensor) for v in values)
+        )
+        whole = not is_tensor and np.asarray(values).dtype.kind in "iub"
         values = cpu_tensor(as_values(name, values))
-        if not tensors:
+        if not is_tensor:
             values = values.long() if whole else values.to(empty_like_parameters(self))
         if not values.ndim or not len(values):
             raise InputError(name, "a condition of each sample, (B, ...)", f"shape {tuple(values.shape)}")
