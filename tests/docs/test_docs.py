@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from documents import DOCS, FENCE, PAGES, ROOT, anchors, blocks, commands, links, name_of
+from PIL import Image
 
 import latentopt as lo
 from benchmarks.__main__ import load
@@ -69,7 +70,17 @@ def test_every_command_of_a_page_parses(page, tmp_path, monkeypatch, capsys, onl
         assert words[0] in ALWAYS or "--help" in words or "--dry-run" in words, words
 
 
-OWN = ("my/a.png", "my/b.png", "own.npz", "images.npz", "agent.safetensors", "sac_Hopper-v3.safetensors")
+OWN = (
+    "runs/four/latents.safetensors",
+    "mask.png",
+    "photos/3/a.png",
+    "my/a.png",
+    "my/b.png",
+    "own.npz",
+    "images.npz",
+    "agent.safetensors",
+    "sac_Hopper-v3.safetensors",
+)
 """Files of a user that the documentation names."""
 
 
@@ -79,8 +90,8 @@ def test_every_command_of_a_guide_is_right_without_a_download(page, tmp_path, mo
     monkeypatch.setenv("LATENTOPT_DATA", str(tmp_path / "none"))
     monkeypatch.chdir(tmp_path)
     for file in map(tmp_path.joinpath, OWN):
-        file.parent.mkdir(exist_ok=True)
-        file.touch()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (28, 28), 255).save(file) if file.suffix == ".png" else file.touch()
     with zipfile.ZipFile(tmp_path / "agent.zip", "w") as archive:
         archive.writestr("data", '{"policy_class": {"__module__": ""}, "clip_range": 0.2}')
     for words in commands(page):
