@@ -167,7 +167,7 @@ class TanhSpace:
         """Return the images (B, *shape) of v."""
         w = self.origin + self.pace * v
         x = self.low + (self.high - self.low) * (w.tanh() + 1) / 2 if self.is_bounded else w
-        return x.clamp(self.low, self.high)
+        return x.clamp(self.low, self.high)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
     def __call__(self, v: Tensor) -> Tensor:
         return self.model(self.images(v).to(self.dtype)).to(self.clean)

@@ -126,23 +126,23 @@ def check_inputs(model: Callable[[Tensor], Tensor], x: Values, name: str = "x") 
     Raises:
         InputError: the argument ``name`` is no such tensor, or has values that are not finite or outside the range.
     """
-    x = _given_tensor(name, x)
-    if not x.is_floating_point():
-        raise InputError(name, "floating-point values", f"{x.dtype} (divide bytes by 255)")
+    given = _given_tensor(name, x)
+    if not given.is_floating_point():
+        raise InputError(name, "floating-point values", f"{given.dtype} (divide bytes by 255)")
     shape = getattr(model, "input_shape", None)
-    if x.ndim < 2 or not len(x) or (shape is not None and x.shape[1:] != shape):
+    if given.ndim < 2 or not len(given) or (shape is not None and given.shape[1:] != shape):
         expected = "(B, *shape), B >= 1" if shape is None else f"(B, {', '.join(map(str, shape))}), B >= 1"
-        raise InputError(name, f"shape {expected}", tuple(x.shape))
-    if not bool(x.isfinite().all()):
+        raise InputError(name, f"shape {expected}", tuple(given.shape))
+    if not bool(given.isfinite().all()):
         raise InputError(name, "finite values", "NaN or infinity")
-    low, high = range_for(model, x)
-    slack = range_slack(low, high, x.dtype)
-    if torch.maximum(low - x, x - high).max().item() > slack:
-        several = isinstance(low, Tensor) or isinstance(high, Tensor)
-        expected = "values in the model's input_range" + ("" if several else f", [{low:g}, {high:g}]")
-        raise InputError(name, expected, f"[{x.min().item():.4g}, {x.max().item():.4g}]")
-    x = x.detach().clamp(low, high)
-    return x.to(empty_like_parameters(model)) if module_of(model) is not None else x
+    low, high = range_for(model, given)
+    slack = range_slack(low, high, given.dtype)
+    if torch.maximum(low - given, given - high).max().item() > slack:
+        ends = "" if isinstance(low, Tensor) else f", [{low:g}, {high:g}]"
+        got = f"[{given.min().item():.4g}, {given.max().item():.4g}]"
+        raise InputError(name, f"values in the model's input_range{ends}", got)
+    given = given.detach().clamp(low, high)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    return given.to(empty_like_parameters(model)) if module_of(model) is not None else given
 
 
 def check_labels(y: Values, x: Tensor) -> Tensor:

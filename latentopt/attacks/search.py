@@ -183,7 +183,9 @@ class AttackSearch:
 
     def _problem(self, rows: Tensor, loss: Loss, target: Tensor | None) -> Problem:
         clean = self.clean[rows]
-        low, high = (end if self.mask is None else end[rows] for end in self.free)
+        low, high = self.free
+        if self.mask is not None:  # then the ends are tensors (B, *shape)
+            low, high = torch.as_tensor(low)[rows], torch.as_tensor(high)[rows]
         return Problem(
             take(self.network, rows),
             Misclassify(take(loss, rows), self.goal.labels[rows], None if target is None else target[rows]),

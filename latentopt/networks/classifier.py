@@ -109,18 +109,18 @@ def range_of(model: object) -> Range:
 
 
 def range_for(model: object, x: Tensor) -> Range:
-    """Return what `range_of` does, its tensors in the dtype of inputs ``x`` (B, *shape) and broadcastable to one.
+    """Return what `range_of` does: two numbers, or two tensors in the dtype of inputs ``x`` (B, *shape) that fit one.
 
     Raises:
         InputError: they do not fit the inputs.
     """
-    low, high = (_for_inputs(end, x) for end in range_of(model))
+    low, high = range_of(model)
+    if isinstance(low, Tensor) or isinstance(high, Tensor):
+        return _for_inputs(torch.as_tensor(low), x), _for_inputs(torch.as_tensor(high), x)
     return low, high
 
 
-def _for_inputs(end: float | Tensor, x: Tensor) -> float | Tensor:
-    if not isinstance(end, Tensor):
-        return end
+def _for_inputs(end: Tensor, x: Tensor) -> Tensor:
     wide, shape = end.reshape(-1, *[1] * (x.ndim - 2)) if end.ndim == 1 else end, tuple(x.shape[1:])
     if wide.ndim > len(shape) or any(a not in (1, b) for a, b in zip(wide.shape[::-1], shape[::-1], strict=False)):
         raise InputError("input_range", f"values for each channel of inputs {shape}", f"shape {tuple(end.shape)}")

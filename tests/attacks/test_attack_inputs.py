@@ -173,6 +173,14 @@ def test_nearest_successes_and_their_files_are_found_in_ranges_that_differ(norm,
     assert still.all()
 
 
+def test_one_end_of_a_range_may_be_a_number():
+    model = lo.Classifier(NET, input_range=(0, [1, 2, 1, 2, 1, torch.inf]))
+    found = lo.attack(model, X, Y, 1.5, optimizer="pgd", early_stop=False, steps=5)
+    assert found.x.amax(0).max() > 1
+    assert (found.x[:, ::2] <= 1).all()
+    assert lo.carlini_wagner(model, X, Y, binary_search_steps=1, steps=10).x.min() >= 0
+
+
 def test_a_range_that_does_not_fit_the_inputs_is_refused():
     with refuses("input_range", "(6,)"):
         lo.attack(lo.Classifier(NET, input_range=(LOW, HIGH)), X, Y, 0.1)
