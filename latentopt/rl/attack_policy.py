@@ -94,9 +94,9 @@ def attack_policy(
 
     Args:
         policy: an agent of stable-baselines3 (or its policy), an `latentopt.rl.agents.Agent`, or any module or function
-            of observations that gives logits (B, K) or means (B, *action), as a tensor or as a distribution of torch.
-            Never changed. Several discrete actions (MultiDiscrete, MultiBinary) are one: its K logits are those of all
-            combinations.
+            of observations that gives logits (B, K) or means (B, *action): as a tensor, a distribution of torch, or the
+            first tensor of several outputs. Never changed. Several discrete actions (MultiDiscrete, MultiBinary) are
+            one: its K logits are those of all combinations.
         observations: (B, *shape), uint8 or floating-point; images with colours first or last, as the policy or its
             environment has them; or a dictionary of such arrays, all of bytes or none, in one ball together.
         eps: radius of the ball, >= 0; a number, or one an observation (B,). For bytes it is a share of 255, and changes

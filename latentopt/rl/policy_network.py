@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from latentopt.errors import InputError
 from latentopt.networks.classifier import check_range
+from latentopt.networks.outputs import evaluate
 from latentopt.rl.agents import Agent
 from latentopt.rl.normalization import Normalization
 
@@ -34,7 +35,7 @@ class PolicyNetwork(nn.Module):
 
     Args:
         policy: an agent or a policy of stable-baselines3, an `Agent`, or any callable that maps observations to logits
-            or means, as a tensor or as a distribution of torch.
+            or means: as a tensor, a distribution of torch, or the first tensor of several outputs.
         bytes_: whether observations are uint8. A callable gets them as shares of 255, an agent as bytes.
         kind: discrete: logits; continuous: means. None: that of an agent's action space; of a callable discrete.
         input_range: (low, high) of every value of an observation; None: [0, 1] of bytes, else the callable's
@@ -93,10 +94,11 @@ class PolicyNetwork(nn.Module):
         else:
             own = self.shape if isinstance(self.shape, dict) else {}
             inputs = {name: _colours_first(part, own.get(name)) for name, part in split(x, self.parts).items()}
+        return evaluate(self._outputs, len(x), "policy", None, inputs)
+
+    def _outputs(self, inputs: Any) -> Any:
         output = self.decide(inputs)
-        if isinstance(output, torch.distributions.Categorical):
-            return output.logits
-        return output.mean if isinstance(output, torch.distributions.Distribution) else output
+        return output.logits if isinstance(output, torch.distributions.Categorical) else output
 
     def fits(self, shape: Any) -> bool:
         """Return whether the policy takes observations of this shape, or these shapes, colours first or last."""

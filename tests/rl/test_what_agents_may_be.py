@@ -45,7 +45,9 @@ class Layers(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         h = self.layers(x)
-        return {"tensor": h, "categorical": Categorical(logits=h), "normal": Independent(Normal(h, 1.0), 1)}[self.how]
+        several = {"tuple": (h, h.sum(1)), "dictionary": {"logits": h, "value": h.sum(1)}}
+        distributions = {"categorical": Categorical(logits=h), "normal": Independent(Normal(h, 1.0), 1)}
+        return {"tensor": h, **several, **distributions}[self.how]
 
 
 class Quantiles(nn.Module):
@@ -71,6 +73,8 @@ def safetensors(tmp_path: Path) -> Any:
 POLICIES = {
     "module": lambda path: (Layers(2, "tensor"), "discrete"),
     "function": lambda path: (lambda x: x[:, :2], "discrete"),
+    "logits and a value": lambda path: (Layers(2, "tuple"), "discrete"),
+    "dictionary of outputs": lambda path: (Layers(2, "dictionary"), "discrete"),
     "distribution of actions": lambda path: (Layers(2, "categorical"), "discrete"),
     "distribution of means": lambda path: (Layers(2, "normal"), "continuous"),
     "quantiles": lambda path: (Quantiles(), "discrete"),
@@ -225,7 +229,7 @@ def test_an_environment_that_cannot_be_made_is_one_line(name: str, tmp_path: Pat
     commands = (
         ("refine", "--agent", path, "--env", name),
         ("attack-policy", "--model", zipped, "--eps", "0.1", "--env", name),
-        ("train-rl", "--env", name),
+        ("train-rl", "pendulum-td3", "--env", name),
     )
     for words in commands:
         line = refused(capsys, *words, "--out", out)
