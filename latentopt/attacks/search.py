@@ -120,7 +120,8 @@ class AttackSearch:
         logits = self._evaluate(x)
         success = self.goal.is_reached(logits)
         if is_randomised(logits, self.logits):
-            self.warnings.append(randomised_message("model", "logits") + "; attack its mean over fixed draws (guide)")
+            advice = "; attack its mean over fixed draws, as the guide shows"
+            self.warnings.append(randomised_message("model", "logits") + advice)
         self._warn_of_dead_gradients(stages, regular)
         loss = loss_function(stages[0].loss if regular == 1 else "ce")
         target = self.goal.target

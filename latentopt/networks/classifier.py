@@ -117,7 +117,7 @@ def range_for(model: object, x: Tensor) -> Range:
     """
     low, high = range_of(model)
     if isinstance(low, Tensor) or isinstance(high, Tensor):
-        return _for_inputs(torch.as_tensor(low), x), _for_inputs(torch.as_tensor(high), x)
+        return _for_inputs(cpu_tensor(low), x), _for_inputs(cpu_tensor(high), x)
     return low, high
 
 
