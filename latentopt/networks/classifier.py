@@ -33,7 +33,8 @@ class Classifier(WrappedModule):
     Raises:
         InputError: `input_range` is empty, `std` is not positive, or `mean` and `std` are of unequal lengths.
 
-    >>> Classifier(nn.Flatten(), mean=(0.5, 0.5), std=0.25)(torch.ones(1, 2, 1, 1))
+    >>> import torch
+    >>> Classifier(torch.nn.Flatten(), mean=(0.5, 0.5), std=0.25)(torch.ones(1, 2, 1, 1))
     tensor([[2., 2.]])
     """
 
