@@ -179,14 +179,14 @@ def current_spec(value: Any) -> Any:
         return new
     if not isinstance(value, dict):
         return value
-    found = {key: current_spec(item) for key, item in value.items()}
-    arguments, path = found.get("init_args"), found.get("class_path")
+    renamed = {key: current_spec(item) for key, item in value.items()}
+    arguments, path = renamed.get("init_args"), renamed.get("class_path")
     own = path is None or (isinstance(path, str) and ("." not in path or path.startswith("latentopt.")))
     if own and isinstance(arguments, dict):
         for old in ARGUMENTS.keys() & arguments.keys():
             _tell(f"argument {old}", ARGUMENTS[old])
-        found["init_args"] = {ARGUMENTS.get(key, key): item for key, item in arguments.items()}
-    return found
+        renamed["init_args"] = {ARGUMENTS.get(key, key): item for key, item in arguments.items()}
+    return renamed
 
 
 def _tell(old: str, new: str) -> None:
@@ -299,9 +299,9 @@ class _OldModules(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         old, new = module.__name__, MODULES[module.__name__]
         _warn(old, new, 1)
-        sys.modules[old] = found = import_module(new)
+        sys.modules[old] = new_module = import_module(new)
         if any(name.startswith(f"{old}.") for name in NAMES):
-            vars(found)["__getattr__"] = old_names(old, vars(found).get("__getattr__"))
+            vars(new_module)["__getattr__"] = old_names(old, vars(new_module).get("__getattr__"))
 
 
 sys.meta_path.insert(0, _OldModules())  # before the finder of files, which finds attacks/ as tasks/

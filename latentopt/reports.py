@@ -34,7 +34,7 @@ class Table:
     def markdown(self) -> str:
         """The table, its columns padded so that it reads well as text too."""
         cells = [list(self.columns), *(list(row) for row in self.rows)]
-        widths = [max(len(row[at]) for row in cells) for at in range(len(self.columns))]
+        widths = [max(len(row[column]) for row in cells) for column in range(len(self.columns))]
         lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in cells]
         rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
         return "\n".join([f"## {self.title}", "", *([self.note, ""] if self.note else []), lines[0], rule, *lines[1:]])

@@ -66,8 +66,8 @@ def student(values: Sequence[float] | np.ndarray) -> MeanInterval:
     if len(array) == 1:
         return MeanInterval(mean, -np.inf, np.inf, np.nan)
     error = float(array.std(ddof=1) / len(array) ** 0.5)
-    reach = float(t.ppf(0.975, len(array) - 1)) * error
-    return MeanInterval(mean, mean - reach, mean + reach, error)
+    half_width = float(t.ppf(0.975, len(array) - 1)) * error
+    return MeanInterval(mean, mean - half_width, mean + half_width, error)
 
 
 def bootstrap(values: Sequence[float] | np.ndarray, draws: int = 10_000, seed: int = 0) -> tuple[float, float]:

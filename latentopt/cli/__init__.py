@@ -41,8 +41,8 @@ def _main(words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
-        told = f"{one_line(str(error))}; finished parts stay, and the same command {_restart_hint(words)}"
-        print(f"latentopt: error: {told}", file=sys.stderr)
+        message = f"{one_line(str(error))}; finished parts stay, and the same command {_restart_hint(words)}"
+        print(f"latentopt: error: {message}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return _stopped(words, 130)

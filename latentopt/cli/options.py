@@ -106,7 +106,7 @@ def _require_known(option: str, job: Job, name: str, dashes: str = "") -> None:
     """Raise `InputError` unless a job has an option."""
     known = ["config", "dry_run", "help", *job.settings_class().__dataclass_fields__]
     if option.partition(".")[0] not in known:
-        got = with_nearest(name, [f"{dashes}{each}" for each in known])
+        got = with_nearest(name, [f"{dashes}{known_name}" for known_name in known])
         raise InputError(name, f"an option of {job.name} (--help lists them)", got)
 
 
@@ -142,7 +142,7 @@ def make_parser(job: Job) -> Any:
     parser.add_argument("--config", action="config", help="YAML whose values the other options override")
     parser.add_argument("--dry_run", action="store_true", help="check the input, print the whole recipe, do nothing")
     lists = [name for name, kind in get_type_hints(cls).items() if kind in (list[str], list[str] | None)]
-    helps = {each.arg_name: each.description for each in described.params}
+    helps = {param.arg_name: param.description for param in described.params}
     for name in lists:
         required = cls.__dataclass_fields__[name].default is not None
         parser.add_argument(f"--{name}", nargs="+", type=str, required=required, help=helps.get(name))

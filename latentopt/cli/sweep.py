@@ -43,7 +43,8 @@ def sweep(words: list[str]) -> int:
     sweep_file = read_sweep(path)
     _check_parameters(sweep_file)
     trials = {
-        f"trial-{at:03d}": options for at, options in enumerate(sweep_file.trials(arguments.trials, arguments.seed))
+        f"trial-{number:03d}": options
+        for number, options in enumerate(sweep_file.trials(arguments.trials, arguments.seed))
     }
     if arguments.dry_run:
         for name, options in trials.items():
@@ -192,7 +193,7 @@ def _run_trial(sweep: Sweep, options: dict[str, Any], folder: Path, wandb: str) 
 def _print_results(sweep: Sweep, rows: list[dict[str, Any]], refused: dict[str, str], files: list[Path]) -> None:
     columns = ["trial", sweep.metric, *sweep.parameters]
     lines = [columns, *([_format(row[column]) for column in columns] for row in rows[:MAX_PRINTED])]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(columns))]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     if len(rows) > MAX_PRINTED:

@@ -285,5 +285,5 @@ def paired_interval(differences: Tensor) -> MeanInterval:
     if variance == 0:
         return MeanInterval(mean, mean, mean, 0.0)
     freedom = sum(variances) ** 2 / sum(v**2 / (count - 1) for v, (_, count) in zip(variances, parts, strict=True))
-    reach = float(t.ppf(0.975, freedom)) * variance**0.5
-    return MeanInterval(mean, mean - reach, mean + reach, variance**0.5)
+    half_width = float(t.ppf(0.975, freedom)) * variance**0.5
+    return MeanInterval(mean, mean - half_width, mean + half_width, variance**0.5)

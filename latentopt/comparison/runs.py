@@ -184,8 +184,8 @@ def planned_steps(
     if budget.evaluations is not None:
         left = budget.evaluations - 1 - budget.restarts  # the last iterates and the result are evaluated once more
         if budget.restarts * recorder.dearest_first > left:
-            least = budget.restarts * (recorder.dearest_first + 1) + 1
-            raise InputError("evaluations", f"at least {least} for one step of this method", budget.evaluations)
+            minimum = budget.restarts * (recorder.dearest_first + 1) + 1
+            raise InputError("evaluations", f"at least {minimum} for one step of this method", budget.evaluations)
         counts.append(left // (budget.restarts * recorder.cheapest))
     if seconds is not None:
         a_step = np.diff(recorder.seconds) if len(recorder.seconds) > 1 else recorder.seconds

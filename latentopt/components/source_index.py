@@ -137,7 +137,7 @@ class SourceIndex:
         parameters = self.parameters(kind)
         if parameters is None:
             return not arguments
-        told = True
+        certain = True
         for key, value in arguments.items():
             if key not in parameters:
                 expected = f"arguments of {kind} ({', '.join(parameters) or 'none'})"
@@ -146,11 +146,11 @@ class SourceIndex:
             fits = None if annotation is None else self._fits(annotation, value, f"{name}.{key}")
             if annotation is not None and fits is False:
                 raise InputError(f"{name}.{key}", ast.unparse(annotation), repr(value))
-            told = told and fits is True
+            certain = certain and fits is True
         missing = [key for key, parameter in parameters.items() if parameter.required and key not in arguments]
         if complete and missing:
             raise InputError(name, f"{', '.join(missing)} of {kind}", "nothing")
-        return told
+        return certain
 
     def _fits(self, node: ast.expr, value: Any, name: str) -> bool | None:
         """Return whether a value of a recipe has a type; None where that cannot be told from the source."""
@@ -215,7 +215,7 @@ def _exports(package: str) -> frozenset[str]:
     for node in ast.parse((stub if stub.is_file() else init).read_text(encoding="utf-8")).body:
         match node:
             case ast.ImportFrom(names=imported) if stub.is_file():
-                names |= {each.asname or each.name for each in imported}
+                names |= {alias.asname or alias.name for alias in imported}
             case ast.Assign(targets=[ast.Name(id="__all__")], value=ast.List() as value):
                 names |= set(ast.literal_eval(value))
     return frozenset(names)

@@ -127,7 +127,7 @@ def diagnose(
     randomised = not generator.is_deterministic()
     common = {"operator": operator, "tolerance": tolerance, "seed": seed}
     with ProgressLine("diagnose", 1 + (target is not None), "reconstruction") as line:
-        found = None if target is None else reconstruct(generator, target, **common, **settings)
+        of_targets = None if target is None else reconstruct(generator, target, **common, **settings)
         line.update(target is not None)
         own_settings = {
             **common,
@@ -137,7 +137,7 @@ def diagnose(
             rows = torch.arange(len(images), device="cpu") % len(found.value)
             own_settings |= {n: take(own_settings[n], rows) for n in ("operator", "loss", "prior") if n in own_settings}
         own = reconstruct(rest, images, measured=False, **own_settings)
-    recovered, error = int((own.value < tolerance).sum()), None if found is None else found.value
+    recovered, error = int((own.value < tolerance).sum()), None if of_targets is None else of_targets.value
     fitted = None if error is None else int((error < tolerance).sum())
     verdict: Verdict = "neither"
     if recovered < MIN_RECOVERED * len(images):
@@ -146,7 +146,7 @@ def diagnose(
         verdict = "generator"
     interval = wilson(recovered, len(images))
     explanation = _explain(verdict, own.value, interval, error, tolerance, randomised)
-    return Diagnosis(own, images, found, recovered / len(images), interval, own.value, error, verdict, explanation)
+    return Diagnosis(own, images, of_targets, recovered / len(images), interval, own.value, error, verdict, explanation)
 
 
 def _explain(

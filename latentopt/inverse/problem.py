@@ -204,11 +204,11 @@ def _check_images(images: Tensor, generator: Generator) -> Tensor:
     low, high = images.min().item(), images.max().item()
     if low >= -ROUNDING and high <= 1 + ROUNDING:
         return images.clamp(0, 1)
-    least, greatest = generator.emitted_range()
-    if low < least - ROUNDING or high > greatest + ROUNDING:
+    lowest, greatest = generator.emitted_range()
+    if low < lowest - ROUNDING or high > greatest + ROUNDING:
         expected = "values in [0, 1], to which a generator's output_range is mapped"
-        if (least, greatest) != (0, 1):
-            expected += f", or in [{least:.4g}, {greatest:.4g}], as this one's"
+        if (lowest, greatest) != (0, 1):
+            expected += f", or in [{lowest:.4g}, {greatest:.4g}], as this one's"
         raise InputError("target", expected, f"[{low:.4g}, {high:.4g}]")
     return images
 

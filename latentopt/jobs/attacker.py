@@ -168,13 +168,13 @@ def draw_pictures(
     classes: Sequence[str],
 ) -> list[Path]:
     """Draw the curve, and the grid where the images are grey or coloured; return the files."""
-    paths, shown = [experiment.folder / "curve.png"], rows[:SHOWN]
+    paths, drawn = [experiment.folder / "curve.png"], rows[:SHOWN]
     attack_pictures.save_curve(paths[0], rows)
     if images.shape[1] in (1, 3):
-        clean = images[[row["index"] for row in shown]]
-        adversarial = load_file(experiment.tensor_file)["adversarial"][: len(shown)]
+        clean = images[[row["index"] for row in drawn]]
+        adversarial = load_file(experiment.tensor_file)["adversarial"][: len(drawn)]
         paths.append(experiment.folder / "grid.png")
-        attack_pictures.save_grid(paths[1], shown, clean, adversarial.to(clean), norm, names, classes)
+        attack_pictures.save_grid(paths[1], drawn, clean, adversarial.to(clean), norm, names, classes)
     return paths
 
 
@@ -213,16 +213,16 @@ class Attacker(lightning.LightningModule):
         self.images = self.forwards = len(x)  # each is looked at before anything else
         self.line.share = len(x)
         begun = time.perf_counter()
-        found = attack_batch(self.classifier, x, labels, self.target, self.arguments, [self.watch])
-        rows = _rows(found, index, labels, (time.perf_counter() - begun) / len(x))
+        attacked = attack_batch(self.classifier, x, labels, self.target, self.arguments, [self.watch])
+        rows = _rows(attacked, index, labels, (time.perf_counter() - begun) / len(x))
         self.rows += rows
         self.rates = count_rates(self.rows)
-        self._log(found)
+        self._log(attacked)
         self._show(count=len(rows))
         names = [str(i) if self.names is None else self.names[i] for i in index.tolist()]
         if self.names is not None:
             rows = [{"name": name, **row} for name, row in zip(names, rows, strict=True)]
-        return Shard(names, rows, {"index": index, "adversarial": found.x}, found.warnings)
+        return Shard(names, rows, {"index": index, "adversarial": attacked.x}, attacked.warnings)
 
     def watch(self, progress: Progress) -> None:
         """A callback of `attack`."""
@@ -230,22 +230,22 @@ class Attacker(lightning.LightningModule):
             self.forwards, self.stage = self.forwards + self.stage, 0
         self.batch = self.batch or len(progress.best)
         self.stage = progress.forwards
-        seen = {**tracked_figures(progress), "cost/forwards": (self.forwards + self.stage) / self.images}
-        self.tracker.log(self.logged, seen)
+        figures = {**tracked_figures(progress), "cost/forwards": (self.forwards + self.stage) / self.images}
+        self.tracker.log(self.logged, figures)
         self.logged += 1
         left = (~progress.loss.isnan()).reshape(-1, len(progress.best)).any(0)
         self._show(self.batch - int(left.sum()))
 
-    def _log(self, found: AttackResult) -> None:
+    def _log(self, attacked: AttackResult) -> None:
         self.stage = self.batch = 0
-        seen: dict[str, float | str] = {
+        figures: dict[str, float | str] = {
             "metric/success": self.rates.success.rate,
             "metric/robust_accuracy": self.rates.robust.rate,
-            "cost/forwards": float(found.forwards.double().mean()),
+            "cost/forwards": float(attacked.forwards.double().mean()),
         }
-        if found.warnings:
-            seen["warnings"] = "\n".join(found.warnings)
-        self.tracker.log(self.logged, seen)
+        if attacked.warnings:
+            figures["warnings"] = "\n".join(attacked.warnings)
+        self.tracker.log(self.logged, figures)
         self.logged += 1
 
     def _show(self, broken: int = 0, count: int = 0) -> None:
@@ -269,24 +269,28 @@ def attack_batch(
         return attack(classifier, x, y, targeted=target is not None, callbacks=callbacks, **arguments)
 
 
-def _rows(found: AttackResult, index: Tensor, labels: Tensor, seconds: float) -> list[dict[str, Any]]:
-    before = -margin(found.clean_logits, found.target) if found.targeted else margin(found.clean_logits, found.labels)
+def _rows(attacked: AttackResult, index: Tensor, labels: Tensor, seconds: float) -> list[dict[str, Any]]:
+    before = (
+        -margin(attacked.clean_logits, attacked.target)
+        if attacked.targeted
+        else margin(attacked.clean_logits, attacked.labels)
+    )
     columns = {
         "index": index,
         "label": labels,
-        "clean": found.clean_logits.argmax(1),
-        "adversarial": found.predicted,
-        "success": found.success,
+        "clean": attacked.clean_logits.argmax(1),
+        "adversarial": attacked.predicted,
+        "success": attacked.success,
         "clean_margin": before,
-        "margin": found.margin,
-        "loss": found.loss,
-        "distance": found.distance,
-        "eps": found.eps,
-        "target": found.target,
-        "stage": found.stage,
-        "first_success": found.first_success,
-        "forwards": found.forwards,
-        "backwards": found.backwards,
+        "margin": attacked.margin,
+        "loss": attacked.loss,
+        "distance": attacked.distance,
+        "eps": attacked.eps,
+        "target": attacked.target,
+        "stage": attacked.stage,
+        "first_success": attacked.first_success,
+        "forwards": attacked.forwards,
+        "backwards": attacked.backwards,
     }
-    each = zip(*(column.tolist() for column in columns.values()), strict=True)
-    return [{**dict(zip(columns, row, strict=True)), "seconds": round(seconds, 4)} for row in each]
+    values = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [{**dict(zip(columns, row, strict=True)), "seconds": round(seconds, 4)} for row in values]

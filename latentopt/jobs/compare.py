@@ -76,7 +76,7 @@ class CompareSettings(JobSettings):
 def _settings(cls: type[Any], recipe: Mapping[str, Any]) -> Any:
     hints = get_type_hints(cls)
     values = {key: parse_as(value, hints.get(key)) for key, value in recipe.items() if key != "job"}
-    known = [each.name for each in fields(cls)]
+    known = [field.name for field in fields(cls)]
     if unknown := [key for key in values if key not in known]:
         raise InputError(f"problem: {unknown[0]}", f"one of {', '.join(known)}", with_nearest(unknown[0], known))
     try:

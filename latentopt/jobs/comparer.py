@@ -90,7 +90,7 @@ def open_problem(
         source = open_source(built.targets, built.root, built.split, built.download, built.limit)
         shape = built.resize, built.convert, built.fit
         targets, measured = open_targets(generator, source, built.operator, built.measured, *shape)
-        good = [target for at in range(len(targets)) if (target := targets[at]).image is not None]
+        good = [target for index in range(len(targets)) if (target := targets[index]).image is not None]
         problem = TargetProblems(built, generator, measured)(good)
         return problem, None, [problem.measurement]
     built = settings.build()

@@ -193,23 +193,23 @@ class Experiment:
             more = {key: meta[key] for key in ("notes", "rank", "step") if key in meta}
             yield Shard(meta["names"], meta["rows"], tensors, **more)
 
-    def read_first(self, wanted: Sequence[int], *keys: str) -> dict[str, Tensor]:
+    def read_first(self, positions: Sequence[int], *keys: str) -> dict[str, Tensor]:
         """Read tensors of some of the first samples, (n, ...) in their order.
 
         Args:
-            wanted: positions, rising.
+            positions: positions, rising.
             keys: of the tensors; default all.
         """
         import torch
 
         by_key: dict[str, dict[int, Tensor]] = {}
         shards = self.read(*keys, *(["index"] if keys else []))
-        for shard in takewhile(lambda shard: shard.tensors["index"][0] <= wanted[-1], shards):
+        for shard in takewhile(lambda shard: shard.tensors["index"][0] <= positions[-1], shards):
             index = shard.tensors.pop("index").tolist()
             for key, values in shard.tensors.items():
                 for i, value in zip(index, values, strict=False):  # only some samples have pictures
                     by_key.setdefault(key, {}).setdefault(i, value)
-        chosen = {key: [values[i] for i in wanted if i in values] for key, values in by_key.items()}
+        chosen = {key: [values[i] for i in positions if i in values] for key, values in by_key.items()}
         return {key: torch.stack(values) for key, values in chosen.items() if values}
 
     def finish(self, skipped: Sequence[tuple[str, str]] = ()) -> list[dict[str, Any]]:

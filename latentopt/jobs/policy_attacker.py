@@ -108,15 +108,15 @@ def _policy(settings: AttackPolicySettings) -> tuple[Any, Normalization | None]:
     environment = make_environment(str(game))
     if path.suffix == ".safetensors":
         model: Any = load_agent(path, environment, vecnormalize=settings.vecnormalize)
-        found, certain = model.normalization, settings.vecnormalize is not None
+        normalization, certain = model.normalization, settings.vecnormalize is not None
     else:
         model = load_model(path, settings.algorithm or algorithm_of(path), environment, match=False)
-        found, certain = normalization_of(path, settings.vecnormalize, game)
+        normalization, certain = normalization_of(path, settings.vecnormalize, game)
         if not certain:
-            check_statistics(model, path.name, found)
-    if not certain and (odd := doubt(model, environment, found)) is not None:
+            check_statistics(model, path.name, normalization)
+    if not certain and (odd := doubt(model, environment, normalization)) is not None:
         print(f"latentopt: warning: {path.name}: {odd}", file=sys.stderr)
-    return model.policy, found
+    return model.policy, normalization
 
 
 def _identity(model: str, env: str | None, vecnormalize: str | None) -> dict[str, Any]:
@@ -125,8 +125,8 @@ def _identity(model: str, env: str | None, vecnormalize: str | None) -> dict[str
         statistics = statistics_file(model, vecnormalize, env)
         return {"weights": checksum(Path(model))} | ({"statistics": checksum(statistics)} if statistics else {})
     game, settings = game_of(model)
-    told = {f"card.training.{name}": value for name, value in {"game": game, **settings}.items()}
-    return {"weights": cards.read_card(model).weights_sha256, **describe_card(model), **told}
+    training = {f"card.training.{name}": value for name, value in {"game": game, **settings}.items()}
+    return {"weights": cards.read_card(model).weights_sha256, **describe_card(model), **training}
 
 
 def _played(
@@ -161,7 +161,7 @@ def _shard(start: int, clean: AttackedEpisodes, changed: AttackedEpisodes) -> Sh
     rows = _rows(start, clean, changed)
     returns = torch.from_numpy(np.stack([clean.returns, changed.returns], 1))  # (n, 2)
     index = torch.arange(start, start + len(rows))
-    return Shard([f"episode {at}" for at in index.tolist()], rows, {"index": index, "returns": returns})
+    return Shard([f"episode {number}" for number in index.tolist()], rows, {"index": index, "returns": returns})
 
 
 def _rows(start: int, clean: AttackedEpisodes, attacked: AttackedEpisodes) -> list[dict[str, Any]]:
@@ -174,8 +174,8 @@ def _rows(start: int, clean: AttackedEpisodes, attacked: AttackedEpisodes) -> li
         "changed": attacked.changed,
         "moved": attacked.moved,
     }
-    each = zip(*(column.tolist() for column in columns.values()), strict=True)
-    return [dict(zip(columns, row, strict=True)) for row in each]
+    values = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in values]
 
 
 def save_episode(path: Path, before: Frames, after: Frames) -> list[Path]:
@@ -189,16 +189,16 @@ def save_episode(path: Path, before: Frames, after: Frames) -> list[Path]:
     if len(shape) != 3 or before[0][0].dtype != np.uint8 or not {1, 3} & {shape[0], shape[-1]}:
         return []
     length = min(MAX_FRAMES, max(len(before), len(after)))
-    pictures = [_shown(before, after, at) for at in range(length)]
+    pictures = [_shown(before, after, step) for step in range(length)]
     save_gif(path, pictures)
     return [path]
 
 
-def _shown(before: Frames, after: Frames, at: int) -> np.ndarray:
-    clean, _ = before[min(at, len(before) - 1)]
-    real, seen = after[min(at, len(after) - 1)]
-    change = (128 + 16 * (seen.astype(int) - real)).clip(0, 255).astype(np.uint8)
-    return tile([_image(each) for each in (clean, seen, change)], per_row=1, side=192)
+def _shown(before: Frames, after: Frames, step: int) -> np.ndarray:
+    clean, _ = before[min(step, len(before) - 1)]
+    real, attacked = after[min(step, len(after) - 1)]
+    change = (128 + 16 * (attacked.astype(int) - real)).clip(0, 255).astype(np.uint8)
+    return tile([_image(frame) for frame in (clean, attacked, change)], per_row=1, side=192)
 
 
 def _image(observation: np.ndarray) -> torch.Tensor:

@@ -139,11 +139,11 @@ def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
             module = Reconstructor(problems, tracker, line, len(targets))
             if todo or trainer.world_size > 1:  # processes that are waited for
                 predict(trainer, module, DataLoader(Chunks(targets, chunks), batch_size=None), experiment)
-    compared = "measurement" if measured else "image"
+    kind = "measurement" if measured else "image"
     if rank:
-        return ReconstructJobResult(experiment.rows(), [], [], compared, time.perf_counter() - begun, rank)
+        return ReconstructJobResult(experiment.rows(), [], [], kind, time.perf_counter() - begun, rank)
     rows, skipped, files = write_results(experiment, module, targets)
-    return ReconstructJobResult(rows, skipped, files, compared, time.perf_counter() - begun)
+    return ReconstructJobResult(rows, skipped, files, kind, time.perf_counter() - begun)
 
 
 class Reconstructor(lightning.LightningModule):
@@ -242,10 +242,10 @@ class ReconstructProgress:
             self.job.logged += 1
             return
         self.curve.append(progress.best.float().cpu())
-        seen, grid = tracked_figures(progress), None
+        figures, grid = tracked_figures(progress), None
         if progress.t in self.pictured:
-            seen["metric/psnr"], grid = self._picture(progress)
-        self.job.tracker.log(self.job.logged, seen, grid)
+            figures["metric/psnr"], grid = self._picture(progress)
+        self.job.tracker.log(self.job.logged, figures, grid)
         self.job.logged += 1
 
     @torch.no_grad()
@@ -264,16 +264,16 @@ class ReconstructProgress:
 
     def tensors(self, result: Result) -> dict[str, Tensor]:
         """Return the tensors of a shard."""
-        kept = {"index": self.index, "latents": result.x, "curve": _stacked(self.curve, self.job.steps)}
+        content = {"index": self.index, "latents": result.x, "curve": _stacked(self.curve, self.job.steps)}
         if self.shown:
             output = result.output[: self.shown]
-            kept["frames"] = _stacked(self.frames, len(self.pictured))  # (n, frames, C, H, W) bytes
+            content["frames"] = _stacked(self.frames, len(self.pictured))  # (n, frames, C, H, W) bytes
             titled = {**known(self.problem, self.shown), "reconstruction": pictures.to_bytes(output)}
             again = take(self.problem.operator, torch.arange(self.shown))(output)
             if not isinstance(self.problem.operator, Identity) and again.ndim == 4:
                 titled["re-measured"] = pictures.to_bytes(again)
-            kept |= {f"show/{at} {title}": images for at, (title, images) in enumerate(titled.items())}
-        return kept
+            content |= {f"show/{row} {title}": images for row, (title, images) in enumerate(titled.items())}
+        return content
 
 
 def _pictured(steps: int, every: int) -> set[int]:

@@ -80,19 +80,19 @@ def run_refinement(plan: JobPlan[RefineSettings]) -> RefineJobResult:
 
 
 def _shard(seeds: list[int], plain: RefinedEpisodes, refined: RefinedEpisodes) -> Shard:
-    each = 1e3 * refined.seconds / int(refined.steps.sum())
+    milliseconds = 1e3 * refined.seconds / int(refined.steps.sum())
     rows = [
         {
             "seed": seed,
-            "plain": float(plain.returns[at]),
-            "refined": float(refined.returns[at]),
-            "difference": float(refined.returns[at] - plain.returns[at]),
-            "gain": float(refined.gains[at]),
-            "steps": int(plain.steps[at]),
-            "refined_steps": int(refined.steps[at]),
-            "milliseconds": each,
+            "plain": float(plain.returns[row]),
+            "refined": float(refined.returns[row]),
+            "difference": float(refined.returns[row] - plain.returns[row]),
+            "gain": float(refined.gains[row]),
+            "steps": int(plain.steps[row]),
+            "refined_steps": int(refined.steps[row]),
+            "milliseconds": milliseconds,
         }
-        for at, seed in enumerate(seeds)
+        for row, seed in enumerate(seeds)
     ]
     returns = torch.from_numpy(np.stack([plain.returns, refined.returns], 1))
     return Shard([f"seed {seed}" for seed in seeds], rows, {"index": torch.arange(len(seeds)), "returns": returns})

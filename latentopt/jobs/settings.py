@@ -54,11 +54,11 @@ class JobSettings:
     @classmethod
     def kinds(cls) -> dict[str, str]:
         """Return the kind of each setting that takes a component."""
-        return {each.name: each.metadata["kind"] for each in fields(cls) if "kind" in each.metadata}
+        return {field.name: field.metadata["kind"] for field in fields(cls) if "kind" in field.metadata}
 
     def recipe(self) -> dict[str, Any]:
         """Return all settings as plain data, objects as class paths and arguments."""
-        return {"job": self.job, **{each.name: describe(getattr(self, each.name)) for each in fields(self)}}
+        return {"job": self.job, **{field.name: describe(getattr(self, field.name)) for field in fields(self)}}
 
     def plain_recipe(self) -> dict[str, Any]:
         """Return the recipe without components, whose spelling changes when they are built."""
@@ -80,7 +80,7 @@ class JobSettings:
     def check_choices(self, **choices: Any) -> None:
         """Raise `InputError` unless these settings are among the values of a ``Literal``, or None."""
         for name, literal in choices.items():
-            known = [str(each) for each in get_args(literal)]
+            known = [str(choice) for choice in get_args(literal)]
             if (value := getattr(self, name)) is not None and value not in get_args(literal):
                 raise InputError(name, f"one of {', '.join(known)}", with_nearest(value, known))
 

@@ -122,8 +122,8 @@ def read_sweep(path: Path) -> Sweep:
     require(goal in ("minimize", "maximize"), "metric.goal", "minimize or maximize", repr(goal))
     if content["run_cap"] is not None:
         positive(f"{path}: run_cap", content["run_cap"], integer=True)
-    given = isinstance(parameters, dict) and bool(parameters)
-    require(given, "parameters", "options, each with its values", repr(parameters))
+    has_parameters = isinstance(parameters, dict) and bool(parameters)
+    require(has_parameters, "parameters", "options, each with its values", repr(parameters))
     options = {name: _parameter(f"{path}: parameters.{name}", spec, method) for name, spec in parameters.items()}
     place = {key: content[key] for key in ("project", "entity")}
     for key, value in place.items():

@@ -68,9 +68,9 @@ def accelerator_of(device: str) -> str:
     Raises:
         InputError: another name, or a device that is not there.
     """
-    there = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(device):
-        raise InputError("device", f"one of {', '.join(name for name in there if there[name])}", repr(device))
+    available = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(device):
+        raise InputError("device", f"one of {', '.join(name for name in available if available[name])}", repr(device))
     return {"cuda": "gpu"}.get(device, device)
 
 
@@ -92,8 +92,8 @@ def quiet_trainer(hardware: Hardware, **options: Any) -> Iterator[lightning.Trai
         except (MisconfigurationException, ValueError, TypeError) as error:
             if isinstance(error, InputError):
                 raise
-            asked = f"devices={hardware.devices}, strategy={hardware.strategy}, num_nodes={hardware.num_nodes}"
-            raise InputError("devices", "what lightning.Trainer runs on", f"{asked} ({error})") from error
+            requested = f"devices={hardware.devices}, strategy={hardware.strategy}, num_nodes={hardware.num_nodes}"
+            raise InputError("devices", "what lightning.Trainer runs on", f"{requested} ({error})") from error
         try:
             yield trainer
         except SystemExit as error:  # what Lightning makes of Ctrl-C

@@ -212,8 +212,8 @@ class Generator(WrappedModule):
             The generator for a batch of ``count``.
         """
         own = {name: value[rows.to(value.device)] for name, value in self.conditions.items() if len(value) > 1}
-        taken, module = self.given(**own) if own else self, take(self.module, rows)
-        return taken if module is self.module else taken.with_module(module)
+        chosen, module = self.given(**own) if own else self, take(self.module, rows)
+        return chosen if module is self.module else chosen.with_module(module)
 
     def latents(self, count: int, seed: int) -> Tensor:
         """Draw latents from the generator's own distribution.

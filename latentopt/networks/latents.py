@@ -42,8 +42,8 @@ class Latents:
                 raise InputError("latents", "a sample of at least 2", len(self.source))
             self._checked(self.source, len(self.source))
         elif self.source is not None and not callable(self.source):
-            came = type(self.source).__name__
-            raise InputError("latents", "None, a tensor (N, *latent_shape) or a function (count, generator)", came)
+            got = type(self.source).__name__
+            raise InputError("latents", "None, a tensor (N, *latent_shape) or a function (count, generator)", got)
 
     @torch.no_grad()
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
@@ -58,8 +58,8 @@ class Latents:
 
     def _checked(self, z: object, count: int) -> Tensor:
         if not isinstance(z, Tensor) or not z.is_floating_point() or z.shape != (count, *self.shape):
-            came = f"{z.dtype} of shape {tuple(z.shape)}" if isinstance(z, Tensor) else type(z).__name__
-            raise InputError("latents", f"floating-point numbers of shape {(count, *self.shape)}", came)
+            got = f"{z.dtype} of shape {tuple(z.shape)}" if isinstance(z, Tensor) else type(z).__name__
+            raise InputError("latents", f"floating-point numbers of shape {(count, *self.shape)}", got)
         if not bool(z.isfinite().all()):
             raise InputError("latents", "finite numbers", "NaN or infinity")
         return z

@@ -131,5 +131,5 @@ def require_images(image: Tensor) -> None:
 
 def _require_floating(measurement: Tensor) -> None:
     if not measurement.is_floating_point() or measurement.ndim < 2:
-        came = f"{str(measurement.dtype).removeprefix('torch.')} of shape {tuple(measurement.shape)}"
-        raise InputError("measurement", "floating point, (B, ...)", came)
+        got = f"{str(measurement.dtype).removeprefix('torch.')} of shape {tuple(measurement.shape)}"
+        raise InputError("measurement", "floating point, (B, ...)", got)

@@ -41,14 +41,14 @@ class Physics(Operator):
         count = _image_count(self.physics)
         if count == 1:
             return self
-        taken = copy.copy(self.physics)
-        values = self.physics._buffers if isinstance(taken, nn.Module) else vars(self.physics)
+        chosen = copy.copy(self.physics)
+        values = self.physics._buffers if isinstance(chosen, nn.Module) else vars(self.physics)
         values = {
             name: value[rows.to(value.device)] if _is_per_image(value, count) else value
             for name, value in values.items()
         }
-        vars(taken).update({"_buffers": values} if isinstance(taken, nn.Module) else values)
-        return Physics(taken)
+        vars(chosen).update({"_buffers": values} if isinstance(chosen, nn.Module) else values)
+        return Physics(chosen)
 
     def adjoint(self, measurement: Tensor, image_shape: Sequence[int]) -> Tensor:
         """Return the images ``A_adjoint(measurement)``, whose shape must be ``image_shape`` (C, H, W)."""

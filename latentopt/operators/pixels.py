@@ -69,10 +69,10 @@ class Mask(_PixelWeights):
             raise InputError("mask", "values in [0, 1]", f"values from {low:g} to {high:g}")
 
     def take(self, rows: Tensor) -> "Mask":
-        taken = copy.copy(self)  # indexed at a call: only images show whether there is a mask for each
+        chosen = copy.copy(self)  # indexed at a call: only images show whether there is a mask for each
         rows = rows.to(self._values.device)
-        object.__setattr__(taken, "_rows", rows if self._rows is None else self._rows[rows])
-        return taken
+        object.__setattr__(chosen, "_rows", rows if self._rows is None else self._rows[rows])
+        return chosen
 
     def _weights(self, image: Tensor) -> Tensor:
         mask, shape = self._values, tuple(image.shape[1:])

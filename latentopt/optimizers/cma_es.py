@@ -182,8 +182,8 @@ def rates_of(n: int, population: int | None, full: bool) -> LearningRates:
     c_1 = min(1.0, faster * 2 / ((n + 1.3) ** 2 + mu_eff))
     c_mu = min(1 - c_1, faster * 2 * (0.25 + mu_eff + 1 / mu_eff - 2) / ((n + 2) ** 2 + mu_eff))
     mu_down = sum(down) ** 2 / sum(w * w for w in down)
-    most = min(1 + c_1 / c_mu, 1 + 2 * mu_down / (mu_eff + 2), (1 - c_1 - c_mu) / (n * c_mu))  # eqs. 50-52
-    weights = [w / sum(up) for w in up] + [most * w / -sum(down) for w in down]
+    limit = min(1 + c_1 / c_mu, 1 + 2 * mu_down / (mu_eff + 2), (1 - c_1 - c_mu) / (n * c_mu))  # eqs. 50-52
+    weights = [w / sum(up) for w in up] + [limit * w / -sum(down) for w in down]
     return LearningRates(weights, mu_eff, c_sigma, d_sigma, c_c, c_1, c_mu, max(1, int(1 / (10 * n * (c_1 + c_mu)))))
 
 

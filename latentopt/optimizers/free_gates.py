@@ -173,13 +173,15 @@ class FreeGates(GateRule):
             real, constraint = real.detach(), constraint.detach()
             lengths = [sample_norm(g) for g in grads]
             noisy = noisy or tuple(torch.zeros_like(n, dtype=torch.float32) for n in lengths)
-            stuck = torch.stack([(n < self.delta) & (t - at > self.T_p) for n, at in zip(lengths, noisy, strict=True)])
+            stuck = torch.stack(
+                [(n < self.delta) & (t - last > self.T_p) for n, last in zip(lengths, noisy, strict=True)]
+            )
             return _GateStep(
                 evaluation=Evaluation(batch.loss(real, x), real),
                 grad=grad,
                 eta=tuple(self._step_eta(e, g, n) for e, g, n in zip(etas, grads, lengths, strict=True)),
                 beta=self._beta(beta, constraint),
-                noisy=tuple(torch.where(s, t, at) for s, at in zip(stuck, noisy, strict=True)),
+                noisy=tuple(torch.where(s, t, last) for s, last in zip(stuck, noisy, strict=True)),
                 stuck=stuck,
                 any_stuck=stuck.any(),
                 constraint=constraint,

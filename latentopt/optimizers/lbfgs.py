@@ -87,14 +87,14 @@ class LBFGS(Optimizer):
         face = face_at(batch.feasible, x, grad)
         tangential = grad.flatten(1) - face.outward(grad.flatten(1))
         s, y, later = (x - state.x).flatten(1), tangential - state.tangential, state.value.isfinite()
-        reach = torch.where(later, 2 * s.norm(dim=1), first)
+        longest = torch.where(later, 2 * s.norm(dim=1), first)
         noise = 10 * torch.finfo(x.dtype).eps ** (2 / 3) * sample_norm(grad)  # of a face's normal
         informative = later & (_dot(s, y) > FLAT * s.norm(dim=1) * y.norm(dim=1)) & (y.norm(dim=1) > noise)
         s, y = (
             torch.where(informative[:, None, None], _append(old, new), old) for old, new in ((state.s, s), (state.y, y))
         )
         down, scaled = inverse_hessian(tangential, face.tangent(s), face.tangent(y))
-        length = torch.where(scaled, 1.0, reach / _not_zero(down.norm(dim=1)))
+        length = torch.where(scaled, 1.0, longest / _not_zero(down.norm(dim=1)))
         return LBFGSState(x, value, grad, tangential, -down.reshape(x.shape), length, s, y)
 
     def _shorten(self, value: Tensor, slope: Tensor, state: LBFGSState, first: Tensor) -> LBFGSState:

@@ -79,11 +79,11 @@ class LevenbergMarquardt(Optimizer):
     def init(self, batch: Batch, x: Tensor) -> LMState:
         zero = x.flatten(1).double()
         zero = torch.zeros_like(zero)
-        n, each = zero.shape[1], zero.new_zeros(len(x))
+        n, zeros = zero.shape[1], zero.new_zeros(len(x))
         k = n if n <= self.cg_above else min(n, self.cg_steps)
-        value = torch.full_like(each, torch.inf, dtype=torch.promote_types(x.dtype, torch.float32))
+        value = torch.full_like(zeros, torch.inf, dtype=torch.promote_types(x.dtype, torch.float32))
         V = zero.new_zeros(len(x), k, n)
-        return LMState(x, value, zero, V, V[:, :, 0], each, each, each + self.damping, each + 2)
+        return LMState(x, value, zero, V, V[:, :, 0], zeros, zeros, zeros + self.damping, zeros + 2)
 
     def step(self, batch: Batch, x: Tensor, state: LMState) -> Step:
         evaluation = batch.evaluate(x)
@@ -206,7 +206,7 @@ def _face(batch: Batch, x: Tensor, g: Tensor) -> tuple[Callable[[Tensor], Tensor
     """Return the projection of vectors (B, count, n) onto the face of ``x``, and the curvature (B,) of its border."""
     face = face_at(batch.feasible, x, g.to(x).reshape(x.shape))
     face = type(face)(*(part.double() for part in face))
-    held = (face.normal != 0).any(1)
+    has_face = (face.normal != 0).any(1)
     radius = batch.feasible.radius(x).double().expand_as(x).flatten(1)[:, 0]  # of a ball, where one holds x
     bend = -(g * face.normal).sum(1).clamp_max(0) / radius
-    return face.tangent, torch.where(held, bend, 0.0)
+    return face.tangent, torch.where(has_face, bend, 0.0)

@@ -68,5 +68,5 @@ class PerturbedGD(ScheduledDescent):
 
 def _in_unit_ball(batch: Batch, x: Tensor, t: int) -> Tensor:
     """Draw points (B, *shape), uniform in the unit ball."""
-    reach = batch.noise.uniform(x.new_empty(len(x)), "reach", t) ** (1 / x[0].numel())
-    return per_sample(reach, x) * unit(batch.noise.normal(x, "noise", t))
+    radius = batch.noise.uniform(x.new_empty(len(x)), "reach", t) ** (1 / x[0].numel())
+    return per_sample(radius, x) * unit(batch.noise.normal(x, "noise", t))

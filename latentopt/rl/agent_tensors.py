@@ -136,8 +136,8 @@ def sort_names(path: str, tensors: Iterable[str]) -> LayerNames:
     codes = {code for code, _ in critics}
     if len(codes) > 1 or len({network.rstrip("0123456789") for network in networks}) > 1:
         raise InputError(path, "critics that are named alike", ", ".join(networks))
-    used = {*actor, *(layer for _, critic in critics for layer in critic), *([log_std] if log_std else [])}
-    known = {f"{layer}.{part}" for layer in used for part in ("weight", "bias")}
+    layers_used = {*actor, *(layer for _, critic in critics for layer in critic), *([log_std] if log_std else [])}
+    known = {f"{layer}.{part}" for layer in layers_used for part in ("weight", "bias")}
     known |= {SCALE, BIAS} if kind == "cleanrl" else set()
     if left := [name for name in names if name not in known]:
         expected = "no tensors but those of an actor's and its critics' linear layers (docs, Agents from files)"
@@ -174,8 +174,8 @@ def _numbered(path: str, network: str, own: Sequence[str], naming: _Naming) -> l
     expected = [naming.first + naming.step * index for index in range(len(numbers))]
     if numbers != expected:
         between = ", an activation between every two" * (naming.step == 2)
-        wanted = f"layers {', '.join(map(str, expected))} of {network}{between}"
-        raise InputError(path, wanted, ", ".join(map(str, numbers)))
+        expected_layers = f"layers {', '.join(map(str, expected))} of {network}{between}"
+        raise InputError(path, expected_layers, ", ".join(map(str, numbers)))
     return [f"{network}.{layers[number]}" for number in numbers]
 
 

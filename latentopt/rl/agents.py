@@ -159,15 +159,17 @@ class Agent:
         name = environment.spec.id if environment.spec else type(environment).__name__
         spaces = environment.observation_space, environment.action_space
         check_continuous(name, spaces[1])
-        came = tuple(space.shape for space in spaces)
+        got = tuple(space.shape for space in spaces)
         expected = tuple((size,) for size in self.sizes)
-        if came != expected:
+        if got != expected:
             sizes = f"observations and actions of {self.sizes[0]} and {self.sizes[1]} numbers, those of {self.name}"
-            raise InputError(name, sizes, " and ".join(str(shape) for shape in came))
+            raise InputError(name, sizes, " and ".join(str(shape) for shape in got))
         for own, theirs in zip(self.scale or (), _scale_of(environment), strict=False):
             if not torch.allclose(own.double(), theirs, rtol=1e-5, atol=1e-6):
-                reach = f"actions of scale and bias {' and '.join(str(each.tolist()) for each in self.scale or ())}"
-                raise InputError(name, f"{reach}, those of {self.name}", f"{environment.action_space}")
+                bounds = (
+                    f"actions of scale and bias {' and '.join(str(tensor.tolist()) for tensor in self.scale or ())}"
+                )
+                raise InputError(name, f"{bounds}, those of {self.name}", f"{environment.action_space}")
 
 
 def load_agent(
@@ -253,8 +255,8 @@ def _check_example(path: Path, agent: Agent, networks: AgentNetworks) -> None:
             raise InputError(str(path), f"example.{name} of shape {tuple(theirs[name].shape)}", tuple(expected.shape))
         off = float((theirs[name] - expected).abs().max())
         if off > TOLERANCE * (1 + float(expected.abs().max())):
-            wanted = f"the {name} of its example (is activation or action_scale another?)"
-            raise InputError(str(path), wanted, f"others, by up to {off:.2g}")
+            expectation = f"the {name} of its example (is activation or action_scale another?)"
+            raise InputError(str(path), expectation, f"others, by up to {off:.2g}")
 
 
 def normalization_for(policy: Any, normalization: Any) -> Normalization | None:

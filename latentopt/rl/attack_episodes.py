@@ -127,7 +127,7 @@ def _play(
     frames, returns = list[tuple[Any, Any]](), list[float]()
     for step in rollout(env, observations, actor, episodes, horizon):
         if record and not ended[0]:
-            frames.append(tuple(map_arrays(lambda x: x[0], each) for each in (actor.clean, actor.seen)))
+            frames.append(tuple(map_arrays(lambda x: x[0], value) for value in (actor.clean, actor.seen)))
         sums[step.envs] += np.stack([step.rewards, np.ones(len(step.envs)), actor.changed, actor.moved], 1)
         for row in step.ended.nonzero()[0]:
             number = step.envs[row]
@@ -137,7 +137,7 @@ def _play(
             sums[number] = 0
             returns.append(float(total))
             on_episode(len(returns), sum(returns) / len(returns))
-    totals, lengths, changed, moved = np.array([each for own in ended for each in own]).T
+    totals, lengths, changed, moved = np.array([value for own in ended for value in own]).T
     forwards, backwards = actor.cost[1:] / actor.cost[0]
     return AttackedEpisodes(totals, lengths.astype(np.int64), changed, moved, float(forwards), float(backwards), frames)
 

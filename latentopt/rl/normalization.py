@@ -98,7 +98,7 @@ class Normalization:
     def _like(self, x: Any) -> tuple[Any, Any, Any]:
         """Mean, standard deviation and ``x``, all arrays or all tensors, in float64."""
         if isinstance(x, Tensor):
-            mean, std = (torch.from_numpy(each).to(x.device) for each in (self.mean, self.std))
+            mean, std = (torch.from_numpy(array).to(x.device) for array in (self.mean, self.std))
             return mean, std, x.double()
         if isinstance(x, dict):
             raise InputError("observations", "an array (a Box space)", "a dictionary")

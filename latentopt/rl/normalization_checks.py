@@ -95,8 +95,8 @@ def unlike_training(model: Any, observations: Array) -> str | None:
         return None
     rms, largest = np.sqrt((x.astype(np.float64) ** 2).mean(0)), float(np.abs(x).max())
     if not _has_trained(model):
-        reach = f"observations reach {largest:.3g}"
-        return f"{reach}; was the agent trained on normalised ones (vecnormalize)?" if rms.max() > LARGE else None
+        sizes = f"observations reach {largest:.3g}"
+        return f"{sizes}; was the agent trained on normalised ones (vecnormalize)?" if rms.max() > LARGE else None
     if trained_normalized(model) and largest > 1.5 * CLIP:
         return (
             f"observations reach {largest:.3g}, but the agent was trained under VecNormalize, which clips at {CLIP:g}"
@@ -110,10 +110,10 @@ def unlike_training(model: Any, observations: Array) -> str | None:
     small = len(x) >= SAMPLES and bool((rms * TIMES < trained).all())
     if not (large.any() or small):
         return None
-    at = int((rms / np.maximum(trained, 1)).argmax()) if large.any() else int(trained.argmax())
+    index = int((rms / np.maximum(trained, 1)).argmax()) if large.any() else int(trained.argmax())
     return (
-        f"observations are unlike those of training: number {at} is about {rms[at]:.2g} in size, and was about "
-        f"{trained[at]:.2g}; was the agent trained on normalised ones (vecnormalize)?"
+        f"observations are unlike those of training: number {index} is about {rms[index]:.2g} in size, and was about "
+        f"{trained[index]:.2g}; was the agent trained on normalised ones (vecnormalize)?"
     )
 
 
@@ -148,7 +148,7 @@ def _trained_rms(model: Any, size: int) -> Array | None:
         if isinstance(layer, nn.Linear) and layer.in_features == size and layer.bias is not None:
             states = [state[p] for p in (layer.weight, layer.bias) if "exp_avg_sq" in state.get(p, {})]
             if len(states) == 2:
-                weight, bias = (each["exp_avg_sq"].double().cpu() for each in states)
+                weight, bias = (moments["exp_avg_sq"].double().cpu() for moments in states)
                 return (weight.sum(0) / bias.sum()).sqrt().numpy() if bias.sum() > 0 else None
     return None
 

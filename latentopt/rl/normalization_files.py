@@ -48,8 +48,8 @@ def find_statistics(agent: str | Path, env: str | None = None) -> Path | None:
 def _stems(agent: Path, env: str | None) -> Iterator[Path]:
     folder, name = agent.parent, agent.stem
     yield folder / f"{name}_vecnormalize"
-    if found := re.fullmatch(r"(.+)_(\d+_steps)", name):
-        yield folder / f"{found[1]}_vecnormalize_{found[2]}"
+    if match := re.fullmatch(r"(.+)_(\d+_steps)", name):
+        yield folder / f"{match[1]}_vecnormalize_{match[2]}"
     yield folder / name / "vecnormalize"
     if env is not None:
         versionless = glob.escape(re.sub(r"-v\d+$", "", env.rpartition("/")[2]))

@@ -28,7 +28,7 @@ def shapes_of(observations: Any) -> Any:
 def stack(observations: Sequence[Any]) -> Any:
     """Stack single observations, arrays or dictionaries of arrays, to a batch."""
     if isinstance(observations[0], dict):
-        return {key: np.stack([each[key] for each in observations]) for key in observations[0]}
+        return {key: np.stack([observation[key] for observation in observations]) for key in observations[0]}
     return np.stack(observations)
 
 

@@ -107,7 +107,11 @@ class Procgen(VecEnv):
 
     def _observe(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rewards, observations, first = zip(*(part.observe() for part in self.parts), strict=True)
-        return np.concatenate(rewards), np.concatenate([each["rgb"] for each in observations]), np.concatenate(first)
+        return (
+            np.concatenate(rewards),
+            np.concatenate([observation["rgb"] for observation in observations]),
+            np.concatenate(first),
+        )
 
     def close(self) -> None:
         for part in self.parts:

@@ -186,11 +186,14 @@ class Refiner:
         box = np.maximum(u - self.radius, -1), np.minimum(u + self.radius, 1)
         inner = (np.zeros_like(half), np.ones_like(half)) if takes_scaled(self.network) else (middle, half)
         if self.chains and takes_vectors(self.chains, s, a):
-            ascent, least = self._ascend(s, u, box, *inner, seed), 16 * np.finfo(u.dtype).eps  # gain by rounding
+            ascent, smallest_gain = (
+                self._ascend(s, u, box, *inner, seed),
+                16 * np.finfo(u.dtype).eps,
+            )  # gain by rounding
         else:
-            ascent, least = self._solve(s, u, box, *inner, seed, _device(self.network, actions)), 0.0
+            ascent, smallest_gain = self._solve(s, u, box, *inner, seed, _device(self.network, actions)), 0.0
         device = actions.device if isinstance(actions, Tensor) else "cpu"
-        return _result(ascent, a, low, high, least, device)
+        return _result(ascent, a, low, high, smallest_gain, device)
 
     def _dtype(self) -> np.dtype[Any]:
         weight = self.chains[0][0].weight if self.chains else like(self.network)
@@ -330,11 +333,13 @@ def _device(network: Any, actions: Any) -> torch.device | str:
     return actions.device if isinstance(actions, Tensor) else "cpu"
 
 
-def _result(ascent: Ascent, actions: Array, low: Array, high: Array, least: float, device: Any) -> RefinementResult:
-    """The actions found, where they gain more than ``least`` times Q; else the actor's."""
+def _result(
+    ascent: Ascent, actions: Array, low: Array, high: Array, smallest_gain: float, device: Any
+) -> RefinementResult:
+    """The actions found, where they gain more than ``smallest_gain`` times Q; else the actor's."""
     before, after = -ascent.first, -ascent.value
     require_finite(before)
-    better = after - before > least * (1 + np.abs(before))
+    better = after - before > smallest_gain * (1 + np.abs(before))
     reached = np.clip((low + high) / 2 + (high - low) / 2 * ascent.x, low, high)
     action, after = np.where(better[:, None], reached, actions), np.where(better, after, before)
     cost = [torch.full((len(actions),), count, device="cpu") for count in (ascent.forwards, ascent.backwards)]

@@ -117,8 +117,8 @@ class L2Ball(_Ball):
     def sample(self, like: Tensor, noise: Noise) -> Tensor:
         direction = noise.normal(like, "start")
         direction = direction / per_sample(sample_norm(direction), like)
-        reach = noise.uniform(like.flatten(1)[:, 0], "reach") ** (1 / like[0].numel())
-        return self._broadcast_for(like).center + self.radius(like) * per_sample(reach, like) * direction
+        radius = noise.uniform(like.flatten(1)[:, 0], "reach") ** (1 / like[0].numel())
+        return self._broadcast_for(like).center + self.radius(like) * per_sample(radius, like) * direction
 
     def radius(self, like: Tensor) -> Tensor:
         return per_sample(self._broadcast_for(like).eps, like)

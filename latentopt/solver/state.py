@@ -54,7 +54,7 @@ class SolverState(NamedTuple):
     def totals(self) -> Cost:
         """Return forwards and backwards of all samples together."""
         stopped = int(self.forwards.sum()), int(self.backwards.sum())
-        return Cost(*(done + len(self.active) * each for done, each in zip(stopped, self.cost, strict=True)))
+        return Cost(*(done + len(self.active) * cost for done, cost in zip(stopped, self.cost, strict=True)))
 
 
 class History:

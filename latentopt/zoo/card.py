@@ -140,10 +140,10 @@ def _inline(model: Mapping[str, Any]) -> dict[str, Any]:
         InputError: a key is missing or unknown, the class is not trusted, or there is no such file of weights.
     """
     kind = GeneratorCard if "latent_shape" in model else ClassifierCard
-    given = {"class_path", "init_args", "weights"}
+    known_keys = {"class_path", "init_args", "weights"}
     own = {f.name for f in fields(kind)} - {f.name for f in fields(Card)}
-    if unknown := sorted(set(map(str, model)) - given - own):
-        keys = sorted(given | own | {"latent_shape"})
+    if unknown := sorted(set(map(str, model)) - known_keys - own):
+        keys = sorted(known_keys | own | {"latent_shape"})
         raise InputError("model", ", ".join(keys), with_nearest(unknown[0], keys))
     path, weights = model.get("class_path"), model.get("weights")
     if not isinstance(path, str) or not may_be_imported(path):
@@ -227,6 +227,6 @@ def _kind(content: Any) -> type[Card]:
 def error_line(error: Exception) -> str:
     """Return one line of an error's text: of several, those behind the first up to one that is no heading."""
     first, *others = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    count = next((at for at, line in enumerate(others, 1) if not line.endswith(":")), len(others))
+    count = next((number for number, line in enumerate(others, 1) if not line.endswith(":")), len(others))
     key = re.match(r'Parser key "\w+\.(.+)":', first)
     return " ".join([*([f"{key[1]}:"] if key else []), *(others[:count] or [first])])[:MAX_GOT]

@@ -85,8 +85,8 @@ def load_labelled(
     source = _open("labels", name, root, split, download, limit)
     labels = np.asarray([source[index] for index in range(len(source))][:limit])
     if labels.shape != (len(images),) or labels.dtype.kind not in "iu" or labels.min(initial=0) < 0:
-        came = f"{labels.dtype} of shape {labels.shape} for {len(images)} images"
-        raise InputError(f"data set {name}", "one whole number >= 0 for each image, its class", came)
+        got = f"{labels.dtype} of shape {labels.shape} for {len(images)} images"
+        raise InputError(f"data set {name}", "one whole number >= 0 for each image, its class", got)
     return images, torch.tensor(labels, dtype=torch.long)
 
 
@@ -179,8 +179,8 @@ def check_dataset(
     }
     places = (folder, folder / known)
     local = known in files and any(any(place.glob(files[known])) for place in places)
-    there = download or known == "digits" or local or _ships(name, root, split, download, limit)
-    if split not in ("train", "test") or not there:
+    available = download or known == "digits" or local or _ships(name, root, split, download, limit)
+    if split not in ("train", "test") or not available:
         open_dataset(name, root, split, download, limit)
 
 

@@ -108,10 +108,12 @@ def _difference(content: Any, candidates: Mapping[str, StateDict], shapes: Mappi
         "with": [name for name in state if name not in shapes],
         "of another shape:": [name for name in state if name in shapes and state[name].shape != shapes[name]],
     }
-    told = [f"{how} {_first(names)}" for how, names in differences.items() if names]
-    held = ", ".join(map(str, content)) if not any(isinstance(value, Tensor) for value in content.values()) else ""
-    return f"{'the ones of ' + label.rstrip('.') if label else 'tensors'} {', '.join(told)}" + (
-        f" (the file holds {held})" if held else ""
+    sentences = [f"{how} {_first(names)}" for how, names in differences.items() if names]
+    content_names = (
+        ", ".join(map(str, content)) if not any(isinstance(value, Tensor) for value in content.values()) else ""
+    )
+    return f"{'the ones of ' + label.rstrip('.') if label else 'tensors'} {', '.join(sentences)}" + (
+        f" (the file holds {content_names})" if content_names else ""
     )
 
 

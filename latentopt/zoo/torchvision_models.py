@@ -36,7 +36,7 @@ def classifier(name: str, weights: str | Path | None = None) -> Classifier:
     from torchvision import models
 
     if name not in (known := models.list_models(models)):
-        got = with_nearest(PREFIX + name, [PREFIX + each for each in known])
+        got = with_nearest(PREFIX + name, [PREFIX + model for model in known])
         raise InputError("model", f"{PREFIX}NAME of torchvision.models, like {PREFIX}resnet18", got)
     official = models.get_model_weights(name)["DEFAULT"]
     classes: Sequence[str] | None = official.meta["categories"]

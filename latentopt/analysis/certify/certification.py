@@ -137,8 +137,14 @@ def _maximize(
     for index, chain in enumerate(chains.chains):
         now = time.perf_counter()
         share = stopping._replace(deadline=now + (stopping.deadline - now) / (len(chains.chains) - index))
-        found = _maximize_chain(chain, chains, free, best, share, method, callback)
-        best = Incumbent(found.value, max(best.bound, found.bound), found.x, best.boxes + found.boxes, found.slack)
+        incumbent = _maximize_chain(chain, chains, free, best, share, method, callback)
+        best = Incumbent(
+            incumbent.value,
+            max(best.bound, incumbent.bound),
+            incumbent.x,
+            best.boxes + incumbent.boxes,
+            incumbent.slack,
+        )
     return best._replace(bound=max(best.bound, best.value))
 
 
@@ -156,10 +162,10 @@ def _maximize_chain(
         return best._replace(bound=best.value, boxes=0)
     part, low, high, inner = chain.restrict(best.x, free), chains.low[free], chains.high[free], best.x[free]
     if method == "branch-and-bound":
-        found = search_by_splitting(part, low, high, best._replace(x=inner), stopping, callback)
+        incumbent = search_by_splitting(part, low, high, best._replace(x=inner), stopping, callback)
     else:
-        found = search_by_milp(part, low, high, best._replace(x=inner), stopping)
-    return found._replace(x=best.x.masked_scatter(free, found.x))
+        incumbent = search_by_milp(part, low, high, best._replace(x=inner), stopping)
+    return incumbent._replace(x=best.x.masked_scatter(free, incumbent.x))
 
 
 def _status(best: Incumbent, stopping: StoppingRule) -> CertificateStatus:

@@ -38,8 +38,8 @@ class ChainProblem:
 
     def check(self, x: Tensor) -> None:
         """Raise `InputError` where the user's objective at ``x`` (rows, n) differs from the chains."""
-        reach = torch.maximum(self.low.abs(), self.high.abs())
-        rounding = ROUNDINGS * max(chain.rounding(reach)[-1] for chain in self.chains)
+        magnitude = torch.maximum(self.low.abs(), self.high.abs())
+        rounding = ROUNDINGS * max(chain.rounding(magnitude)[-1] for chain in self.chains)
         values = self.function(x.reshape(-1, *self.shape))
         if not bool(((values / self.scale - self.value(x)).abs() <= rounding).all()):
             raise InputError("objective", OBJECTIVES, "another one")
@@ -64,10 +64,10 @@ def read_problem(problem: Problem, sample: int = 0) -> ChainProblem:
     network = to_float64(adapt(single.network, pick=single.pick))
     with frozen(network):
         function = _negate(single.objective, network)
-        reach = torch.maximum(low.abs(), high.abs()).flatten()
+        magnitude = torch.maximum(low.abs(), high.abs()).flatten()
         chains = _read_chains(single.objective, network, function, low, high)
-        scale = max(chain.scale(reach) for chain in chains)
-        balanced = tuple(chain.balance(reach, scale) for chain in chains)
+        scale = max(chain.scale(magnitude) for chain in chains)
+        balanced = tuple(chain.balance(magnitude, scale) for chain in chains)
         result = ChainProblem(balanced, scale, low.flatten(), high.flatten(), tuple(single.shape), function)
         result.check(_random_points(result))
     return result

@@ -94,8 +94,8 @@ def _call(network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 def _read_layers(network: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, widths: list[int]) -> ReLUChain:
     """Read the weights as exactly as their sums: basis vectors are about as long as inputs and units can be."""
     rows, layers = max(widths) + 1, list[AffineLayer]()
-    reach = torch.maximum(low.abs(), high.abs()).flatten()  # of the last layer's inputs
-    lengths = power_of_two(reach)
+    magnitude = torch.maximum(low.abs(), high.abs()).flatten()  # of the last layer's inputs
+    lengths = power_of_two(magnitude)
     express: Callable[[AffineLayer], AffineLayer] | None = None  # a layer of the activation as one of its ReLUs
 
     def layer_before(h: Tensor) -> AffineLayer:
@@ -105,11 +105,11 @@ def _read_layers(network: Callable[[Tensor], Tensor], low: Tensor, high: Tensor,
         return express(layer) if express else layer
 
     def probe(site: int, h: Tensor, activation: Activation, real: Callable[[Tensor], Tensor]) -> Tensor:
-        nonlocal express, reach, lengths
+        nonlocal express, magnitude, lengths
         layer, express = _split_into_relus(layer_before(h), activation, h.shape[1:])
         layers.append(layer)
-        reach = layer.size(reach)
-        lengths = power_of_two(reach.reshape(-1, h[0].numel()).amax(0))  # of each unit's ReLUs, the greatest
+        magnitude = layer.size(magnitude)
+        lengths = power_of_two(magnitude.reshape(-1, h[0].numel()).amax(0))  # of each unit's ReLUs, the greatest
         return _basis(rows, h.shape[1:], lengths, h)
 
     with OnGates(probe, rows, pool=_refuse_pool):

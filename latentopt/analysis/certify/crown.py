@@ -65,7 +65,9 @@ class Crown:
         every: bound every unit, also the last layer's units that only lower the output, whose bounds are not needed.
     """
 
-    def __init__(self, chain: ReLUChain, reach: Tensor, steps: int = 2, rate: float = 1.5, every: bool = False) -> None:
+    def __init__(
+        self, chain: ReLUChain, magnitude: Tensor, steps: int = 2, rate: float = 1.5, every: bool = False
+    ) -> None:
         *hidden, (row, offset) = chain.layers
         count = row.shape[1] if every else max(int((row > 0).sum()), 1)
         order = torch.arange(count, device=row.device) if every else (row[0] <= 0).long().argsort(stable=True)
@@ -75,7 +77,7 @@ class Crown:
         self.rough = self.net.to(torch.float32)
         self.size = [weight.abs() for weight, _ in hidden]
         self.rough_size = [size.float() for size in self.size]
-        self.rounding = chain.rounding(reach)
+        self.rounding = chain.rounding(magnitude)
         self.table = _SecondLayer(hidden, self._bounded_units(1)) if len(hidden) > 1 and _fits_table(hidden) else None
 
     @property
@@ -85,12 +87,12 @@ class Crown:
 
     def bound(self, low: Tensor, high: Tensor, alphas: list[Tensor] | None = None) -> UpperPlane:
         """Return planes above the chain over the boxes ``low``, ``high`` (K, n); the descent starts at ``alphas``."""
-        middle, reach = (low + high) / 2, (high - low) / 2
-        lines, first_alphas, _ = self._lines(middle, reach)
+        middle, radius = (low + high) / 2, (high - low) / 2
+        lines, first_alphas, _ = self._lines(middle, radius)
         rough = [ReLULines(*(part.float() for part in line)) for line in lines]
-        alphas = self._descend(middle.float(), reach.float(), rough, alphas or first_alphas)
-        bound, slope, signs = _plane(self.net, middle, reach, lines, [alpha.to(low.dtype) for alpha in alphas])
-        x = torch.addcmul(middle, slope.sign(), reach)
+        alphas = self._descend(middle.float(), radius.float(), rough, alphas or first_alphas)
+        bound, slope, signs = _plane(self.net, middle, radius, lines, [alpha.to(low.dtype) for alpha in alphas])
+        x = torch.addcmul(middle, slope.sign(), radius)
         mixed = [(line.live - line.on)[:, : self._bounded_units(layer)] for layer, line in enumerate(rough)]
         undecided = torch.cat(mixed, 1).sum(1)
         worth = self._worth(rough, [sign.float() for sign in signs], slope.float())
@@ -106,50 +108,52 @@ class Crown:
         return self.raising if layer == len(self.net.hidden) - 1 else len(self.net.hidden[layer].bias)
 
     def _lines(
-        self, middle: Tensor, reach: Tensor
+        self, middle: Tensor, half_widths: Tensor
     ) -> tuple[list[ReLULines], list[Tensor], list[tuple[Tensor, Tensor]]]:
         """Return every hidden layer's lines, first alphas and intervals of its pre-activations."""
         z = torch.addmm(self.net.hidden[0].bias, middle, self.net.back[0])
-        radius = reach @ self.size[0].T + self.rounding[0]
+        radius = half_widths @ self.size[0].T + self.rounding[0]
         spans = [(z - radius, z + radius)]
         lines, alphas = [_relax(*spans[0])], [(z > 0).float()]
-        for at in range(1, len(self.net.hidden)):
-            count = self._bounded_units(at)
-            low, high = self._interval(at, count, middle, reach, lines, alphas, z)
-            spans.append((low - self.rounding[at], high + self.rounding[at]))
+        for layer in range(1, len(self.net.hidden)):
+            count = self._bounded_units(layer)
+            low, high = self._interval(layer, count, middle, half_widths, lines, alphas, z)
+            spans.append((low - self.rounding[layer], high + self.rounding[layer]))
             line = _relax(*spans[-1])
-            rest = len(self.net.hidden[at].bias) - count
+            rest = len(self.net.hidden[layer].bias) - count
             lines.append(_pad(line, rest) if rest else line)
-            z = torch.addmm(self.net.hidden[at].bias, z.relu(), self.net.back[at])
+            z = torch.addmm(self.net.hidden[layer].bias, z.relu(), self.net.back[layer])
             alphas.append((z > 0).float())
         return lines, alphas, spans
 
-    def _interval(self, at: int, count: int, middle, reach, lines, alphas, z) -> tuple[Tensor, Tensor]:
+    def _interval(self, layer: int, count: int, middle, radius, lines, alphas, z) -> tuple[Tensor, Tensor]:
         """Return the least and greatest pre-activations (K, count) of a layer after the first."""
-        if at == 1 and self.table is not None:
-            return self.table.interval(z, reach, lines[0], alphas[0])
-        weight, bias = self.net.hidden[at].weight[:count], self.net.hidden[at].bias[:count]
+        if layer == 1 and self.table is not None:
+            return self.table.interval(z, radius, lines[0], alphas[0])
+        weight, bias = self.net.hidden[layer].weight[:count], self.net.hidden[layer].bias[:count]
         return (
-            -self._upper_bounds(at, -weight, -bias, middle, reach, lines, alphas),
-            self._upper_bounds(at, weight, bias, middle, reach, lines, alphas),
+            -self._upper_bounds(layer, -weight, -bias, middle, radius, lines, alphas),
+            self._upper_bounds(layer, weight, bias, middle, radius, lines, alphas),
         )
 
-    def _upper_bounds(self, at: int, rows: Tensor, bias: Tensor, middle, reach, lines, alphas) -> Tensor:
-        """Return upper bounds (K, m) of ``rows @ h + bias``, h the outputs of the layer before layer ``at``."""
+    def _upper_bounds(self, layer: int, rows: Tensor, bias: Tensor, middle, radius, lines, alphas) -> Tensor:
+        """Return upper bounds (K, m) of ``rows @ h + bias``, h the outputs of the layer before layer ``layer``."""
         v, offset = rows.expand(len(middle), -1, -1), bias.expand(len(middle), -1)
-        for (weight, bias), line, alpha in zip(self.net.hidden[at - 1 :: -1], lines[::-1], alphas[::-1], strict=True):
+        for (weight, bias), line, alpha in zip(
+            self.net.hidden[layer - 1 :: -1], lines[::-1], alphas[::-1], strict=True
+        ):
             raised = v.clamp_min(0)
             offset = offset + (raised @ line.lift[:, :, None])[..., 0]
             v = raised * line.up[:, None] + v.clamp_max(0) * alpha[:, None]
             offset, v = offset + v @ bias, v @ weight
-        return offset + (v @ middle[:, :, None])[..., 0] + (v.abs() @ reach[:, :, None])[..., 0]
+        return offset + (v @ middle[:, :, None])[..., 0] + (v.abs() @ radius[:, :, None])[..., 0]
 
-    def _descend(self, middle: Tensor, reach: Tensor, lines: list[ReLULines], alphas: list[Tensor]) -> list[Tensor]:
+    def _descend(self, middle: Tensor, radius: Tensor, lines: list[ReLULines], alphas: list[Tensor]) -> list[Tensor]:
         """Descend on the alphas; their gradient is a pass of the relaxed network at the plane's corner."""
         alphas = [_clamp(alpha, line) for alpha, line in zip(alphas, lines, strict=True)]
         for step in range(self.steps):
-            _, slope, signs = _plane(self.rough, middle, reach, lines, alphas)
-            grads, h = [], torch.addcmul(middle, slope.sign(), reach)
+            _, slope, signs = _plane(self.rough, middle, radius, lines, alphas)
+            grads, h = [], torch.addcmul(middle, slope.sign(), radius)
             for (_, bias), back, line, alpha, v in zip(*self.rough[:2], lines, alphas, signs, strict=True):
                 z = torch.addmm(bias, h, back)
                 grads.append(v.clamp_max(0).mul_(z))
@@ -188,23 +192,23 @@ class _SecondLayer:
         terms = 4 * (first.shape[0] + first.shape[1] + 8)
         self.rounding = terms * torch.finfo(torch.float32).eps * first.abs().T @ second.abs().T  # (inputs, count)
 
-    def interval(self, z: Tensor, reach: Tensor, line: ReLULines, alpha: Tensor) -> tuple[Tensor, Tensor]:
+    def interval(self, z: Tensor, radius: Tensor, line: ReLULines, alpha: Tensor) -> tuple[Tensor, Tensor]:
         """Return pre-activation intervals (K, count); z (K, n1) is the first layer's at the boxes' centres."""
         above, below, slant = torch.addcmul(line.lift, line.up, z), alpha * z, (line.up - alpha).float()
         high, low = (torch.cat([above, below], 1) @ self.middle).chunk(2, 1)
-        common, rounding, rough = alpha @ self.both, reach @ self.rounding, reach.float()
+        common, rounding, rough = alpha @ self.both, radius @ self.rounding, radius.float()
         rise = _rise(torch.addmm(common, slant, self.rising), rough) + rounding
         fall = _rise(common.addmm_(slant, self.falling), rough) + rounding
         return low + self.bias - fall, high + self.bias + rise
 
 
-def _rise(slopes: Tensor, reach: Tensor) -> Tensor:
+def _rise(slopes: Tensor, radius: Tensor) -> Tensor:
     """Return how far affine functions of slopes (K, inputs * count) rise from the boxes' centres: (K, count)."""
-    return slopes.abs_().view(*reach.shape, -1).mul_(reach[:, :, None]).sum(1)
+    return slopes.abs_().view(*radius.shape, -1).mul_(radius[:, :, None]).sum(1)
 
 
 def _plane(
-    net: _Layers, middle: Tensor, reach: Tensor, lines: list[ReLULines], alphas: list[Tensor]
+    net: _Layers, middle: Tensor, radius: Tensor, lines: list[ReLULines], alphas: list[Tensor]
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Return the bound (K,), its slope (K, n), and the factors of each layer's ReLUs."""
     v, bound, signs = net.row.expand(len(middle), -1), net.offset, []
@@ -214,7 +218,7 @@ def _plane(
         bound = bound + (raised * line.lift).sum(1)
         v = (raised * line.up).addcmul_(v.clamp_max(0), alpha)
         bound, v = torch.addmv(bound, v, bias), v @ weight
-    return bound + (v * middle).sum(1) + (v.abs() * reach).sum(1), v, signs
+    return bound + (v * middle).sum(1) + (v.abs() * radius).sum(1), v, signs
 
 
 def _relax(low: Tensor, high: Tensor) -> ReLULines:

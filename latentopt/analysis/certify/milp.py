@@ -33,16 +33,16 @@ def search_by_milp(chain: ReLUChain, low: Tensor, high: Tensor, best: Incumbent,
     crown = Crown(chain, torch.maximum(low.abs(), high.abs()), steps=20, every=True)
     bound = float(crown.bound(low[None], high[None]).bound)
     slack = max(best.slack, 4 * crown.rounding[-1])
-    found = best._replace(bound=max(bound, best.value), boxes=0, slack=slack)
+    incumbent = best._replace(bound=max(bound, best.value), boxes=0, slack=slack)
     if bound <= stopping.floor(best.value) or stopping.is_over(best.value):
-        return found
+        return incumbent
     program = _formulate(chain, low, high, crown)
     while True:
-        gap = stopping.allowed_gap(found.value)
-        found = _solve(program, found, gap, max(stopping.deadline - time.perf_counter(), 0.1))
-        is_closed = found.bound <= stopping.limit(found.value, found.slack)
-        if is_closed or stopping.is_over(found.value) or stopping.allowed_gap(found.value) >= gap:
-            return found  # else the better value allows a lesser gap
+        gap = stopping.allowed_gap(incumbent.value)
+        incumbent = _solve(program, incumbent, gap, max(stopping.deadline - time.perf_counter(), 0.1))
+        is_closed = incumbent.bound <= stopping.limit(incumbent.value, incumbent.slack)
+        if is_closed or stopping.is_over(incumbent.value) or stopping.allowed_gap(incumbent.value) >= gap:
+            return incumbent  # else the better value allows a lesser gap
 
 
 class _MixedIntegerProgram(NamedTuple):
@@ -66,19 +66,21 @@ class _MixedIntegerProgram(NamedTuple):
 
 def _formulate(chain: ReLUChain, low: Tensor, high: Tensor, crown: Crown) -> _MixedIntegerProgram:
     """Formulate the program of the undecided units; the others are affine in earlier ones, or 0."""
-    middle, reach = ((high + low) / 2).cpu().numpy(), ((high - low) / 2).cpu().numpy()
-    spans = [(least[0].cpu().numpy(), most[0].cpu().numpy()) for least, most in crown.intervals(low[None], high[None])]
-    opened = [(least < 0) & (most > 0) for least, most in spans]
+    middle, radius = ((high + low) / 2).cpu().numpy(), ((high - low) / 2).cpu().numpy()
+    spans = [
+        (lower[0].cpu().numpy(), upper[0].cpu().numpy()) for lower, upper in crown.intervals(low[None], high[None])
+    ]
+    opened = [(lower < 0) & (upper > 0) for lower, upper in spans]
     count, width = len(middle), len(middle) + sum(int(split.sum()) for split in opened)
-    slope, offset = np.diag(reach), middle  # of the last layer's h by x and the units so far
+    slope, offset = np.diag(radius), middle  # of the last layer's h by x and the units so far
     slope = np.pad(slope, ((0, 0), (0, width - count)))
     parts = list[tuple[np.ndarray, ...]]()
-    for layer, (least, most), split in zip(chain.layers, spans, opened, strict=False):
+    for layer, (lower, upper), split in zip(chain.layers, spans, opened, strict=False):
         weight, bias = (part.cpu().numpy() for part in layer)
         slope, offset = weight @ slope, weight @ offset + bias
-        scale = np.maximum(most, -FLAT * least)[split]
-        parts.append((slope[split] / scale[:, None], *(part[split] / scale for part in (offset, least, most))))
-        on = least >= 0
+        scale = np.maximum(upper, -FLAT * lower)[split]
+        parts.append((slope[split] / scale[:, None], *(part[split] / scale for part in (offset, lower, upper))))
+        on = lower >= 0
         slope, offset = np.where(on[:, None], slope, 0.0), np.where(on, offset, 0.0)
         slope[split, np.arange(count, count + len(scale))] = scale
         count += len(scale)
@@ -86,9 +88,9 @@ def _formulate(chain: ReLUChain, low: Tensor, high: Tensor, crown: Crown) -> _Mi
     row = weight @ slope
     size = max(float(np.abs(row).max()), np.finfo(float).tiny)
     cost = np.pad(-row / size, (0, width - len(middle)))
-    z, known, least, most = (np.concatenate(part) for part in zip(*parts, strict=True))
+    z, known, lower, upper = (np.concatenate(part) for part in zip(*parts, strict=True))
     constant = float(weight @ offset + bias)
-    return _MixedIntegerProgram(chain, low, high, z, known, least, most, cost, size, constant, crown.rounding[-1])
+    return _MixedIntegerProgram(chain, low, high, z, known, lower, upper, cost, size, constant, crown.rounding[-1])
 
 
 def _solve(program: _MixedIntegerProgram, best: Incumbent, allowed: float, seconds: float) -> Incumbent:
@@ -96,8 +98,8 @@ def _solve(program: _MixedIntegerProgram, best: Incumbent, allowed: float, secon
     from scipy.optimize import Bounds, LinearConstraint, milp
 
     offset, size, n = program.offset, program.size, program.chain.inputs
-    most = max(abs(best.value - offset), abs(best.bound - offset), FEASIBLE * size)  # HiGHS knows no offset
-    gap, units = allowed / 2 / most, len(program.most)
+    scale = max(abs(best.value - offset), abs(best.bound - offset), FEASIBLE * size)  # HiGHS knows no offset
+    gap, units = allowed / 2 / scale, len(program.most)
     ends = (np.r_[-np.ones(n), np.zeros(2 * units)], np.r_[np.ones(n), program.most, np.ones(units)])
     with STDOUT.filtered():
         solution = milp(
@@ -110,8 +112,8 @@ def _solve(program: _MixedIntegerProgram, best: Incumbent, allowed: float, secon
     value, x, bound, slack = best.value, best.x, best.bound, best.slack
     if solution.x is not None:
         t = torch.as_tensor(solution.x[:n]).to(x)
-        middle, reach = (program.low + program.high) / 2, (program.high - program.low) / 2
-        point = (middle + reach * t).clamp(program.low, program.high)
+        middle, radius = (program.low + program.high) / 2, (program.high - program.low) / 2
+        point = (middle + radius * t).clamp(program.low, program.high)
         if (reached := float(program.chain(point[None]))) > value:
             value, x = reached, point
     dual = solution.mip_dual_bound
@@ -128,14 +130,14 @@ def _constraints(program: _MixedIntegerProgram) -> tuple[Any, np.ndarray, np.nda
     """Return rows, least and greatest values of ``h >= z``, ``h <= u a``, ``h <= z - l (1 - a)``."""
     from scipy.sparse import csr_array, diags_array, eye_array, hstack, vstack
 
-    bias, least, most = program.bias, program.least, program.most
-    units = len(most)
+    bias, lower, upper = program.bias, program.least, program.most
+    units = len(upper)
     h = hstack([csr_array((units, program.chain.inputs)), eye_array(units)])
     above = h - csr_array(program.z)
     rows = [
         hstack([above, csr_array((units, units))]),
-        hstack([h, -diags_array(most)]),
-        hstack([above, -diags_array(least)]),
+        hstack([h, -diags_array(upper)]),
+        hstack([above, -diags_array(lower)]),
     ]
     infinite = np.full(units, np.inf)
-    return vstack(rows).tocsr(), np.r_[bias, -infinite, -infinite], np.r_[infinite, np.zeros(units), bias - least]
+    return vstack(rows).tocsr(), np.r_[bias, -infinite, -infinite], np.r_[infinite, np.zeros(units), bias - lower]

@@ -14,9 +14,9 @@ class AffineLayer(NamedTuple):
     weight: Tensor  # (out, in)
     bias: Tensor  # (out,)
 
-    def size(self, reach: Tensor) -> Tensor:
+    def size(self, magnitude: Tensor) -> Tensor:
         """Return upper bounds (out,) on the sums of the terms' absolute values where ``|h| <= reach`` (in,)."""
-        return self.weight.abs() @ reach + self.bias.abs()
+        return self.weight.abs() @ magnitude + self.bias.abs()
 
 
 class ReLUChain(NamedTuple):
@@ -51,31 +51,31 @@ class ReLUChain(NamedTuple):
         first = AffineLayer(weight[:, free].contiguous(), bias + weight[:, ~free] @ x[~free])
         return ReLUChain((first, *self.layers[1:]))
 
-    def sizes(self, reach: Tensor) -> list[Tensor]:
+    def sizes(self, magnitude: Tensor) -> list[Tensor]:
         """Return `AffineLayer.size` of each layer where ``|x| <= reach`` (n,)."""
         sizes = list[Tensor]()
         for layer in self.layers:
-            reach = layer.size(reach)
-            sizes.append(reach)
+            magnitude = layer.size(magnitude)
+            sizes.append(magnitude)
         return sizes
 
-    def rounding(self, reach: Tensor) -> list[float]:
+    def rounding(self, magnitude: Tensor) -> list[float]:
         """Return an upper bound on the rounding of each layer's sums and their bounds, where ``|x| <= reach`` (n,)."""
         terms = 16 * (self.inputs + self.units)
-        return [terms * torch.finfo(size.dtype).eps * float(size.max()) for size in self.sizes(reach)]
+        return [terms * torch.finfo(size.dtype).eps * float(size.max()) for size in self.sizes(magnitude)]
 
-    def scale(self, reach: Tensor) -> float:
+    def scale(self, magnitude: Tensor) -> float:
         """Return the least power of two above the outputs where ``|x| <= reach`` (n,)."""
-        return float(power_of_two(self.sizes(reach)[-1].max()))
+        return float(power_of_two(self.sizes(magnitude)[-1].max()))
 
-    def balance(self, reach: Tensor, scale: float) -> ReLUChain:
+    def balance(self, magnitude: Tensor, scale: float) -> ReLUChain:
         """Return the chain over ``scale``, with every hidden unit at most 1 where ``|x| <= reach`` (n,).
 
         ``relu(s z) = s relu(z)``; the scales are powers of two, so that nothing is rounded. Then nothing overflows in
         single precision, and an absolute tolerance means the same for every network.
         """
-        layers, previous = list[AffineLayer](), torch.ones_like(reach)
-        sizes = [power_of_two(size) for size in self.sizes(reach)[:-1]]
+        layers, previous = list[AffineLayer](), torch.ones_like(magnitude)
+        sizes = [power_of_two(size) for size in self.sizes(magnitude)[:-1]]
         last = torch.full_like(self.layers[-1].bias, scale)
         for (weight, bias), current in zip(self.layers, [*sizes, last], strict=True):
             layers.append(AffineLayer(weight * previous / current[:, None], bias / current))

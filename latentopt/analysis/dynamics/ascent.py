@@ -49,18 +49,18 @@ def ascend(
         InputError: an input or a loss is not finite, or the set would change a step.
     """
     start = loss_at_input(network, x, labels, loss)
-    here, delta = start, torch.zeros_like(x)
+    loss_at, delta = start, torch.zeros_like(x)
     for m in range(1, steps + 1):
-        delta = delta + per_sample(a, x) * here.gradient
+        delta = delta + per_sample(a, x) * loss_at.gradient
         _require("step", "a step size with which the ascent stays finite", delta.flatten(1).isfinite().all(1), m, first)
         if feasible is not None:
             moved = sample_norm(feasible.project(x + delta) - (x + delta))
             slack = 10 * torch.finfo(x.dtype).eps * sample_norm(x + delta)
             expected = "a set that the ascent does not leave, as the formulas know no projection"
             _require("feasible", expected, moved <= slack, m, first)
-        here = loss_at_input(network, x + delta, labels, loss)
-        _require("step", "a step size with which the loss stays finite", here.value.isfinite(), m, first)
-        yield AscentStep(delta, here.value, here.gradient, (here.pattern != start.pattern).sum(1))
+        loss_at = loss_at_input(network, x + delta, labels, loss)
+        _require("step", "a step size with which the loss stays finite", loss_at.value.isfinite(), m, first)
+        yield AscentStep(delta, loss_at.value, loss_at.gradient, (loss_at.pattern != start.pattern).sum(1))
 
 
 def _require(name: str, expected: str, is_valid: Tensor, m: int, first: int) -> None:

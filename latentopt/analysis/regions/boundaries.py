@@ -113,9 +113,9 @@ def walk(network: Network, x: Tensor, end: Tensor, limit: int = 10_000) -> Walk:
         gates, index = _read_gates(network, x, direction), _switch_index(network, x[:1])
         t, rows = torch.zeros_like(sample_norm(x)), torch.arange(len(x), device=x.device)
         while len(rows):
-            here = torch.lerp(x[rows], end[rows], per_sample(t[rows], x))
-            ahead, switch = _exit(network, here, direction[rows], gates[rows])
-            t[rows] += ahead
+            point = torch.lerp(x[rows], end[rows], per_sample(t[rows], x))
+            distance, switch = _exit(network, point, direction[rows], gates[rows])
+            t[rows] += distance
             rows, switch = _crossing_rows(t, gates, rows, switch)
             if len(events) == limit:
                 break
@@ -156,9 +156,9 @@ def _exit(network: Network, x: Tensor, direction: Tensor, gates: Tensor) -> tupl
     """
     z, slope = _affine(network, x, direction, gates)
     leaves = (slope != 0) & ((slope > 0) != gates)
-    ahead = torch.where(leaves, (-z / slope).clamp_min(0), torch.inf)
-    nearest = ahead.amin(1)
-    return nearest, (ahead == nearest[:, None]).int().argmax(1)
+    distance = torch.where(leaves, (-z / slope).clamp_min(0), torch.inf)
+    nearest = distance.amin(1)
+    return nearest, (distance == nearest[:, None]).int().argmax(1)
 
 
 def _affine(network: Network, x: Tensor, direction: Tensor, gates: Tensor) -> tuple[Tensor, Tensor]:

@@ -124,7 +124,7 @@ class Regression(Initializer):
 
     def _solve(self, z: Tensor, chosen: Tensor, y: Tensor) -> FittedRegression:
         """Return the regression from the features ``chosen`` (pool, features) of measurements to latents ``z``."""
-        z, y = _finite_rows(z, y, least=2)
+        z, y = _finite_rows(z, y, minimum=2)
         y = _to_double(y)  # so that a batch starts where its samples alone do
         squares = torch.cdist(y, y, compute_mode="use_mm_for_euclid_dist").square()  # the same pool for every batch
         width = self.width * squares.median().clamp_min(torch.finfo(y.dtype).tiny)
@@ -157,16 +157,16 @@ class FittedRegression(FittedInitializer):
         return scatter(centre.expand(restarts, *centre.shape[1:]), noise, seed, keep_first=spread == 1.0)
 
 
-def _finite_rows(z: Tensor, y: Tensor, least: int = 1) -> tuple[Tensor, Tensor]:
+def _finite_rows(z: Tensor, y: Tensor, minimum: int = 1) -> tuple[Tensor, Tensor]:
     """Return the latents (n, *latent_shape) whose measurements (n, m) are finite, and these.
 
     Raises:
-        InputError: there are fewer than ``least``.
+        InputError: there are fewer than ``minimum``.
     """
     finite = y.isfinite().all(1)
     if bool(finite.all()):
         return z, y
-    if int(finite.sum()) < least:
+    if int(finite.sum()) < minimum:
         raise InputError("generator", "finite images", f"NaN or infinity in {len(y) - int(finite.sum())} of {len(y)}")
     return z[finite], y[finite]
 

@@ -112,15 +112,15 @@ def _draw(rows: Sequence[Row], figure: Figure) -> None:
         cells = kinds([row for row in rows if row["training"] == training])
         plain = cells.pop(("none", float("inf")))
         layers = list(dict.fromkeys(layer for layer, _ in cells))
-        for at, layer in enumerate(layers):
+        for position, layer in enumerate(layers):
             members = sorted((beta, cell) for (name, beta), cell in cells.items() if name == layer)
             for name, style in (("pgd", "--"), ("worst", "-")):
                 values = [100 * _mean(cell, name) for _, cell in members]
-                ax.plot([beta for beta, _ in members], values, style, color=f"C{at}", marker="o", markersize=3)
+                ax.plot([beta for beta, _ in members], values, style, color=f"C{position}", marker="o", markersize=3)
         for name, style in (("pgd", "--"), ("worst", "-")):
             ax.axhline(100 * _mean(plain, name), ls=style, color="0.5", lw=1)
-        for at, layer in enumerate(layers):
-            ax.plot([], [], color=f"C{at}", label=f"cap on {layer}")
+        for position, layer in enumerate(layers):
+            ax.plot([], [], color=f"C{position}", label=f"cap on {layer}")
         for label, style, color in (("PGD", "--", "k"), ("worst of all attacks", "-", "k"), ("no cap", "-", "0.5")):
             ax.plot([], [], style, color=color, label=label)
         ax.set(xscale="log", xlabel="beta", title=f"training: {training}", ylim=(-2, 102))

@@ -59,8 +59,8 @@ def _ends(results: Sequence[DynamicsResult]) -> Table:
     for one in results:
         inside = _array(one.dynamics.inside[-1])
         for name, errors in one.dynamics.error.items():
-            error, held = _array(errors[-1]), _array(one.dynamics.held[name][-1])
-            middles = [median(error), median(error, inside), median(error, ~inside), median(held)]
+            error, fixed_gates = _array(errors[-1]), _array(one.dynamics.held[name][-1])
+            middles = [median(error), median(error, inside), median(error, ~inside), median(fixed_gates)]
             cosine = median(_array(one.dynamics.cosine[name][-1]))
             rows.append((one.name, name, *map(short, middles), f"{cosine:.4f}", f"{inside.sum()} of {len(inside)}"))
     columns = ("step sizes", "formula", "error", "no flip", "flips", "gates held", "cosine", "images without a flip")
@@ -76,9 +76,9 @@ def _by_flips(results: Sequence[DynamicsResult]) -> Table:
             among = (flips >= low) & (flips <= (flips.max() if high is None else high))
             if among.any():
                 cells = [short(median(_array(errors[-1]), among)) for errors in one.dynamics.error.values()]
-                held = [short(median(_array(one.dynamics.held["eigen"][-1]), among))]
+                fixed_gates = [short(median(_array(one.dynamics.held["eigen"][-1]), among))]
                 label = f"{low} and more" if high is None else str(low) if low == high else f"{low} to {high}"
-                rows.append((one.name, label, str(among.sum()), *cells, *held))
+                rows.append((one.name, label, str(among.sum()), *cells, *fixed_gates))
     columns = ("step sizes", "flips", "images", *results[0].dynamics.error, "eigen, gates held")
     return Table("What flips explain", "Median error after the last step, by the number of flips there.", columns, rows)
 

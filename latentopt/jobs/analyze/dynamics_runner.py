@@ -78,7 +78,7 @@ def _analyse(
     name: str, classifier: Classifier, x: Tensor, labels: Tensor, a: Tensor, steps: int, batch_size: int
 ) -> DynamicsResult:
     batches = list(zip(x.split(batch_size), labels.split(batch_size), a.split(batch_size), strict=True))
-    compared = concatenate([compare_dynamics(classifier, *batch, steps) for batch in batches])
+    comparison = concatenate([compare_dynamics(classifier, *batch, steps) for batch in batches])
     norms = [amplification(classifier, *batch, steps) for batch in batches]
     columns = {field.name: torch.cat([getattr(part, field.name) for part in norms]) for field in fields(Amplification)}
-    return DynamicsResult(name, labels, a, compared, Amplification(**columns))
+    return DynamicsResult(name, labels, a, comparison, Amplification(**columns))

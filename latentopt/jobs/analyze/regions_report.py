@@ -61,10 +61,10 @@ def _lengths(one: RegionsResult) -> Tensor:
     return torch.linalg.vector_norm((one.x[1:] - one.x[:-1]).flatten(2), dim=2)
 
 
-def _steps(results: Sequence[RegionsResult], shown: int = 12) -> Table:
+def _steps(results: Sequence[RegionsResult], limit: int = 12) -> Table:
     """Tabulate flips and crossings of some steps: the first ones, then further apart."""
     steps = len(results[0].statistics.flips)
-    chosen = sorted({round(steps ** (k / (shown - 1))) - 1 for k in range(shown)})
+    chosen = sorted({round(steps ** (k / (limit - 1))) - 1 for k in range(limit)})
     columns = ["step", *(f"{one.name}: {what}" for one in results for what in ("flips", "crossings"))]
     rows = []
     for t in chosen:

@@ -120,9 +120,9 @@ def draw_case(
         plane = _plane(start, [path[-1] for path in paths.values()])
         points = torch.cat([plane.coordinates(path) for path in paths.values()])
         low, high = points.amin(0), points.amax(0)
-        reach = 0.65 * float((high - low).max())
+        half_side = 0.65 * float((high - low).max())
         a, b = ((low + high) / 2).tolist()
-        extent = (a - reach, a + reach, b - reach, b + reach)
+        extent = (a - half_side, a + half_side, b - half_side, b + half_side)
     axes = (plane.origin, plane.u, plane.v)
     grid = landscape(case.network, case.value, *axes, extent, resolution, layers, batch_size=256)
     labels = {"title": case.picture_title, "objective": case.value_label, "level": case.level}

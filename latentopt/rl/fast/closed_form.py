@@ -54,8 +54,8 @@ class ClosedForm:
         cls, chains: list[Chain], critic: Reduce, observations: Array, middle: Array, half: Array
     ) -> ClosedForm:
         """Read the layers, for actions ``middle + half u`` (A,) as functions of u."""
-        used = chains[:1] if critic == "first" else chains
-        return cls([_layers(chain, observations, middle, half) for chain in used], critic)
+        chosen = chains[:1] if critic == "first" else chains
+        return cls([_layers(chain, observations, middle, half) for chain in chosen], critic)
 
     def take(self, rows: Array) -> ClosedForm:
         """Return the critics at some of the observations."""
@@ -77,11 +77,11 @@ class ClosedForm:
             return CriticValues(value, values, None)
         if len(values) == 1:
             return CriticValues(value, values, _backward(self.critics[0], switches[0], tau))
-        least = values.argmin(0)
+        smallest = values.argmin(0)
         grad = np.empty_like(u)
         for index, (layers, z) in enumerate(zip(self.critics, switches, strict=True)):
-            rows = (least == index).nonzero()[0]
-            grad[rows] = _backward(layers, [each[rows] for each in z], tau)
+            rows = (smallest == index).nonzero()[0]
+            grad[rows] = _backward(layers, [units[rows] for units in z], tau)
         return CriticValues(value, values, grad)
 
     def _reduce(self, values: Array) -> Array:

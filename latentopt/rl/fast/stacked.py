@@ -62,11 +62,11 @@ class StackedForm:
         linear = self.first * ((z > 0) & ~loose)
         places = [loose[cut].nonzero()[0] for cut in self.cuts[0]]
         straight = [np.dot(linear[:, cut], w.T) for cut, w in zip(self.cuts[0], self.weights[0], strict=True)]
-        kept = [np.take(weight, place, axis=1) for weight, place in zip(self.weights[0], places, strict=True)]
+        columns = [np.take(weight, place, axis=1) for weight, place in zip(self.weights[0], places, strict=True)]
         straight = np.concatenate(straight, 1)
         straight[0] += self.biases[0]
         first = np.ascontiguousarray(self.first[:, loose])
-        cuts, weights = [_cuts(kept), *self.cuts[1:]], [kept, *self.weights[1:]]
+        cuts, weights = [_cuts(columns), *self.cuts[1:]], [columns, *self.weights[1:]]
         return replace(self, first=first, weights=weights, straight=straight, cuts=cuts)
 
     def values(self, u: Array, gradient: bool = False, tau: float | None = None) -> CriticValues:
@@ -84,9 +84,9 @@ class StackedForm:
             switches.append(z)
         open_ = np.maximum(z, 0)
         values = self.offsets + [np.dot(open_[cut], self.last[cut]) for cut in self.cuts[-1]]
-        least = int(values.argmin()) if len(values) > 1 else 0
-        grad = self._backward(least, switches, tau)[None] if gradient else None
-        return CriticValues(values[least : least + 1], values[:, None], grad)
+        smallest = int(values.argmin()) if len(values) > 1 else 0
+        grad = self._backward(smallest, switches, tau)[None] if gradient else None
+        return CriticValues(values[smallest : smallest + 1], values[:, None], grad)
 
     def _backward(self, critic: int, switches: list[Array], tau: float | None) -> Array:
         """The gradient (A,) of a critic."""

@@ -78,6 +78,6 @@ def _adam(method: Adam, steps: int) -> Change:
 
 def _unit(x: Array) -> Array:
     """Each row divided by its Euclidean norm; zero stays zero."""
-    least = np.finfo(x.dtype).tiny
-    x = x / np.maximum(np.abs(x).max(1, keepdims=True), least)
-    return x / np.maximum((x * x).sum(1, keepdims=True) ** 0.5, least)
+    tiny = np.finfo(x.dtype).tiny
+    x = x / np.maximum(np.abs(x).max(1, keepdims=True), tiny)
+    return x / np.maximum((x * x).sum(1, keepdims=True) ** 0.5, tiny)
