@@ -167,17 +167,17 @@ def resolve_stages(
         settings: settings of a `Stage`, None where not given; a portfolio takes none.
         targets: as in `attack`.
     """
-    given = {name: value for name, value in settings.items() if value is not None}
+    set_options = {name: value for name, value in settings.items() if value is not None}
     portfolio = _as_portfolio(optimizer)
     aims = None if targets in ("random", "least-likely") else targets
     if portfolio is not None:
-        if given or aims == "all" or isinstance(aims, int):
-            name = next(iter(given), "targets")
-            raise InputError(name, "None with a portfolio, whose stages have their own", given.get(name, aims))
+        if set_options or aims == "all" or isinstance(aims, int):
+            name = next(iter(set_options), "targets")
+            raise InputError(name, "None with a portfolio, whose stages have their own", set_options.get(name, aims))
         return portfolio.stages
-    if optimizer == "fgsm" and given.setdefault("steps", 1) != 1:
-        raise InputError("steps", "1 of fgsm, which takes one step (pgd takes more)", given["steps"])
-    return (Stage(optimizer, targets=aims, **given),)  # pyright: ignore[reportArgumentType]
+    if optimizer == "fgsm" and set_options.setdefault("steps", 1) != 1:
+        raise InputError("steps", "1 of fgsm, which takes one step (pgd takes more)", set_options["steps"])
+    return (Stage(optimizer, targets=aims, **set_options),)  # pyright: ignore[reportArgumentType]
 
 
 def _as_portfolio(optimizer: Optimizer | Portfolio | Named) -> Portfolio | None:

@@ -112,8 +112,8 @@ def quantize(
     eps, rounded = eps.detach().cpu().double() + rounding, x.round()
     if norm == "linf":
         radius = (eps if eps.ndim > 1 else by_row(eps, x)) * scale
-        least, greatest = (clean - radius).ceil(), (clean + radius).floor()
-        rounded = torch.where(least <= greatest, rounded.clamp(least, greatest), clean.round())
+        lowest, greatest = (clean - radius).ceil(), (clean + radius).floor()
+        rounded = torch.where(lowest <= greatest, rounded.clamp(lowest, greatest), clean.round())
     else:
         first = cpu_tensor(scale).flatten()[0]
         rounded = _round_into_l2_ball(x, clean, rounded, eps * first, first / scale)

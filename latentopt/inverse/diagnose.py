@@ -133,8 +133,8 @@ def diagnose(
             **common,
             **{name: value for name, value in settings.items() if name not in ("measured", "callbacks")},
         }
-        if found is not None:
-            rows = torch.arange(len(images), device="cpu") % len(found.value)
+        if of_targets is not None:
+            rows = torch.arange(len(images), device="cpu") % len(of_targets.value)
             own_settings |= {n: take(own_settings[n], rows) for n in ("operator", "loss", "prior") if n in own_settings}
         own = reconstruct(rest, images, measured=False, **own_settings)
     recovered, error = int((own.value < tolerance).sum()), None if of_targets is None else of_targets.value

@@ -190,8 +190,8 @@ class Targets(Dataset[Target]):
                 raise InputError("image", f"shape {self.kind}", tuple(image.shape))
             return Target(index, name, self.checked(image) if self.checked else image)
         except InputError as error:
-            said = str(error)
-            return Target(index, name, None, said if name in said.split(": expected")[0] else f"{name}: {said}")
+            reason = str(error)
+            return Target(index, name, None, reason if name in reason.split(": expected")[0] else f"{name}: {reason}")
 
     def first_good(self) -> Tensor:
         """The first image (C, H, W) that can be read.

@@ -135,12 +135,12 @@ def check_range(input_range: Iterable[Any], by_channel: bool = False) -> Range:
         InputError: it is no such pair, the lower first.
     """
     try:
-        low, high = (as_values("input_range", each) for each in input_range)
+        low, high = (as_values("input_range", bound) for bound in input_range)
         low, high = (e.item() if isinstance(e, Tensor) and e.numel() == 1 else e for e in (low, high))
         if bool(cpu_tensor(low < high).all()) and (by_channel or not isinstance(low + high, Tensor)):
             return low, high
     except (TypeError, ValueError, RuntimeError):  # not two, or of shapes that do not fit
         pass
-    came = " ".join(str(input_range).split())
+    got = " ".join(str(input_range).split())
     several = ", or one for each channel" if by_channel else ", the same for all channels"
-    raise InputError("input_range", f"(low, high), two numbers with low < high{several}", came)
+    raise InputError("input_range", f"(low, high), two numbers with low < high{several}", got)

@@ -100,16 +100,16 @@ class LabelledData(ImageData):
 
     def training(self) -> tuple[Tensor, ...]:
         images, labels = self._known
-        kept = len(images) - self.validation
-        if kept < 1:
+        count = len(images) - self.validation
+        if count < 1:
             raise InputError("validation", f"fewer than the {len(images)} images of training", self.validation)
-        if kept < self.batch_size:
-            raise InputError("batch_size", f"at most the {kept} images that validation leaves", self.batch_size)
-        return images[:kept], labels[:kept]
+        if count < self.batch_size:
+            raise InputError("batch_size", f"at most the {count} images that validation leaves", self.batch_size)
+        return images[:count], labels[:count]
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        kept = (tensor[len(tensor) - self.validation :] for tensor in self._known)
-        return DataLoader(TensorDataset(*kept), self.batch_size)
+        held_out = (tensor[len(tensor) - self.validation :] for tensor in self._known)
+        return DataLoader(TensorDataset(*held_out), self.batch_size)
 
     def on_after_batch_transfer(self, batch: list[Tensor], dataloader_idx: int) -> list[Tensor]:
         if self.trainer is None or not self.trainer.training:
