@@ -22,7 +22,7 @@ from latentopt.errors import InputError, LatentOptError
 from latentopt.files import require_file
 from latentopt.io import write_atomically
 from latentopt.pictures import tile, to_bytes
-from latentopt.reports import Row, figure_bytes, new_figure
+from latentopt.reports import PLOT, ROWS, TABLE, Row, csv_text, figure_bytes, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,6 +149,44 @@ class SavedResult(ResultDisplay):
             return _unpacked(cls, tensors, texts)
         except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(str(path), f"a {cls.__name__} saved by latentopt", f"another file ({error})") from error
+
+
+class SavedTables(ResultDisplay):
+    """A result whose files are a table in Markdown, its rows as CSV, and its plot."""
+
+    def markdown(self) -> str:
+        """Return the tables in Markdown."""
+        raise NotImplementedError
+
+    def csv(self) -> str:
+        """Return `rows` as CSV."""
+        return csv_text(self.rows)
+
+    def save(self, folder: str | Path, overwrite: bool = False) -> list[Path]:
+        """Write ``results.csv``, ``table.md`` and ``plot.png``.
+
+        Args:
+            folder: where to; it is made if it does not exist.
+            overwrite: replace an earlier comparison there.
+
+        Returns:
+            The files.
+
+        Raises:
+            InputError: the folder holds one of them, and `overwrite` is not set, or it cannot be written.
+        """
+        files = [Path(folder) / name for name in (ROWS, TABLE, PLOT)]
+        existing = [path for path in files if path.exists()]
+        if existing and not overwrite:
+            raise InputError("folder", "one without a comparison, or overwrite=True", f"{existing[0]}")
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError("folder", "one that can be written", f"{folder} ({error.strerror})") from error
+        contents = self.csv().encode(), self.markdown().encode(), figure_bytes(self.plot())
+        for path, content in zip(files, contents, strict=True):
+            write_atomically(path, content)
+        return files
 
 
 def tensors_of(result: Any) -> dict[str, Tensor]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import Path
 
 from latentopt.cli.help import ASKED, general, page
 from latentopt.cli.output import one_line
@@ -67,6 +69,13 @@ def _refused(reason: str) -> int:
     return 2
 
 
+def run_folders(words: list[str]) -> list[str]:
+    """Return the words before the options, if they are the folders of runs: several words, or a run's folder."""
+    folders = list(takewhile(lambda word: not word.startswith("-"), words))
+    is_run = any((Path(word) / name).is_file() for word in folders[:1] for name in ("recipe.yaml", "metrics.jsonl"))
+    return folders if is_run or len(folders) > 1 else []
+
+
 def _dispatch(words: list[str]) -> int:
     words = ["--help" if word == "-h" else word for word in words]
     if words[:1] == ["help"] and words[1:]:
@@ -85,6 +94,8 @@ def _dispatch(words: list[str]) -> int:
     if command not in OWN_HELP and rest and rest[0] in ASKED:
         print(page(command), end="")
         return 0
+    if command == "compare" and (folders := run_folders(rest)):
+        return import_object("latentopt.cli.runs.compare")(folders, rest[len(folders) :])
     if handler := COMMANDS[command].handler:
         return import_object(handler)(rest)
     from latentopt.cli.run import choose_job, run_job

@@ -114,6 +114,7 @@ TRAIN_RL = (
 COMPARE = (
     "latentopt compare digits --methods lbfgs,adr-gd,adam --evaluations 400",
     "latentopt compare pgd --methods pgd,apgd,adr-gd --evaluations 100 --limit 64 --seeds 1 --out runs/compare-pgd",
+    "latentopt compare runs/adam runs/lbfgs --out runs/side-by-side",
 )
 ANALYSES = {
     "dynamics": "how a perturbation grows under gradient ascent, and formulas that foretell it",
@@ -227,11 +228,12 @@ COMMANDS = {
         REFINE,
     ),
     "compare": Command(
-        "RECIPE",
-        "compare methods on a recipe's problem at equal cost: which one for my network?",
+        "RECIPE | RUN RUN ...",
+        "compare methods on a recipe's problem at equal cost: which one for my network? Or finished runs",
         JOB,
         COMPARE,
-        "latentopt compare RECIPE --help lists the options.",
+        "latentopt compare RECIPE --help lists the options. Of folders of runs it prints the settings that differ,\n"
+        "figures side by side, and mean differences over the samples that they share; --out FOLDER keeps the tables.",
     ),
     "analyze": Command(
         "NAME",

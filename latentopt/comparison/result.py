@@ -12,10 +12,8 @@ import torch
 from torch import Tensor
 
 from latentopt.comparison.runs import Budget, Curve, MethodRun
-from latentopt.errors import InputError
-from latentopt.io import write_atomically
-from latentopt.reports import PLOT, ROWS, TABLE, Row, Table, csv_text, png_bytes
-from latentopt.results import ResultDisplay
+from latentopt.reports import Row, Table
+from latentopt.results import SavedTables
 from latentopt.statistics import MeanInterval, wilson
 
 if TYPE_CHECKING:
@@ -53,7 +51,7 @@ NO_RUNS = MethodSummary("", 0, NAN, NAN, NAN, (NAN, NAN), NO_DIFFERENCE, NAN, NA
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Comparison(ResultDisplay):
+class Comparison(SavedTables):
     """Methods on the same seeds and samples at equal cost.
 
     Args:
@@ -166,10 +164,6 @@ class Comparison(ResultDisplay):
             f"{line.cpu_seconds:.3g}",
         ]
 
-    def csv(self) -> str:
-        """Return `rows` as CSV."""
-        return csv_text(self.rows)
-
     def plot(self, path: str | Path | None = None) -> Figure:
         """Draw the best value so far against the cost: median over seeds and samples, with the quartiles.
 
@@ -186,28 +180,6 @@ class Comparison(ResultDisplay):
     def __repr__(self) -> str:
         means = ", ".join(f"{line.method} {line.mean:.4g}" for line in self.summary())
         return f"Comparison({len(self.runs)} runs, reference={self.reference}; mean value: {means})"
-
-    def save(self, folder: str | Path, overwrite: bool = False) -> list[Path]:
-        """Write ``results.csv``, ``table.md`` and ``plot.png``.
-
-        Args:
-            folder: where to; it is made if it does not exist.
-            overwrite: replace an earlier comparison there.
-
-        Returns:
-            The files.
-
-        Raises:
-            InputError: the folder holds one of them, and `overwrite` is not set.
-        """
-        files = [Path(folder) / name for name in (ROWS, TABLE, PLOT)]
-        existing = [path for path in files if path.exists()]
-        if existing and not overwrite:
-            raise InputError("folder", "one without a comparison, or overwrite=True", f"{existing[0]}")
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        for path, content in zip(files, (self.csv().encode(), self.markdown().encode(), None), strict=True):
-            write_atomically(path, png_bytes(self._draw) if content is None else content)
-        return files
 
     def _draw(self, figure: Figure) -> None:
         figure.set_size_inches(7, 4.5)

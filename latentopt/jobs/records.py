@@ -115,10 +115,14 @@ def read_metrics(job: str | Path) -> list[dict[str, Any]]:
         A dictionary for each line: its ``step`` and its figures.
 
     Raises:
-        InputError: there is no such file.
+        InputError: there is no such file, or it holds something else.
     """
-    lines = _existing(job, METRICS).read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    path = _existing(job, METRICS)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+    except ValueError as error:
+        raise InputError(str(path), "lines of JSON", " ".join(str(error).split())) from error
 
 
 def read_results(job: str | Path) -> list[dict[str, Any]]:
@@ -132,10 +136,16 @@ def read_results(job: str | Path) -> list[dict[str, Any]]:
         fields None. A ``name`` is text in any case: a file may be called 007.
 
     Raises:
-        InputError: there is no such file.
+        InputError: there is no such file, or it holds something else.
     """
-    with _existing(job, RESULTS).open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    path = _existing(job, RESULTS)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, restkey="", restval=""))
+    except (ValueError, csv.Error) as error:
+        raise InputError(str(path), "a table as CSV", " ".join(str(error).split())) from error
+    if any("" in row for row in rows):
+        raise InputError(str(path), "as many fields in each row as columns", "more")
     return [{key: value if key == "name" else read_value(value) for key, value in row.items()} for row in rows]
 
 
