@@ -13,6 +13,7 @@ import yaml
 from files import ROOT, call, contents, write_classifier, write_mnist
 from safetensors.torch import load_file
 
+from latentopt.cli import run_folders
 from latentopt.cli.help import EXAMPLES
 from latentopt.cli.options import parse_job
 from latentopt.cli.registry import COMMANDS, JOBS
@@ -73,6 +74,8 @@ def test_every_example_parses(line, tmp_path, monkeypatch, capsys):
             assert call(capsys, *words, "--dry-run").code == 0
         elif words[0] in LOOKS:
             assert words[0] == "doctor" or call(capsys, *words).code == 0
+        elif folders := run_folders(words[1:] if words[0] == "compare" else []):
+            assert len(folders) == 2
         else:
             job, rest, recipe = choose_job(words)
             assert parse_job(job, rest, recipe).dry == ("--dry-run" in words)

@@ -20,7 +20,7 @@ from PIL import Image
 import latentopt as lo
 from benchmarks.__main__ import load
 from benchmarks.study import STUDIES
-from latentopt.cli import main
+from latentopt.cli import main, run_folders
 from latentopt.cli.help import page as help_page
 from latentopt.cli.options import make_parser, parse_job
 from latentopt.cli.registry import JOBS
@@ -41,6 +41,11 @@ GUIDES = re.compile(r"^README|^docs/(guides/|index|faq|agents|extend)")
 """Pages that a newcomer follows. The others tell how results were made."""
 
 
+def is_no_comparison_of_runs(words: list[str]) -> bool:
+    """Whether a command needs no runs of earlier jobs."""
+    return words[0] != "compare" or not run_folders(words[1:])
+
+
 class Parsed(BaseException):
     """The arguments were read; the job itself is not to begin."""
 
@@ -59,7 +64,7 @@ def only_parsing(monkeypatch):
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=name_of)
 def test_every_command_of_a_page_parses(page, tmp_path, monkeypatch, capsys, only_parsing):
     monkeypatch.chdir(tmp_path)
-    for words in commands(page):
+    for words in filter(is_no_comparison_of_runs, commands(page)):
         try:
             code = main(words)
         except Parsed:
@@ -94,7 +99,7 @@ def test_every_command_of_a_guide_is_right_without_a_download(page, tmp_path, mo
         Image.new("L", (28, 28), 255).save(file) if file.suffix == ".png" else file.touch()
     with zipfile.ZipFile(tmp_path / "agent.zip", "w") as archive:
         archive.writestr("data", '{"policy_class": {"__module__": ""}, "clip_range": 0.2}')
-    for words in commands(page):
+    for words in filter(is_no_comparison_of_runs, commands(page)):
         if words[0] in ALWAYS or {"--help", "agent.zip"} & set(words):
             continue
         words = [str(file) for word in words for file in (tmp_path.glob(word) if "*" in word else [word])]
