@@ -124,8 +124,11 @@ class Agent:
 
     def obs_to_tensor(self, observation: Any) -> tuple[Tensor, bool]:
         """Normalise one observation (S,) or a batch; return the batch (B, S), and whether it was one."""
-        batch = self.observe(observation)
-        return batch.reshape(-1, self.sizes[0]), batch.ndim > 1
+        shape, size = np.shape(observation), self.sizes[0]
+        if isinstance(observation, dict) or shape[-1:] != (size,) or len(shape) > 2:
+            got = "a dictionary" if isinstance(observation, dict) else f"shape {shape}"
+            raise InputError("observation", f"{size} numbers, or a batch (B, {size})", got)
+        return self.observe(observation).reshape(-1, size), len(shape) == 2
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False

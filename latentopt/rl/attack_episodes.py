@@ -69,8 +69,9 @@ def attack_episodes(
 
     Args:
         policy: as `attack_policy` takes it.
-        env: a VecEnv of stable-baselines3 with observations that the policy takes. Of a `VecNormalize` the environment
-            within is played, with its own rewards; the statistics are the ``normalization`` and no longer change.
+        env: an environment of gymnasium or a VecEnv of stable-baselines3, with observations that the policy takes. Of a
+            `VecNormalize` the environment within is played, with its own rewards; the statistics are the
+            ``normalization`` and no longer change.
         episodes: number of episodes E, >= 1.
         eps: radius of the attack, in the units of `attack_policy`; None: no attack.
         sample: draw discrete actions from the softmax of the logits instead of taking the likeliest one. The numbers
@@ -92,8 +93,7 @@ def attack_episodes(
     positive("episodes", episodes, integer=True)
     if horizon is not None:
         positive("horizon", horizon, integer=True)
-    if not hasattr(env, "num_envs") or not hasattr(env, "step_async"):
-        raise InputError("env", "a VecEnv of stable-baselines3", type(env).__name__)
+    env = _as_vec_env(env)
     env, normal = _without_normalization(env, normalization_for(policy, normalization))
     check_space("env", env.observation_space)
     observations = env.reset()
@@ -140,6 +140,21 @@ def _play(
     totals, lengths, changed, moved = np.array([value for own in ended for value in own]).T
     forwards, backwards = actor.cost[1:] / actor.cost[0]
     return AttackedEpisodes(totals, lengths.astype(np.int64), changed, moved, float(forwards), float(backwards), frames)
+
+
+def _as_vec_env(env: Any) -> Any:
+    """Return a VecEnv of stable-baselines3, of a single environment one of that alone.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if hasattr(env, "env_method"):
+        return env
+    if hasattr(env, "num_envs") or not (hasattr(env, "observation_space") and hasattr(env, "step")):
+        raise InputError("env", "an environment of gymnasium or a VecEnv of stable-baselines3", type(env).__name__)
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    return DummyVecEnv([lambda: env])
 
 
 def _without_normalization(env: Any, normalization: Normalization | None) -> tuple[Any, Normalization | None]:

@@ -179,8 +179,10 @@ def _branches(space: Any) -> tuple[int, ...] | None:
     return tuple(numbers)
 
 
-def _space(space: Any, bytes_: bool) -> tuple[tuple[int, ...] | Shapes, tuple[float, float]]:
+def _space(space: Any, bytes_: bool) -> tuple[tuple[int, ...] | Shapes | None, tuple[float, float]]:
     """Shape, or shapes, and bounds of an agent's observations."""
+    if space is None:  # of an `Agent` without its environment
+        return None, (-inf, inf)
     parts = space.spaces if type(space).__name__ == "Dict" else {"": space}
     if wrong := [part for part in parts.values() if type(part).__name__ != "Box"]:
         raise InputError(

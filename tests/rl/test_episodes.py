@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,10 @@ def test_a_policy_fails_as_soon_as_the_ball_reaches_the_other_button() -> None:
         assert (played.forwards > 0) == (eps is not None)
 
 
+def test_a_single_environment_is_played() -> None:
+    assert attack_episodes(sign, Lamp(4), 2).returns.tolist() == [4.0, 4.0]
+
+
 def test_episodes_are_shared_out_evenly_and_cut_at_the_horizon() -> None:
     assert attack_episodes(sign, lamps(2, 9, 4), 5).lengths.tolist() == [2, 2, 9, 9, 4]
     played = attack_episodes(sign, lamps(3, 9), 2, horizon=5)
@@ -100,7 +105,9 @@ def test_continuous_agents_act_within_their_bounds() -> None:
     ("words", "env", "episodes", "eps", "options"),
     [
         (("episodes",), lamps(2), 0, None, {}),
-        (("env", "a VecEnv"), Lamp(2), 1, None, {}),
+        (("env", "a VecEnv"), gymnasium.vector.SyncVectorEnv([lambda: Lamp(2)]), 1, None, {}),
+        (("env", "a VecEnv"), SimpleNamespace(num_envs=1, step_async=None), 1, None, {}),
+        (("env", "a VecEnv"), "CartPole-v1", 1, None, {}),
         (("eps",), lamps(2), 1, -1.0, {}),
         (("sample",), lamps(2), 1, None, {"sample": True, "kind": "continuous"}),
     ],

@@ -104,7 +104,7 @@ def test_observations_that_no_agent_takes_are_refused(space: Any, words: str, tm
 
 
 class _Vector:
-    num_envs, step_async, training = 1, None, False
+    num_envs, env_method, training = 1, None, False
 
     def __init__(self, space: Any) -> None:
         self.observation_space = space
@@ -163,3 +163,15 @@ def test_policies_of_any_actions_are_attacked_and_act_as_it_says(seen: str, kind
     model.save(tmp_path / "agent.zip")
     words = {"episodes": 1, "steps": 2, "wandb": "disabled", "out": str(tmp_path / "out")}
     assert len(attack_job(str(tmp_path / "agent.zip"), 0.2, env, **words).rows) == 1
+
+
+def test_a_function_of_dictionaries_is_a_critic() -> None:
+    def q(s: dict[str, torch.Tensor], a: torch.Tensor) -> torch.Tensor:
+        return (s["gain"] * a).sum(1) + s["view"].flatten(1).sum(1)
+
+    gains = torch.tensor([[1.0, -2.0], [-1.0, 3.0], [2.0, 1.0]])
+    seen = {"gain": gains, "view": np.zeros((3, 2, 2), np.float32)}
+    found = refine_action(q, seen, torch.zeros(3, 2), -1.0, 1.0, radius=0.5, optimizer="pgd", steps=20)
+    torch.testing.assert_close(found.action, 0.5 * gains.sign())
+    with refuses("observations", "one for each"):
+        refine_action(q, {"gain": gains[:2], "view": seen["view"]}, torch.zeros(3, 2), -1.0, 1.0)

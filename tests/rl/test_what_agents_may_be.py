@@ -132,8 +132,13 @@ def test_an_agent_in_tensors_is_refined_attacked_and_played(tmp_path: Path) -> N
     words = {"episodes": 1, "steps": 1, "optimizer": "fgsm", "wandb": "disabled", "out": str(tmp_path / "out")}
     rows = attack_job(str(tmp_path / "agent.safetensors"), 0.1, name, **words).rows
     assert rows[0]["unattacked_steps"] == STEPS
+    alone = load_agent(tmp_path / "agent.safetensors")
+    assert torch.equal(attack_policy(alone, x, 0.1, steps=2).before, attack_policy(agent, x, 0.1, steps=2).before)
     with refuses("model", "with its environment"):
-        RefinedPolicy(load_agent(tmp_path / "agent.safetensors"))
+        RefinedPolicy(alone)
+    for wrong in ({"a": x}, x[:, :2], x[None]):
+        with refuses("observation", "(B, 3)"):
+            policy.predict(wrong)
 
 
 def test_an_agent_of_stacked_frames_sees_them_in_the_job_and_in_a_vecenv(tmp_path: Path) -> None:
