@@ -189,7 +189,14 @@ def current_spec(value: Any) -> Any:
     return renamed
 
 
+TOLD = set[str]()
+"""Old names that this command has told of."""
+
+
 def _tell(old: str, new: str) -> None:
+    if old in TOLD:
+        return
+    TOLD.add(old)
     print(f"latentopt: warning: {old} is deprecated: use {new}", file=sys.stderr)
 
 

@@ -64,15 +64,23 @@ def with_nearest(value: object, known: Iterable[str]) -> str:
 
 
 def positive(name: str, value: object, integer: bool = False) -> None:
-    """Raise `InputError` unless ``value`` is a finite number > 0 (with ``integer``: a whole number >= 1)."""
-    if not (_is_number(value, integer) and 0 < value < float("inf")):  # pyright: ignore[reportOperatorIssue]
-        raise InputError(name, "an integer >= 1" if integer else "a finite number > 0", repr(value))
+    """Raise `InputError` unless ``value`` is a finite number > 0 (with ``integer``: a whole one of 64 bits)."""
+    if not (_is_number(value, integer) and 0 < value < _bound(integer)):  # pyright: ignore[reportOperatorIssue]
+        raise InputError(name, "an integer >= 1" if integer else "a finite number > 0", _too_large(value))
 
 
 def nonnegative(name: str, value: object, integer: bool = False) -> None:
-    """Raise `InputError` unless ``value`` is a finite number >= 0 (with ``integer``: a whole one)."""
-    if not (_is_number(value, integer) and 0 <= value < float("inf")):  # pyright: ignore[reportOperatorIssue]
-        raise InputError(name, "an integer >= 0" if integer else "a finite number >= 0", repr(value))
+    """Raise `InputError` unless ``value`` is a finite number >= 0 (with ``integer``: a whole one of 64 bits)."""
+    if not (_is_number(value, integer) and 0 <= value < _bound(integer)):  # pyright: ignore[reportOperatorIssue]
+        raise InputError(name, "an integer >= 0" if integer else "a finite number >= 0", _too_large(value))
+
+
+def _bound(integer: bool) -> float:
+    return 2**63 if integer else float("inf")
+
+
+def _too_large(value: object) -> str:
+    return f"{value!r} (more than 64 bits)" if isinstance(value, int) and value >= 2**63 else repr(value)
 
 
 def as_shape(name: str, shape: object) -> tuple[int, ...]:

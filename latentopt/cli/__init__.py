@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
+from latentopt._deprecated import TOLD
 from latentopt.cli.help import ASKED, general, page
 from latentopt.cli.output import one_line
 from latentopt.cli.registry import COMMANDS, import_object
@@ -26,6 +27,7 @@ EXTRA = ("stable_baselines3", "gymnasium", "mujoco", "Box2D", "pygame")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    TOLD.clear()
     with handle_sigterm():
         return _main(words)
 

@@ -209,12 +209,12 @@ def _built(name: str, kind: str, value: str | Mapping[str, Any]) -> Any:
         if not arguments and entry.base:
             return _imported(path)()
         arguments = _merged(preset, arguments)
-    return _parsed(name, _type_of(entry), {"class_path": path, "init_args": arguments} if entry.base else path)
+    return _parsed(name, _type_of(entry, path), {"class_path": path, "init_args": arguments} if entry.base else path)
 
 
 def spell_out(name: str, kind: str, value: Mapping[str, Any]) -> dict[str, Any]:
     """Return the class path and all arguments of a component, those with defaults too."""
-    return _parsed(name, _type_of(KINDS[kind]), value, instantiate=False)
+    return _parsed(name, _type_of(KINDS[kind], value["class_path"]), value, instantiate=False)
 
 
 def _split(name: str, kind: str, value: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -248,12 +248,15 @@ def _merged(preset: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str
     return merged
 
 
-def _type_of(entry: ComponentKind) -> Any:
+def _type_of(entry: ComponentKind, path: str) -> Any:
+    """Return the type of a class path's object; that of one base alone where it is known, so that errors tell why."""
     if not entry.base:
         return Callable[..., Any]
-    union, *others = _types(entry)
-    for kind in others:
-        union = union | kind
+    index, union = _index(entry.sources), None
+    shipped = index.by_path(path)
+    for base in (entry.base, *entry.also):
+        if shipped is None or index.is_subclass(shipped, base.rpartition(".")[2]):
+            union = _imported(base) if union is None else union | _imported(base)
     return union
 
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from latentopt.errors import InputError, nonnegative
-from latentopt.files import is_file
+from latentopt.errors import nonnegative
 from latentopt.jobs.attack_rates import AttackRates
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
@@ -19,14 +18,13 @@ from latentopt.jobs.settings import (
     JobSettings,
     ModelSource,
     Norm,
+    Strategy,
     WandbMode,
     component,
     default_wandb,
 )
 from latentopt.jobs.sources import check_labelled
-from latentopt.zoo.card import ClassifierCard, require_card
-
-TORCHVISION = "torchvision/"
+from latentopt.zoo.card import require_classifier
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ class AttackSettings(JobSettings):
     evaluations: int | None = None
     seconds: float | None = None
     devices: int | str = 1
-    strategy: str = "auto"
+    strategy: Strategy = "auto"
     num_nodes: int = 1
 
 
@@ -131,14 +129,9 @@ def prepare(settings: AttackSettings) -> JobPlan[AttackSettings]:
     settings.check_positive("seconds", integer=False)
     settings.check_choices(norm=Norm, fit=Fit, wandb=WandbMode, device=Device, start=Literal["clean", "random"])
     nonnegative("eps", settings.eps)
+    settings.check_devices()
     settings.check_components()
-    if str(settings.model).startswith(TORCHVISION):
-        if settings.weights is not None and not is_file(settings.weights):
-            raise InputError("weights", "a file with a state dict", repr(settings.weights))
-    else:
-        require_card(settings.model, ClassifierCard)
-        if settings.weights is not None:
-            raise InputError("weights", "none, as the model has its own", settings.weights)
+    require_classifier(settings.model, settings.weights)
     check_labelled(settings.data, settings.root, settings.split, settings.download, settings.limit)
     check_folder(folder, settings.plain_recipe())
     return JobPlan(settings, folder)

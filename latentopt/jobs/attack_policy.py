@@ -92,6 +92,7 @@ def prepare(settings: AttackPolicySettings) -> JobPlan[AttackPolicySettings]:
     nonnegative("seed", settings.seed, integer=True)
     nonnegative("eps", settings.eps)
     settings.check_choices(norm=Norm, wandb=WandbMode, loss=LossName, targets=AimedAction)
+    settings.check_files("vecnormalize", also=["none"])
     settings.check_components()
     require_trusted_environment(settings.env or "")
     if settings.model.endswith((".zip", ".safetensors")):

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 from latentopt import components
 from latentopt.components.numbers import parse_as
 from latentopt.errors import InputError, with_nearest
-from latentopt.jobs.attack import TORCHVISION, AttackSettings
+from latentopt.jobs.attack import AttackSettings
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.reconstruct import ReconstructSettings
 from latentopt.jobs.settings import Device, JobSettings, WandbMode, default_wandb
 from latentopt.jobs.sources import check_labelled, check_targets
-from latentopt.zoo.card import ClassifierCard, GeneratorCard, require_card
+from latentopt.zoo.card import GeneratorCard, require_card, require_classifier
 
 if TYPE_CHECKING:
     from latentopt.reports import WrittenReport
@@ -118,8 +118,7 @@ def prepare(settings: CompareSettings) -> ComparePlan:
     else:
         if problem.targets is not None:
             raise InputError("problem: targets", "none: a comparison has one goal", repr(problem.targets))
-        if not str(problem.model).startswith(TORCHVISION):
-            require_card(problem.model, ClassifierCard)
+        require_classifier(problem.model, problem.weights)
         check_labelled(problem.data, problem.root, problem.split, problem.download, problem.limit)
     check_folder(folder, settings.plain_recipe())
     return ComparePlan(settings, problem, folder)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from latentopt.errors import InputError
-from latentopt.jobs.experiment import expanded_folder
+from latentopt.jobs.experiment import expanded_folder, require_writable
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.settings import Component, Device, Fit, JobSettings, ModelSource, component
-from latentopt.jobs.sources import Source, check_targets, open_files
+from latentopt.jobs.sources import Source, check_targets, open_files, require_unused
 from latentopt.zoo.card import GeneratorCard, require_card
 
 JSON, GRID = "diagnosis.json", "grid.png"
@@ -99,6 +99,7 @@ def prepare(settings: DiagnoseSettings) -> DiagnosePlan:
     settings.check_components()
     require_card(settings.model, GeneratorCard)
     if settings.targets is None:
+        require_unused(settings.root, settings.split, settings.download)
         return DiagnosePlan(settings, folder, None)
     check_targets(settings.targets, settings.root, settings.split, settings.download, settings.limit)
     return DiagnosePlan(settings, folder, open_files(settings.targets, settings.limit))
@@ -106,9 +107,7 @@ def prepare(settings: DiagnoseSettings) -> DiagnosePlan:
 
 def _check(folder: Path) -> None:
     """Raise `InputError` where writing would replace what is there, or cannot be."""
-    first = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not first.is_dir():
-        raise InputError("out", "a folder", f"the file {first}" if first == folder else f"{folder}, below a file")
+    require_writable(folder)
     for name in (JSON, GRID):
         if (folder / name).exists():
             raise InputError("out", f"a folder without a {name}", str(folder))

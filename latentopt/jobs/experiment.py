@@ -80,13 +80,20 @@ def check_folder(folder: str | Path, recipe: Mapping[str, Any]) -> None:
     _differences(Path(folder), identity_of(recipe), partial=True)
 
 
+def require_writable(folder: Path, name: str = "out") -> None:
+    """Raise `InputError` where a folder cannot be made, or nothing can be written in it."""
+    first = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not first.is_dir():
+        raise InputError(name, "a folder", f"the file {first}" if first == folder else f"{folder}, below a file")
+    if not os.access(first, os.W_OK | os.X_OK):
+        raise InputError(name, "a folder that can be written", f"{folder}, in {first}")
+
+
 def _differences(folder: Path, job: Mapping[str, Any], partial: bool) -> None:
     """Raise `InputError` unless the folder is unused or holds this job."""
     if folder.exists() and not folder.is_dir():
         raise InputError(str(folder), "a folder", "a file")
-    first = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not first.is_dir():
-        raise InputError("out", "a folder", f"{folder}, below a file")
+    require_writable(folder)
     if is_unused(folder):
         return
     try:

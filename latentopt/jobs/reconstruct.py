@@ -16,6 +16,7 @@ from latentopt.jobs.settings import (
     Fit,
     JobSettings,
     ModelSource,
+    Strategy,
     WandbMode,
     component,
     default_wandb,
@@ -108,7 +109,7 @@ class ReconstructSettings(JobSettings):
     seconds: float | None = None
     patience: int | None = None
     devices: int | str = 1
-    strategy: str = "auto"
+    strategy: Strategy = "auto"
     num_nodes: int = 1
 
 
@@ -145,6 +146,7 @@ def prepare(settings: ReconstructSettings) -> ReconstructPlan:
     nonnegative("noise", settings.noise)
     nonnegative("retries", settings.retries, integer=True)
     settings.check_choices(wandb=WandbMode, device=Device, fit=Fit)
+    settings.check_devices()
     settings.check_components()
     require_card(settings.model, GeneratorCard)
     check_targets(settings.targets, settings.root, settings.split, settings.download, settings.limit)

@@ -90,6 +90,7 @@ def prepare(settings: RefineSettings) -> JobPlan[RefineSettings]:
     settings.check_positive("radius", integer=False)
     nonnegative("seed", settings.seed, integer=True)
     settings.check_choices(wandb=WandbMode, critic=Critic)
+    settings.check_files("vecnormalize", also=["none"])
     settings.check_components()
     require_trusted_environment(settings.env)
     if not is_file(settings.agent):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, get_args
@@ -19,6 +21,7 @@ WandbMode = Literal["online", "offline", "disabled"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Fit = Literal["crop", "pad", "stretch"]
 Norm = Literal["linf", "l2"]
+Strategy = Literal["auto", "ddp"]
 
 
 def component(kind: str, default: Any = None, **arguments: Any) -> Any:
@@ -76,6 +79,20 @@ class JobSettings:
         for name in names:
             if (value := getattr(self, name)) is not None:
                 positive(name, value, integer=integer)
+
+    def check_files(self, *names: str, also: Sequence[str] = ()) -> None:
+        """Raise `InputError` unless these settings are files, None, or among ``also``."""
+        for name in names:
+            if (value := getattr(self, name)) is not None and value not in also and not Path(value).is_file():
+                raise InputError(name, " or ".join(["a file", *also]), repr(value))
+
+    def check_devices(self) -> None:
+        """Raise `InputError` unless the devices, the strategy and the nodes are what Lightning takes."""
+        devices = getattr(self, "devices")  # noqa: B009
+        if not re.fullmatch(r"auto|-1|[1-9]\d*|\d+(,\d+)*,?", str(devices)):
+            raise InputError("devices", "a number >= 1, auto, -1 (all), or numbers with commas (0,2)", repr(devices))
+        self.check_positive("num_nodes")
+        self.check_choices(strategy=Strategy)
 
     def check_choices(self, **choices: Any) -> None:
         """Raise `InputError` unless these settings are among the values of a ``Literal``, or None."""

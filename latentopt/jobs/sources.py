@@ -88,17 +88,28 @@ def check_targets(
     """Raise `InputError` where ``targets`` names a data set that is not there."""
     if len(targets) == 1 and _is_dataset(targets[0]):
         datasets.check_dataset(targets[0], root, split, download, limit)
+    else:
+        require_unused(root, split, download)
+
+
+def require_unused(root: str | None, split: str, download: bool) -> None:
+    """Raise `InputError` where settings of a named data set would be ignored, as the images are files."""
+    for name, value, unset in (("root", root, None), ("split", split, "test"), ("download", download, False)):
+        if value != unset:
+            raise InputError(name, "nothing, as no data set is named", repr(value))
 
 
 def check_labelled(data: str, root: str | None, split: str, download: bool, limit: int | None = None) -> None:
     """Raise `InputError` unless there is a data set of this name, or a file or folder of this path."""
     if is_dataset(data):
         datasets.check_dataset(data, root, split, download, limit)
-    elif not is_file(data) and not is_folder(data):
+    elif data and (is_file(data) or is_folder(data)):
+        require_unused(root, split, download)
+    else:
         expected = (
             "a data set's name, a folder with a subfolder for each class, or an array file with images and labels"
         )
-        raise InputError("data", expected, f"no file {data}")
+        raise InputError("data", expected, f"no file {data!r}")
 
 
 def is_dataset(data: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from latentopt.errors import InputError, seed_within
-from latentopt.jobs.experiment import expanded_folder
+from latentopt.jobs.experiment import expanded_folder, require_writable
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.settings import Component, Device, JobPlan, JobSettings, WandbMode, component, default_wandb
 from latentopt.jobs.train_folder import check_model_folder
@@ -64,9 +64,10 @@ def prepare(settings: TrainSettings) -> JobPlan[TrainSettings]:
         InputError: a setting is wrong, a named data set is not there, or there is a model of this name.
     """
     out = expanded_folder("out", settings.out)
-    expanded_folder("log", settings.log)
+    require_writable(expanded_folder("log", settings.log), "log")
     check_name(settings.name)
     settings.check_positive("epochs")
+    settings.check_positive("start_scale", integer=False)
     seed_within(settings.seed, 0, 2**32 - 1)
     settings.check_choices(device=Device, wandb=WandbMode)
     for name in settings.kinds():

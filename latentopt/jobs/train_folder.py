@@ -12,7 +12,7 @@ from typing import Any
 
 from latentopt.errors import InputError
 from latentopt.io import write_atomically
-from latentopt.jobs.experiment import JOB, identity_of
+from latentopt.jobs.experiment import JOB, identity_of, require_writable
 from latentopt.jobs.lifetime import lock
 from latentopt.jobs.records import SUMMARY
 
@@ -22,8 +22,7 @@ def check_model_folder(out: Path, name: str) -> None:
     folder = out / name
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError("out", "a folder without this model", f"{folder}")
-    if out.exists() and not out.is_dir():
-        raise InputError("out", "a folder", f"the file {out}")
+    require_writable(out)
 
 
 @contextmanager

@@ -204,6 +204,16 @@ def require_card(model: str | Path | Mapping[str, Any], kind: type[Card]) -> Car
     return card
 
 
+def require_classifier(model: str | Path | Mapping[str, Any], weights: str | Path | None = None) -> None:
+    """Raise `InputError` unless there is a classifier, and a file of weights where one of torchvision has some."""
+    if not str(model).startswith("torchvision/"):
+        require_card(model, ClassifierCard)
+        if weights is not None:
+            raise InputError("weights", "none, as the model has its own", repr(weights))
+    elif weights is not None and not is_file(weights):
+        raise InputError("weights", "a file with a state dict", repr(weights))
+
+
 def _mapping(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise TypeError(f"{name} has to be a mapping of names, but is {value!r}")

@@ -173,6 +173,8 @@ def check_dataset(
     Sets that only torchvision reads are opened.
     """
     folder, known = Path(root) if root else data_root(), name.lower()
+    if root is not None and (known == "digits" or not root):
+        raise InputError("root", "none, as digits ship" if root else "a folder", repr(root))
     files = {
         "mnist": f"{'t10k' if split == 'test' else 'train'}-images-idx3-ubyte.gz",
         "cifar10": f"cifar10_{split}*.npz",

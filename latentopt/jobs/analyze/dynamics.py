@@ -11,7 +11,7 @@ from latentopt.jobs.lifetime import job
 from latentopt.jobs.settings import Device, JobPlan, JobSettings, WandbMode, default_wandb
 from latentopt.jobs.sources import check_labelled
 from latentopt.reports import WrittenReport
-from latentopt.zoo.card import ClassifierCard, require_card
+from latentopt.zoo.card import require_classifier
 
 GROWTHS = (0.02, 0.5)
 """``a m l_1``: one for which the eigen formula is accurate, and one for which it is not."""
@@ -81,16 +81,10 @@ def prepare(settings: DynamicsSettings) -> JobPlan[DynamicsSettings]:
     nonnegative("noise", settings.noise)
     if settings.device == "mps":
         raise InputError("device", "auto, cpu or cuda, for double precision", settings.device)
-    check_classifier(settings.model)
+    require_classifier(settings.model, settings.weights)
     check_labelled(settings.data, settings.root, settings.split, settings.download, settings.limit)
     check_folder(folder, settings.plain_recipe())
     return JobPlan(settings, folder)
-
-
-def check_classifier(model: str) -> None:
-    """Raise `InputError` unless there is a classifier of this name or in this folder; torchvision's are not checked."""
-    if not model.startswith("torchvision/"):
-        require_card(model, ClassifierCard)
 
 
 @job

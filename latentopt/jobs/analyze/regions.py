@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from latentopt.errors import InputError, nonnegative, positive
-from latentopt.jobs.analyze.dynamics import check_classifier
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.settings import JobPlan, JobSettings, WandbMode, default_wandb
 from latentopt.jobs.sources import check_labelled
 from latentopt.optimizers.registry import require_name
 from latentopt.reports import WrittenReport
+from latentopt.zoo.card import require_classifier
 
 RANDOM = "random-2d"
 STEP, EPS = 0.05, 0.1
@@ -106,7 +106,7 @@ def prepare(settings: RegionsSettings) -> JobPlan[RegionsSettings]:
                 raise InputError(name, f"none of {RANDOM}, which has no images", value)
         parse_widths(settings.widths)
     else:
-        check_classifier(settings.model)
+        require_classifier(settings.model, settings.weights)
         if settings.data is None:
             raise InputError("data", "a data set's name or an .npz file, of a classifier", settings.data)
         check_labelled(settings.data, settings.root, settings.split, settings.download, settings.limit)
