@@ -134,5 +134,5 @@ def test_a_folder_for_results_that_cannot_be_written_is_broken(tmp_path):
 
 @pytest.mark.parametrize("words", [["--yaml"], ["--json", "--json"], ["now"]])
 def test_other_words_are_refused(capsys, words):
-    said = call(capsys, "doctor", *words)
+    said = call(capsys, "doctor", *words, once=False)
     assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
