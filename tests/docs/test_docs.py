@@ -76,7 +76,7 @@ def test_every_command_of_a_page_parses(page, tmp_path, monkeypatch, capsys, onl
 
 
 OWN = (
-    "runs/four/latents.safetensors",
+    "latents.safetensors",
     "mask.png",
     "photos/3/a.png",
     "my/a.png",
