@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 from latentopt._deprecated import TOLD
 from latentopt.cli.help import ASKED, general, page
@@ -18,6 +20,7 @@ from latentopt.rl.extra import missing
 from latentopt.version import __version__
 
 FAILED = 1
+_python_line = warnings.formatwarning
 OWN_HELP = ("reconstruct", "diagnose", "attack", "attack-policy", "refine")
 """Commands whose options are always the same."""
 EXTRA = ("stable_baselines3", "gymnasium", "mujoco", "Box2D", "pygame")
@@ -28,8 +31,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     TOLD.clear()
-    with handle_sigterm():
-        return _main(words)
+    shown, warnings.formatwarning = warnings.formatwarning, _warning_line
+    try:
+        with handle_sigterm():
+            return _main(words)
+    finally:
+        warnings.formatwarning = shown
+
+
+def _warning_line(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> str:
+    """Return a warning of this package in one line, without the line of code; of another one as Python shows it."""
+    if category.__module__.split(".")[0] == "latentopt":
+        return f"latentopt: warning: {one_line(str(message))}\n"
+    return _python_line(message, category, *place, **more)
 
 
 def _main(words: list[str]) -> int:

@@ -20,6 +20,9 @@ IMAGE_SUFFIXES = (
 _SEVERAL = ("GIF", "TIFF", "WEBP", "PNG")
 """Formats whose further images count; those of a phone's JPEG are previews and depth."""
 
+_warned = set[tuple[str, str]]()
+"""Files, and what was said of them: a job reads some twice."""
+
 
 class FileWarning(UserWarning):
     """A file was read in part: its first page, its colours without transparency, or fewer bits."""
@@ -66,7 +69,7 @@ def read_image(path: Path, strict: bool = False) -> np.ndarray:
     if strict and remarks:
         raise InputError(str(path), "an image of one page, 8 bits a colour and no transparency", remarks[0])
     for remark in remarks:
-        _warn(f"{printable(path.name)}: {remark}")
+        _warn_once(path, remark)
     return array
 
 
@@ -134,9 +137,12 @@ def _upright(image: Any) -> Any:
         return image
 
 
-def _warn(message: str) -> None:
-    """Issue a `FileWarning` at the line that called this package."""
+def _warn_once(path: Path, remark: str) -> None:
+    """Issue a `FileWarning` at the line that called this package, once for each file."""
+    if (str(path), remark) in _warned:
+        return
+    _warned.add((str(path), remark))
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).split(".")[0] in ("latentopt", "torch"):
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, FileWarning, stacklevel=level)
+    warnings.warn(f"{printable(path.name)}: {remark}", FileWarning, stacklevel=level)

@@ -93,7 +93,9 @@ def run_attack(plan: JobPlan[AttackSettings]) -> AttackJobResult:
     rows = experiment.finish()
     shown = [names[row["index"]] for row in rows[:SHOWN]]
     pictures = draw_pictures(experiment, rows, images, settings.norm, shown, classifier.classes or ())
-    files = experiment.existing(RESULTS, experiment.tensor_file.name, METRICS, RECIPE, *pictures)
+    files = experiment.existing(
+        RESULTS, experiment.tensor_file.name, METRICS, RECIPE, *(picture.name for picture in pictures)
+    )
     shares = count_rates(rows)
     best = {"success": shares.success.rate, "robust_accuracy": shares.robust.rate, "clean_accuracy": shares.clean.rate}
     files += tracker.finish(rows, best, files)

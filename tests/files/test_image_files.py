@@ -14,6 +14,7 @@ from nets import refuses
 from PIL import Image, ImageCms
 
 import latentopt as lo
+from latentopt import cli
 from latentopt.errors import printable
 from latentopt.files import FileWarning
 
@@ -174,3 +175,9 @@ def test_no_name_of_a_file_reaches_the_terminal_as_it_is(tmp_path, name):
 def test_what_no_file_is_called_and_devices_are_refused(target):
     with refuses("targets"):
         lo.load_images(target, "b.png")
+
+
+def test_the_command_line_says_in_one_line_what_is_left_out():
+    told = cli._warning_line(FileWarning("a.png: its\x1b[31m pages"), FileWarning, "a.py", 3)
+    assert told == "latentopt: warning: a.png: its\\x1b[31m pages\n"
+    assert "a.py" in cli._warning_line(UserWarning("other"), UserWarning, "a.py", 3)
