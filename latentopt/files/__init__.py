@@ -1,7 +1,7 @@
 """Files that users bring, as arrays: images, and files of numbers."""
 
 from latentopt.files.arrays import ARRAY_SUFFIXES, parse_safetensors, read_array, read_metadata, read_tensors
-from latentopt.files.images import IMAGE_SUFFIXES, FileWarning, image_array, is_image_name, read_image
+from latentopt.files.images import IMAGE_SUFFIXES, FileWarning, image_array, images_below, is_image_name, read_image
 from latentopt.files.paths import is_file, is_folder, require_file
 from latentopt.files.values import read_values, scaled
 
@@ -10,6 +10,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "FileWarning",
     "image_array",
+    "images_below",
     "is_file",
     "is_folder",
     "is_image_name",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from latentopt.errors import InputError, printable
-from latentopt.files.paths import require_file
+from latentopt.files.paths import is_folder, require_file
 
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff"),
@@ -31,6 +31,28 @@ class FileWarning(UserWarning):
 def is_image_name(path: Path) -> bool:
     """Return whether a name in a folder is an image's: it has a known suffix, and is not hidden."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def images_below(folder: Path, *above: Path) -> list[Path]:
+    """Return the image files in a folder and its subfolders, in the order of their paths.
+
+    Hidden files and folders are left out. Links are followed, those to a folder above alone are not.
+
+    Args:
+        folder: path of the folder.
+        above: folders that it was reached through, resolved.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
+    if (own := folder.resolve()) in above:
+        return []
+    try:
+        entries = sorted(path for path in folder.iterdir() if path.name[0] != "." and path.name != "__MACOSX")
+    except OSError as error:
+        raise InputError(str(folder), "a folder that can be read", error.strerror) from error
+    inner = [images_below(path, own, *above) if is_folder(path) else [path] for path in entries]
+    return [path for paths in inner for path in paths if is_image_name(path)]
 
 
 def read_image(path: Path, strict: bool = False) -> np.ndarray:

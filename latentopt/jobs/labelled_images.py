@@ -18,6 +18,7 @@ from latentopt.jobs.sources import LABELS, Source, is_dataset, list_images, open
 from latentopt.jobs.targets import Fit, Fitted, fit_image, to_tensor
 from latentopt.networks.checks import empty_like_parameters, output_shape
 from latentopt.zoo import datasets
+from latentopt.zoo.image_folders import part_folder
 
 
 class LabelledImages(NamedTuple):
@@ -51,7 +52,8 @@ def open_labelled(
 
     Args:
         data: a data set's name; an array file with ``images`` and ``labels``; a folder with a subfolder for each class,
-            or with a ``labels.csv``; or such a list, of files (relative to its folder) and labels.
+            or with a ``labels.csv``, in its ``train`` and ``test`` where it has these; or such a list, of files (relative
+            to its folder) and labels.
         root, split, download: of a named data set (`latentopt.zoo.datasets.load_labelled`).
         limit: number of images, the first ones; of subfolders, from each in turn. None reads all.
         classifier: whose ``classes`` subfolders and labels name. Where it has none of these names, but as many classes
@@ -68,11 +70,14 @@ def open_labelled(
         raise InputError("resize", "a model whose input_shape is an image's", str(shape))
     fitted = Fitted(shape, shape, resize, convert, fit) if shape is not None and len(shape) == 3 else None
     if is_dataset(data):
-        images, labels = datasets.load_labelled(data, root, split, limit, download)
+        wanted = fitted.image if fitted is not None and resize and convert else None
+        images, labels = datasets.load_labelled(data, root, split, limit, download, wanted, fit)
         return LabelledImages(_fit(images, fitted), labels, [f"{data.lower()}-{i}" for i in range(len(labels))])
     path = Path(data)
     if not is_folder(path) and path.suffix.lower() != ".csv":
         return _read_arrays(path, limit, fitted)
+    if part_folder(path, "train") and (part := part_folder(path, split)):
+        path = part
     listed = path / LABELS if is_file(path / LABELS) else path
     files, named = (_read_folders if is_folder(listed) else _read_list)(listed)
     source = open_paths(files[:limit])

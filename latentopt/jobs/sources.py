@@ -16,6 +16,7 @@ from latentopt.files import (
     ARRAY_SUFFIXES,
     IMAGE_SUFFIXES,
     image_array,
+    images_below,
     is_file,
     is_folder,
     is_image_name,
@@ -138,8 +139,7 @@ def list_images(path: Path) -> list[tuple[Path, str]]:
         return [(path, path.name)]
     files = [file for file in path.iterdir() if is_image_name(file)]
     if not files:
-        below = (file for file in path.rglob("*") if is_image_name(file) and not is_folder(file))
-        files = [file for file in below if not any(part[0] in "._" for part in file.relative_to(path).parts[:-1])]
+        files = images_below(path)
     if not files:
         raise InputError(str(path), f"a folder with images ({', '.join(IMAGE_SUFFIXES)})", "none in it")
     return [(file, file.relative_to(path).as_posix()) for file in sorted(files)]

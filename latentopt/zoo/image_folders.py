@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from latentopt.errors import InputError
-from latentopt.files import is_folder, is_image_name, read_image, scaled
+from latentopt.files import images_below, is_folder, is_image_name, read_image, scaled
 
 PARTS = {"train": ("train", "training"), "test": ("test", "val", "valid", "validation")}
 """Names of the subfolders of each part."""
@@ -45,7 +45,7 @@ def open_folder(folder: Path, split: str) -> FolderImages:
     Raises:
         InputError: a part or a class is missing, or has no images.
     """
-    train, part = (_subfolder(folder, PARTS[name]) for name in ("train", split))
+    train, part = (part_folder(folder, name) for name in ("train", split))
     if train is None:
         whole = _of_classes(folder)
         classes = list(whole)
@@ -72,14 +72,15 @@ def is_in_part(index: int, split: str) -> bool:
     return (index % TEST_EVERY == TEST_EVERY - 1) == (split == "test")
 
 
-def _subfolder(folder: Path, names: Sequence[str]) -> Path | None:
-    return next((folder / name for name in names if is_folder(folder / name)), None)
+def part_folder(folder: Path, split: str) -> Path | None:
+    """Return the subfolder of a part, ``train`` or ``test``; None if there is none."""
+    return next((folder / name for name in PARTS[split] if is_folder(folder / name)), None)
 
 
 def _of_classes(folder: Path) -> dict[str, list[Path]]:
     """The images of each subfolder, and of those below it; without subfolders all are of one class, ""."""
     below = sorted(path for path in folder.iterdir() if is_folder(path) and path.name[0] not in "._")
-    of_class = {path.name: sorted(file for file in path.rglob("*") if is_image_name(file)) for path in below}
+    of_class = {path.name: images_below(path) for path in below}
     of_class = of_class or {"": sorted(file for file in folder.iterdir() if is_image_name(file))}
     if empty := [name for name, files in of_class.items() if not files]:
         raise InputError(f"data set {folder / empty[0]}", "a folder with images", "none in it")

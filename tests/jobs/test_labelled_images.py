@@ -53,6 +53,15 @@ def test_a_limit_takes_images_of_each_class_in_turn(tmp_path):
     assert open_labelled(str(folder), limit=4, classifier=classifier()).labels.tolist() == [0, 2, 0, 2]
 
 
+def test_links_are_followed_once_and_a_test_part_is_taken(tmp_path):
+    folder = write(tmp_path / "data", "train/cat/1.png", "train/tench/1.png", "test/cat/2.png")
+    write(tmp_path / "elsewhere", "3.png")
+    (folder / "test" / "tench").symlink_to(tmp_path / "elsewhere")
+    (folder / "test" / "cat" / "loop").symlink_to(folder / "test")
+    read = open_labelled(str(folder), classifier=classifier())
+    assert (read.names, read.labels.tolist()) == (["cat/2.png", "tench/3.png"], [0, 2])
+
+
 @pytest.mark.parametrize("listed", ["folder", "file"])
 @pytest.mark.parametrize("heading", ["", "file,label\n"])
 def test_a_list_has_the_labels(tmp_path, listed, heading):
