@@ -52,8 +52,8 @@ def open_labelled(
 
     Args:
         data: a data set's name; an array file with ``images`` and ``labels``; a folder with a subfolder for each class,
-            or with a ``labels.csv``, in its ``train`` and ``test`` where it has these; or such a list, of files (relative
-            to its folder) and labels.
+            or with a ``labels.csv``; or such a list, of files (relative to its folder) and labels. Of a folder that is
+            divided into ``train`` and ``test``, the part is read.
         root, split, download: of a named data set (`latentopt.zoo.datasets.load_labelled`).
         limit: number of images, the first ones; of subfolders, from each in turn. None reads all.
         classifier: whose ``classes`` subfolders and labels name. Where it has none of these names, but as many classes
