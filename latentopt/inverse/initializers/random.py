@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from torch import Tensor
@@ -71,7 +72,13 @@ def probe_scale(generator: Generator, operator: Callable[[Tensor], Tensor], seed
     drawn = generator.latents(16, seed + POOL_SEED + 1)[: len(target)]
     mean = generator.distribution.mean.to(drawn)
     for scale in SCALES:
-        result = solve(problem, LBFGS(memory=10), steps=40, start=mean + scale * (drawn - mean), seed=seed)
+        try:
+            result = solve(problem, LBFGS(memory=10), steps=40, start=mean + scale * (drawn - mean), seed=seed)
+        except InputError as error:
+            if error.name != "objective":
+                raise
+            losses.append(inf)  # an image is not finite at this scale
+            continue
         losses.append(result.value.median().item())
         forwards += int(result.forwards.sum())
     return SCALES[losses.index(min(losses))], forwards
