@@ -11,8 +11,9 @@ BLOCK = re.compile(r"^( *>>> .*(?:\n(?!\s*$).*)*)", re.MULTILINE)
 """From the first prompt to the next empty line."""
 QUOTATION = re.compile(r"^(\s*(?:[\w*, ]+(?: \([^)]*\))?: +)?)>(?!>>)", re.MULTILINE)
 """A ``>`` that begins a line, or the text of a parameter: it is a sign, which Markdown would take for a quotation."""
-TAG = re.compile(r"(`+[^`]*`+)|<(?=[A-Za-z/!])")
-"""A ``<`` before a letter, outside code: it is a sign, which Markdown would take for a tag of HTML."""
+SIGN = re.compile(r"(`+[^`]*`+)|<(?=[A-Za-z/!])|(?<![\w*\\])\*(?=\w)(?!\w+[*:])")
+"""A ``<`` before a letter and a ``*`` before a name, outside code: Markdown takes them for a tag and for emphasis."""
+ESCAPED = {"<": "&lt;", "*": r"\*"}
 NAME = re.compile(r"`(latentopt(?:\.\w+)+)`")
 ELSEWHERE = {"latentopt.solver.loop": "latentopt.solver.loop.solve"}
 """Names by which the reference does not know what they stand for."""
@@ -49,7 +50,7 @@ def _fenced(block: str) -> str:
 
 
 def _prose(text: str) -> str:
-    text = TAG.sub(lambda match: match[1] or "&lt;", QUOTATION.sub(r"\1\\>", text))
+    text = SIGN.sub(lambda match: match[1] or ESCAPED[match[0]], QUOTATION.sub(r"\1\\>", text))
     return NAME.sub(_linked, text)
 
 

@@ -99,6 +99,7 @@ def test_every_command_of_a_guide_is_right_without_a_download(page, tmp_path, mo
         Image.new("L", (28, 28), 255).save(file) if file.suffix == ".png" else file.touch()
     with zipfile.ZipFile(tmp_path / "agent.zip", "w") as archive:
         archive.writestr("data", '{"policy_class": {"__module__": ""}, "clip_range": 0.2}')
+    before = sorted(tmp_path.rglob("*"))
     for words in filter(is_no_comparison_of_runs, commands(page)):
         if words[0] in ALWAYS or {"--help", "agent.zip"} & set(words):
             continue
@@ -107,7 +108,7 @@ def test_every_command_of_a_guide_is_right_without_a_download(page, tmp_path, mo
             pytest.importorskip("stable_baselines3")
         code = main([*words, *["--dry-run"] * ("--dry-run" not in words)])
         assert code == 0, f"latentopt {shlex.join(words)}: {capsys.readouterr().err}"
-    assert not (tmp_path / "runs").exists()
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_the_commands_that_are_quick_run(tmp_path, monkeypatch, capsys):
