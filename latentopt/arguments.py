@@ -72,6 +72,31 @@ def as_tensor(name: str, values: Values, like: Tensor) -> Tensor:
     return tensor.to(like)
 
 
+def as_given(name: str, values: Any) -> Tensor:
+    """Return a tensor as it is, and an array or a list as one of its own dtype (of Python's floats, torch's default).
+
+    Raises:
+        InputError: (of ``name``) it is something else.
+    """
+    if isinstance(values, Tensor):
+        return values
+    try:
+        if isinstance(values, Sequence) and any(isinstance(each, Tensor) for each in values):
+            return torch.stack(list(values))
+        if isinstance(values, str) or not (isinstance(values, Sequence) or hasattr(values, "__array__")):
+            raise TypeError(type(values).__name__)
+        array = np.array(values)
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"values of type {array.dtype}")
+        tensor = torch.from_numpy(array)
+    except (TypeError, ValueError, RuntimeError) as error:
+        expected = "a tensor, an array or a list of numbers, in rows of equal length"
+        raise InputError(name, expected, str(error).splitlines()[0]) from error
+    while isinstance(values, Sequence) and len(values):
+        values = values[0]
+    return tensor.to(torch.get_default_dtype()) if type(values) in (int, float) and array.dtype.kind == "f" else tensor
+
+
 def as_pixels(name: str, values: Values, like: Tensor) -> Tensor:
     """Return images as `as_tensor` does; bytes (uint8) stand for [0, 1], as everywhere: 255 is 1.
 

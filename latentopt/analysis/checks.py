@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from latentopt.arguments import Values, as_given
 from latentopt.errors import InputError
 
 
-def require_batch(name: str, x: object) -> Tensor:
-    """Return ``x``, or raise `InputError` unless it is a batch of finite floating-point inputs, (B, *shape), B >= 1."""
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise InputError(name, "a tensor of floats", getattr(x, "dtype", type(x).__name__))
-    if x.ndim < 2 or not x.numel():
-        raise InputError(name, "a batch of shape (B, *shape), B >= 1", tuple(x.shape))
-    if not bool(x.isfinite().all()):
+def require_batch(name: str, x: Values) -> Tensor:
+    """Return inputs as a tensor (B, *shape), or raise `InputError` unless they are B >= 1 of finite floats."""
+    batch = as_given(name, x)
+    if not batch.is_floating_point():
+        raise InputError(name, "floating-point values", batch.dtype)
+    if batch.ndim < 2 or not batch.numel():
+        raise InputError(name, "a batch of shape (B, *shape), B >= 1", tuple(batch.shape))
+    if not bool(batch.isfinite().all()):
         raise InputError(name, "finite values", "NaN or infinity")
-    return x
+    return batch
 
 
-def require_like(name: str, x: object, like: Tensor) -> None:
-    """Raise `InputError` unless ``x`` is such a batch, of the shape of ``like``."""
-    if require_batch(name, x).shape != like.shape:
-        raise InputError(name, f"shape {tuple(like.shape)}", tuple(x.shape))  # pyright: ignore[reportAttributeAccessIssue]
+def require_like(name: str, x: Values, like: Tensor) -> Tensor:
+    """Return such a batch, or raise `InputError` unless it is of the shape of ``like``."""
+    batch = require_batch(name, x)
+    if batch.shape != like.shape:
+        raise InputError(name, f"shape {tuple(like.shape)}", tuple(batch.shape))
+    return batch

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from latentopt.arguments import Values, as_values
+from latentopt.arguments import Values, as_given, as_values
 from latentopt.batch_math import cpu_tensor, take
 from latentopt.classification import Loss
 from latentopt.errors import InputError
@@ -96,37 +94,13 @@ def check_mask(mask: Values | None, x: Tensor) -> Tensor | None:
     return wide.bool().to(x.device).expand(x.shape)
 
 
-def _given_tensor(name: str, values: Any) -> Tensor:
-    """Return a tensor as it is, and an array or a list as one of its own dtype (of Python's floats, torch's default).
-
-    Raises:
-        InputError: (of ``name``) it is something else.
-    """
-    if isinstance(values, Tensor):
-        return values
-    try:
-        if isinstance(values, Sequence) and any(isinstance(each, Tensor) for each in values):
-            return torch.stack(list(values))
-        if isinstance(values, str) or not (isinstance(values, Sequence) or hasattr(values, "__array__")):
-            raise TypeError(type(values).__name__)
-        array = np.array(values)
-        if array.dtype.kind not in "fiub":
-            raise TypeError(f"values of type {array.dtype}")
-        tensor = torch.from_numpy(array)
-    except (TypeError, ValueError, RuntimeError) as error:
-        expected = "a tensor, an array or a list of numbers, in rows of equal length"
-        raise InputError(name, expected, str(error).splitlines()[0]) from error
-    is_list_of_floats = isinstance(values, Sequence) and tensor.is_floating_point()
-    return tensor.to(torch.get_default_dtype()) if is_list_of_floats else tensor
-
-
 def check_inputs(model: Callable[[Tensor], Tensor], x: Values, name: str = "x") -> Tensor:
     """Return inputs (B, *shape), clamped to the model's range, in its dtype and on its device.
 
     Raises:
         InputError: the argument ``name`` is no such tensor, or has values that are not finite or outside the range.
     """
-    given = _given_tensor(name, x)
+    given = as_given(name, x)
     if not given.is_floating_point():
         raise InputError(name, "floating-point values", f"{given.dtype} (divide bytes by 255)")
     shape = getattr(model, "input_shape", None)
@@ -151,7 +125,7 @@ def check_labels(y: Values, x: Tensor) -> Tensor:
     Raises:
         InputError: ``y`` is not one integer a sample.
     """
-    y = _given_tensor("y", y)
+    y = as_given("y", y)
     if y.is_floating_point() or y.dtype == torch.bool or y.is_complex():
         raise InputError("y", "classes, integers", y.dtype)
     if y.shape != x.shape[:1]:

@@ -32,7 +32,8 @@ def test_networks_that_are_curved_are_refused(smooth):
 @pytest.mark.parametrize(
     ("changes", "name", "words"),
     [
-        ({"network": mlp(6, 4, 1)}, "network", "K >= 2"),
+        ({"network": lambda x: x.sum(1)}, "network", "K >= 2"),
+        ({"network": mlp(6, 4, 1)}, "labels", "from 0 to 1"),
         ({"network": nn.Sequential(nn.Linear(6, 3).double(), nn.Unflatten(1, (3, 1)))}, "network", "logits (B, K)"),
         (
             {"network": nn.Sequential(nn.BatchNorm1d(6, track_running_stats=False), nn.Linear(6, 3))},
@@ -40,7 +41,7 @@ def test_networks_that_are_curved_are_refused(smooth):
             "BatchNorm",
         ),
         ({"x": inputs().masked_fill(inputs() > 1, torch.nan)}, "x", "finite"),
-        ({"x": inputs().long()}, "x", "floats"),
+        ({"x": inputs().long()}, "x", "floating-point"),
         ({"x": inputs()[:, :5]}, "x", "shape"),
         ({"x": inputs().float()}, "x", "shape"),
         ({"x": inputs()[:0]}, "x", "batch"),

@@ -13,6 +13,7 @@ from latentopt.analysis.dynamics.ascent import AscentStep, ascend, require_raw_a
 from latentopt.analysis.dynamics.linear_region import slices_in_memory
 from latentopt.analysis.dynamics.prediction import FORMULAS, Formula, RegionFormulas
 from latentopt.analysis.dynamics.validation import per_sample_steps, validate_classifier
+from latentopt.arguments import Values
 from latentopt.batch_math import sample_norm, unit
 from latentopt.classification import Loss
 from latentopt.errors import InputError, positive
@@ -59,9 +60,9 @@ class Dynamics(SavedResult):
 
 
 def compare_dynamics(
-    network: Callable[[Tensor], Tensor],
-    x: Tensor,
-    labels: Tensor,
+    network: Callable[[Tensor], Any],
+    x: Values,
+    labels: Values,
     step: float | Tensor,
     steps: int,
     loss: Loss = "ce",
@@ -95,7 +96,7 @@ def compare_dynamics(
     if not methods or any(method not in FORMULAS for method in methods):
         raise InputError("methods", f"some of {', '.join(FORMULAS)}", methods)
     with frozen(network):
-        classes = validate_classifier(network, x, labels, loss)
+        network, x, labels, classes = validate_classifier(network, x, labels, loss)
         a = per_sample_steps(step, x)
         require_raw_ascent(optimizer, a)
         feasible = None if feasible is None else feasible.broadcast_to(x.shape, x)

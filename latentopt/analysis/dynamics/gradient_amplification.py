@@ -18,10 +18,12 @@ from latentopt.analysis.dynamics.linear_region import loss_at_input, slices_in_m
 from latentopt.analysis.dynamics.logit_loss import derivative, loss_gradient, loss_value
 from latentopt.analysis.dynamics.prediction import RegionFormulas
 from latentopt.analysis.dynamics.validation import per_sample_steps, validate_classifier
+from latentopt.arguments import Values
 from latentopt.batch_math import sample_norm
 from latentopt.classification import Loss
 from latentopt.errors import InputError, positive
 from latentopt.networks.freezing import frozen
+from latentopt.networks.outputs import adapt
 from latentopt.results import SavedResult
 
 
@@ -41,7 +43,7 @@ class Amplification(SavedResult):
 
 
 def amplification(
-    network: nn.Module, x: Tensor, labels: Tensor, step: float | Tensor, steps: int, loss: Loss = "ce"
+    network: nn.Module, x: Values, labels: Values, step: float | Tensor, steps: int, loss: Loss = "ce"
 ) -> Amplification:
     """Measure gradient norms at the clean samples and after ``steps`` of raw gradient ascent.
 
@@ -61,7 +63,7 @@ def amplification(
     if not isinstance(network, nn.Module):
         raise InputError("network", "a torch.nn.Module", type(network).__name__)
     with frozen(network):
-        classes = validate_classifier(network, x, labels, loss)
+        _, x, labels, classes = validate_classifier(network, x, labels, loss)
         a = per_sample_steps(step, x)
         parts = [
             _measure(network, x[rows], labels[rows], a[rows], steps, loss, rows.start)
@@ -71,8 +73,9 @@ def amplification(
 
 
 def _measure(
-    network: nn.Module, x: Tensor, labels: Tensor, a: Tensor, steps: int, loss: Loss, first: int
+    module: nn.Module, x: Tensor, labels: Tensor, a: Tensor, steps: int, loss: Loss, first: int
 ) -> tuple[Tensor, ...]:
+    network = adapt(module, is_classifier=True)
     formulas = RegionFormulas(network, x, labels, loss, a)
     *_, end = ascend(network, x, labels, loss, a, steps, first=first)
     return (
@@ -81,20 +84,21 @@ def _measure(
         sample_norm(end.gradient),
         sample_norm(formulas.model("eigen").end_gradient(a, steps)),
         sample_norm(formulas.end_gradient(steps)),
-        _parameter_norms(network, x, labels, loss),
-        _parameter_norms(network, x + end.delta, labels, loss),
+        _parameter_norms(module, x, labels, loss),
+        _parameter_norms(module, x + end.delta, labels, loss),
         formulas.eigen[0][:, 0],
         end.flips,
     )
 
 
-def _parameter_norms(network: nn.Module, x: Tensor, labels: Tensor, loss: Loss) -> Tensor:
+def _parameter_norms(module: nn.Module, x: Tensor, labels: Tensor, loss: Loss) -> Tensor:
     """Return the norm (B,) of each sample's gradient in the parameters, taken on copies."""
-    copies = {name: value.detach().requires_grad_() for name, value in network.named_parameters()}
+    copies = {name: value.detach().requires_grad_() for name, value in module.named_parameters()}
+    network = adapt(lambda x: functional_call(module, copies, (x,)), is_classifier=True)
     norms = []
     for sample, label in zip(x.split(1), labels.split(1), strict=True):
         with torch.enable_grad():
-            value = loss_value(loss, functional_call(network, copies, (sample,)), label).sum()
+            value = loss_value(loss, network(sample), label).sum()
         gradients = [derivative(value, copy).flatten() for copy in copies.values()]
         norms.append(sample_norm(torch.cat([x.new_zeros(1), *gradients])[None]))
     return torch.cat(norms)

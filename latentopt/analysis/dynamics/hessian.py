@@ -18,6 +18,7 @@ from latentopt.analysis.dynamics.lanczos import lanczos, largest
 from latentopt.analysis.dynamics.linear_region import LARGEST, LinearRegion, linear_region, slices_in_memory
 from latentopt.analysis.dynamics.logit_loss import derivative, loss_hessian, loss_value, other_classes, softmax_factor
 from latentopt.analysis.dynamics.validation import validate_classifier
+from latentopt.arguments import Values
 from latentopt.classification import Loss
 from latentopt.errors import InputError, positive
 from latentopt.networks.freezing import frozen
@@ -59,9 +60,9 @@ class Eigenpairs(SavedResult):
 
 
 def input_hessian_eigs(
-    network: Callable[[Tensor], Tensor],
-    x: Tensor,
-    labels: Tensor,
+    network: Callable[[Tensor], Any],
+    x: Values,
+    labels: Values,
     loss: Loss = "ce",
     *,
     k: int | None = None,
@@ -99,7 +100,8 @@ def input_hessian_eigs(
     if method not in (None, *get_args(EigenMethod)):
         raise InputError("method", "exact or lanczos", repr(method))
     with frozen(network):
-        classes, size = validate_classifier(network, x, labels, loss), x[0].numel()
+        network, x, labels, classes = validate_classifier(network, x, labels, loss)
+        size = x[0].numel()
         rank = min(classes - (loss == "ce"), size)
         if k is not None:
             positive("k", k, integer=True)
@@ -151,7 +153,7 @@ def region_eigenpairs(region: LinearRegion, labels: Tensor, loss: Loss, k: int |
 
 
 def hessian_vector(
-    network: Callable[[Tensor], Tensor], x: Tensor, labels: Tensor, loss: Loss = "ce"
+    network: Callable[[Tensor], Any], x: Values, labels: Values, loss: Loss = "ce"
 ) -> Callable[[Tensor], Tensor]:
     """Return a function that multiplies each sample's Hessian with a vector, by differentiating twice.
 
@@ -167,7 +169,7 @@ def hessian_vector(
         InputError: as `input_hessian_eigs`.
     """
     with frozen(network):
-        validate_classifier(network, x, labels, loss)
+        network, x, labels, _ = validate_classifier(network, x, labels, loss)
         return _multiplier(network, x, labels, loss)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from latentopt.analysis.dynamics.linear_region import linear_region, loss_at_inp
 from latentopt.analysis.dynamics.logit_loss import loss_gradient
 from latentopt.analysis.dynamics.quadratic import QuadraticModel, combine
 from latentopt.analysis.dynamics.validation import per_sample_steps, validate_classifier
+from latentopt.arguments import Values
 from latentopt.classification import Loss
 from latentopt.errors import InputError, nonnegative
 from latentopt.networks.freezing import frozen
@@ -27,9 +28,9 @@ FORMULAS: tuple[Formula, ...] = get_args(Formula)
 
 
 def predict_perturbation(
-    network: Callable[[Tensor], Tensor],
-    x: Tensor,
-    labels: Tensor,
+    network: Callable[[Tensor], Any],
+    x: Values,
+    labels: Values,
     step: float | Tensor,
     steps: int,
     method: Formula = "eigen",
@@ -67,7 +68,7 @@ def predict_perturbation(
         raise InputError("method", f"one of {', '.join(FORMULAS)}", repr(method))
     nonnegative("steps", steps, integer=True)
     with frozen(network):
-        classes = validate_classifier(network, x, labels, loss)
+        network, x, labels, classes = validate_classifier(network, x, labels, loss)
         a = per_sample_steps(step, x)
         if method == "first-order" or (method == "eigen" and pairs is not None):
             delta = _known_model(network, x, labels, loss, pairs).perturbation(a, steps)

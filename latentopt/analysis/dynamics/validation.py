@@ -3,44 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from latentopt.analysis.checks import require_batch
 from latentopt.analysis.dynamics.logit_loss import derivative, loss_value
+from latentopt.arguments import Values, as_given
 from latentopt.classification import Loss
 from latentopt.errors import InputError, nonnegative
 from latentopt.networks.checks import output_shape
 from latentopt.networks.freezing import require_eval
+from latentopt.networks.outputs import adapt
 
 CURVED = 1e-6
 """A network is piecewise linear where its second derivative is below this share of its first."""
 
 
-def validate_classifier(network: Callable[[Tensor], Tensor], x: Tensor, labels: Tensor, loss: Loss) -> int:
-    """Check network, inputs, labels and loss, and return the number of classes; inside `frozen`.
+class Validated(NamedTuple):
+    """A classifier with inputs that it takes, and their classes."""
+
+    network: Callable[[Tensor], Tensor]
+    x: Tensor  # (B, *shape)
+    labels: Tensor  # (B,) long
+    classes: int
+
+
+def validate_classifier(network: Callable[[Tensor], Any], x: Values, labels: Values, loss: Loss) -> Validated:
+    """Check network, inputs, labels and loss, and return them with the number of classes; inside `frozen`.
 
     Raises:
         InputError: ``x`` is not a batch of finite floats that the network takes, it does not return logits of K >= 2
             classes, a label is none of them, it is not piecewise linear, or the loss is not one finite number a sample.
     """
     require_eval(network)
-    require_batch("x", x)
+    network, x, given = adapt(network, is_classifier=True), require_batch("x", x), as_given("labels", labels)
     shape = output_shape(network, x[:1], "x")
     if len(shape) != 1 or shape[0] < 2:
         raise InputError("network", "logits (B, K) of K >= 2 classes", f"outputs (B, {', '.join(map(str, shape))})")
     classes = shape[0]
-    is_long = labels.shape == x.shape[:1] and labels.dtype == torch.long
-    if not is_long or not bool(((labels >= 0) & (labels < classes)).all()):
-        got = f"{labels.dtype} of shape {tuple(labels.shape)}, {labels.tolist()[:8]}"
-        raise InputError("labels", f"{len(x)} whole numbers (long) from 0 to {classes - 1}", got)
+    is_whole = given.shape == x.shape[:1] and not given.is_floating_point() and given.dtype != torch.bool
+    if not is_whole or not bool(((given >= 0) & (given < classes)).all()):
+        got = f"{given.dtype} of shape {tuple(given.shape)}, {given.tolist()[:8]}"
+        raise InputError("labels", f"{len(x)} whole numbers from 0 to {classes - 1}", got)
+    labels = given.to(x.device, torch.long)
     _require_piecewise_linear(network, x)
     with torch.no_grad():
         values = loss_value(loss, network(x), labels)
     if values.shape != x.shape[:1] or not bool(values.isfinite().all()):
         raise InputError("loss", f"{len(x)} finite numbers, one a sample", values.flatten().tolist()[:8])
-    return classes
+    return Validated(network, x, labels, classes)
 
 
 def _require_piecewise_linear(network: Callable[[Tensor], Tensor], x: Tensor) -> None:

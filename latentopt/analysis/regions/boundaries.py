@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 
 from latentopt.analysis.checks import require_batch, require_like
+from latentopt.arguments import Values
 from latentopt.autodiff import jvp
 from latentopt.batch_math import per_sample, sample_norm
 from latentopt.errors import InputError, positive
 from latentopt.gates import Activation, Network, OnGates, require_gates
 from latentopt.networks.freezing import frozen
+from latentopt.networks.outputs import adapt
 from latentopt.results import SavedResult
 
 
@@ -52,7 +54,7 @@ class Walk(SavedResult):
 
 
 @torch.no_grad()
-def boundary(network: Network, x: Tensor, direction: Tensor) -> Boundary:
+def boundary(network: Network, x: Values, direction: Values) -> Boundary:
     """Find the nearest boundary of the region of ``x`` along ``direction``, and the unit that it belongs to.
 
     Computed in the dtype of ``x``: in float32 a distance is off by about 1e-6 of the pre-activations' size over their
@@ -71,8 +73,8 @@ def boundary(network: Network, x: Tensor, direction: Tensor) -> Boundary:
     >>> nearest.distance, nearest.unit
     (tensor([2.]), tensor([1]))
     """
-    require_batch("x", x)
-    require_like("direction", direction, x)
+    network, x = adapt(network), require_batch("x", x)
+    direction = require_like("direction", direction, x)
     length = sample_norm(direction)
     if not bool((length > 0).all()):
         raise InputError("direction", "directions other than 0", "0")
@@ -85,7 +87,7 @@ def boundary(network: Network, x: Tensor, direction: Tensor) -> Boundary:
 
 
 @torch.no_grad()
-def walk(network: Network, x: Tensor, end: Tensor, limit: int = 10_000) -> Walk:
+def walk(network: Network, x: Values, end: Values, limit: int = 10_000) -> Walk:
     """Find every boundary on the segment from ``x`` to ``end``, exactly, each by one pass through the network.
 
     Counts changes of the `pattern`: units that change at the same point, such as those with equal weights, count one by
@@ -105,8 +107,8 @@ def walk(network: Network, x: Tensor, end: Tensor, limit: int = 10_000) -> Walk:
     >>> crossed.crossings, crossed.t
     (tensor([2]), tensor([[0.5000, 0.7500]]))
     """
-    require_batch("x", x)
-    require_like("end", end, x)
+    network, x = adapt(network), require_batch("x", x)
+    end = require_like("end", end, x)
     positive("limit", limit, integer=True)
     direction, events = end - x, list[tuple[Tensor, Tensor]]()
     with frozen(network):

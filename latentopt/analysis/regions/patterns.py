@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 from latentopt.analysis.checks import require_batch
+from latentopt.arguments import Values
 from latentopt.errors import InputError
 from latentopt.gates import Activation, Network, OnGates, require_gates
 from latentopt.networks.freezing import frozen
+from latentopt.networks.outputs import adapt
 
 
 @torch.no_grad()
-def pattern(network: Network, x: Tensor, layers: Collection[int] | None = None) -> Tensor:
+def pattern(network: Network, x: Values, layers: Collection[int] | None = None) -> Tensor:
     """Return the piece that each unit is on at ``x`` (B, *shape): (B, U) int32, sites in the order of their calls.
 
     A ReLU's piece is 0 where it is closed (z <= 0) and 1 where it is open; a unit with two kinks, such as a capped
@@ -32,7 +34,7 @@ def pattern(network: Network, x: Tensor, layers: Collection[int] | None = None) 
     >>> pattern(torch.nn.ReLU(), torch.tensor([[-1.0, 2.0]]))
     tensor([[0, 1]], dtype=torch.int32)
     """
-    require_batch("x", x)
+    x, network = require_batch("x", x), adapt(network)
     with frozen(network):
         _, pieces = output_and_pattern(network, x, layers)
     if not pieces.shape[1]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from latentopt.analysis.checks import require_batch
 from latentopt.analysis.regions.boundaries import walk
 from latentopt.analysis.regions.patterns import flips, pattern, region_keys
+from latentopt.arguments import Values
 from latentopt.errors import InputError, positive
 from latentopt.gates import Network
 from latentopt.results import SavedResult
@@ -26,7 +27,7 @@ class TrajectoryStatistics(SavedResult):
 
 
 def trajectory_statistics(
-    network: Network, x: Tensor, crossings: bool = True, limit: int = 10_000, batch_size: int = 64
+    network: Network, x: Values, crossings: bool = True, limit: int = 10_000, batch_size: int = 64
 ) -> TrajectoryStatistics:
     """Count flips, regions and crossings along a trajectory, such as `latentopt.solver.callbacks.Trajectory` records.
 
@@ -45,7 +46,7 @@ def trajectory_statistics(
     >>> statistics.flips[:, 0], statistics.regions, statistics.crossings[:, 0]
     (tensor([2, 0]), tensor([2]), tensor([2, 0]))
     """
-    require_batch("x", x)
+    x = require_batch("x", x)
     if x.ndim < 3 or not len(x):
         raise InputError("x", "iterates (T, B, *shape), T >= 1", tuple(x.shape))
     positive("batch_size", batch_size, integer=True)
