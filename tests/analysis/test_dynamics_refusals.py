@@ -32,7 +32,7 @@ def test_networks_that_are_curved_are_refused(smooth):
 @pytest.mark.parametrize(
     ("changes", "name", "words"),
     [
-        ({"network": lambda x: x[..., None]}, "network", "K >= 2"),
+        ({"network": nn.Unflatten(1, (6, 1))}, "network", "K >= 2"),
         ({"network": mlp(6, 4, 1)}, "labels", "from 0 to 1"),
         ({"network": nn.Sequential(nn.Linear(6, 3).double(), nn.Unflatten(1, (3, 1)))}, "network", "logits (B, K)"),
         (
