@@ -30,6 +30,7 @@ from latentopt.rl.games import TEST_LEVELS
 from latentopt.rl.normalization import Normalization
 from latentopt.rl.normalization_checks import check_statistics, doubt
 from latentopt.rl.normalization_files import NONE, normalization_of, statistics_file
+from latentopt.rl.policy_network import check_action_space
 from latentopt.rl.procgen import Procgen
 from latentopt.rl.rollout import make_environment
 from latentopt.rl.saved_models import algorithm_of, load_model
@@ -61,7 +62,10 @@ def run_policy_attack(plan: JobPlan[AttackPolicySettings]) -> AttackPolicyJobRes
     opened = partial(_environments, s)
     games = opened(0, 1)
     try:  # an error comes before anything is written
-        attack_observations(policy, games.reset(), s.eps, seed=s.seed, normalization=normalization, **attack)
+        found = attack_observations(policy, games.reset(), s.eps, seed=s.seed, normalization=normalization, **attack)
+        check_action_space(found.before, found.discrete, games.action_space)
+        if s.sample and not found.discrete:
+            raise InputError("sample", "False of a continuous policy", s.sample)
     finally:
         games.close()
     identity = _identity(s.model, s.env, s.vecnormalize) | digest_tensors(optimizer=s.optimizer)

@@ -11,6 +11,7 @@ import ssl
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -52,12 +53,10 @@ def begin_run(folder: Path, mode: str, config: dict[str, Any], job_type: str) ->
     Returns:
         The run, None if W&B cannot start, and the last step that W&B holds of it, -1 if it holds none.
     """
-    options = {
-        "dir": os.environ.get("WANDB_DIR") or str(folder),
-        "config": config,
-        "job_type": job_type,
-        "resume": "allow",
-    }
+    place = os.environ.get("WANDB_DIR") or str(folder)
+    with suppress(OSError):  # W&B says what is wrong with it
+        Path(place).mkdir(parents=True, exist_ok=True)
+    options = {"dir": place, "config": config, "job_type": job_type, "resume": "allow"}
     options["reinit"] = "create_new"  # a run that the user has open stays open, and stays theirs
     if mode == "online" and (reason := server_refusal()):
         warn(f"{reason}; the run stays offline")

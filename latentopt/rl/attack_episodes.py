@@ -21,7 +21,7 @@ from latentopt.rl.normalization import Normalization
 from latentopt.rl.normalization_checks import warn_if_unlike
 from latentopt.rl.normalization_files import as_normalization
 from latentopt.rl.observations import check_space, map_arrays, shapes_of
-from latentopt.rl.policy_network import PolicyNetwork, are_bytes, as_tensor
+from latentopt.rl.policy_network import PolicyNetwork, are_bytes, as_tensor, check_action_space
 from latentopt.rl.rollout import rollout
 
 if TYPE_CHECKING:
@@ -193,6 +193,8 @@ class _AttackedActor:
         self.changed = self.moved = np.zeros(len(running))
         self.cost[0] += len(running)
         output = self._plain() if self.eps is None else self._attacked(self.eps)
+        if self.cost[0] == len(running):  # the first step
+            check_action_space(output, self.network.discrete, self.space)
         if self.draws is None:
             return self.network.actions(output, self.space)
         numbers = _draw_actions(output, [self.draws[number].random() for number in running])

@@ -258,3 +258,13 @@ def as_tensor(observations: Observations, normalization: Normalization | None = 
     if not bool(x.isfinite().all()):
         raise InputError("observations", "finite values", "NaN or infinity")
     return x if normalization is None else normalization.scaled(x)
+
+
+def check_action_space(output: Tensor, discrete: bool, space: Any) -> None:
+    """Raise `InputError` unless logits or means (B, ...) are those of an environment's actions."""
+    branches = _branches(space)
+    count = getattr(space, "n", None) if branches is None else prod(branches)
+    expected = getattr(space, "shape", None) if count is None else (int(count),)
+    if discrete != (count is not None) or tuple(output.shape[1:]) != expected:
+        kind = f"the policy's {output[0].numel()} {'logits' if discrete else 'means'} are for"
+        raise InputError("env", f"an environment with the actions that {kind}", f"{space}")

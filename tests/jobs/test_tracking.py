@@ -190,7 +190,6 @@ def test_the_mode_is_the_option_else_the_variable(tmp_path, monkeypatch, capsys,
 
 def test_runs_are_in_the_folder_that_the_variable_names(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_DIR", str(tmp_path / "all"))
-    (tmp_path / "all").mkdir()
     for name in ("one", "two", "two"):
         job = tmp_path / name
         job.mkdir(exist_ok=True)

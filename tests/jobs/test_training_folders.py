@@ -76,9 +76,10 @@ def test_a_folder_without_classes_trains_a_generator(tmp_path, capsys, monkeypat
     assert cards.load_generator(tmp_path / "out" / "tiny").output_shape() == (1, 28, 28)
 
 
-def test_a_folder_of_classes_trains_a_classifier(tmp_path, capsys):
+def test_a_folder_of_classes_trains_a_classifier(tmp_path, capsys, monkeypatch):
+    measure_few(monkeypatch, attacked=True)
     folder, recipe = photographs(tmp_path / "photos", 20), tmp_path / "r.yaml"
-    classifier_recipe(tmp_path, recipe, None, {"batch_size": 4}, epochs=3)
+    classifier_recipe(tmp_path, recipe, None, {"batch_size": 4})
     words = ["--data.dataset", folder, "--data.validation", "4"]
     said = call(capsys, "train", recipe, *words, "--out", tmp_path / "out")
     assert said.code == 0, said.err

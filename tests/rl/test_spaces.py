@@ -52,18 +52,6 @@ def batch_of(env: str, count: int = 4) -> Any:
 def test_agents_of_any_observations_are_refined(kind: str, tmp_path) -> None:
     env = register("Room-v0", observations=OBSERVATIONS[kind])
     model = sb3.TD3(policy_for(OBSERVATIONS[kind]), gymnasium.make(env), **SMALL)
-    model.save(tmp_path / "agent.zip")
-    options = {"episodes": 2, "refine_steps": 2, "gif": False, "wandb": "disabled", "optimizer": "adam-critic"}
-    result = refine(str(tmp_path / "agent.zip"), env, out=str(tmp_path / "out"), **options)
-    for row in result.rows:
-        played, total = gymnasium.make(env), 0.0
-        observation, _ = played.reset(seed=row["seed"])
-        for _ in range(STEPS):
-            observation, reward, *_ = played.step(model.predict(observation, deterministic=True)[0])
-            total += float(reward)
-        assert row["plain"] == pytest.approx(total, abs=1e-4)
-        assert row["refined_steps"] == STEPS
-        assert row["gain"] >= 0
     observations = batch_of(env)
     plain, _ = model.predict(observations, deterministic=True)
     policy = RefinedPolicy(model, optimizer="adam-critic", steps=3)
@@ -74,6 +62,20 @@ def test_agents_of_any_observations_are_refined(kind: str, tmp_path) -> None:
     with torch.no_grad():
         own = stacked(model.critic(tensors, scaled.float()), 4).min(0).values
     torch.testing.assert_close(found.after, own, atol=1e-5, rtol=1e-4)
+    if "image" not in kind:
+        return
+    model.save(tmp_path / "agent.zip")
+    options = {"episodes": 1, "refine_steps": 2, "gif": False, "wandb": "disabled", "optimizer": "adam-critic"}
+    result = refine(str(tmp_path / "agent.zip"), env, out=str(tmp_path / "out"), **options)
+    for row in result.rows:
+        played, total = gymnasium.make(env), 0.0
+        observation, _ = played.reset(seed=row["seed"])
+        for _ in range(STEPS):
+            observation, reward, *_ = played.step(model.predict(observation, deterministic=True)[0])
+            total += float(reward)
+        assert row["plain"] == pytest.approx(total, abs=1e-4)
+        assert row["refined_steps"] == STEPS
+        assert row["gain"] >= 0
 
 
 def test_an_agent_of_dictionaries_learns_from_refined_actions() -> None:

@@ -20,7 +20,7 @@ gymnasium = pytest.importorskip("gymnasium", reason="needs gymnasium (the extra 
 sb3 = pytest.importorskip("stable_baselines3", reason="needs stable-baselines3 (the extra rl)")
 
 from gymnasium import spaces  # noqa: E402
-from rooms import STEPS, register  # noqa: E402
+from rooms import STEPS, Room, register  # noqa: E402
 from stable_baselines3.common.env_util import make_vec_env  # noqa: E402
 from stable_baselines3.common.vec_env import VecFrameStack  # noqa: E402
 
@@ -268,4 +268,31 @@ def test_a_missing_package_is_one_line(tmp_path: Path, capsys, monkeypatch) -> N
     monkeypatch.setitem(__import__("sys").modules, "sb3_contrib", None)
     words = ("attack-policy", "--model", tmp_path / "agent.zip", "--eps", "0.1", "--env", "CartPole-v1")
     assert "pip install sb3-contrib" in refused(capsys, *words, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("actions", "kind", "env_actions"),
+    [
+        (2, "discrete", spaces.Discrete(3)),
+        (2, "discrete", spaces.Box(-1, 1, (2,))),
+        (2, "continuous", spaces.Discrete(2)),
+        (2, "continuous", spaces.Box(-1, 1, (3,))),
+        (5, "discrete", spaces.MultiDiscrete([2, 3])),
+        (2, "discrete", spaces.Tuple([spaces.Discrete(2)])),
+    ],
+)
+def test_a_policy_of_other_actions_is_refused(actions: int, kind: Any, env_actions: Any) -> None:
+    with refuses("env", "actions that the policy's"):
+        attack_episodes(Layers(actions, "tensor"), Room(VECTOR, env_actions), 1, kind=kind)
+
+
+@pytest.mark.parametrize(("words", "name"), [(["--env", "Room-v0"], "env"), (["--sample", "true"], "sample")])
+def test_what_does_not_fit_an_agent_is_known_before_anything_is_written(words, name, tmp_path, capsys) -> None:
+    register_room(actions=spaces.Discrete(2))
+    sb3.TD3("MlpPolicy", PENDULUM, buffer_size=1, device="cpu").save(tmp_path / "agent.zip")
+    given = {"--env": PENDULUM, **dict([words])}
+    options = [word for pair in given.items() for word in pair]
+    agent = ("--model", tmp_path / "agent.zip", "--eps", "0.1", "--steps", "1", "--out", tmp_path / "out")
+    assert refused(capsys, "attack-policy", *agent, *options).startswith(f"latentopt: error: {name}: ")
     assert not (tmp_path / "out").exists()
