@@ -75,6 +75,17 @@ def nonnegative(name: str, value: object, integer: bool = False) -> None:
         raise InputError(name, "an integer >= 0" if integer else "a finite number >= 0", _too_large(value))
 
 
+def within(name: str, value: object, low: float, high: float, ends: str = "[]") -> None:
+    """Raise `InputError` unless ``value`` is a number from ``low`` to ``high``.
+
+    Args:
+        ends: brackets of the interval: ``[]`` with both ends, ``(]`` without the lower one, ...
+    """
+    inside = _is_number(value, False) and low <= value <= high  # pyright: ignore[reportOperatorIssue]
+    if not inside or (ends[0] == "(" and value == low) or (ends[1] == ")" and value == high):
+        raise InputError(name, f"a number in {ends[0]}{low:g}, {high:g}{ends[1]}", repr(value))
+
+
 def _bound(integer: bool) -> float:
     return 2**63 if integer else float("inf")
 

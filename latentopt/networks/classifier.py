@@ -55,6 +55,9 @@ class Classifier(WrappedModule):
     ) -> None:
         super().__init__(module, pick)
         like = empty_like_parameters(module)
+        for name, value in (("mean", mean), ("std", std)):
+            if isinstance(value, str) or value is None:
+                raise InputError(name, "a finite number, or one for each channel", repr(value))
         tensors = {name: cpu_tensor(value).to(like) for name, value in (("mean", mean), ("std", std))}
         for name, tensor in tensors.items():
             if tensor.ndim > 1 or not bool(tensor.isfinite().all()):

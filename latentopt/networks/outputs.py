@@ -35,6 +35,8 @@ class WrappedModule(nn.Module):
 
     def __init__(self, module: Callable[..., Any], pick: Pick | None = None) -> None:
         super().__init__()
+        if not callable(module):
+            raise InputError("module", "a module, or a function", repr(module))
         self.module, self.pick = module, check_pick(pick)
         if not isinstance(module, nn.Module):
             self.owner = module_of(module)  # its weights are this module's too

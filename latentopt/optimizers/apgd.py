@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from latentopt.batch_math import per_sample, sample_norm, where_rows
-from latentopt.errors import InputError, positive
+from latentopt.errors import InputError, positive, within
 from latentopt.optimizers.base import Cost, Optimizer, Step
 from latentopt.problem import Batch
 
@@ -50,10 +50,8 @@ class APGD(Optimizer):
 
     def __post_init__(self) -> None:
         positive("APGD.eta", self.eta)
-        if not 0 < self.alpha <= 1:
-            raise InputError("APGD.alpha", "a number in (0, 1]", self.alpha)
-        if not 0 <= self.rho <= 1:
-            raise InputError("APGD.rho", "a number in [0, 1]", self.rho)
+        within("APGD.alpha", self.alpha, 0, 1, "(]")
+        within("APGD.rho", self.rho, 0, 1)
 
     def init(self, batch: Batch, x: Tensor) -> APGDState:
         if not bool(batch.feasible.radius(x).isfinite().all()):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latentopt._deprecated import old_attribute, renamed_keywords
 from latentopt.batch_math import per_sample, sample_norm
-from latentopt.errors import InputError, positive
+from latentopt.errors import InputError, positive, within
 from latentopt.problem import Batch, Evaluation
 from latentopt.sets import FeasibleSet
 
@@ -133,8 +133,7 @@ def check_schedule(name: str, value: object) -> None:
 
 def check_fraction(name: str, value: float) -> None:
     """Raise `InputError` unless ``value`` is in [0, 1)."""
-    if not 0 <= value < 1:
-        raise InputError(name, "a number in [0, 1)", value)
+    within(name, value, 0, 1, "[)")
 
 
 def squared(feasible: FeasibleSet, grad: Tensor) -> Tensor:

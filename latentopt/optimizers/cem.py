@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from latentopt.errors import InputError, positive
+from latentopt.errors import InputError, positive, within
 from latentopt.optimizers.base import Optimizer, Step, check_fraction
 from latentopt.optimizers.candidates import evaluate_candidates
 from latentopt.problem import Batch
@@ -43,8 +43,7 @@ class CEM(Optimizer):
         positive("CEM.population", self.population, integer=True)
         if self.population < 2:
             raise InputError("CEM.population", "an integer >= 2", self.population)
-        if not 0 < self.elite <= 1:
-            raise InputError("CEM.elite", "a number in (0, 1]", self.elite)
+        within("CEM.elite", self.elite, 0, 1, "(]")
         positive("CEM.sigma", self.sigma)
         check_fraction("CEM.smoothing", self.smoothing)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from latentopt.batch_math import per_sample, sample_norm, where_rows
-from latentopt.errors import InputError, positive
+from latentopt.errors import positive, within
 from latentopt.optimizers.base import Cost, Optimizer, Step
 from latentopt.problem import Batch
 from latentopt.sets import BoxAndBall, FeasibleSet, Free
@@ -59,8 +59,7 @@ class LBFGS(Optimizer):
     def __post_init__(self) -> None:
         positive("LBFGS.memory", self.memory, integer=True)
         positive("LBFGS.first", self.first)
-        if not 0 < self.c1 < 0.5:
-            raise InputError("LBFGS.c1", "a number in (0, 1/2)", self.c1)
+        within("LBFGS.c1", self.c1, 0, 0.5, "()")
 
     def init(self, batch: Batch, x: Tensor) -> LBFGSState:
         zero, size = torch.zeros_like(x), x[0].numel()

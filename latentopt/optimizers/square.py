@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from latentopt.batch_math import unit, where_rows
-from latentopt.errors import InputError
+from latentopt.errors import within
 from latentopt.optimizers.base import Cost, Optimizer, Step
 from latentopt.problem import Batch
 
@@ -41,8 +41,7 @@ class Square(Optimizer):
     gradient_free = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.p <= 1:
-            raise InputError("Square.p", "a number in (0, 1]", self.p)
+        within("Square.p", self.p, 0, 1, "(]")
 
     def init(self, batch: Batch, x: Tensor) -> SquareState:
         return SquareState(0, x, x.new_full((len(x),), torch.inf))

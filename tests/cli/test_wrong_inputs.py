@@ -190,7 +190,7 @@ CALLS: dict[str, dict[str, Any]] = {
 """Right arguments of public functions and classes."""
 WRONG_ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "int": (0.5, "x", -3, float("nan"), [1], True),
-    "float": ("x", float("nan"), -1.0, [1.0], True),
+    "float": ("x", float("nan"), -1.0, [1.0]),
     "Norm": ("l7", 2, None),
     "Tensor": ("x", None, torch.zeros(3, 3, 3), torch.full((2, 1, 2, 2), torch.nan), object()),
     "Optimizer": ("pdg", 3, object(), nn.Linear(1, 1)),
@@ -201,7 +201,14 @@ WRONG_ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "Schedule": ("linera", 3),
     "bool": (),
 }
-RIGHT_ARGUMENTS: dict[tuple[str, str], str] = {}
+RIGHT_ARGUMENTS = {
+    ("seed", "-3"): "a seed is any integer",
+    ("seeds", "[1]"): "seeds may be listed",
+    **{(name, "[1]"): "a shape" for name in ("shape", "latent_shape")},
+    **{(name, "[1.0]"): "one number for each channel" for name in ("mean", "std")},
+    ("mean", "-1.0"): "a mean may be negative",
+    **{("like", repr(value)): "only its dtype and device are used" for value in WRONG_ARGUMENTS["Tensor"]},
+}
 """What looks wrong and is right, with the reason."""
 
 
@@ -220,7 +227,7 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
                 allowed = (value is None and optional) or (
                     isinstance(value, str) and "str" in types and name != "optimizer"
                 )
-                if not allowed and (function, name) not in RIGHT_ARGUMENTS:
+                if not allowed and (name, repr(value)) not in RIGHT_ARGUMENTS:
                     yield label, made, {**right, name: value}
 
 

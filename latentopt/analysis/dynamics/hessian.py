@@ -20,7 +20,7 @@ from latentopt.analysis.dynamics.logit_loss import derivative, loss_hessian, los
 from latentopt.analysis.dynamics.validation import validate_classifier
 from latentopt.arguments import Values
 from latentopt.classification import Loss
-from latentopt.errors import InputError, positive
+from latentopt.errors import InputError, positive, seed_within
 from latentopt.networks.freezing import frozen
 from latentopt.reports import Row
 from latentopt.results import SavedResult
@@ -99,6 +99,10 @@ def input_hessian_eigs(
     """
     if method not in (None, *get_args(EigenMethod)):
         raise InputError("method", "exact or lanczos", repr(method))
+    if iterations is not None:
+        positive("iterations", iterations, integer=True)
+    positive("tolerance", tolerance)
+    seed_within(seed)
     with frozen(network):
         network, x, labels, classes = validate_classifier(network, x, labels, loss)
         size = x[0].numel()
@@ -110,12 +114,9 @@ def input_hessian_eigs(
         count = rank if k is None else k
         if (method or ("exact" if loss == "ce" else "lanczos")) == "exact":
             return _exact(network, x, labels, loss, min(count, rank), classes)
-        if iterations is not None:
-            positive("iterations", iterations, integer=True)
-            if iterations < count:
-                raise InputError("iterations", f"at least as many as eigenpairs, {count}", iterations)
+        if iterations is not None and iterations < count:
+            raise InputError("iterations", f"at least as many as eigenpairs, {count}", iterations)
         products = min(iterations or 2 * classes + 2 * count + 20, size)
-        positive("tolerance", tolerance)
         multiply = _multiplier(network, x, labels, loss)
         tolerance = max(tolerance, 10 * torch.finfo(x.dtype).eps)
         values, vectors, residual = lanczos(
