@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -77,13 +77,13 @@ class MethodRun:
 
     method: str
     seed: int | None
-    status: tuple[Status, ...] = ()  # B
-    value: Tensor = NOTHING  # (B,) objective, minimised
-    forwards: Tensor = NOTHING  # (B,) long
-    backwards: Tensor = NOTHING  # (B,) long
+    status: tuple[Status, ...] = field(default=(), repr=False)  # B
+    value: Tensor = field(default=NOTHING, repr=False)  # (B,) objective, minimised
+    forwards: Tensor = field(default=NOTHING, repr=False)  # (B,) long
+    backwards: Tensor = field(default=NOTHING, repr=False)  # (B,) long
     cpu_seconds: float = 0.0  # of a sample: of the solve, shared equally
     wall_seconds: float = 0.0  # of a sample: of the solve, shared equally
-    curve: Curve = NO_CURVE
+    curve: Curve = field(default=NO_CURVE, repr=False)
     steps: int = 0  # planned steps of each restart
     reason: str = ""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -108,7 +108,7 @@ class AttackSettings(JobSettings):
 class AttackJobResult:
     """The results of an attack on a data set."""
 
-    rows: list[dict[str, Any]]  # of the table of results, one an image
+    rows: list[dict[str, Any]] = field(repr=False)  # of the table of results, one an image
     rates: AttackRates
     targeted: bool  # towards one class an image
     left_out: int  # images of the class that the attack is towards

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -74,7 +74,7 @@ class AttackPolicySettings(JobSettings):
 class AttackPolicyJobResult:
     """The results of an attack on a policy."""
 
-    rows: list[dict[str, Any]]  # of the table of results, one an episode
+    rows: list[dict[str, Any]] = field(repr=False)  # of the table of results, one an episode
     returns: dict[str, np.ndarray]  # (E,) unattacked, attacked, and their difference
     changed: float  # mean share of an episode's steps where the action changed
     files: list[Path]  # that were written

@@ -77,7 +77,7 @@ def run_policy_attack(plan: JobPlan[AttackPolicySettings]) -> AttackPolicyJobRes
     with ProgressLine("attack-policy", 2 * (s.episodes - len(done)), "episode", leave=True) as line:
         for start in todo:
             options = {"sample": s.sample, "seed": s.seed + start, "record": start == 0}
-            options |= {"on_episode": partial(_show, line), "normalization": normalization}
+            options |= {"on_episode": lambda done, mean: line.update(), "normalization": normalization}
             clean, changed = _played(policy, opened(start, min(BATCH, s.episodes - start)), s.eps, options, attack)
             if start == 0:
                 save_episode(plan.folder / EPISODE, clean.frames, changed.frames)
@@ -145,10 +145,6 @@ def _played(
     finally:
         games.close()
     return played[0], played[1]
-
-
-def _show(line: ProgressLine, done: int, mean: float) -> None:
-    line.update(text=f"mean return {mean:.2f}")
 
 
 def _environments(settings: AttackPolicySettings, start: int, count: int) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -126,7 +126,7 @@ class ReconstructPlan:
 class ReconstructJobResult:
     """The results of a reconstruction job."""
 
-    rows: list[dict[str, Any]]  # of the table of results, one a target
+    rows: list[dict[str, Any]] = field(repr=False)  # of the table of results, one a target
     skipped: list[tuple[str, str]]  # name and reason
     files: list[Path]  # that were written
     compared: Literal["image", "measurement"]  # what the metrics compare

@@ -6,7 +6,7 @@ import csv
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class OfflineRun:
     id: str
     kind: str  # W&B's job type
     config: dict[str, Any]
-    history: list[dict[str, Any]]  # a row for each logged step, with W&B's ``_step`` and ``_timestamp``
+    history: list[dict[str, Any]] = field(repr=False)  # of each logged step, with W&B's ``_step`` and ``_timestamp``
     summary: dict[str, Any]  # the last value of each key, and the best figures of the job
     finished: bool  # False if the run was killed or is still going on
 

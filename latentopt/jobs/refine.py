@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -71,7 +71,7 @@ class RefineSettings(JobSettings):
 class RefineJobResult:
     """The changes that refinement made."""
 
-    rows: list[dict[str, Any]]  # of the table of results, one an episode
+    rows: list[dict[str, Any]] = field(repr=False)  # of the table of results, one an episode
     difference: float  # mean of the returns, refined minus plain
     error: float  # its standard error; NaN of a single episode
     milliseconds: float  # CPU time of refining one action

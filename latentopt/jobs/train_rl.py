@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -74,7 +74,7 @@ class TrainRLSettings(JobSettings):
 class TrainRLResult:
     """The results of a training of agents."""
 
-    rows: list[dict[str, Any]]  # of the table of results, one a seed
+    rows: list[dict[str, Any]] = field(repr=False)  # of the table of results, one a seed
     files: list[Path]
     seconds: float
 

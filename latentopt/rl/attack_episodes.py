@@ -14,6 +14,7 @@ from latentopt._deprecated import old_names
 from latentopt.errors import InputError, positive
 from latentopt.networks.checks import empty_like_parameters
 from latentopt.networks.freezing import frozen
+from latentopt.progress import ProgressLine
 from latentopt.results import ResultDisplay, draw_sorted
 from latentopt.rl.agents import normalization_for
 from latentopt.rl.attack_policy import attack_policy, output_of
@@ -110,7 +111,13 @@ def attack_episodes(
     draws = [np.random.default_rng((seed, number)) for number in range(count)] if sample else None
     actor = _AttackedActor(network, normal, eps, {"seed": seed, **attack}, env.action_space, draws)
     shares = [(episodes + count - 1 - number) // count for number in range(count)]
-    return _play(env, observations, actor, shares, horizon, record, on_episode)
+    with ProgressLine("attack_episodes", episodes, "episode") as line:
+
+        def ended(done: int, mean: float) -> None:
+            line.update(done - line.done, f"mean return {mean:.2f}")
+            on_episode(done, mean)
+
+        return _play(env, observations, actor, shares, horizon, record, ended)
 
 
 def _play(

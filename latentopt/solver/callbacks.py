@@ -22,7 +22,7 @@ from latentopt.io import write_atomically
 from latentopt.progress import silence_progress
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Progress:
     """Progress of a solve after a step, not to be changed.
 
@@ -41,6 +41,10 @@ class Progress:
     backwards: int  # of all samples so far
     seconds: float  # since the solve began
     meta: dict[str, Any]  # settings, as in `Result.meta`
+
+    def __repr__(self) -> str:
+        figures = ", ".join(f"{name}={value:.4g}" for name, value in self.means().items())
+        return f"Progress(t={self.t}/{self.steps}, {figures}, x={tuple(self.x.shape)}, seconds={self.seconds:.4g})"
 
     def per_sample(self, count: float) -> float:
         """Return a count of all samples together as the mean per sample."""

@@ -126,7 +126,7 @@ def test_files_of_the_smallest_radius_are_a_success_less_than_a_byte_away(tmp_pa
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3)).eval()
     model, width = lo.Classifier(net, input_range=(low, 1.0)), 1.0 - low
     clean = low + width * (255 * rand(8, 1, 4, 4, dtype=torch.float32)).round() / 255
-    found = lo.minimum_norm(model, clean, model(clean).argmax(1), norm=norm)
+    found = lo.minimum_norm(model, clean, model(clean).argmax(1), norm=norm, search_steps=3, steps=10)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         still = lo.save_png(tmp_path, found, model)
