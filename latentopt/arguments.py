@@ -232,7 +232,9 @@ def _fits(kind: Any, value: Any) -> bool:
     if kind is bool:
         return isinstance(value, bool | np.bool_)
     if origin is np.ndarray:
-        return hasattr(value, "__array__")
+        return hasattr(value, "__array__") and not inspect.isclass(value)
+    if origin is collections.abc.Callable:
+        return callable(value) and not inspect.isclass(value)
     if origin is tuple:
         kinds = [inner[0]] * len(value) if inner[-1:] == (...,) and isinstance(value, list | tuple) else inner
         return isinstance(value, list | tuple) and len(value) == len(kinds) and all(map(_fits, kinds, value))

@@ -65,13 +65,13 @@ def with_nearest(value: object, known: Iterable[str]) -> str:
 
 def positive(name: str, value: object, integer: bool = False) -> None:
     """Raise `InputError` unless ``value`` is a finite number > 0 (with ``integer``: a whole one of 64 bits)."""
-    if not (_is_number(value, integer) and 0 < value < _bound(integer)):  # pyright: ignore[reportOperatorIssue]
+    if not (_is_number(value, integer) and 0 < value < _bound(value)):  # pyright: ignore[reportOperatorIssue]
         raise InputError(name, "an integer >= 1" if integer else "a finite number > 0", _too_large(value))
 
 
 def nonnegative(name: str, value: object, integer: bool = False) -> None:
     """Raise `InputError` unless ``value`` is a finite number >= 0 (with ``integer``: a whole one of 64 bits)."""
-    if not (_is_number(value, integer) and 0 <= value < _bound(integer)):  # pyright: ignore[reportOperatorIssue]
+    if not (_is_number(value, integer) and 0 <= value < _bound(value)):  # pyright: ignore[reportOperatorIssue]
         raise InputError(name, "an integer >= 0" if integer else "a finite number >= 0", _too_large(value))
 
 
@@ -86,8 +86,8 @@ def within(name: str, value: object, low: float, high: float, ends: str = "[]") 
         raise InputError(name, f"a number in {ends[0]}{low:g}, {high:g}{ends[1]}", repr(value))
 
 
-def _bound(integer: bool) -> float:
-    return 2**63 if integer else float("inf")
+def _bound(value: object) -> float:
+    return 2**63 if isinstance(value, Integral) else float("inf")
 
 
 def _too_large(value: object) -> str:
@@ -101,7 +101,7 @@ def as_shape(name: str, shape: object) -> tuple[int, ...]:
         InputError: it is no whole number >= 1, and no sequence of such.
     """
     sizes = (shape,) if isinstance(shape, Integral) else tuple(shape) if isinstance(shape, Iterable) else None
-    if sizes is None or not all(_is_number(size, True) and size >= 1 for size in sizes):
+    if sizes is None or not all(_is_number(size, True) and 1 <= size < 2**63 for size in sizes):
         raise InputError(name, "integers >= 1, the sizes of a shape", repr(shape))
     return tuple(map(int, sizes))
 

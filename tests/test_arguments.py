@@ -31,6 +31,7 @@ COMPOSE: Any = operators.Compose
 SUM: Any = objectives.WeightedSum
 MASK: Any = operators.Mask
 BAD: Any = "net"
+BAD_LIST: Any = 5
 
 
 class Parts(nn.Module):
@@ -51,6 +52,10 @@ def solved(**settings: Any) -> torch.Tensor:
 
 def maximal(**settings: Any) -> torch.Tensor:
     return lo.maximize(NET, **{"low": 0.0, "high": 1.0, "shape": (3,), "steps": 2, **settings}).x
+
+
+def outward(**settings: Any) -> lo.Generator:
+    return lo.Generator(**{"module": BODY, "latent_shape": 4, **settings})
 
 
 def spec(name: str, **arguments: Any) -> dict[str, Any]:
@@ -157,6 +162,11 @@ SAME = {
         PARTS.given(scale=0.5).given(scale=[[[[2.0]]]])(LATENTS),
         2 * PARTS(LATENTS),
     ),
+    "latents of numpy": lambda: (
+        outward(latents=LATENTS.double().numpy()).latents(3, seed=0),
+        outward(latents=LATENTS).latents(3, seed=0),
+    ),
+    "a range of tensors": lambda: (outward(output_range=torch.tensor([-1, 1]))(LATENTS), (BODY(LATENTS) + 1) / 2),
     "parts and join": lambda: (PARTS.join(PARTS.parts(LATENTS)), LATENTS),
 }
 
@@ -297,6 +307,8 @@ REFUSED = {
     "callbacks": [
         lambda: solved(callbacks=5),
         lambda: solved(callbacks=[5]),
+        lambda: solved(callbacks=StopBelow),
+        lambda: solved(callbacks=torch.ones(2)),
         lambda: found(callbacks="bar"),
         lambda: lo.compare(PROBLEM, ["adam"], evaluations=20, callbacks=[None]),  # pyright: ignore
     ],
@@ -343,6 +355,23 @@ REFUSED = {
         lambda: lo.solve(lo.Problem(NET, objectives.Unit(9), (3,), 2), "adam", steps=2),
     ],
     "BoxAndBall.box": [lambda: sets.BoxAndBall(1, 2)],  # pyright: ignore[reportArgumentType]
+    "output_range": [
+        lambda: outward(output_range=5),
+        lambda: outward(output_range=(1, 0)),
+        lambda: outward(output_range="x"),
+    ],
+    "latent_shape": [
+        lambda: outward(latent_shape="x"),
+        lambda: outward(latent_shape=4.0),
+        lambda: outward(latent_shape=2**70),
+        lambda: outward(latent_shape=(4, 0)),
+    ],
+    "module": [lambda: outward(module="x"), lambda: lo.Classifier(BAD)],
+    "mean": [lambda: lo.Classifier(NET, mean="x"), lambda: lo.Classifier(NET, mean=[1.0, 2.0])(torch.ones(2, 3))],
+    "classes": [lambda: lo.Classifier(NET, classes=BAD_LIST)],
+    "Square.p": [lambda: lo.Square(p="x")],  # pyright: ignore[reportArgumentType]
+    "SoftGates.layers": [lambda: lo.SoftGates(layers=5)],  # pyright: ignore[reportArgumentType]
+    "restarts": [lambda: solved(restarts=2**70)],
     "norm": [lambda: sets.bounded_ball(torch.zeros(3), 1.0, "l1", 0, 1)],  # pyright: ignore[reportArgumentType]
     "Adam.betas": [lambda: lo.Adam(betas=5), lambda: lo.Adam(betas=(0.9,))],  # pyright: ignore[reportArgumentType]
     "ADRGD.descent": [lambda: lo.ADRGD(descent="adam")],  # pyright: ignore[reportArgumentType]

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from latentopt.arguments import Values, as_values
+from latentopt.arguments import Values, as_values, checked
 from latentopt.batch_math import cpu_tensor, take
-from latentopt.errors import InputError, positive
+from latentopt.errors import InputError, as_shape
 from latentopt.networks.checks import empty_like_parameters
 from latentopt.networks.outputs import Pick, WrappedModule, as_logits
 
@@ -42,23 +42,21 @@ class Classifier(WrappedModule):
     mean: Tensor  # () or (C,)
     std: Tensor  # () or (C,)
 
+    @checked
     def __init__(
         self,
         module: Callable[..., Any],
         *,
-        mean: float | Sequence[float] = 0.0,
-        std: float | Sequence[float] = 1.0,
-        input_range: tuple[Values, Values] = (0.0, 1.0),
-        input_shape: Sequence[int] | None = None,
+        mean: Values = 0.0,
+        std: Values = 1.0,
+        input_range: Any = (0.0, 1.0),
+        input_shape: int | Sequence[int] | None = None,
         classes: Sequence[str] | None = None,
         pick: Pick | None = None,
     ) -> None:
         super().__init__(module, pick)
         like = empty_like_parameters(module)
-        for name, value in (("mean", mean), ("std", std)):
-            if isinstance(value, str) or value is None:
-                raise InputError(name, "a finite number, or one for each channel", repr(value))
-        tensors = {name: cpu_tensor(value).to(like) for name, value in (("mean", mean), ("std", std))}
+        tensors = {name: _numbers(name, value).to(like) for name, value in (("mean", mean), ("std", std))}
         for name, tensor in tensors.items():
             if tensor.ndim > 1 or not bool(tensor.isfinite().all()):
                 raise InputError(name, "a finite number, or one for each channel", tensor.tolist())
@@ -66,10 +64,8 @@ class Classifier(WrappedModule):
             raise InputError("std", "numbers > 0", tensors["std"].tolist())
         if len({tensor.shape for tensor in tensors.values() if tensor.ndim}) > 1:
             raise InputError("std", f"as many numbers as mean has, {len(tensors['mean'])}", len(tensors["std"]))
-        for size in input_shape or ():
-            positive("input_shape", size, integer=True)
         self.input_range = check_range(input_range, by_channel=True)
-        self.input_shape = None if input_shape is None else tuple(input_shape)
+        self.input_shape = None if input_shape is None else as_shape("input_shape", input_shape)
         self.classes = None if classes is None else tuple(classes)
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor, persistent=False)
@@ -83,6 +79,9 @@ class Classifier(WrappedModule):
         Returns:
             (B, K).
         """
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values.ndim and len(values) not in (1, x.shape[1]):
+                raise InputError(name, f"a number, or one for each of {x.shape[1]} channels", len(values))
         mean, std = (t.reshape(-1, *[1] * (x.ndim - 2)) if t.ndim else t for t in (self.mean, self.std))
         return as_logits(self.evaluate(len(x), (x - mean) / std), x)
 
@@ -131,14 +130,20 @@ def _for_inputs(end: Tensor, x: Tensor) -> Tensor:
     return wide.to(x)
 
 
-def check_range(input_range: Iterable[Any], by_channel: bool = False) -> Range:
+def _numbers(name: str, values: Values) -> Tensor:
+    """Return numbers as a tensor, those of Python in torch's default precision."""
+    as_values(name, values)  # raises InputError
+    return cpu_tensor(values)
+
+
+def check_range(input_range: Iterable[Any], by_channel: bool = False, name: str = "input_range") -> Range:
     """Return the (low, high) of a range as numbers; with ``by_channel`` also as tensors of several numbers.
 
     Raises:
         InputError: it is no such pair, the lower first.
     """
     try:
-        low, high = (as_values("input_range", bound) for bound in input_range)
+        low, high = (as_values(name, bound) for bound in input_range)
         low, high = (e.item() if isinstance(e, Tensor) and e.numel() == 1 else e for e in (low, high))
         if bool(cpu_tensor(low < high).all()) and (by_channel or not isinstance(low + high, Tensor)):
             return low, high
@@ -146,4 +151,4 @@ def check_range(input_range: Iterable[Any], by_channel: bool = False) -> Range:
         pass
     got = " ".join(str(input_range).split())
     several = ", or one for each channel" if by_channel else ", the same for all channels"
-    raise InputError("input_range", f"(low, high), two numbers with low < high{several}", got)
+    raise InputError(name, f"(low, high), two numbers with low < high{several}", got)

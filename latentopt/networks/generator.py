@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from latentopt._deprecated import renamed_methods
-from latentopt.arguments import Values, as_tensor, as_values
+from latentopt.arguments import Values, as_tensor, as_values, checked
 from latentopt.autodiff import refuse_gradient
 from latentopt.batch_math import cpu_tensor, take
 from latentopt.errors import InputError, as_shape, positive, seed_within
 from latentopt.networks.checks import empty_like_parameters, first_output, is_randomised, randomised_message, warn
+from latentopt.networks.classifier import check_range
 from latentopt.networks.freezing import frozen
 from latentopt.networks.fusion import fold_batch_norm
 from latentopt.networks.latents import Draw, Latents
@@ -68,21 +69,20 @@ class Generator(WrappedModule):
     )
     """Its name in messages of `latentopt.arguments`."""
 
+    @checked
     def __init__(
         self,
         module: Callable[..., Any],
         *,
         latent_shape: int | Sequence[int] | Mapping[str, int | Sequence[int]],
-        output_range: tuple[float, float] = (0.0, 1.0),
+        output_range: tuple[float | Tensor, float | Tensor] | Tensor = (0.0, 1.0),
         start_scale: float = 1.0,
         encoder: nn.Module | None = None,
-        latents: Tensor | Draw | None = None,
+        latents: Values | Draw | None = None,
         pick: Pick | None = None,
     ) -> None:
         super().__init__(module, pick)
-        low, high = output_range
-        if not low < high:
-            raise InputError("output_range", "(low, high) with low < high", output_range)
+        low, high = check_range(output_range, name="output_range")
         positive("start_scale", start_scale)
         part_shapes = dict[str, tuple[int, ...]]()
         if isinstance(latent_shape, Mapping):
@@ -92,7 +92,10 @@ class Generator(WrappedModule):
             shape = as_shape("latent_shape", latent_shape)
         self.encoder = encoder
         self.latent_shape, self.output_range, self.start_scale = shape, (low, high), start_scale
-        self.part_shapes, self.distribution = part_shapes, Latents(shape, latents)
+        self.part_shapes = part_shapes
+        if latents is not None and not isinstance(latents, Tensor) and not callable(latents):
+            latents = as_tensor("latents", latents, empty_like_parameters(module))
+        self.distribution = Latents(shape, latents)
         self.conditions: dict[str, Tensor] = {}
         self.constants: dict[str, Any] = {}
         self._emitted_range: tuple[float, float] | None = None

@@ -38,8 +38,8 @@ class Latents:
 
     def __post_init__(self) -> None:
         if isinstance(self.source, Tensor):
-            if len(self.source) < 2:
-                raise InputError("latents", "a sample of at least 2", len(self.source))
+            if self.source.ndim == 0 or len(self.source) < 2:
+                raise InputError("latents", "a sample of at least 2", f"shape {tuple(self.source.shape)}")
             self._checked(self.source, len(self.source))
         elif self.source is not None and not callable(self.source):
             got = type(self.source).__name__

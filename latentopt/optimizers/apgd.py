@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latentopt.arguments import checked
 from latentopt.batch_math import per_sample, sample_norm, where_rows
 from latentopt.errors import InputError, positive, within
 from latentopt.optimizers.base import Cost, Optimizer, Step
@@ -27,6 +28,7 @@ class APGDState(NamedTuple):
     best_at_checkpoint: Tensor  # (B,) the best at the last checkpoint
 
 
+@checked
 @dataclass(frozen=True)
 class APGD(Optimizer):
     """Auto-PGD, projected descent with momentum that chooses the step size of each sample.

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from latentopt.arguments import checked
 from latentopt.errors import InputError, positive, within
 from latentopt.optimizers.base import Optimizer, Step, check_fraction
 from latentopt.optimizers.candidates import evaluate_candidates
@@ -19,6 +20,7 @@ class CEMState(NamedTuple):
     std: Tensor  # (B, *shape) their standard deviation
 
 
+@checked
 @dataclass(frozen=True)
 class CEM(Optimizer):
     """The cross-entropy method: the best of normal candidates set the next mean and deviation by coordinate.

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from latentopt.arguments import checked
 from latentopt.batch_math import where_rows
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.optimizers.base import Cost, Optimizer, Step
@@ -46,6 +47,7 @@ class LearningRates(NamedTuple):
     every: int  # steps between two square roots
 
 
+@checked
 @dataclass(frozen=True)
 class CMAES(Optimizer):
     """CMA-ES: the better half of normal candidates moves their mean and shapes their covariance.

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latentopt.arguments import checked
 from latentopt.batch_math import per_sample, sample_norm
 from latentopt.optimizers.base import Cost, Optimizer, Step, check_fraction
 from latentopt.problem import Batch
@@ -18,6 +19,7 @@ class FrankWolfeState(NamedTuple):
     m: Tensor  # (B, *shape) averaged gradient
 
 
+@checked
 @dataclass(frozen=True)
 class FrankWolfe(Optimizer):
     """Frank-Wolfe, ``x <- x + 2 / (t + 2) (v - x)``; v of the set has the least inner product with m.

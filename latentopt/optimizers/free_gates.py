@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from latentopt._deprecated import old_attribute, renamed_keywords
+from latentopt.arguments import checked
 from latentopt.autodiff import gradients, require_gradient
 from latentopt.batch_math import per_sample, sample_norm, where_rows
 from latentopt.errors import InputError, nonnegative, positive
@@ -40,6 +41,7 @@ class FreeState(NamedTuple):
 
 
 @renamed_keywords(distances="row_norms")
+@checked
 @dataclass(frozen=True)
 class FreeGates(GateRule):
     """Gates as variables eta of their own, by default as in the paper.

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from latentopt.arguments import checked
 from latentopt.batch_math import per_sample, sample_norm, unit
 from latentopt.errors import positive
 from latentopt.optimizers.base import Schedule, ScheduledDescent
@@ -17,6 +18,7 @@ class GDState(NamedTuple):
     t: int  # steps done
 
 
+@checked
 @dataclass(frozen=True)
 class GD(ScheduledDescent):
     """Projected gradient descent, ``x <- project(x - lr_t g)``.

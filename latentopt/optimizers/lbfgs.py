@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latentopt.arguments import checked
 from latentopt.batch_math import per_sample, sample_norm, where_rows
 from latentopt.errors import positive, within
 from latentopt.optimizers.base import Cost, Optimizer, Step
@@ -32,6 +33,7 @@ class LBFGSState(NamedTuple):
     y: Tensor  # (B, memory, n) changes of `tangential`
 
 
+@checked
 @dataclass(frozen=True)
 class LBFGS(Optimizer):
     """L-BFGS, quasi-Newton descent with a line search for each sample.

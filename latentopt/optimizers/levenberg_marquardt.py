@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latentopt.arguments import checked
 from latentopt.autodiff import jvp
 from latentopt.batch_math import sample_norm
 from latentopt.errors import nonnegative, positive
@@ -36,6 +37,7 @@ class LMState(NamedTuple):
     growth: Tensor  # (B,) factor of the damping should the trial be rejected
 
 
+@checked
 @dataclass(frozen=True)
 class LevenbergMarquardt(Optimizer):
     """Levenberg-Marquardt, damped Gauss-Newton steps on a sum of squares ``|r(x)|^2`` such as `MSE`.

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latentopt.arguments import checked
 from latentopt.batch_math import unit
 from latentopt.optimizers.base import Schedule, ScheduledDescent, check_fraction
 from latentopt.problem import Batch
@@ -18,6 +19,7 @@ class MomentumState(NamedTuple):
     m: Tensor  # (B, *shape) momentum
 
 
+@checked
 @dataclass(frozen=True)
 class Momentum(ScheduledDescent):
     """Gradient descent with momentum, ``m <- momentum m + g``, ``x <- project(x - lr_t m)``.

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latentopt.arguments import checked
 from latentopt.batch_math import per_sample, sample_norm, unit, where_rows
 from latentopt.errors import nonnegative
 from latentopt.optimizers.base import Schedule, ScheduledDescent
@@ -20,6 +21,7 @@ class PerturbedGDState(NamedTuple):
     steep: Tensor  # (B,) greatest gradient norm so far
 
 
+@checked
 @dataclass(frozen=True)
 class PerturbedGD(ScheduledDescent):
     """Gradient descent, with noise ``x <- project(x + xi)`` where the gradient is small.

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latentopt.arguments import checked
 from latentopt.batch_math import unit
 from latentopt.errors import InputError
 from latentopt.optimizers.base import Schedule, ScheduledDescent, check_fraction
@@ -22,6 +23,7 @@ class PGDState(NamedTuple):
     m: Tensor  # (B, *shape) momentum
 
 
+@checked
 @dataclass(frozen=True)
 class PGD(ScheduledDescent):
     """Projected gradient descent, ``m <- momentum m + g / ||g||_2``, ``x <- project(x - lr_t radius s(m))``.

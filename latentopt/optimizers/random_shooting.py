@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latentopt.arguments import checked
 from latentopt.errors import positive
 from latentopt.optimizers.base import Optimizer, Step
 from latentopt.optimizers.candidates import evaluate_candidates
@@ -18,6 +19,7 @@ class RandomShootingState(NamedTuple):
     t: int  # steps done
 
 
+@checked
 @dataclass(frozen=True)
 class RandomShooting(Optimizer):
     """Random shooting: each step evaluates new random points of the set; the iterate is the best so far.

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from latentopt.arguments import checked
 from latentopt.batch_math import unit
 from latentopt.optimizers.base import Schedule, ScheduledDescent
 from latentopt.problem import Batch
@@ -17,6 +18,7 @@ class RGDState(NamedTuple):
     v: Tensor  # (B, *shape) the hidden variable
 
 
+@checked
 @dataclass(frozen=True)
 class RGD(ScheduledDescent):
     """Raw gradient descent, ``v <- v - lr_t g(x)``, ``x <- project(v)``, from ``v = x``.

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latentopt.arguments import checked
 from latentopt.errors import positive
 from latentopt.optimizers.base import Schedule, ScheduledDescent, check_fraction, squared, usable_eps
 from latentopt.problem import Batch
@@ -18,6 +19,7 @@ class RMSPropState(NamedTuple):
     square: Tensor  # (B, *shape) mean of the squared gradients
 
 
+@checked
 @dataclass(frozen=True)
 class RMSProp(ScheduledDescent):
     """RMSProp, ``v <- alpha v + (1 - alpha) g^2``, ``x <- project(x - lr_t g / (sqrt(v) + eps))``.

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from latentopt.arguments import checked
 from latentopt.batch_math import per_sample, sample_rms
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.gates import Norms, row_norms
@@ -17,6 +18,7 @@ from latentopt.problem import Batch
 Kind = Literal["probes", "exact", "layer", "none"]
 
 
+@checked
 @dataclass(frozen=True)
 class RowNorms:
     """Computation of row norms by forward passes; weights are never multiplied.

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from latentopt.arguments import checked
 from latentopt.errors import InputError, positive
 from latentopt.gates import count_sites
 from latentopt.optimizers.base import Cost
@@ -21,6 +22,7 @@ class SoftState(NamedTuple):
     sites: int  # of the network; 0 before the first step, or if they need not be counted
 
 
+@checked
 @dataclass(frozen=True)
 class SoftGates(GateRule):
     """Gates tied to the activation pattern, softly: ``eta = 1/2 + z / (alpha tau rms(h))``.

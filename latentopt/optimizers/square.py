@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latentopt.arguments import checked
 from latentopt.batch_math import unit, where_rows
 from latentopt.errors import within
 from latentopt.optimizers.base import Cost, Optimizer, Step
@@ -23,6 +24,7 @@ class SquareState(NamedTuple):
     value: Tensor  # (B,) its objective; infinite before the first step
 
 
+@checked
 @dataclass(frozen=True)
 class Square(Optimizer):
     """Square Attack: each step moves one window of the best point, each channel in a random direction.

@@ -69,8 +69,15 @@ def as_callbacks(callbacks: Callbacks) -> Sequence[Callback]:
 
     Returns:
         The callbacks, in order.
+
+    Raises:
+        InputError: one is no function.
     """
-    return [callbacks] if callable(callbacks) else list(callbacks)
+    several = [callbacks] if callable(callbacks) else list(callbacks)
+    for callback in several:
+        if not callable(callback):
+            raise InputError("callbacks", "functions of a Progress", type(callback).__name__)
+    return several
 
 
 class ProgressBar:

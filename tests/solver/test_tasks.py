@@ -53,7 +53,7 @@ def with_one(value: float) -> Tensor:
         (rand(2, 1, 2, 2), Downsample(2), False),
         (rand(2, 1, 2, 2), Compose([Crop(2), Downsample(2)]), None),
         *[(with_one(value), None, None) for value in (-1.1e-6, 1 + 1.1e-6, -0.5, 1.5, float("nan"), float("inf"))],
-        *[(target, None, None) for target in (with_one(0).byte(), torch.zeros(0, 1, 4, 4), torch.tensor(0.5))],
+        *[(target, None, None) for target in (255 * with_one(1), torch.zeros(0, 1, 4, 4), torch.tensor(0.5))],
     ],
 )
 def test_wrong_targets_are_refused(target, operator, measured):

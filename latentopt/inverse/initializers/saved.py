@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentopt.arguments import checked
 from latentopt.errors import InputError
 from latentopt.files import read_array, read_metadata
 from latentopt.inverse.initializers.base import FittedInitializer, Initializer
@@ -22,6 +23,7 @@ HELD = ("latents", "x", "w", "z")
 """Names of the latents in a file of several arrays."""
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class Saved(Initializer):
     """Latents of a file, one for each target; each is the first start, and the only one.
