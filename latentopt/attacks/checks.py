@@ -161,6 +161,8 @@ def check_logits(logits: Tensor, x: Tensor) -> None:
     """Raise `InputError` unless the answer to ``x`` (B, *shape) is finite logits (B, K) with K >= 2."""
     if logits.ndim != 2 or len(logits) != len(x) or logits.shape[1] < 2:
         raise InputError("model", f"logits (B, K), B = {len(x)}, of K >= 2 classes", f"shape {tuple(logits.shape)}")
+    if logits.is_complex():
+        raise InputError("model", "logits that are real numbers", logits.dtype)
     if not bool(logits.isfinite().all()):
         raise InputError("model", "finite logits", "NaN or infinity")
 

@@ -49,8 +49,7 @@ def frozen(network: object) -> Iterator[None]:
         yield
         return
     parts = [*root.modules(), *root.parameters()]
-    if any(parameter.is_inference() for parameter in root.parameters()):
-        raise InputError(argument_of(root), "a module built outside torch.inference_mode", "one built in it")
+    _require_values(root)
     with _lock:
         for part in parts:
             _hold(part)
@@ -66,6 +65,16 @@ def frozen(network: object) -> Iterator[None]:
         yield
     finally:
         _release(parts)
+
+
+def _require_values(root: nn.Module) -> None:
+    """Raise `InputError` unless gradients may pass the weights of a module, and they have values."""
+    argument = argument_of(root)
+    for parameter in root.parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter) or parameter.is_meta:
+            raise InputError(argument, "weights with values (load them, or call lazy layers once)", "weights without")
+        if parameter.is_inference():
+            raise InputError(argument, "a module built outside torch.inference_mode", "one built in it")
 
 
 def _to_eval(root: nn.Module) -> None:

@@ -120,6 +120,8 @@ def evaluate(
         raise InputError(argument, expected, str(error).splitlines()[0]) from error
     if pick is not None or not isinstance(output, Tensor):
         output = _choose(output, argument, pick)
+    if output.layout != torch.strided:
+        output = output.to_dense()
     if not output.ndim or len(output) not in (count, count * COPIES.get()):
         expected = f"one output a sample, shape ({count}, ...){'' if pick is None else ', of what pick chooses'}"
         raise InputError(argument, expected, f"shape {tuple(output.shape)}")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from latentopt._deprecated import old_names, renamed_keywords
+from latentopt.autodiff import outside_inference_mode
 from latentopt.errors import InputError, positive
 from latentopt.gates import OnGates
 from latentopt.networks.freezing import frozen, require_eval
@@ -172,6 +173,7 @@ class Refiner:
         self.chains = chains_of(self.network)
         self.normal, self.has_warned = as_normalization(self.normalization), False
 
+    @outside_inference_mode
     def __call__(self, observations: Any, actions: Any, seed: int = 0) -> RefinementResult:
         """Refine one batch: ``observations`` (B, *obs), ``actions`` (B, A)."""
         if self.normal is not None:

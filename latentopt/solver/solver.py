@@ -130,7 +130,10 @@ class Solver:
         x, whole = state.rows.x[:size], self.batch_of(state.active[:size])
         try:
             step = self.optimizer.step(self.batch, state.rows.x, state.method)
-        except Exception:
+        except Exception as error:
+            if str(error).startswith("Inference tensors cannot be saved"):
+                expected = "tensors made outside torch.inference_mode, in operators and objectives too (clone them)"
+                raise InputError("problem", expected, "one made in it") from error
             first_output(whole.network, x, "shape")  # if it fails as well, that is the reason
             if size > 1:
                 whole.require_independent(x)

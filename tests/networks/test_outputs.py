@@ -327,6 +327,7 @@ TASKS: dict[str, Callable[..., object]] = {
     "reconstruct": lambda x, y: lo.reconstruct(GENERATOR, torch.ones_like(TARGET) / 2, **QUICK),
     "nearest": lambda x, y: lo.reconstruct(GENERATOR, torch.ones_like(TARGET) / 2, **{**QUICK, "start": Nearest(9)}),
     "diagnose": lambda x, y: lo.diagnose(GENERATOR, samples=2, **QUICK),
+    "refine_action": lambda x, y: lo.refine_action(lambda s, a: a.sigmoid().sum(1), x, x[:, :2], -1, 1, steps=2),
 }
 CLASSIFIER, GENERATOR = logits(), lo.Generator(images(), latent_shape=5)
 
@@ -401,6 +402,10 @@ def test_encoders_may_return_means_and_variances_or_a_distribution():
         reconstruct(lo.Generator(decode, latent_shape=5, encoder=Net(encode, torch.sum)), start=Encoder())
 
 
+with torch.inference_mode():
+    MADE_IN_INFERENCE_MODE = torch.ones(1, 1, 4, 4)
+
+
 @pytest.mark.parametrize(
     ("name", "make"),
     [
@@ -420,6 +425,11 @@ def test_encoders_may_return_means_and_variances_or_a_distribution():
         ("shape", lambda: lo.solve(lo.Problem(logits(), Unit(), 6, 2, like=torch.zeros(0).double()), "adam")),
         ("objective", lambda: lo.solve(lo.Problem(logits(), lambda y: y.detach()[:, 0], 6, 2), "adam")),
         ("generator", lambda: reconstruct(Net(images(), lambda y: y + 0j))),
+        ("model", lambda: attack(Net(logits(), lambda y: y + 0j).eval())),
+        ("generator", lambda: reconstruct(Net(images(), lambda y: np.asarray(y.detach())))),
+        ("network", lambda: maximize(nn.Linear(6, 2, device="meta"))),
+        ("network", lambda: maximize(nn.Sequential(nn.LazyLinear(2)).eval())),
+        ("problem", lambda: reconstruct(images(), operator=lo.operators.Mask(MADE_IN_INFERENCE_MODE))),
         ("network", lambda: lo.solve(lo.Problem(Net(logits(), lambda y: y[0]), Unit(), 6, 3), "adam")),
     ],
 )
@@ -428,11 +438,6 @@ def test_what_fits_nothing_is_refused_in_one_line(name, make):
         make()
     assert caught.value.name == name
     assert "\n" not in str(caught.value)
-
-
-def test_names_of_half_or_array_outputs_are_told():
-    with refuses("generator", "got ndarray"):
-        reconstruct(Net(images(), lambda y: np.asarray(y.detach())))
 
 
 def test_a_copy_of_an_adapted_network_is_another():
