@@ -64,7 +64,7 @@ def prepare(settings: TrainSettings) -> JobPlan[TrainSettings]:
         InputError: a setting is wrong, a named data set is not there, or there is a model of this name.
     """
     out = expanded_folder("out", settings.out)
-    require_writable(expanded_folder("log", settings.log), "log")
+    log = expanded_folder("log", settings.log)
     check_name(settings.name)
     settings.check_positive("epochs")
     settings.check_positive("start_scale", integer=False)
@@ -83,6 +83,7 @@ def prepare(settings: TrainSettings) -> JobPlan[TrainSettings]:
             expected = error.expected.replace("--download", "--data.download")
             raise InputError(error.name, expected, error.got) from error
     check_model_folder(out, settings.name)
+    require_writable(log, "log")
     return JobPlan(settings, out / settings.name)
 
 

@@ -192,7 +192,9 @@ def test_the_command_line_trains_a_classifier_and_measures_it(mnist, tmp_path, c
     [
         pytest.param(vae_recipe, ["--data.root", "nowhere"], "", id="no data"),
         pytest.param(vae_recipe, ["--data.batch_size", "257"], "batch_size: ", id="not one batch"),
-        pytest.param(vae_recipe, ["--data.dataset", "digits"], "data: ", id="images of another size"),
+        pytest.param(
+            vae_recipe, ["--data.dataset", "digits", "--data.root", "null"], "data: ", id="images of another size"
+        ),
         pytest.param(vae_recipe, ["--latent_shape", "[7]"], "latent_shape: ", id="another latent shape"),
         pytest.param(left_or_right, ["--module.classes", "[left]"], "classes: ", id="too few classes"),
         pytest.param(left_or_right, ["--module.classes", "[a, b, c]"], "classes: ", id="more classes than logits"),
@@ -200,7 +202,9 @@ def test_the_command_line_trains_a_classifier_and_measures_it(mnist, tmp_path, c
         pytest.param(left_or_right, ["--data.validation", "1000"], "validation: ", id="no image is left"),
         pytest.param(left_or_right, ["--data.shape", "[8, 8]"], "shape: ", id="a shape without channels"),
         pytest.param(left_or_right, ["--data.fit", "squash"], "", id="no way to fit"),
-        pytest.param(left_or_right, ["--data.dataset", "digits"], "data: ", id="no test images of its own"),
+        pytest.param(
+            left_or_right, ["--data.dataset", "digits", "--data.root", "null"], "data: ", id="no test images of its own"
+        ),
         pytest.param(left_or_right, ["--data", "latentopt.zoo.data.ImageData"], "data: ", id="no labels"),
         pytest.param(left_or_right, [SHAPE, "[1, 32, 32]"], "data: ", id="images of another shape"),
     ],
