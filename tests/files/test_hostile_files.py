@@ -59,7 +59,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "idx": lambda path: read_idx(path.with_suffix(".gz")),
     "checkpoint": lambda path: lo.maximize(
         torch.nn.Linear(2, 1).eval(),
-        torch.zeros(1, 2),
+        shape=(2,),
         low=-1,
         high=1,
         steps=1,
@@ -109,7 +109,7 @@ BOMBS: dict[str, tuple[str, Callable[[Path], object], Callable[[Path], object], 
     ),
     "array of zeros": ("a.npz", lambda path: npz(path, (9, 2**20), 9 * 2**20), read_array, "no bomb"),
     "idx": ("a.gz", bomb_idx, read_idx, "2 values"),
-    "deep YAML": ("a.yaml", lambda path: path.write_text("[" * 1500), read_yaml, ""),
+    "deep YAML": ("a.yaml", lambda path: path.write_text("[" * 400), read_yaml, ""),
     "wide YAML": (
         "a.yaml",
         lambda path: path.write_text(

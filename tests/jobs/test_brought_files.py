@@ -176,7 +176,6 @@ def test_a_job_takes_volumes(tmp_path, capsys):
     assert call(capsys, "reconstruct", *command, "--wandb", "disabled", "--out", tmp_path / "out").code == 0
     assert len(table(tmp_path / "out")) == 2
     assert (tmp_path / "out" / "grid.png").is_file()
-    assert call(capsys, "diagnose", *command, "--samples", "2", "--out", tmp_path / "d").code == 0
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,12 +84,12 @@ def pages(path: Path) -> None:
     Image.fromarray(HALVES).save(path, save_all=True, append_images=[Image.fromarray(255 - HALVES)])
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A part of a PNG."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 def sixteen_bit_colour(path: Path) -> None:
-    import zlib
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     rows = b"".join(b"\0" + (row.astype(">u2") * 257).tobytes() for row in HALVES)
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
@@ -121,7 +122,8 @@ def cut(path: Path) -> None:
 
 
 def bomb(path: Path) -> None:
-    Image.new("1", (20_000, 20_000)).save(path)
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 30_000, 30_000, 1, 0, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(9))) + chunk(b"IEND", b""))
 
 
 BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
