@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from latentopt.errors import InputError, seed_within
-from latentopt.jobs.experiment import expanded_folder
+from latentopt.errors import InputError, nonnegative, positive, seed_within
+from latentopt.jobs.experiment import expanded_folder, require_writable
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.settings import JobPlan, JobSettings, WandbMode, default_wandb
 from latentopt.jobs.train_folder import check_model_folder, model_partial, open_log
@@ -83,13 +83,22 @@ def prepare(settings: TrainPolicySettings) -> JobPlan[TrainPolicySettings]:
         InputError: a setting is wrong, Procgen is not installed, or there is a model of this name.
     """
     out = expanded_folder("out", settings.out)
-    settings.check_positive("steps", "episodes")
+    log = expanded_folder("log", settings.log)
+    settings.check_positive("steps", "episodes", "repeat", "envs", "rollout", "epochs", "batch_size", "hidden", "stop")
+    settings.check_positive("lr", integer=False)
+    nonnegative("entropy", settings.entropy)
+    nonnegative("gamma", settings.gamma)
+    if settings.gamma > 1:
+        raise InputError("gamma", "a number in [0, 1]", settings.gamma)
+    for width in settings.channels:
+        positive("channels", width, integer=True)
     check_name(settings.name)
     seed_within(settings.seed, 0, 2**32 - 1)
     settings.check_choices(game=Game, mode=LevelMode, wandb=WandbMode)
     if not installed():
         raise InputError("procgen", f"an installed Procgen: {INSTALL}", "none")
     check_model_folder(out, settings.name)
+    require_writable(log, "log")
     return JobPlan(settings, out / settings.name)
 
 
@@ -107,7 +116,7 @@ def run(plan: JobPlan[TrainPolicySettings]) -> Path:
     from latentopt.rl.game_policies import save_game_policy
 
     settings, recipe, begun = plan.settings, plan.settings.recipe(), time.perf_counter()
-    log = open_log(Path(settings.log), settings.name, recipe)
+    log = open_log(expanded_folder("log", settings.log), settings.name, recipe)
     tracker, rounds = Tracker(log, settings.wandb, recipe, settings.job, kept_lines={}), 0
     with ProgressLine(settings.job, settings.steps, leave=True) as line:
 

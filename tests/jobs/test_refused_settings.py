@@ -16,11 +16,13 @@ CERTIFY = "latentopt.jobs.analyze.certify.certify"
 DYNAMICS = "latentopt.jobs.analyze.dynamics.dynamics"
 REGIONS = "latentopt.jobs.analyze.regions.regions"
 TRAIN_RL = "latentopt.jobs.train_rl.train_rl"
+TRAIN_POLICY = "latentopt.jobs.train_policy.train_policy"
 RIGHT: dict[str, dict[str, Any]] = {
     CAPPED: {"data": "digits", "betas": "0.5", "seeds": 1, "epochs": 1, "limit": 20, "steps": 3, "queries": 5},
     CERTIFY: {},
     DYNAMICS: {"model": "MODEL", "data": "digits", "limit": 12, "steps": 4, "device": "cpu"},
     REGIONS: {"steps": 5, "resolution": 20},
+    TRAIN_POLICY: {"name": "mine", "summary": "a test", "game": "coinrun"},
     TRAIN_RL: {**SMALL, "env": PENDULUM, "steps": 60, "seeds": 2},
 }
 
@@ -49,6 +51,8 @@ WRONG = [
     *each(TRAIN_RL, env=["CartPole-v1"], steps=[0], optimizer=["gda"], hidden=[[0]], seeds=[0], wandb=["on"]),
     *each(TRAIN_RL, algorithm=["ppo"]),
     (TRAIN_RL, {"env": "NoSuch-v0"}, "env"),
+    *each(TRAIN_POLICY, envs=[0], rollout=[1.5], epochs=[0], batch_size=[0], lr=[0.0], gamma=[1.1, -1.0]),
+    *each(TRAIN_POLICY, entropy=[-1.0], channels=[(16, 0)], hidden=[0], stop=[0], repeat=[0], game=["pong"]),
     (TRAIN_RL, {"optimizer": "gd-critic", "epsilon": 2.0}, "epsilon"),
 ]
 
