@@ -75,7 +75,12 @@ class ResultDisplay:
 
         Returns:
             The figure of matplotlib.
+
+        Raises:
+            InputError: the file cannot be written there.
         """
+        if path is not None and (Path(path).is_dir() or not Path(path).parent.is_dir()):
+            raise InputError("path", "a file in an existing folder", str(path))
         figure = new_figure()
         self._draw(figure)
         if path is not None:

@@ -167,6 +167,9 @@ def test_a_notebook_shows_text_and_picture(kind):
 def test_a_plot_is_a_figure_and_a_file(kind, tmp_path):
     assert built(kind).plot(tmp_path / "a.png").axes
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    for wrong in (tmp_path, tmp_path / "no" / "a.png"):
+        with refuses("path"):
+            built(kind).plot(wrong)
 
 
 def test_a_picture_that_fails_does_not_hide_the_result():

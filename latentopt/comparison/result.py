@@ -174,6 +174,9 @@ class Comparison(SavedTables):
 
         Returns:
             The figure of matplotlib.
+
+        Raises:
+            InputError: the file cannot be written there.
         """
         return super().plot(path)
 

@@ -106,7 +106,7 @@ def read_run(folder: str | Path) -> Run:
     """
     path = Path(folder)
     if not is_run(path):
-        raise InputError(str(folder), f"the folder of a run, with {RECIPE} or {METRICS}", "none")
+        raise InputError(str(folder), f"the folder of a run, with {RECIPE}, {METRICS} or {RESULTS}", "none")
     return Run(
         path,
         _read(path / RECIPE, read_yaml, dict),
@@ -118,7 +118,7 @@ def read_run(folder: str | Path) -> Run:
 
 def is_run(folder: str | Path) -> bool:
     """Return whether a folder holds a run."""
-    return is_folder(folder) and any((Path(folder) / name).is_file() for name in (RECIPE, METRICS))
+    return is_folder(folder) and any((Path(folder) / name).is_file() for name in (RECIPE, METRICS, RESULTS))
 
 
 def _json(path: Path) -> Any:
