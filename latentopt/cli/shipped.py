@@ -23,13 +23,19 @@ def read_recipe(name: str) -> dict[str, Any]:
 def path_of(name: str) -> Path:
     from latentopt.zoo.paths import shipped_folder
 
-    shipped = shipped_folder("recipes") / f"{name}.yaml"
-    if is_file(shipped):
-        return shipped
-    if not is_file(name):
-        known = sorted(path.stem for path in shipped_folder("recipes").glob("*.yaml"))
-        raise InputError("recipe", f"a file, or one of {', '.join(known)}", with_nearest(name, known))
-    return Path(name)
+    return named_file("recipe", name, shipped_folder("recipes"))
+
+
+def named_file(kind: str, name: str, folder: Path) -> Path:
+    """Return the YAML file of a name in a folder, or else the file of this path.
+
+    Raises:
+        InputError: there is neither.
+    """
+    known = {path.stem: path for path in folder.glob("*.yaml")}
+    if name not in known and not is_file(name):
+        raise InputError(kind, f"a file, or one of {', '.join(sorted(known))}", with_nearest(name, known))
+    return known.get(name, Path(name))
 
 
 def recipes(words: list[str]) -> int:

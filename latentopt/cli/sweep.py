@@ -15,7 +15,8 @@ from latentopt.cli.help import ASKED, page
 from latentopt.cli.options import parse_job
 from latentopt.cli.output import one_line
 from latentopt.cli.run import choose_job
-from latentopt.errors import InputError, LatentOptError, with_nearest
+from latentopt.cli.shipped import named_file
+from latentopt.errors import InputError, LatentOptError
 from latentopt.jobs.lifetime import job, lock
 
 if TYPE_CHECKING:
@@ -95,13 +96,7 @@ def _parse_words(words: list[str]) -> argparse.Namespace:
 def _find_file(name: str) -> Path:
     from latentopt.zoo.paths import shipped_folder
 
-    shipped = shipped_folder("recipes") / "sweeps" / f"{name}.yaml"
-    if shipped.is_file():
-        return shipped
-    if not Path(name).is_file():
-        known = sorted(path.stem for path in shipped.parent.glob("*.yaml"))
-        raise InputError("sweep", f"a file, or one of {', '.join(known)}", with_nearest(name, known))
-    return Path(name)
+    return named_file("sweep", name, shipped_folder("recipes") / "sweeps")
 
 
 def _trial_words(sweep: Sweep, options: dict[str, Any], out: Path, wandb: str) -> list[str]:

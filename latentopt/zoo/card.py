@@ -121,7 +121,8 @@ def find(model: str | Path) -> Path:
     Raises:
         InputError: there is no such model.
     """
-    for path in (shipped_folder("models") / model, Path(model)):
+    shipped = [shipped_folder("models") / model] if str(model) in names() else []
+    for path in (*shipped, Path(model)):
         if is_file(path / CARD):
             return path
     expected = f"a model ({', '.join(names()) or 'none is shipped'}) or a folder with a {CARD}"

@@ -134,6 +134,7 @@ def test_a_wrong_command_is_refused_in_one_line_with_nothing_written(made, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+PORTFOLIO = '--optimizer {{"class_path":"latentopt.Portfolio","init_args":{{"stages":[{}]}}}}'
 ATTACKS = {
     "no data": ("--data", "data"),
     "unknown data set": ("--data nonsense", "nonsense"),
@@ -187,6 +188,19 @@ ATTACKS = {
     "unknown wandb mode": ("--wandb maybe", "wandb"),
     "unknown split": ("--data mnist --split validation", "split"),
     "unknown option": ("--colour red", "--colour"),
+    "stage of an unknown method": (PORTFOLIO.format('{"optimizer":"pdg"}'), "did you mean 'pgd'?"),
+    "stage with an unknown argument": (PORTFOLIO.format('{"optimizer":"pgd","stepps":3}'), "did you mean 'steps'?"),
+    "stage of an unknown loss": (PORTFOLIO.format('{"optimizer":"pgd","loss":"l7"}'), "got l7"),
+    "stage of no steps": (PORTFOLIO.format('{"optimizer":"pgd","steps":0}'), "steps"),
+    "root of files": ("--data {}/few.npz --root {}", "root"),
+    "split of files": ("--data {}/few.npz --split train", "split"),
+    "root of digits": ("--root {}", "root"),
+    "a root without a name": ("--data mnist --root=", "root"),
+    "data without a name": ("--data=", "data"),
+    "devices that are none": ("--devices two", "devices"),
+    "no nodes": ("--num_nodes 0", "num_nodes"),
+    "strategy that is none": ("--strategy dpp", "strategy"),
+    "steps beyond 64 bits": ("--steps 99999999999999999999", "64 bits"),
 }
 
 
@@ -266,6 +280,9 @@ def test_a_wrong_recipe_is_refused_in_one_line_with_nothing_written(tmp_path, ca
         ("recipes copy digits", "copy"),
         ("models", "list"),
         ("models show no-such-model", "mnist-vae"),
+        ("models show ../models/mnist-vae", "a model"),
+        ("run ../recipes/digits", "a file"),
+        ("sweep sweeps/reconstruct-digits", "a file"),
     ],
 )
 def test_a_wrong_word_is_refused_with_what_would_be_right(tmp_path, monkeypatch, capsys, words, hint):
@@ -498,4 +515,31 @@ def test_a_number_that_is_none_or_not_finite_is_refused(tmp_path, monkeypatch, c
     assert "eps" in refused(call(capsys, "attack", "--model", "mnist-cnn", "--data", "digits", "--eps", text))
     words = ["--model", "mnist-cnn", "--data", "digits", "--eps", "0.1", "--optimizer", "pgd", "--optimizer.lr", text]
     assert "lr" in refused(call(capsys, "attack", *words, "--limit", 1))
+    assert contents(tmp_path) == {}
+
+
+def test_an_old_name_in_a_sweep_is_told_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ["latentopt", "reconstruct", "--model", "mnist-vae", "--targets", "digits", "--resize", "--limit=1"]
+    content = {
+        "command": [*command, "--out=elsewhere", "${args}"],
+        "method": "grid",
+        "metric": {"name": "best/mean_mse"},
+    }
+    content["parameters"] = {"rounds": {"values": [1, 2]}, "steps": {"values": [1, 2, 3]}}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(content))
+    said = call(capsys, "sweep", "s.yaml", "--dry-run")
+    assert said.code == 0, said.err
+    assert said.err.count("deprecated") == 1
+    assert said.out.count("--out=") == 6  # in place of the file's own
+    assert "elsewhere" not in said.out
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("latentopt.jobs.experiment.os.access", lambda path, mode: False)  # root may write anywhere
+    for job in ("reconstruct", "diagnose", "analyze"):
+        assert "out: expected a folder that can be written" in refused(call(capsys, *JOBS[job].split(), "--out", "o"))
+    words = ["--data.dataset", "digits", "--log", "l", "--out", "o"]
+    assert "log: expected a folder that can be written" in refused(call(capsys, "train", "train-mnist-vae", *words))
     assert contents(tmp_path) == {}
