@@ -82,7 +82,7 @@ class Generator(WrappedModule):
         pick: Pick | None = None,
     ) -> None:
         super().__init__(module, pick)
-        low, high = check_range(output_range, name="output_range")
+        low, high = map(float, check_range(output_range, name="output_range"))
         positive("start_scale", start_scale)
         part_shapes = dict[str, tuple[int, ...]]()
         if isinstance(latent_shape, Mapping):

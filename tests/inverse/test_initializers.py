@@ -180,7 +180,7 @@ def test_the_encoder_starts_lower_than_chance_on_the_generators_own_images():
 def test_the_first_restart_is_the_encoders_prediction_and_its_check_is_counted():
     generator = vae()
     problem = posed(generator, generator.latents(3, 0))
-    generator.module = Counted(generator.module)
+    generator.module = Counted(generator.module)  # pyright: ignore[reportArgumentType]
     fitted = Encoder(0.5).fit(generator, Identity(), 0)
     assert fitted.forwards == generator.module.forwards
     found = fitted(problem, 4, 0)
