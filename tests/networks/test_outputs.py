@@ -222,6 +222,31 @@ class Conditional(nn.Module):
 
 
 CONDITIONAL = lo.Generator(Conditional(), latent_shape=16)
+
+
+def critic(end: Callable[[Tensor], Any]) -> Callable[[], None]:
+    """Return the check that a critic of this output refines actions as the plain one does."""
+
+    def refine(function: Callable[[Tensor], Any]) -> Tensor:
+        values = lambda s, a: function(logits(1)(torch.cat([s, a], 1)))  # noqa: E731
+        return lo.refine_action(values, X[:, :4], X[:, 4:], -1.0, 1.0, steps=3).action
+
+    def check() -> None:
+        assert torch.equal(refine(end), refine(lambda q: q))
+
+    return check
+
+
+def policy(end: Callable[[Tensor], Any]) -> Callable[[], None]:
+    """Return the check that a policy of this output is attacked as the plain one is."""
+
+    def check() -> None:
+        attacked = [lo.attack_policy(Net(logits(), each).eval(), X, 0.2, steps=3) for each in (end, lambda y: y)]
+        assert torch.equal(attacked[0].observations, attacked[1].observations)
+
+    return check
+
+
 BARE: Any = images()
 VAE = lambda y: Output(None, (y, Normal(y, 1.0)))  # noqa: E731
 
@@ -279,7 +304,12 @@ ROWS: dict[str, dict[str, Callable[[], None]]] = {
             "generator", "lo.Generator(module", lambda: lo.reconstruct(BARE, TARGET), lambda: lo.diagnose(BARE)
         ),
     },
-    "Agents": {},
+    "Agents": {
+        "a critic, values (B,) or (B, 1)": critic(lambda q: q[:, 0]),
+        "several critics, in a tuple": critic(lambda q: (q, q + 1)),
+        "a policy, logits (B, K)": policy(lambda y: y),
+        "a policy with several outputs": policy(lambda y: {"logits": y, "value": y.mean(1)}),
+    },
 }
 
 
