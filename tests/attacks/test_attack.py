@@ -273,7 +273,7 @@ def test_a_portfolio_does_without_gates_where_a_network_has_none():
     found = attack(network, x, y, 0.3)
     assert (network.forwards, network.backwards) == (found.forwards.sum(), found.backwards.sum())
     assert (found.backwards[~found.success] == found.backwards.max()).all()
-    with refuses("network"):
+    with refuses("model"):
         attack(smooth, x, y, 0.3, optimizer="adr-gd")
 
 
