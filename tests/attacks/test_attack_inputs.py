@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import cache
 
 import numpy as np
 import pytest
@@ -17,11 +18,11 @@ from latentopt.sets import length
 NET = mlp(6, 16, 4, seed=4, dtype=torch.float32)
 X = rand(5, 6, seed=1).float()
 Y = NET(X).argmax(1)
-QUICK = {"steps": 3}
+QUICK = {"steps": 2}
 TASKS = {
     "attack": lambda x, y, eps, model=NET: lo.attack(model, x, y, eps, optimizer="pgd", **QUICK).x,
     "check_attack": lambda x, y, eps, model=NET: lo.check_attack(model, x, y, eps, **QUICK).success,
-    "robustness": lambda x, y, eps, model=NET: lo.robustness(model, x, y, eps, eps, queries=5, **QUICK).accuracy,
+    "robustness": lambda x, y, eps, model=NET: lo.robustness(model, x, y, eps, eps, queries=3, **QUICK).accuracy,
     "minimum_norm": lambda x, y, eps, model=NET: lo.minimum_norm(model, x, y, search_steps=2, **QUICK).x,
     "carlini_wagner": lambda x, y, eps, model=NET: lo.carlini_wagner(model, x, y, binary_search_steps=1, **QUICK).x,
     "certify_robustness": lambda x, y, eps, model=NET: [c.bound for c in lo.certify_robustness(model, x, y, eps)],
@@ -35,11 +36,16 @@ GIVEN = {
 }
 
 
+@cache
+def reference(task: str):
+    return TASKS[task](X, Y, 0.02)
+
+
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("given", GIVEN)
 def test_arrays_lists_and_other_dtypes_are_taken(task, given):
     x, y, eps = GIVEN[given]
-    expected, found = TASKS[task](X, Y, 0.02), TASKS[task](x, y, eps)
+    expected, found = reference(task), TASKS[task](x, y, eps)
     if isinstance(expected, Tensor):
         assert torch.equal(found, expected)
     else:
@@ -110,10 +116,16 @@ def test_features_outside_a_mask_stay(mask, norm):
     found = lo.attack(NET, X, Y, eps, norm=norm, mask=mask, optimizer="pgd", steps=10, start="random", batch_size=2)
     assert torch.equal(found.x[:, ~FREE], X[:, ~FREE])
     assert found.success.any()
-    nearest = lo.minimum_norm(NET, X, Y, norm=norm, mask=mask, search_steps=5, steps=10)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_smallest_radius_and_the_checks_follow_a_mask(norm):
+    eps = 0.3 if norm == "linf" else 0.5
+    found = lo.attack(NET, X, Y, eps, norm=norm, mask=FREE, optimizer="pgd", steps=10)
+    nearest = lo.minimum_norm(NET, X, Y, norm=norm, mask=FREE, search_steps=5, steps=10)
     assert torch.equal(nearest.x[:, ~FREE], X[:, ~FREE])
     assert (nearest.eps[found.success] <= found.distance[found.success]).all()
-    assert lo.check_attack(NET, X, Y, eps, norm=norm, mask=mask, steps=5).findings == ()
+    assert lo.check_attack(NET, X, Y, eps, norm=norm, mask=FREE, steps=3).findings == ()
 
 
 def test_a_masked_l2_ball_is_searched_to_its_border():
@@ -227,8 +239,6 @@ def test_where_gradients_are_dead_the_portfolio_searches_without():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = lo.attack(model, X, y, 0.3)
-        square = lo.attack(model, X, y, 0.3, optimizer="square", loss="margin", steps=1000)
-    assert (found.success >= square.success).all()
     assert (found.stage[found.success] == 5).any()
     assert "square" in found.meta["stages"][5]
 
@@ -297,7 +307,7 @@ def test_files_of_nearest_successes_are_successes(tmp_path):
     """Rounded into their Linf balls, nearly all would fall short of the boundary."""
     model = refill(nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 4)), 1, torch.float32)
     x = rand(16, 1, 8, 8).float().mul(255).round() / 255
-    found = lo.minimum_norm(model, x, model(x).argmax(1), search_steps=10, steps=20)
+    found = lo.minimum_norm(model, x, model(x).argmax(1), search_steps=8, steps=10)
     still = lo.save_png(tmp_path, found, model)
     assert still is not None
     assert torch.equal(still, found.success)
