@@ -88,14 +88,19 @@ def test_most_of_mnist_vaes_own_images_are_found_again():
     assert (found < 1e-4).double().mean() >= 0.9
 
 
-@pytest.mark.parametrize("name", ["mnist-vae", pytest.param("mnist-dcgan", marks=pytest.mark.slow)])
-def test_a_shipped_generator_is_as_good_as_its_card_says(name):
-    """Images that the model has not seen are explained as well as wanted, and as its card says; its own are found."""
+@pytest.mark.parametrize(
+    ("name", "rel"), [("mnist-vae", 0.05), pytest.param("mnist-dcgan", 0.1, marks=pytest.mark.slow)]
+)
+def test_a_shipped_generator_is_as_good_as_its_card_says(name, rel):
+    """Images that the model has not seen are explained as well as wanted, and as its card says; its own are found.
+
+    The search through the DCGAN amplifies rounding: another processor gave .00294 where the card says .00323 +- .00051.
+    """
     root = str(local_data("mnist"))
     said = cards.read_card(name).quality
     now = measure_generator_quality(cards.load_generator(name), ImageData("mnist", root))
     assert now["test_mse"] <= MOST[name]
-    assert now["test_mse"] == pytest.approx(said["test_mse"], rel=0.05)
+    assert now["test_mse"] == pytest.approx(said["test_mse"], rel=rel)
     assert now["in_span_recovered"] == pytest.approx(said["in_span_recovered"], abs=0.05)
 
 
