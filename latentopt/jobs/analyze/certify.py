@@ -85,6 +85,8 @@ def prepare(settings: CertifySettings) -> JobPlan[CertifySettings]:
     is_random, is_agent = model.startswith(RANDOM), model.endswith(".safetensors")
     if settings.eps is not None and (is_agent or is_random):
         raise InputError("eps", "none, as only the images of a classifier have balls around them", settings.eps)
+    if settings.data != DIGITS and (is_agent or is_random):
+        raise InputError("data", "nothing, as only a classifier has images", repr(settings.data))
     if settings.env is not None and not is_agent:
         raise InputError("env", "none, as only an agent has an environment", settings.env)
     require_trusted_environment(settings.env or "")

@@ -9,7 +9,7 @@ from latentopt.errors import InputError, nonnegative, positive
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.settings import JobPlan, JobSettings, WandbMode, default_wandb
-from latentopt.jobs.sources import check_labelled
+from latentopt.jobs.sources import check_labelled, require_unused
 from latentopt.optimizers.registry import require_name
 from latentopt.reports import WrittenReport
 from latentopt.zoo.card import require_classifier
@@ -104,6 +104,7 @@ def prepare(settings: RegionsSettings) -> JobPlan[RegionsSettings]:
         for name in ("eps", "data", "weights"):
             if (value := getattr(settings, name)) is not None:
                 raise InputError(name, f"none of {RANDOM}, which has no images", value)
+        require_unused(settings.root, settings.split, settings.download)
         parse_widths(settings.widths)
     else:
         require_classifier(settings.model, settings.weights)
