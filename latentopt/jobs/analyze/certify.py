@@ -34,7 +34,7 @@ class CertifySettings(JobSettings):
         env: environment whose states an agent visits; default states from a normal distribution.
         box: largest change of an agent's action, in units of half the range.
         limit: images of a classifier, or states of an agent.
-        optimizers: names, between commas; each starts 32 times.
+        optimizers: names, between commas; each starts 32 times. Empty: certificates alone.
         evaluations: forwards and backwards of each optimiser.
         seconds: wall-clock time for each maximum.
         tolerance: gap, relative to the value, at which a maximum counts as found.
