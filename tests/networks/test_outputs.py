@@ -187,7 +187,7 @@ def some_latents_fail(share: float = 0.3) -> None:
     broken = int(module(randn(400, 5, dtype=SINGLE)).flatten(1).isnan().any(1).sum())
     assert 5 < broken < 100
     for start in (Regression(60), Nearest(60), Random("probe"), "random"):
-        assert reconstruct(module, start=start, restarts=8).isfinite().all()
+        assert reconstruct(module, start=start, steps=2, restarts=8).isfinite().all()
     generator = lo.Generator(module, latent_shape=5)
     assert len(lo.diagnose(generator, samples=30, **QUICK).images) < 30
     assert generator.emitted_range()[1] <= 1
@@ -362,14 +362,13 @@ TASKS: dict[str, Callable[..., object]] = {
 CLASSIFIER, GENERATOR = logits(), lo.Generator(images(), latent_shape=5)
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_tasks_run_in_inference_mode(task):
-    with torch.inference_mode(), warnings.catch_warnings():
+@pytest.mark.parametrize(
+    ("mode", "task"), [*((torch.inference_mode, task) for task in TASKS), (torch.no_grad, "robustness")]
+)
+def test_tasks_run_where_autograd_is_off(mode, task):
+    with mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore", lo.AttackWarning)
         TASKS[task](X.clone(), Y.clone())
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", lo.AttackWarning)
-        TASKS[task](X, Y)
 
 
 def test_a_module_built_in_inference_mode_is_refused():

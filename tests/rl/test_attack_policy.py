@@ -156,7 +156,7 @@ def test_a_bad_observation_or_policy_is_refused() -> None:
         (("observations", "uint8 or floating"), policy, x.long(), 0.1, {}),
         (("observations", "what the policy takes"), policy, torch.zeros(2, 5), 0.1, {}),
         (("observations", "B >= 1"), policy, torch.zeros(0, 6), 0.1, {}),
-        (("observations", "values in [0, 1]"), policy, x - 1, 0.1, {"input_range": (0, 1)}),
+        (("observations", "values in the"), policy, x - 1, 0.1, {"input_range": (0, 1)}),
         (("eps", "from 0"), policy, x, -0.1, {}),
         (("eps", "from 0"), policy, x, float("nan"), {}),
         (("norm",), policy, x, 0.1, {"norm": "l1"}),
