@@ -17,22 +17,24 @@ _GAP, _WHITE, _LINE, _PLOT = 2, 255, 14, 64
 
 
 def to_bytes(images: Tensor) -> Tensor:
-    """Convert images in [0, 1] to bytes, rounded; values outside are clamped.
+    """Convert images in [0, 1] to bytes, rounded; values outside are clamped."""
+    return (images.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+
+
+def to_pictures(samples: Tensor) -> Tensor:
+    """Convert samples in [0, 1] to pictures of bytes, whatever they are.
 
     Args:
-        images: (B, C, H, W); of volumes (B, C, D, H, W) the middle slice is taken; other samples become a line plot.
+        samples: images (B, C, H, W); of volumes (B, C, D, H, W) the middle slice is taken; others become a line plot.
 
     Returns:
         (B, 1 or 3, H, W); the mean of other numbers of channels.
     """
-    images = images.detach()
-    if images.ndim == 5:
-        images = images[:, :, images.shape[2] // 2]
-    if images.ndim != 4:
-        images = _draw_lines(images.float())
-    if images.shape[1] not in (1, 3):
-        images = images.float().mean(1, keepdim=True)
-    return (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+    if samples.ndim == 5:
+        samples = samples[:, :, samples.shape[2] // 2]
+    if samples.ndim != 4:
+        samples = _draw_lines(samples.detach().float())
+    return to_bytes(samples if samples.shape[1] in (1, 3) else samples.float().mean(1, keepdim=True))
 
 
 def _draw_lines(signals: Tensor) -> Tensor:

@@ -67,6 +67,6 @@ def _write(folder: Path, recipe: dict[str, Any], diagnosis: Diagnosis, images: T
         columns |= {"target": images} if images.ndim == 4 else {}
         columns |= {"target, found": diagnosis.found.output}
     count = min(SHOWN, *map(len, columns.values()))
-    images_of = {title: pictures.to_bytes(column[:count]) for title, column in columns.items()}
+    images_of = {title: pictures.to_pictures(column[:count]) for title, column in columns.items()}
     pictures.save_png(folder / GRID, pictures.tile(list(images_of.values()), per_row=1), list(images_of), per_row=1)
     return [folder / JSON, folder / GRID]

@@ -50,7 +50,7 @@ class GeneratorExport:
     def draw(self, path: Path) -> None:
         """Save a sheet of 64 images of random latents."""
         with torch.no_grad():
-            samples = pictures.to_bytes(self.model(self.model.latents(64, seed=0)))
+            samples = pictures.to_pictures(self.model(self.model.latents(64, seed=0)))
         pictures.save_png(path, pictures.tile([samples], per_row=16, side=56))
 
 

@@ -256,9 +256,9 @@ class ReconstructProgress:
         psnr = metrics.psnr(ours, true, high - low).mean().item()
         if not self.shown:
             return psnr, None
-        self.frames.append(pictures.to_bytes(best[: self.shown]))
+        self.frames.append(pictures.to_pictures(best[: self.shown]))
         shown = self.problem.generator.take(torch.arange(self.shown))
-        current = pictures.to_bytes(shown(progress.x[: self.shown]))
+        current = pictures.to_pictures(shown(progress.x[: self.shown]))
         titled = {**known(self.problem, self.shown), "current": current, "best": self.frames[-1]}
         return psnr, {"trajectory": pictures.tile(list(titled.values()))}
 
@@ -268,10 +268,10 @@ class ReconstructProgress:
         if self.shown:
             output = result.output[: self.shown]
             content["frames"] = _stacked(self.frames, len(self.pictured))  # (n, frames, C, H, W) bytes
-            titled = {**known(self.problem, self.shown), "reconstruction": pictures.to_bytes(output)}
+            titled = {**known(self.problem, self.shown), "reconstruction": pictures.to_pictures(output)}
             again = take(self.problem.operator, torch.arange(self.shown))(output)
             if not isinstance(self.problem.operator, Identity) and again.ndim == 4:
-                titled["re-measured"] = pictures.to_bytes(again)
+                titled["re-measured"] = pictures.to_pictures(again)
             content |= {f"show/{row} {title}": images for row, (title, images) in enumerate(titled.items())}
         return content
 
@@ -291,9 +291,9 @@ def known(problem: Reconstruction, count: int) -> dict[str, Tensor]:
     """Return the targets and measurements of the first images, as bytes by title."""
     measurement = problem.measurement[:count]
     if problem.image is None:
-        return {"target = measurement": pictures.to_bytes(measurement)} if measurement.ndim == 4 else {}
-    known = {"target": pictures.to_bytes(problem.image[:count])}
-    return {**known, "measurement": pictures.to_bytes(measurement)} if measurement.ndim == 4 else known
+        return {"target = measurement": pictures.to_pictures(measurement)} if measurement.ndim == 4 else {}
+    known = {"target": pictures.to_pictures(problem.image[:count])}
+    return {**known, "measurement": pictures.to_pictures(measurement)} if measurement.ndim == 4 else known
 
 
 def compared(problem: Reconstruction, output: Tensor) -> tuple[Tensor, Tensor]:

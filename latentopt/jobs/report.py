@@ -127,7 +127,7 @@ def _images(module: Reconstructor, target: Target, latents: Tensor) -> dict[str,
 
     device = next(module.generator.parameters()).device
     generator = module.generator.take(torch.tensor([target.index]))
-    images = {"reconstruction": pictures.to_bytes(generator(latents.to(device)))}
+    images = {"reconstruction": pictures.to_pictures(generator(latents.to(device)))}
     if target.image is None:  # its file is gone since it was reconstructed
         return images
     return {**known(module.problems([target]), 1), **images}

@@ -18,7 +18,7 @@ from latentopt.inverse.initializers import Saved
 from latentopt.jobs.reconstructor import open_targets
 from latentopt.jobs.sources import open_source
 from latentopt.networks.conditions import as_conditions
-from latentopt.pictures import to_bytes
+from latentopt.pictures import to_pictures
 from latentopt.zoo import cards
 
 QUICK = ["--steps", "3", "--restarts", "2", "--wandb", "disabled", "--device", "cpu"]
@@ -192,11 +192,11 @@ def test_a_job_takes_volumes(tmp_path, capsys):
 )
 def test_signals_volumes_and_any_number_of_channels_have_a_picture(shape, picture):
     images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
-    assert to_bytes(images).shape == (2, *picture)
+    assert to_pictures(images).shape == (2, *picture)
 
 
 def test_a_signal_is_drawn_as_a_line():
-    drawn = to_bytes(torch.tensor([[0.0, 0, 1, 1]]))[0, 0] == 0
+    drawn = to_pictures(torch.tensor([[0.0, 0, 1, 1]]))[0, 0] == 0
     assert drawn[-1].tolist() == [True, True, True, False]
     assert drawn[0].tolist() == [False, False, True, True]
     assert drawn.sum(0).tolist() == [1, 1, 64, 1]
