@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 import latentopt as lo
 from latentopt.inverse.initializers import Regression
+from latentopt.jobs.experiment import PLACE_SETTINGS
 from latentopt.jobs.report import ReportFigure, report_template
 
 COUNT = 11
@@ -118,7 +119,7 @@ def test_the_recipe_is_that_of_the_job_without_where_it_ran(page, folder):
     recipe = yaml.safe_load((folder / "out" / "recipe.yaml").read_text())
     told = yaml.safe_load(page.texts["Recipe"][1])
     assert told == {key: recipe[key] for key in told}
-    assert set(recipe) - set(told) == {"out", "wandb", "device", "batch_size", "devices", "strategy", "num_nodes"}
+    assert set(recipe) - set(told) == set(PLACE_SETTINGS)
 
 
 def test_worst_and_best_are_those_of_the_table_with_their_names_and_pictures(page, folder):
