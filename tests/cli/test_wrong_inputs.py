@@ -205,7 +205,7 @@ WRONG_ARGUMENTS: dict[str, tuple[Any, ...]] = {
 RIGHT_ARGUMENTS = {
     ("seed", "-3"): "a seed is any integer",
     ("seeds", "[1]"): "seeds may be listed",
-    **{(name, "[1]"): "a shape" for name in ("shape", "latent_shape")},
+    **{(name, "[1]"): "a shape" for name in ("shape", "latent_shape", "input_shape")},
     **{(name, "[1.0]"): "one number for each channel" for name in ("mean", "std")},
     ("mean", "-1.0"): "a mean may be negative",
     **{("like", repr(value)): "only its dtype and device are used" for value in WRONG_ARGUMENTS["Tensor"]},
