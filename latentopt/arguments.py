@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latentopt.errors import InputError
+from latentopt.errors import InputError, first_line
 from latentopt.files import ARRAY_SUFFIXES, read_values
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -52,7 +52,7 @@ def as_values(name: str, values: Values) -> float | Tensor:
             raise TypeError(f"values of type {array.dtype}")
         array = array.astype(np.float64)  # what a list of Python's numbers holds, not torch's default precision
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise InputError(name, "numbers, in rows of equal length", str(error).splitlines()[0]) from error
+        raise InputError(name, "numbers, in rows of equal length", first_line(error)) from error
     return torch.from_numpy(array) if array.ndim else float(array)
 
 
@@ -91,7 +91,7 @@ def as_given(name: str, values: Any) -> Tensor:
         tensor = torch.from_numpy(array)
     except (TypeError, ValueError, RuntimeError) as error:
         expected = "a tensor, an array or a list of numbers, in rows of equal length"
-        raise InputError(name, expected, str(error).splitlines()[0]) from error
+        raise InputError(name, expected, first_line(error)) from error
     while isinstance(values, Sequence) and len(values):
         values = values[0]
     return tensor.to(torch.get_default_dtype()) if type(values) in (int, float) and array.dtype.kind == "f" else tensor
@@ -137,7 +137,7 @@ def _stacked(name: str, values: Sequence[Any]) -> Tensor:
             [torch.as_tensor(each, device=None if isinstance(each, Tensor) else "cpu").detach() for each in values]
         )
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(name, "tensors of one shape", str(error).splitlines()[0]) from error
+        raise InputError(name, "tensors of one shape", first_line(error)) from error
 
 
 def checked(function: C) -> C:

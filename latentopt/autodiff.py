@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 import torch
 from torch import Tensor
 
-from latentopt.errors import InputError
+from latentopt.errors import InputError, first_line
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -98,7 +98,7 @@ def jvp(function: Callable[[Tensor], Tensor], x: Tensor, tangent: Tensor) -> tup
     except (NotImplementedError, RuntimeError) as error:
         if not any(word in str(error) for word in ("forward AD", "jvp", "forward mode", "setup_context")):
             raise
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise InputError("network", "operations that have a forward-mode derivative", reason) from error
     return value, slope
 

@@ -52,6 +52,15 @@ class InputError(LatentOptError, ValueError):
         return " ".join(map(printable, f"{self.name}: expected {self.expected}, got {got}".splitlines()))
 
 
+def first_line(error: BaseException) -> str:
+    r"""Return the first line of an error's text, or its class where it has none.
+
+    >>> first_line(RuntimeError("no memory\n  at ..."))
+    'no memory'
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def with_nearest(value: object, known: Iterable[str]) -> str:
     """Return an unknown name in quotes, with the known one that is nearest to it.
 

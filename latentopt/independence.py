@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from latentopt.batch_math import take
-from latentopt.errors import InputError
+from latentopt.errors import InputError, first_line
 
 
 @torch.no_grad()
@@ -50,7 +50,7 @@ def require_independent(name: str, function: Callable[..., Tensor], *batch: Tens
         except Exception as error:
             if isinstance(error, InputError) and error.name != name:  # of something that the function calls
                 raise
-            raise _dependent(name, f"one that fails for one sample ({_first_line(error)})") from error
+            raise _dependent(name, f"one that fails for one sample ({first_line(error)})") from error
         if not isinstance(alone, Tensor) or alone.shape != whole[last].shape:
             shape = tuple(getattr(alone, "shape", ()))
             raise _dependent(name, f"one that gives shape {shape} for one sample, {tuple(whole.shape)} for {count}")
@@ -61,10 +61,6 @@ def require_independent(name: str, function: Callable[..., Tensor], *batch: Tens
 
 def _dependent(name: str, got: str) -> InputError:
     return InputError(name, "each sample by itself, or a method take(rows) where something is held for each", got)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _eps(dtype: torch.dtype) -> float:

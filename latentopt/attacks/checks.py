@@ -12,7 +12,7 @@ from torch import Tensor
 from latentopt.arguments import Values, as_given, as_values
 from latentopt.batch_math import cpu_tensor, take
 from latentopt.classification import Loss
-from latentopt.errors import InputError
+from latentopt.errors import InputError, first_line
 from latentopt.independence import require_independent
 from latentopt.networks.checks import empty_like_parameters
 from latentopt.networks.classifier import Range, range_for
@@ -176,5 +176,5 @@ def check_loss(loss: Loss, logits: Tensor, labels: Tensor) -> None:
         loss(logits, labels)
     except (RuntimeError, IndexError, ValueError) as error:
         expected = "a function of logits (B, K) and labels (B,), with take(rows) where it holds something for each"
-        raise InputError("loss", expected, str(error).splitlines()[0]) from error
+        raise InputError("loss", expected, first_line(error)) from error
     require_independent("loss", loss, logits, labels)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from latentopt.errors import InputError
+from latentopt.errors import InputError, first_line
 from latentopt.files.paths import require_file
 
 ARRAY_SUFFIXES = (".npy", ".npz", ".safetensors", ".pt", ".pth")
@@ -104,7 +104,7 @@ def _read_numpy(path: Path, names: tuple[str, ...], strict: bool) -> np.ndarray:
     except InputError:
         raise
     except Exception as error:  # whatever a broken file does
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise InputError(str(path), "a NumPy file of numbers", reason) from error
 
 

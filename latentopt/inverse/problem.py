@@ -12,7 +12,7 @@ from torch import Tensor
 from latentopt import components
 from latentopt.arguments import Files, Named, Values, as_pixels, checked, names_files, read_images
 from latentopt.batch_math import take
-from latentopt.errors import InputError, nonnegative, positive
+from latentopt.errors import InputError, first_line, nonnegative, positive
 from latentopt.independence import require_independent, spread
 from latentopt.inverse.priors import Prior, Unconstrained
 from latentopt.networks.checks import empty_like_parameters
@@ -238,7 +238,7 @@ def _measure(operator: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     except InputError:
         raise
     except (RuntimeError, IndexError, ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise InputError("operator", f"one that measures images of shape {tuple(images.shape)}", reason) from error
     if not isinstance(measurement, Tensor) or measurement.shape[:1] != images.shape[:1]:
         got = f"shape {tuple(measurement.shape)}" if isinstance(measurement, Tensor) else type(measurement).__name__

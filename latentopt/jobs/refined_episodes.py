@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from latentopt.errors import first_line
 from latentopt.io import checksum
 from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment, Shard
 from latentopt.jobs.identity import describe_model, digest_tensors
@@ -103,8 +104,7 @@ def _film(path: Path, player: ActorCritic, env: str, seed: int, refiner: Refiner
     try:
         frames = film(player, env, seed, [None, refiner])
     except Exception as error:  # whatever a renderer needs: a display, a driver, a package
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        print(f"latentopt: warning: {env} cannot be rendered here ({first}); no GIF", file=sys.stderr)
+        print(f"latentopt: warning: {env} cannot be rendered here ({first_line(error)}); no GIF", file=sys.stderr)
         return
     save_gif(path, frames, milliseconds=40)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from latentopt.errors import InputError
+from latentopt.errors import InputError, first_line
 from latentopt.networks.freezing import frozen
 from latentopt.networks.outputs import adapt, module_of
 
@@ -54,7 +54,7 @@ def first_output(network: Callable[[Tensor], Tensor], x: Tensor, name: str) -> T
     except (InputError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         got = f"shape {tuple(x.shape[1:])}, {str(x.dtype).removeprefix('torch.')} on {x.device.type} ({reason})"
         raise InputError(name, "inputs that the network takes", got) from error
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from latentopt.batch_math import take
-from latentopt.errors import InputError
+from latentopt.errors import InputError, first_line
 
 Pick = int | str | Callable[[Any], Any]
 """Choice among a network's outputs: an index, a name (a key or an attribute), or a function of all that it returns."""
@@ -117,7 +117,7 @@ def evaluate(
         if "required" not in str(error) or "argument" not in str(error):
             raise
         expected = "one that needs no other input, or is given it (Generator.given, functools.partial)"
-        raise InputError(argument, expected, str(error).splitlines()[0]) from error
+        raise InputError(argument, expected, first_line(error)) from error
     if pick is not None or not isinstance(output, Tensor):
         output = _choose(output, argument, pick)
     if output.layout != torch.strided:

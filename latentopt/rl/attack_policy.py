@@ -17,7 +17,7 @@ from latentopt.attacks.quantize import quantize
 from latentopt.attacks.result import AttackWarning
 from latentopt.attacks.stages import Portfolio
 from latentopt.classification import LossName, margin
-from latentopt.errors import InputError
+from latentopt.errors import InputError, first_line
 from latentopt.networks.freezing import frozen
 from latentopt.optimizers import Optimizer
 from latentopt.results import SavedResult
@@ -198,7 +198,7 @@ def output_of(network: PolicyNetwork, x: Tensor) -> Tensor:
     try:
         output = network(x)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise InputError("observations", "what the policy takes", f"{tuple(x.shape)} ({reason})") from error
     if not isinstance(output, Tensor) or output.ndim < 2 or len(output) != len(x):
         got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__

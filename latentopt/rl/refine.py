@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from latentopt._deprecated import old_names, renamed_keywords
 from latentopt.autodiff import outside_inference_mode
-from latentopt.errors import InputError, positive
+from latentopt.errors import InputError, first_line, positive
 from latentopt.gates import OnGates
 from latentopt.networks.freezing import frozen, require_eval
 from latentopt.noise import Noise
@@ -362,4 +362,4 @@ def _first_value(problem: Problem, u: Tensor) -> Tensor:
             raise
         assert isinstance(problem.network, ScaledCritic)
         sizes = f"{shapes_of(problem.network.observations)} and actions {tuple(u.shape[1:])}"
-        raise InputError("q", f"a critic of observations {sizes}", str(error).splitlines()[0]) from error
+        raise InputError("q", f"a critic of observations {sizes}", first_line(error)) from error

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentopt.components.trust import require_trusted_environment
-from latentopt.errors import InputError
+from latentopt.errors import InputError, first_line
 from latentopt.rl.agents import INSTALL, Agent
 from latentopt.rl.observations import check_space, map_arrays, stack
 
@@ -167,14 +167,10 @@ def make_environment(name: str) -> gymnasium.Env[Any, Any]:
             warnings.simplefilter("ignore", DeprecationWarning)  # agents of earlier versions keep theirs
             environment = gymnasium.make(name)
     except (DependencyNotInstalled, ImportError) as error:
-        raise InputError(name, f"an environment that is installed ({INSTALL})", _first_line(error)) from error
+        raise InputError(name, f"an environment that is installed ({INSTALL})", first_line(error)) from error
     except Error as error:
         raise InputError("env", "the name of a gymnasium environment", f"{name!r} ({error})") from error
     except Exception as error:  # whatever the code of an environment does
-        raise InputError(name, "an environment that can be made without arguments", _first_line(error)) from error
+        raise InputError(name, "an environment that can be made without arguments", first_line(error)) from error
     check_space("env", environment.observation_space)
     return environment
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -11,7 +11,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-from latentopt.errors import InputError
+from latentopt.errors import InputError, first_line
 from latentopt.rl.extra import missing
 
 SB3, CONTRIB = "stable_baselines3", "sb3_contrib"
@@ -101,5 +101,4 @@ def load_model(path: str | Path, algorithm: str, environment: Any, match: bool) 
                 known = {space: getattr(wrapped, space) for space in SPACES} | dict.fromkeys(TRACES)
                 return kind.load(path, custom_objects={**OF_TRAINING, **known}, **options)
     except Exception as error:  # whatever an archive of another version does
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(str(path), f"an agent of {name}, saved by this version", first) from error
+        raise InputError(str(path), f"an agent of {name}, saved by this version", first_line(error)) from error

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from latentopt.analysis.certify.affine_check import AffineCheck
 from latentopt.analysis.certify.relu_chain import AffineLayer, ReLUChain, power_of_two
-from latentopt.errors import InputError
+from latentopt.errors import InputError, first_line
 from latentopt.gates import Activation, OnGates
 from latentopt.networks.freezing import frozen, require_eval
 from latentopt.networks.outputs import TensorNetwork, adapt
@@ -87,7 +87,7 @@ def _call(network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     except InputError:
         raise
     except (RuntimeError, ValueError, IndexError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise InputError("network", f"one that takes float64 of shape {tuple(x.shape[1:])}", reason) from error
 
 
