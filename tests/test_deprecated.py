@@ -8,7 +8,7 @@ import pytest
 import yaml
 from files import ROOT, call
 
-from latentopt._deprecated import current_path, current_spec
+from latentopt._deprecated import TOLD, current_path, current_spec
 from latentopt.cli.options import parse_job
 from latentopt.cli.run import choose_job
 from latentopt.components import build
@@ -16,6 +16,13 @@ from latentopt.inverse import initializers, priors
 from latentopt.jobs.compare import CompareSettings
 from latentopt.jobs.reconstruct import ReconstructSettings
 from latentopt.optimizers import ADRGD, LBFGS, PGD, FreeGates, RowNorms, SoftGates, TwoPhase
+
+
+@pytest.fixture(autouse=True)
+def nothing_told():
+    """A command tells each old name once."""
+    TOLD.clear()
+
 
 IDENTITY = {"job": "reconstruct", "model": "mnist-vae", "targets": ["digits"], "resize": True, "limit": 1}
 SPHERE, REGRESSION = priors.SpherePrior(), initializers.Regression()
