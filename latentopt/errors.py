@@ -1,8 +1,10 @@
-"""Errors that say what was expected and what was given, and checks that raise them."""
+"""Errors that say what was expected and what was given, checks that raise them, and warnings."""
 
 from __future__ import annotations
 
 import re
+import sys
+import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 from numbers import Integral, Real
@@ -59,6 +61,14 @@ def first_line(error: BaseException) -> str:
     'no memory'
     """
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Issue a warning at the line that called this package."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).split(".")[0] in ("latentopt", "torch"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
 
 
 def with_nearest(value: object, known: Iterable[str]) -> str:

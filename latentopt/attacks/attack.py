@@ -18,9 +18,8 @@ from latentopt.attacks.stages import PORTFOLIO, Portfolio, Stage, StartPoint, Ta
 from latentopt.autodiff import outside_inference_mode
 from latentopt.batch_math import take
 from latentopt.classification import Loss
-from latentopt.errors import InputError, positive
+from latentopt.errors import InputError, positive, warn
 from latentopt.independence import holds, require_independent
-from latentopt.networks.checks import warn
 from latentopt.networks.freezing import frozen, require_eval
 from latentopt.networks.outputs import adapt
 from latentopt.optimizers import Optimizer

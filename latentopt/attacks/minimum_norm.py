@@ -18,9 +18,8 @@ from latentopt.attacks.checks import check_mask, range_width
 from latentopt.attacks.result import AttackResult, AttackWarning, tensor_fields
 from latentopt.autodiff import outside_inference_mode
 from latentopt.batch_math import where_rows
-from latentopt.errors import InputError, positive
+from latentopt.errors import InputError, positive, warn
 from latentopt.gates import has_gates
-from latentopt.networks.checks import warn
 from latentopt.networks.freezing import frozen
 from latentopt.networks.outputs import adapt
 from latentopt.progress import ProgressLine

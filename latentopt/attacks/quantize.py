@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from latentopt.arguments import checked
 from latentopt.attacks.checks import SLACK, range_slack
 from latentopt.attacks.result import AttackResult, AttackWarning
 from latentopt.batch_math import by_row, cpu_tensor
-from latentopt.errors import InputError
+from latentopt.errors import InputError, warn
 from latentopt.networks.classifier import range_for
 from latentopt.networks.freezing import frozen
 from latentopt.networks.outputs import adapt
@@ -70,7 +69,7 @@ def save_png(
     success = _verify(paths, adversarial, model, low, high)
     if lost := int((adversarial.success & ~success).sum()):
         total = int(adversarial.success.sum())
-        warnings.warn(f"{lost} of the {total} images that succeed do not as 8-bit files", AttackWarning, stacklevel=2)
+        warn(f"{lost} of the {total} images that succeed do not as 8-bit files", AttackWarning)
     return success
 
 

@@ -27,8 +27,7 @@ from latentopt.attacks.checks import (
 from latentopt.attacks.result import AttackResult, AttackWarning
 from latentopt.attacks.stages import Portfolio
 from latentopt.autodiff import outside_inference_mode
-from latentopt.errors import InputError
-from latentopt.networks.checks import warn
+from latentopt.errors import InputError, warn
 from latentopt.networks.classifier import range_for
 from latentopt.networks.freezing import frozen
 from latentopt.networks.outputs import adapt

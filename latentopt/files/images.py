@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import struct
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from latentopt.errors import InputError, printable
+from latentopt.errors import InputError, printable, warn
 from latentopt.files.paths import is_folder, require_file
 
 IMAGE_SUFFIXES = (
@@ -160,11 +159,8 @@ def _upright(image: Any) -> Any:
 
 
 def _warn_once(path: Path, remark: str) -> None:
-    """Issue a `FileWarning` at the line that called this package, once for each file."""
+    """Issue a `FileWarning`, once for each file."""
     if (str(path), remark) in _warned:
         return
     _warned.add((str(path), remark))
-    level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).split(".")[0] in ("latentopt", "torch"):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(f"{printable(path.name)}: {remark}", FileWarning, stacklevel=level)
+    warn(f"{printable(path.name)}: {remark}", FileWarning)

@@ -1,9 +1,7 @@
-"""Properties of a network found by evaluating it, and the warning about doubtful ones."""
+"""Properties of a network found by evaluating it, and the category of warnings about doubtful ones."""
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Callable
 
 import torch
@@ -16,14 +14,6 @@ from latentopt.networks.outputs import adapt, module_of
 
 class NetworkWarning(UserWarning):
     """Something about a network makes results doubtful: it draws random numbers, or leaves its range."""
-
-
-def warn(message: str, category: type[Warning] = NetworkWarning) -> None:
-    """Issue a warning at the line that called this package."""
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).split(".")[0] in ("latentopt", "torch"):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, category, stacklevel=level)
 
 
 def is_randomised(first: Tensor, again: Tensor) -> bool:

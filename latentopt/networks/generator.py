@@ -16,8 +16,14 @@ from latentopt._deprecated import renamed_methods
 from latentopt.arguments import Values, as_tensor, as_values, checked
 from latentopt.autodiff import refuse_gradient
 from latentopt.batch_math import cpu_tensor, take
-from latentopt.errors import InputError, as_shape, positive, seed_within
-from latentopt.networks.checks import empty_like_parameters, first_output, is_randomised, randomised_message, warn
+from latentopt.errors import InputError, as_shape, positive, seed_within, warn
+from latentopt.networks.checks import (
+    NetworkWarning,
+    empty_like_parameters,
+    first_output,
+    is_randomised,
+    randomised_message,
+)
 from latentopt.networks.classifier import check_range
 from latentopt.networks.freezing import frozen
 from latentopt.networks.fusion import fold_batch_norm
@@ -341,7 +347,7 @@ class Generator(WrappedModule):
     def _warn_once(self, kind: str, message: str) -> None:
         if kind not in self._done:
             self._done.add(kind)
-            warn(message)
+            warn(message, NetworkWarning)
 
     def fused(self) -> Self:
         """Return a faster copy, equal up to rounding, for tasks with many evaluations.

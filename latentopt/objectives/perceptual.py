@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from latentopt.arguments import checked
-from latentopt.errors import InputError
+from latentopt.errors import InputError, warn
 from latentopt.files import is_file
 from latentopt.objectives.base import Loss
 
@@ -73,9 +73,9 @@ class LPIPS(Loss):
             expected = f"(B, 1 or 3, H, W) of at least {smallest} x {smallest} pixels for LPIPS of {self.net}"
             raise InputError("image", expected, tuple(prediction.shape))
         if min(prediction.shape[-2:]) < 64:
-            _warn("LPIPS was calibrated on images of 64 x 64 pixels; of smaller ones it says less")
+            _warn_once("LPIPS was calibrated on images of 64 x 64 pixels; of smaller ones it says less")
         if prediction.shape[1] == 1:
-            _warn("LPIPS was made for colour: grey images are repeated to 3 channels")
+            _warn_once("LPIPS was made for colour: grey images are repeated to 3 channels")
             prediction, target = prediction.expand(-1, 3, -1, -1), target.expand(-1, 3, -1, -1)
         weights = None if self.weights is None else str(self.weights)
         network = _network(self.net, weights, prediction.dtype, prediction.device)
@@ -83,8 +83,8 @@ class LPIPS(Loss):
 
 
 @lru_cache
-def _warn(message: str) -> None:
-    warnings.warn(message, PerceptualWarning, stacklevel=3)
+def _warn_once(message: str) -> None:
+    warn(message, PerceptualWarning)
 
 
 @lru_cache(maxsize=4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from latentopt.errors import InputError
+from latentopt.errors import InputError, warn
 from latentopt.rl.agents import Agent, load_agent
 from latentopt.rl.normalization import Normalization, NormalizationWarning
 from latentopt.rl.normalization_checks import check_statistics, doubt
@@ -184,7 +183,7 @@ def load_actor_critic(
         agent = ActorCritic.from_model(model, normalization)
     odd = None if vecnormalize is not None else doubt(model, environment, agent.normalization)
     if odd is not None:
-        warnings.warn(f"{agent.name}: {odd}", NormalizationWarning, stacklevel=2)
+        warn(f"{agent.name}: {odd}", NormalizationWarning)
     return agent
 
 

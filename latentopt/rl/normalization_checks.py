@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from latentopt.errors import InputError
+from latentopt.errors import InputError, warn
 from latentopt.rl.normalization import Normalization, NormalizationWarning
 
 if TYPE_CHECKING:
@@ -117,7 +116,7 @@ def unlike_training(model: Any, observations: Array) -> str | None:
     )
 
 
-def warn_if_unlike(model: Any, observations: Any, stacklevel: int = 2) -> bool:
+def warn_if_unlike(model: Any, observations: Any) -> bool:
     """Warn (`NormalizationWarning`) where a model's observations are unlike those of training; return whether.
 
     Only models of stable-baselines3 are checked.
@@ -127,7 +126,7 @@ def warn_if_unlike(model: Any, observations: Any, stacklevel: int = 2) -> bool:
     x = observations.detach().cpu().numpy() if isinstance(observations, Tensor) else np.asarray(observations)
     odd = unlike_training(model, x[None] if x.ndim == 1 else x)
     if odd is not None:
-        warnings.warn(odd, NormalizationWarning, stacklevel=stacklevel + 1)
+        warn(odd, NormalizationWarning)
     return odd is not None
 
 

@@ -119,7 +119,7 @@ class RefinedPolicy:
         if self.normalization is not None:
             observation = self.normalization(observation)
         elif not self.has_warned:
-            self.has_warned = warn_if_unlike(self.model, observation, stacklevel=3)
+            self.has_warned = warn_if_unlike(self.model, observation)
         actions, state = self.model.predict(observation, state, episode_start, deterministic)
         observations, _ = self.model.policy.obs_to_tensor(observation)
         batched = np.ndim(actions) == 2

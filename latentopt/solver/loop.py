@@ -12,8 +12,8 @@ from torch import Tensor
 from latentopt._deprecated import renamed_keywords
 from latentopt.arguments import Named, Values, as_tensor, checked
 from latentopt.autodiff import outside_inference_mode
-from latentopt.errors import InputError, positive
-from latentopt.networks.checks import randomised_message, warn
+from latentopt.errors import InputError, positive, warn
+from latentopt.networks.checks import NetworkWarning, randomised_message
 from latentopt.networks.freezing import frozen, require_eval
 from latentopt.networks.generator import Generator
 from latentopt.optimizers import method
@@ -132,7 +132,7 @@ def solve(
         if isinstance(problem.network, Generator):
             problem.network.warn_randomised()
         else:
-            warn(randomised_message("network", "outputs"))
+            warn(randomised_message("network", "outputs"), NetworkWarning)
     return result
 
 
