@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache, wraps
 from importlib import import_module
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, TypeVar, Union, get_args, get_origin
 
@@ -19,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latentopt.errors import InputError, first_line
+from latentopt.errors import InputError, first_line, is_number
 from latentopt.files import ARRAY_SUFFIXES, read_values
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -228,7 +227,7 @@ def _fits(kind: Any, value: Any) -> bool:
     if kind in (Any, None):
         return kind is Any or value is None
     if kind in (float, int):
-        return isinstance(value, Real if kind is float else Integral) and not isinstance(value, bool)
+        return is_number(value, integer=kind is int)
     if kind is bool:
         return isinstance(value, bool | np.bool_)
     if origin is np.ndarray:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 from numbers import Integral, Real
+from typing import TypeGuard
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, marks that turn the direction of text, and bytes of a file name that are no UTF-8."""
@@ -84,13 +85,13 @@ def with_nearest(value: object, known: Iterable[str]) -> str:
 
 def positive(name: str, value: object, integer: bool = False) -> None:
     """Raise `InputError` unless ``value`` is a finite number > 0 (with ``integer``: a whole one of 64 bits)."""
-    if not (_is_number(value, integer) and 0 < value < _bound(value)):  # pyright: ignore[reportOperatorIssue]
+    if not (is_number(value, integer) and 0 < value < _bound(value)):
         raise InputError(name, "an integer >= 1" if integer else "a finite number > 0", _too_large(value))
 
 
 def nonnegative(name: str, value: object, integer: bool = False) -> None:
     """Raise `InputError` unless ``value`` is a finite number >= 0 (with ``integer``: a whole one of 64 bits)."""
-    if not (_is_number(value, integer) and 0 <= value < _bound(value)):  # pyright: ignore[reportOperatorIssue]
+    if not (is_number(value, integer) and 0 <= value < _bound(value)):
         raise InputError(name, "an integer >= 0" if integer else "a finite number >= 0", _too_large(value))
 
 
@@ -100,7 +101,7 @@ def within(name: str, value: object, low: float, high: float, ends: str = "[]") 
     Args:
         ends: brackets of the interval: ``[]`` with both ends, ``(]`` without the lower one, ...
     """
-    inside = _is_number(value, False) and low <= value <= high  # pyright: ignore[reportOperatorIssue]
+    inside = is_number(value) and low <= value <= high
     if not inside or (ends[0] == "(" and value == low) or (ends[1] == ")" and value == high):
         raise InputError(name, f"a number in {ends[0]}{low:g}, {high:g}{ends[1]}", repr(value))
 
@@ -120,16 +121,17 @@ def as_shape(name: str, shape: object) -> tuple[int, ...]:
         InputError: it is no whole number >= 1, and no sequence of such.
     """
     sizes = (shape,) if isinstance(shape, Integral) else tuple(shape) if isinstance(shape, Iterable) else None
-    if sizes is None or not all(_is_number(size, True) and 1 <= size < 2**63 for size in sizes):
+    if sizes is None or not all(is_number(size, True) and 1 <= size < 2**63 for size in sizes):
         raise InputError(name, "integers >= 1, the sizes of a shape", repr(shape))
     return tuple(map(int, sizes))
 
 
 def seed_within(value: object, least: int = -(2**63), most: int = 2**63 - 1) -> None:
     """Raise `InputError` unless ``value`` is a whole number that generators of random numbers accept."""
-    if not (_is_number(value, True) and least <= value <= most):  # pyright: ignore[reportOperatorIssue]
+    if not (is_number(value, True) and least <= value <= most):
         raise InputError("seed", f"an integer from {least} to {most}", repr(value))
 
 
-def _is_number(value: object, integer: bool) -> bool:
+def is_number(value: object, integer: bool = False) -> TypeGuard[float]:
+    """Return whether a value is a real number (with ``integer``: a whole one) of any library, and no truth value."""
     return isinstance(value, Integral if integer else Real) and not isinstance(value, bool)

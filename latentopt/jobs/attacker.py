@@ -221,7 +221,7 @@ class Attacker(lightning.LightningModule):
         self.rates = count_rates(self.rows)
         self._log(attacked)
         self._show(count=len(rows))
-        names = [str(i) if self.names is None else self.names[i] for i in index.tolist()]
+        names = [str(i) if self.names is None else self.names[i] for i in map(int, index)]
         if self.names is not None:
             rows = [{"name": name, **row} for name, row in zip(names, rows, strict=True)]
         return Shard(names, rows, {"index": index, "adversarial": attacked.x}, attacked.warnings)

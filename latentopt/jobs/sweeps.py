@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from latentopt.errors import InputError, positive
+from latentopt.errors import InputError, is_number, positive
 from latentopt.jobs.records import RESULTS, SUMMARY
 from latentopt.zoo.strict_yaml import read_yaml
 
@@ -163,7 +163,7 @@ def _parameter(name: str, spec: Any, method: str) -> SweepParameter:
     if method == "grid":
         raise InputError(name, "values, as the method is grid", distribution)
     numbers: tuple[Any, ...] = tuple(spec.get(key) for key in DISTRIBUTIONS[distribution])
-    if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
+    if not all(map(is_number, numbers)):
         raise InputError(name, f"numbers {' and '.join(DISTRIBUTIONS[distribution])}", repr(spec))
     low, high = (float(number) for number in numbers)
     lowest = 0.0 if distribution == "log_uniform_values" else -math.inf
@@ -221,7 +221,7 @@ def _draw(figure: Figure, sweep: Sweep, rows: Sequence[dict[str, Any]]) -> None:
     panels = figure.subplots(1, len(varying), squeeze=False)[0]
     for name, axes in zip(varying, panels, strict=True):
         values, metric = [row[name] for row in rows], [row[sweep.metric] for row in rows]
-        if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        if not all(map(is_number, values)):
             values = [str(value) for value in values]
         elif sweep.parameters[name].distribution == "log_uniform_values":
             axes.set_xscale("log")

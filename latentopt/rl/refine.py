@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from latentopt._deprecated import old_names, renamed_keywords
 from latentopt.autodiff import outside_inference_mode
-from latentopt.errors import InputError, first_line, positive
+from latentopt.errors import InputError, first_line, positive, within
 from latentopt.gates import OnGates
 from latentopt.networks.freezing import frozen, require_eval
 from latentopt.noise import Noise
@@ -98,8 +98,7 @@ class RefinementSettings:
     restarts: int = 1
 
     def __post_init__(self) -> None:
-        if not isinstance(self.epsilon, int | float) or isinstance(self.epsilon, bool) or not 0 <= self.epsilon <= 1:
-            raise InputError("epsilon", "a number in [0, 1]", repr(self.epsilon))
+        within("epsilon", self.epsilon, 0, 1)
         positive("steps", self.steps, integer=True)
         positive("radius", self.radius)
 

@@ -180,7 +180,8 @@ def test_maximize_and_attack_say_it_in_the_same_words():
     assert said(lambda: lo.maximize(network, **settings)) == []
     with pytest.warns() as caught:
         lo.attack(drawn, rand(4, 3).float(), torch.zeros(4).long(), 0.1, optimizer="pgd", steps=5)
-    assert [str(warning.message) for warning in caught] == ["model: " + DRAWN.format("logits")]
+    advice = "; attack its mean over fixed draws, as the guide shows"
+    assert [str(warning.message) for warning in caught] == ["model: " + DRAWN.format("logits") + advice]
 
 
 @pytest.mark.parametrize(

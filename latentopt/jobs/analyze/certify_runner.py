@@ -101,7 +101,8 @@ def _classifier_cases(settings: CertifySettings) -> list[CertifyCase]:
     low, high = range_for(network, images)
     cases = list[CertifyCase]()
     for index, (image, label) in enumerate(zip(images.split(1), labels.split(1), strict=True)):
-        ball = bounded_ball(image.clamp(low, high), settings.eps, "linf", low, high)
+        center = image.clamp(low, high)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        ball = bounded_ball(center, settings.eps, "linf", low, high)
         problem = Problem(network, Misclassify("margin", label), images.shape[1:], 1, ball, like=images)
         cases.append(CertifyCase(f"{settings.data} {index}", problem))
     return cases
