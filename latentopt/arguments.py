@@ -37,7 +37,7 @@ def as_values(name: str, values: Values) -> float | Tensor:
     Raises:
         InputError: (of ``name``) they are no real numbers.
     """
-    if isinstance(values, list | tuple) and any(isinstance(each, Tensor) for each in values):
+    if holds_tensors(values):
         values = _stacked(name, values)
     if isinstance(values, Tensor):
         if values.is_complex():
@@ -46,9 +46,7 @@ def as_values(name: str, values: Values) -> float | Tensor:
     if isinstance(values, str) or not (isinstance(values, Sequence | int | float) or hasattr(values, "__array__")):
         raise InputError(name, "a number, a tensor, an array or a list of numbers", type(values).__name__)
     try:
-        array = np.array(values)
-        if array.dtype.kind not in "fiub":
-            raise TypeError(f"values of type {array.dtype}")
+        array = _as_array(values)
         array = array.astype(np.float64)  # what a list of Python's numbers holds, not torch's default precision
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise InputError(name, "numbers, in rows of equal length", first_line(error)) from error
@@ -80,13 +78,11 @@ def as_given(name: str, values: Any) -> Tensor:
     if isinstance(values, Tensor):
         return values
     try:
-        if isinstance(values, Sequence) and any(isinstance(each, Tensor) for each in values):
+        if holds_tensors(values):
             return torch.stack(list(values))
         if isinstance(values, str) or not (isinstance(values, Sequence) or hasattr(values, "__array__")):
             raise TypeError(type(values).__name__)
-        array = np.array(values)
-        if array.dtype.kind not in "fiub":
-            raise TypeError(f"values of type {array.dtype}")
+        array = _as_array(values)
         tensor = torch.from_numpy(array)
     except (TypeError, ValueError, RuntimeError) as error:
         expected = "a tensor, an array or a list of numbers, in rows of equal length"
@@ -102,7 +98,7 @@ def as_pixels(name: str, values: Values, like: Tensor) -> Tensor:
     >>> as_pixels("target", torch.tensor([0, 255], dtype=torch.uint8), torch.empty(0))
     tensor([0., 1.])
     """
-    if isinstance(values, list | tuple) and any(isinstance(each, Tensor) for each in values):
+    if holds_tensors(values):
         values = _stacked(name, values)
     kind = np.asarray(values).dtype if hasattr(values, "__array_interface__") else getattr(values, "dtype", None)
     pixels = as_tensor(name, values, like)
@@ -128,6 +124,19 @@ def names_files(value: object) -> TypeGuard[Files]:
     """Return whether an argument is a path, or a list of paths."""
     parts = value if isinstance(value, list | tuple) and value else [value]
     return all(isinstance(part, str | Path) for part in parts)
+
+
+def _as_array(values: Any) -> NDArray[Any]:
+    """Return real numbers as an array; raise `TypeError` or `ValueError` where they are none."""
+    array = np.array(values)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"values of type {array.dtype}")
+    return array
+
+
+def holds_tensors(values: object) -> TypeGuard[Sequence[Any]]:
+    """Return whether values are a list or a tuple that has tensors in it."""
+    return isinstance(values, list | tuple) and any(isinstance(each, Tensor) for each in values)
 
 
 def _stacked(name: str, values: Sequence[Any]) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from latentopt.batch_math import cpu_tensor
 from latentopt.errors import InputError, LatentOptError
-from latentopt.files import require_file
+from latentopt.files import require_file, writing
 from latentopt.io import write_atomically
 from latentopt.pictures import tile, to_bytes
 from latentopt.reports import PLOT, ROWS, TABLE, Row, csv_text, figure_bytes, new_figure
@@ -184,10 +184,8 @@ class SavedTables(ResultDisplay):
         existing = [path for path in files if path.exists()]
         if existing and not overwrite:
             raise InputError("folder", "one without a comparison, or overwrite=True", f"{existing[0]}")
-        try:
+        with writing("folder", folder):
             Path(folder).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError("folder", "one that can be written", f"{folder} ({error.strerror})") from error
         contents = self.csv().encode(), self.markdown().encode(), figure_bytes(self.plot())
         for path, content in zip(files, contents, strict=True):
             write_atomically(path, content)

@@ -14,6 +14,7 @@ from latentopt.attacks.checks import SLACK, range_slack
 from latentopt.attacks.result import AttackResult, AttackWarning
 from latentopt.batch_math import by_row, cpu_tensor
 from latentopt.errors import InputError, warn
+from latentopt.files import writing
 from latentopt.networks.classifier import range_for
 from latentopt.networks.freezing import frozen
 from latentopt.networks.outputs import adapt
@@ -58,10 +59,8 @@ def save_png(
     low, high = range_for(model, adversarial.x)
     paths = _new_paths(Path(folder), adversarial, names)
     images = quantized(adversarial, low, high)
-    try:
+    with writing("folder", folder):
         Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError("folder", "one that can be written", f"{folder} ({error.strerror})") from error
     for path, image in zip(paths, images, strict=True):
         _write(path, image)
     if not verify:

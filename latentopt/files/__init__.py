@@ -2,7 +2,7 @@
 
 from latentopt.files.arrays import ARRAY_SUFFIXES, parse_safetensors, read_array, read_metadata, read_tensors
 from latentopt.files.images import IMAGE_SUFFIXES, FileWarning, image_array, images_below, is_image_name, read_image
-from latentopt.files.paths import is_file, is_folder, require_file
+from latentopt.files.paths import is_file, is_folder, require_file, writing
 from latentopt.files.values import read_values, scaled
 
 __all__ = [
@@ -22,4 +22,5 @@ __all__ = [
     "read_values",
     "require_file",
     "scaled",
+    "writing",
 ]

@@ -1,7 +1,9 @@
-"""Tests of paths that never raise and never wait, as opening a pipe does."""
+"""Paths: tests that never raise and never wait, as opening a pipe does, and folders that are written."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from latentopt.errors import InputError
@@ -37,3 +39,16 @@ def require_file(path: str | Path, expected: str = "a file") -> Path:
         is_there = False
     got = "a folder" if is_folder(path) else "a pipe or a device" if is_there else "no file"
     raise InputError(str(path), expected, got)
+
+
+@contextmanager
+def writing(name: str, folder: str | Path) -> Iterator[None]:
+    """Context in which a folder, of the argument ``name``, is made and written.
+
+    Raises:
+        InputError: the system refuses it.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(name, "a folder that can be written", f"{folder} ({error.strerror})") from error

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from latentopt.errors import InputError
+from latentopt.files import writing
 from latentopt.io import write_atomically
 from latentopt.jobs.lifetime import LOCK, lock
 from latentopt.reports import TABLE, WrittenReport, csv_text, report_files
@@ -148,7 +149,7 @@ class Experiment:
         Raises:
             InputError: it cannot be written, or another process is at work in it.
         """
-        try:
+        with writing("out", self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             lock(self.folder)
             self.check()  # again: another process may have begun another job meanwhile
@@ -157,8 +158,6 @@ class Experiment:
             write_atomically(self.folder / JOB, json.dumps(self.job, indent=1).encode())
             content = yaml.safe_dump(self.recipe, sort_keys=False, width=100).encode()
             write_atomically(self.folder / RECIPE, content)
-        except OSError as error:
-            raise InputError("out", "a folder that can be written", f"{self.folder} ({error.strerror})") from error
 
     def add(self, shard: Shard) -> None:
         """Write a shard."""

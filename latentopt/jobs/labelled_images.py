@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from latentopt.errors import InputError, positive, printable
 from latentopt.files import is_file, is_folder, read_array, require_file
-from latentopt.jobs.sources import LABELS, Source, is_dataset, list_images, open_paths
-from latentopt.jobs.targets import Fit, Fitted, fit_image, to_tensor
+from latentopt.jobs.sources import LABELS, is_dataset, list_images, numbered, open_paths
+from latentopt.jobs.targets import Fit, Fitted, fit_images, to_tensor
 from latentopt.networks.checks import empty_like_parameters, output_shape
 from latentopt.zoo import datasets
 from latentopt.zoo.image_folders import part_folder
@@ -81,7 +81,7 @@ def open_labelled(
     listed = path / LABELS if is_file(path / LABELS) else path
     files, named = (_read_folders if is_folder(listed) else _read_list)(listed)
     source = open_paths(files[:limit])
-    images = _read(source, fitted)
+    images = fit_images(source, fitted, "data", "--resize and --convert")
     classes = _classes_of(classifier, images[:1])
     indices = (_folder_classes if is_folder(listed) else _listed_classes)(listed, sorted(set(named)), classes)
     return LabelledImages(images, torch.tensor([indices[name] for name in named[:limit]]), list(source.names))
@@ -92,13 +92,6 @@ def _classes_of(classifier: nn.Module | None, image: Tensor) -> Classes:
         return Classes()
     shape = output_shape(classifier, image.to(empty_like_parameters(classifier)), "data")
     return Classes(shape[0] if len(shape) == 1 else None, getattr(classifier, "classes", None) or ())
-
-
-def _read(source: Source, fitted: Fitted | None) -> Tensor:
-    images = [fit_image(source, index, fitted) for index in range(len(source.names))]
-    if len(shapes := {tuple(image.shape) for image in images}) > 1:
-        raise InputError("data", "images of one shape, or --resize and --convert", sorted(shapes))
-    return torch.stack(images)
 
 
 def _fit(images: Tensor, fitted: Fitted | None) -> Tensor:
@@ -115,8 +108,8 @@ def _read_arrays(path: Path, limit: int | None, fitted: Fitted | None) -> Labell
         got = f"{labels.dtype} of shape {labels.shape}"
         raise InputError(f"{path}: labels", f"{len(images)} whole numbers >= 0", got)
     tensors = torch.stack([to_tensor(image) for image in images[:limit]])
-    names = [f"{printable(path.stem)}-{index:06d}" for index in range(len(tensors))]
-    return LabelledImages(_fit(tensors, fitted), torch.from_numpy(labels[:limit].astype(np.int64)), names)
+    classes = torch.from_numpy(labels[:limit].astype(np.int64))
+    return LabelledImages(_fit(tensors, fitted), classes, numbered(path, len(tensors)))
 
 
 def _read_folders(path: Path) -> tuple[list[tuple[Path, str]], list[str]]:

@@ -115,7 +115,7 @@ def check_labelled(data: str, root: str | None, split: str, download: bool, limi
 
 def is_dataset(data: str) -> bool:
     """Return whether labelled data are named; a file or folder comes before all but the names that are known here."""
-    return data.isidentifier() and (data.lower() in datasets.LOCAL or not (is_file(data) or is_folder(data)))
+    return data.lower() in datasets.LOCAL or _is_dataset(data)
 
 
 def _is_dataset(target: str) -> bool:
@@ -170,9 +170,12 @@ def _array(path: Path, limit: int | None) -> Source:
     if array.ndim < 2 or not array.size:
         expected = "images (N, H, W), (N, H, W, C) or (N, C, H, W), or measurements (N, ...)"
         raise InputError(str(path), expected, f"shape {array.shape}")
-    count = len(array[:limit])
-    names = [f"{printable(path.stem)}-{index:06d}" for index in range(count)]
-    return Source(names, lambda index: np.asarray(array[index]), _digest([path]))
+    return Source(numbered(path, len(array[:limit])), lambda index: np.asarray(array[index]), _digest([path]))
+
+
+def numbered(path: Path, count: int) -> list[str]:
+    """Return the names of the images of an array file."""
+    return [f"{printable(path.stem)}-{index:06d}" for index in range(count)]
 
 
 def _dataset(name: str, root: str | None, split: str, download: bool, limit: int | None) -> Source:

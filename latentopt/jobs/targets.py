@@ -83,14 +83,28 @@ def load_images(*targets: str | Path, shape: Shape | None = None, fit: Fit = "cr
     """
     source = open_source([str(target) for target in targets])
     fitted = None if shape is None else Fitted(tuple(shape), tuple(shape), resize=True, convert=True, fit=fit)
-    images = [fit_image(source, index, fitted) for index in range(len(source.names))]
-    shapes = {tuple(image.shape) for image in images}
-    if len(shapes) > 1:
-        raise InputError("targets", "images of one shape, or shape=(C, H, W)", sorted(shapes))
+    return fit_images(source, fitted, "targets", "shape=(C, H, W)")
+
+
+def fit_images(source: Source, fitted: Fitted | None, name: str, remedy: str) -> Tensor:
+    """Read all images (B, C, H, W) in [0, 1], and fit them.
+
+    Args:
+        source: where they come from.
+        fitted: shapes to fit; None: any one.
+        name: of the argument, for the message.
+        remedy: what helps where shapes differ, for the message.
+
+    Raises:
+        InputError: one cannot be read or fitted, or their shapes differ.
+    """
+    images = [_fit_image(source, index, fitted) for index in range(len(source.names))]
+    if len(shapes := {tuple(image.shape) for image in images}) > 1:
+        raise InputError(name, f"images of one shape, or {remedy}", sorted(shapes))
     return torch.stack(images)
 
 
-def fit_image(source: Source, index: int, fitted: Fitted | None) -> Tensor:
+def _fit_image(source: Source, index: int, fitted: Fitted | None) -> Tensor:
     """Read one image (C, H, W) in [0, 1], and fit it; what is wrong with it is told with its name."""
     try:
         image = to_tensor(source.read(index))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from latentopt.errors import InputError
+from latentopt.files import writing
 from latentopt.io import write_atomically
 from latentopt.jobs.experiment import JOB, identity_of, require_writable
 from latentopt.jobs.lifetime import lock
@@ -48,7 +49,7 @@ def open_log(log: Path, name: str, job: dict[str, Any]) -> Path:
     """
     folders = (log / (name if number == 1 else f"{name}-{number}") for number in count(1))
     existing = list(takewhile(Path.exists, folders))
-    try:
+    with writing("log", log):
         if existing and _is_resumable(existing[-1], job):
             folder = existing[-1]
         else:
@@ -56,8 +57,6 @@ def open_log(log: Path, name: str, job: dict[str, Any]) -> Path:
             folder.mkdir(parents=True)
         lock(folder)
         write_atomically(folder / JOB, json.dumps(identity_of(job), indent=1).encode())
-    except OSError as error:
-        raise InputError("log", "a folder that can be written", f"{log} ({error.strerror})") from error
     return folder
 
 

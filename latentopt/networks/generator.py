@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from latentopt._deprecated import renamed_methods
-from latentopt.arguments import Values, as_tensor, as_values, checked
+from latentopt.arguments import Values, as_tensor, as_values, checked, holds_tensors
 from latentopt.autodiff import refuse_gradient
 from latentopt.batch_math import cpu_tensor, take
 from latentopt.errors import InputError, as_shape, positive, seed_within, warn
@@ -200,9 +200,7 @@ class Generator(WrappedModule):
 
     def _condition(self, name: str, values: Values) -> Tensor:
         """Return a condition as a tensor: as it is, else whole numbers as long, others as the module's own."""
-        is_tensor = isinstance(values, Tensor) or (
-            isinstance(values, list | tuple) and any(isinstance(v, Tensor) for v in values)
-        )
+        is_tensor = isinstance(values, Tensor) or holds_tensors(values)
         whole = not is_tensor and np.asarray(values).dtype.kind in "iub"
         values = cpu_tensor(as_values(name, values))
         if not is_tensor:

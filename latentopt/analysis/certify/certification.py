@@ -138,13 +138,8 @@ def _maximize(
         now = time.perf_counter()
         share = stopping._replace(deadline=now + (stopping.deadline - now) / (len(chains.chains) - index))
         incumbent = _maximize_chain(chain, chains, free, best, share, method, callback)
-        best = Incumbent(
-            incumbent.value,
-            max(best.bound, incumbent.bound),
-            incumbent.x,
-            best.boxes + incumbent.boxes,
-            incumbent.slack,
-        )
+        bound, boxes = max(best.bound, incumbent.bound), best.boxes + incumbent.boxes
+        best = incumbent._replace(bound=bound, boxes=boxes)
     return best._replace(bound=max(best.bound, best.value))
 
 
