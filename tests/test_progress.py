@@ -62,7 +62,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "check_attack": lambda: lo.check_attack(*classes(), 0.1, steps=2),
     "robustness": lambda: lo.robustness(*classes(), 0.1, 0.2, steps=2, queries=2),
     "certify": lambda: lo.certify(problem(1), start=torch.zeros(1, 2), seconds=5),
-    "certify_robustness": lambda: lo.certify_robustness(classes()[0], *(t[:2] for t in classes()[1:]), 0.01),
+    "certify_robustness": lambda: lo.certify_robustness(classes()[0], classes()[1][:2], classes()[2][:2], 0.01),
     "reconstruct": lambda: inverted(start="random", retries=1),
     "learn the start": lambda: inverted(start="nearest"),
     "diagnose": lambda: lo.diagnose(generator(), samples=2, steps=2, restarts=1, start="random"),

@@ -105,7 +105,9 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "landscape": lambda: regions.landscape(
         mlp(2, 4, 1),
         lambda y: y[:, 0],
-        *(torch.tensor(v).double() for v in ([0.0, 0], [1.0, 0], [0.0, 1])),
+        torch.zeros(2).double(),
+        torch.tensor([1.0, 0]).double(),
+        torch.tensor([0.0, 1]).double(),
         resolution=4,
     ),
 }

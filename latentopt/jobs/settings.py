@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, get_args
 from latentopt import components
 from latentopt.components import describe
 from latentopt.errors import InputError, positive, seed_within, with_nearest
+from latentopt.files import is_file
 
 Component = Any
 """A component of a job: a short name, ``{class_path, init_args}`` or an object (`latentopt.components`)."""
@@ -83,7 +84,7 @@ class JobSettings:
     def check_files(self, *names: str, also: Sequence[str] = ()) -> None:
         """Raise `InputError` unless these settings are files, None, or among ``also``."""
         for name in names:
-            if (value := getattr(self, name)) is not None and value not in also and not Path(value).is_file():
+            if (value := getattr(self, name)) is not None and value not in also and not is_file(value):
                 raise InputError(name, " or ".join(["a file", *also]), repr(value))
 
     def check_devices(self) -> None:

@@ -32,6 +32,7 @@ class WrappedModule(nn.Module):
     """
 
     argument: ClassVar[str]  # name of the argument that such a network is, for messages
+    module: Any  # an nn.Module, or a function
 
     def __init__(self, module: Callable[..., Any], pick: Pick | None = None) -> None:
         super().__init__()

@@ -123,5 +123,4 @@ class ClassifierTraining(lightning.LightningModule):
 
     def networks(self) -> dict[str, nn.Module]:
         """Return the trained parts by the name of their export."""
-        assert isinstance(self.network.module, nn.Module)
         return {"classifier": self.network.module}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from latentopt.sets import length
 NET = mlp(6, 16, 4, seed=4, dtype=torch.float32)
 X = rand(5, 6, seed=1).float()
 Y = NET(X).argmax(1)
-QUICK = {"steps": 2}
+QUICK: dict[str, Any] = {"steps": 2}
 TASKS = {
     "attack": lambda x, y, eps, model=NET: lo.attack(model, x, y, eps, optimizer="pgd", **QUICK).x,
     "check_attack": lambda x, y, eps, model=NET: lo.check_attack(model, x, y, eps, **QUICK).success,

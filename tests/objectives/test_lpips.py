@@ -23,7 +23,7 @@ def forgets(monkeypatch):
     monkeypatch.setattr(nn.Linear, "reset_parameters", lambda self: None)
     monkeypatch.setattr(nn.init, "normal_", lambda tensor, *args, **settings: tensor)
     perceptual._network.cache_clear()
-    perceptual._warn.cache_clear()
+    perceptual._warn_once.cache_clear()
 
 
 def backbone(net: str) -> nn.Sequential:

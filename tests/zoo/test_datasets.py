@@ -276,7 +276,8 @@ def test_the_first_test_images_of_mnist_ship(tmp_path, monkeypatch):
     assert images.shape == (500, 1, 28, 28)
     assert labels[:5].tolist() == [7, 2, 1, 0, 4]
     assert lo.load("mnist-cnn")(images[:100]).argmax(1).eq(labels[:100]).float().mean() > 0.97
-    for more in ({"limit": 501}, {}, {"split": "train", "limit": 5}, {"root": str(tmp_path), "limit": 5}):
+    others: list[dict[str, Any]] = [{"limit": 501}, {}, {"split": "train", "limit": 5}]
+    for more in (*others, {"root": str(tmp_path), "limit": 5}):
         with refuses("data set mnist"):
             load_labelled("mnist", **more)
     assert list(tmp_path.iterdir()) == []

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from latentopt.components.trust import require_trusted_environment
 from latentopt.errors import InputError, nonnegative
+from latentopt.files import is_file
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.settings import JobPlan, JobSettings, WandbMode, default_wandb
@@ -95,7 +95,7 @@ def prepare(settings: CertifySettings) -> JobPlan[CertifySettings]:
             raise InputError("model", f"one of {', '.join(RANDOM + kind for kind in KINDS)}", repr(model))
         parse_numbers("seeds", settings.seeds)
     elif is_agent:
-        if not Path(model).is_file():
+        if not is_file(model):
             raise InputError("model", "an agent's file", f"no file {model}")
     else:
         if settings.eps is None:
