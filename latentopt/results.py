@@ -41,9 +41,7 @@ class ResultDisplay:
     @property
     def rows(self) -> list[Row]:
         """One row for each sample, of the fields that hold one number for each."""
-        columns = columns_of(self)
-        values = zip(*(column.tolist() for column in columns.values()), strict=True)
-        return [{"sample": i, **dict(zip(columns, row, strict=True))} for i, row in enumerate(values)]
+        return [{"sample": sample, **row} for sample, row in enumerate(rows_of(columns_of(self)))]
 
     def summary(self) -> Any:
         """Return the number of samples, and the mean of each column of `rows`, by name."""
@@ -204,6 +202,12 @@ def tensors_of(result: Any) -> dict[str, Tensor]:
     return tensors
 
 
+def rows_of(columns: Mapping[str, Tensor | np.ndarray]) -> list[Row]:
+    """Return the rows of a table with these columns (n,)."""
+    values = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in values]
+
+
 def columns_of(result: Any) -> dict[str, Tensor]:
     """Return the fields (B,) of a result by name."""
     vectors = {name: cpu_tensor(t).detach() for name, t in tensors_of(result).items() if t.ndim == 1}
@@ -278,6 +282,13 @@ def is_image(x: Tensor) -> bool:
 def _thinned(images: Tensor) -> Tensor:
     step = -(-max(images.shape[-2:]) // MAX_SIDE)
     return images[..., ::step, ::step]
+
+
+def draw_shares(axes: Axes, shares: Mapping[str, float], label: str) -> None:
+    """Draw a bar for each share, from top to bottom."""
+    axes.barh(list(shares), list(shares.values()))
+    axes.set(xlim=(0, 1), xlabel=label)
+    axes.invert_yaxis()
 
 
 def draw_sorted(axes: Axes, curves: Mapping[str, Tensor], label: str) -> None:

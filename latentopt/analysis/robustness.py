@@ -30,7 +30,7 @@ from latentopt.networks.outputs import adapt
 from latentopt.problem import Problem
 from latentopt.progress import ProgressLine
 from latentopt.reports import Row
-from latentopt.results import SavedResult
+from latentopt.results import SavedResult, draw_shares
 from latentopt.statistics import wilson
 
 if TYPE_CHECKING:
@@ -63,10 +63,7 @@ class Robustness(SavedResult):
         return {"samples": len(self.gradient), **self.accuracy, "failure": self.failure or "none"}
 
     def _draw(self, figure: Figure) -> None:
-        axes = figure.subplots()
-        axes.barh(list(self.accuracy), list(self.accuracy.values()))
-        axes.set(xlim=(0, 1), xlabel="accuracy")
-        axes.invert_yaxis()
+        draw_shares(figure.subplots(), self.accuracy, "accuracy")
 
     @property
     def zero(self) -> float:

@@ -15,7 +15,7 @@ from latentopt.arguments import Values, checked
 from latentopt.attacks.attack import attack
 from latentopt.attacks.boundary import OVERSHOOT, find_nearest_boundary
 from latentopt.attacks.checks import check_mask, range_width
-from latentopt.attacks.result import AttackResult, AttackWarning, tensor_fields
+from latentopt.attacks.result import AttackResult, AttackWarning
 from latentopt.autodiff import outside_inference_mode
 from latentopt.batch_math import where_rows
 from latentopt.errors import InputError, positive, warn
@@ -23,6 +23,7 @@ from latentopt.gates import has_gates
 from latentopt.networks.freezing import frozen
 from latentopt.networks.outputs import adapt
 from latentopt.progress import ProgressLine
+from latentopt.results import tensors_of
 from latentopt.sets import Norm
 
 
@@ -132,7 +133,7 @@ def _keep_nearer(
     """
     nearer = result.success & (result.distance < bound)
     changes: dict[str, Any] = {"warnings": tuple(dict.fromkeys(best.warnings + result.warnings))}
-    for name in tensor_fields(result):
+    for name in tensors_of(result):
         old, new = getattr(best, name), getattr(result, name)
         if name in ("forwards", "backwards"):
             changes[name] = old + new

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from latentopt.attacks.goal import Goal
 from latentopt.classification import Misclassified
 from latentopt.reports import Row
-from latentopt.results import MAX_SHOWN, SavedResult, draw_images, is_image
+from latentopt.results import MAX_SHOWN, SavedResult, draw_images, is_image, tensors_of
 from latentopt.sets import Norm
 
 if TYPE_CHECKING:
@@ -124,15 +124,10 @@ def draw_success(axes: Axes, first_success: Sequence[int], backwards: Sequence[i
     axes.grid(alpha=0.3, which="both")
 
 
-def tensor_fields(result: AttackResult) -> list[str]:
-    """Return the names of the fields that hold a tensor."""
-    return [f.name for f in fields(AttackResult) if isinstance(getattr(result, f.name), Tensor)]
-
-
 def concatenate(parts: Sequence[AttackResult]) -> AttackResult:
     """Return the results of several batches as one."""
     first = parts[0]
-    tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in tensor_fields(first)}
+    tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in tensors_of(first)}
     seconds, stages = sum(part.meta["seconds"] for part in parts), max((p.meta["stages"] for p in parts), key=len)
     warnings = tuple(dict.fromkeys(warning for part in parts for warning in part.warnings))
     return replace(first, **tensors, warnings=warnings, meta={**first.meta, "stages": stages, "seconds": seconds})  # pyright: ignore[reportArgumentType]

@@ -34,7 +34,7 @@ from latentopt.networks.outputs import adapt
 from latentopt.noise import Noise
 from latentopt.progress import ProgressLine
 from latentopt.reports import Row
-from latentopt.results import ResultDisplay
+from latentopt.results import ResultDisplay, draw_shares
 from latentopt.sets import Box, FeasibleSet
 
 if TYPE_CHECKING:
@@ -61,9 +61,7 @@ class AttackCheck(ResultDisplay):
         return {**self.success, "findings": list(self.findings)}
 
     def _draw(self, figure: Figure) -> None:
-        axes = figure.subplots()
-        axes.barh(list(self.success), list(self.success.values()))
-        axes.set(xlim=(0, 1), xlabel="share that succeeds")
+        draw_shares(figure.subplots(), self.success, "share that succeeds")
 
 
 @outside_inference_mode

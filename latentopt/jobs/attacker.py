@@ -18,7 +18,6 @@ from torch.utils.data import DataLoader, TensorDataset
 from latentopt.attacks.attack import attack
 from latentopt.attacks.quantize import quantize
 from latentopt.attacks.result import AttackResult, AttackWarning
-from latentopt.classification import margin
 from latentopt.errors import InputError
 from latentopt.files import is_folder
 from latentopt.jobs import attack_pictures
@@ -37,6 +36,7 @@ from latentopt.networks.checks import empty_like_parameters, output_shape
 from latentopt.networks.classifier import Classifier
 from latentopt.networks.freezing import frozen
 from latentopt.progress import ProgressLine
+from latentopt.results import rows_of
 from latentopt.solver.callbacks import Progress
 from latentopt.zoo import cards
 
@@ -272,18 +272,13 @@ def attack_batch(
 
 
 def _rows(attacked: AttackResult, index: Tensor, labels: Tensor, seconds: float) -> list[dict[str, Any]]:
-    before = (
-        -margin(attacked.clean_logits, attacked.target)
-        if attacked.targeted
-        else margin(attacked.clean_logits, attacked.labels)
-    )
     columns = {
         "index": index,
         "label": labels,
         "clean": attacked.clean_logits.argmax(1),
         "adversarial": attacked.predicted,
         "success": attacked.success,
-        "clean_margin": before,
+        "clean_margin": attacked.goal.margin(attacked.clean_logits),
         "margin": attacked.margin,
         "loss": attacked.loss,
         "distance": attacked.distance,
@@ -294,5 +289,4 @@ def _rows(attacked: AttackResult, index: Tensor, labels: Tensor, seconds: float)
         "forwards": attacked.forwards,
         "backwards": attacked.backwards,
     }
-    values = zip(*(column.tolist() for column in columns.values()), strict=True)
-    return [{**dict(zip(columns, row, strict=True)), "seconds": round(seconds, 4)} for row in values]
+    return [{**row, "seconds": round(seconds, 4)} for row in rows_of(columns)]

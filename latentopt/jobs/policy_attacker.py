@@ -22,6 +22,7 @@ from latentopt.jobs.tracker import METRICS, track_job
 from latentopt.pictures import save_gif, tile
 from latentopt.progress import ProgressLine
 from latentopt.reports import new_figure
+from latentopt.results import rows_of
 from latentopt.rl.agents import load_agent
 from latentopt.rl.attack_episodes import AttackedEpisodes, attack_episodes
 from latentopt.rl.attack_policy import attack_policy as attack_observations
@@ -165,17 +166,17 @@ def _shard(start: int, clean: AttackedEpisodes, changed: AttackedEpisodes) -> Sh
 
 
 def _rows(start: int, clean: AttackedEpisodes, attacked: AttackedEpisodes) -> list[dict[str, Any]]:
-    columns = {
-        "episode": np.arange(start, start + len(clean.returns)),
-        "unattacked_return": clean.returns,
-        "attacked_return": attacked.returns,
-        "unattacked_steps": clean.lengths,
-        "attacked_steps": attacked.lengths,
-        "changed": attacked.changed,
-        "moved": attacked.moved,
-    }
-    values = zip(*(column.tolist() for column in columns.values()), strict=True)
-    return [dict(zip(columns, row, strict=True)) for row in values]
+    return rows_of(
+        {
+            "episode": np.arange(start, start + len(clean.returns)),
+            "unattacked_return": clean.returns,
+            "attacked_return": attacked.returns,
+            "unattacked_steps": clean.lengths,
+            "attacked_steps": attacked.lengths,
+            "changed": attacked.changed,
+            "moved": attacked.moved,
+        }
+    )
 
 
 def save_episode(path: Path, before: Frames, after: Frames) -> list[Path]:

@@ -195,11 +195,9 @@ class Reconstructor(lightning.LightningModule):
     def alike(self) -> bool:
         """True if all targets have the same operator and condition, and so share the cost of the initializer's fit."""
         ends = torch.tensor([0, self.targets - 1])
-        operator, same = (
-            take(self.settings.operator, ends),
-            all(len(c) == 1 for c in self.generator.conditions.values()),
-        )
-        return same and len(set(group_keys(self.generator, operator, len(ends)))) == 1
+        if any(len(condition) > 1 for condition in self.generator.conditions.values()):
+            return False
+        return len(set(group_keys(self.generator, take(self.settings.operator, ends), len(ends)))) == 1
 
     def _guess(self, problem: Reconstruction, rows: Tensor) -> FittedInitializer:
         """Fit the initializer to the generator, or reuse its fit; saved latents are those of the targets ``rows``."""

@@ -46,6 +46,5 @@ class Adagrad(ScheduledDescent):
     def update(self, batch: Batch, x: Tensor, grad: Tensor, state: AdagradState) -> tuple[Tensor, AdagradState]:
         v = state.total + squared(batch.feasible, grad)
         lr = self.step_size(batch, state.t)
-        return batch.feasible.project(x - lr * grad / (v.sqrt() + usable_eps(self.eps, v))), AdagradState(
-            state.t + 1, v
-        )
+        x = batch.feasible.project(x - lr * grad / (v.sqrt() + usable_eps(self.eps, v)))
+        return x, AdagradState(state.t + 1, v)

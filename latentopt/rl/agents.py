@@ -163,16 +163,14 @@ class Agent:
         spaces = environment.observation_space, environment.action_space
         check_continuous(name, spaces[1])
         got = tuple(space.shape for space in spaces)
-        expected = tuple((size,) for size in self.sizes)
-        if got != expected:
+        if got != tuple((size,) for size in self.sizes):
             sizes = f"observations and actions of {self.sizes[0]} and {self.sizes[1]} numbers, those of {self.name}"
             raise InputError(name, sizes, " and ".join(str(shape) for shape in got))
         for own, theirs in zip(self.scale or (), _scale_of(environment), strict=False):
             if not torch.allclose(own.double(), theirs, rtol=1e-5, atol=1e-6):
-                bounds = (
-                    f"actions of scale and bias {' and '.join(str(tensor.tolist()) for tensor in self.scale or ())}"
-                )
-                raise InputError(name, f"{bounds}, those of {self.name}", f"{environment.action_space}")
+                bounds = " and ".join(str(tensor.tolist()) for tensor in self.scale or ())
+                expected = f"actions of scale and bias {bounds}, those of {self.name}"
+                raise InputError(name, expected, f"{environment.action_space}")
 
 
 def load_agent(

@@ -187,10 +187,8 @@ class Refiner:
         box = np.maximum(u - self.radius, -1), np.minimum(u + self.radius, 1)
         inner = (np.zeros_like(half), np.ones_like(half)) if takes_scaled(self.network) else (middle, half)
         if self.chains and takes_vectors(self.chains, s, a):
-            ascent, smallest_gain = (
-                self._ascend(s, u, box, *inner, seed),
-                16 * np.finfo(u.dtype).eps,
-            )  # gain by rounding
+            ascent = self._ascend(s, u, box, *inner, seed)
+            smallest_gain = 16 * np.finfo(u.dtype).eps  # by rounding
         else:
             ascent, smallest_gain = self._solve(s, u, box, *inner, seed, _device(self.network, actions)), 0.0
         device = actions.device if isinstance(actions, Tensor) else "cpu"

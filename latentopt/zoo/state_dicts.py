@@ -99,9 +99,7 @@ def _fits(state: StateDict, shapes: Mapping[str, Any]) -> bool:
 def _difference(content: Any, candidates: Mapping[str, StateDict], shapes: Mapping[str, Any]) -> str:
     """What the state dict that shares most names with a module has otherwise."""
     if not candidates:
-        return (
-            f"no tensors, but {', '.join(map(str, content)) if isinstance(content, dict) else type(content).__name__}"
-        )
+        return f"no tensors, but {_keys(content) if isinstance(content, dict) else type(content).__name__}"
     label, state = max(candidates.items(), key=lambda item: len(shapes.keys() & item[1].keys()))
     differences = {
         "without": [name for name in shapes if name not in state and not name.endswith(COUNTERS)],
@@ -109,12 +107,13 @@ def _difference(content: Any, candidates: Mapping[str, StateDict], shapes: Mappi
         "of another shape:": [name for name in state if name in shapes and state[name].shape != shapes[name]],
     }
     sentences = [f"{how} {_first(names)}" for how, names in differences.items() if names]
-    content_names = (
-        ", ".join(map(str, content)) if not any(isinstance(value, Tensor) for value in content.values()) else ""
-    )
-    return f"{'the ones of ' + label.rstrip('.') if label else 'tensors'} {', '.join(sentences)}" + (
-        f" (the file holds {content_names})" if content_names else ""
-    )
+    whose = f"the ones of {label.rstrip('.')}" if label else "tensors"
+    is_nested = not any(isinstance(value, Tensor) for value in content.values())
+    return f"{whose} {', '.join(sentences)}" + (f" (the file holds {_keys(content)})" if is_nested else "")
+
+
+def _keys(content: Mapping[Any, Any]) -> str:
+    return ", ".join(map(str, content))
 
 
 def _first(names: list[str]) -> str:

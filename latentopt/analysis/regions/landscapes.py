@@ -15,7 +15,7 @@ from latentopt.errors import InputError, positive
 from latentopt.gates import Network
 from latentopt.networks.freezing import frozen
 from latentopt.reports import Row
-from latentopt.results import ResultDisplay
+from latentopt.results import ResultDisplay, rows_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,8 +93,7 @@ class Landscape(ResultDisplay):
         """One row for each point of the grid: its coordinates, value and region."""
         b, a = torch.meshgrid(self.b, self.a, indexing="ij")
         columns = {"a": a, "b": b, "value": self.values, "region": self.regions}
-        values = zip(*(column.flatten().tolist() for column in columns.values()), strict=True)
-        return [dict(zip(columns, row, strict=True)) for row in values]
+        return rows_of({name: column.flatten() for name, column in columns.items()})
 
     def summary(self) -> dict[str, Any]:
         """Return the number of points and regions, and the least and greatest value, by name."""
