@@ -196,37 +196,6 @@ def test_an_array_file_holds_measurements(tmp_path):
     assert torch.equal(found(tmp_path / "measured.npy", operator=operator), found(measured, operator=operator))
 
 
-class Own(nn.Module):
-    """An encoder that returns another kind of output."""
-
-    def __init__(self, kind: str) -> None:
-        super().__init__()
-        self.kind = kind
-
-    def forward(self, image: torch.Tensor) -> Any:
-        mean = image.flatten(1)[:, :4].logit()
-        match self.kind:
-            case "pair":
-                return mean, torch.zeros_like(mean)
-            case "list":
-                return [mean, torch.zeros_like(mean)]
-            case "distribution":
-                return torch.distributions.Normal(mean, 1.0)
-            case "pair of a distribution":
-                return torch.distributions.Independent(torch.distributions.Normal(mean, 1.0), 1), mean
-        return mean
-
-
-@pytest.mark.parametrize("kind", ["pair", "list", "distribution", "pair of a distribution"])
-def test_encoders_return_means_and_variances_or_a_distribution(kind):
-    module = nn.Sequential(nn.ZeroPad1d((0, 60)), nn.Sigmoid(), nn.Unflatten(1, (1, 8, 8))).eval()
-    plain, own = (lo.Generator(module, latent_shape=(4,), encoder=Own(each)) for each in ("tensor", kind))
-    images = plain(plain.latents(2, seed=3))
-    expected = found(images, plain, start="encoder")
-    assert torch.equal(found(images, own, start="encoder"), expected)
-    assert (expected - plain.latents(2, seed=3)).abs().max() < 1e-3
-
-
 REFUSED = {
     # names
     "operator": [

@@ -333,7 +333,6 @@ WRONG = {
     "a misspelt name of the attack": ("restart", lambda: lo.minimum_norm(NET, X, Y, restart=2)),
     "steps of text": ("steps", lambda: lo.check_attack(NET, X, Y, 0.1, steps="many")),  # pyright: ignore
     "a folder of numbers": ("folder", lambda: lo.save_png(3, lo.attack(NET, X, Y, 0.0), NET)),  # pyright: ignore
-    "a start of text": ("start", lambda: lo.attack(NET, X, Y, 0.1, start="warm", optimizer="pgd")),
     "no norm": ("norm", lambda: lo.minimum_norm(NET, X, Y, norm="l0")),  # pyright: ignore[reportArgumentType]
 }
 

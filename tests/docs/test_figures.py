@@ -51,6 +51,7 @@ EXCEPTIONS = {
     ("docs/guides/tracking.md", "| key | kind | what it is |"): SETTINGS,
     ("docs/method.md", "| symbol | code | |"): SETTINGS,
     ("docs/networks.md", "| numbers | what happens |"): SETTINGS,
+    ("docs/networks.md", "| an agent is | what happens |"): SETTINGS,
     ("docs/method.md", "| task | steps |"): SETTINGS,
     ("docs/method.md", "| | `ADRGD.paper()` |"): SETTINGS,
 }

@@ -54,7 +54,6 @@ FILES: dict[str, tuple[str, Callable[[Path], object], np.ndarray, float]] = {
     "CMYK TIFF": ("a.tif", lambda path: in_mode("CMYK", path), COLOUR, 0.01),
     "YCbCr TIFF": ("a.tif", lambda path: in_mode("YCbCr", path), COLOUR, 0.02),
     "LAB": ("a.tif", lab, COLOUR, 0.04),
-    "palette": ("a.png", lambda path: in_mode("P", path), COLOUR, 0.2),
     "palette with an opaque alpha": ("a.webp", lambda path: in_mode("RGBA", path, lossless=True), COLOUR, 1e-6),
     "WebP": ("a.webp", lambda path: in_mode("RGB", path, lossless=True), COLOUR, 1e-6),
     "JPEG 2000": ("a.jp2", lambda path: in_mode("RGB", path), COLOUR, 0.01),

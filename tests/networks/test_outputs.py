@@ -23,7 +23,7 @@ import pytest
 import torch
 from nets import Counted, mlp, near, rand, randn, refuses
 from torch import Tensor, nn
-from torch.distributions import Normal
+from torch.distributions import Independent, Normal
 
 import latentopt as lo
 from latentopt import optimizers
@@ -418,7 +418,14 @@ def test_an_objective_in_another_type_is_halved(method, objective):
 def test_encoders_may_return_means_and_variances_or_a_distribution():
     encode = nn.Sequential(nn.Flatten(), mlp(16, 5, dtype=SINGLE)).eval()
     decode = nn.Sequential(mlp(5, 16, dtype=SINGLE), nn.Unflatten(1, (1, 4, 4))).eval()
-    ends = (lambda z: z, lambda z: (z, z), lambda z: Normal(z, 1.0), lambda z: {"latent": z})
+    ends = (
+        lambda z: z,
+        lambda z: (z, z),
+        lambda z: [z, z],
+        lambda z: {"latent": z},
+        lambda z: Normal(z, 1.0),
+        lambda z: (Independent(Normal(z, 1.0), 1), z),
+    )
     with torch.no_grad():
         inverse = torch.linalg.pinv(decode[0][0].weight)  # pyright: ignore[reportIndexIssue, reportArgumentType]
         encode[1][0].weight.copy_(inverse)  # pyright: ignore[reportIndexIssue]
