@@ -64,6 +64,15 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def in_one_line(error: BaseException) -> str:
+    r"""Return all lines of an error's text as one, or its class where it has none.
+
+    >>> in_one_line(RuntimeError("no memory\n  at ..."))
+    'no memory at ...'
+    """
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def warn(message: str, category: type[Warning]) -> None:
     """Issue a warning at the line that called this package."""
     level, frame = 1, sys._getframe()

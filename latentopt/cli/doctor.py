@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from latentopt.errors import InputError
+from latentopt.errors import InputError, in_one_line
 from latentopt.io import checksum
 from latentopt.version import __version__
 from latentopt.zoo import card
@@ -204,7 +204,7 @@ def _check_model(name: str) -> Finding:
         weights = card.find(name) / card.WEIGHTS
         actual, size = checksum(weights), weights.stat().st_size
     except (InputError, OSError) as error:
-        return Finding(f"model {name}", "broken", " ".join(str(error).split()), todo)
+        return Finding(f"model {name}", "broken", in_one_line(error), todo)
     if actual != expected:
         detail = f"weights of sha256 {actual[:12]}..., expected {expected[:12]}..."
         return Finding(f"model {name}", "broken", detail, todo)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from latentopt.errors import InputError, first_line
+from latentopt.errors import InputError, first_line, in_one_line
 from latentopt.files.paths import require_file
 
 ARRAY_SUFFIXES = (".npy", ".npz", ".safetensors", ".pt", ".pth")
@@ -59,7 +59,7 @@ def read_tensors(path: Path) -> Any:
         with torch.serialization.safe_globals([argparse.Namespace]):  # the options of a training, in many checkpoints
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a broken file does
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = in_one_line(error)
         if foreign := re.search(r"GLOBAL (\S+) was not", reason):
             reason = f"an object of {foreign[1]}, which only running code could read"
         raise InputError(str(path), "tensors that torch.save wrote, without other objects", reason[:200]) from error

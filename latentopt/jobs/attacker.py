@@ -10,7 +10,6 @@ from typing import Any
 
 import lightning
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
@@ -143,20 +142,17 @@ def save_images(
     """Write the adversarial images as PNGs that stay in their balls; return notes on those that are no success then."""
     if images.shape[1] not in (1, 3):
         return [f"images: none are written, as they have {images.shape[1]} channels"]
-    files, lost, size = file_names([names[row["index"]] for row in rows]), 0, settings.batch_size
+    files, lost = file_names([names[row["index"]] for row in rows]), 0
     one_class = settings.targeted is not None or settings.targets in ("random", "least-likely")
-    with safe_open(experiment.tensor_file, "pt") as file, frozen(classifier):
-        adversarial = file.get_slice(experiment.tensor)
-        for start in range(0, len(rows), size):
-            part = rows[start : start + size]
-            index, eps, label, target = (
-                torch.tensor([row[name] for row in part]) for name in ("index", "eps", "label", "target")
-            )
-            pixels = quantize(adversarial[start : start + size], images[index], eps, settings.norm)
-            write_pngs(experiment.folder / IMAGES, files[start : start + size], pixels)
+    with frozen(classifier):
+        for part, adversarial in experiment.batches(len(rows), settings.batch_size):
+            keys = ("index", "eps", "label", "target")
+            index, eps, label, target = (torch.tensor([row[key] for row in rows[part]]) for key in keys)
+            pixels = quantize(adversarial, images[index], eps, settings.norm)
+            write_pngs(experiment.folder / IMAGES, files[part], pixels)
             predicted = classifier((pixels / 255).to(empty_like_parameters(classifier))).argmax(1).cpu()
             success = predicted == target if one_class else predicted != label
-            lost += sum(row["success"] and not still for row, still in zip(part, success.tolist(), strict=True))
+            lost += sum(row["success"] and not still for row, still in zip(rows[part], success.tolist(), strict=True))
     count = sum(row["success"] for row in rows)
     return [f"images: {lost} of the {count} that succeed do not as 8-bit files"] if lost else []
 

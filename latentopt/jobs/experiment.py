@@ -218,6 +218,16 @@ class Experiment:
         chosen = {key: [values[i] for i in positions if i in values] for key, values in by_key.items()}
         return {key: torch.stack(values) for key, values in chosen.items() if values}
 
+    def batches(self, count: int, size: int) -> Iterator[tuple[slice, Tensor]]:
+        """Yield the job's tensor of ``count`` samples, ``size`` of them at a time, each part with where it is."""
+        from safetensors import safe_open
+
+        with safe_open(self.tensor_file, "pt") as file:
+            whole = file.get_slice(self.tensor)
+            for start in range(0, count, size):
+                part = slice(start, start + size)
+                yield part, whole[part]
+
     def finish(self, skipped: Sequence[tuple[str, str]] = ()) -> list[dict[str, Any]]:
         """Write the table of results, the job's tensor and the list of skipped samples; return the table's rows."""
         import torch

@@ -18,7 +18,7 @@ from latentopt.jobs.sources import LABELS, is_dataset, list_images, numbered, op
 from latentopt.jobs.targets import Fit, Fitted, fit_images, to_tensor
 from latentopt.networks.checks import empty_like_parameters, output_shape
 from latentopt.zoo import datasets
-from latentopt.zoo.image_folders import part_folder
+from latentopt.zoo.image_folders import in_turn, part_folder
 
 
 class LabelledImages(NamedTuple):
@@ -120,8 +120,8 @@ def _read_folders(path: Path) -> tuple[list[tuple[Path, str]], list[str]]:
         if not slash:
             raise InputError("data", f"a folder with a subfolder for each class, or a {LABELS} in it", str(path))
         of_class.setdefault(folder, []).append((file, name))
-    turns = sorted((turn, name, file) for name, files in of_class.items() for turn, file in enumerate(files))
-    return [file for _, _, file in turns], [name for _, name, _ in turns]
+    images = in_turn(of_class)
+    return [file for _, file in images], [name for name, _ in images]
 
 
 def _read_list(path: Path) -> tuple[list[tuple[Path, str]], list[str]]:

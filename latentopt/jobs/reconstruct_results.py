@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 from torch.utils.data import Subset
 
@@ -65,16 +64,15 @@ def save_images(experiment: Experiment, module: Reconstructor, done: list[int], 
         done: positions of the targets that are done.
         names: their names.
     """
-    files, size, generator = file_names(names), module.settings.batch_size, module.generator
+    files, generator = file_names(names), module.generator
 
     def written() -> Iterator[Tensor]:
-        with safe_open(experiment.tensor_file, "pt") as file, frozen(generator):
-            latents = file.get_slice(experiment.tensor)
-            for start in range(0, len(done), size):
-                rows = torch.tensor(done[start : start + size])
-                images = generator.take(rows)(latents[start : start + size].to(empty_like_parameters(generator)))
+        with frozen(generator):
+            for part, latents in experiment.batches(len(done), module.settings.batch_size):
+                conditioned = generator.take(torch.tensor(done[part]))
+                images = conditioned(latents.to(empty_like_parameters(generator)))
                 if is_image(images):
-                    write_pngs(experiment.folder / IMAGES, files[start : start + size], pictures.to_bytes(images))
+                    write_pngs(experiment.folder / IMAGES, files[part], pictures.to_bytes(images))
                 yield images
 
     write_array(experiment.folder / ARRAY, written(), len(done))

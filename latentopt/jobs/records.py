@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from latentopt.errors import InputError, nonnegative
+from latentopt.errors import InputError, in_one_line, nonnegative
 from latentopt.jobs.wandb_log import MAGIC, log_files, raw_records, read_run_id, values
 from latentopt.reports import ROWS as RESULTS
 from latentopt.reports import read_value
@@ -122,7 +122,7 @@ def read_metrics(job: str | Path) -> list[dict[str, Any]]:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")]
     except ValueError as error:
-        raise InputError(str(path), "lines of JSON", " ".join(str(error).split())) from error
+        raise InputError(str(path), "lines of JSON", in_one_line(error)) from error
 
 
 def read_results(job: str | Path) -> list[dict[str, Any]]:
@@ -143,7 +143,7 @@ def read_results(job: str | Path) -> list[dict[str, Any]]:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file, restkey="", restval=""))
     except (ValueError, csv.Error) as error:
-        raise InputError(str(path), "a table as CSV", " ".join(str(error).split())) from error
+        raise InputError(str(path), "a table as CSV", in_one_line(error)) from error
     if any("" in row for row in rows):
         raise InputError(str(path), "as many fields in each row as columns", "more")
     return [{key: value if key == "name" else read_value(value) for key, value in row.items()} for row in rows]

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latentopt.errors import InputError
+from latentopt.errors import InputError, in_one_line
 from latentopt.files import is_folder
 from latentopt.jobs.experiment import PLACE_SETTINGS, RECIPE
 from latentopt.jobs.records import METRICS, RESULTS, SUMMARY, read_metrics, read_results
@@ -134,7 +134,7 @@ def _read(path: Path, read: Callable[[Path], Any], kind: type) -> Any:
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(str(path), "a file that a run wrote", " ".join(str(error).split())) from error
+        raise InputError(str(path), "a file that a run wrote", in_one_line(error)) from error
     if not isinstance(content, kind):
         raise InputError(str(path), "a file that a run wrote", type(content).__name__)
     return content

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from latentopt.errors import InputError
+from latentopt.errors import InputError, in_one_line
 from latentopt.io import write_atomically
 from latentopt.jobs.lifetime import call_at_end
 from latentopt.jobs.records import BEST, METRICS, SUMMARY
@@ -180,7 +180,7 @@ class Tracker:
         try:
             call()
         except Exception as error:
-            warn(f"W&B does not take more ({' '.join(str(error).split())}); everything is still on disk")
+            warn(f"W&B does not take more ({in_one_line(error)}); everything is still on disk")
             self.run = None
 
     def _rank_files(self) -> list[Path]:

@@ -19,6 +19,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+from latentopt.errors import in_one_line
 from latentopt.jobs.wandb_log import RUN_ID, last_step, read_run_id
 
 PROJECT, URL = "latentopt", "https://api.wandb.ai"
@@ -69,7 +70,7 @@ def begin_run(folder: Path, mode: str, config: dict[str, Any], job_type: str) ->
     try:  # under a new id, as the process of W&B may still hold the former
         return _init(folder, "offline", _stored_run_id(folder, renew=True), options)
     except Exception as error:
-        warn(f"W&B could not start ({' '.join(str(error).split())}); everything is still on disk")
+        warn(f"W&B could not start ({in_one_line(error)}); everything is still on disk")
         return None, -1
 
 

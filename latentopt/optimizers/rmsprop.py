@@ -49,6 +49,5 @@ class RMSProp(ScheduledDescent):
     def update(self, batch: Batch, x: Tensor, grad: Tensor, state: RMSPropState) -> tuple[Tensor, RMSPropState]:
         v = torch.lerp(squared(batch.feasible, grad), state.square, self.alpha)
         lr = self.step_size(batch, state.t)
-        return batch.feasible.project(x - lr * grad / (v.sqrt() + usable_eps(self.eps, v))), RMSPropState(
-            state.t + 1, v
-        )
+        x = batch.feasible.project(x - lr * grad / (v.sqrt() + usable_eps(self.eps, v)))
+        return x, RMSPropState(state.t + 1, v)

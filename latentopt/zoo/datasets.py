@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from latentopt.errors import InputError, with_nearest
+from latentopt.errors import InputError, in_one_line, with_nearest
 from latentopt.files import image_array, is_file, is_folder, read_array, require_file
 from latentopt.zoo.fitting import Fit, fit_to_shape
 from latentopt.zoo.image_folders import is_in_part, open_folder
@@ -266,7 +266,7 @@ def _torchvision(part: Part, name: str, root: Path, split: str, download: bool) 
     try:
         return _ItemParts(_split_of(kind, arguments, options, split), 1 if part == "labels" else 0)
     except Exception as error:  # whatever a broken file does
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = in_one_line(error)[:200]
         where = f"its files under {root}, or --download true"
         where += f" (--limit {SHIPPED} or less needs neither)" if name.lower() == "mnist" and split == "test" else ""
         raise InputError(f"data set {name}", where, reason.split(". You can use download")[0]) from error

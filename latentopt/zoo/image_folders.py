@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
 from latentopt.errors import InputError
 from latentopt.files import images_below, is_folder, is_image_name, read_image, scaled
 
+T = TypeVar("T", bound=Any)
 PARTS = {"train": ("train", "training"), "test": ("test", "val", "valid", "validation")}
 """Names of the subfolders of each part."""
 TEST_EVERY = 5
@@ -61,10 +63,20 @@ def open_folder(folder: Path, split: str) -> FolderImages:
                 f"data set {part}", f"the classes of {train.name}: {', '.join(classes)}", ", ".join(further)
             )
     label_of = {name: label for label, name in enumerate(classes)}
-    turns = sorted((turn, label_of[name], path) for name, paths in of_class.items() for turn, path in enumerate(paths))
-    if not turns:
+    images = in_turn(of_class)
+    if not images:
         raise InputError(f"data set {folder}", f"at least {TEST_EVERY} images of a class for the {split} part", "fewer")
-    return FolderImages([path for _, _, path in turns], [label for _, label, _ in turns], classes)
+    return FolderImages([path for _, path in images], [label_of[name] for name, _ in images], classes)
+
+
+def in_turn(of_class: Mapping[str, Sequence[T]]) -> list[tuple[str, T]]:
+    """Return the items of classes with their class, one of each in turn, classes and items in rising order.
+
+    >>> in_turn({"a": [1, 2], "b": [3]})
+    [('a', 1), ('b', 3), ('a', 2)]
+    """
+    turns = sorted((turn, name, item) for name, items in of_class.items() for turn, item in enumerate(items))
+    return [(name, item) for _, name, item in turns]
 
 
 def is_in_part(index: int, split: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from latentopt.errors import InputError
+from latentopt.errors import InputError, in_one_line
 from latentopt.files import require_file
 
 MOST = 100_000
@@ -26,7 +26,7 @@ def read_yaml(path: Path, expected: str = "YAML") -> Any:
     except InputError:
         raise
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError, OSError) as error:
-        raise InputError(str(path), expected, " ".join(str(error).split())[:300]) from error
+        raise InputError(str(path), expected, in_one_line(error)[:300]) from error
 
 
 def parse_yaml(text: str) -> Any:
