@@ -19,7 +19,7 @@ from torch import Tensor
 
 from latentopt.batch_math import cpu_tensor
 from latentopt.errors import InputError, LatentOptError
-from latentopt.files import require_file, writing
+from latentopt.files import is_file, is_folder, require_file, writing
 from latentopt.io import write_atomically
 from latentopt.pictures import tile, to_bytes
 from latentopt.reports import PLOT, ROWS, TABLE, Row, csv_text, figure_bytes, new_figure
@@ -77,12 +77,13 @@ class ResultDisplay:
         Raises:
             InputError: the file cannot be written there.
         """
-        if path is not None and (Path(path).is_dir() or not Path(path).parent.is_dir()):
+        if path is not None and (is_folder(path) or not is_folder(Path(path).parent)):
             raise InputError("path", "a file in an existing folder", str(path))
         figure = new_figure()
         self._draw(figure)
         if path is not None:
-            write_atomically(Path(path), figure_bytes(figure))
+            with writing("path", path, "a file"):
+                write_atomically(Path(path), figure_bytes(figure))
         return figure
 
     def __repr__(self) -> str:
@@ -121,13 +122,14 @@ class SavedResult(ResultDisplay):
         from safetensors.torch import save
 
         path = Path(path)
-        if path.exists() and not overwrite:
+        if (is_file(path) or is_folder(path)) and not overwrite:
             raise InputError(str(path), "a new file, or overwrite=True", "an existing one")
-        if not path.parent.is_dir():
+        if not is_folder(path.parent):
             raise InputError(str(path.parent), "an existing folder", "none")
         tensors, texts = _packed(self)
         separate = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-        write_atomically(path, save(separate, {"class": type(self).__name__, **texts}))
+        with writing("path", path, "a file"):
+            write_atomically(path, save(separate, {"class": type(self).__name__, **texts}))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

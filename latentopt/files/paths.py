@@ -1,4 +1,4 @@
-"""Paths: tests that never raise and never wait, as opening a pipe does, and folders that are written."""
+"""Paths: tests that never raise and never wait, as opening a pipe does, and a context for what is written."""
 
 from __future__ import annotations
 
@@ -42,13 +42,16 @@ def require_file(path: str | Path, expected: str = "a file") -> Path:
 
 
 @contextmanager
-def writing(name: str, folder: str | Path) -> Iterator[None]:
-    """Context in which a folder, of the argument ``name``, is made and written.
+def writing(name: str, path: str | Path, kind: str = "a folder") -> Iterator[None]:
+    """Context in which a folder, or ``a file``, of the argument ``name`` is written.
 
     Raises:
         InputError: the system refuses it.
     """
     try:
         yield
-    except OSError as error:
-        raise InputError(name, "a folder that can be written", f"{folder} ({error.strerror})") from error
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:  # the latter of a name with a null character
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(name, f"{kind} that can be written", f"{path} ({reason})") from error
