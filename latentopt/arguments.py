@@ -175,10 +175,15 @@ def _check(function: Callable[..., Any], owner: Any, args: Sequence[Any], kwargs
     try:
         given = signature.bind(*args, **kwargs).arguments
     except TypeError as error:
-        raise _unbound(signature, owner.__name__, prefix, kwargs, str(error)) from None
-    for name, value in given.items():
-        if name in types_ and not _fits(types_[name], value):
-            raise InputError(f"{prefix}{name}", _description(types_[name]), _short(value))
+        raise _unbound(signature, _called(owner), prefix, kwargs, str(error)) from None
+    for name, argument in given.items():
+        is_many = signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
+        for value in argument if is_many else (argument,) if name in types_ else ():
+            if not _fits(types_[name], value):
+                raise InputError(f"{prefix}{name}", _description(types_[name]), _short(value))
+            if unfit := _unfit_function(types_[name], value):
+                count, text = unfit
+                raise InputError(f"{prefix}{name}", f"a function of {count} argument{'s' if count > 1 else ''}", text)
 
 
 def _unbound(
@@ -186,7 +191,7 @@ def _unbound(
 ) -> InputError:
     """Return the error for an argument that is missing or unknown, or one too many."""
     unknown = [name for name in kwargs if name not in signature.parameters]
-    if unknown and "unexpected keyword" in reason:
+    if unknown:
         close = get_close_matches(unknown[0], signature.parameters, 1)
         hint = f", such as {close[0]}" if close else ""
         return InputError(prefix + unknown[0], f"an argument of {owner}{hint}", "an unknown name")
@@ -198,15 +203,47 @@ def _unbound(
 
 @cache
 def _signature(function: Callable[..., Any], owner: Any) -> tuple[inspect.Signature, dict[str, Any]]:
-    """Return a function's signature and the types of its arguments, those with ``*`` left out."""
+    """Return a function's signature and the types of its arguments, those with ``**`` left out."""
     modules = [base.__module__ for base in reversed(getattr(owner, "__mro__", ()))] + [owner.__module__]
     namespace = {name: value for module in modules for name, value in vars(sys.modules[module]).items()}
     namespace |= getattr(function, "__globals__", {})
-    types_ = inspect.get_annotations(function, globals=namespace, eval_str=True)
+
+    def taking() -> None: ...
+
+    raw = inspect.get_annotations(function)
+    taking.__annotations__ = {
+        name: raw[name] for name in raw if name != "return"
+    }  # which may be known to checkers alone
+    types_ = inspect.get_annotations(taking, globals=namespace, eval_str=True)
     signature = inspect.signature(function)
-    many = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    single = [name for name, parameter in signature.parameters.items() if parameter.kind not in many]
-    return signature, {name: types_[name] for name in single if name in types_}
+    named = [name for name, parameter in signature.parameters.items() if parameter.kind is not parameter.VAR_KEYWORD]
+    return signature, {name: types_[name] for name in named if name in types_}
+
+
+def _called(owner: Any) -> str:
+    """Return what a user calls: a function, a class, or ``Class.method``."""
+    return owner.__qualname__.rpartition("<locals>.")[2].removesuffix(".__init__")
+
+
+def _unfit_function(kind: Any, value: Any) -> tuple[int, str] | None:
+    """Return how many arguments a function must take, and its own, where a value is one that cannot; else None."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return next((_unfit_function(each, value) for each in inner if _fits(each, value)), None)
+    if origin in (collections.abc.Sequence, collections.abc.Iterable) and isinstance(value, list | tuple):
+        return next((unfit for each in value if (unfit := _unfit_function(inner[0], each))), None)
+    if origin is not collections.abc.Callable or not isinstance(inner[0], list):
+        return None
+    try:
+        signature = inspect.signature(value, follow_wrapped=False)
+    except (TypeError, ValueError):  # of C
+        return None
+    try:
+        signature.bind(*inner[0])
+    except TypeError:
+        own = ", ".join(map(str, signature.parameters.values()))
+        return len(inner[0]), f"{getattr(value, '__name__', type(value).__name__)}({own})"
+    return None
 
 
 NOUNS = {

@@ -1,4 +1,4 @@
-"""Similarity of images, for each sample: (B, ...) against (B, ...) of the same shape, values in [0, 1]."""
+"""Similarity of images, for each sample: (B, ...) against (B, ...) of the same shape, values in [0, 1] or bytes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 
 from latentopt._deprecated import old_names
+from latentopt.arguments import Values, as_given, checked
 from latentopt.errors import InputError
 
 
-def mse(image: Tensor, reference: Tensor) -> Tensor:
+@checked
+def mse(image: Values, reference: Values) -> Tensor:
     """Return the mean squared error (B,) of images.
 
     Args:
@@ -19,12 +21,14 @@ def mse(image: Tensor, reference: Tensor) -> Tensor:
     Raises:
         InputError: the shapes differ.
     """
+    image, reference = _pixels("image", image), _pixels("reference", reference)
     if image.shape != reference.shape:
         raise InputError("image", f"the reference's shape {tuple(reference.shape)}", tuple(image.shape))
     return (image - reference).square().flatten(1).mean(1)
 
 
-def psnr(image: Tensor, reference: Tensor, data_range: float | Tensor = 1.0) -> Tensor:
+@checked
+def psnr(image: Values, reference: Values, data_range: float | Tensor = 1.0) -> Tensor:
     """Return the peak signal-to-noise ratio (B,) in dB; infinite where the images are equal.
 
     Args:
@@ -35,10 +39,12 @@ def psnr(image: Tensor, reference: Tensor, data_range: float | Tensor = 1.0) -> 
     Raises:
         InputError: the shapes differ.
     """
+    image = _pixels("image", image)
     return 10 * (torch.as_tensor(data_range).to(image).square() / mse(image, reference)).log10()
 
 
-def ssim(image: Tensor, reference: Tensor, data_range: float | Tensor = 1.0) -> Tensor:
+@checked
+def ssim(image: Values, reference: Values, data_range: float | Tensor = 1.0) -> Tensor:
     """Return the structural similarity (B,) of images, after Wang et al. 2004.
 
     The window is Gaussian, of standard deviation 1.5 and 11 x 11 pixels; positions where it crosses the border are left
@@ -54,6 +60,7 @@ def ssim(image: Tensor, reference: Tensor, data_range: float | Tensor = 1.0) -> 
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
+    image, reference = _pixels("image", image), _pixels("reference", reference)
     if image.shape != reference.shape or image.ndim != 4:
         raise InputError("image", f"the reference's shape {tuple(reference.shape)}, (B, C, H, W)", tuple(image.shape))
     half = min(5, (min(image.shape[-2:]) - 1) // 2)  # half the width of the window, without its middle
@@ -65,6 +72,16 @@ def ssim(image: Tensor, reference: Tensor, data_range: float | Tensor = 1.0) -> 
     options = {"sigma": sigma, "data_range": 1.0, "reduction": "none", "return_full_image": True}
     _, full = structural_similarity_index_measure(image, reference, **options)
     return full[..., half:-half, half:-half].flatten(1).mean(1)
+
+
+def _pixels(name: str, values: Values) -> Tensor:
+    """Return images (B, ...) as floating-point numbers; bytes stand for [0, 1]."""
+    images = as_given(name, values)
+    if images.is_complex() or not images.ndim:
+        raise InputError(name, "images (B, ...) of real numbers", f"{images.dtype} of shape {tuple(images.shape)}")
+    if images.is_floating_point():
+        return images
+    return images.to(torch.get_default_dtype()) / (255 if images.dtype == torch.uint8 else 1)
 
 
 def value_range(images: Tensor) -> tuple[Tensor, Tensor]:

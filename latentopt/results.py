@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import fields
@@ -17,9 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentopt.arguments import checked
 from latentopt.batch_math import cpu_tensor
 from latentopt.errors import InputError, LatentOptError
-from latentopt.files import is_file, is_folder, require_file, writing
+from latentopt.files import is_folder, require_file, writing
 from latentopt.io import write_atomically
 from latentopt.pictures import tile, to_bytes
 from latentopt.reports import PLOT, ROWS, TABLE, Row, csv_text, figure_bytes, new_figure
@@ -65,6 +67,7 @@ class ResultDisplay:
             raise LatentOptError("to_pandas needs pandas: pip install pandas") from error
         return pandas.DataFrame(self.rows)
 
+    @checked
     def plot(self, path: str | Path | None = None) -> Figure:
         """Draw the result; images are those of the first 16 samples.
 
@@ -109,6 +112,7 @@ def _short(value: object) -> str:
 class SavedResult(ResultDisplay):
     """A result that can be written to a safetensors file."""
 
+    @checked
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write the result to a safetensors file, from which `load` returns it exactly.
 
@@ -122,16 +126,19 @@ class SavedResult(ResultDisplay):
         from safetensors.torch import save
 
         path = Path(path)
-        if (is_file(path) or is_folder(path)) and not overwrite:
-            raise InputError(str(path), "a new file, or overwrite=True", "an existing one")
+        if is_folder(path):
+            raise InputError(str(path), "a new file", "a folder")
         if not is_folder(path.parent):
             raise InputError(str(path.parent), "an existing folder", "none")
+        if os.path.lexists(path) and not overwrite:
+            raise InputError(str(path), "a new file, or overwrite=True", "an existing one")
         tensors, texts = _packed(self)
         separate = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
         with writing("path", path, "a file"):
             write_atomically(path, save(separate, {"class": type(self).__name__, **texts}))
 
     @classmethod
+    @checked
     def load(cls, path: str | Path) -> Self:
         """Return a result that `save` wrote.
 
@@ -167,6 +174,7 @@ class SavedTables(ResultDisplay):
         """Return `rows` as CSV."""
         return csv_text(self.rows)
 
+    @checked
     def save(self, folder: str | Path, overwrite: bool = False) -> list[Path]:
         """Write ``results.csv``, ``table.md`` and ``plot.png``.
 

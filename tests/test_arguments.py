@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from pathlib import Path
 from typing import Any
@@ -433,3 +434,81 @@ def test_the_error_of_an_unknown_name_lists_the_names(kind):
     with pytest.raises(lo.InputError) as error:
         components.build("it", kind, "nothing")
     assert all(name in error.value.expected for name in components.short_names(kind))
+
+
+FLAT = lo.Generator(lambda z: z.sigmoid().sum(1), latent_shape=4)
+EMPTY = lo.Generator(lambda z: z[:, :0], latent_shape=4)
+SAVED = lo.reconstruct(GENERATOR, TARGET, **QUICK)
+METHODS = {
+    "a count of latents": ("count", lambda bad: GENERATOR.latents(-1, seed=0)),
+    "a seed of latents": ("seed", lambda bad: GENERATOR.latents(1, bad)),
+    "no seed": ("seed", lambda bad: GENERATOR.latents(1)),  # pyright: ignore[reportCallIssue]
+    "a seed of a hold-out": ("seed", lambda bad: GENERATOR.hold_out(1, seed=2**70)),
+    "latents that are no numbers": ("latents", lambda bad: GENERATOR(bad)),
+    "parts that are no tensor": ("z", lambda bad: PARTS.parts(bad)),
+    "parts of another size": ("latents", lambda bad: PARTS.parts(torch.ones(2, 3))),
+    "inputs that are no numbers": ("x", lambda bad: lo.Classifier(NET)(bad)),
+    "a number as an image": ("generator", lambda bad: found(torch.ones(2), FLAT)),
+    "an empty image": ("generator", lambda bad: found(torch.ones(2, 0), EMPTY)),
+    "an endless range": ("output_range", lambda bad: outward(output_range=(-np.inf, 1))),
+    "a misspelt argument beside a missing one": ("latent_shap", lambda bad: lo.Generator(BODY, latent_shap=4)),  # pyright: ignore
+    "a loss of one argument": ("loss", lambda bad: found(loss=lambda output: output)),
+    "a callback of none": ("callbacks", lambda bad: found(callbacks=[lambda: None])),
+    "a draw without its generator": ("latents", lambda bad: outward(latents=lambda count: torch.ones(count, 4))),
+    "an image of a metric": ("image", lambda bad: lo.metrics.psnr(bad, TARGET)),
+    "a reference of a metric": ("reference", lambda bad: lo.metrics.ssim(TARGET, bad)),
+    "a file to save": ("path", lambda bad: SAVED.save(BAD_LIST)),
+    "a file to load": ("path", lambda bad: lo.Result.load(BAD_LIST)),
+    "a file of a plot": ("path", lambda bad: SAVED.plot(BAD_LIST)),
+    "a network to verify": ("network", lambda bad: SAVED.verify(bad)),
+    "a run": ("folder", lambda bad: lo.read_run(BAD_LIST)),
+    "runs": ("folders", lambda bad: lo.compare_runs("a", BAD_LIST)),
+    "a folder to track": ("folder", lambda bad: lo.Track(BAD_LIST)),
+    "images": ("targets", lambda bad: lo.load_images(BAD_LIST)),
+    "an empty path of images": ("targets", lambda bad: lo.load_images("")),
+    "the shape of images": ("shape", lambda bad: lo.load_images("digits", shape=BAD_LIST)),
+    "a side of images": ("shape", lambda bad: lo.load_images("digits", shape=(1, 0, 8))),
+    "an empty path of a mask": ("path", lambda bad: operators.Mask("")),
+    "a model": ("model", lambda bad: lo.load(BAD_LIST)),
+    "a device": ("device", lambda bad: lo.load("mnist-vae", device="nowhere")),
+}
+
+
+@pytest.mark.parametrize("case", METHODS)
+def test_methods_refuse_what_functions_do(case):
+    name, call = METHODS[case]
+    with pytest.raises(lo.InputError) as error:
+        call(BAD)
+    assert error.value.name == name
+    assert "\n" not in str(error.value)
+
+
+def test_networks_and_metrics_take_arrays_and_bytes():
+    z = np.ones((2, 4))
+    assert torch.equal(GENERATOR(z), GENERATOR(torch.ones(2, 4)))
+    assert torch.equal(GENERATOR(z.tolist()), GENERATOR(torch.ones(2, 4)))
+    assert torch.equal(lo.Classifier(NET)(np.ones((2, 3))), NET(torch.ones(2, 3)))
+    dark, light = torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4)
+    assert lo.metrics.mse((255 * dark).byte(), (255 * light).byte()).item() == 1.0
+    assert lo.metrics.psnr(dark.numpy(), light).item() == 0.0
+
+
+def test_a_wrapped_function_and_one_of_defaults_are_called_as_they_are():
+    def needs(prediction, target, extra):
+        return extra * (prediction - target).square().flatten(1).mean(1)
+
+    @functools.wraps(needs)
+    def hands(prediction, target):
+        return needs(prediction, target, 2.0)
+
+    assert torch.equal(found(loss=hands), found(loss=functools.partial(needs, extra=2.0)))
+
+
+def test_a_file_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "dead").symlink_to("nowhere")
+    for path in (tmp_path / ("n" * 300), tmp_path / "a\0b", tmp_path / "dead", tmp_path):
+        with pytest.raises(lo.InputError):
+            SAVED.save(path)
+    with pytest.raises(lo.InputError):
+        SAVED.plot(tmp_path / ("n" * 300))
+    assert [path.name for path in tmp_path.iterdir()] == ["dead"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from latentopt.errors import InputError
+from latentopt.jobs.experiment import expanded_folder
 from latentopt.jobs.runs import compare_runs
+from latentopt.reports import PLOT, ROWS, TABLE
 
 
 def compare(folders: list[str], words: list[str]) -> int:
@@ -24,8 +24,10 @@ def compare(folders: list[str], words: list[str]) -> int:
         values = [value] if separator else words[1:]
         if option != "--out" or len(values) != 1 or len(words) > 2 or not values[0].strip():
             raise InputError("compare", "folders of runs, and --out FOLDER", " ".join(words))
-        out = Path(values[0])
+        out = expanded_folder("--out", values[0])
     comparison = compare_runs(*folders)
+    if out is not None and (existing := [out / name for name in (ROWS, TABLE, PLOT) if (out / name).exists()]):
+        raise InputError("--out", "a folder without a table or a plot", existing[0])
     files = [] if out is None else comparison.save(out)
     print(comparison.markdown())
     for file in files:

@@ -224,6 +224,8 @@ def _split(name: str, kind: str, value: str | Mapping[str, Any]) -> tuple[str, d
         is_path = file and Path(value).suffix.lower() in ARRAY_SUFFIXES
         return (file, {"path": value}) if is_path else (value, {})
     path, arguments = value.get("class_path"), value.get("init_args") or {}
+    if path is None and isinstance(arguments, Mapping) and arguments:
+        raise InputError(name, f"a name beside its arguments ({', '.join(arguments)})", "none")
     if not isinstance(path, str) or not isinstance(arguments, Mapping) or set(value) - {"class_path", "init_args"}:
         raise InputError(name, "a name, or class_path and init_args", repr(dict(value)))
     return path, dict(arguments)

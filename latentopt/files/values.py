@@ -26,6 +26,8 @@ def read_values(path: str | Path, *names: str) -> np.ndarray:
     Raises:
         InputError: there is nothing, it cannot be read, or the images differ in shape.
     """
+    if not str(path):
+        raise InputError("path", "an image, a folder or an array file", "an empty path")
     path = Path(path)
     if is_folder(path):
         files = sorted(file for file in path.iterdir() if is_image_name(file))

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from latentopt.errors import InputError
+from latentopt.errors import InputError, first_line
 from latentopt.files import writing
 from latentopt.io import write_atomically
 from latentopt.jobs.lifetime import LOCK, lock
@@ -294,12 +294,17 @@ class Experiment:
 
 
 def expanded_folder(name: str, value: str) -> Path:
-    """Expand environment variables in the name of a folder: the agent of a sweep tells runs apart by one.
+    """Expand environment variables in the name of a folder, by which the agent of a sweep tells runs apart, and ~.
 
     Raises:
-        InputError: nothing is left of the name, which would be the current folder.
+        InputError: nothing is left of the name, which would be the current folder; or no folder can have it.
     """
     folder = os.path.expandvars(value)
-    if not folder.strip():
+    if not folder.strip() or "\0" in folder:
         raise InputError(name, "a folder", repr(folder))
-    return Path(folder)
+    try:
+        path = Path(folder).expanduser()
+        path.exists()
+    except (OSError, RuntimeError) as error:  # too long a name, or an unknown user's home
+        raise InputError(name, "a folder that can be made", f"{folder} ({first_line(error)})") from error
+    return path

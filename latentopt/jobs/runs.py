@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latentopt.arguments import checked
 from latentopt.errors import InputError, in_one_line
 from latentopt.files import is_folder
 from latentopt.jobs.experiment import PLACE_SETTINGS, RECIPE
@@ -92,6 +93,7 @@ def means(run: Run) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in columns.items() if len(values) == len(run.results)}
 
 
+@checked
 def read_run(folder: str | Path) -> Run:
     """Read the folder of a run.
 
@@ -201,6 +203,7 @@ class RunComparison(SavedTables):
         draw_runs(figure, self.runs)
 
 
+@checked
 def compare_runs(*folders: str | Path) -> RunComparison:
     """Compare runs: the settings that differ, figures side by side, and differences paired by sample.
 

@@ -75,12 +75,17 @@ def open_files(targets: Sequence[str], limit: int | None = None) -> Source | Non
     """
     if not targets:
         raise InputError("targets", "image files, a folder, an array or a data set's name", "nothing")
+    if "" in targets:
+        raise InputError("targets", "paths of images", "an empty one")
     first = Path(targets[0])
     if len(targets) == 1 and first.suffix.lower() in ARRAY_SUFFIXES and is_file(first):
         return _array(first, limit)
     if len(targets) == 1 and _is_dataset(targets[0]):
         return None
-    return open_paths([file for target in targets for file in list_images(Path(target))][:limit])
+    files = [file for target in targets for file in list_images(Path(target))]
+    if arrays := [path for path in targets if Path(path).suffix.lower() in ARRAY_SUFFIXES and is_file(path)]:
+        raise InputError("targets", "one array file alone, or image files", f"{arrays[0]} among {len(targets)}")
+    return open_paths(files[:limit])
 
 
 def check_targets(

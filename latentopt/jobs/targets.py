@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from latentopt.errors import InputError, printable
+from latentopt.arguments import checked
+from latentopt.errors import InputError, as_shape, printable
 from latentopt.files import scaled
 from latentopt.jobs.sources import Source, open_source
 from latentopt.zoo.fitting import Fit, resize_image, to_grey
@@ -57,6 +58,7 @@ def as_floats(array: np.ndarray, shapes: Sequence[Shape] = ()) -> Tensor:
     return image
 
 
+@checked
 def load_images(*targets: str | Path, shape: Shape | None = None, fit: Fit = "crop") -> Tensor:
     """Load images from files, a folder, an array file or a named data set.
 
@@ -81,8 +83,12 @@ def load_images(*targets: str | Path, shape: Shape | None = None, fit: Fit = "cr
     >>> load_images("digits", shape=(1, 16, 16)).shape
     torch.Size([1797, 1, 16, 16])
     """
+    fitted = None
+    if shape is not None:
+        if len(shape := as_shape("shape", shape)) != 3:
+            raise InputError("shape", "(C, H, W)", shape)
+        fitted = Fitted(shape, shape, resize=True, convert=True, fit=fit)
     source = open_source([str(target) for target in targets])
-    fitted = None if shape is None else Fitted(tuple(shape), tuple(shape), resize=True, convert=True, fit=fit)
     return fit_images(source, fitted, "targets", "shape=(C, H, W)")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from latentopt.arguments import checked
 from latentopt.errors import InputError
 from latentopt.jobs.lifetime import lock, unlock
 from latentopt.jobs.records import METRICS
@@ -41,6 +42,7 @@ class Track:
             is at work in it.
     """
 
+    @checked
     def __init__(self, folder: str | Path, wandb: WandbMode | None = None, resume: bool = False) -> None:
         self.wandb: WandbMode = wandb_mode() if wandb is None else wandb
         check_wandb_mode(self.wandb)

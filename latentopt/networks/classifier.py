@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from latentopt.arguments import Values, as_values, checked
+from latentopt.arguments import Values, as_tensor, as_values, checked
 from latentopt.batch_math import cpu_tensor, take
 from latentopt.errors import InputError, as_shape
 from latentopt.networks.checks import empty_like_parameters
@@ -70,7 +70,7 @@ class Classifier(WrappedModule):
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Values) -> Tensor:
         """Compute the logits.
 
         Args:
@@ -79,6 +79,10 @@ class Classifier(WrappedModule):
         Returns:
             (B, K).
         """
+        if not isinstance(x, Tensor):
+            x = as_tensor("x", x, empty_like_parameters(self))
+        if not x.ndim:
+            raise InputError("x", "inputs (B, *shape)", "shape ()")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if values.ndim and len(values) not in (1, x.shape[1]):
                 raise InputError(name, f"a number, or one for each of {x.shape[1]} channels", len(values))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 from typing import Any, ClassVar, Self
@@ -16,7 +17,7 @@ from latentopt._deprecated import renamed_methods
 from latentopt.arguments import Values, as_tensor, as_values, checked, holds_tensors
 from latentopt.autodiff import refuse_gradient
 from latentopt.batch_math import cpu_tensor, take
-from latentopt.errors import InputError, as_shape, positive, seed_within, warn
+from latentopt.errors import InputError, as_shape, nonnegative, positive, seed_within, warn
 from latentopt.networks.checks import (
     NetworkWarning,
     empty_like_parameters,
@@ -89,6 +90,8 @@ class Generator(WrappedModule):
     ) -> None:
         super().__init__(module, pick)
         low, high = map(float, check_range(output_range, name="output_range"))
+        if not math.isfinite(high - low):
+            raise InputError("output_range", "finite ends", f"({low:g}, {high:g})")
         positive("start_scale", start_scale)
         part_shapes = dict[str, tuple[int, ...]]()
         if isinstance(latent_shape, Mapping):
@@ -107,7 +110,7 @@ class Generator(WrappedModule):
         self._emitted_range: tuple[float, float] | None = None
         self._done = set[str]()  # checks and warnings that this generator and its copies do once
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Values) -> Tensor:
         """Generate images.
 
         Args:
@@ -120,7 +123,9 @@ class Generator(WrappedModule):
             InputError: the shape of ``z`` is another, the number of conditions does not fit, the module lacks one, or
                 its output is no tensor of numbers with a row for each latent.
         """
-        if z.shape[1:] != self.latent_shape:
+        if not isinstance(z, Tensor):
+            z = as_tensor("latents", z, empty_like_parameters(self))
+        if not z.ndim or z.shape[1:] != self.latent_shape:
             raise InputError("latents", f"shape (B, {', '.join(map(str, self.latent_shape))})", tuple(z.shape))
         conditions = {name: _repeat(name, value.to(z.device), len(z)) for name, value in self.conditions.items()}
         own = z.clone()  # the module may change it in place
@@ -128,11 +133,14 @@ class Generator(WrappedModule):
         image = self.evaluate(len(z), *inputs, **parts, **conditions, **self.constants)
         if image.is_complex():
             raise InputError("generator", "images of real numbers", image.dtype)
+        if image.ndim < 2 or 0 in image.shape[1:]:
+            raise InputError("generator", f"images, shape ({len(z)}, ...)", f"shape {tuple(image.shape)}")
         if image.dtype == torch.float64 or not image.is_floating_point():
             image = image.to(z.dtype)
         low, high = self.output_range
         return (image - low) / (high - low)
 
+    @checked
     def parts(self, z: Tensor) -> dict[str, Tensor]:
         """Split latent vectors into the parts that have names.
 
@@ -143,9 +151,12 @@ class Generator(WrappedModule):
             Latents (B, *shape) by name.
         """
         sizes = [prod(shape) for shape in self.part_shapes.values()]
+        if z.ndim != 2 or z.shape[1] != sum(sizes):
+            raise InputError("latents", f"shape (B, {sum(sizes)})", f"shape {tuple(z.shape)}")
         flat = zip(self.part_shapes.items(), z.split(sizes, 1), strict=True)
         return {name: part.reshape(len(z), *shape) for (name, shape), part in flat}
 
+    @checked
     def join(self, parts: Mapping[str, Values]) -> Tensor:
         """Join latents by name into vectors; the inverse of `parts`.
 
@@ -222,6 +233,7 @@ class Generator(WrappedModule):
         chosen, module = self.given(**own) if own else self, take(self.module, rows)
         return chosen if module is self.module else chosen.with_module(module)
 
+    @checked
     def latents(self, count: int, seed: int) -> Tensor:
         """Draw latents from the generator's own distribution.
 
@@ -233,11 +245,13 @@ class Generator(WrappedModule):
             (count, *latent_shape).
 
         Raises:
-            InputError: the seed is no integer of 64 bits.
+            InputError: the count is negative, or the seed no integer of 64 bits.
         """
+        nonnegative("count", count, integer=True)
         seed_within(seed, most=2**64 - 1)
         return self.distribution.draw(count, torch.Generator("cpu").manual_seed(seed)).to(empty_like_parameters(self))
 
+    @checked
     def hold_out(self, count: int, seed: int) -> tuple[Tensor, Self]:
         """Draw latents, and remove them from the sample that the distribution is, if it is one.
 
@@ -248,6 +262,8 @@ class Generator(WrappedModule):
         Returns:
             Latents (count, *latent_shape), and the generator whose distribution lacks them.
         """
+        nonnegative("count", count, integer=True)
+        seed_within(seed)
         z, rest = self.distribution.without(count, seed)
         other = copy.copy(self)
         other.distribution = rest
@@ -309,6 +325,7 @@ class Generator(WrappedModule):
         if "checked" not in self._done:
             self.output_shape()
 
+    @checked
     def check_images(self, images: Tensor) -> None:
         """Warn (`NetworkWarning`), once, if given images suggest another `output_range`.
 

@@ -79,7 +79,8 @@ class Mask(_PixelWeights):
         if mask.ndim == image.ndim - 1 and shape[0] == 1 and len(mask) > 1:
             mask = mask[:, None]
         if mask.ndim == image.ndim and len(mask) > 1:
-            mask = mask if self._rows is None else mask[self._rows]
+            if self._rows is not None and int(self._rows.max()) < len(mask):
+                mask = mask[self._rows]
             if len(mask) != len(image):
                 raise InputError("mask", f"one mask for all images or {len(image)}, one for each", len(mask))
         try:

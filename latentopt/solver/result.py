@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from latentopt.arguments import checked
 from latentopt.errors import LatentOptError
 from latentopt.networks.freezing import frozen
 from latentopt.reports import Row
@@ -81,6 +82,7 @@ class Result(SavedResult):
         right.grid(alpha=0.3)
         right.legend()
 
+    @checked
     def verify(self, network: nn.Module, tolerance: float = 1e-5) -> None:
         """Check that a network returns `output` for `x`.
 

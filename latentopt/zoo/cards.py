@@ -13,8 +13,9 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from latentopt.arguments import checked
 from latentopt.components.trust import only_trusted, refusal
-from latentopt.errors import InputError
+from latentopt.errors import InputError, first_line
 from latentopt.files import parse_safetensors, read_tensors
 from latentopt.networks.classifier import Classifier
 from latentopt.networks.generator import Generator
@@ -57,6 +58,7 @@ N = TypeVar("N", bound=nn.Module)
 C = TypeVar("C", bound=Card)
 
 
+@checked
 def load(model: str | Path | Mapping[str, Any], device: str | torch.device | None = None) -> Generator | Classifier:
     """Load a pretrained model, frozen and in eval mode.
 
@@ -96,6 +98,7 @@ def load(model: str | Path | Mapping[str, Any], device: str | torch.device | Non
     return _ready(card.wrap(parts.pop(card.part), **parts), device)
 
 
+@checked
 def load_generator(model: str | Path | Mapping[str, Any], device: str | torch.device | None = None) -> Generator:
     """Load a generator, as `load` does.
 
@@ -108,6 +111,7 @@ def load_generator(model: str | Path | Mapping[str, Any], device: str | torch.de
     return network
 
 
+@checked
 def load_classifier(
     model: str | Path | Mapping[str, Any], device: str | torch.device | None = None, weights: str | Path | None = None
 ) -> Classifier:
@@ -133,7 +137,12 @@ def load_classifier(
 
 
 def _ready(network: N, device: str | torch.device | None) -> N:
-    return network.eval().requires_grad_(False).to(device or "cpu")
+    try:
+        return network.eval().requires_grad_(False).to(torch.device(device or "cpu"))
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, AssertionError) as error:
+        raise InputError("device", "one that torch can use here", f"{str(device)!r} ({first_line(error)})") from error
 
 
 def read_weights(model: str | Path, card: Card) -> dict[str, Tensor]:
