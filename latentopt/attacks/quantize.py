@@ -57,12 +57,12 @@ def save_png(
         AttackWarning: some successful images are no success as files.
     """
     low, high = range_for(model, adversarial.x)
-    paths = _new_paths(Path(folder), adversarial, names)
-    images = quantized(adversarial, low, high)
     with writing("folder", folder):
+        paths = _new_paths(Path(folder), adversarial, names)
+        images = quantized(adversarial, low, high)
         Path(folder).mkdir(parents=True, exist_ok=True)
-    for path, image in zip(paths, images, strict=True):
-        _write(path, image)
+        for path, image in zip(paths, images, strict=True):
+            _write(path, image)
     if not verify:
         return None
     success = _verify(paths, adversarial, model, low, high)

@@ -8,6 +8,7 @@ from filelock import FileLock
 
 from latentopt.arguments import checked
 from latentopt.errors import InputError
+from latentopt.files import writing
 from latentopt.jobs.lifetime import lock, unlock
 from latentopt.jobs.records import METRICS
 from latentopt.jobs.settings import wandb_mode
@@ -47,16 +48,18 @@ class Track:
         self.wandb: WandbMode = wandb_mode() if wandb is None else wandb
         check_wandb_mode(self.wandb)
         self.folder, self.resume = Path(folder), resume
-        if self.folder.exists() and not self.folder.is_dir():
-            raise InputError("folder", "a folder", f"the file {folder}")
-        self._check()
+        with writing("folder", folder):
+            if self.folder.exists() and not self.folder.is_dir():
+                raise InputError("folder", "a folder", f"the file {folder}")
+            self._check()
         self.tracker: Tracker | None = None
         self.lock: FileLock | None = None
 
     def __call__(self, progress: Progress) -> None:
         if self.tracker is None:
             self._check()
-            self.folder.mkdir(parents=True, exist_ok=True)
+            with writing("folder", self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
             self.lock = lock(self.folder, "folder")
             self.tracker = Tracker(self.folder, self.wandb, progress.meta, "solve")
             self.step = int(self.tracker.last().get("step", -1)) + 1

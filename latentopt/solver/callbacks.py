@@ -18,6 +18,7 @@ from torch import Tensor
 
 from latentopt.arguments import checked
 from latentopt.errors import InputError, positive
+from latentopt.files import writing
 from latentopt.io import write_atomically
 from latentopt.progress import silence_progress
 
@@ -166,13 +167,16 @@ class JsonLines:
         self.file.flush()
 
     def _open(self, t: int) -> Any:
-        write_atomically(self.path, self._lines_before(t).encode())
-        return self.path.open("a", encoding="utf-8")
+        lines = self._lines_before(t)
+        with writing("path", self.path, "a file"):
+            write_atomically(self.path, lines.encode())
+            return self.path.open("a", encoding="utf-8")
 
     def _lines_before(self, t: int) -> str:
         """Return the file's lines of the steps before ``t``."""
-        if not self.path.exists():
-            return ""
+        with writing("path", self.path, "a file"):
+            if not self.path.exists():
+                return ""
         if not self.resume:
             raise InputError(str(self.path), "a new file, or resume=True", "an existing one")
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)

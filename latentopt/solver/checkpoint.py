@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from latentopt.errors import InputError
-from latentopt.files import require_file
+from latentopt.files import require_file, writing
 from latentopt.fingerprint import fingerprint, without_addresses
 from latentopt.io import write_atomically
 from latentopt.pytree import decode, encode
@@ -60,7 +60,9 @@ class Checkpoint:
         tensors: dict[str, Tensor] = {}
         state = encode(self.solver.snapshot(), tensors)
         texts = {"solve": self.settings, "identity": self.identity, "state": state}
-        write_atomically(self.path, save(tensors, {name: json.dumps(text) for name, text in texts.items()}))
+        content = save(tensors, {name: json.dumps(text) for name, text in texts.items()})
+        with writing("checkpoint", self.path, "a file"):
+            write_atomically(self.path, content)
 
     def restore(self) -> None:
         """Put the solve into the state that the file holds, if there is a file.
@@ -68,8 +70,9 @@ class Checkpoint:
         Raises:
             InputError: it is another solve's, or broken.
         """
-        if not self.path.exists():
-            return
+        with writing("checkpoint", self.path, "a file"):
+            if not self.path.exists():
+                return
         require_file(self.path, "no file, or a checkpoint of latentopt")
         settings, identity, code, tensors = self._read()
         differing = [

@@ -8,6 +8,7 @@ import signal
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from latentopt.files import arrays, read_array, read_image, read_tensors, read_v
 from latentopt.inverse.initializers import Saved
 from latentopt.jobs.labelled_images import open_labelled
 from latentopt.jobs.sources import open_source
+from latentopt.solver.callbacks import JsonLines
 from latentopt.zoo.datasets import read_idx
 from latentopt.zoo.strict_yaml import parse_yaml, read_yaml
 
@@ -141,6 +143,32 @@ def test_a_name_that_no_file_has_is_refused_and_printed_safely(name, read):
     with pytest.raises(lo.InputError) as caught:
         read(name)
     assert str(caught.value).isprintable()
+
+
+def maximized(**settings: Any) -> None:
+    lo.maximize(torch.nn.Linear(2, 1).eval(), shape=2, low=-1, high=1, steps=1, **settings)
+
+
+def attacked() -> tuple[lo.AttackResult, torch.nn.Module]:
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3)).eval()
+    return lo.attack(model, torch.rand(1, 1, 2, 2), torch.tensor([0]), 0.1, optimizer="fgsm"), model
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 300])
+@pytest.mark.parametrize(
+    ("argument", "write"),
+    [
+        ("checkpoint", lambda path: maximized(checkpoint=path)),
+        ("path", lambda path: maximized(callbacks=JsonLines(path))),
+        ("folder", lambda path: maximized(callbacks=lo.Track(path))),
+        ("folder", lambda path: lo.save_png(path, *attacked())),
+    ],
+    ids=["checkpoint", "lines", "track", "images"],
+)
+def test_a_place_that_cannot_be_written_is_refused(argument, write, name, tmp_path):
+    with refuses(argument):
+        write(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_the_command_line_prints_is_escaped():
