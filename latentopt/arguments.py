@@ -70,13 +70,13 @@ def as_tensor(name: str, values: Values, like: Tensor) -> Tensor:
 
 
 def as_given(name: str, values: Any) -> Tensor:
-    """Return a tensor as it is, and an array or a list as one of its own dtype (of Python's floats, torch's default).
+    """Return a tensor as it is, a sparse one dense, and an array or a list by its dtype (floats in torch's default).
 
     Raises:
         InputError: (of ``name``) it is something else.
     """
     if isinstance(values, Tensor):
-        return values
+        return values if values.layout == torch.strided else values.to_dense()
     try:
         if holds_tensors(values):
             return torch.stack(list(values))

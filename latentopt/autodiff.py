@@ -34,21 +34,27 @@ def outside_inference_mode(function: C) -> C:
     return call  # pyright: ignore[reportReturnType]
 
 
-def gradients(value: Tensor, inputs: Sequence[Tensor], unused: bool = False) -> tuple[Tensor, ...]:
+def gradients(
+    value: Tensor, inputs: Sequence[Tensor], unused: bool = False, argument: str = "network"
+) -> tuple[Tensor, ...]:
     """Return the gradients of the sum of ``value`` (B,) with respect to each of ``inputs``.
 
     Args:
         value: values (B,).
         inputs: tensors that they depend on.
         unused: whether inputs are allowed that they do not depend on; their gradients are 0.
+        argument: name of the argument that the network is, for messages.
 
     Raises:
-        InputError: the network uses `torch.utils.checkpoint` in its reentrant form, which has no such gradients.
+        InputError: the values do not depend on ``inputs``; or the network uses `torch.utils.checkpoint` in its
+            reentrant form, which has no such gradients.
     """
     ones = torch.ones_like(value)
     try:
         return torch.autograd.grad(value, inputs, ones, allow_unused=unused or None, materialize_grads=unused)
     except RuntimeError as error:
+        if "not have been used in the graph" in str(error):
+            refuse_gradient(argument)
         if "use_reentrant" not in str(error) and not str(error).startswith("Checkpointing is not compatible"):
             raise
         got = "one that calls torch.utils.checkpoint with use_reentrant=True"

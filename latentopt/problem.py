@@ -277,7 +277,7 @@ class Batch:
             value = self.loss(output, x)
             require_gradient(output, argument_of(self.network))
             require_gradient(value, "objective")
-            (grad,) = gradients(value, [x])
+            (grad,) = gradients(value, [x], argument=argument_of(self.network))
         return Evaluation(value.detach(), output.detach()), grad
 
     def call(self, key: object, function: Callable[..., T], *args: Tensor | tuple[Tensor, ...]) -> T:

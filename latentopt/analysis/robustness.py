@@ -24,8 +24,9 @@ from latentopt.batch_math import sample_norm, take
 from latentopt.classification import Misclassify
 from latentopt.errors import positive
 from latentopt.gates import has_gates, uncapped_backward
+from latentopt.networks.checks import first_output
 from latentopt.networks.classifier import range_of
-from latentopt.networks.freezing import frozen
+from latentopt.networks.freezing import frozen, require_eval
 from latentopt.networks.outputs import adapt
 from latentopt.problem import Problem
 from latentopt.progress import ProgressLine
@@ -139,6 +140,7 @@ def robustness(
     linf["adr-gd"] = {"optimizer": "adr-gd-soft-attack", "steps": steps}
     linf["pgd-straight-through"] = {"optimizer": "pgd", "steps": steps}
     linf["square"] = {"optimizer": "square", "steps": queries, "loss": "margin"}
+    require_eval(model)
     x = check_inputs(model, x)
     y = check_labels(y, x)
     require_movable("eps", check_radii(model, eps, x, "linf"))
@@ -146,7 +148,12 @@ def robustness(
         eps_l2 = check_radii(model, eps_l2, x, "l2", "eps_l2")
         require_movable("eps_l2", eps_l2)
     network = adapt(model, "model", is_classifier=True)
-    gated = has_gates(take(network, torch.tensor([0], device=x.device)), x[:1])
+    first = take(network, torch.tensor([0], device=x.device))
+    try:
+        gated = has_gates(first, x[:1])
+    except Exception:
+        first_output(first, x[:1], "x")  # if it fails as well, that is the reason
+        raise
     attacks = {name: settings for name, settings in linf.items() if gated or name not in ("adr-gd", CHECKS[0])}
     count = len(attacks) + (0 if eps_l2 is None else 1 + gated)
     with warnings.catch_warnings(), frozen(model), ProgressLine("robustness", count, "attack") as line:

@@ -20,6 +20,7 @@ from latentopt.batch_math import take
 from latentopt.classification import Loss
 from latentopt.errors import InputError, positive, warn
 from latentopt.independence import holds, require_independent
+from latentopt.networks.checks import refuse_fixed_batch
 from latentopt.networks.freezing import frozen, require_eval
 from latentopt.networks.outputs import adapt
 from latentopt.optimizers import Optimizer
@@ -143,7 +144,12 @@ def attack(
             search = AttackSearch(take(network, rows), x[rows], y[rows], eps[rows], mask_rows, start_rows, settings)
             batch_stages = [replace(stage, loss=take(stage.loss, rows)) for stage in stages]
             for number, stage in enumerate(batch_stages):
-                search.run_stage(number, stage, compile, callbacks)
+                try:
+                    search.run_stage(number, stage, compile, callbacks)
+                except Exception as error:
+                    if not isinstance(error, InputError) or error.name == "shape":
+                        refuse_fixed_batch(take(network, rows), x[rows], "model", error)
+                    raise
                 line.update()
             if gradient_free is not None and bool(search.has_dead_gradients.any()):
                 last = replace(gradient_free, loss=take(gradient_free.loss, rows))

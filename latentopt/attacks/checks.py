@@ -160,7 +160,8 @@ def require_movable(name: str, radii: Tensor) -> None:
 def check_logits(logits: Tensor, x: Tensor) -> None:
     """Raise `InputError` unless the answer to ``x`` (B, *shape) is finite logits (B, K) with K >= 2."""
     if logits.ndim != 2 or len(logits) != len(x) or logits.shape[1] < 2:
-        raise InputError("model", f"logits (B, K), B = {len(x)}, of K >= 2 classes", f"shape {tuple(logits.shape)}")
+        expected = f"logits (B, K), B = {len(x)}, of K >= 2 classes, or one logit (B, 1)"
+        raise InputError("model", expected, f"shape {tuple(logits.shape)}")
     if logits.is_complex():
         raise InputError("model", "logits that are real numbers", logits.dtype)
     if not bool(logits.isfinite().all()):
@@ -173,8 +174,11 @@ def check_loss(loss: Loss, logits: Tensor, labels: Tensor) -> None:
     if isinstance(loss, str):
         return
     try:
-        loss(logits, labels)
-    except (RuntimeError, IndexError, ValueError) as error:
+        values = loss(logits, labels)
+    except (RuntimeError, IndexError, ValueError, TypeError) as error:
         expected = "a function of logits (B, K) and labels (B,), with take(rows) where it holds something for each"
         raise InputError("loss", expected, first_line(error)) from error
+    if not isinstance(values, Tensor) or values.shape != labels.shape:
+        got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+        raise InputError("loss", f"one value a sample, shape {tuple(labels.shape)}", got)
     require_independent("loss", loss, logits, labels)

@@ -71,8 +71,8 @@ class AttackSearch:
         self.forwards, self.backwards = torch.zeros_like(y), torch.zeros_like(y)
         self.has_gradients, self.is_flat = torch.zeros_like(y, dtype=torch.bool), torch.zeros_like(y, dtype=torch.bool)
         self.clean_logits = self._evaluate(x, "x")
-        self._warn_of_probabilities()
         self.goal = self._choose_goal(y)
+        self._warn_of_probabilities()
         # The best so far:
         self.x, self.logits = x, self.clean_logits
         self.target, self.stage = torch.full_like(y, -1), torch.full_like(y, -1)
@@ -254,7 +254,13 @@ class AttackSearch:
 
     def _warn_of_probabilities(self) -> None:
         sums = self.clean_logits.sum(1)
-        if bool((self.clean_logits >= 0).all() and ((sums - 1).abs() < 1e-4).all()):
+        if self.clean_logits.shape[1] == 2 and len(sums) >= 16 and bool((self.clean_logits[:, 0] == 0).all()):
+            # One output of several inputs, from 0 to 1 whatever their class.
+            if bool(((sums >= 0) & (sums <= 1)).all() and (self.goal.labels == 0).any()):
+                self.warnings.append(
+                    "model: its output looks like a probability; one logit is > 0 where the second class is predicted"
+                )
+        elif bool((self.clean_logits >= 0).all() and ((sums - 1).abs() < 1e-4).all()):
             self.warnings.append(
                 "model: its outputs look like probabilities; losses expect logits, and gradients vanish without them"
             )

@@ -62,6 +62,8 @@ def read_tensors(path: Path) -> Any:
         reason = in_one_line(error)
         if foreign := re.search(r"GLOBAL (\S+) was not", reason):
             reason = f"an object of {foreign[1]}, which only running code could read"
+        elif len(reason) < 9 or reason.startswith("Weights only load failed"):  # an opcode, or advice to run its code
+            reason = "another kind of file, or a broken one"
         raise InputError(str(path), "tensors that torch.save wrote, without other objects", reason[:200]) from error
 
 

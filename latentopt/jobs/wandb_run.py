@@ -11,7 +11,6 @@ import ssl
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -54,10 +53,7 @@ def begin_run(folder: Path, mode: str, config: dict[str, Any], job_type: str) ->
     Returns:
         The run, None if W&B cannot start, and the last step that W&B holds of it, -1 if it holds none.
     """
-    place = os.environ.get("WANDB_DIR") or str(folder)
-    with suppress(OSError):  # W&B says what is wrong with it
-        Path(place).mkdir(parents=True, exist_ok=True)
-    options = {"dir": place, "config": config, "job_type": job_type, "resume": "allow"}
+    options = {"dir": _place(folder), "config": config, "job_type": job_type, "resume": "allow"}
     options["reinit"] = "create_new"  # a run that the user has open stays open, and stays theirs
     if mode == "online" and (reason := server_refusal()):
         warn(f"{reason}; the run stays offline")
@@ -72,6 +68,21 @@ def begin_run(folder: Path, mode: str, config: dict[str, Any], job_type: str) ->
     except Exception as error:
         warn(f"W&B could not start ({in_one_line(error)}); everything is still on disk")
         return None, -1
+
+
+def _place(folder: Path) -> str:
+    """Return the folder of the runs: ``WANDB_DIR``; the job's where there is none, or it cannot be written."""
+    place = os.environ.get("WANDB_DIR") or str(folder)
+    try:
+        Path(place).mkdir(parents=True, exist_ok=True)
+        writable = os.access(place, os.W_OK)
+    except OSError:
+        writable = False
+    if writable or place == str(folder):
+        return place
+    # W&B would take the system's folder for temporary files.
+    warn(f"WANDB_DIR: {place} cannot be written; the run is in {folder}")
+    return str(folder)
 
 
 def _init(folder: Path, mode: str, run_id: str, options: dict[str, Any]) -> tuple[Any, int]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from latentopt.batch_math import take
 from latentopt.errors import InputError, first_line
 from latentopt.networks.freezing import frozen
 from latentopt.networks.outputs import adapt, module_of
@@ -47,6 +48,29 @@ def first_output(network: Callable[[Tensor], Tensor], x: Tensor, name: str) -> T
         reason = first_line(error)
         got = f"shape {tuple(x.shape[1:])}, {str(x.dtype).removeprefix('torch.')} on {x.device.type} ({reason})"
         raise InputError(name, "inputs that the network takes", got) from error
+
+
+def refuse_fixed_batch(network: Callable[[Tensor], Tensor], x: Tensor, name: str, error: Exception) -> None:
+    """Raise `InputError` if an error comes of a network, the argument ``name``, that takes one size of batch alone.
+
+    Args:
+        network: it met the error among some of ``x``.
+        x: (B, *shape).
+        name: name of the argument, for the message.
+        error: what the network raised.
+    """
+    if isinstance(error, torch.OutOfMemoryError) or len(x) < 2:
+        return
+    try:
+        first_output(network, x, name)
+    except Exception:  # it takes none
+        return
+    try:
+        first_output(take(network, torch.tensor([0], device=x.device)), x[:1], name)
+    except InputError as alone:
+        reason = f"{first_line(alone.__cause__ or alone)}); exported with a fixed batch?"
+        got = f"one that fails for 1 while it takes {len(x)} ({reason}"
+        raise InputError(name, "one that takes any number of inputs", got) from error
 
 
 def empty_like_parameters(network: object) -> Tensor:

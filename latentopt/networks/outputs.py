@@ -119,12 +119,14 @@ def evaluate(
             raise
         expected = "one that needs no other input, or is given it (Generator.given, functools.partial)"
         raise InputError(argument, expected, first_line(error)) from error
-    if pick is not None or not isinstance(output, Tensor):
+    several = not isinstance(output, Tensor)
+    if pick is not None or several:
         output = _choose(output, argument, pick)
     if output.layout != torch.strided:
         output = output.to_dense()
     if not output.ndim or len(output) not in (count, count * COPIES.get()):
         expected = f"one output a sample, shape ({count}, ...){'' if pick is None else ', of what pick chooses'}"
+        expected += " (pick= chooses another output)" if several and pick is None else ""
         raise InputError(argument, expected, f"shape {tuple(output.shape)}")
     return output
 

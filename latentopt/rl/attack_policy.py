@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentopt.arguments import as_given
 from latentopt.attacks.attack import attack, resolve_stages
 from latentopt.attacks.checks import SLACK, check_inputs, check_radii
 from latentopt.attacks.quantize import quantize
@@ -33,6 +34,7 @@ from latentopt.rl.policy_network import (
     PolicyNetwork,
     are_bytes,
     as_tensor,
+    require_boxes,
     split,
 )
 from latentopt.sets import Norm, length
@@ -129,6 +131,9 @@ def attack_policy(
     >>> attack_policy(policy, torch.tensor([[0.2], [0.5]]), eps=0.3).success
     tensor([ True, False])
     """
+    require_boxes(policy)
+    if isinstance(observations, list | tuple):
+        observations = as_given("observations", observations)
     normal = normalization_for(policy, normalization)
     x, bytes_ = as_tensor(observations), are_bytes(observations)
     shape = shapes_of(observations)

@@ -124,7 +124,7 @@ def warn_if_unlike(model: Any, observations: Any) -> bool:
     if not _has_trained(model) or isinstance(observations, dict):
         return False
     x = observations.detach().cpu().numpy() if isinstance(observations, Tensor) else np.asarray(observations)
-    odd = unlike_training(model, x[None] if x.ndim == 1 else x)
+    odd = unlike_training(model, x[None] if x.ndim == 1 else x) if x.size else None
     if odd is not None:
         warn(odd, NormalizationWarning)
     return odd is not None

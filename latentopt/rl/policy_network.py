@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from latentopt.errors import InputError
 from latentopt.networks.classifier import check_range
+from latentopt.networks.freezing import require_eval
 from latentopt.networks.outputs import evaluate
 from latentopt.rl.agents import Agent
 from latentopt.rl.normalization import Normalization
@@ -68,6 +69,7 @@ class PolicyNetwork(nn.Module):
         if agent is None:
             if not callable(policy):
                 raise InputError("policy", "an agent, a module or a function", type(policy).__name__)
+            require_eval(policy)
             self.decide: Callable[[Tensor], Any] = policy
             self.discrete, self.shape = kind != "continuous", getattr(policy, "input_shape", None)
             bounds = getattr(policy, "input_range", (-inf, inf))
@@ -179,15 +181,26 @@ def _branches(space: Any) -> tuple[int, ...] | None:
     return tuple(numbers)
 
 
+def require_boxes(policy: Any) -> None:
+    """Raise `InputError` if a policy is an agent whose observations cannot be changed a little."""
+    if (agent := _agent(policy)) is not None and agent.observation_space is not None:
+        _boxes(agent.observation_space)
+
+
+def _boxes(space: Any) -> dict[str, Any]:
+    """Parts of a space of observations by name, each a Box."""
+    parts = space.spaces if type(space).__name__ == "Dict" else {"": space}
+    if wrong := [part for part in parts.values() if type(part).__name__ != "Box"]:
+        expected = "one whose observations are images or vectors, or a dictionary of them"
+        raise InputError("policy", expected, f"{wrong[0]}")
+    return parts
+
+
 def _space(space: Any, bytes_: bool) -> tuple[tuple[int, ...] | Shapes | None, tuple[float, float]]:
     """Shape, or shapes, and bounds of an agent's observations."""
     if space is None:  # of an `Agent` without its environment
         return None, (-inf, inf)
-    parts = space.spaces if type(space).__name__ == "Dict" else {"": space}
-    if wrong := [part for part in parts.values() if type(part).__name__ != "Box"]:
-        raise InputError(
-            "policy", "one whose observations are images or vectors, or a dictionary of them", f"{wrong[0]}"
-        )
+    parts = _boxes(space)
     for part in parts.values():
         if (part.dtype == np.uint8) != bytes_:
             raise InputError(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentopt._deprecated import renamed_keywords
-from latentopt.errors import InputError
+from latentopt.errors import InputError, in_one_line
 from latentopt.optimizers import Optimizer
 from latentopt.rl.agents import Agent, normalization_for
 from latentopt.rl.critics import Reduce
@@ -120,7 +120,16 @@ class RefinedPolicy:
             observation = self.normalization(observation)
         elif not self.has_warned:
             self.has_warned = warn_if_unlike(self.model, observation)
-        actions, state = self.model.predict(observation, state, episode_start, deterministic)
-        observations, _ = self.model.policy.obs_to_tensor(observation)
+        try:
+            actions, state = self.model.predict(observation, state, episode_start, deterministic)
+            observations, _ = self.model.policy.obs_to_tensor(observation)
+        except InputError:
+            raise
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            reason = in_one_line(error)
+            raise InputError("observation", f"one of {self.observation_space}, or a batch of them", reason) from error
+        if not actions.size or not bool(np.isfinite(actions).all()):
+            expected = "one or more that the actor answers with finite actions"
+            raise InputError("observation", expected, "NaN or infinity" if actions.size else "none")
         batched = np.ndim(actions) == 2
         return self.refiner(observations, np.atleast_2d(actions), self.seed), state, batched

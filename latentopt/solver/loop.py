@@ -126,8 +126,14 @@ def solve(
             file.restore()
         line = stack.enter_context(ProgressLine("solve", steps))
         line.update(solver.state.t)
-        _iterate(solver, callbacks, file, checkpoint_every, line)
-        result, is_random = solver.finish()
+        try:
+            _iterate(solver, callbacks, file, checkpoint_every, line)
+            result, is_random = solver.finish()
+        except InputError:
+            raise
+        except Exception as error:
+            solver.refuse_fixed_batch(error)
+            raise
     if is_random and problem.warn_if_random:
         if isinstance(problem.network, Generator):
             problem.network.warn_randomised()

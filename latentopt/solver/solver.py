@@ -12,7 +12,8 @@ from torch import Tensor
 
 from latentopt.batch_math import where_rows
 from latentopt.errors import InputError
-from latentopt.networks.checks import first_output
+from latentopt.networks.checks import first_output, refuse_fixed_batch
+from latentopt.networks.outputs import argument_of
 from latentopt.noise import Noise
 from latentopt.optimizers.base import Cost, Optimizer, Step
 from latentopt.problem import Batch, Evaluation, Problem
@@ -260,6 +261,13 @@ class Solver:
             seconds=self.elapsed(),
             meta=self.meta,
         )
+
+    def refuse_fixed_batch(self, error: Exception) -> None:
+        """Raise `InputError` if an error comes of a network that takes no other number of rows than at first."""
+        size = self.problem.batch
+        x = self.state.all_rows().x[:size]
+        network = self.batch_of(torch.arange(size, device=x.device)).network
+        refuse_fixed_batch(network, x, argument_of(network), error)
 
     def finish(self) -> tuple[Result, bool]:
         """Return the result, all rows having stopped, and whether the network gave another output for it."""

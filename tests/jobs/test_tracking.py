@@ -188,6 +188,15 @@ def test_the_mode_is_the_option_else_the_variable(tmp_path, monkeypatch, capsys,
     assert lo.Track(tmp_path / "t", **({"wandb": given} if given else {})).wandb == mode
 
 
+def test_runs_are_in_the_job_where_the_variable_names_no_folder(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "file" / "all"))
+    tracker = Tracker(tmp_path, "offline", {}, "test")
+    tracker.finish([{"a": 1}], {"a": 1.0}, [])
+    assert len([*tmp_path.glob("wandb/offline-run-*")]) == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
 def test_runs_are_in_the_folder_that_the_variable_names(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_DIR", str(tmp_path / "all"))
     for name in ("one", "two", "two"):

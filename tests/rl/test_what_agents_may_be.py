@@ -107,6 +107,35 @@ def test_actions_that_begin_elsewhere(start: int) -> None:
     assert played.returns.tolist() == [STEPS * (start + 1)] * 2
 
 
+@pytest.mark.parametrize("space", [spaces.Discrete(4), spaces.MultiBinary(4), spaces.MultiDiscrete([3, 4])])
+def test_observations_that_cannot_change_a_little_are_refused_as_such(space: spaces.Space) -> None:
+    agent = sb3.DQN("MlpPolicy", register_room(observations=space), buffer_size=8, device="cpu")
+    observations = np.stack([space.sample(), space.sample()])
+    with refuses("policy", "images or vectors"):
+        attack_policy(agent, observations, 0.1)
+
+
+def test_a_policy_in_training_mode_is_refused() -> None:
+    with refuses("network", "eval mode"):
+        attack_policy(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)), torch.zeros(2, 3), 0.1)
+
+
+def test_observations_may_be_a_list() -> None:
+    policy, rows = nn.Linear(3, 2).eval(), [[0.1, 0.2, 0.3], [0.5, 0.5, 0.5]]
+    found = [attack_policy(policy, x, 0.5, steps=2).observations for x in (rows, torch.tensor(rows))]
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize(
+    "observation", [np.zeros(4), "a", None, np.zeros((2, 2, 3)), np.full(3, np.nan), np.zeros((0, 3))]
+)
+def test_an_observation_that_an_agent_does_not_take_is_one_line(observation: Any) -> None:
+    env = register_room(observations=VECTOR, actions=spaces.Box(-1, 1, (2,)))
+    policy = RefinedPolicy(sb3.TD3("MlpPolicy", env, policy_kwargs={"net_arch": [4]}, buffer_size=8, device="cpu"))
+    with refuses("observation"):
+        policy.predict(observation, deterministic=True)
+
+
 def test_several_actions_of_a_function_are_their_combinations() -> None:
     env = make_vec_env(register_room(actions=spaces.MultiDiscrete([2, 3])), 1)
     played = attack_episodes(lambda x: torch.eye(6)[[5]].expand(len(x), 6), env, 1)
