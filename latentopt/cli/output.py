@@ -97,7 +97,9 @@ def print_refinement(result: Any) -> int:
     columns["refined_steps"] = "d"
     _print_rows(result.rows, columns, 14, all_of_them=True)
     gain = sum(row["gain"] for row in result.rows) / len(result.rows)
-    print(f"return {result.difference:+.1f} +- {result.error:.1f} in {len(result.rows)} episodes, ", end="")
+    count = len(result.rows)
+    error = f" +- {result.error:.1f} in {count} episodes" if count > 1 else " in 1 episode"  # of one there is no error
+    print(f"return {result.difference:+.1f}{error}, ", end="")
     print(f"Q {gain:+.3f} a step, {result.milliseconds:.2f} ms of CPU an action, {result.seconds:.1f} s")
     _print_files(result.files)
     return 0
@@ -107,7 +109,7 @@ def print_training(result: Any) -> int:
     """Print the table of agents, and the files."""
     columns = {"seed": "d", "end": ".1f", "whole": ".1f", "best": ".1f", "gain": ".3f", "seconds": ".1f"}
     _print_rows(result.rows, columns, 14, all_of_them=True)
-    print(f"{len(result.rows)} agents, {result.seconds:.1f} s")
+    print(f"{len(result.rows)} agent{'s' * (len(result.rows) > 1)}, {result.seconds:.1f} s")
     _print_files(result.files)
     return 0
 

@@ -122,6 +122,7 @@ def test_random_trials_follow_their_distributions_and_the_seed(tmp_path):
         ({"parameters": {"steps": {"values": []}}}, "parameters.steps"),
         ({"parameters": {"steps": {"values": ["many"]}}}, "parameters.steps"),
         ({"parameters": {"stepz": {"values": [1]}}}, "parameters.stepz"),
+        ({"parameters": {"steps": {"values": [1]}, "stepz": {"values": [1]}}}, "parameters.stepz"),
         ({"parameters": {"optimizer": {"parameters": {"lr": {"value": 1}}}}}, "parameters.optimizer"),
         ({"method": "random", "parameters": {"steps": {"distribution": "beta"}}}, "parameters.steps"),
         ({"method": "random", "parameters": {"steps": {"min": 3, "max": 1}}}, "parameters.steps"),
