@@ -128,7 +128,7 @@ def _check_parameters(sweep: Sweep) -> None:
             try:
                 _parse_trial(sweep, {**first, name: value}, Path("runs/sweep"), "disabled").check_values()
             except LatentOptError as error:
-                named = (each for each in sweep.parameters if f"'--{each}'" in str(error))  # each trial has all of them
+                named = (each for each in sweep.parameters if str(error).startswith(f"--{each}:"))  # trials have all
                 raise InputError(
                     f"parameters.{next(named, name)}", "an option of the job, and values of it", one_line(str(error))
                 ) from error
