@@ -19,6 +19,8 @@ VARIABLE = "LATENTOPT_PROGRESS"
 """Environment variable; ``0`` hides the progress of all calls, jobs too."""
 DELAY, INTERVAL = 2.0, 0.2
 """Seconds until a line is drawn first, and between two drawings."""
+SIZE = 80, 24
+"""Columns and rows of a terminal that does not know its own, such as that of `script` or of a container."""
 FORMAT, OPEN_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}", "{desc} {elapsed}{postfix}"
 _settings = {"shown": True}
 
@@ -145,7 +147,8 @@ class ProgressLine:
             from tqdm.auto import tqdm
 
         form = OPEN_FORMAT if self.total is None else FORMAT
-        bar = tqdm(desc=self.name, total=self.total, bar_format=form, leave=self.leave, file=sys.stderr)
+        size = dict(zip(("ncols", "nrows"), SIZE, strict=True)) if _is_without_size(sys.stderr) else {}
+        bar = tqdm(desc=self.name, total=self.total, bar_format=form, leave=self.leave, file=sys.stderr, **size)
         bar.start_t = time.time() - (time.perf_counter() - self.begun)
         return bar
 
@@ -161,6 +164,14 @@ class ProgressLine:
         text = self.text if isinstance(self.text, str) else self.text()
         own = [text] if self.total == 1 else [count, text]
         return [*filter(None, own), *([] if self.inner is None else self.inner._parts())]
+
+
+def _is_without_size(stream: Any) -> bool:
+    """Return whether a stream is a terminal of no columns or no rows, in which tqdm would draw nothing."""
+    try:
+        return stream.isatty() and 0 in os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError, AttributeError):  # no file of the system
+        return False
 
 
 _current: ContextVar[ProgressLine | None] = ContextVar("progress", default=None)

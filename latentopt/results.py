@@ -82,6 +82,8 @@ class ResultDisplay:
         """
         if path is not None and (is_folder(path) or not is_folder(Path(path).parent)):
             raise InputError("path", "a file in an existing folder", str(path))
+        if path is not None and Path(path).suffix.lower() not in ("", ".png"):
+            raise InputError("path", "a file that ends in .png (the figure's savefig writes others)", str(path))
         figure = new_figure()
         self._draw(figure)
         if path is not None:

@@ -512,3 +512,15 @@ def test_a_file_that_cannot_be_written_is_refused(tmp_path):
     with pytest.raises(lo.InputError):
         SAVED.plot(tmp_path / ("n" * 300))
     assert [path.name for path in tmp_path.iterdir()] == ["dead"]
+
+
+def test_a_folder_that_cannot_be_is_refused_before_work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("dead").symlink_to("nowhere")
+    for folder in ("", "n" * 300, "a\0b", "dead", "dead/below"):
+        with pytest.raises(lo.InputError, match=r"^folder: ") as error:
+            lo.Track(folder)
+        assert "\n" not in str(error.value)
+    with pytest.raises(lo.InputError, match=r"path: expected a file that ends in \.png"):
+        SAVED.plot("a.pdf")
+    assert [path.name for path in tmp_path.iterdir()] == ["dead"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -154,3 +155,18 @@ def test_a_bar_is_left_by_a_job_and_shares_are_counted(terminal):
 def test_what_is_no_switch_is_refused():
     with refuses("shown"):
         lo.set_progress("no")  # pyright: ignore[reportArgumentType]
+
+
+def test_a_terminal_that_does_not_know_its_size_shows_the_line(monkeypatch):
+    pty = pytest.importorskip("pty")  # not on Windows
+    main, side = pty.openpty()  # of 0 columns
+    with os.fdopen(side, "w") as stream:
+        monkeypatch.setattr(progress, "sys", SimpleNamespace(stderr=stream, modules=sys.modules))
+        monkeypatch.setattr(progress, "DELAY", 0.0)
+        monkeypatch.setattr(progress, "INTERVAL", 0.0)
+        inverted(start="random", halving=())
+        stream.flush()
+        drawn = os.read(main, 10_000).decode()
+    os.close(main)
+    assert "reconstruct" in drawn
+    assert "step" in drawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -57,6 +58,8 @@ def save_png(
         AttackWarning: some successful images are no success as files.
     """
     low, high = range_for(model, adversarial.x)
+    if not str(folder).strip():
+        raise InputError("folder", "a folder", repr(folder))
     with writing("folder", folder):
         paths = _new_paths(Path(folder), adversarial, names)
         images = quantized(adversarial, low, high)
@@ -81,7 +84,7 @@ def _new_paths(folder: Path, adversarial: AttackResult, names: Sequence[str] | N
         raise InputError("names", f"{shape[0]} different file names that end in .png", names)
     paths = [folder / name for name in names]
     for path in paths:
-        if path.exists():
+        if os.path.lexists(path):
             raise InputError(str(path), "a new file", "an existing one")
     return paths
 

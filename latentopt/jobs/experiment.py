@@ -83,7 +83,10 @@ def check_folder(folder: str | Path, recipe: Mapping[str, Any]) -> None:
 
 def require_writable(folder: Path, name: str = "out") -> None:
     """Raise `InputError` where a folder cannot be made, or nothing can be written in it."""
-    first = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    with writing(name, folder):  # no name of a folder, or too long a one
+        first = next(path for path in (folder, *folder.absolute().parents) if path.exists() or path.is_symlink())
+    if first.is_symlink() and not first.exists():
+        raise InputError(name, "a folder", f"{folder}, where {first} is a link to nothing")
     if not first.is_dir():
         raise InputError(name, "a folder", f"the file {first}" if first == folder else f"{folder}, below a file")
     if not os.access(first, os.W_OK | os.X_OK):

@@ -9,6 +9,7 @@ from filelock import FileLock
 from latentopt.arguments import checked
 from latentopt.errors import InputError
 from latentopt.files import writing
+from latentopt.jobs.experiment import require_writable
 from latentopt.jobs.lifetime import lock, unlock
 from latentopt.jobs.records import METRICS
 from latentopt.jobs.settings import wandb_mode
@@ -47,11 +48,11 @@ class Track:
     def __init__(self, folder: str | Path, wandb: WandbMode | None = None, resume: bool = False) -> None:
         self.wandb: WandbMode = wandb_mode() if wandb is None else wandb
         check_wandb_mode(self.wandb)
+        if not str(folder).strip() or "\0" in str(folder):
+            raise InputError("folder", "a folder", repr(folder))
         self.folder, self.resume = Path(folder), resume
-        with writing("folder", folder):
-            if self.folder.exists() and not self.folder.is_dir():
-                raise InputError("folder", "a folder", f"the file {folder}")
-            self._check()
+        require_writable(self.folder, "folder")
+        self._check()
         self.tracker: Tracker | None = None
         self.lock: FileLock | None = None
 
