@@ -185,7 +185,7 @@ def test_a_second_process_is_refused_in_one_line_and_a_killed_one_holds_nothing(
 def test_two_jobs_started_at_once_leave_what_one_does(tmp_path, capsys):
     np.save(tmp_path / "a.npy", blobs(6, seed=0))
     words = ["reconstruct", "--model", "mnist-vae", "--targets", str(tmp_path / "a.npy"), *QUICK, "--batch-size", "1"]
-    words += ["--steps", "60"]
+    words[words.index("--steps") + 1] = "60"
     command = [sys.executable, "-m", "latentopt", *words, "--out", str(tmp_path / "o")]
     both = [subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) for _ in range(2)]
     told = [process.communicate(timeout=300)[1] for process in both]
