@@ -177,7 +177,7 @@ def build(name: str, kind: str, value: Any, aliases: Mapping[str, str] | None = 
         LatentOptError: it cannot be built; in one line.
 
     >>> build("operator", "operator", {"class_path": "downsample", "init_args": {"factor": 2}})
-    Downsample(factor=2)
+    Downsample(factor=2.0)
     """
     if not isinstance(value, str | Mapping):
         _require_object(name, kind, value)

@@ -541,5 +541,5 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(tmp_path, mo
     for job in ("reconstruct", "diagnose", "analyze"):
         assert "out: expected a folder that can be written" in refused(call(capsys, *JOBS[job].split(), "--out", "o"))
     words = ["--data.dataset", "digits", "--log", "l", "--out", "o"]
-    assert "log: expected a folder that can be written" in refused(call(capsys, "train", "train-mnist-vae", *words))
+    assert "out: expected a folder that can be written" in refused(call(capsys, "train", "train-mnist-vae", *words))
     assert contents(tmp_path) == {}

@@ -96,7 +96,7 @@ def test_the_grid_shows_target_measurement_and_reconstruction(done, targets):
     out, _ = done
     with Image.open(out / "grid.png") as image:
         grid = np.asarray(image)[22:]  # below the titles
-    assert grid.shape == (3 * 116, 2 * (8 + 4 * 116), 3)  # two samples a row, four columns of 112 pixels framed by 2
+    assert grid.shape == (3 * 130, 2 * (8 + 4 * 116), 3)  # two samples a row, four columns of 112 pixels framed by 2
     true = (255 * np.load(targets)[1, 0]).round().astype(np.uint8)
     ours = (255 * lo.load("mnist-vae")(latents(out))[1, 0].numpy()).round().astype(int)
     left = 8 + 4 * 116 + 8 + 2  # of the second sample
@@ -175,7 +175,7 @@ def test_pictures_show_the_first_sixteen_of_many(tmp_path):
     run(tmp_path / "many.npy", tmp_path / "o", batch_size=6, steps=2, restarts=1)
     assert len(table(tmp_path / "o")) == 19
     with Image.open(tmp_path / "o" / "grid.png") as image:
-        assert image.size[1] == 22 + 8 * 116
+        assert image.size[1] == 22 + 8 * 130  # images of 112 pixels framed by 2, and their names
 
 
 @pytest.mark.parametrize(("prior", "preset"), [("box", "adr-gd-attack"), ("unconstrained", "adr-gd-latent")])
