@@ -122,7 +122,8 @@ def test_a_policy_in_training_mode_is_refused() -> None:
 
 def test_observations_may_be_a_list() -> None:
     policy, rows = nn.Linear(3, 2).eval(), [[0.1, 0.2, 0.3], [0.5, 0.5, 0.5]]
-    found = [attack_policy(policy, x, 0.5, steps=2).observations for x in (rows, torch.tensor(rows))]
+    sequence: Any = rows
+    found = [attack_policy(policy, x, 0.5, steps=2).observations for x in (sequence, torch.tensor(rows))]
     assert torch.equal(*found)
 
 

@@ -336,7 +336,7 @@ def test_what_is_no_range_is_refused_in_one_line(wrong):
 @pytest.mark.parametrize("shape", [(3,), (3, 1, 1)])
 def test_a_policy_has_one_range_for_all_channels(shape):
     with refuses("input_range"):
-        PolicyNetwork(nn.Flatten(), input_range=(torch.zeros(shape), torch.ones(shape)))
+        PolicyNetwork(nn.Flatten(), input_range=(torch.zeros(shape), torch.ones(shape)))  # pyright: ignore[reportArgumentType]
 
 
 def test_a_range_of_tensors_with_one_number_each_holds():
