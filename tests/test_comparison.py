@@ -64,7 +64,7 @@ def test_exact_answer_on_a_quadratic():
     assert math.isnan(exact.difference.mean)
 
 
-@pytest.mark.parametrize("restarts", [1, 3])
+@pytest.mark.parametrize("restarts", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_no_method_exceeds_the_budget_and_steps_use_it_up(restarts):
     found = compare(relu_network(), list(METHODS), evaluations=300, restarts=restarts, seeds=1)
     ran = [run for run in found.runs if not run.reason]

@@ -79,10 +79,10 @@ class Mask(_PixelWeights):
         if mask.ndim == image.ndim - 1 and shape[0] == 1 and len(mask) > 1:
             mask = mask[:, None]
         if mask.ndim == image.ndim and len(mask) > 1:
-            if self._rows is not None and int(self._rows.max()) < len(mask):
-                mask = mask[self._rows]
-            if len(mask) != len(image):
-                raise InputError("mask", f"one mask for all images or {len(image)}, one for each", len(mask))
+            count = len(image) if self._rows is None else int(self._rows.max()) + 1
+            if len(mask) < count or (self._rows is None and len(mask) > count):
+                raise InputError("mask", f"one mask for all images or {count}, one for each", len(mask))
+            mask = mask if self._rows is None else mask[self._rows]
         try:
             return mask.to(image).expand(image.shape if mask.ndim == image.ndim else shape)
         except RuntimeError:

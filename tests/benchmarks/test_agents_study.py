@@ -24,6 +24,7 @@ def test_the_bootstrap_interval():
     assert bootstrapped([2.0, 2.0]).low == 2
 
 
+@pytest.mark.slow
 def test_bench_train_rl(tmp_path):
     settings = {"algorithms": "ddpg", "refinements": "gradient-ascent", "steps": 120, "quick": True}
     written = bench_train_rl(**settings, out=str(tmp_path))

@@ -210,6 +210,7 @@ def _differences(a: ADRGD, b: Optimizer) -> set[str]:
     return names | ({"descent"} if a.descent != b.descent else set())
 
 
+@pytest.mark.slow
 def test_every_method_is_compared_on_the_same_networks(tmp_path):
     (tmp_path / "table.md").write_text("old")
     written = random_nets("A", quick=True, part="table", out=str(tmp_path), overwrite=True)
@@ -221,6 +222,7 @@ def test_every_method_is_compared_on_the_same_networks(tmp_path):
     assert (tmp_path / "table.md").read_text() == written.markdown
 
 
+@pytest.mark.slow
 def test_equal_cost_is_equal_within_a_step_and_one_set_of_norms(tmp_path):
     random_nets("A", seeds=2, steps=200, starts=2, methods="adr-gd-paper", part="table", out=str(tmp_path))
     equal = [row for row in result_rows(tmp_path) if row["group"] == "equal passes"]

@@ -30,7 +30,11 @@ FILES = {"table.md", "results.csv", "plot.png", "environment.json"}
         ),
         (["attack", "--methods", "adam", "--tune"], {"method": {"adam"}, "size": {"0.3", "1.0"}}),
         (["reconstruct"], {"generator": {"mnist-vae"}, "method": {"reconstruct", "adam", "a hand-written Adam loop"}}),
-        (["compressed-sensing"], {"m": {"25"}, "method": {"reconstruct", "lasso"}, "image": {"0", "3"}}),
+        pytest.param(
+            ["compressed-sensing"],
+            {"m": {"25"}, "method": {"reconstruct", "lasso"}, "image": {"0", "3"}},
+            marks=pytest.mark.slow,
+        ),
         (["cost"], {"network": {"net A"}, "method": {"pgd", "by hand", "adr-gd paper"}}),
         (
             ["random-nets", "--methods", "adam,adr-gd-soft"],

@@ -114,6 +114,6 @@ def test_a_recipe_is_trained(capsys, tmp_path):
     words = ["--steps", "30", "--seeds", "1", "--hidden", "[4,4]", "--every", "30", "--episodes", "1"]
     out = tmp_path / "out"
     said = call(capsys, "train-rl", "pendulum-ddpg-adr-gd", *words, "--out", out, "--wandb", "disabled")
-    assert (said.code, "1 agents" in said.out) == (0, True)
+    assert (said.code, "1 agent" in said.out) == (0, True)
     said = call(capsys, "train-rl", "digits")
     assert (said.code, "train-rl" in said.err) == (2, True)

@@ -45,6 +45,7 @@ def test_episodes_are_played_attacked_and_not(saved: Path, tmp_path: Path, capsy
     assert main(each_once([*words(saved, out), "--eps", "0.4"])) == 2  # another job's results are there
 
 
+@pytest.mark.slow
 def test_a_stopped_job_goes_on(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("latentopt.jobs.policy_attacker.BATCH", 2)
     whole, parted = tmp_path / "whole", tmp_path / "parted"

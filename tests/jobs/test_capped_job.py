@@ -36,6 +36,7 @@ def test_the_job_trains_attacks_and_reports_and_goes_on_where_it_stopped(tmp_pat
         capped(**{**settings, "epochs": 2})
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_classifier_whatever_came_before(tmp_path):
     settings = {**QUICK, "data": "digits", "network": "conv", "training": "plain"}
     both = capped(**settings, out=str(tmp_path / "a"), wandb="offline")

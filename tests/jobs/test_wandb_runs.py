@@ -178,6 +178,7 @@ OPEN = """
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_is_open_stays_so_and_variables_hold_for_one_job(tmp_path):
     script = [sys.executable, "-c", textwrap.dedent(OPEN), str(tmp_path)]
     done = subprocess.run(script, capture_output=True, text=True, check=False)

@@ -225,8 +225,8 @@ def test_the_targets_of_a_job_keep_their_masks_whatever_batch_they_are_in(tmp_pa
 
 def test_a_job_with_fewer_masks_than_targets_is_refused(tmp_path):
     np.save(tmp_path / "five.npy", own_images(5).numpy())
-    for operator in (Mask(torch.ones(4, 1, 28, 28)), PerImage([Blur(1.0)] * 4)):
-        with refuses("operator"):
+    for name, operator in (("mask", Mask(torch.ones(4, 1, 28, 28))), ("operator", PerImage([Blur(1.0)] * 4))):
+        with refuses(name):
             job("mnist-vae", [str(tmp_path / "five.npy")], operator, out=str(tmp_path / "out"), wandb="disabled")
     assert not (tmp_path / "out").exists()
 

@@ -121,6 +121,7 @@ def test_cma_es_learns_a_covariance():
     assert result.value.item() < 1e-9
 
 
+@pytest.mark.slow
 def test_basin_cma_finds_the_lowest_of_many_basins_where_neither_part_does():
     """Rastrigin's function in four dimensions: a minimum at every point of a grid, the lowest at the centre."""
     center = rand(4, seed=3)

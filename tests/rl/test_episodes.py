@@ -71,6 +71,7 @@ def test_episodes_are_shared_out_evenly_and_cut_at_the_horizon() -> None:
     assert (played.lengths.tolist(), played.returns.tolist()) == ([3, 5], [3, 5])
 
 
+@pytest.mark.slow
 def test_drawn_actions_follow_the_logits_and_the_seed() -> None:
     def fair(x: Tensor) -> Tensor:
         return torch.tensor([0.0, np.log(3.0)]).expand(len(x), 2)  # the right button with probability 3/4
