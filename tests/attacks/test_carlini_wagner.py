@@ -25,7 +25,7 @@ def narrow() -> Linear:
     return model
 
 
-@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize("targeted", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_it_agrees_with_bisection_and_tells_the_truth(targeted):
     model, x = mlp(6, 8, 4, seed=1), images(8)
     y = classes_of(model, x)

@@ -161,8 +161,7 @@ def test_gradients_that_mislead_are_found():
     assert check.findings
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("ends", [(0.0, 1.0), (-1.0, 1.0)])
+@pytest.mark.parametrize(("norm", "ends"), [("linf", (0.0, 1.0)), ("l2", (-1.0, 1.0))])
 def test_in_half_precision_the_radius_is_that_of_single_precision(norm, ends):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 4)).eval().half()

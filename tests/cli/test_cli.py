@@ -181,7 +181,7 @@ def test_options_override_a_recipe(capsys, tmp_path):
     assert recipe["operator"]["class_path"] == "latentopt.operators.Compose"  # what is not overridden stays
 
 
-@pytest.mark.parametrize("name", ["adr-gd", "adr-gd-soft", "adr-gd-paper", "adam", "gd", "latentopt.GD"])
+@pytest.mark.parametrize("name", ["adr-gd", "adr-gd-paper", "adam", "latentopt.GD"])
 def test_every_optimizer_is_taken_by_its_name(capsys, tmp_path, name):
     said = call(capsys, "run", "digits", *QUICK, "--limit", "1", "--optimizer", name, "--out", tmp_path / "o")
     assert said.code == 0
