@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from latentopt._deprecated import renamed_methods
 from latentopt.arguments import Values, as_tensor, as_values, checked, holds_tensors
-from latentopt.autodiff import refuse_gradient
 from latentopt.batch_math import cpu_tensor, take
-from latentopt.errors import InputError, as_shape, nonnegative, positive, seed_within, warn
+from latentopt.errors import InputError, as_shape, nonnegative, positive, seed_within
 from latentopt.networks.checks import (
-    NetworkWarning,
     empty_like_parameters,
-    first_output,
-    is_randomised,
-    randomised_message,
 )
 from latentopt.networks.classifier import check_range
 from latentopt.networks.freezing import frozen
-from latentopt.networks.fusion import fold_batch_norm
-from latentopt.networks.latents import Draw, Latents
-from latentopt.networks.output_range import SHARE_OUTSIDE, likely_range, percentiles, share_outside
-from latentopt.networks.outputs import Pick, WrappedModule
+from latentopt.networks.generator_checks import GeneratorChecks
+from latentopt.networks.latent_sources import LatentsArgument, as_latents
+from latentopt.networks.outputs import Pick
 
 
 @renamed_methods(
@@ -42,7 +35,7 @@ from latentopt.networks.outputs import Pick, WrappedModule
     repeats="is_deterministic",
     say_randomised="warn_randomised",
 )
-class Generator(WrappedModule):
+class Generator(GeneratorChecks):
     """A pretrained generator, from latents to images in [0, 1].
 
     Args:
@@ -56,9 +49,12 @@ class Generator(WrappedModule):
             1 is better (.2 on a DCGAN).
         encoder: module from images (B, C, H, W) in [0, 1] to latents (B, n), or to (B, 2 n), their means first; or to a
             tuple that begins with the means, or a `torch.distributions.Distribution` of them. None: there is none.
-        latents: distribution of the latents, for starts, priors and `diagnose`. None: standard normal. A sample
-            (N, *latent_shape), such as 10,000 rows of w. Or a function of a count and a `torch.Generator` of the CPU to
-            latents (count, *latent_shape), such as a mapping network. Several latents by name are one vector here too.
+        latents: distribution of the latents, for starts, priors and `diagnose`. None: standard normal. A
+            `torch.distributions.Distribution` of latents or of their last axes. `latentopt.MappedLatents` of a mapping
+            network. A sample (N, *latent_shape), such as 10,000 rows of w. A function of a count and a
+            `torch.Generator` of the CPU to latents (count, *latent_shape). An object with such a method ``draw``,
+            ``mean`` and ``scale``, (*latent_shape). Of several latents by name: one of these for the joined vectors;
+            or a mapping of these by name, independent of each other, where those without are standard normal.
         pick: choice among several outputs: an index, a name, or a function of all that the module returns. None: the
             first tensor.
 
@@ -85,7 +81,7 @@ class Generator(WrappedModule):
         output_range: tuple[float | Tensor, float | Tensor] | Tensor = (0.0, 1.0),
         start_scale: float = 1.0,
         encoder: nn.Module | None = None,
-        latents: Values | Draw | None = None,
+        latents: LatentsArgument = None,
         pick: Pick | None = None,
     ) -> None:
         super().__init__(module, pick)
@@ -102,9 +98,7 @@ class Generator(WrappedModule):
         self.encoder = encoder
         self.latent_shape, self.output_range, self.start_scale = shape, (low, high), start_scale
         self.part_shapes = part_shapes
-        if latents is not None and not isinstance(latents, Tensor) and not callable(latents):
-            latents = as_tensor("latents", latents, empty_like_parameters(module))
-        self.distribution = Latents(shape, latents)
+        self.distribution = as_latents(latents, shape, part_shapes, empty_like_parameters(module))
         self.conditions: dict[str, Tensor] = {}
         self.constants: dict[str, Any] = {}
         self._emitted_range: tuple[float, float] | None = None
@@ -268,130 +262,6 @@ class Generator(WrappedModule):
         other = copy.copy(self)
         other.distribution = rest
         return z.to(empty_like_parameters(self)), other if rest is not self.distribution else self
-
-    @torch.no_grad()
-    def emitted_range(self) -> tuple[float, float]:
-        """Estimate the range of the images from 64 latents and twice these, once (128 forwards).
-
-        Returns:
-            The least and the greatest value; at least from 0 to 1.
-        """
-        if self._emitted_range is None:
-            with frozen(self):
-                images = [image for scale in (1.0, 2.0) for image in self._samples(64, scale)]
-            ends = [end for image in images for end in image.aminmax()]
-            finite = [float(end) for end in ends if bool(end.isfinite())]
-            self._emitted_range = min(0.0, *finite, 1.0), max(0.0, *finite, 1.0)
-        return self._emitted_range
-
-    def _samples(self, count: int, scale: float = 1.0) -> Iterator[Tensor]:
-        """Yield batches of images of ``count`` latents, times ``scale``; each batch under another condition."""
-        conditions = max(map(len, self.conditions.values()), default=1)
-        for number, z in enumerate(self.latents(count, seed=0).split(8)):
-            yield self.take(torch.tensor([number % conditions], device="cpu"))(scale * z)
-
-    def output_shape(self) -> tuple[int, ...]:
-        """Find the shape of one image by a forward pass.
-
-        Returns:
-            (C, H, W).
-
-        Raises:
-            InputError: the module does not take latents of `latent_shape`, or returns no image of each.
-
-        Warns:
-            NetworkWarning: (once) images suggest another `output_range`.
-        """
-        first, z = self.take(torch.tensor([0], device="cpu")), self.latents(1, seed=0)
-        image = first_output(first, z.requires_grad_(), "latent_shape")
-        if image.requires_grad:
-            self._done.add("gradient")
-        image = image.detach()
-        if "checked" not in self._done and share_outside(image) > SHARE_OUTSIDE:  # one may be an exception
-            with frozen(self), torch.no_grad():
-                self.check_images(torch.cat(list(self._samples(16))))
-        self._done.add("checked")
-        return tuple(image.shape[1:])
-
-    def require_gradient(self) -> None:
-        """Raise `InputError` unless images have a gradient."""
-        if "gradient" not in self._done:
-            self.output_shape()
-        if "gradient" not in self._done:
-            refuse_gradient(self.argument)
-
-    def check_output_range(self) -> None:
-        """Warn (`NetworkWarning`), once, if images suggest another `output_range`."""
-        if "checked" not in self._done:
-            self.output_shape()
-
-    @checked
-    def check_images(self, images: Tensor) -> None:
-        """Warn (`NetworkWarning`), once, if given images suggest another `output_range`.
-
-        Args:
-            images: (B, C, H, W), of this generator.
-        """
-        share = share_outside(images)
-        if "range" in self._done or not share > SHARE_OUTSIDE:
-            return
-        low, high = self.output_range
-        lowest, highest = (low + (high - low) * float(value) for value in percentiles(images))
-        likely = likely_range(lowest, highest)
-        if likely is not None:
-            self._warn_once(
-                "range",
-                f"generator: it emits values from about {lowest:.3g} to {highest:.3g}, {share:.0%} of them far outside"
-                f" its output_range=({low:g}, {high:g}); is it output_range=({likely[0]:g}, {likely[1]:g})?",
-            )
-
-    @torch.no_grad()
-    def is_deterministic(self) -> bool:
-        """Return whether two calls give the same images (four forwards); if not, warn once (`NetworkWarning`)."""
-        first, z = self.take(torch.tensor([0, 0], device="cpu")), self.latents(2, seed=0)
-        with frozen(self):
-            same = not is_randomised(first(z), first(z))
-        if not same:
-            self.warn_randomised()
-        return same
-
-    def warn_randomised(self) -> None:
-        """Warn (`NetworkWarning`), once, that images differ from one call to the next."""
-        self._warn_once("randomised", randomised_message("generator", "images"))
-
-    def _warn_once(self, kind: str, message: str) -> None:
-        if kind not in self._done:
-            self._done.add(kind)
-            warn(message, NetworkWarning)
-
-    def fused(self) -> Self:
-        """Return a faster copy, equal up to rounding, for tasks with many evaluations.
-
-        BatchNorm is folded into the layer before it, within each `nn.Sequential`; convolutions in single precision run
-        with channels last. Sites of activations stay.
-
-        Returns:
-            The copy; the generator itself if the copy does not reproduce it, BatchNorm is in training mode, or its
-            module is a function.
-
-        Raises:
-            InputError: the module does not take latents of `latent_shape`.
-        """
-        if any(isinstance(module, _BatchNorm) and module.training for module in self.modules()):
-            return self
-        self.output_shape()
-        if not isinstance(self.module, nn.Module):
-            return self
-        fused, z = self, self.latents(2, seed=0)
-        two = torch.tensor([0, 0], device="cpu")
-        with frozen(self), torch.no_grad():
-            expected = self.take(two)(z)
-            try:
-                fused = self.with_module(fold_batch_norm(self.module))  # the encoder is seldom evaluated
-                same = torch.allclose(fused.take(two)(z), expected, rtol=1e-4, atol=1e-5)
-            except (RuntimeError, AttributeError, TypeError):  # it cannot be copied, or its owner looks into its layers
-                same = False
-        return fused if same else self
 
 
 @torch.no_grad()

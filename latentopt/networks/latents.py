@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import ceil
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from latentopt.errors import InputError
+from latentopt.errors import InputError, first_line
 from latentopt.noise import Noise
 from latentopt.sets import Free, Sphere
 
@@ -20,38 +21,55 @@ MOMENTS = 2048
 """Number of latents from which the mean and scale of a function are estimated."""
 
 
+@runtime_checkable
+class LatentDistribution(Protocol):
+    """A distribution of latents whose mean and standard deviation are known."""
+
+    def draw(self, count: int, generator: torch.Generator, /) -> Tensor:
+        """Draw ``count`` latents (count, *shape)."""
+        ...
+
+    @property
+    def mean(self) -> Tensor | float:
+        """The mean, which broadcasts to (*shape)."""
+        ...
+
+    @property
+    def scale(self) -> Tensor | float:
+        """The standard deviation of each value, which broadcasts to (*shape)."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Latents:
     """The distribution of a generator's latents.
 
     Args:
         shape: shape of one latent.
-        source: None: standard normal. A sample (N, *shape), N >= 2: rows are drawn, none twice before all. Or a
-            function.
+        source: None: standard normal. A sample (N, *shape), N >= 2: rows are drawn, none twice before all. A function,
+            whose mean and scale are estimated. Or an object that knows them.
 
     Raises:
-        InputError: the sample, or what the function returns, is not as described, or not finite.
+        InputError: the sample, or what the source draws, is not as described, or not finite.
     """
 
     shape: tuple[int, ...]
-    source: Tensor | Draw | None = None
+    source: Tensor | Draw | LatentDistribution | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.source, Tensor):
             if self.source.ndim == 0 or len(self.source) < 2:
                 raise InputError("latents", "a sample of at least 2", f"shape {tuple(self.source.shape)}")
             self._checked(self.source, len(self.source))
-        elif self.source is not None and not callable(self.source):
-            got = type(self.source).__name__
-            raise InputError("latents", "None, a tensor (N, *latent_shape) or a function (count, generator)", got)
 
     @torch.no_grad()
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw ``count`` latents (count, *shape)."""
         if self.source is None:
             return torch.randn(count, *self.shape, generator=generator, device=generator.device)
-        if callable(self.source) and not isinstance(self.source, Tensor):
-            return self._checked(self.source(count, generator), count)
+        if not isinstance(self.source, Tensor):
+            draw = cast(Draw, getattr(self.source, "draw", self.source))
+            return self._checked(draw(count, generator), count)
         size, device = len(self.source), generator.device
         orders = [torch.randperm(size, generator=generator, device=device) for _ in range(ceil(count / size))]
         return self.source.detach()[torch.cat(orders)[:count].to(self.source.device)]
@@ -78,18 +96,48 @@ class Latents:
     def _moments(self) -> tuple[Tensor, Tensor]:
         if self.source is None:
             return torch.zeros(self.shape, device="cpu"), torch.ones(self.shape, device="cpu")
-        if isinstance(self.source, Tensor):
-            z = self.source.detach().cpu().double()
-        else:
-            z = self.draw(MOMENTS, torch.Generator("cpu").manual_seed(0)).cpu().double()
-        scale = z.std(0, correction=0)
+        mean, scale = self._known_moments() or self._estimated_moments()
         if not bool(scale.any()):
             raise InputError("latents", "ones that differ", "all alike")
-        return z.mean(0), scale.clamp_min(1e-3 * float(scale.square().mean().sqrt()))
+        return mean, scale.clamp_min(1e-3 * float(scale.square().mean().sqrt()))
+
+    def _estimated_moments(self) -> tuple[Tensor, Tensor]:
+        z = (
+            self.source
+            if isinstance(self.source, Tensor)
+            else self.draw(MOMENTS, torch.Generator("cpu").manual_seed(0))
+        )
+        z = z.detach().cpu().double()
+        return z.mean(0), z.std(0, correction=0)
+
+    def _known_moments(self) -> tuple[Tensor, Tensor] | None:
+        """Return the mean and the scale that the source knows; None where it does not."""
+        if isinstance(self.source, Tensor) or not hasattr(self.source, "draw"):
+            return None
+        source = cast(LatentDistribution, self.source)
+        try:
+            values = {"mean": source.mean, "scale": source.scale}
+        except NotImplementedError:  # of some distributions of torch
+            return None
+        moments = list[Tensor]()
+        for name, value in values.items():
+            try:
+                moment = torch.as_tensor(value, device=None if isinstance(value, Tensor) else "cpu").detach()
+                moment = moment.cpu().double().expand(self.shape)
+            except (RuntimeError, TypeError, ValueError) as error:
+                raise InputError(f"latents.{name}", f"numbers of shape {self.shape}", first_line(error)) from error
+            if not bool(moment.isfinite().all()) or (name == "scale" and bool((moment < 0).any())):
+                raise InputError(f"latents.{name}", "finite numbers, a scale >= 0", "others")
+            moments.append(moment)
+        return moments[0], moments[1]
 
     def without(self, count: int, seed: int) -> tuple[Tensor, Latents]:
         """Draw ``count`` latents; return them and the distribution, without them if it is that of a sample."""
         generator = torch.Generator("cpu").manual_seed(seed)
+        source: Any = self.source
+        if hasattr(source, "without"):  # of parts
+            z, rest = source.without(count, seed)
+            return z, Latents(self.shape, rest)
         if not isinstance(self.source, Tensor):
             return self.draw(count, generator), self
         if count > len(self.source) - 2:
