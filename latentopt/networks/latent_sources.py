@@ -35,10 +35,6 @@ class MappedLatents:
             None: a latent is w.
         truncation: factor of the distance from the mean, > 0. Below 1 latents are more typical (the truncation trick).
 
-    Attributes:
-        mean: mean of the latents, double; estimated once, from 10,000 of them. Truncation does not change it.
-        scale: their standard deviation, double.
-
     Raises:
         InputError: an argument is not as described.
 
@@ -76,10 +72,12 @@ class MappedLatents:
 
     @property
     def mean(self) -> Tensor:
+        """The mean, double, which truncation does not change; estimated once, from 10,000 latents."""
         return self._copied(self._moments[0])
 
     @property
     def scale(self) -> Tensor:
+        """The standard deviation of each value, double."""
         return self._copied(self.truncation * self._moments[1])
 
     def _copied(self, w: Tensor) -> Tensor:
