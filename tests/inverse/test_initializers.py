@@ -26,7 +26,14 @@ from latentopt.inverse.initializers import (
     fit_initializer,
 )
 from latentopt.inverse.initializers.base import POOL_SEED
-from latentopt.inverse.initializers.pools import FittedNearest, FittedRegression
+from latentopt.inverse.initializers.pools import (
+    SKETCHED,
+    WHOLE,
+    FittedNearest,
+    FittedRegression,
+    measure_each,
+    sketch,
+)
 from latentopt.inverse.initializers.random import SCALES, probe_scale
 from latentopt.operators import Downsample, Identity
 
@@ -136,6 +143,39 @@ def test_regression_of_enough_samples_is_the_kernel_formula():
     expected = (-(seen[:, None] - y[None]).square().sum(2) / width).exp() @ weights
     found = start.fit(generator, operator, 3)(problem, 1, 0)
     near(found[0], expected, 1e-9)
+
+
+def test_nearest_of_large_measurements_compares_sketches_whose_distances_are_right_on_average():
+    net = nn.Sequential(mlp(LATENTS, 9, WHOLE + 5, dtype=torch.float32), nn.Unflatten(1, (1, 1, WHOLE + 5)))
+    generator = Generator(net, latent_shape=LATENTS, output_range=(-40.0, 40.0))
+    pool = generator.latents(60, POOL_SEED + 3)
+    values = generator(pool).flatten(1)
+    exact, sketched = (torch.pdist(rows.double()) for rows in (values, sketch(values)))
+    assert sketch(values).shape == (60, SKETCHED)
+    assert (sketched / exact - 1).abs().max() < 0.12
+    assert abs((sketched / exact).square().mean() - 1) < 0.02
+    problem = Reconstruction(generator, generator(pool[7:9]).detach().clamp(0, 1))
+    fitted = Nearest(60).fit(generator, Identity(), 3)
+    assert fitted.measurements.shape == (60, SKETCHED)
+    assert torch.equal(fitted(problem, 3, 0)[0], pool[7:9])
+    assert torch.equal(sketch(values[:, :WHOLE]), values[:, :WHOLE])
+
+
+def test_the_pool_runs_a_network_of_large_layers_in_smaller_chunks():
+    sizes = list[int]()
+
+    class Wide(nn.Module):
+        def forward(self, z: Tensor) -> Tensor:
+            sizes.append(len(z))
+            return z.new_zeros(len(z), 2**19)
+
+    net = nn.Sequential(Wide(), nn.AdaptiveAvgPool1d(4))
+    generator = Generator(net, latent_shape=LATENTS)
+    generator.output_shape()
+    sizes.clear()
+    (measured,) = measure_each(generator, [Identity()], torch.zeros(70, LATENTS))
+    assert sizes == [1, 32, 32, 5]
+    assert measured.shape == (70, 4)
 
 
 def test_nearest_are_the_nearest_of_the_pool_in_order():

@@ -29,9 +29,9 @@ def fit_cached(
 ) -> FittedInitializer:
     """Return a fitted initializer, from a file where there is one, else fitted and written.
 
-    The key of a file holds the initializer's settings, the seed, the generator and its weights, the operator, and the
-    measurements of a few samples, so that other weights, another operator or another machine's rounding fit anew. A
-    file that cannot be read, or whose tensors have changed, is fitted anew too.
+    The key of a file holds the initializer's settings, the seed, the generator, its weights and the moments of its
+    latents, the operator, and the measurements of a few samples, so that other weights, another operator or another
+    machine's rounding fit anew. A file that cannot be read, or whose tensors have changed, is fitted anew too.
 
     Args:
         initializer: the initializer.
@@ -56,6 +56,7 @@ def _key(initializer: Initializer, generator: Generator, operator: Callable[[Ten
     text = without_addresses(f"{initializer!r} {seed} {generator!r} {generator.output_range} {operator!r}")
     digest = hashlib.sha256(f"{text} {z.dtype} {tuple(z.shape)}".encode())
     tensors = {**generator.state_dict(), **generator.conditions, "": measure_each(generator, [operator], z)[0]}
+    tensors |= {"mean": generator.distribution.mean, "scale": generator.distribution.scale}
     digest.update(_checksum(tensors).encode())
     return digest.hexdigest()
 
