@@ -34,6 +34,7 @@ from .inverse.diagnose import Diagnosis as Diagnosis
 from .inverse.diagnose import diagnose as diagnose
 from .inverse.problem import Reconstruction as Reconstruction
 from .inverse.reconstruct import reconstruct as reconstruct
+from .inverse.split import split as split
 from .jobs.runs import compare_runs as compare_runs
 from .jobs.runs import read_run as read_run
 from .jobs.targets import load_images as load_images

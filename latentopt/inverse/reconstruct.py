@@ -22,6 +22,7 @@ from latentopt.inverse.initializers import (
     fit_initializer,
     share_cost,
 )
+from latentopt.inverse.layers import BallNorm, LayerSearch
 from latentopt.inverse.priors import Prior, Unconstrained
 from latentopt.inverse.problem import Reconstruction
 from latentopt.networks.generator import Generator
@@ -62,6 +63,8 @@ def reconstruct(
     min_delta: float = 1e-4,
     fast: bool = True,
     callbacks: Callbacks = (),
+    layers: Mapping[str, float] | None = None,
+    norm: BallNorm = "l1",
 ) -> Result:
     """Find latents whose images explain measurements: invert a generator.
 
@@ -84,11 +87,18 @@ def reconstruct(
             may have a second critical region (Hand and Voroninski 2017, arXiv 1705.07576); at other starts, twice as
             far apart each time; and half of the restarts at random.
         fast: evaluate `Generator.fused`, which computes the same up to rounding.
+        layers: layers of the generator, in whose activations the search goes on (ILO, Daras et al. 2021, arXiv
+            2102.07364), from the latents found: radii by name, such as ``{"layers.3": 0.1, "layers.6": 0.1}``, in the
+            order in which `latentopt.split` finds them called. A search stays within this radius, >= 0, of the
+            activations that the search before it ended at; 1 is the mean distance between the activations of two
+            random latents. It has one start, as many steps as the first search, and no prior but the ball.
+        norm: of the radii: l1, in which few activations may differ much, or l2.
 
     Returns:
         A `Result` whose restarts are those of all attempts, in a row; ``all_x`` and ``all_value`` are NaN where a
         target was not tried again. Its forwards, and those that a callback sees, include the samples of the generator
-        to which the start was fitted, shared among the targets.
+        to which the start was fitted, shared among the targets. With ``layers``, its ``activations`` hold what was
+        found in each; ``output`` and ``value`` are those of the last one, ``x`` the latents found first.
 
     Raises:
         InputError: as `latentopt.Reconstruction`, `latentopt.solve` and the start.
@@ -108,12 +118,15 @@ def reconstruct(
     if fast and network is generator:  # else it has been evaluated, and has warned, when it was fused
         generator.is_deterministic()
     problem = Reconstruction(network, target, operator, loss, measured, tolerance, prior, noise, seed)
-    fit_forwards = None
-    if not method(optimizer, problem.feasible).gradient_free:
+    gradient = not method(optimizer, problem.feasible).gradient_free
+    if gradient:
         network.require_gradient()
+    search = LayerSearch(network, layers, norm, seed, gradient) if layers else None
+    shared = search.forwards if search else 0
     if isinstance(start, Initializer):
         start = fit_initializer(start, network, problem.operator, seed, problem.batch)
-        fit_forwards = share_cost(start.forwards, problem.batch, torch.arange(problem.batch, device="cpu"))
+        shared += start.forwards
+    fit_forwards = share_cost(shared, problem.batch, torch.arange(problem.batch, device="cpu"))
     return invert(
         problem,
         optimizer,
@@ -122,6 +135,7 @@ def reconstruct(
         seed,
         callbacks,
         fit_forwards,
+        search,
         steps=steps,
         restarts=restarts,
         halving=halving,
@@ -140,6 +154,7 @@ def invert(
     seed: int = 0,
     callbacks: Callbacks = (),
     fit_forwards: Tensor | None = None,
+    search: LayerSearch | None = None,
     **settings: Any,
 ) -> Result:
     """Solve a reconstruction, and try its unsolved targets again.
@@ -148,7 +163,9 @@ def invert(
         problem: the reconstruction, of B targets.
         optimizer, retries, seed, callbacks: as in `reconstruct`.
         start: a fitted initializer, or the starts.
-        fit_forwards: forwards (B,) long that each target bears of the fit of the start; None: none.
+        fit_forwards: forwards (B,) long that each target bears of the fit of the start and the units of ``search``;
+            None: none.
+        search: goes on in layers; None: none does.
         settings: other arguments of `latentopt.solve`; among them ``steps``, ``restarts`` and ``halving``.
     """
     steps, restarts = settings["steps"], settings["restarts"]
@@ -183,6 +200,10 @@ def invert(
             line.update()
             if Status.STOPPED in again.status:
                 break
+        if search:
+            settings |= {"restarts": 1, "halving": ()}
+            best = method(optimizer, problem.feasible)
+            result = search(problem, result, best, seed, callbacks, (retries + 1) * steps, **settings)
     return result
 
 

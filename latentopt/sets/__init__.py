@@ -7,11 +7,23 @@ one input is the input's own: (3,) belongs to the three coordinates of inputs of
 """
 
 from latentopt._deprecated import old_names
-from latentopt.sets.balls import L2Ball, LinfBall, Sphere
+from latentopt.sets.balls import L1Ball, L2Ball, LinfBall, Sphere
 from latentopt.sets.base import FeasibleSet, Free, Norm
 from latentopt.sets.box import Box
 from latentopt.sets.intersection import BoxAndBall, bounded_ball, length
 
-__all__ = ["Box", "BoxAndBall", "FeasibleSet", "Free", "L2Ball", "LinfBall", "Norm", "Sphere", "bounded_ball", "length"]
+__all__ = [
+    "Box",
+    "BoxAndBall",
+    "FeasibleSet",
+    "Free",
+    "L1Ball",
+    "L2Ball",
+    "LinfBall",
+    "Norm",
+    "Sphere",
+    "bounded_ball",
+    "length",
+]
 
 __getattr__ = old_names(__name__)

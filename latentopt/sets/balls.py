@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -78,24 +79,18 @@ class LinfBall(_Ball):
         return torch.where(grad > 0, low, torch.where(grad < 0, high, own.center))
 
 
-class L2Ball(_Ball):
-    """The points ``||x - center||_2 <= eps``; random points are uniform.
-
-    Args:
-        center: (*features) or (1 or B, *features), as `latentopt.sets` describes.
-        eps: >= 0, a number or (B,).
-
-    Raises:
-        InputError: they are no numbers, or not finite, or ``eps`` is negative.
-    """
+class _RoundBall(_Ball):
+    """A ball in a norm that is no maximum over the coordinates."""
 
     norm = "l2"
     round = True
 
-    def project(self, x: Tensor) -> Tensor:
-        center, eps, distance = self._broadcast_for(x).center, self.radius(x), self.distance(x)
-        nearest = center + (x - center) * (eps / distance.clamp_min(torch.finfo(x.dtype).tiny))
-        return torch.where(distance <= eps, x, self.pull_inside(nearest))
+    @abstractmethod
+    def distance(self, x: Tensor) -> Tensor:
+        """Return the distance from the centre to ``x`` (rows, *features), (rows, 1, ..., 1)."""
+
+    def radius(self, like: Tensor) -> Tensor:
+        return per_sample(self._broadcast_for(like).eps, like)
 
     def pull_inside(self, x: Tensor, box: FeasibleSet | None = None) -> Tensor:
         """Pull points, of a box if one is given, towards the centre where rounding has put them outside the ball.
@@ -110,8 +105,24 @@ class L2Ball(_Ball):
             pull *= 2
         return x
 
+
+class L2Ball(_RoundBall):
+    """The points ``||x - center||_2 <= eps``; random points are uniform.
+
+    Args:
+        center: (*features) or (1 or B, *features), as `latentopt.sets` describes.
+        eps: >= 0, a number or (B,).
+
+    Raises:
+        InputError: they are no numbers, or not finite, or ``eps`` is negative.
+    """
+
+    def project(self, x: Tensor) -> Tensor:
+        center, eps, distance = self._broadcast_for(x).center, self.radius(x), self.distance(x)
+        nearest = center + (x - center) * (eps / distance.clamp_min(torch.finfo(x.dtype).tiny))
+        return torch.where(distance <= eps, x, self.pull_inside(nearest))
+
     def distance(self, x: Tensor) -> Tensor:
-        """Return the distance from the centre to ``x`` (rows, *features), (rows, 1, ..., 1)."""
         return per_sample(sample_norm(x - self._broadcast_for(x).center), x)
 
     def sample(self, like: Tensor, noise: Noise) -> Tensor:
@@ -120,11 +131,49 @@ class L2Ball(_Ball):
         radius = noise.uniform(like.flatten(1)[:, 0], "reach") ** (1 / like[0].numel())
         return self._broadcast_for(like).center + self.radius(like) * per_sample(radius, like) * direction
 
-    def radius(self, like: Tensor) -> Tensor:
-        return per_sample(self._broadcast_for(like).eps, like)
-
     def lmo(self, grad: Tensor) -> Tensor:
         return self._broadcast_for(grad).center - self.radius(grad) * unit(grad)
+
+
+class L1Ball(_RoundBall):
+    """The points ``||x - center||_1 <= eps``, few coordinates of which are far away; random points are uniform.
+
+    Args:
+        center: (*features) or (1 or B, *features), as `latentopt.sets` describes.
+        eps: >= 0, a number or (B,).
+
+    Raises:
+        InputError: they are no numbers, or not finite, or ``eps`` is negative.
+    """
+
+    def project(self, x: Tensor) -> Tensor:
+        center, eps = self._broadcast_for(x).center, self.radius(x)
+        away = x - center
+        sizes = away.abs().flatten(1).sort(1, descending=True).values
+        # Soft thresholding (Duchi et al. 2008): the largest count whose mean excess is below its smallest size.
+        count = torch.arange(1, sizes.shape[1] + 1, dtype=x.dtype, device=x.device)
+        excess = (sizes.cumsum(1) - eps.reshape(-1, 1)) / count
+        last = (sizes > excess).sum(1, keepdim=True).clamp_min(1) - 1
+        threshold = per_sample(excess.gather(1, last)[:, 0], x)
+        nearest = center + away.sign() * (away.abs() - threshold).clamp_min(0)
+        return torch.where(self.distance(x) <= eps, x, self.pull_inside(nearest))
+
+    def distance(self, x: Tensor) -> Tensor:
+        return per_sample((x - self._broadcast_for(x).center).abs().flatten(1).sum(1), x)
+
+    def sample(self, like: Tensor, noise: Noise) -> Tensor:
+        signed = 2 * noise.uniform(like, "start") - 1
+        direction = -signed.sign() * torch.log1p(-signed.abs())  # of exponential size
+        direction = direction / per_sample(direction.abs().flatten(1).sum(1), like)
+        reach = noise.uniform(like.flatten(1)[:, 0], "reach") ** (1 / like[0].numel())
+        random = self._broadcast_for(like).center + self.radius(like) * per_sample(reach, like) * direction
+        return self.project(random)
+
+    def lmo(self, grad: Tensor) -> Tensor:
+        flat = grad.flatten(1)
+        largest = flat.abs().argmax(1, keepdim=True)
+        corner = torch.zeros_like(flat).scatter(1, largest, flat.gather(1, largest).sign()).reshape(grad.shape)
+        return self._broadcast_for(grad).center - self.radius(grad) * corner
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ class Result(SavedResult):
     meta: dict[str, Any]  # optimizer, steps, restarts, seed, budgets, versions, seconds
     all_x: Tensor = field(default_factory=lambda: torch.empty(0))  # (restarts, B, *shape) best input of each restart
     all_value: Tensor = field(default_factory=lambda: torch.empty(0))  # (restarts, B) objective there; inf: it met none
+    activations: dict[str, Tensor] = field(default_factory=dict)  # by layer (B, *shape); `output` is of the last one's
 
     @property
     def rows(self) -> list[Row]:
@@ -87,14 +88,15 @@ class Result(SavedResult):
         """Check that a network returns `output` for `x`.
 
         Args:
-            network: maps `x` to (B, *out).
+            network: maps `x` to (B, *out); where the search went on in layers, the last `activations`, as the second
+                part of `latentopt.split` does.
             tolerance: greatest difference of an output.
 
         Raises:
             LatentOptError: an output differs by more.
         """
         with frozen(network), torch.no_grad():
-            output = network(self.x)
+            output = network([self.x, *self.activations.values()][-1])
         if output.shape != self.output.shape:
             shapes = f"{tuple(output.shape)}, the saved one {tuple(self.output.shape)}"
             raise LatentOptError(f"the network's output has shape {shapes}: another network?")

@@ -14,7 +14,7 @@ from scipy.optimize import minimize, minimize_scalar
 from torch import Tensor
 
 from latentopt.noise import Noise
-from latentopt.sets import Box, BoxAndBall, FeasibleSet, Free, L2Ball, LinfBall
+from latentopt.sets import Box, BoxAndBall, FeasibleSet, Free, L1Ball, L2Ball, LinfBall
 
 CENTER = 1.8 * rand(4, 3, seed=1) - 0.9
 LOW, HIGH = -1 - rand(4, 3, seed=2), 1 + rand(4, 3, seed=3)
@@ -46,6 +46,10 @@ def l2(x: Tensor, eps: float) -> Tensor:
     return (x - CENTER).norm(dim=1) - eps
 
 
+def l1(x: Tensor, eps: float) -> Tensor:
+    return (x - CENTER).abs().sum(1) - eps
+
+
 def l2_each(x: Tensor, eps: float) -> Tensor:
     return (x - CENTER).norm(dim=1) - eps * EACH
 
@@ -62,6 +66,7 @@ SETS: dict[str, tuple[Callable[[float], FeasibleSet], list[Violation]]] = {
     "box of tensors": (lambda eps: Box(LOW, HIGH), [wide]),
     "linf": (lambda eps: LinfBall(CENTER, eps), [linf]),
     "linf, a radius a sample": (lambda eps: LinfBall(CENTER, eps * EACH), [linf_each]),
+    "l1": (lambda eps: L1Ball(CENTER, eps), [l1]),
     "l2": (lambda eps: L2Ball(CENTER, eps), [l2]),
     "l2, a radius a sample": (lambda eps: L2Ball(CENTER, eps * EACH), [l2_each]),
     "box and linf": (lambda eps: BoxAndBall(Box(-1.0, 1.0), LinfBall(CENTER, eps)), [box, linf]),
@@ -121,10 +126,10 @@ def test_projection_where_the_ball_just_touches_an_edge_of_the_box(stopped):
         near(BoxAndBall(Box(-high, high), ball).project(x), edge, 1e-7)
 
 
-@pytest.mark.parametrize("ball", [LinfBall, L2Ball])
+@pytest.mark.parametrize("ball", [LinfBall, L2Ball, L1Ball])
 def test_a_point_of_a_ball_is_left_as_it_is(ball):
     center = randn(100, 7, dtype=torch.float32)
-    x = center + 0.1 * randn(100, 7, seed=1, dtype=torch.float32)
+    x = center + 0.05 * randn(100, 7, seed=1, dtype=torch.float32)
     assert torch.equal(ball(center, 1.0).project(x), x)
 
 
@@ -191,6 +196,8 @@ def test_random_points_are_spread_as_documented():
     radius = (spread(L2Ball(center, 2.0)) - center).norm(dim=1)
     assert (radius / 2).pow(3).mean().item() == pytest.approx(0.5, abs=0.01)  # uniform in volume
     assert (radius / 2).pow(3).var().item() == pytest.approx(1 / 12, abs=0.005)
+    radius = (spread(L1Ball(center, 2.0)) - center).abs().sum(1)
+    assert (radius / 2).pow(3).mean().item() == pytest.approx(0.5, abs=0.01)
 
 
 @every_set
