@@ -80,7 +80,7 @@ NETS = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(**NETS)
 def test_random_networks_have_the_maximum_that_enumeration_finds(sizes, seed, scale, silent, method, tolerance):
     check(sizes, seed, scale, silent, method, tolerance)

@@ -107,7 +107,9 @@ def test_it_finds_the_distance_to_the_border_in_any_range_by_its_own_settings(en
     assert ((found.x >= low) & (found.x <= high)).all()
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, pytest.param(torch.bfloat16, marks=pytest.mark.slow), torch.float32], ids=str
+)
 def test_half_precision_costs_only_its_digits(dtype):
     model, x = Classifier(mlp(6, 8, 4, seed=1)), images(8)
     y = classes_of(model, x)

@@ -53,7 +53,10 @@ def test_an_attack_is_judged_by_the_images_it_returns():
     assert run_attack(left.unboxed(), lambda model, case, n: ReturnedImages(case.x - case.eps), 1).inside.all()
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name == "portfolio-ungated" else []) for name in METHODS],
+)
 def test_every_method_takes_what_it_may_and_stays_in_its_set(name):
     case, method = bare(), METHODS[name]
     judged = run_attack(case, method.at(case), method.evaluations or 30)

@@ -202,7 +202,9 @@ def test_apgd_is_its_algorithm_written_out(kind):
     assert halvings > 0
 
 
-@pytest.mark.parametrize(("function", "n"), [(rosenbrock, 4), (lambda x: x.square().sum(1), 10)])
+@pytest.mark.parametrize(
+    ("function", "n"), [(rosenbrock, 4), pytest.param(lambda x: x.square().sum(1), 10, marks=pytest.mark.slow)]
+)
 def test_cma_es_needs_about_as_many_evaluations_as_pycma(function, n):
     """Of three seeds each, the medians of what it takes from (.5, ..., .5) to 1e-8."""
     import cma
