@@ -21,8 +21,8 @@ class DiagnoseSettings(JobSettings):
     """Tell why images are not reconstructed, the optimiser's fault or the generator's.
 
     Args:
-        model: name of a shipped model; a folder with a card and weights; or in a recipe class_path, init_args, weights,
-            latent_shape, output_range and start_scale.
+        model: name of a shipped model; a folder with a card and weights; taesd:FOLDER of a tiny autoencoder; or in a
+            recipe class_path, init_args, weights, latent_shape, output_range and start_scale.
         targets: image files and folders of images; or one .npy or .npz array; or the name of a data set; default none.
         operator: measurement operator, of the generator's own images too.
         optimizer: lbfgs, adr-gd, adam, ... or a class path.
@@ -38,6 +38,8 @@ class DiagnoseSettings(JobSettings):
         device: auto, cpu, cuda or mps.
         out: folder for the figures and a picture; default nothing is written.
         resize: resize targets of another size than the generator's images, keeping their aspect.
+        image_size: height and width of the images, or one number for both, of a decoder that takes any size; default
+            those of the first target, or 256 where targets are resized or are measurements.
         convert: turn colour into grey or grey into colour where the generator needs it.
         fit: fit of resized targets of another aspect: crop, pad or stretch.
         download: fetch a named data set that is not there.
@@ -64,6 +66,7 @@ class DiagnoseSettings(JobSettings):
     convert: bool = False
     fit: Fit = "crop"
     download: bool = False
+    image_size: int | list[int] | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from latentopt.inverse.diagnose import Diagnosis
 from latentopt.inverse.diagnose import diagnose as diagnose_generator
 from latentopt.io import write_atomically
 from latentopt.jobs.diagnose import GRID, JSON, DiagnoseJobResult, DiagnosePlan
-from latentopt.jobs.reconstructor import open_targets
+from latentopt.jobs.reconstructor import open_targets, size_generator
 from latentopt.jobs.sources import open_source
 from latentopt.jobs.trainer import accelerator_of
 from latentopt.zoo import cards
@@ -32,12 +32,11 @@ def run_diagnosis(plan: DiagnosePlan) -> DiagnoseJobResult:
     settings = plan.settings.build()
     devices = {"auto": "cuda" if torch.cuda.is_available() else "cpu", "gpu": "cuda"}
     accelerator = accelerator_of(settings.device)
-    generator = cards.load_generator(settings.model)
-    images, skipped = None, list[tuple[str, str]]()
-    if settings.targets is not None:
-        source = plan.source or open_source(
-            settings.targets, settings.root, settings.split, settings.download, settings.limit
-        )
+    images, skipped, source = None, list[tuple[str, str]](), plan.source
+    if source is None and settings.targets is not None:
+        source = open_source(settings.targets, settings.root, settings.split, settings.download, settings.limit)
+    generator = size_generator(cards.load_generator(settings.model), source, settings.image_size, settings.resize)
+    if source is not None:
         shape = settings.resize, settings.convert, settings.fit
         targets, _ = open_targets(generator, source, settings.operator, None, *shape)
         read = [targets[i] for i in range(len(targets))]

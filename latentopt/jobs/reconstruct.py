@@ -30,8 +30,8 @@ class ReconstructSettings(JobSettings):
     """Reconstruct images through a pretrained generator.
 
     Args:
-        model: name of a shipped model; a folder with a card and weights; or in a recipe class_path, init_args, weights,
-            latent_shape, output_range and start_scale.
+        model: name of a shipped model; a folder with a card and weights; taesd:FOLDER of a tiny autoencoder; or in a
+            recipe class_path, init_args, weights, latent_shape, output_range and start_scale.
         targets: image files and folders of images; or one array file (.npy, .npz, .safetensors, .pt) of images or of
             measurements (N, ...); or the name of a data set (digits, mnist, cifar10, ... any of torchvision's).
         operator: measurement operator, e.g. downsample, bicubic, blur, hole, crop, gaussian (compressed sensing).
@@ -52,6 +52,8 @@ class ReconstructSettings(JobSettings):
         noise: standard deviation of the noise added to the measurements of images.
         measured: the targets are measurements already (outputs of the operator); default decided by their shape.
         resize: resize targets of another size than the generator's images, keeping their aspect.
+        image_size: height and width of the images, or one number for both, of a decoder that takes any size; default
+            those of the first target, or 256 where targets are resized or are measurements.
         convert: turn colour into grey or grey into colour where the generator needs it.
         fit: fit of resized targets of another aspect: crop (the middle is kept), pad (the rest is black) or stretch
             (distorted).
@@ -111,6 +113,7 @@ class ReconstructSettings(JobSettings):
     devices: int | str = 1
     strategy: Strategy = "auto"
     num_nodes: int = 1
+    image_size: int | list[int] | None = None
 
 
 @dataclass(frozen=True)

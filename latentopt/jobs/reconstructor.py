@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from latentopt import metrics, pictures
 from latentopt.batch_math import per_sample, take
+from latentopt.errors import InputError
 from latentopt.inverse.initializers import FittedInitializer, Saved, fit_cached, fit_initializer, share_cost
 from latentopt.inverse.initializers.fit import Key, group_keys
 from latentopt.inverse.problem import Reconstruction, TargetCheck, measurement_shapes
@@ -25,7 +26,7 @@ from latentopt.jobs.identity import describe_card, describe_model, digest_tensor
 from latentopt.jobs.reconstruct import ReconstructJobResult, ReconstructPlan, ReconstructSettings
 from latentopt.jobs.reconstruct_results import MAX_SHOWN, write_results
 from latentopt.jobs.sources import Source, open_source
-from latentopt.jobs.targets import Fit, Fitted, Target, Targets
+from latentopt.jobs.targets import Fit, Fitted, Target, Targets, to_tensor
 from latentopt.jobs.track import tracked_figures
 from latentopt.jobs.tracker import Tracker, track_job
 from latentopt.jobs.trainer import Hardware, predict, predictor
@@ -57,6 +58,31 @@ class TargetProblems:
         rows = torch.tensor([target.index for target in targets])
         generator, operator, loss = (take(part, rows) for part in (self.generator, s.operator, s.loss))
         return Reconstruction(generator, images, operator, loss, self.measured, s.tolerance, s.prior, s.noise, s.seed)
+
+
+def size_generator(
+    generator: Generator, source: Source | None, image_size: int | Sequence[int] | None, keep: bool
+) -> Generator:
+    """Return the generator for images of a size.
+
+    Args:
+        generator: whose module may take latents of any size: it then has an attribute ``any_size``, True.
+        source: where the targets come from.
+        image_size: height and width, or one number for both; None: the first picture's, where any is possible.
+        keep: the targets are fitted to the generator's own size, or are measurements.
+    """
+    if image_size is not None:
+        return generator.resized(image_size)
+    if keep or source is None or not getattr(generator.module, "any_size", False):
+        return generator
+    for index in range(len(source.names)):
+        try:
+            shape = to_tensor(source.read(index)).shape
+        except InputError:  # told when the targets are read
+            continue
+        own = generator.output_shape()[1:]
+        return generator if shape[-2:] == own else generator.resized(shape[-2:])
+    return generator
 
 
 def open_targets(
@@ -102,14 +128,15 @@ def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
     settings = plan.settings.build()
     require_halving(settings.halving)
     generator = cards.load_generator(settings.model).given(**as_conditions(settings.conditions or {}))
+    source = plan.source or open_source(
+        settings.targets, settings.root, settings.split, settings.download, settings.limit
+    )
+    generator = size_generator(generator, source, settings.image_size, settings.resize or bool(settings.measured))
     feasible = settings.prior.feasible(generator)
     settings = replace(settings, optimizer=method(plan.settings.optimizer, feasible))
     recipe = settings.recipe()
     measurement_shapes(generator, settings.operator)
     with predictor(Hardware(settings.device, settings.devices, settings.strategy, settings.num_nodes)) as trainer:
-        source = plan.source or open_source(
-            settings.targets, settings.root, settings.split, settings.download, settings.limit
-        )
         shape = (settings.resize, settings.convert, settings.fit)
         targets, measured = open_targets(generator, source, settings.operator, settings.measured, *shape)
         problems = TargetProblems(settings, generator, measured)

@@ -246,6 +246,37 @@ class Generator(GeneratorChecks):
         return self.distribution.draw(count, torch.Generator("cpu").manual_seed(seed)).to(empty_like_parameters(self))
 
     @checked
+    def resized(self, image_size: int | Sequence[int]) -> Self:
+        """Return the generator of images of another size, where its module takes latents of any size.
+
+        Args:
+            image_size: height and width in pixels; one number for both.
+
+        Returns:
+            A generator that shares the module. Its latents (C, h, w) become (C, h', w').
+
+        Raises:
+            InputError: the size is no multiple of the pixels of one latent, the module makes images of one size alone,
+                or the latents are no standard normal ones, whose distribution would have to be given anew.
+        """
+        size = as_shape("image_size", image_size)
+        size = size * 2 if len(size) == 1 else size
+        image, latent = self.output_shape(), self.latent_shape
+        if len(size) != 2 or len(image) != 3 or len(latent) != 3:
+            got = f"{size} for latents {latent} and images {image}"
+            raise InputError("image_size", "height and width, of a generator from (C, h, w) to (C, H, W)", got)
+        factors = [pixels // count for pixels, count in zip(image[1:], latent[1:], strict=True)]
+        if any(pixels % factor for pixels, factor in zip(size, factors, strict=True)):
+            raise InputError("image_size", f"multiples of {factors[0]} and {factors[1]} pixels", f"{size}")
+        resized = copy.copy(self)
+        resized.latent_shape = (latent[0], size[0] // factors[0], size[1] // factors[1])
+        resized.distribution = self.distribution.resized(resized.latent_shape)
+        resized._emitted_range = None
+        if resized.output_shape() != (image[0], *size):
+            raise InputError("image_size", f"{image[1:]}, as the module makes no others", f"{size}")
+        return resized
+
+    @checked
     def hold_out(self, count: int, seed: int) -> tuple[Tensor, Self]:
         """Draw latents, and remove them from the sample that the distribution is, if it is one.
 

@@ -131,6 +131,16 @@ class Latents:
             moments.append(moment)
         return moments[0], moments[1]
 
+    def resized(self, shape: tuple[int, ...]) -> Latents:
+        """Return the distribution of latents of another shape.
+
+        Raises:
+            InputError: it is that of a sample or a function, which have one shape.
+        """
+        if self.source is not None:
+            raise InputError("latents", "None, for images of another size", type(self.source).__name__)
+        return Latents(shape)
+
     def without(self, count: int, seed: int) -> tuple[Tensor, Latents]:
         """Draw ``count`` latents; return them and the distribution, without them if it is that of a sample."""
         generator = torch.Generator("cpu").manual_seed(seed)

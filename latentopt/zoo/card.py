@@ -10,6 +10,7 @@ from argparse import ArgumentError
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +23,8 @@ from latentopt.zoo.paths import shipped_folder
 from latentopt.zoo.strict_yaml import read_yaml
 
 WEIGHTS, CARD = "weights.safetensors", "card.yaml"
+FOREIGN = {"taesd:": "latentopt.zoo.tiny_autoencoders"}
+"""Modules that read models of other projects, by the prefix of their names."""
 FREE = ("architecture", "training", "quality")
 """Fields of a card whose content is free: it is not parsed."""
 
@@ -129,6 +132,18 @@ def find(model: str | Path) -> Path:
     raise InputError("model", expected, with_nearest(str(model), names()))
 
 
+def read_foreign(model: object) -> tuple[dict[str, Any], Mapping[str, Any]] | None:
+    """Return the content of a card and the tensors of a model of another project; None: it is none.
+
+    Raises:
+        InputError: there is no such model, or it has another architecture.
+    """
+    for prefix, module in FOREIGN.items():
+        if str(model).startswith(prefix):
+            return import_module(module).read_model(model)
+    return None
+
+
 def model_name(model: str | Path | Mapping[str, Any]) -> str:
     """Return what messages and titles call a model: its name or folder, or its class path."""
     return str(model["class_path"] if isinstance(model, Mapping) else model)
@@ -165,9 +180,12 @@ def read_card(model: str | Path | Mapping[str, Any]) -> Card:
     Raises:
         InputError: there is no such model, or its card is invalid.
     """
-    path = Path() if isinstance(model, Mapping) else find(model) / CARD
+    foreign = read_foreign(model)
+    path = Path(model_name(model)) if foreign or isinstance(model, Mapping) else find(model) / CARD
     try:
-        content = _inline(model) if isinstance(model, Mapping) else read_yaml(path, "a model card")
+        content = (
+            foreign[0] if foreign else _inline(model) if isinstance(model, Mapping) else read_yaml(path, "a model card")
+        )
         kind = _kind(content)
         free = {name: _mapping(name, content[name]) for name in FREE if name in content}
         parser = _parser(kind)
@@ -200,7 +218,9 @@ def require_card(model: str | Path | Mapping[str, Any], kind: type[Card]) -> Car
     if not isinstance(card, kind):
         owner = "generator" if isinstance(card, GeneratorCard) else card.part
         raise InputError("model", f"a {kind.part}", f"the {owner} {model_name(model)!r}")
-    if not isinstance(model, Mapping) and not (path := find(model) / WEIGHTS).is_file():
+    if isinstance(model, Mapping) or read_foreign(model):
+        return card
+    if not (path := find(model) / WEIGHTS).is_file():
         raise InputError(str(path), "the model's weights", "no file")
     return card
 

@@ -33,6 +33,7 @@ from latentopt.zoo.card import (
     model_name,
     names,
     read_card,
+    read_foreign,
 )
 from latentopt.zoo.state_dicts import load_checkpoint, load_into
 
@@ -64,7 +65,8 @@ def load(model: str | Path | Mapping[str, Any], device: str | torch.device | Non
 
     Args:
         model: name of a shipped model; a folder with ``card.yaml`` and ``weights.safetensors``; or a classifier of
-            torchvision with its official weights, ``torchvision/resnet18``, which are downloaded once; or a dict of
+            torchvision with its official weights, ``torchvision/resnet18``, which are downloaded once; or a tiny
+            autoencoder, ``taesd:FOLDER`` (`latentopt.zoo.tiny_autoencoders`); or a dict of
             ``class_path``, ``init_args`` and ``weights`` (a file), with ``latent_shape`` and the other settings of a
             `Generator`, or those of a `Classifier`.
         device: default the CPU.
@@ -90,11 +92,13 @@ def load(model: str | Path | Mapping[str, Any], device: str | torch.device | Non
         if (weights := model.get("weights")) is not None:
             load_checkpoint(module, read_tensors(Path(weights)), Path(weights), card.name)
         return _ready(card.wrap(module), device)
-    tensors, parts = read_weights(model, card), dict[str, nn.Module]()
+    foreign, parts = read_foreign(model), dict[str, nn.Module]()
+    tensors = foreign[1] if foreign else read_weights(model, card)
+    path = Path(model) if foreign else find(model) / WEIGHTS
     for part in (card.part, *(extra for extra in card.extras if extra in card.architecture)):
         parts[part], prefix = build(card.architecture[part]), f"{part}."
         state = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-        load_into(parts[part], state, find(model) / WEIGHTS, f"the card's {part}")
+        load_into(parts[part], state, path, f"the card's {part}")
     return _ready(card.wrap(parts.pop(card.part), **parts), device)
 
 
