@@ -10,7 +10,7 @@ from local_data import local_data
 from nets import near, rand, randn, refill, refuses
 from PIL import Image
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 import latentopt as lo
@@ -124,7 +124,9 @@ def test_a_generator_of_another_size_shares_the_module(networks, tmp_path):
     with refuses("image_size"):
         generator.resized((8, 8, 8))
     with refuses("image_size", "as the module makes no others"):
-        lo.Generator(torch.nn.ConvTranspose2d(2, 1, 4), latent_shape=(2, 1, 1)).resized(8)
+        lo.Generator(
+            nn.Sequential(nn.ConvTranspose2d(2, 1, 4), nn.Sigmoid()), latent_shape=(2, 1, 1)
+        ).resized(8)
     with refuses("latents"):
         drawn = lo.Generator(networks[0], latent_shape=(5, 2, 2), latents=torch.rand(3, 5, 2, 2))
         drawn.resized(16)
