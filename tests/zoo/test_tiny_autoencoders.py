@@ -124,9 +124,7 @@ def test_a_generator_of_another_size_shares_the_module(networks, tmp_path):
     with refuses("image_size"):
         generator.resized((8, 8, 8))
     with refuses("image_size", "as the module makes no others"):
-        lo.Generator(
-            nn.Sequential(nn.ConvTranspose2d(2, 1, 4), nn.Sigmoid()), latent_shape=(2, 1, 1)
-        ).resized(8)
+        lo.Generator(nn.Sequential(nn.ConvTranspose2d(2, 1, 4), nn.Sigmoid()), latent_shape=(2, 1, 1)).resized(8)
     with refuses("latents"):
         drawn = lo.Generator(networks[0], latent_shape=(5, 2, 2), latents=torch.rand(3, 5, 2, 2))
         drawn.resized(16)
