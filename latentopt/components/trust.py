@@ -14,7 +14,12 @@ from typing import Any
 from latentopt.errors import InputError
 
 VARIABLE = "LATENTOPT_TRUST"
-PACKAGES = {"latentopt": "latentopt", "torch.nn": "torch.nn.modules", "torchvision.models": "torchvision.models"}
+PACKAGES = {
+    "latentopt": "latentopt",
+    "torch.distributions": "torch.distributions",
+    "torch.nn": "torch.nn.modules",
+    "torchvision.models": "torchvision.models",
+}
 """Allowed beginnings of a class path, and the package that must define the class."""
 CODE = (("torch.fx.graph_module", "GraphModule"), ("torch.jit._script", "ScriptModule"))
 """Modules whose arguments are programs, like those of the classes derived from them."""

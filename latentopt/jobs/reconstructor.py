@@ -128,6 +128,7 @@ def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
     settings = plan.settings.build()
     require_halving(settings.halving)
     generator = cards.load_generator(settings.model).given(**as_conditions(settings.conditions or {}))
+    held = digest_tensors(latents=generator.distribution)  # before it estimates its moments
     source = plan.source or open_source(
         settings.targets, settings.root, settings.split, settings.download, settings.limit
     )
@@ -152,7 +153,8 @@ def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
         identity = {"weights": cards.read_card(settings.model).weights_sha256, "targets_held": source.fingerprint}
         parts = {name: getattr(settings, name) for name in ("operator", "loss", "optimizer", "start", "prior")}
         parts["conditions"] = generator.conditions
-        experiment = Experiment(plan.folder, recipe, identity | describe_card(settings.model) | digest_tensors(**parts))
+        identity |= describe_card(settings.model) | digest_tensors(**parts) | held
+        experiment = Experiment(plan.folder, recipe, identity)
         rank = trainer.global_rank
         if rank == 0:
             experiment.open()

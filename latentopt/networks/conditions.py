@@ -14,20 +14,25 @@ from latentopt.errors import InputError
 from latentopt.files import ARRAY_SUFFIXES, read_array
 
 
-def as_conditions(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return conditions of a recipe or card, whole numbers, lists and paths of array files, as tensors (B, ...)."""
-    return {name: _as_condition(name, value) for name, value in values.items()}
+def as_conditions(values: Mapping[str, Any], folder: Path = Path()) -> dict[str, Any]:
+    """Return conditions of a recipe or card as tensors (B, ...): whole numbers, lists, and array files of a folder."""
+    return {name: _as_condition(name, value, folder) for name, value in values.items()}
 
 
-def _as_condition(name: str, value: Any) -> Any:
-    if isinstance(value, str) and Path(value).suffix.lower() in ARRAY_SUFFIXES:
-        return torch.from_numpy(np.array(read_array(Path(value), name)))
+def _as_condition(name: str, value: Any, folder: Path) -> Any:
+    if names_array(value):
+        return torch.from_numpy(np.array(read_array(folder / value, name)))
     if isinstance(value, list) or (isinstance(value, int) and not isinstance(value, bool)):
         try:
             return torch.atleast_1d(cpu_tensor(value))
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(name, "numbers, or lists of equal lengths", str(error)) from error
     return value
+
+
+def names_array(value: Any) -> bool:
+    """Return whether a value of a recipe or card is the path of an array file."""
+    return isinstance(value, str) and Path(value).suffix.lower() in ARRAY_SUFFIXES
 
 
 def require_conditions(conditions: Mapping[str, Any], count: int) -> None:

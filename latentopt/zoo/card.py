@@ -27,6 +27,8 @@ FOREIGN = {"taesd:": "latentopt.zoo.tiny_autoencoders"}
 """Modules that read models of other projects, by the prefix of their names."""
 FREE = ("architecture", "training", "quality")
 """Fields of a card whose content is free: it is not parsed."""
+UNPARSED = ("latents",)
+"""Fields that the model's loader reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +51,9 @@ class Card:
         """Return the class of the model."""
         raise NotImplementedError
 
-    def wrap(self, module: Any, **extras: Any) -> Any:
-        """Build the model around the module of its `part`, and its `extras`."""
-        common = {*(f.name for f in fields(Card)), "conditions"}
+    def wrap(self, module: Any, folder: Path = Path(), **extras: Any) -> Any:
+        """Build the model around the module of its `part`, and its `extras`; files are those of a folder."""
+        common = {*(f.name for f in fields(Card)), "conditions", "constants", *extras}
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in common}
         own = {name: None if value == [] else value for name, value in values.items()}
         return self.wrapper()(module, **own, **extras)
@@ -61,12 +63,15 @@ class Card:
 class GeneratorCard(Card):
     """The card of a `latentopt.Generator`."""
 
-    part, extras = "generator", ("encoder",)
+    part, extras = "generator", ("encoder", "mapping")
 
     latent_shape: list[int] | dict[str, list[int]]  # of one latent, or of several by name
     output_range: tuple[float, float]  # of the generator's module
     start_scale: float
-    conditions: dict[str, Any] = field(default_factory=dict)  # by name: numbers, or lists, one for all samples or each
+    pick: int | str | None = None  # index or name of the images among several outputs
+    latents: Any = None  # distribution of the latents, as `latentopt.zoo.latents.read_latents` has it
+    conditions: dict[str, Any] = field(default_factory=dict)  # by name: numbers, lists or files, one or one a sample
+    constants: dict[str, Any] = field(default_factory=dict)  # further arguments of the forward, passed as they are
 
     @staticmethod
     def wrapper() -> Callable[..., Any]:
@@ -74,10 +79,13 @@ class GeneratorCard(Card):
 
         return Generator
 
-    def wrap(self, module: Any, **extras: Any) -> Any:
+    def wrap(self, module: Any, folder: Path = Path(), mapping: Any = None, **extras: Any) -> Any:
         from latentopt.networks.conditions import as_conditions
+        from latentopt.zoo.latents import read_latents
 
-        return super().wrap(module, **extras).given(**as_conditions(self.conditions))
+        latents = read_latents(self.latents, self.latent_shape, folder, mapping)
+        generator = super().wrap(module, folder, latents=latents, **extras)
+        return generator.given(**as_conditions(self.conditions, folder), **self.constants)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,9 +197,10 @@ def read_card(model: str | Path | Mapping[str, Any]) -> Card:
         kind = _kind(content)
         free = {name: _mapping(name, content[name]) for name in FREE if name in content}
         parser = _parser(kind)
-        plain = {**content, **{name: {} for name in free}}  # to look at a card must build nothing
+        unparsed = {name: content[name] for name in UNPARSED if name in content}
+        plain = {**content, **{name: {} for name in free}, **dict.fromkeys(unparsed)}  # to look builds nothing
         with only_trusted():
-            return replace(parser.instantiate(parser.parse_object({"card": plain})).card, **free)
+            return replace(parser.instantiate(parser.parse_object({"card": plain})).card, **free, **unparsed)
     except (ArgumentError, TypeError) as error:
         raise InputError(
             "model" if isinstance(model, Mapping) else str(path), "a model card", error_line(error)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,12 +13,13 @@ import yaml
 from torch import Tensor, nn
 
 from latentopt.arguments import checked
-from latentopt.components.trust import only_trusted, refusal
 from latentopt.errors import InputError, first_line
-from latentopt.files import parse_safetensors, read_tensors
+from latentopt.files import parse_safetensors, require_file
 from latentopt.networks.classifier import Classifier
+from latentopt.networks.conditions import names_array
 from latentopt.networks.generator import Generator
 from latentopt.zoo import torchvision_models
+from latentopt.zoo.building import build, build_module
 from latentopt.zoo.card import (
     CARD,
     WEIGHTS,
@@ -28,14 +28,13 @@ from latentopt.zoo.card import (
     GeneratorCard,
     PolicyCard,
     check_name,
-    error_line,
     find,
     model_name,
     names,
     read_card,
     read_foreign,
 )
-from latentopt.zoo.state_dicts import load_checkpoint, load_into
+from latentopt.zoo.state_dicts import load_into
 
 __all__ = [
     "CARD",
@@ -86,11 +85,7 @@ def load(model: str | Path | Mapping[str, Any], device: str | torch.device | Non
         return load_classifier(model, device)
     card = read_card(model)
     if isinstance(model, Mapping):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # of a class without weights
-            module = build(card.architecture[card.part])
-        if (weights := model.get("weights")) is not None:
-            load_checkpoint(module, read_tensors(Path(weights)), Path(weights), card.name)
+        module = build_module({**card.architecture[card.part], "weights": model.get("weights")})
         return _ready(card.wrap(module), device)
     foreign, parts = read_foreign(model), dict[str, nn.Module]()
     tensors = foreign[1] if foreign else read_weights(model, card)
@@ -99,7 +94,7 @@ def load(model: str | Path | Mapping[str, Any], device: str | torch.device | Non
         parts[part], prefix = build(card.architecture[part]), f"{part}."
         state = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
         load_into(parts[part], state, path, f"the card's {part}")
-    return _ready(card.wrap(parts.pop(card.part), **parts), device)
+    return _ready(card.wrap(parts.pop(card.part), Path() if foreign else find(model), **parts), device)
 
 
 @checked
@@ -162,39 +157,39 @@ def read_weights(model: str | Path, card: Card) -> dict[str, Tensor]:
     return tensors
 
 
-def build(spec: dict[str, Any]) -> nn.Module:
-    """Build the module that a ``{class_path, init_args}`` names, of a trusted class derived from `torch.nn.Module`.
-
-    Raises:
-        InputError: it names another object or one that is not trusted (`latentopt.trust`), or cannot be built.
-    """
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--module", type=nn.Module)
-    try:
-        with only_trusted():
-            return parser.instantiate(parser.parse_object({"module": spec})).module
-    except Exception as error:
-        raise refusal(error) or _not_built(spec, error) from error
-
-
-def _not_built(spec: dict[str, Any], error: Exception) -> InputError:
-    owner = str(spec.get("class_path", "")).split(".")[0]
-    if owner and find_spec(owner) is None:
-        got = f"{spec['class_path']}: no module named {owner} (install it, or put its folder on PYTHONPATH)"
-        return InputError("architecture", "a class that can be imported", got)
-    return InputError("architecture", "the class_path and init_args of a module", error_line(error))
-
-
 def save_model(path: Path, card: C, networks: dict[str, nn.Module]) -> C:
-    """Write the weights of the networks, each under its part's name, and the card, with their checksum."""
+    """Write the weights of the networks, each under its part's name, and the card, with their checksum.
+
+    Array files of the card, of latents and conditions, are copied into the folder, which its paths then lead to.
+    """
     from safetensors.torch import save
 
     tensors = {f"{part}.{name}": t.cpu() for part, net in networks.items() for name, t in net.state_dict().items()}
     content = save({name: t.contiguous() for name, t in tensors.items()})
+    copied = {name: getattr(card, name) for name in ("latents", "conditions") if hasattr(card, name)}
+    files = sorted({Path(value) for value in _arrays(copied)})
+    if len({file.name for file in files}) < len(files):
+        raise InputError("card", "files of different names", ", ".join(map(str, files)))
+    arrays = {file.name: require_file(file, "a file of numbers").read_bytes() for file in files}
     path.mkdir(parents=True, exist_ok=True)
-    (path / WEIGHTS).write_bytes(content)
-    card = replace(card, weights_sha256=hashlib.sha256(content).hexdigest())
+    for name, array in {**arrays, WEIGHTS: content}.items():
+        (path / name).write_bytes(array)
+    card = replace(card, weights_sha256=hashlib.sha256(content).hexdigest(), **_in_folder(copied))
     (path / CARD).write_text(yaml.safe_dump(asdict(card), sort_keys=False, width=100), encoding="utf-8")
     return card
+
+
+def _arrays(value: Any) -> Iterator[str]:
+    """Yield the paths of array files in a part of a card."""
+    if isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _arrays(inner)
+    elif names_array(value):
+        yield value
+
+
+def _in_folder(value: Any) -> Any:
+    """Return a part of a card with the names of its array files in place of their paths."""
+    if isinstance(value, Mapping):
+        return {key: _in_folder(inner) for key, inner in value.items()}
+    return Path(value).name if names_array(value) else value

@@ -1,0 +1,78 @@
+"""Distributions of latents in cards and recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Normal
+
+from latentopt.components.numbers import parse_fractions
+from latentopt.errors import InputError
+from latentopt.files import read_array
+from latentopt.networks.conditions import names_array
+from latentopt.networks.latent_sources import LatentsArgument, MappedLatents
+from latentopt.networks.latents import LatentDistribution
+from latentopt.zoo.building import build, build_module
+
+NAMES = ("latents", "w", "z", "x")
+"""Names of the latents in a file of several arrays."""
+
+
+def read_latents(
+    spec: Any, latent_shape: Any = None, folder: Path = Path(), mapping: nn.Module | None = None
+) -> LatentsArgument:
+    """Return what `latentopt.Generator` takes as ``latents``.
+
+    Args:
+        spec: None; the path of an array file, a sample (N, *latent_shape); ``{mean, std}``, numbers, lists or array
+            files; ``{class_path, init_args}`` of a distribution, such as ``torch.distributions.Uniform``; or the
+            arguments of `latentopt.MappedLatents`, whose ``mapping`` is a ``{class_path, init_args, weights}``. Or a
+            mapping of these by the names of the parts. Other objects are returned as they are.
+        latent_shape: of the generator, by name where it has parts.
+        folder: folder of the files.
+        mapping: mapping network of the model, where its architecture has one.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    if names_array(spec):
+        return torch.from_numpy(np.array(read_array(folder / spec, *NAMES)))
+    if isinstance(spec, str):
+        raise InputError("latents", "an array file, mean and std, or class_path and init_args", repr(spec))
+    if not isinstance(spec, Mapping):
+        return spec
+    keys, parts = set(map(str, spec)), set(latent_shape if isinstance(latent_shape, Mapping) else ())
+    if keys and keys <= parts:
+        return {name: read_latents(value, None, folder, mapping) for name, value in spec.items()}
+    if keys and keys <= {"mean", "std"}:
+        mean, std = (_numbers(f"latents.{name}", spec.get(name, default), folder) for name, default in _STANDARD)
+        if not bool((std > 0).all()):
+            raise InputError("latents.std", "numbers > 0", float(std.min()))
+        return Normal(*torch.broadcast_tensors(mean, std))
+    if "class_path" in keys and keys <= {"class_path", "init_args"}:
+        return build(parse_fractions(dict(spec)), (Distribution, LatentDistribution))
+    if "latent_shape" in keys and keys <= {"mapping", "latent_shape", "copies", "truncation"}:
+        network = build_module(spec["mapping"], folder) if isinstance(spec.get("mapping"), Mapping) else mapping
+        if network is None:
+            raise InputError("latents.mapping", "class_path, init_args and weights of a mapping network", "none")
+        return MappedLatents(network, **parse_fractions({k: v for k, v in spec.items() if k != "mapping"}))
+    expected = "mean and std; class_path and init_args; mapping, latent_shape, copies and truncation"
+    expected += f"; or the parts {', '.join(sorted(parts))}" if parts else ""
+    raise InputError("latents", expected, ", ".join(sorted(keys)) or "nothing")
+
+
+_STANDARD = (("mean", 0.0), ("std", 1.0))
+
+
+def _numbers(name: str, value: Any, folder: Path) -> Tensor:
+    """Return a number, a list or an array file as a tensor of floats."""
+    try:
+        array = read_array(folder / value, *NAMES) if names_array(value) else np.array(parse_fractions(value))
+        return torch.from_numpy(np.array(array, dtype=np.float32))
+    except (TypeError, ValueError) as error:
+        raise InputError(name, "a number, a list of numbers or an array file", repr(value)) from error
