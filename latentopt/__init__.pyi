@@ -35,6 +35,8 @@ from .inverse.diagnose import diagnose as diagnose
 from .inverse.problem import Reconstruction as Reconstruction
 from .inverse.reconstruct import reconstruct as reconstruct
 from .inverse.split import split as split
+from .inverse.tune import TuneResult as TuneResult
+from .inverse.tune import tune as tune
 from .jobs.runs import compare_runs as compare_runs
 from .jobs.runs import read_run as read_run
 from .jobs.targets import load_images as load_images

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from latentopt.fingerprint import without_addresses
+from latentopt.fingerprint import checksum, without_addresses
 from latentopt.inverse.initializers.base import POOL_SEED, FittedInitializer, Initializer
 from latentopt.inverse.initializers.pools import measure_each
 from latentopt.io import write_atomically
@@ -57,16 +56,7 @@ def _key(initializer: Initializer, generator: Generator, operator: Callable[[Ten
     digest = hashlib.sha256(f"{text} {z.dtype} {tuple(z.shape)}".encode())
     tensors = {**generator.state_dict(), **generator.conditions, "": measure_each(generator, [operator], z)[0]}
     tensors |= {"mean": generator.distribution.mean, "scale": generator.distribution.scale}
-    digest.update(_checksum(tensors).encode())
-    return digest.hexdigest()
-
-
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        value = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.flatten().view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+    digest.update(checksum(tensors).encode())
     return digest.hexdigest()
 
 
@@ -78,7 +68,7 @@ def _read(path: Path, key: str, device: str) -> dict[str, Tensor] | None:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError):
         return None
-    return tensors if metadata == {KEY: key, CONTENT: _checksum(tensors)} else None
+    return tensors if metadata == {KEY: key, CONTENT: checksum(tensors)} else None
 
 
 def _write(fitted: FittedInitializer, path: Path, key: str) -> None:
@@ -87,4 +77,4 @@ def _write(fitted: FittedInitializer, path: Path, key: str) -> None:
         return
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, save(tensors, {KEY: key, CONTENT: _checksum(tensors)}))
+        write_atomically(path, save(tensors, {KEY: key, CONTENT: checksum(tensors)}))
