@@ -59,6 +59,7 @@ from .optimizers import Adam as Adam
 from .optimizers import EarlyGates as EarlyGates
 from .optimizers import FrankWolfe as FrankWolfe
 from .optimizers import FreeGates as FreeGates
+from .optimizers import Jitter as Jitter
 from .optimizers import LevenbergMarquardt as LevenbergMarquardt
 from .optimizers import Momentum as Momentum
 from .optimizers import PerturbedGD as PerturbedGD

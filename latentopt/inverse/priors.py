@@ -13,6 +13,7 @@ from latentopt import sets
 from latentopt._deprecated import old_names
 from latentopt.batch_math import cpu_tensor
 from latentopt.errors import nonnegative, positive
+from latentopt.inverse.noise_maps import Autocorrelation, NormalizedMaps, part_places
 from latentopt.networks.generator import Generator
 from latentopt.networks.latents import Around, Spheres
 
@@ -109,6 +110,30 @@ class BoxPrior(Prior):
         if own.source is None:
             return sets.Box(-self.width, self.width)
         return sets.Box((own.mean - self.width * own.scale)[None], (own.mean + self.width * own.scale)[None])
+
+
+@dataclass(frozen=True)
+class NoiseMapPrior(Prior):
+    """Noise maps that are noise: uncorrelated, of mean 0 and variance 1; the other latents are free.
+
+    ``weight`` times the squared autocorrelation of each map with itself, moved by a pixel to the right and down, is
+    added to the loss, at its own size and at each half of it down to 8 pixels. After each step the maps are normalised.
+
+    Args:
+        weight: >= 0, in units of the loss. The paper's 1e5 goes with LPIPS.
+    """
+
+    weight: float = 1e5
+
+    def __post_init__(self) -> None:
+        nonnegative("NoiseMapPrior.weight", self.weight)
+
+    def feasible(self, generator: Generator) -> sets.FeasibleSet:
+        maps, others = part_places(generator)
+        return NormalizedMaps(generator.start_scale, latents=generator.distribution, maps=maps, others=others)
+
+    def penalty_of(self, generator: Generator) -> Callable[[Tensor], Tensor] | None:
+        return Autocorrelation(self.weight, part_places(generator)[0])
 
 
 def latent_space(generator: Generator, scale: float) -> sets.FeasibleSet:

@@ -174,6 +174,10 @@ class Around(Free):
     def radius(self, like: Tensor) -> Tensor:
         return self.scale * self.latents.scale.norm().to(like)
 
+    def jitter_scale(self, like: Tensor) -> Tensor:
+        """Return the typical distance of a latent from the mean; of several rows (k, n), such as layers, of one."""
+        return self.latents.scale.norm(dim=-1).mean().to(like)
+
 
 @dataclass(frozen=True, eq=False)
 class Spheres(Sphere):

@@ -10,6 +10,7 @@ from .cma_es import CMAES as CMAES
 from .frank_wolfe import FrankWolfe as FrankWolfe
 from .free_gates import FreeGates as FreeGates
 from .gd import GD as GD
+from .jitter import Jitter as Jitter
 from .lbfgs import LBFGS as LBFGS
 from .levenberg_marquardt import LevenbergMarquardt as LevenbergMarquardt
 from .momentum import Momentum as Momentum

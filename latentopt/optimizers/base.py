@@ -97,7 +97,7 @@ class Descent(Optimizer):
         return Step(next_x, state, evaluation, Cost(1, 1), info)
 
 
-Schedule = Literal["constant", "linear", "quadratic", "cosine", "exponential"]
+Schedule = Literal["constant", "linear", "quadratic", "cosine", "exponential", "ramp"]
 LAST_FACTOR = 1 / 500
 """Factor at the end of the exponential schedule."""
 
@@ -154,7 +154,10 @@ def usable_eps(eps: float, like: Tensor) -> float:
 
 
 def scheduled(schedule: Schedule, t: int, steps: int) -> float:
-    """Return the factor of the step size at step ``t`` (from 0) of ``steps``, which falls from 1 towards 0."""
+    """Return the factor of the step size at step ``t`` (from 0) of ``steps``, which falls from 1 towards 0.
+
+    ``ramp`` rises from 0 over the first twentieth and falls by a cosine over the last quarter (arXiv 1912.04958).
+    """
     p = min(t / steps, 1.0)
     match schedule:
         case "constant":
@@ -167,3 +170,5 @@ def scheduled(schedule: Schedule, t: int, steps: int) -> float:
             return (1 + math.cos(math.pi * p)) / 2
         case "exponential":
             return LAST_FACTOR**p
+        case "ramp":
+            return min(1.0, p / 0.05) * (1 - math.cos(math.pi * min(1.0, (1 - p) / 0.25))) / 2

@@ -62,6 +62,7 @@ METHODS: dict[str, Preset] = {
     "basin-cma": Preset(
         lambda: optimizers.CMAES(refine=30), "CMA-ES whose candidates descend by L-BFGS (arXiv 2005.01703)"
     ),
+    "projector": Preset(lambda: optimizers.Jitter(), "Adam at noisy latents: StyleGAN2's projector (arXiv 1912.04958)"),
     "adr-gd-latent": Preset(
         lambda: optimizers.ADRGD(), "15 steps of PGD through soft gates in the early layers, then L-BFGS: for latents"
     ),

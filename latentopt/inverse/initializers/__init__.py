@@ -9,6 +9,7 @@ from latentopt.inverse.initializers.base import FittedInitializer, Initializer
 from latentopt.inverse.initializers.cache import fit_cached
 from latentopt.inverse.initializers.encoder import Encoder
 from latentopt.inverse.initializers.fit import fit_initializer, share_cost
+from latentopt.inverse.initializers.mean import Mean
 from latentopt.inverse.initializers.pools import Nearest, Regression
 from latentopt.inverse.initializers.random import Random
 from latentopt.inverse.initializers.saved import Saved
@@ -17,6 +18,7 @@ __all__ = [
     "Encoder",
     "FittedInitializer",
     "Initializer",
+    "Mean",
     "Nearest",
     "Random",
     "Regression",
@@ -26,7 +28,7 @@ __all__ = [
     "share_cost",
 ]
 
-for _kind in (Encoder, Nearest, Random, Regression, Saved, Initializer):
+for _kind in (Encoder, Mean, Nearest, Random, Regression, Saved, Initializer):
     _kind.__module__ = __name__  # the path by which recipes name them; see latentopt.operators
 
 __getattr__ = old_names(__name__)

@@ -1,0 +1,200 @@
+"""StyleGAN2: the outputs of rosinality's implementation, checkpoints, spaces, and the parts of its projector."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from nets import near, randn, refuses
+from torch import Tensor, nn
+
+import latentopt as lo
+from latentopt.gates import sites
+from latentopt.inverse.initializers import Mean
+from latentopt.inverse.noise_maps import Autocorrelation
+from latentopt.optimizers import Adam, Jitter
+from latentopt.optimizers.base import scheduled
+from latentopt.zoo.state_dicts import load_checkpoint
+from latentopt.zoo.stylegan2 import Discriminator, StyleGAN2, in_space
+from latentopt.zoo.stylegan2.training import StyleGAN2Training
+
+SMALL = {"size": 16, "style": 8, "mapping": 2, "channels": (8, 8, 4), "colours": 1}
+
+
+def waves(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of no random numbers, the same in each version of torch; filters as they are."""
+    values = {}
+    for number, (name, tensor) in enumerate(sorted(state.items())):
+        line = torch.arange(tensor.numel(), dtype=torch.float64)
+        wave = (1.3 * torch.sin(line * 1.7 + number) + (2 * line + number).cos()).reshape(tensor.shape).float()
+        values[name] = tensor if name.endswith("kernel") else wave
+    return values
+
+
+def small(**settings) -> StyleGAN2:
+    torch.manual_seed(0)
+    network = StyleGAN2(**{**SMALL, **settings})
+    for name, parameter in network.named_parameters():
+        if name.endswith("noise.weight"):
+            nn.init.constant_(parameter, 0.3)
+    return network.eval()
+
+
+def narrow(size: int) -> StyleGAN2:
+    return StyleGAN2(size, 16, 2, channels=[8] * (size.bit_length() - 2)).eval()
+
+
+RECORDED = {
+    8: "-1.71654 -1.18417 -1.90796 -1.09506 -1.51548 -.0613 -1.2978 .38121 -1.32246 1.63314 -.08248 .41215",
+    16: "-.54675 -.38378 -2.16232 -1.87425 .66262 -1.97214 .47406 .29614 -.1199 -1.1115 -2.00291 -.34602 .57764"
+    " -1.4463 .91854 .19799 -3.07959 -2.07159 -3.51405 -4.87256 -.12156 -2.72989 -.57657 -1.09233 -1.6861 -2.31412"
+    " -2.95886 -1.62804 -.46214 -4.80259 .14307 -1.25353 -5.54916 -2.50367 -1.38727 -4.87884 .66071 -7.97403 -.55227"
+    " 1.74669 -6.7317 -1.25368 -3.89008 -3.44076 -.84694 -4.4853 1.75537 -3.25867",
+}
+"""Every fifth pixel of the second image by rosinality/stylegan2-pytorch; test_stylegan2_references.py compares all."""
+
+
+@pytest.mark.parametrize("size", [8, 16])
+@torch.no_grad()
+def test_images_are_those_of_rosinality(size):
+    network = narrow(size)
+    network.load_state_dict(waves(network.state_dict()))
+    image = network.double()(randn(2, 16))[1, :, ::5, ::5]
+    near(image.flatten(), torch.tensor([float(number) for number in RECORDED[size].split()]).double(), 1e-5)
+
+
+def test_each_sample_is_by_itself_and_modulation_is_the_papers():
+    network = small()
+    layer, x, w = network.conv1.conv, randn(2, 8, 4, 4).float(), randn(2, 8, seed=1).float()
+    s = layer.modulation(w)
+    for row in range(2):
+        kernel = layer.scale * layer.weight[0] * s[row][None, :, None, None]  # equation 1
+        kernel = kernel / (kernel.square().sum((1, 2, 3), keepdim=True) + 1e-8).sqrt()  # equation 3
+        near(layer(x, w)[row], nn.functional.conv2d(x[row : row + 1], kernel, padding=1)[0], 1e-5)
+
+
+def test_gates_are_found_in_each_space():
+    network = small()
+    for space, count in (("z", 7), ("w", 5), ("w+", 5)):
+        generator = in_space(network, space)
+        assert [site.kind for site in sites(generator, generator.latents(1, 0))] == ["leaky_relu"] * count
+
+
+def test_training_mode_draws_noise_and_eval_mode_does_not():
+    network, z = small(), randn(2, 8).float()
+    assert torch.equal(network(z), network(z))
+    assert not torch.equal(network.train()(z), network(z))
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"g": {}, "g_ema": s, "latent_avg": torch.zeros(8)}])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_checkpoints_load_in_the_layouts_that_people_have(tmp_path, wrap, prefix):
+    source, network = small(), small()
+    source.load_state_dict(waves(source.state_dict()))
+    path = tmp_path / "checkpoint.pt"
+    torch.save(wrap({f"{prefix}{name}": value for name, value in source.state_dict().items()}), path)
+    load_checkpoint(network, torch.load(path), path, "it")
+    assert torch.equal(network(torch.ones(1, 8)), source(torch.ones(1, 8)))
+
+
+def test_spaces_agree_where_they_meet():
+    network = small()
+    z = randn(3, 8).float()
+    w = network.style(z)
+    plus, maps = w[:, None].repeat(1, 6, 1), [m.expand(3, -1, -1, -1) for m in network.constant_noise()]
+    image = in_space(network, "z")(z)
+    assert torch.equal(in_space(network, "w")(w), image)
+    assert torch.equal(in_space(network, "w+")(plus), image)
+    generator = in_space(network, "w+", noise=True)
+    latents = generator.join({"w": plus, **{f"noise_{number}": m for number, m in enumerate(maps)}})
+    near(generator(latents), image, 1e-6)
+    assert in_space(in_space(network, "w+", output_range=(-2, 2)), "w").output_range == (-2, 2)
+
+
+def test_latents_of_a_space_are_mapped_ones():
+    network = small()
+    half, whole = (in_space(network, "w+", truncation=psi).distribution for psi in (0.5, 1.0))
+    near(half.mean, whole.mean, 1e-12)
+    near(half.scale, whole.scale / 2, 1e-9)
+    w = in_space(network, "w+").latents(4, 1)
+    assert torch.equal(w, w[:, :1].expand_as(w))
+    noisy = in_space(network, "w", noise=True)
+    near(noisy.parts(noisy.distribution.scale[None])["noise_2"], torch.ones(1, 1, 8, 8).double(), 1e-12)
+
+
+def test_what_is_no_space_is_refused():
+    with refuses("space", "z, w, w+"):
+        in_space(small(), "v")
+    with refuses("space", "a StyleGAN2"):
+        in_space(lo.load("mnist-vae"), "w")
+    with refuses("truncation"):
+        in_space(small(), "z", truncation=0.5)
+    with refuses("size", "power of 2"):
+        StyleGAN2(24)
+    with refuses("channels", "3 numbers"):
+        StyleGAN2(16, channels=[8, 8])
+    with refuses("prior", "noise maps"):
+        lo.reconstruct(in_space(small(), "w"), torch.zeros(1, 1, 16, 16), prior="noisemap", steps=1)
+
+
+def test_autocorrelation_of_stripes_and_of_its_own_pooling():
+    stripes = torch.tensor([1.0, -1.0]).repeat(16, 8)  # 16 x 16: -1 along rows, 1 along columns, then 0
+    near(Autocorrelation(2.0, [(0, (1, 16, 16))])(stripes.reshape(1, -1)), torch.tensor([4.0]), 1e-6)
+    flat = Autocorrelation(1.0, [(3, (2, 4, 4))])(torch.ones(2, 35))  # two maps, two directions
+    near(flat, torch.tensor([4.0, 4.0]), 1e-6)
+
+
+def test_the_projector_keeps_maps_normal_and_fits_its_own_image():
+    generator = in_space(small(), "w", noise=True, output_range=(-8, 8))
+    target = generator(generator.latents(2, 3))
+    settings = {"optimizer": "projector", "start": "mean", "restarts": 1}
+    result = lo.reconstruct(generator, target, prior=lo.priors.NoiseMapPrior(0.0), steps=60, **settings)
+    mean = generator(generator.distribution.mean[None].float().expand(2, -1))
+    assert (result.value < 0.2 * (mean - target).square().mean((1, 2, 3))).all()
+    for name, part in generator.parts(result.x).items():
+        if name.startswith("noise"):
+            near(part.mean((1, 2, 3)), torch.zeros(2), 1e-5)
+            near(part.std((1, 2, 3)), torch.ones(2), 1e-4)
+
+
+def test_the_mean_is_the_first_start_and_maps_are_drawn():
+    generator = in_space(small(), "w", noise=True, output_range=(-8, 8))
+    problem = lo.Reconstruction(generator, torch.zeros(2, 1, 16, 16))
+    starts = Mean().fit(generator, problem.operator, 0)(problem, 3, seed=0)
+    assert starts.shape == (3, 2, 8 + 16 + 2 * 64 + 2 * 256)
+    near(starts[0, 0, :8], generator.distribution.mean[:8].float(), 1e-6)
+    assert not torch.equal(starts[1, 0, :8], starts[0, 0, :8])
+    assert starts[0, 0, 8:].std().item() == pytest.approx(1, abs=0.15)
+
+
+def test_jitter_falls_to_nothing_and_the_ramp_is_the_papers():
+    problem = lo.Problem(nn.Identity(), lambda y: y.square().sum(1), shape=(2,), batch=1)
+    plain, noisy = (lo.solve(problem, method, steps=40, restarts=1).x for method in (Adam(0.1), Jitter(Adam(0.1), 0)))
+    assert torch.equal(plain, noisy)
+    factors = [scheduled("ramp", t, 1000) for t in (0, 25, 50, 749, 875, 1000)]
+    assert factors == pytest.approx([0, 0.5, 1, 1, 0.5, 0])
+
+
+def test_a_step_of_training_moves_both_networks_and_the_average():
+    training = StyleGAN2Training(small(), Discriminator(16, (4, 8)), mixing=1.0)
+    before = {name: value.clone() for name, value in training.state_dict().items()}
+    adams = [torch.optim.Adam(net.parameters(), 0.01) for net in (training.generator, training.discriminator)]
+    trainer = {
+        "optimizers": lambda: adams,
+        "lr_schedulers": list,
+        "manual_backward": lambda loss: loss.backward(),
+        "log_dict": lambda *args, **kwargs: None,
+    }
+    for name, function in trainer.items():
+        setattr(training, name, function)
+    training.training_step([torch.rand(4, 1, 16, 16)], 0)
+    moved = {
+        name.split(".")[0] for name, value in training.state_dict().items() if not torch.equal(value, before[name])
+    }
+    assert moved == {"generator", "discriminator", "average"}
+
+
+def test_r1_is_half_the_squared_gradient():
+    training = StyleGAN2Training(small(), Discriminator(16, (4, 8)), r1=3.0)
+    real = torch.rand(2, 1, 16, 16).requires_grad_()
+    (grad,) = torch.autograd.grad(training.discriminator(real).sum(), real)
+    near(training._penalty(real), 1.5 * grad.square().sum((1, 2, 3)).mean(), 1e-6)

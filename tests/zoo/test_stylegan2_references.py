@@ -1,0 +1,64 @@
+"""StyleGAN2 against other implementations: sources in a folder, or packages of requirements-references.txt."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from nets import near, randn
+from test_stylegan2 import narrow, waves
+
+from latentopt.inverse.noise_maps import Autocorrelation
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def rosinality() -> Path:
+    """A clone of github.com/rosinality/stylegan2-pytorch."""
+    folder = os.environ.get("STYLEGAN2_ROSINALITY")
+    if not folder:
+        pytest.skip("STYLEGAN2_ROSINALITY does not name a clone of github.com/rosinality/stylegan2-pytorch")
+    return Path(folder)
+
+
+@pytest.fixture
+def model(rosinality, monkeypatch) -> Iterator[Any]:
+    """Its module ``model``, with 8 channels instead of 512."""
+    monkeypatch.setattr("torch.utils.cpp_extension.load", lambda *args, **kwargs: None)  # CUDA; not for the CPU
+    monkeypatch.syspath_prepend(rosinality)
+    module, path = ModuleType("model"), rosinality / "model.py"
+    exec(compile(path.read_text().replace(": 512", ": 8"), path, "exec"), module.__dict__)
+    yield module
+    for name in [name for name in sys.modules if name.split(".")[0] == "op"]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("size", [8, 16, 32])
+def test_state_dicts_and_images_are_those_of_rosinality(model, size):
+    theirs = model.Generator(size, 16, 2).eval()
+    ours = narrow(size)
+    theirs.load_state_dict(waves(theirs.state_dict()))
+    theirs, ours = theirs.double(), ours.double()
+    ours.load_state_dict(theirs.state_dict())
+    z, w = randn(2, 16), randn(2, theirs.n_latent, 16, seed=1)
+    noise = [randn(2, *shape, seed=2) for shape in ours.noise_shapes]
+    with torch.no_grad():
+        near(ours(z), theirs([z], randomize_noise=False)[0], 1e-4)
+        near(ours.synthesis(w, noise), theirs([w], input_is_latent=True, noise=noise)[0], 1e-4)
+
+
+def test_the_autocorrelation_of_noise_maps_is_that_of_the_projector(rosinality):
+    source = (rosinality / "projector.py").read_text()
+    start = source.index("def noise_regularize(")
+    scope: dict[str, Any] = {"torch": torch}
+    exec(source[start : source.index("def noise_normalize_(")], scope)
+    maps = [randn(1, 1, side, side, seed=side) for side in (4, 8, 32)]
+    penalty = Autocorrelation(3.0, [(0, (1, 4, 4)), (16, (1, 8, 8)), (80, (1, 32, 32))])
+    near(penalty(torch.cat([m.flatten() for m in maps])[None])[0], 3 * scope["noise_regularize"](maps), 1e-9)
