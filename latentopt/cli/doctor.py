@@ -59,6 +59,7 @@ EXTRAS = {
         "pip install 'latentopt[rl]', to refine and train agents",
     ),
     "extra deepinv": (("deepinv",), "pip install 'latentopt[deepinv]', for its physics as operators"),
+    "extra diffusers": (("diffusers",), "pip install 'latentopt[diffusers]', for its autoencoders as generators"),
     "references": (
         ("torchattacks", "foolbox"),
         "see requirements-references.txt, to benchmark against other packages in an environment of their own",

@@ -23,7 +23,7 @@ from latentopt.zoo.paths import shipped_folder
 from latentopt.zoo.strict_yaml import read_yaml
 
 WEIGHTS, CARD = "weights.safetensors", "card.yaml"
-FOREIGN = {"taesd:": "latentopt.zoo.tiny_autoencoders"}
+FOREIGN = {"taesd:": "latentopt.zoo.tiny_autoencoders", "diffusers:": "latentopt.zoo.diffusers_autoencoders"}
 """Modules that read models of other projects, by the prefix of their names."""
 FREE = ("architecture", "training", "quality")
 """Fields of a card whose content is free: it is not parsed."""
@@ -140,8 +140,11 @@ def find(model: str | Path) -> Path:
     raise InputError("model", expected, with_nearest(str(model), names()))
 
 
-def read_foreign(model: object) -> tuple[dict[str, Any], Mapping[str, Any]] | None:
-    """Return the content of a card and the tensors of a model of another project; None: it is none.
+def read_foreign(model: object) -> tuple[dict[str, Any], Callable[[], Mapping[str, Any]]] | None:
+    """Return the content of a card of a model of another project, and a function that reads the tensors.
+
+    Returns:
+        None: it is no model of another project.
 
     Raises:
         InputError: there is no such model, or it has another architecture.

@@ -65,7 +65,8 @@ def load(model: str | Path | Mapping[str, Any], device: str | torch.device | Non
     Args:
         model: name of a shipped model; a folder with ``card.yaml`` and ``weights.safetensors``; or a classifier of
             torchvision with its official weights, ``torchvision/resnet18``, which are downloaded once; or a tiny
-            autoencoder, ``taesd:FOLDER`` (`latentopt.zoo.tiny_autoencoders`); or a dict of
+            autoencoder, ``taesd:FOLDER`` (`latentopt.zoo.tiny_autoencoders`), or an autoencoder of diffusers,
+            ``diffusers:FOLDER`` or ``diffusers:OWNER/NAME`` (`latentopt.zoo.diffusers_autoencoders`); or a dict of
             ``class_path``, ``init_args`` and ``weights`` (a file), with ``latent_shape`` and the other settings of a
             `Generator`, or those of a `Classifier`.
         device: default the CPU.
@@ -88,7 +89,7 @@ def load(model: str | Path | Mapping[str, Any], device: str | torch.device | Non
         module = build_module({**card.architecture[card.part], "weights": model.get("weights")})
         return _ready(card.wrap(module), device)
     foreign, parts = read_foreign(model), dict[str, nn.Module]()
-    tensors = foreign[1] if foreign else read_weights(model, card)
+    tensors = foreign[1]() if foreign else read_weights(model, card)
     path = Path(model) if foreign else find(model) / WEIGHTS
     for part in (card.part, *(extra for extra in card.extras if extra in card.architecture)):
         parts[part], prefix = build(card.architecture[part]), f"{part}."

@@ -6,7 +6,7 @@ Their files are those of https://github.com/madebyollin/taesd, or of diffusers' 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,7 @@ def _conv(before: int, after: int, **settings: Any) -> nn.Conv2d:
     return nn.Conv2d(before, after, 3, padding=1, **settings)
 
 
-def read_model(model: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_model(model: str) -> tuple[dict[str, Any], Callable[[], dict[str, Tensor]]]:
     """Read a tiny autoencoder, ``taesd:FOLDER`` or ``taesd:FILE``.
 
     Args:
@@ -126,7 +126,7 @@ def read_model(model: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
             of both; or such a file. ``.safetensors`` or what `torch.save` wrote.
 
     Returns:
-        The content of a card, and the tensors, ``generator.*`` and ``encoder.*``.
+        The content of a card, and a function that returns the tensors, ``generator.*`` and ``encoder.*``.
 
     Raises:
         InputError: there is no such file, or it holds another architecture.
@@ -152,7 +152,8 @@ def read_model(model: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "output_range": (0.0, 1.0),
         "start_scale": 1.0,
     }
-    return card, {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
+    tensors = {f"{part}.{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
+    return card, lambda: tensors
 
 
 def _files(path: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from markdown.extensions.toc import slugify
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
-EXTRAS = ("stable_baselines3", "gymnasium", "deepinv")
+EXTRAS = ("stable_baselines3", "gymnasium", "deepinv", "diffusers")
 """What a block may need that need not be there."""
 FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 
