@@ -267,9 +267,7 @@ def require_gates(mode: OnGates, network: object = None) -> None:
         raise InputError("layers", f"sites of the network, 0 to {mode.sites - 1}", mode.layers)
     if mode.driven:
         return
-    came = (
-        "a network without (are its activations smooth, such as GELU, SiLU or tanh? adam, lbfgs, ... need none)"
-    )
+    came = "a network without (are its activations smooth, such as GELU, SiLU or tanh? adam, lbfgs, ... need none)"
     root = module_of(network)
     if any(isinstance(part, _SCRIPTED) for part in [network, *(() if root is None else root.modules())]):
         came = "a scripted one, whose activations are out of reach: give the module that it was made from"

@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from typing import Any
 
 import pytest
 import torch
 from nets import near, rand, randn, refuses
 
 import latentopt as lo
+from latentopt.zoo.cards import read_card
 
 BLOCKS = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
 SMALL = {**BLOCKS, "block_out_channels": [4, 8], "norm_num_groups": 2, "latent_channels": 4}
@@ -30,7 +32,7 @@ def diffusers():
     return pytest.importorskip("diffusers", reason="needs diffusers")
 
 
-def _saved(diffusers, kind: str, path) -> torch.nn.Module:
+def _saved(diffusers, kind: str, path) -> Any:
     torch.manual_seed(0)
     autoencoder = getattr(diffusers, kind.split()[0])(**KINDS[kind]).eval()
     autoencoder.save_pretrained(path)
@@ -96,7 +98,7 @@ def test_half_precision_files_and_cards_are_read(diffusers, tmp_path):
     for name, tensor in generator.module.state_dict().items():
         assert tensor.dtype == torch.float32
         assert torch.equal(tensor, expected[name.removeprefix("vae.")].float())
-    cards = [lo.zoo.cards.read_card(f"diffusers:{tmp_path / name}") for name in ("full", "half")]
+    cards = [read_card(f"diffusers:{tmp_path / name}") for name in ("full", "half")]
     assert cards[0].architecture == cards[1].architecture
     assert cards[0].weights_sha256 != cards[1].weights_sha256
 
