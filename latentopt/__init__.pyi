@@ -32,6 +32,7 @@ from .errors import LatentOptError as LatentOptError
 from .inverse import priors as priors
 from .inverse.diagnose import Diagnosis as Diagnosis
 from .inverse.diagnose import diagnose as diagnose
+from .inverse.nuisances import with_nuisances as with_nuisances
 from .inverse.problem import Reconstruction as Reconstruction
 from .inverse.reconstruct import reconstruct as reconstruct
 from .inverse.split import split as split
