@@ -74,6 +74,34 @@ def ssim(image: Values, reference: Values, data_range: float | Tensor = 1.0) -> 
     return full[..., half:-half, half:-half].flatten(1).mean(1)
 
 
+@checked
+def frechet_distance(features: Values, reference: Values) -> float:
+    """Return the Frechet distance of two samples, of the normal distributions with their means and covariances.
+
+    Of Inception features it is the FID (Heusel et al. 2017, arXiv 1706.08500).
+
+    Args:
+        features: sample (N, n), N >= 2.
+        reference: sample (M, n), M >= 2.
+
+    Returns:
+        The distance, >= 0.
+
+    Raises:
+        InputError: the samples are no matrices with the same number of columns.
+    """
+    samples = [as_given(name, x).double() for name, x in (("features", features), ("reference", reference))]
+    for name, x in zip(("features", "reference"), samples, strict=True):
+        if x.ndim != 2 or len(x) < 2 or x.shape[1] != samples[0].shape[-1]:
+            raise InputError(name, "a sample (N, n), N >= 2, both of the same n", tuple(x.shape))
+    (mean, cov), (other_mean, other_cov) = ((x.mean(0), x.T.cov().reshape(x.shape[1], -1)) for x in samples)
+    values, vectors = torch.linalg.eigh(cov)
+    root = vectors * values.clamp_min(0).sqrt() @ vectors.T
+    cross = torch.linalg.eigvalsh(root @ other_cov @ root).clamp_min(0).sqrt().sum()
+    distance = (mean - other_mean).square().sum() + cov.trace() + other_cov.trace() - 2 * cross
+    return max(0.0, float(distance))
+
+
 def _pixels(name: str, values: Values) -> Tensor:
     """Return images (B, ...) as floating-point numbers; bytes stand for [0, 1]."""
     images = as_given(name, values)

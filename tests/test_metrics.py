@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from nets import rand, refuses
+from nets import rand, randn, refuses
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 from torch.nn import functional as F
 
+from latentopt import metrics
 from latentopt.metrics import mse, psnr, ssim
 
 
@@ -76,3 +77,14 @@ def test_images_of_another_shape_than_the_references_are_refused(metric):
 def test_ssim_refuses_what_is_no_image_or_too_small_for_a_window(shape):
     with refuses("image"):
         ssim(torch.zeros(shape), torch.zeros(shape))
+
+
+def test_the_frechet_distance_of_two_samples_is_that_of_scipys_square_root():
+    a, b = randn(40, 5), randn(60, 5, seed=1) * 1.5 + 1
+    linalg = pytest.importorskip("scipy.linalg")
+    root = linalg.sqrtm(a.T.cov().numpy() @ b.T.cov().numpy()).real
+    expected = (a.mean(0) - b.mean(0)).square().sum() + (a.T.cov() + b.T.cov()).trace() - 2 * root.trace()
+    assert metrics.frechet_distance(a, b) == pytest.approx(float(expected), rel=1e-9)
+    assert metrics.frechet_distance(a, a + torch.tensor([3.0, 0, 0, 0, 4])) == pytest.approx(25)
+    with refuses("reference"):
+        metrics.frechet_distance(a, b[:, :3])

@@ -46,11 +46,11 @@ def _percent(share: float, error: float, digits: int) -> str:
 def generators() -> Table:
     """Tabulate errors on real images, and the share of own images recovered."""
     rows = []
-    for name in ("mnist-vae", "mnist-dcgan"):
+    for name in ("mnist-vae", "mnist-dcgan", "mnist-stylegan2"):
         own = quality(name)
         error = f"{bare(own['test_mse'], 4)} +- {bare(own['test_mse_standard_error'], 4)}"
-        rows.append([f"`{name}`", error, f"{100 * own['in_span_recovered']:.0f} %"])
-    return table(["", "MSE of the first 64 test images", "own images found again"], rows)
+        rows.append([f"`{name}`", error, f"{100 * own['in_span_recovered']:.0f} %", f"{own['frechet_distance']:.0f}"])
+    return table(["", "MSE of the first 64 test images", "own images found again", "Frechet distance"], rows)
 
 
 def policies() -> Table:

@@ -19,7 +19,7 @@ from latentopt.jobs.quality import measure_classifier_quality, measure_generator
 from latentopt.zoo import cards
 from latentopt.zoo.data import ImageData, LabelledData
 
-SHAPES = {"mnist-vae": (20,), "mnist-dcgan": (64,)}
+SHAPES = {"mnist-vae": (20,), "mnist-dcgan": (64,), "mnist-stylegan2": (64,)}
 GENERATORS = sorted(set(SHAPES) & set(cards.names()))
 LEAST = {  # share right, as they are and under attack
     "mnist-cnn": (0.985, 0.0),
@@ -28,7 +28,11 @@ LEAST = {  # share right, as they are and under attack
 }
 CLASSIFIERS = list(LEAST)
 POLICIES = ["coinrun-cnn", "fruitbot-cnn"]
-MOST = {"mnist-vae": 0.0060, "mnist-dcgan": 0.0150}  # mean squared error on images that the model has not seen
+MOST = {
+    "mnist-vae": 0.0060,
+    "mnist-dcgan": 0.0150,
+    "mnist-stylegan2": 0.0080,
+}  # mean squared error on images that the model has not seen
 
 
 def test_the_shipped_models_are_the_known_ones():
@@ -70,9 +74,11 @@ def test_a_shipped_generators_samples_are_images_that_differ_and_its_gradient_re
     generator = cards.load_generator(name)
     z = generator.latents(16, seed=0).requires_grad_()
     images = generator(z)
-    assert images.shape == (16, 1, 28, 28)
-    assert images.min() >= 0
-    assert images.max() <= 1
+    side = 32 if name == "mnist-stylegan2" else 28
+    assert images.shape == (16, 1, side, side)
+    limit = 0.5 if name == "mnist-stylegan2" else 0.0  # its last layer is linear
+    assert images.min() >= -limit
+    assert images.max() <= 1 + limit
     assert images.amax((1, 2, 3)).min() > 0.5  # ink on paper
     assert images[:, :, 0].mean() < 0.1
     assert torch.pdist(images.detach().flatten(1)).min() > 1
@@ -89,7 +95,7 @@ def test_most_of_mnist_vaes_own_images_are_found_again():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "rel"), [("mnist-vae", 0.05), ("mnist-dcgan", 0.1)])
+@pytest.mark.parametrize(("name", "rel"), [("mnist-vae", 0.05), ("mnist-dcgan", 0.1), ("mnist-stylegan2", 0.1)])
 def test_a_shipped_generator_is_as_good_as_its_card_says(name, rel):
     """Images that the model has not seen are explained as well as wanted, and as its card says; its own are found.
 
@@ -97,10 +103,12 @@ def test_a_shipped_generator_is_as_good_as_its_card_says(name, rel):
     """
     root = str(local_data("mnist"))
     said = cards.read_card(name).quality
-    now = measure_generator_quality(cards.load_generator(name), ImageData("mnist", root))
+    generator = cards.load_generator(name)
+    now = measure_generator_quality(generator, ImageData("mnist", root, shape=list(generator.output_shape())))
     assert now["test_mse"] <= MOST[name]
     assert now["test_mse"] == pytest.approx(said["test_mse"], rel=rel)
     assert now["in_span_recovered"] == pytest.approx(said["in_span_recovered"], abs=0.05)
+    assert now["frechet_distance"] == pytest.approx(said["frechet_distance"], rel=0.02)
 
 
 def test_a_saved_model_loads_bit_equal(tmp_path):
