@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from latentopt.errors import printable
+from latentopt.files import read_metadata
 
 SKIPPED_SOME = 3
 MAX_ROWS = 20
@@ -119,6 +120,13 @@ def print_model(folder: Path) -> int:
     import yaml
 
     print(f"{folder}: {json.dumps(yaml.safe_load((folder / 'card.yaml').read_text())['quality'])}")
+    return 0
+
+
+def print_encoder(file: Path) -> int:
+    """Print the measured quality of a trained encoder."""
+    about = json.loads(read_metadata(file)["encoder"])
+    print(f"{file}: {json.dumps(about['quality'])}")
     return 0
 
 

@@ -105,6 +105,7 @@ TRAIN = (
     "latentopt train train-mnist-vae --epochs 2 --out runs/models",
     "latentopt train train-mnist-cnn --seed 1 --data.batch_size 64 --dry-run",
     "latentopt train train-coinrun-cnn --steps 200000 --name my-coinrun --out runs/models",
+    "latentopt train train-encoder --model mnist-dcgan --out runs/mnist-dcgan-encoder.safetensors",
 )
 TRAIN_RL = (
     "latentopt train-rl pendulum-ddpg --seeds 1 --steps 2000 --out runs/quick-ddpg",
@@ -172,6 +173,14 @@ _JOBS = [
     ),
     Job(
         "train-policy", "train", "latentopt.jobs.train_policy.TrainPolicySettings", TRAIN, "print_model", again=RESTARTS
+    ),
+    Job(
+        "train-encoder",
+        "train",
+        "latentopt.jobs.train_encoder.TrainEncoderSettings",
+        TRAIN,
+        "print_encoder",
+        again="goes on after the last whole epoch",
     ),
     Job(
         "train-rl",
@@ -249,7 +258,7 @@ COMMANDS = {
     ),
     "train": Command(
         "RECIPE",
-        "train a generator, a classifier or a policy and export it as a model",
+        "train a generator, a classifier or a policy and export it as a model, or an encoder for a generator",
         JOB,
         TRAIN,
         OF_THE_JOB.format("train"),

@@ -45,7 +45,8 @@ def choose_job(words: list[str]) -> tuple[Job, list[str], dict[str, Any] | None]
             raise InputError(command, "a recipe's name or file first", " ".join(rest) or "nothing")
         return JOBS[command], rest[1:], {"problem": read_recipe(rest[0])}
     if command in ("run", "train", "train-rl"):
-        allowed = {"run": tuple(JOBS), "train": ("train", "train-policy"), "train-rl": ("train-rl",)}
+        trainings = ("train", "train-policy", "train-encoder")
+        allowed = {"run": tuple(JOBS), "train": trainings, "train-rl": ("train-rl",)}
         return _choose_by_recipe(command, allowed[command], rest)
     if command not in JOBS:
         raise InputError("command", "a job", repr(command))

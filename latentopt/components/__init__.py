@@ -76,6 +76,7 @@ KINDS = {
     "initializer": ComponentKind(
         "latentopt.inverse.initializers.Initializer",
         ("inverse/initializers",),
+        plain=("auto",),
         file="latentopt.inverse.initializers.Saved",
     ),
     "training_module": ComponentKind(

@@ -18,7 +18,7 @@ from latentopt.errors import nonnegative, positive, seed_within
 from latentopt.inverse.initializers import (
     FittedInitializer,
     Initializer,
-    Regression,
+    default_initializer,
     fit_initializer,
     share_cost,
 )
@@ -50,7 +50,7 @@ def reconstruct(
     noise: float = 0.0,
     measured: bool | None = None,
     optimizer: Optimizer | Named = LBFGS(memory=64),
-    start: Initializer | FittedInitializer | Named | Mapping[str, Values] | Values | Result = Regression(),
+    start: Initializer | FittedInitializer | Named | Mapping[str, Values] | Values | Result = "auto",
     steps: int = 400,
     restarts: int = 8,
     halving: Sequence[tuple[int, int]] = HALVING,
@@ -72,10 +72,11 @@ def reconstruct(
         generator: a pretrained generator.
         target, operator, loss, prior, noise, measured: as in `latentopt.Reconstruction`.
         optimizer: as in `latentopt.solve`.
-        start: ``regression`` (the prediction of kernel regression on samples of the generator), ``nearest`` (of such
+        start: ``auto``: ``encoder`` where one trained for this generator and operator lies beside its card, else
+            ``regression`` (the prediction of kernel regression on samples of the generator); ``nearest`` (of such
             samples), ``encoder``, ``random``; an object of `latentopt.inverse.initializers`; or latents (a mapping of
             the parts' names, where there are several), or a `Result`, as in `latentopt.solve`. Where targets have
-            conditions, the first two take a pool of samples for each condition; more than 20, or continuous ones of
+            conditions, pools of samples are those of each condition; more than 20, or continuous ones of
             which each target has its own, share one pool.
         steps, restarts, seed, evaluations, seconds, patience, min_delta, callbacks: as in `latentopt.solve`, for each
             attempt. When targets are tried again, a callback sees ``t`` go on, ``best_x`` and ``best`` of all targets,
@@ -123,6 +124,8 @@ def reconstruct(
         network.require_gradient()
     search = LayerSearch(network, layers, norm, seed, gradient) if layers else None
     shared = search.forwards if search else 0
+    if isinstance(start, str):  # auto
+        start = default_initializer(network, problem.operator)
     if isinstance(start, Initializer):
         start = fit_initializer(start, network, problem.operator, seed, problem.batch)
         shared += start.forwards

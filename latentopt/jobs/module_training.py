@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning
 import torch
+from torch.utils.data import DataLoader
 
 from latentopt import components
 from latentopt.components import describe, digest
@@ -53,7 +54,7 @@ def run_training(plan: JobPlan[TrainSettings]) -> Path:
         print(f"latentopt: goes on after epoch {done} of {settings.epochs}", file=sys.stderr)
     tracker = Tracker(log, settings.wandb, {**config, "versions": versions()}, "train", kept_lines={0: done})
     checkpoints = Checkpoints(log / LAST)
-    fit(module, data, settings.epochs, settings.seed, hardware, callbacks=[_EpochTracker(tracker), checkpoints])
+    fit(module, data, settings.epochs, settings.seed, hardware, callbacks=[EpochTracker(tracker), checkpoints])
     export.model.eval()
     measured = {"seconds": round(checkpoints.seconds), "threads": torch.get_num_threads()}
     card = export.card(
@@ -91,7 +92,7 @@ def _training_identity(module: lightning.LightningModule, data: ImageData) -> di
     return {"module": describe(module), "data": spec, **checksums}
 
 
-class _EpochTracker(lightning.Callback):
+class EpochTracker(lightning.Callback):
     """Tracks what a module logs, once an epoch."""
 
     def __init__(self, tracker: Tracker) -> None:
@@ -105,14 +106,14 @@ class _EpochTracker(lightning.Callback):
 
 def fit(
     module: lightning.LightningModule,
-    data: ImageData,
+    data: ImageData | DataLoader[Any],
     epochs: int,
     seed: int,
     hardware: Hardware,
     bar: bool = True,
     callbacks: Any = (),
 ) -> None:
-    """Train a module on a data module; ``seed`` decides every random number from here on.
+    """Train a module on data; ``seed`` decides every random number from here on.
 
     With `Checkpoints` among the callbacks the training goes on after the epoch of their checkpoint.
     """

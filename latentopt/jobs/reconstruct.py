@@ -40,9 +40,11 @@ class ReconstructSettings(JobSettings):
         steps: steps of each restart.
         restarts: restarts of each target; the best is kept.
         seed: seed of every random number.
-        start: initializer of the latents: regression (kernel regression on samples of the generator), nearest, encoder
-            or random. All targets share the forwards of its training, which count even where they were spent before.
-            Or a file of latents, one for each target: latents.safetensors of a job, a saved result, an array.
+        start: initializer of the latents: regression (kernel regression on samples of the generator), nearest, random,
+            encoder (with start.path that of a file of train-encoder), or auto: the encoder that was trained for this
+            operator and lies beside the model's card, else regression. All targets share the forwards of a start's
+            training, which count even where they were spent before. Or a file of latents, one for each target:
+            latents.safetensors of a job, a saved result, an array.
         halving: pairs [step, count]: after that step only the count best restarts of each target go on.
         tolerance: a target is solved once its loss is below this; default never.
         retries: further attempts at targets that are not solved, from their best latents and from new starts.
@@ -86,7 +88,7 @@ class ReconstructSettings(JobSettings):
     steps: int = 400
     restarts: int = 8
     seed: int = 0
-    start: Component = component("initializer", "regression")
+    start: Component = component("initializer", "auto")
     halving: tuple[tuple[int, int], ...] = ((20, 4), (60, 2), (150, 1))
     tolerance: float | None = None
     retries: int = 0

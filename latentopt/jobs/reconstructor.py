@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -16,10 +17,19 @@ from torch.utils.data import DataLoader
 from latentopt import metrics, pictures
 from latentopt.batch_math import per_sample, take
 from latentopt.errors import InputError
-from latentopt.inverse.initializers import FittedInitializer, Saved, fit_cached, fit_initializer, share_cost
+from latentopt.inverse.initializers import (
+    Encoder,
+    FittedInitializer,
+    Saved,
+    default_initializer,
+    fit_cached,
+    fit_initializer,
+    share_cost,
+)
 from latentopt.inverse.initializers.fit import Key, group_keys
 from latentopt.inverse.problem import Reconstruction, TargetCheck, measurement_shapes
 from latentopt.inverse.reconstruct import invert
+from latentopt.io import checksum
 from latentopt.jobs.chunks import Chunks, split_into_chunks
 from latentopt.jobs.experiment import Experiment, Shard
 from latentopt.jobs.identity import describe_card, describe_model, digest_tensors
@@ -134,7 +144,8 @@ def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
     )
     generator = size_generator(generator, source, settings.image_size, settings.resize or bool(settings.measured))
     feasible = settings.prior.feasible(generator)
-    settings = replace(settings, optimizer=method(plan.settings.optimizer, feasible))
+    start = default_initializer(generator, settings.operator) if settings.start == "auto" else settings.start
+    settings = replace(settings, optimizer=method(plan.settings.optimizer, feasible), start=start)
     recipe = settings.recipe()
     measurement_shapes(generator, settings.operator)
     with predictor(Hardware(settings.device, settings.devices, settings.strategy, settings.num_nodes)) as trainer:
@@ -153,6 +164,8 @@ def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
         identity = {"weights": cards.read_card(settings.model).weights_sha256, "targets_held": source.fingerprint}
         parts = {name: getattr(settings, name) for name in ("operator", "loss", "optimizer", "start", "prior")}
         parts["conditions"] = generator.conditions
+        if isinstance(settings.start, Encoder) and (path := settings.start.path or generator.trained_encoder):
+            identity["encoder_sha256"] = checksum(Path(path))
         identity |= describe_card(settings.model) | digest_tensors(**parts) | held
         experiment = Experiment(plan.folder, recipe, identity)
         rank = trainer.global_rank

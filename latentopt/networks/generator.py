@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -96,6 +97,7 @@ class Generator(GeneratorChecks):
         else:
             shape = as_shape("latent_shape", latent_shape)
         self.encoder = encoder
+        self.trained_encoder: Path | None = None  # file of an encoder trained on its samples (`latentopt.load`)
         self.latent_shape, self.output_range, self.start_scale = shape, (low, high), start_scale
         self.part_shapes = part_shapes
         self.distribution = as_latents(latents, shape, part_shapes, empty_like_parameters(module))

@@ -22,7 +22,7 @@ from latentopt.io import checksum
 from latentopt.zoo.paths import shipped_folder
 from latentopt.zoo.strict_yaml import read_yaml
 
-WEIGHTS, CARD = "weights.safetensors", "card.yaml"
+WEIGHTS, CARD, TRAINED_ENCODER = "weights.safetensors", "card.yaml", "encoder.safetensors"
 FOREIGN = {"taesd:": "latentopt.zoo.tiny_autoencoders", "diffusers:": "latentopt.zoo.diffusers_autoencoders"}
 """Modules that read models of other projects, by the prefix of their names."""
 FREE = ("architecture", "training", "quality")

@@ -22,6 +22,7 @@ from latentopt.zoo import torchvision_models
 from latentopt.zoo.building import build, build_module
 from latentopt.zoo.card import (
     CARD,
+    TRAINED_ENCODER,
     WEIGHTS,
     Card,
     ClassifierCard,
@@ -95,7 +96,10 @@ def load(model: str | Path | Mapping[str, Any], device: str | torch.device | Non
         parts[part], prefix = build(card.architecture[part]), f"{part}."
         state = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
         load_into(parts[part], state, path, f"the card's {part}")
-    return _ready(card.wrap(parts.pop(card.part), Path() if foreign else find(model), **parts), device)
+    network = _ready(card.wrap(parts.pop(card.part), Path() if foreign else find(model), **parts), device)
+    if isinstance(network, Generator) and not foreign and (trained := path.with_name(TRAINED_ENCODER)).is_file():
+        network.trained_encoder = trained
+    return network
 
 
 @checked

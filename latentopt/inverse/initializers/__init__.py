@@ -7,7 +7,7 @@ starts of any number of targets.
 from latentopt._deprecated import old_names
 from latentopt.inverse.initializers.base import FittedInitializer, Initializer
 from latentopt.inverse.initializers.cache import fit_cached
-from latentopt.inverse.initializers.encoder import Encoder
+from latentopt.inverse.initializers.encoder import Encoder, default_initializer
 from latentopt.inverse.initializers.fit import fit_initializer, share_cost
 from latentopt.inverse.initializers.mean import Mean
 from latentopt.inverse.initializers.pools import Nearest, Regression
@@ -23,6 +23,7 @@ __all__ = [
     "Random",
     "Regression",
     "Saved",
+    "default_initializer",
     "fit_cached",
     "fit_initializer",
     "share_cost",
