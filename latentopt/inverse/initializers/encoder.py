@@ -86,6 +86,13 @@ def default_initializer(generator: Generator, operator: Callable[[Tensor], Tenso
     """Return the start ``auto``: the encoder beside a generator's card if it was trained for this operator.
 
     Else it is `Regression`, also where the encoder belongs to other weights or other conditions.
+
+    Args:
+        generator: the generator.
+        operator: maps images to measurements.
+
+    Returns:
+        The initializer, not fitted yet.
     """
     path = generator.trained_encoder
     if path is not None and not hasattr(operator, "take"):
