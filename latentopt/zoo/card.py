@@ -23,10 +23,16 @@ from latentopt.zoo.paths import shipped_folder
 from latentopt.zoo.strict_yaml import read_yaml
 
 WEIGHTS, CARD, TRAINED_ENCODER = "weights.safetensors", "card.yaml", "encoder.safetensors"
-FOREIGN = {"taesd:": "latentopt.zoo.tiny_autoencoders", "diffusers:": "latentopt.zoo.diffusers_autoencoders"}
+FOREIGN = {
+    "taesd:": "latentopt.zoo.tiny_autoencoders",
+    "diffusers:": "latentopt.zoo.diffusers_autoencoders",
+    "stylegan2:": "latentopt.zoo.stylegan2.checkpoints",
+}
 """Modules that read models of other projects, by the prefix of their names."""
 FREE = ("architecture", "training", "quality")
 """Fields of a card whose content is free: it is not parsed."""
+SPACES = ("z", "w", "w+")
+"""Latent spaces of StyleGAN2."""
 UNPARSED = ("latents",)
 """Fields that the model's loader reads."""
 
@@ -53,7 +59,7 @@ class Card:
 
     def wrap(self, module: Any, folder: Path = Path(), **extras: Any) -> Any:
         """Build the model around the module of its `part`, and its `extras`; files are those of a folder."""
-        common = {*(f.name for f in fields(Card)), "conditions", "constants", *extras}
+        common = {*(f.name for f in fields(Card)), "conditions", "constants", "space", "noise", *extras}
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in common}
         own = {name: None if value == [] else value for name, value in values.items()}
         return self.wrapper()(module, **own, **extras)
@@ -72,6 +78,8 @@ class GeneratorCard(Card):
     latents: Any = None  # distribution of the latents, as `latentopt.zoo.latents.read_latents` has it
     conditions: dict[str, Any] = field(default_factory=dict)  # by name: numbers, lists or files, one or one a sample
     constants: dict[str, Any] = field(default_factory=dict)  # further arguments of the forward, passed as they are
+    space: str | None = None  # of a StyleGAN2: z, w or w+ in place of latent_shape; None: z
+    noise: bool = False  # of a StyleGAN2: whether its noise maps are latents too
 
     @staticmethod
     def wrapper() -> Callable[..., Any]:
@@ -85,6 +93,10 @@ class GeneratorCard(Card):
 
         latents = read_latents(self.latents, self.latent_shape, folder, mapping)
         generator = super().wrap(module, folder, latents=latents, **extras)
+        if self.space is not None or self.noise:
+            from latentopt.zoo.stylegan2.spaces import in_space
+
+            generator = in_space(generator, self.space or "z", noise=self.noise)
         return generator.given(**as_conditions(self.conditions, folder), **self.constants)
 
 
@@ -157,7 +169,26 @@ def read_foreign(model: object) -> tuple[dict[str, Any], Callable[[], Mapping[st
 
 def model_name(model: str | Path | Mapping[str, Any]) -> str:
     """Return what messages and titles call a model: its name or folder, or its class path."""
-    return str(model["class_path"] if isinstance(model, Mapping) else model)
+    return str(model.get("name", model.get("class_path")) if isinstance(model, Mapping) else model)
+
+
+def named(model: object) -> Any:
+    """Return the name in a model with a space, ``{name: ..., space: w+, noise: true}``; other models as they are."""
+    return model["name"] if isinstance(model, Mapping) and "name" in model else model
+
+
+def _in_space(model: Mapping[str, Any]) -> Card:
+    """Return the card of a model by name, in another space."""
+    settings = {"space", "noise"}
+    if unknown := sorted(set(map(str, model)) - {"name", *settings}):
+        raise InputError("model", "name, space, noise", with_nearest(unknown[0], ["name", *settings]))
+    space = model.get("space", "z")
+    if space not in SPACES:
+        raise InputError("space", f"one of {', '.join(SPACES)}", repr(space))
+    card = read_card(model["name"])
+    if not isinstance(card, GeneratorCard) or "stylegan2" not in str(card.architecture[card.part].get("class_path")):
+        raise InputError("model", "a StyleGAN2, where there is a space", model_name(model))
+    return replace(card, **{"space": space, "noise": bool(model.get("noise", False))})
 
 
 def _inline(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,6 +222,8 @@ def read_card(model: str | Path | Mapping[str, Any]) -> Card:
     Raises:
         InputError: there is no such model, or its card is invalid.
     """
+    if isinstance(model, Mapping) and "name" in model:
+        return _in_space(model)
     foreign = read_foreign(model)
     path = Path(model_name(model)) if foreign or isinstance(model, Mapping) else find(model) / CARD
     try:
@@ -230,6 +263,7 @@ def require_card(model: str | Path | Mapping[str, Any], kind: type[Card]) -> Car
     if not isinstance(card, kind):
         owner = "generator" if isinstance(card, GeneratorCard) else card.part
         raise InputError("model", f"a {kind.part}", f"the {owner} {model_name(model)!r}")
+    model = named(model)
     if isinstance(model, Mapping) or read_foreign(model):
         return card
     if not (path := find(model) / WEIGHTS).is_file():

@@ -31,6 +31,7 @@ from latentopt.zoo.card import (
     check_name,
     find,
     model_name,
+    named,
     names,
     read_card,
     read_foreign,
@@ -67,9 +68,10 @@ def load(model: str | Path | Mapping[str, Any], device: str | torch.device | Non
         model: name of a shipped model; a folder with ``card.yaml`` and ``weights.safetensors``; or a classifier of
             torchvision with its official weights, ``torchvision/resnet18``, which are downloaded once; or a tiny
             autoencoder, ``taesd:FOLDER`` (`latentopt.zoo.tiny_autoencoders`), or an autoencoder of diffusers,
-            ``diffusers:FOLDER`` or ``diffusers:OWNER/NAME`` (`latentopt.zoo.diffusers_autoencoders`); or a dict of
-            ``class_path``, ``init_args`` and ``weights`` (a file), with ``latent_shape`` and the other settings of a
-            `Generator`, or those of a `Classifier`.
+            ``diffusers:FOLDER`` or ``diffusers:OWNER/NAME`` (`latentopt.zoo.diffusers_autoencoders`); or a checkpoint
+            of StyleGAN2, ``stylegan2:FILE``, in another space as ``{name: stylegan2:FILE, space: w+, noise: true}``; or
+            a dict of ``class_path``, ``init_args`` and ``weights`` (a file), with ``latent_shape`` and the other
+            settings of a `Generator`, or those of a `Classifier`.
         device: default the CPU.
 
     Returns:
@@ -85,7 +87,7 @@ def load(model: str | Path | Mapping[str, Any], device: str | torch.device | Non
     """
     if str(model).startswith(torchvision_models.PREFIX):
         return load_classifier(model, device)
-    card = read_card(model)
+    card, model = read_card(model), named(model)
     if isinstance(model, Mapping):
         module = build_module({**card.architecture[card.part], "weights": model.get("weights")})
         return _ready(card.wrap(module), device)

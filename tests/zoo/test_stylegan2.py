@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 import torch
 from nets import near, randn, refuses
@@ -13,7 +16,7 @@ from latentopt.inverse.initializers import Mean
 from latentopt.inverse.noise_maps import Autocorrelation
 from latentopt.optimizers import Adam, Jitter
 from latentopt.optimizers.base import scheduled
-from latentopt.zoo.state_dicts import load_checkpoint
+from latentopt.zoo.cards import load_generator
 from latentopt.zoo.stylegan2 import Discriminator, StyleGAN2, in_space
 from latentopt.zoo.stylegan2.training import StyleGAN2Training
 
@@ -85,15 +88,92 @@ def test_training_mode_draws_noise_and_eval_mode_does_not():
     assert not torch.equal(network.train()(z), network(z))
 
 
-@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"g": {}, "g_ema": s, "latent_avg": torch.zeros(8)}])
+def saved(tmp_path, content) -> str:
+    torch.save(content, tmp_path / "checkpoint.pt")
+    return f"stylegan2:{tmp_path / 'checkpoint.pt'}"
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"g": s, "g_ema": s, "latent_avg": torch.zeros(8)}])
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_checkpoints_load_in_the_layouts_that_people_have(tmp_path, wrap, prefix):
-    source, network = small(), small()
+    source = small()
     source.load_state_dict(waves(source.state_dict()))
-    path = tmp_path / "checkpoint.pt"
-    torch.save(wrap({f"{prefix}{name}": value for name, value in source.state_dict().items()}), path)
-    load_checkpoint(network, torch.load(path), path, "it")
-    assert torch.equal(network(torch.ones(1, 8)), source(torch.ones(1, 8)))
+    model = saved(tmp_path, wrap({f"{prefix}{name}": value for name, value in source.state_dict().items()}))
+    assert torch.equal(lo.load(model).module(torch.ones(1, 8)), source(torch.ones(1, 8)))
+    generator = load_generator({"name": model, "space": "w+", "noise": True})
+    assert generator.part_shapes["w"] == (6, 8)
+    assert list(generator.part_shapes)[-1] == "noise_4"
+
+
+def test_old_checkpoints_lack_filters_and_noise_maps(tmp_path):
+    source = small()
+    state = {name: t for name, t in source.state_dict().items() if "kernel" not in name and "noises" not in name}
+    network = lo.load(saved(tmp_path, {"g_ema": state})).module
+    w, noise = randn(2, 6, 8).float(), [randn(2, *shape).float() for shape in source.noise_shapes]
+    assert torch.equal(network.synthesis(w, noise), source.synthesis(w, noise))
+
+
+NVIDIA = """mapping.w_avg:8 mapping.fc0.weight:8,8 mapping.fc0.bias:8 synthesis.b4.const:6,4,4
+synthesis.b4.resample_filter:4,4 synthesis.b4.conv1.weight:6,6,3,3 synthesis.b4.conv1.bias:6
+synthesis.b4.conv1.noise_const:4,4 synthesis.b4.conv1.noise_strength: synthesis.b4.conv1.affine.weight:6,8
+synthesis.b4.conv1.affine.bias:6 synthesis.b4.torgb.weight:3,6,1,1 synthesis.b4.torgb.bias:3
+synthesis.b4.torgb.affine.weight:6,8 synthesis.b4.torgb.affine.bias:6 synthesis.b8.conv0.weight:5,6,3,3
+synthesis.b8.conv0.bias:5 synthesis.b8.conv0.noise_const:8,8 synthesis.b8.conv0.noise_strength:
+synthesis.b8.conv0.affine.weight:6,8 synthesis.b8.conv0.affine.bias:6 synthesis.b8.conv1.weight:5,5,3,3
+synthesis.b8.conv1.bias:5 synthesis.b8.conv1.noise_const:8,8 synthesis.b8.conv1.noise_strength:
+synthesis.b8.conv1.affine.weight:5,8 synthesis.b8.conv1.affine.bias:5 synthesis.b8.torgb.weight:3,5,1,1
+synthesis.b8.torgb.bias:3 synthesis.b8.torgb.affine.weight:5,8 synthesis.b8.torgb.affine.bias:5"""
+"""Names and shapes of stylegan2-ada-pytorch; test_stylegan2_references.py compares images."""
+
+
+def test_nvidias_names_are_ours(tmp_path):
+    shapes = [entry.split(":") for entry in NVIDIA.split()]
+    state = {name: torch.rand([int(side) for side in shape.split(",") if side]) for name, shape in shapes}
+    network = lo.load(saved(tmp_path, state)).module
+    assert (network.size, network.style_size, len(network.style)) == (8, 8, 2)
+    assert torch.equal(network.noises.noise_1[0, 0], state["synthesis.b8.conv0.noise_const"])
+    assert torch.equal(network.convs[1].activate.bias, state["synthesis.b8.conv1.bias"])
+    with refuses_file(tmp_path, "mapping.embed.weight, too"):
+        lo.load(saved(tmp_path, {**state, "mapping.embed.weight": torch.ones(8, 10)}))
+
+
+@contextmanager
+def refuses_file(tmp_path, words: str) -> Iterator[None]:
+    with refuses(str(tmp_path / "checkpoint.pt"), words):
+        yield
+
+
+def test_another_architecture_is_told_by_its_first_key(tmp_path):
+    state = small().state_dict()
+    cases = {
+        "convs.0.conv.weight of shape (1, 8, 8, 3, 3), got (1, 8, 8, 5, 5)": {"convs.0.conv.weight": (1, 8, 8, 5, 5)},
+        "style.2.bias of shape (8,), got (9,)": {"style.2.bias": (9,)},
+        "extra.weight, too": {"extra.weight": (1,)},
+    }
+    for words, changes in cases.items():
+        with refuses_file(tmp_path, words):
+            lo.load(saved(tmp_path, state | {name: torch.ones(shape) for name, shape in changes.items()}))
+    with refuses_file(tmp_path, "conv1.noise.weight of shape (1,), got none"):
+        lo.load(saved(tmp_path, {name: t for name, t in state.items() if name != "conv1.noise.weight"}))
+    for name, words in {"main.0.weight": "a DCGAN", "synthesis.input.freqs": "StyleGAN3", "x.y": "x.y"}.items():
+        with refuses_file(tmp_path, words):
+            lo.load(saved(tmp_path, {name: torch.ones(2)}))
+    pickled = tmp_path / "ffhq.pkl"
+    pickled.write_bytes(b"")
+    with refuses(str(pickled), "convert_weight.py"):
+        lo.load(f"stylegan2:{pickled}")
+
+
+def test_a_space_of_a_model_by_name():
+    assert lo.load({"name": "mnist-stylegan2", "space": "w+"}).latent_shape == (8, 64)
+    for model, words in (
+        ({"name": "mnist-vae", "space": "w"}, "a StyleGAN2"),
+        ({"name": "mnist-stylegan2", "spaces": "w"}, "did you mean 'space'"),
+    ):
+        with refuses("model", words):
+            lo.load(model)
+    with refuses("space", "z, w, w+"):
+        lo.load({"name": "mnist-stylegan2", "space": "v"})
 
 
 def test_spaces_agree_where_they_meet():

@@ -14,6 +14,7 @@ import torch
 from nets import near, randn
 from test_stylegan2 import narrow, waves
 
+import latentopt as lo
 from latentopt.inverse.noise_maps import Autocorrelation
 
 pytestmark = pytest.mark.slow
@@ -52,6 +53,25 @@ def test_state_dicts_and_images_are_those_of_rosinality(model, size):
     with torch.no_grad():
         near(ours(z), theirs([z], randomize_noise=False)[0], 1e-4)
         near(ours.synthesis(w, noise), theirs([w], input_is_latent=True, noise=noise)[0], 1e-4)
+
+
+@pytest.mark.parametrize("size", [8, 32])
+def test_state_dicts_and_images_are_those_of_nvidia(size, monkeypatch, tmp_path):
+    folder = os.environ.get("STYLEGAN2_NVIDIA")
+    if not folder:
+        pytest.skip("STYLEGAN2_NVIDIA does not name a clone of github.com/NVlabs/stylegan2-ada-pytorch")
+    monkeypatch.syspath_prepend(folder)
+    networks = pytest.importorskip("training.networks", exc_type=ImportError)
+    settings = {"mapping_kwargs": {"num_layers": 2}, "synthesis_kwargs": {"channel_base": 64, "channel_max": 8}}
+    torch.manual_seed(0)
+    theirs = networks.Generator(16, 0, 16, size, 3, **settings).eval().requires_grad_(False)
+    for name, parameter in theirs.named_parameters():
+        if name.endswith(("bias", "noise_strength")):
+            parameter += 0.3 * torch.randn_like(parameter)
+    torch.save(theirs.state_dict(), tmp_path / "g.pt")
+    ours = lo.load(f"stylegan2:{tmp_path / 'g.pt'}").module
+    z = randn(2, 16).float()
+    near(ours(z), theirs(z, None, noise_mode="const", force_fp32=True), 1e-4)
 
 
 def test_the_autocorrelation_of_noise_maps_is_that_of_the_projector(rosinality):
