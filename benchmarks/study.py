@@ -23,7 +23,7 @@ from latentopt.reports import PLOT, ROWS, TABLE, Report, WrittenReport, csv_text
 T = TypeVar("T")
 ENVIRONMENT = "environment.json"
 STUDIES = (
-    *("random-nets", "attack", "attack-policy", "reconstruct", "head-to-head", "compressed-sensing"),
+    *("random-nets", "attack", "attack-policy", "reconstruct", "head-to-head", "compressed-sensing", "learnt-starts"),
     *("actions", "returns", "train-rl", "cost", "norms"),
 )
 """The study NAME is the function of that name in the module of that name, dashes as underscores."""
