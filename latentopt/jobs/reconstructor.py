@@ -83,7 +83,7 @@ def size_generator(
     """
     if image_size is not None:
         return generator.resized(image_size)
-    if keep or source is None or not getattr(generator.module, "any_size", False):
+    if keep or source is None or not generator.takes_any_size:
         return generator
     for index in range(len(source.names)):
         try:

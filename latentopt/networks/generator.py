@@ -259,7 +259,7 @@ class Generator(GeneratorChecks):
 
         Raises:
             InputError: the size is no multiple of the pixels of one latent, the module makes images of one size alone,
-                or the latents are no standard normal ones, whose distribution would have to be given anew.
+                or the distribution of the latents, a sample or a function, has one size.
         """
         size = as_shape("image_size", image_size)
         size = size * 2 if len(size) == 1 else size

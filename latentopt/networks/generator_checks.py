@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -19,6 +20,9 @@ from latentopt.networks.latents import Latents
 from latentopt.networks.output_range import SHARE_OUTSIDE, likely_range, percentiles, share_outside
 from latentopt.networks.outputs import WrappedModule
 
+PROBE_SIDE = 8
+"""Greatest height and width of the latents of `GeneratorChecks.probe`."""
+
 
 class GeneratorChecks(WrappedModule):
     """The part of a `latentopt.Generator` that evaluates it to learn its properties."""
@@ -30,9 +34,26 @@ class GeneratorChecks(WrappedModule):
     _emitted_range: tuple[float, float] | None
     _done: set[str]  # checks and warnings that a generator and its copies do once
 
+    latent_shape: tuple[int, ...]
+
     def latents(self, count: int, seed: int) -> Tensor:
         """Draw latents (count, *latent_shape)."""
         raise NotImplementedError
+
+    @property
+    def takes_any_size(self) -> bool:
+        """Whether the module takes latents (C, h, w) of any height and width: its attribute ``any_size`` is True."""
+        return bool(getattr(self.module, "any_size", False)) and len(self.latent_shape) == 3
+
+    def probe(self) -> Self:
+        """Return the generator of small images, for checks, where its module takes latents of any size; else itself."""
+        channels, *sides = self.latent_shape
+        if not self.takes_any_size or max(sides) <= PROBE_SIDE:
+            return self
+        small = copy.copy(self)
+        small.latent_shape = (channels, *(min(side, PROBE_SIDE) for side in sides))
+        small.distribution = self.distribution.resized(small.latent_shape)
+        return small
 
     def take(self, rows: Tensor) -> Self:
         """Return the generator of some samples."""
@@ -46,8 +67,9 @@ class GeneratorChecks(WrappedModule):
             The least and the greatest value; at least from 0 to 1.
         """
         if self._emitted_range is None:
+            probe = self.probe()
             with frozen(self):
-                images = [image for scale in (1.0, 2.0) for image in self._samples(64, scale)]
+                images = [image for scale in (1.0, 2.0) for image in probe._samples(64, scale)]
             ends = [end for image in images for end in image.aminmax()]
             finite = [float(end) for end in ends if bool(end.isfinite())]
             self._emitted_range = min(0.0, *finite, 1.0), max(0.0, *finite, 1.0)
@@ -74,16 +96,20 @@ class GeneratorChecks(WrappedModule):
         Warns:
             NetworkWarning: (once) images suggest another `output_range`.
         """
-        first, z = self.take(torch.tensor([0], device="cpu")), self.latents(1, seed=0)
+        probe = self.probe()
+        first, z = probe.take(torch.tensor([0], device="cpu")), probe.latents(1, seed=0)
         image = first_output(first, z.requires_grad_(), "latent_shape")
         if image.requires_grad:
             self._done.add("gradient")
         image = image.detach()
         if "checked" not in self._done and share_outside(image) > SHARE_OUTSIDE:  # one may be an exception
             with frozen(self), torch.no_grad():
-                self.check_images(torch.cat(list(self._samples(16))))
+                self.check_images(torch.cat(list(probe._samples(16))))
         self._done.add("checked")
-        return tuple(image.shape[1:])
+        if probe is self:
+            return tuple(image.shape[1:])
+        pixels = [side // count for side, count in zip(image.shape[2:], z.shape[2:], strict=True)]  # of one latent
+        return (image.shape[1], *(n * count for n, count in zip(pixels, self.latent_shape[1:], strict=True)))
 
     def require_gradient(self) -> None:
         """Raise `InputError` unless images have a gradient."""
@@ -120,7 +146,8 @@ class GeneratorChecks(WrappedModule):
     @torch.no_grad()
     def is_deterministic(self) -> bool:
         """Return whether two calls give the same images (four forwards); if not, warn once (`NetworkWarning`)."""
-        first, z = self.take(torch.tensor([0, 0], device="cpu")), self.latents(2, seed=0)
+        probe = self.probe()
+        first, z = probe.take(torch.tensor([0, 0], device="cpu")), probe.latents(2, seed=0)
         with frozen(self):
             same = not is_randomised(first(z), first(z))
         if not same:
@@ -154,13 +181,14 @@ class GeneratorChecks(WrappedModule):
         self.output_shape()
         if not isinstance(self.module, nn.Module):
             return self
-        fused, z = self, self.latents(2, seed=0)
+        fused, probe = self, self.probe()
+        z = probe.latents(2, seed=0)
         two = torch.tensor([0, 0], device="cpu")
         with frozen(self), torch.no_grad():
-            expected = self.take(two)(z)
+            expected = probe.take(two)(z)
             try:
                 fused = self.with_module(fold_batch_norm(self.module))  # the encoder is seldom evaluated
-                same = torch.allclose(fused.take(two)(z), expected, rtol=1e-4, atol=1e-5)
+                same = torch.allclose(probe.with_module(fused.module).take(two)(z), expected, rtol=1e-4, atol=1e-5)
             except (RuntimeError, AttributeError, TypeError):  # it cannot be copied, or its owner looks into its layers
                 same = False
         return fused if same else self

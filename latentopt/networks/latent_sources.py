@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
 
@@ -119,35 +119,47 @@ class TorchLatents:
     """Latents of a distribution of torch.
 
     Args:
-        distribution: its samples have the last axes of ``shape``; along the others they are independent.
+        distribution: its samples have the last axes of ``shape``; along the others they are independent. Axes of size 1
+            of independent distributions stand for any size, as (C, 1, 1) for channels.
         shape: shape of one latent.
     """
 
     distribution: Distribution
     shape: tuple[int, ...]
+    _expanded: Distribution = field(init=False)
 
     def __post_init__(self) -> None:
         own = (*self.distribution.batch_shape, *self.distribution.event_shape)
-        if own != self.shape[len(self.shape) - len(own) :]:
+        tail = self.shape[len(self.shape) - len(own) :]
+        fits = len(own) == len(tail) and all(size in (1, side) for size, side in zip(own, tail, strict=True))
+        if own != tail and fits and not self.distribution.event_shape:
+            object.__setattr__(self, "_expanded", self.distribution.expand(torch.Size(tail)))
+            return
+        object.__setattr__(self, "_expanded", self.distribution)
+        if own != tail:
             expected = f"a distribution of latents of shape {self.shape}, or of their last axes"
             raise InputError("latents", expected, f"{type(self.distribution).__name__} of shape {own}")
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw ``count`` latents (count, *shape); torch's own random numbers stay as they are."""
-        own = len(self.distribution.batch_shape) + len(self.distribution.event_shape)
+        own = len(self._expanded.batch_shape) + len(self._expanded.event_shape)
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
         with torch.random.fork_rng(devices):
             torch.manual_seed(seed)
-            return self.distribution.sample(torch.Size((count, *self.shape[: len(self.shape) - own])))
+            return self._expanded.sample(torch.Size((count, *self.shape[: len(self.shape) - own])))
 
     @property
     def mean(self) -> Tensor:
-        return self.distribution.mean
+        return self._expanded.mean
 
     @property
     def scale(self) -> Tensor:
-        return self.distribution.stddev
+        return self._expanded.stddev
+
+    def resized(self, shape: tuple[int, ...]) -> TorchLatents:
+        """Return the distribution of latents of another shape."""
+        return TorchLatents(self.distribution, shape)
 
 
 @dataclass(frozen=True, eq=False)

@@ -132,14 +132,17 @@ class Latents:
         return moments[0], moments[1]
 
     def resized(self, shape: tuple[int, ...]) -> Latents:
-        """Return the distribution of latents of another shape.
+        """Return the distribution of latents (C, h, w) of another height and width.
 
         Raises:
-            InputError: it is that of a sample or a function, which have one shape.
+            InputError: it is that of a sample or a function, which have one shape, and the other one is larger.
         """
-        if self.source is not None:
-            raise InputError("latents", "None, for images of another size", type(self.source).__name__)
-        return Latents(shape)
+        source: Any = self.source
+        if source is None or hasattr(source, "resized"):
+            return Latents(shape, None if source is None else source.resized(shape))
+        if any(side > own for side, own in zip(shape, self.shape, strict=True)):
+            raise InputError("latents", "None, or a distribution of torch, for larger images", type(source).__name__)
+        return Latents(shape, Cropped(self, shape))
 
     def without(self, count: int, seed: int) -> tuple[Tensor, Latents]:
         """Draw ``count`` latents; return them and the distribution, without them if it is that of a sample."""
@@ -154,6 +157,34 @@ class Latents:
             raise InputError("samples", f"at most {len(self.source) - 2}, which leaves 2 latents", count)
         order = torch.randperm(len(self.source), generator=generator, device="cpu").to(self.source.device)
         return self.source.detach()[order[:count]], Latents(self.shape, self.source[order[count:]])
+
+
+@dataclass(frozen=True, eq=False)
+class Cropped:
+    """The first rows and columns of latents (C, h, w).
+
+    Args:
+        latents: their distribution.
+        shape: (C, h', w'), not larger.
+    """
+
+    latents: Latents
+    shape: tuple[int, ...]
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw ``count`` latents (count, *shape)."""
+        return self._crop(self.latents.draw(count, generator))
+
+    @property
+    def mean(self) -> Tensor:
+        return self._crop(self.latents.mean)
+
+    @property
+    def scale(self) -> Tensor:
+        return self._crop(self.latents.scale)
+
+    def _crop(self, z: Tensor) -> Tensor:
+        return z[..., : self.shape[-2], : self.shape[-1]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,9 +11,11 @@ from nets import near, rand, randn, refill, refuses
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributions import Normal
 from torch.nn import functional as F
 
 import latentopt as lo
+from latentopt.inverse.initializers import Encoder
 from latentopt.jobs.reconstruct import reconstruct
 from latentopt.zoo.tiny_autoencoders import TinyDecoder, TinyEncoder
 
@@ -173,3 +175,28 @@ def test_taef2_encodes_and_decodes_photographs():
     with torch.no_grad():
         decoded = generator.resized(128)(generator.encoder(photos))
     assert lo.metrics.psnr(decoded, photos).tolist() == pytest.approx([30.75, 34.94], abs=0.01)
+
+
+def test_checks_of_a_decoder_are_made_on_small_images(networks):
+    decoder, encoder = networks
+    sides = list[int]()
+    decoder.register_forward_hook(lambda module, inputs, output: sides.append(output.shape[-1]))
+    generator = lo.Generator(decoder, latent_shape=(5, 20, 64), encoder=encoder)
+    assert generator.output_shape() == (3, 80, 256)
+    generator.is_deterministic()
+    generator.fused()
+    generator.emitted_range()
+    Encoder().check(generator.resized((96, 96)), lo.operators.Identity())
+    assert max(sides) <= 32
+
+
+def test_latents_of_another_size_have_the_distribution_of_the_channels(networks):
+    std = torch.arange(1.0, 6.0).reshape(5, 1, 1)
+    generator = lo.Generator(networks[0], latent_shape=(5, 2, 2), latents=Normal(torch.zeros(5, 1, 1), std))
+    large = generator.resized((40, 48))
+    assert large.latents(300, seed=0).std((0, 2, 3)).tolist() == pytest.approx([1, 2, 3, 4, 5], rel=0.02)
+    assert torch.equal(large.distribution.scale, std.double().expand(5, 10, 12))
+    sample = torch.arange(3 * 5 * 4 * 4.0).reshape(3, 5, 4, 4)
+    cropped = lo.Generator(networks[0], latent_shape=(5, 4, 4), latents=sample).resized(8)
+    assert torch.equal(cropped.latents(3, seed=0).sort(0).values, sample[..., :2, :2])
+    assert torch.equal(cropped.distribution.mean, sample[1, :, :2, :2].double())

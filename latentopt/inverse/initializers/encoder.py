@@ -64,11 +64,13 @@ class Encoder(Initializer):
     def _check_own(self, generator: Generator, operator: Callable[[Tensor], Tensor]) -> None:
         if generator.encoder is None:
             raise InputError("start", "a generator with an encoder", "one without")
-        _, images = finite_images(generator, generator.latents(CHECKED, POOL_SEED))
+        probe = generator.probe()
+        _, images = finite_images(probe, probe.latents(CHECKED, POOL_SEED))
         with torch.no_grad(), frozen(generator):
-            if operator(images).shape != images.shape:
+            whole = images if probe is generator else images.new_zeros(1, *generator.output_shape())
+            if operator(whole).shape != whole.shape:
                 raise InputError("start", "an operator whose measurements are whole images, for an encoder", operator)
-            error = (generator(encode(generator, images)) - images).square().mean()
+            error = (probe(encode(probe, images)) - images).square().mean()
             chance = (images.roll(1, 0) - images).square().mean()
         if not error < 0.5 * chance:
             raise InputError("encoder", "this generator's", "one that does not find the generator's own images")
