@@ -186,7 +186,8 @@ def test_checks_of_a_decoder_are_made_on_small_images(networks):
     generator.is_deterministic()
     generator.fused()
     generator.emitted_range()
-    Encoder().check(generator.resized((96, 96)), lo.operators.Identity())
+    with refuses("encoder", "does not find"):  # as it is random
+        Encoder().check(generator.resized((96, 96)), lo.operators.Identity())
     assert max(sides) <= 32
 
 
