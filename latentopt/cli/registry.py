@@ -80,6 +80,10 @@ RECONSTRUCT = (
     "latentopt reconstruct --model mnist-vae --targets digits --resize --limit 4 --steps 20 --out runs/quick",
     "latentopt reconstruct --model mnist-vae --targets mnist --limit 64 --optimizer adam --optimizer.lr 0.1 --dry-run",
 )
+TUNE = (
+    "latentopt tune --model mnist-vae --targets mnist --limit 64 --latents runs/mine/latents.safetensors",
+    "latentopt run layers && latentopt run tune",
+)
 ATTACK = (
     "latentopt attack --model mnist-cnn-robust --data mnist --eps 0.2 --limit 100",
     "latentopt attack --model mnist-cnn --data mnist --eps 0.1 --limit 16 --optimizer pgd --steps 10 --out runs/pgd-10",
@@ -153,6 +157,7 @@ _JOBS = [
     Job(
         "diagnose", "diagnose", "latentopt.jobs.diagnose.DiagnoseSettings", DIAGNOSE, "print_diagnosis", again=RESTARTS
     ),
+    Job("tune", "tune", "latentopt.jobs.tune.TuneSettings", TUNE),
     Job("attack", "attack", "latentopt.jobs.attack.AttackSettings", ATTACK, "print_attack"),
     Job(
         "attack-policy",
@@ -223,6 +228,7 @@ COMMANDS = {
         JOB,
         DIAGNOSE,
     ),
+    "tune": Command("", "tune a generator's weights to targets, at latents that were found before", JOB, TUNE),
     "attack": Command("", "find small changes of images that a classifier gets wrong", JOB, ATTACK),
     "attack-policy": Command(
         "",

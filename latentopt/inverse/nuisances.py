@@ -86,7 +86,8 @@ class Nuisances(nn.Module):
 
     def __init__(self, generator: Generator, limits: dict[str, float], padding: Padding) -> None:
         super().__init__()
-        self.generator, self.limits, self.padding = _without_conditions(generator), limits, padding
+        self.generator, self.limits = _without_conditions(generator), limits
+        self.padding: Padding = padding
 
     def values(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
         """Map the parts of latents to the nuisances.

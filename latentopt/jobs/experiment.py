@@ -221,31 +221,41 @@ class Experiment:
         chosen = {key: [values[i] for i in positions if i in values] for key, values in by_key.items()}
         return {key: torch.stack(values) for key, values in chosen.items() if values}
 
-    def batches(self, count: int, size: int) -> Iterator[tuple[slice, Tensor]]:
-        """Yield the job's tensor of ``count`` samples, ``size`` of them at a time, each part with where it is."""
+    def batches(self, count: int, size: int, tensor: str | None = None) -> Iterator[tuple[slice, Tensor]]:
+        """Yield the job's tensor of ``count`` samples, ``size`` of them at a time, each part with where it is.
+
+        ``tensor`` names another one that `finish` wrote.
+        """
         from safetensors import safe_open
 
-        with safe_open(self.tensor_file, "pt") as file:
-            whole = file.get_slice(self.tensor)
+        name = tensor or self.tensor
+        with safe_open(self.folder / f"{name}.safetensors", "pt") as file:
+            whole = file.get_slice(name)
             for start in range(0, count, size):
                 part = slice(start, start + size)
                 yield part, whole[part]
 
-    def finish(self, skipped: Sequence[tuple[str, str]] = ()) -> list[dict[str, Any]]:
-        """Write the table of results, the job's tensor and the list of skipped samples; return the table's rows."""
+    def finish(self, skipped: Sequence[tuple[str, str]] = (), also: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """Write the table of results, the job's tensor and the list of skipped samples; return the table's rows.
+
+        Args:
+            skipped: names and reasons.
+            also: further tensors of the shards, each to be written to its own file.
+        """
         import torch
         from safetensors.torch import save
 
-        samples: dict[int, tuple[str, dict[str, Any], Tensor]] = {}
-        for shard in self.read("index", self.tensor):
-            index, tensor = shard.tensors["index"].tolist(), shard.tensors[self.tensor]
-            for i, sample in zip(index, zip(shard.names, shard.rows, tensor, strict=True), strict=True):
+        samples: dict[int, tuple[str, dict[str, Any], tuple[Tensor, ...]]] = {}
+        keys = (self.tensor, *also)
+        for shard in self.read("index", *keys):
+            index, tensors = shard.tensors["index"].tolist(), zip(*(shard.tensors[key] for key in keys), strict=True)
+            for i, sample in zip(index, zip(shard.names, shard.rows, tensors, strict=True), strict=True):
                 samples.setdefault(i, sample)  # batches of another size may have done it too
         ordered = [samples[i] for i in sorted(samples)]
         rows = [row for _, row, _ in ordered]
         meta = json.dumps({"names": [name for name, _, _ in ordered], "job": self.job})
-        stacked = torch.stack([tensor for _, _, tensor in ordered])
-        write_atomically(self.tensor_file, save({self.tensor: stacked}, {"meta": meta}))
+        for key, tensors in zip(keys, zip(*(tensors for _, _, tensors in ordered), strict=True), strict=True):
+            write_atomically(self.folder / f"{key}.safetensors", save({key: torch.stack(tensors)}, {"meta": meta}))
         write_atomically(self.folder / RESULTS, csv_text(rows).encode())
         (self.folder / SKIPPED).unlink(missing_ok=True)
         if skipped:

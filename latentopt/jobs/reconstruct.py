@@ -24,6 +24,8 @@ from latentopt.jobs.settings import (
 from latentopt.jobs.sources import Source, check_targets, open_files
 from latentopt.zoo.card import GeneratorCard, require_card
 
+BallNorm = Literal["l1", "l2"]
+
 
 @dataclass(frozen=True)
 class ReconstructSettings(JobSettings):
@@ -69,6 +71,11 @@ class ReconstructSettings(JobSettings):
         wandb: online, offline or disabled; everything is on disk in any case.
         device: auto, cpu, cuda or mps.
         picture_every: steps between two frames of the trajectory.
+        layers: radii by layer of the generator, in the order in which they are called; the search goes on in their
+            activations, within that distance of where it was (1: that between the activations of two random latents).
+        norm: of these radii, l1 or l2; default l1.
+        nuisances: limits of translate (pixels), angle (degrees), scale, brightness and contrast, which are found with
+            the latents; default none.
         evaluations: forwards and backwards that each target may cost, all its restarts together; default unlimited.
         seconds: wall-clock time for each batch of targets; default unlimited. Results then depend on the machine and
             the batch size.
@@ -116,6 +123,9 @@ class ReconstructSettings(JobSettings):
     strategy: Strategy = "auto"
     num_nodes: int = 1
     image_size: int | list[int] | None = None
+    layers: dict[str, float] | None = None
+    norm: BallNorm | None = None
+    nuisances: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -150,7 +160,7 @@ def prepare(settings: ReconstructSettings) -> ReconstructPlan:
     settings.check_positive("seconds", "tolerance", integer=False)
     nonnegative("noise", settings.noise)
     nonnegative("retries", settings.retries, integer=True)
-    settings.check_choices(wandb=WandbMode, device=Device, fit=Fit)
+    settings.check_choices(wandb=WandbMode, device=Device, fit=Fit, norm=BallNorm)
     settings.check_devices()
     settings.check_components()
     require_card(settings.model, GeneratorCard)

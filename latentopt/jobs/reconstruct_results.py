@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 MAX_SHOWN = 16
 """Number of targets in pictures, the first ones."""
+ACTIVATIONS = "activations"
+"""Tensor of the activations found in the last of the layers, in shards and in a file of its own."""
 MAX_CURVES = 1000
 """Number of targets in the plot of convergence, the first ones."""
 Rows = list[dict[str, Any]]
@@ -36,12 +38,14 @@ def write_results(experiment: Experiment, module: Reconstructor, targets: Target
     """Write the results from the shards of all processes; return the rows, the skipped targets and the files."""
     done = sorted(experiment.done())
     skipped = _skipped(targets, done)
-    rows = experiment.finish(skipped)
+    also = [ACTIVATIONS] if module.search else []
+    rows = experiment.finish(skipped, also)
     files = [
         experiment.folder / RESULTS,
         experiment.tensor_file,
         experiment.folder / METRICS,
         experiment.folder / RECIPE,
+        *(experiment.folder / f"{name}.safetensors" for name in also),
     ]
     files += _draw(experiment, done, [row["name"] for row in rows], type(module.settings.loss).__name__)
     files.append(save_report(experiment, module, Subset(targets, done), rows, skipped))
@@ -56,7 +60,7 @@ def write_results(experiment: Experiment, module: Reconstructor, targets: Target
 
 @torch.no_grad()
 def save_images(experiment: Experiment, module: Reconstructor, done: list[int], names: list[str]) -> None:
-    """Write all reconstructions, made again from the latents in the folder.
+    """Write all reconstructions, made again from the latents, or the activations, in the folder.
 
     Args:
         experiment: of a finished job.
@@ -64,11 +68,13 @@ def save_images(experiment: Experiment, module: Reconstructor, done: list[int], 
         done: positions of the targets that are done.
         names: their names.
     """
-    files, generator = file_names(names), module.generator
+    files, generator, tensor = file_names(names), module.generator, experiment.tensor
+    if module.search:
+        generator, tensor = list(module.search.after.values())[-1], ACTIVATIONS
 
     def written() -> Iterator[Tensor]:
         with frozen(generator):
-            for part, latents in experiment.batches(len(done), module.settings.batch_size):
+            for part, latents in experiment.batches(len(done), module.settings.batch_size, tensor):
                 conditioned = generator.take(torch.tensor(done[part]))
                 images = conditioned(latents.to(empty_like_parameters(generator)))
                 if is_image(images):

@@ -27,6 +27,8 @@ from latentopt.inverse.initializers import (
     share_cost,
 )
 from latentopt.inverse.initializers.fit import Key, group_keys
+from latentopt.inverse.layers import LayerSearch
+from latentopt.inverse.nuisances import with_nuisances
 from latentopt.inverse.problem import Reconstruction, TargetCheck, measurement_shapes
 from latentopt.inverse.reconstruct import invert
 from latentopt.io import checksum
@@ -34,7 +36,7 @@ from latentopt.jobs.chunks import Chunks, split_into_chunks
 from latentopt.jobs.experiment import Experiment, Shard
 from latentopt.jobs.identity import describe_card, describe_model, digest_tensors
 from latentopt.jobs.reconstruct import ReconstructJobResult, ReconstructPlan, ReconstructSettings
-from latentopt.jobs.reconstruct_results import MAX_SHOWN, write_results
+from latentopt.jobs.reconstruct_results import ACTIVATIONS, MAX_SHOWN, write_results
 from latentopt.jobs.sources import Source, open_source
 from latentopt.jobs.targets import Fit, Fitted, Target, Targets, to_tensor
 from latentopt.jobs.track import tracked_figures
@@ -143,6 +145,7 @@ def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
         settings.targets, settings.root, settings.split, settings.download, settings.limit
     )
     generator = size_generator(generator, source, settings.image_size, settings.resize or bool(settings.measured))
+    generator = with_nuisances(generator, **settings.nuisances) if settings.nuisances else generator
     feasible = settings.prior.feasible(generator)
     start = default_initializer(generator, settings.operator) if settings.start == "auto" else settings.start
     settings = replace(settings, optimizer=method(plan.settings.optimizer, feasible), start=start)
@@ -155,6 +158,7 @@ def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
         problem = problems([Target(0, source.names[0], targets.first_good())])
         solve(problem, settings.optimizer, steps=1, seed=settings.seed)  # an error comes before anything is written
         settings.start.check(problem.generator, problem.operator)
+        search_layers(settings, generator)
         measurement_shapes(generator, settings.operator, len(targets) - 1)  # there is an operator for the last target
         require_conditions(generator.conditions, len(targets))
         if isinstance(settings.start, Saved):
@@ -188,6 +192,14 @@ def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
     return ReconstructJobResult(rows, skipped, files, kind, time.perf_counter() - begun)
 
 
+def search_layers(settings: ReconstructSettings, generator: Generator) -> LayerSearch | None:
+    """Return the search in the layers that the settings name, if any, with components built."""
+    if not settings.layers:
+        return None
+    gradient = not settings.optimizer.gradient_free
+    return LayerSearch(generator, settings.layers, settings.norm or "l1", settings.seed, gradient)
+
+
 class Reconstructor(lightning.LightningModule):
     """Wraps a pretrained generator; `predict_step` solves a batch of targets.
 
@@ -205,6 +217,7 @@ class Reconstructor(lightning.LightningModule):
         if self.generator is problems.generator:
             self.generator.is_deterministic()
         self.problems = replace(problems, generator=self.generator)
+        self.search = search_layers(self.settings, self.generator)
         self.steps = self.settings.steps
         self.line = line
         self.known: dict[Key, FittedInitializer] = {}  # what the start has learnt
@@ -226,9 +239,12 @@ class Reconstructor(lightning.LightningModule):
         watch = ReconstructProgress(self, problem, good)
         rows = torch.arange(len(good))
         paid = share_cost(guess.forwards, *((self.targets, watch.index) if self.alike else (len(good), rows)))
+        if self.search:
+            paid = paid + share_cost(self.search.forwards, self.targets, watch.index)
         loop = {"steps": s.steps, "restarts": s.restarts, "halving": s.halving}
         loop |= {"evaluations": s.evaluations, "seconds": s.seconds, "patience": s.patience}
-        result = invert(problem, s.optimizer, guess, s.retries, s.seed, [watch], paid, **loop)
+        search = self.search and self.search.take(watch.index)
+        result = invert(problem, s.optimizer, guess, s.retries, s.seed, [watch], paid, search, **loop)
         self.line.update(len(batch))
         seconds = (time.perf_counter() - begun) / len(good) + self.learning / self.targets
         return Shard([t.name for t in good], _rows(problem, result, good, seconds), watch.tensors(result))
@@ -305,6 +321,8 @@ class ReconstructProgress:
     def tensors(self, result: Result) -> dict[str, Tensor]:
         """Return the tensors of a shard."""
         content = {"index": self.index, "latents": result.x, "curve": _stacked(self.curve, self.job.steps)}
+        if result.activations:
+            content[ACTIVATIONS] = list(result.activations.values())[-1]
         if self.shown:
             output = result.output[: self.shown]
             content["frames"] = _stacked(self.frames, len(self.pictured))  # (n, frames, C, H, W) bytes
