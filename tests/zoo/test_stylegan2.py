@@ -17,7 +17,7 @@ from latentopt.inverse.noise_maps import Autocorrelation
 from latentopt.optimizers import Adam, Jitter
 from latentopt.optimizers.base import scheduled
 from latentopt.zoo.cards import load_generator
-from latentopt.zoo.stylegan2 import Discriminator, StyleGAN2, in_space
+from latentopt.zoo.stylegan2 import BilinearStyleGAN2, Discriminator, StyleGAN2, in_space
 from latentopt.zoo.stylegan2.training import StyleGAN2Training
 
 SMALL = {"size": 16, "style": 8, "mapping": 2, "channels": (8, 8, 4), "colours": 1}
@@ -63,6 +63,31 @@ def test_images_are_those_of_rosinality(size):
     network.load_state_dict(waves(network.state_dict()))
     image = network.double()(randn(2, 16))[1, :, ::5, ::5]
     near(image.flatten(), torch.tensor([float(number) for number in RECORDED[size].split()]).double(), 1e-5)
+
+
+LUCIDRAINS = (
+    "-2.37124 4.24537 1.92150 -4.25370 5.53504 2.54365 -3.13108 3.66607 1.05556 -3.12058 2.79642 2.40019 -4.44370"
+    " 2.64505 2.83154 -3.08963 1.61970 1.19787 -4.57495 3.29122 -0.25245 -8.92582 4.00697 -0.23296 -7.19791 3.25519"
+    " -1.33249"
+)
+"""Every third pixel of the second image by lucidrains/stylegan2-pytorch."""
+
+
+def test_images_are_those_of_lucidrains(tmp_path):
+    network = BilinearStyleGAN2(4, 1, (4, 2)).eval()
+    state = waves(network.state_dict())
+    network.load_state_dict(state)
+    w, noise = network.mapping(randn(2, 4).float())[:, None].expand(-1, 2, -1), torch.linspace(0, 1, 64)
+    image = network.double().synthesis(w.double(), [noise.double().reshape(1, 1, 8, 8)])[1, :, ::3, ::3]
+    near(image.flatten(), torch.tensor([float(number) for number in LUCIDRAINS.split()]).double(), 1e-4)
+    averaged = {name[0] + "E" + name[1:]: t for name, t in state.items()} | {"G.blocks.0.to_rgb.upsample.1.f": noise}
+    generator = lo.load(saved(tmp_path, {"GAN": averaged, "version": "1.9.0"}))
+    assert (generator.output_range, generator.module.size) == ((0, 1), 8)
+    assert in_space(generator, "w+").latent_shape == (2, 4)
+    with refuses("noise"):
+        in_space(generator, noise=True)
+    with refuses_file(tmp_path, "G.attns.0.conv.weight, too"):
+        lo.load(saved(tmp_path, {"GAN": {**averaged, "GE.attns.0.conv.weight": noise}}))
 
 
 def test_each_sample_is_by_itself_and_modulation_is_the_papers():

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
-from nets import near, randn
+from nets import near, rand, randn
 from test_stylegan2 import narrow, waves
 
 import latentopt as lo
@@ -72,6 +73,26 @@ def test_state_dicts_and_images_are_those_of_nvidia(size, monkeypatch, tmp_path)
     ours = lo.load(f"stylegan2:{tmp_path / 'g.pt'}").module
     z = randn(2, 16).float()
     near(ours(z), theirs(z, None, noise_mode="const", force_fp32=True), 1e-4)
+
+
+@pytest.mark.parametrize("size", [8, 32])
+def test_state_dicts_and_images_are_those_of_lucidrains(size, monkeypatch, tmp_path):
+    pytest.importorskip("kornia", exc_type=ImportError)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # it refuses to be imported without
+    for name in ("aim", "fire", "vector_quantize_pytorch"):  # of its training
+        monkeypatch.setitem(sys.modules, name, MagicMock())
+    theirs = pytest.importorskip("stylegan2_pytorch.stylegan2_pytorch", exc_type=ImportError)
+    monkeypatch.undo()
+    torch.manual_seed(0)
+    mapping, synthesis = theirs.StyleVectorizer(16, 2, lr_mul=0.1), theirs.Generator(size, 16, network_capacity=2)
+    state = {f"SE.{name}": t for name, t in mapping.state_dict().items()}
+    state |= {f"GE.{name}": t for name, t in synthesis.state_dict().items()}
+    torch.save({"GAN": {**state, "S.net.0.bias": torch.ones(16)}, "version": "1"}, tmp_path / "model_1.pt")
+    ours = lo.load(f"stylegan2:{tmp_path / 'model_1.pt'}").module
+    z, w, noise = randn(2, 16).float(), randn(2, ours.layers, 16, seed=1).float(), rand(2, 1, size, size).float()
+    with torch.no_grad():
+        near(ours.mapping(z), mapping(z), 1e-5)
+        near(ours.synthesis(w, [noise]), synthesis(w, noise.permute(0, 2, 3, 1)), 1e-4)
 
 
 def test_the_autocorrelation_of_noise_maps_is_that_of_the_projector(rosinality):

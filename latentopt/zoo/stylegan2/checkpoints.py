@@ -1,4 +1,4 @@
-"""Checkpoints of StyleGAN2, of rosinality/stylegan2-pytorch and of NVIDIA's stylegan2-ada-pytorch."""
+"""Checkpoints of StyleGAN2: of rosinality, of NVIDIA's stylegan2-ada-pytorch and of lucidrains."""
 
 from __future__ import annotations
 
@@ -14,12 +14,17 @@ from latentopt.errors import InputError, printable
 from latentopt.files import read_tensors, require_file
 from latentopt.io import checksum
 from latentopt.zoo.state_dicts import StateDict, state_dicts
-from latentopt.zoo.stylegan2.network import StyleGAN2
+from latentopt.zoo.stylegan2.bilinear import BilinearStyleGAN2
+from latentopt.zoo.stylegan2.network import StyleGAN2, StyleNetwork
 
 PREFIX = "stylegan2:"
 CONVERT = (
     "NVIDIA's pickle, which only running its code could read: there torch.save(G_ema.state_dict(), 'g.pt') of"
     " stylegan2-ada-pytorch, or convert_weight.py of rosinality/stylegan2-pytorch"
+)
+EXPECTED = (
+    "a generator of StyleGAN2: input.input, ... (rosinality), synthesis.b4.const, ... (NVIDIA) or GE.initial_block, ..."
+    " (lucidrains)"
 )
 OTHERS = {
     "synthesis.input.freqs": "StyleGAN3",
@@ -50,22 +55,25 @@ def read_model(model: str) -> tuple[dict[str, Any], Callable[[], StateDict]]:
     require_file(path, "a checkpoint of StyleGAN2")
     if path.suffix.lower() == ".pkl":
         raise InputError(str(path), "a safetensors file, or a state dict that torch.save wrote", CONVERT)
-    sizes, state = read_state(path, read_tensors(path))
+    network, sizes, state = read_state(path, read_tensors(path))
+    side = sizes["size"] if "size" in sizes else 2 << len(sizes["channels"])
     card = {
         "name": printable(path.stem),
-        "summary": f"a StyleGAN2, {sizes['size']} x {sizes['size']}",
-        "architecture": {"generator": {"class_path": "latentopt.zoo.stylegan2.StyleGAN2", "init_args": sizes}},
+        "summary": f"a StyleGAN2, {side} x {side}",
+        "architecture": {
+            "generator": {"class_path": f"latentopt.zoo.stylegan2.{network.__name__}", "init_args": sizes}
+        },
         "weights_sha256": checksum(path),
         "licence": "",
         "latent_shape": [sizes["style"]],
-        "output_range": (-1.0, 1.0),
+        "output_range": network.output_range,
         "start_scale": 1.0,
     }
     return card, lambda: {f"generator.{name}": tensor for name, tensor in state.items()}
 
 
-def read_state(path: Path, content: Any) -> tuple[dict[str, Any], StateDict]:
-    """Return the arguments and the whole state dict of the `StyleGAN2` in a checkpoint.
+def read_state(path: Path, content: Any) -> tuple[type[StyleNetwork], dict[str, Any], StateDict]:
+    """Return the class, the arguments and the whole state dict of the generator in a checkpoint.
 
     Args:
         path: of the file, for messages.
@@ -75,29 +83,32 @@ def read_state(path: Path, content: Any) -> tuple[dict[str, Any], StateDict]:
         InputError: there is none, or a tensor is missing, unknown or of another shape; the first one is named.
     """
     candidates = {label: _from_nvidia(state) for label, state in state_dicts(content)}
-    own = {
-        label: state for label, state in candidates.items() if "conv1.conv.weight" in state and "to_rgb1.bias" in state
-    }
-    label = min(own, key=lambda name: ("ema" not in name.lower(), len(name)), default=None)
-    if label is None:
-        names = max(candidates.values(), key=len, default={})
-        other = next((what for name, what in OTHERS.items() if any(name in state for state in candidates.values())), "")
-        first = next((name for name in names if name not in ("latent_avg",)), "no tensors")
-        expected = "a generator of StyleGAN2 (input.input, conv1.conv.weight, ..., or NVIDIA's synthesis.b4.const, ...)"
-        raise InputError(str(path), expected, f"{first}, ..." + (f" of {other}" if other else ""))
-    state = own[label]
-    sizes = _sizes(path, state)
+    network: type[StyleNetwork] = StyleGAN2
+    own = {label: state for label, state in candidates.items() if {"conv1.conv.weight", "to_rgb1.bias"} <= state.keys()}
+    if own:
+        state = own[min(own, key=lambda name: ("ema" not in name.lower(), len(name)))]
+        sizes = _sizes(path, state)
+        state = _completed(sizes, state)
+    elif state := next(filter(None, map(_from_lucidrains, candidates.values())), None):
+        network, sizes = BilinearStyleGAN2, _bilinear_sizes(path, state)
+    else:
+        raise InputError(str(path), EXPECTED, _likeness(candidates))
     with torch.device("meta"):
-        expected_state = StyleGAN2(**sizes).state_dict()
-    state = _completed(sizes, state)
-    for name, tensor in expected_state.items():
-        if name not in state:
-            raise InputError(str(path), f"{name} of shape {tuple(tensor.shape)}", "none")
-        if state[name].shape != tensor.shape:
-            raise InputError(str(path), f"{name} of shape {tuple(tensor.shape)}", f"{tuple(state[name].shape)}")
-    if unknown := [name for name in state if name not in expected_state]:
+        shapes = {name: tuple(tensor.shape) for name, tensor in network(**sizes).state_dict().items()}
+    for name, shape in shapes.items():
+        got = tuple(state[name].shape) if name in state else "none"
+        if got != shape:
+            raise InputError(str(path), f"{name} of shape {shape}", f"{got}")
+    if unknown := [name for name in state if name not in shapes]:
         raise InputError(str(path), f"the tensors of a StyleGAN2 of {sizes}", f"{unknown[0]}, too")
-    return sizes, state
+    return network, sizes, state
+
+
+def _likeness(candidates: Mapping[str, StateDict]) -> str:
+    """Return the first tensor of another network, and what it looks like."""
+    other = next((what for name, what in OTHERS.items() if any(name in state for state in candidates.values())), "")
+    first = next(iter(max(candidates.values(), key=len, default={})), "no tensors")
+    return f"{first}, ..." + (f" of {other}" if other else "")
 
 
 def _sizes(path: Path, state: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -124,6 +135,34 @@ def _completed(sizes: Mapping[str, Any], state: StateDict) -> StateDict:
         own = StyleGAN2(**{**sizes, "channels": [1] * len(sizes["channels"]), "style": 1}).state_dict()
     missing = {name: own[name] for name in own if re.search(r"\.kernel$|^noises\.", name) and name not in state}
     return {**state, **missing}
+
+
+def _from_lucidrains(state: StateDict) -> StateDict | None:
+    """Return the tensors of the averaged networks of lucidrains/stylegan2-pytorch under our names."""
+    ends = "E" if "GE.initial_conv.weight" in state else ""
+    if f"G{ends}.initial_conv.weight" not in state:
+        return None
+    names = {f"S{ends}.": "S.", f"G{ends}.": "G."}
+    return {
+        own + name.removeprefix(prefix): tensor
+        for prefix, own in names.items()
+        for name, tensor in state.items()
+        if name.startswith(prefix) and not name.endswith(".upsample.1.f")  # the filter
+    }
+
+
+def _bilinear_sizes(path: Path, state: StateDict) -> dict[str, Any]:
+    """Return the arguments of `BilinearStyleGAN2` that the shapes of its tensors tell."""
+    count = sum(bool(re.fullmatch(r"G\.blocks\.\d+\.conv2\.weight", name)) for name in state)
+    names = ["S.net.0.weight", "G.blocks.0.to_rgb.conv.weight", *(f"G.blocks.{n}.conv2.weight" for n in range(count))]
+    if missing := [name for name in names if name not in state or state[name].ndim < 2]:
+        raise InputError(str(path), f"a generator of lucidrains' StyleGAN2, with {missing[0]}", "none")
+    return {
+        "style": state[names[0]].shape[1],
+        "mapping": sum(bool(re.fullmatch(r"S\.net\.\d+\.weight", name)) for name in state),
+        "channels": [len(state[name]) for name in names[2:]],
+        "colours": len(state[names[1]]),
+    }
 
 
 LAYER = re.compile(r"synthesis\.b(\d+)\.(torgb|conv0|conv1)\.(weight|bias|affine\.\w+|noise_strength|noise_const)")

@@ -7,7 +7,7 @@ Modulation scales the input of a convolution and demodulation its output, which 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -105,6 +105,30 @@ class FIRUpsample(nn.Module):
         return F.conv_transpose2d(x, kernel, stride=2, padding=1, groups=x.shape[1])
 
 
+def modulated(
+    x: Tensor,
+    kernel: Tensor,
+    s: Tensor,
+    demodulated: bool,
+    convolve: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Convolve features (B, C, H, W) by a kernel (out, C, n, n), scaled by ``s`` (B, C) for each sample.
+
+    Args:
+        x: features.
+        kernel: the kernel, n odd.
+        s: scale of each input channel.
+        demodulated: whether the scaled kernel of each output channel is divided by its norm.
+        convolve: of features and kernel. None: a convolution that keeps the sides.
+    """
+    x = x * s[:, :, None, None]
+    out = F.conv2d(x, kernel, padding=kernel.shape[-1] // 2) if convolve is None else convolve(x, kernel)
+    if not demodulated:
+        return out
+    norm = F.linear(s.square(), kernel.square().sum((2, 3)))  # (B, out): sum of the squared scaled kernel
+    return out * (norm + EPS).rsqrt()[:, :, None, None]
+
+
 class ModulatedConv2d(nn.Module):
     """Convolution whose kernel a style scales by input channel.
 
@@ -122,21 +146,19 @@ class ModulatedConv2d(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(1, outputs, inputs, size, size))
         self.modulation = EqualLinear(style, inputs, bias=1.0)
-        self.scale, self.size, self.demodulated = 1 / math.sqrt(inputs * size**2), size, demodulated
+        self.scale, self.demodulated = 1 / math.sqrt(inputs * size**2), demodulated
         self.blur = FIRBlur() if upsample else None
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
         """Convolve ``x`` (B, inputs, H, W) by the kernel that ``style`` (B, n) scales."""
         kernel, s = self.scale * self.weight[0], self.modulation(style)
-        x = x * s[:, :, None, None]
         if self.blur is None:
-            out = F.conv2d(x, kernel, padding=self.size // 2)
-        else:
-            out = self.blur(F.conv_transpose2d(x, kernel.transpose(0, 1), stride=2))
-        if not self.demodulated:
-            return out
-        norm = F.linear(s.square(), kernel.square().sum((2, 3)))  # (B, outputs): sum of the squared scaled kernel
-        return out * (norm + EPS).rsqrt()[:, :, None, None]
+            return modulated(x, kernel, s, self.demodulated)
+        return modulated(x, kernel, s, self.demodulated, self._upsampled)
+
+    def _upsampled(self, x: Tensor, kernel: Tensor) -> Tensor:
+        assert self.blur is not None
+        return self.blur(F.conv_transpose2d(x, kernel.transpose(0, 1), stride=2))
 
 
 class NoiseInjection(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -23,7 +24,53 @@ class Constant(nn.Module):
         self.input = nn.Parameter(torch.randn(1, channels, 4, 4))
 
 
-class StyleGAN2(nn.Module):
+class StyleNetwork(nn.Module, ABC):
+    """A generator with a mapping network and a style for each layer.
+
+    Attributes:
+        style_size: number of values of z and of w.
+        layers: number of styles of an image.
+        output_range: (low, high) of its images.
+        normal_noise: whether noise maps are normal, and so may be latents.
+    """
+
+    style_size: int
+    layers: int
+    output_range = (-1.0, 1.0)
+    normal_noise = True
+
+    @property
+    @abstractmethod
+    def mapping(self) -> nn.Module:
+        """The mapping network, z (B, style_size) to w (B, style_size)."""
+
+    @property
+    @abstractmethod
+    def noise_shapes(self) -> list[tuple[int, int, int]]:
+        """Shapes (1, H, W) of the noise maps."""
+
+    @abstractmethod
+    def synthesis(self, w: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
+        """Generate images from a style for each layer.
+
+        Args:
+            w: (B, layers, style_size).
+            noise: maps (1 or B, 1, H, W), of `noise_shapes`. None: the network's own.
+
+        Returns:
+            (B, colours, size, size).
+        """
+
+    def random_noise(self, like: Tensor) -> list[Tensor]:
+        """Draw noise maps (B, 1, H, W) for B samples; device and dtype are those of ``like`` (B, ...)."""
+        return [torch.randn(len(like), *shape, device=like.device, dtype=like.dtype) for shape in self.noise_shapes]
+
+    def forward(self, z: Tensor) -> Tensor:
+        w = self.mapping(z)[:, None].expand(-1, self.layers, -1)
+        return self.synthesis(w, self.random_noise(w) if self.training else None)
+
+
+class StyleGAN2(StyleNetwork):
     """StyleGAN2 generator: mapping network, modulated convolutions with noise maps, images added up over resolutions.
 
     Its state dict has the names and shapes of rosinality/stylegan2-pytorch. Of latents ``z`` it makes one style w for
@@ -71,8 +118,11 @@ class StyleGAN2(nn.Module):
             self.noises.register_buffer(f"noise_{number}", torch.randn(1, *shape))
 
     @property
+    def mapping(self) -> nn.Module:
+        return self.style
+
+    @property
     def noise_shapes(self) -> list[tuple[int, int, int]]:
-        """Shapes (1, H, W) of the noise maps, from 4 x 4 up."""
         sides = [2 ** ((number + 5) // 2) for number in range(self.layers - 1)]
         return [(1, side, side) for side in sides]
 
@@ -80,24 +130,7 @@ class StyleGAN2(nn.Module):
         """Return the noise maps (1, 1, H, W) in the state dict."""
         return [self.noises.get_buffer(f"noise_{number}") for number in range(self.layers - 1)]
 
-    def random_noise(self, like: Tensor) -> list[Tensor]:
-        """Draw noise maps (B, 1, H, W) for B samples; device and dtype are those of ``like`` (B, ...)."""
-        return [torch.randn(len(like), *shape, device=like.device, dtype=like.dtype) for shape in self.noise_shapes]
-
-    def forward(self, z: Tensor) -> Tensor:
-        w = self.style(z)[:, None].expand(-1, self.layers, -1)
-        return self.synthesis(w, self.random_noise(w) if self.training else None)
-
     def synthesis(self, w: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
-        """Generate images from a style for each layer.
-
-        Args:
-            w: (B, layers, style).
-            noise: maps (1 or B, 1, H, W), of `noise_shapes`. None: those in the state dict.
-
-        Returns:
-            (B, colours, size, size).
-        """
         maps = self.constant_noise() if noise is None else noise
         x = self.conv1(self.input.input.expand(len(w), -1, -1, -1), w[:, 0], maps[0])
         image = self.to_rgb1(x, w[:, 1])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from latentopt.errors import InputError, positive
 from latentopt.networks.generator import Generator
 from latentopt.networks.latent_sources import MappedLatents
-from latentopt.zoo.stylegan2.network import StyleGAN2
+from latentopt.zoo.stylegan2.network import StyleNetwork
 
 Space = Literal["z", "w", "w+"]
 """``z``: input of the mapping network. ``w``: its output, one style for all layers. ``w+``: a style for each layer."""
@@ -28,14 +28,14 @@ class InSpace(nn.Module):
     ``noise_1``, ...; without them the network's own are used.
     """
 
-    def __init__(self, network: StyleGAN2, space: Space | str) -> None:
+    def __init__(self, network: StyleNetwork, space: Space | str) -> None:
         super().__init__()
         self.network, self.space = network, space
 
     def forward(self, z: Tensor | None = None, w: Tensor | None = None, **noise: Tensor) -> Tensor:
         latent = w if z is None else z
         assert latent is not None
-        style = self.network.style(latent) if self.space == "z" else latent
+        style = self.network.mapping(latent) if self.space == "z" else latent
         layers = style if style.ndim == 3 else style[:, None].expand(-1, self.network.layers, -1)
         maps = [noise[f"{NOISE}{number}"] for number in range(len(noise))] if noise else None
         return self.network.synthesis(layers, maps)
@@ -47,7 +47,7 @@ def in_space(
     *,
     noise: bool = False,
     truncation: float = 1.0,
-    output_range: tuple[float, float] = (-1.0, 1.0),
+    output_range: tuple[float, float] | None = None,
     start_scale: float = 1.0,
 ) -> Generator:
     """Return a generator whose latents are those of a space of StyleGAN2.
@@ -62,7 +62,8 @@ def in_space(
         noise: whether the noise maps are latents too. They and the style are then parts by name (``w``, ``noise_0``,
             ...). Otherwise they are constants.
         truncation: factor of the distance of random w from their mean (psi), > 0.
-        output_range, start_scale: as of `latentopt.Generator`.
+        output_range: as of `latentopt.Generator`. None: the network's.
+        start_scale: as of `latentopt.Generator`.
 
     Returns:
         The generator, which shares the network's weights.
@@ -75,23 +76,25 @@ def in_space(
     if isinstance(network, Generator):
         output_range, start_scale = network.output_range, network.start_scale
         network = network.module.network if isinstance(network.module, InSpace) else network.module
-    if not isinstance(network, StyleGAN2):
+    if not isinstance(network, StyleNetwork):
         raise InputError("space", "a StyleGAN2 (latentopt.zoo.stylegan2)", type(network).__name__)
     positive("truncation", truncation)
     if truncation != 1 and space == "z":
         raise InputError("truncation", "1 in the space z", truncation)
     style = (network.style_size,) if space != "w+" else (network.layers, network.style_size)
+    if noise and not network.normal_noise:
+        raise InputError("noise", "false for this network, whose noise is not normal", noise)
     name, latents = ("z", None) if space == "z" else ("w", _mapped(network, space, truncation))
     shapes = {f"{NOISE}{number}": shape for number, shape in enumerate(network.noise_shapes)}
     return Generator(
         InSpace(network, space),
         latent_shape={name: style, **shapes} if noise else style,
         latents={name: latents} if noise else latents,
-        output_range=output_range,
+        output_range=output_range or network.output_range,
         start_scale=start_scale,
     )
 
 
-def _mapped(network: StyleGAN2, space: str, truncation: float) -> MappedLatents:
+def _mapped(network: StyleNetwork, space: str, truncation: float) -> MappedLatents:
     copies = network.layers if space == "w+" else None
-    return MappedLatents(network.style, network.style_size, copies, truncation)
+    return MappedLatents(network.mapping, network.style_size, copies, truncation)
