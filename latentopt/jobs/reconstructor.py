@@ -26,7 +26,7 @@ from latentopt.inverse.initializers import (
     fit_initializer,
     share_cost,
 )
-from latentopt.inverse.initializers.fit import Key, group_keys
+from latentopt.inverse.initializers.fit import Key
 from latentopt.inverse.layers import LayerSearch
 from latentopt.inverse.nuisances import with_nuisances
 from latentopt.inverse.problem import Reconstruction, TargetCheck, measurement_shapes
@@ -42,6 +42,7 @@ from latentopt.jobs.targets import Fit, Fitted, Target, Targets, to_tensor
 from latentopt.jobs.track import tracked_figures
 from latentopt.jobs.tracker import Tracker, track_job
 from latentopt.jobs.trainer import Hardware, predict, predictor
+from latentopt.networks.checks import empty_like_parameters
 from latentopt.networks.conditions import as_conditions, require_conditions
 from latentopt.networks.generator import Generator
 from latentopt.operators import Identity, Operator
@@ -252,10 +253,22 @@ class Reconstructor(lightning.LightningModule):
     @cached_property
     def alike(self) -> bool:
         """True if all targets have the same operator and condition, and so share the cost of the initializer's fit."""
-        ends = torch.tensor([0, self.targets - 1])
         if any(len(condition) > 1 for condition in self.generator.conditions.values()):
             return False
-        return len(set(group_keys(self.generator, take(self.settings.operator, ends), len(ends)))) == 1
+        return not hasattr(self.settings.operator, "take") or self._measures_alike()
+
+    @torch.no_grad()
+    def _measures_alike(self, chunk: int = 256) -> bool:
+        """Return whether the operator measures one image alike for all targets."""
+        seeded = torch.Generator("cpu").manual_seed(0)
+        image = torch.rand(1, *self.generator.output_shape(), generator=seeded, device="cpu")
+        image = image.to(empty_like_parameters(self.generator))
+        first = take(self.settings.operator, torch.tensor([0], device="cpu"))(image)
+        for rows in torch.arange(self.targets, device="cpu").split(chunk):
+            measured = take(self.settings.operator, rows)(image.expand(len(rows), *image.shape[1:]))
+            if not torch.allclose(measured, first.expand_as(measured)):
+                return False
+        return True
 
     def _guess(self, problem: Reconstruction, rows: Tensor) -> FittedInitializer:
         """Fit the initializer to the generator, or reuse its fit; saved latents are those of the targets ``rows``."""

@@ -17,8 +17,9 @@ from latentopt.networks.checks import NetworkWarning, first_output, is_randomise
 from latentopt.networks.freezing import frozen
 from latentopt.networks.fusion import fold_batch_norm
 from latentopt.networks.latents import Latents
-from latentopt.networks.output_range import SHARE_OUTSIDE, likely_range, percentiles, share_outside
+from latentopt.networks.output_range import doubt_range, likely_range, percentiles
 from latentopt.networks.outputs import WrappedModule
+from latentopt.networks.randomness import noise_advice
 
 PROBE_SIDE = 8
 """Greatest height and width of the latents of `GeneratorChecks.probe`."""
@@ -98,11 +99,11 @@ class GeneratorChecks(WrappedModule):
         """
         probe = self.probe()
         first, z = probe.take(torch.tensor([0], device="cpu")), probe.latents(1, seed=0)
-        image = first_output(first, z.requires_grad_(), "latent_shape")
+        image = first_output(first, z.requires_grad_(), ", ".join(["latent_shape", *self.conditions, *self.constants]))
         if image.requires_grad:
             self._done.add("gradient")
         image = image.detach()
-        if "checked" not in self._done and share_outside(image) > SHARE_OUTSIDE:  # one may be an exception
+        if "checked" not in self._done and doubt_range(image):  # one may be an exception
             with frozen(self), torch.no_grad():
                 self.check_images(torch.cat(list(probe._samples(16))))
         self._done.add("checked")
@@ -130,8 +131,8 @@ class GeneratorChecks(WrappedModule):
         Args:
             images: (B, C, H, W), of this generator.
         """
-        share = share_outside(images)
-        if "range" in self._done or not share > SHARE_OUTSIDE:
+        doubt = "" if "range" in self._done else doubt_range(images)
+        if not doubt:
             return
         low, high = self.output_range
         lowest, highest = (low + (high - low) * float(value) for value in percentiles(images))
@@ -139,8 +140,8 @@ class GeneratorChecks(WrappedModule):
         if likely is not None:
             self._warn_once(
                 "range",
-                f"generator: it emits values from about {lowest:.3g} to {highest:.3g}, {share:.0%} of them far outside"
-                f" its output_range=({low:g}, {high:g}); is it output_range=({likely[0]:g}, {likely[1]:g})?",
+                f"generator: it emits values from about {lowest:.3g} to {highest:.3g}, {doubt} its"
+                f" output_range=({low:g}, {high:g}); is it output_range=({likely[0]:g}, {likely[1]:g})?",
             )
 
     @torch.no_grad()
@@ -154,9 +155,14 @@ class GeneratorChecks(WrappedModule):
             self.warn_randomised()
         return same
 
+    @torch.no_grad()
     def warn_randomised(self) -> None:
         """Warn (`NetworkWarning`), once, that images differ from one call to the next."""
-        self._warn_once("randomised", randomised_message("generator", "images"))
+        if "randomised" not in self._done:
+            advice = noise_advice(
+                self.module, lambda: self.take(torch.tensor([0], device="cpu"))(self.latents(1, seed=0))
+            )
+            self._warn_once("randomised", randomised_message("generator", "images") + advice)
 
     def _warn_once(self, kind: str, message: str) -> None:
         if kind not in self._done:

@@ -115,6 +115,9 @@ def evaluate(
     try:
         output = network(*inputs, **named)
     except TypeError as error:
+        unknown = str(error).partition("unexpected keyword argument ")[2].strip("'")
+        if unknown and unknown in named:
+            raise InputError(unknown, f"an argument of the {argument}'s forward", "an unknown name") from error
         if "required" not in str(error) or "argument" not in str(error):
             raise
         expected = "one that needs no other input, or is given it (Generator.given, functools.partial)"

@@ -97,24 +97,53 @@ def _fits(state: StateDict, shapes: Mapping[str, Any]) -> bool:
 
 
 def _difference(content: Any, candidates: Mapping[str, StateDict], shapes: Mapping[str, Any]) -> str:
-    """What the state dict that shares most names with a module has otherwise."""
+    """What the state dict that shares most tensors' names and shapes with a module has otherwise."""
     if not candidates:
         return f"no tensors, but {_keys(content) if isinstance(content, dict) else type(content).__name__}"
-    label, state = max(candidates.items(), key=lambda item: len(shapes.keys() & item[1].keys()))
-    differences = {
-        "without": [name for name in shapes if name not in state and not name.endswith(COUNTERS)],
-        "with": [name for name in state if name not in shapes],
-        "of another shape:": [name for name in state if name in shapes and state[name].shape != shapes[name]],
-    }
-    sentences = [f"{how} {_first(names)}" for how, names in differences.items() if names]
+
+    def shared(item: tuple[str, StateDict]) -> tuple[int, int]:
+        return sum(shapes.get(name) == tensor.shape for name, tensor in item[1].items()), len(item[1])
+
+    label, state = max(candidates.items(), key=shared)
+    sentences = [
+        _keys_of("without", {n: shape for n, shape in shapes.items() if n not in state and not n.endswith(COUNTERS)}),
+        _keys_of("with", {name: tensor.shape for name, tensor in state.items() if name not in shapes}),
+    ]
+    for name, tensor in state.items():
+        if name in shapes and tensor.shape != shapes[name]:
+            sentences.append(f"{name} of shape {tuple(tensor.shape)} in place of {tuple(shapes[name])}")
+            break
     whose = f"the ones of {label.rstrip('.')}" if label else "tensors"
     is_nested = not any(isinstance(value, Tensor) for value in content.values())
-    return f"{whose} {', '.join(sentences)}" + (f" (the file holds {_keys(content)})" if is_nested else "")
+    keys = {name for candidate in candidates.values() for name in candidate}
+    looks = next((f"; they look like {kind}" for key, kind in KNOWN.items() if any(key in name for name in keys)), "")
+    held = f" (the file holds {_keys(content)})" if is_nested else ""
+    return f"{whose} {', '.join(filter(None, sentences))}{looks}{held}"
+
+
+KNOWN = {
+    "convs.0.conv.modulation.weight": "a StyleGAN2 of rosinality's layout",
+    "to_rgbs.0.conv.modulation.weight": "a StyleGAN2 of rosinality's layout",
+    "synthesis.b4.conv1.affine.weight": "a StyleGAN2 of NVIDIA's layout",
+    "G.blocks.0.to_style1.weight": "a StyleGAN2 of lucidrains' layout",
+    "blocks.0.to_style1.weight": "a StyleGAN2 of lucidrains' layout",
+    "decoder.mid_block.attentions.0": "an AutoencoderKL of diffusers",
+    "decoder.up_blocks.0.resnets.0.conv1.weight": "an autoencoder of diffusers",
+    "time_embedding.linear_1.weight": "the denoiser of a diffusion model",
+    "quantize.embedding.weight": "an autoencoder with a codebook",
+    "layer1.0.conv1.weight": "a ResNet",
+}
+"""What a checkpoint is, by a part of one of its names."""
+
+
+def _keys_of(how: str, shapes: Mapping[str, Any]) -> str:
+    """Return the first of some names with its shape, and how many others there are."""
+    if not shapes:
+        return ""
+    names = list(shapes)
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{how} {names[0]} {tuple(shapes[names[0]])}{more}"
 
 
 def _keys(content: Mapping[Any, Any]) -> str:
     return ", ".join(map(str, content))
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -84,9 +84,11 @@ def test_a_range_that_was_said_is_not_asked_about(enter):
         (lambda y: 255 * y.sigmoid(), (0, 1), "(0, 255)"),
         (lambda y: 255 * y.sigmoid(), (-1, 1), "(0, 255)"),
         (lambda y: 127.5 * y.tanh(), (0, 1), "(-127.5, 127.5)"),
+        (torch.tanh, (0, 255), "(-1, 1)"),
+        (lambda y: (3 * y).sigmoid(), (0, 255), "(0, 1)"),
         (lambda y: y.tanh() + 0.1 * y.clamp(-0.8, 0.8), (0, 1), "(-1, 1)"),
     ],
-    ids=["bytes", "bytes for tanh", "centred bytes", "a little beyond tanh"],
+    ids=["bytes", "bytes for tanh", "centred bytes", "tanh for bytes", "sigmoid for bytes", "a little beyond tanh"],
 )
 def test_the_range_that_is_meant_is_named(end, declared, likely):
     (words,) = said(lambda: emitting(end, output_range=declared).output_shape())
@@ -206,3 +208,51 @@ def test_a_model_with_a_sound_range_passes_the_command_silently(tmp_path, capsys
     np.save(tmp_path / "a.npy", rand(2, 4, 4).numpy())
     named = ["--model", write_model(tmp_path / "model"), "--targets", tmp_path / "a.npy", "--device", "cpu"]
     assert call(capsys, "diagnose", *named, "--steps", 2, "--restarts", 1).err == ""
+
+
+class Layer(nn.Module):
+    """Adds noise, as a layer of a generator does."""
+
+    def forward(self, x: Tensor, noise_mode: str = "random") -> Tensor:
+        return x + torch.randn_like(x) if noise_mode == "random" else x
+
+
+class Inside(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.noise1 = mlp(5, 12, 16, seed=0), Layer()
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.noise1(self.first(z)).unflatten(1, (1, 4, 4))
+
+
+class Above(Layer):
+    def forward(self, x: Tensor, noise_mode: str = "random") -> Tensor:
+        return super().forward(x, noise_mode)[:, None, None]
+
+
+def by_numpy(z: Tensor) -> Tensor:
+    return z[:, None, None] + np.random.default_rng().normal()
+
+
+NOISY: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "a layer's": (Inside(), " It calls randn_like in noise1 (Layer); fix it in the module"),
+    "a forward's": (Above(), " It calls randn_like; fix it by generator.given(noise_mode=...)"),
+    "a function's": (
+        lambda z: F.dropout(z, 0.5)[:, None, None] + torch.rand(1, device=z.device),
+        " It calls dropout and 1 more; fix it in the module",
+    ),
+    "of another library": (by_numpy, ""),
+}
+
+
+@pytest.mark.parametrize("case", NOISY)
+def test_the_noise_is_named(case):
+    network, where = NOISY[case]
+    generator = Generator(network, latent_shape=(5,))
+    (words,) = said(generator.is_deterministic)
+    advice = f"{where}, or make the noise a latent." if where else ""
+    assert words == f"generator: {DRAWN.format('images')}{advice}"
+    if case == "a forward's":
+        assert generator.given(noise_mode="const").is_deterministic()
+    assert not [layer for layer in generator.modules() if layer._forward_hooks or layer._forward_pre_hooks]

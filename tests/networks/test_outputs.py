@@ -479,3 +479,18 @@ def test_what_fits_nothing_is_refused_in_one_line(name, make):
 def test_a_copy_of_an_adapted_network_is_another():
     network = adapt(logits())
     assert torch.equal(copy.deepcopy(network)(X), network(X))
+
+
+class Labelled(nn.Module):
+    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
+        return nn.functional.embedding(labels, z.new_ones(3, 4))[:, None, None] * z[:, :1, None, None]
+
+
+def test_a_condition_that_does_not_fit_is_named():
+    generator = lo.Generator(Labelled(), latent_shape=2)
+    with refuses("label", "generator's forward"):
+        generator.given(label=torch.tensor([0])).output_shape()
+    for labels in (torch.tensor([3]), torch.tensor([0.5]), 3):
+        with refuses("latent_shape, labels"):
+            generator.given(labels=labels).output_shape()
+    assert generator.given(labels=[2]).output_shape() == (1, 1, 4)

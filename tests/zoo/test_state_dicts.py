@@ -54,11 +54,18 @@ def test_the_state_dict_in_a_checkpoint_is_loaded(tmp_path, content):
 
 WRONG = {
     "two that fit": ({"g": OWN, "d": OTHER}, "several: g, d"),
-    "another network's": ({"state_dict": HEAD}, "without 0.bias"),
+    "another network's": (
+        {"state_dict": HEAD},
+        "without 0.bias (2,) and 6 more, 0.weight of shape (5, 5)",
+    ),
+    "a StyleGAN2's": (
+        {"g_ema": {"style.1.weight": HEAD["0.weight"], "convs.0.conv.modulation.weight": torch.ones(2, 3)}},
+        "with style.1.weight (5, 5) and 1 more; they look like a StyleGAN2 of rosinality's layout",
+    ),
     "no tensors": ({"epoch": 3, "lr": 0.1}, "epoch, lr"),
     "a list": ([torch.zeros(1)], "list"),
-    "other shapes": ({**OWN, "3.bias": torch.ones(4)}, "of another shape: 3.bias"),
-    "more tensors": ({**OWN, "9.bias": torch.ones(4)}, "with 9.bias"),
+    "other shapes": ({**OWN, "3.bias": torch.ones(4)}, "3.bias of shape (4,) in place of (3,)"),
+    "more tensors": ({**OWN, "9.bias": torch.ones(4)}, "with 9.bias (4,)"),
 }
 
 
