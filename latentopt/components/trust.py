@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from latentopt.errors import InputError
@@ -130,6 +131,24 @@ def _import(plainly: Callable[..., Any], path: Any, *args: Any, **options: Any) 
 def may_be_imported(path: str) -> bool:
     runs = "__main__" in path.split(".")[1:]  # the command line of a package, not a class
     return not runs and any(_within(path, package) for package in (*PACKAGES, *trusted()))
+
+
+def import_class(path: str) -> type:
+    """Import the class that a card or a recipe names, if it is trusted.
+
+    Raises:
+        InputError: it is not trusted, or there is no such class.
+    """
+    module, _, name = path.rpartition(".")
+    if not _is_dotted(path) or not may_be_imported(path):
+        raise InputError("class_path", EXPECTED, repr(path))
+    try:
+        value = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InputError("class_path", "a class that can be imported", f"{path!r} ({error})") from error
+    if not inspect.isclass(value) or not _may_be_named(value):
+        raise InputError("class_path", EXPECTED, repr(path))
+    return value
 
 
 def _may_be_named(value: Any) -> bool:

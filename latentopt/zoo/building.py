@@ -37,8 +37,8 @@ def build_module(spec: Mapping[str, Any], folder: Path = Path()) -> nn.Module:
     return module.eval()
 
 
-def build(spec: Mapping[str, Any], kind: type | tuple[type, ...] = nn.Module) -> Any:
-    """Build the object that a ``{class_path, init_args}`` names, of a trusted class derived from ``kind``.
+def build(spec: Mapping[str, Any]) -> nn.Module:
+    """Build the module that a ``{class_path, init_args}`` names, of a trusted class derived from `torch.nn.Module`.
 
     Raises:
         InputError: it names another object or one that is not trusted (`latentopt.trust`), or cannot be built.
@@ -46,7 +46,7 @@ def build(spec: Mapping[str, Any], kind: type | tuple[type, ...] = nn.Module) ->
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(kind, "module", fail_untyped=False, required=True)
+    parser.add_subclass_arguments(nn.Module, "module", fail_untyped=False, required=True)
     try:
         with only_trusted():
             return parser.instantiate(parser.parse_object({"module": dict(spec)})).module

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Normal
+from torch.distributions import Distribution, Normal, Transform
 
 from latentopt.components.numbers import parse_fractions
-from latentopt.errors import InputError
+from latentopt.components.trust import import_class
+from latentopt.errors import InputError, first_line
 from latentopt.files import read_array
 from latentopt.networks.conditions import names_array
 from latentopt.networks.latent_sources import LatentsArgument, MappedLatents
-from latentopt.networks.latents import LatentDistribution
-from latentopt.zoo.building import build, build_module
+from latentopt.zoo.building import build_module
 
 NAMES = ("latents", "w", "z", "x")
 """Names of the latents in a file of several arrays."""
@@ -30,9 +30,10 @@ def read_latents(
 
     Args:
         spec: None; the path of an array file, a sample (N, *latent_shape); ``{mean, std}``, numbers, lists or array
-            files; ``{class_path, init_args}`` of a distribution, such as ``torch.distributions.Uniform``; or the
-            arguments of `latentopt.MappedLatents`, whose ``mapping`` is a ``{class_path, init_args, weights}``. Or a
-            mapping of these by the names of the parts. Other objects are returned as they are.
+            files; ``{class_path, init_args}`` of a distribution of torch, whose arguments are such numbers or
+            distributions, or of a class with draw, mean and scale; or the arguments of `latentopt.MappedLatents`, whose
+            ``mapping`` is a ``{class_path, init_args, weights}``. Or a mapping of these by the names of the parts.
+            Other objects are returned as they are.
         latent_shape: of the generator, by name where it has parts.
         folder: folder of the files.
         mapping: mapping network of the model, where its architecture has one.
@@ -55,7 +56,7 @@ def read_latents(
             raise InputError("latents.std", "numbers > 0", float(std.min()))
         return Normal(*torch.broadcast_tensors(mean, std))
     if "class_path" in keys and keys <= {"class_path", "init_args"}:
-        return build(parse_fractions(dict(spec)), (Distribution, LatentDistribution))
+        return _distribution(spec, folder)
     if "latent_shape" in keys and keys <= {"mapping", "latent_shape", "copies", "truncation"}:
         network = build_module(spec["mapping"], folder) if isinstance(spec.get("mapping"), Mapping) else mapping
         if network is None:
@@ -64,6 +65,34 @@ def read_latents(
     expected = "mean and std; class_path and init_args; mapping, latent_shape, copies and truncation"
     expected += f"; or the parts {', '.join(sorted(parts))}" if parts else ""
     raise InputError("latents", expected, ", ".join(sorted(keys)) or "nothing")
+
+
+def _distribution(spec: Mapping[str, Any], folder: Path) -> Any:
+    """Return the object of a trusted class, whose arguments are built first."""
+    kind, arguments = import_class(str(spec["class_path"])), spec.get("init_args") or {}
+    if not issubclass(kind, Distribution | Transform) and not all(
+        hasattr(kind, name) for name in ("draw", "mean", "scale")
+    ):
+        raise InputError(
+            "class_path", "a distribution of torch, or a class with draw, mean and scale", repr(kind.__name__)
+        )
+    if not isinstance(arguments, Mapping):
+        raise InputError("init_args", "arguments by name", repr(arguments))
+    try:
+        return kind(**{name: _argument(name, value, folder) for name, value in arguments.items()})
+    except (TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError("init_args", f"the arguments of {kind.__name__}", first_line(error)) from error
+
+
+def _argument(name: str, value: Any, folder: Path) -> Any:
+    """Return an argument of a distribution: numbers in lists and files as a tensor."""
+    if isinstance(value, Mapping) and "class_path" in value:
+        return _distribution(value, folder)
+    if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        return [_argument(name, item, folder) for item in value]
+    return _numbers(name, value, folder) if isinstance(value, list) or names_array(value) else parse_fractions(value)
 
 
 _STANDARD = (("mean", 0.0), ("std", 1.0))

@@ -56,6 +56,33 @@ def test_a_class_path_is_a_distribution_of_torch():
     own = cards.load_generator({**MODEL, "latents": spec}).distribution
     near(own.mean, torch.ones(3).double(), 0)
     near(own.scale, torch.full((3,), 4 / 12**0.5).double(), 1e-6)
+    normal = {"class_path": "torch.distributions.Normal", "init_args": {"loc": [1, 2, 3], "scale": "1/2"}}
+    whole = {"base_distribution": normal, "reinterpreted_batch_ndims": 1}
+    spec = {"class_path": "torch.distributions.Independent", "init_args": whole}
+    own = cards.load_generator({**MODEL, "latents": spec}).distribution
+    near(own.mean, torch.tensor([1.0, 2, 3]).double(), 0)
+    near(own.scale, torch.full((3,), 0.5).double(), 0)
+
+
+@pytest.mark.usefixtures("brought")
+def test_a_class_of_ones_own_package_is_a_distribution():
+    spec = {"class_path": "own_latents.Twos", "init_args": {"width": "1/4"}}
+    generator = cards.load_generator({**MODEL, "latents": spec})
+    near(generator.latents(2, 0), 2 + 0.25 * torch.randn(2, 3, generator=seeded()), 0)
+    near(generator.distribution.scale, torch.full((3,), 0.25).double(), 0)
+
+
+@pytest.fixture
+def brought(there, monkeypatch):
+    """A package of the user's, which is trusted."""
+    (there / "own_latents.py").write_text(
+        "import torch\nclass Twos:\n    mean = 2.0\n"
+        "    def __init__(self, width):\n        self.scale = width\n"
+        "    def draw(self, count, generator):\n"
+        "        return 2 + self.scale * torch.randn(count, 3, generator=generator)\n"
+    )
+    monkeypatch.syspath_prepend(str(there))
+    monkeypatch.setenv("LATENTOPT_TRUST", "own_latents")
 
 
 def test_a_mapping_network_has_weights_of_its_own(there):
@@ -149,7 +176,11 @@ WRONG = {
     "words": ({"mean": "much"}, "latents.mean"),
     "another number of means": ({"mean": [1, 2]}, "latents"),
     "a class that is not trusted": ({"class_path": "os.system"}, "class_path"),
-    "a class of another kind": ({"class_path": "torch.nn.ReLU"}, "architecture"),
+    "a class of another kind": ({"class_path": "torch.nn.ReLU"}, "class_path"),
+    "a module of torch's": ({"class_path": "torch.distributions.kl"}, "class_path"),
+    "a function of torch's": ({"class_path": "torch.distributions.kl.kl_divergence"}, "class_path"),
+    "no such class": ({"class_path": "torch.distributions.Norm"}, "class_path"),
+    "an unknown argument": ({"class_path": "torch.distributions.Normal", "init_args": {"mu": 1}}, "init_args"),
     "no mapping network": ({"latent_shape": 3}, "latents.mapping"),
     "a truncation to nothing": (
         {"mapping": {"class_path": "torch.nn.Identity"}, "latent_shape": 3, "truncation": 0},
