@@ -11,6 +11,7 @@ import latentopt as lo
 from latentopt import Generator
 from latentopt.inverse.layers import PAIRS
 from latentopt.sets import L1Ball, L2Ball
+from latentopt.zoo.stylegan2 import StyleGAN2, in_space
 
 
 def generator(seed: int = 0) -> Generator:
@@ -79,6 +80,17 @@ def test_parts_by_name_are_kept():
     before, after = lo.split(whole, "first")
     assert after.part_shapes == {"first": (4,), "b": (4,)}
     assert torch.equal(after(before(randn(3, 6))), whole(randn(3, 6)))
+
+
+@pytest.mark.parametrize("space", ["z", "w", "w+"])
+def test_a_stylegan2_is_cut_in_every_space(space):
+    whole = in_space(StyleGAN2(8, style=4, mapping=1, channels=(4, 4), colours=1).eval(), space, noise=space == "w+")
+    before, after = lo.split(whole, "network.convs.0")
+    z = whole.latents(3, seed=0)
+    assert torch.equal(after(before(z)), whole(z))
+    assert after.part_shapes["network.convs.0"] == (4, 8, 8)
+    found = lo.reconstruct(whole, whole(z).clamp(0, 1).flip(3), start="random", steps=3, layers={"network.convs.0": 0.1})
+    assert found.activations["network.convs.0"].shape == (3, *after.latent_shape)
 
 
 def test_least_squares_in_the_last_layer():

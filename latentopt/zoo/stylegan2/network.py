@@ -132,7 +132,7 @@ class StyleGAN2(StyleNetwork):
 
     def synthesis(self, w: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
         maps = self.constant_noise() if noise is None else noise
-        x = self.conv1(self.input.input.expand(len(w), -1, -1, -1), w[:, 0], maps[0])
+        x = self.conv1(self.input.input.expand(w.shape[0], -1, -1, -1), w[:, 0], maps[0])
         image = self.to_rgb1(x, w[:, 1])
         for number, to_rgb in enumerate(self.to_rgbs):
             first = 2 * number

@@ -36,7 +36,7 @@ class InSpace(nn.Module):
         latent = w if z is None else z
         assert latent is not None
         style = self.network.mapping(latent) if self.space == "z" else latent
-        layers = style if style.ndim == 3 else style[:, None].expand(-1, self.network.layers, -1)
+        layers = style if self.space == "w+" else style[:, None].expand(-1, self.network.layers, -1)
         maps = [noise[f"{NOISE}{number}"] for number in range(len(noise))] if noise else None
         return self.network.synthesis(layers, maps)
 
