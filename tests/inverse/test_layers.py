@@ -89,7 +89,9 @@ def test_a_stylegan2_is_cut_in_every_space(space):
     z = whole.latents(3, seed=0)
     assert torch.equal(after(before(z)), whole(z))
     assert after.part_shapes["network.convs.0"] == (4, 8, 8)
-    found = lo.reconstruct(whole, whole(z).clamp(0, 1).flip(3), start="random", steps=3, layers={"network.convs.0": 0.1})
+    found = lo.reconstruct(
+        whole, whole(z).clamp(0, 1).flip(3), start="random", steps=3, layers={"network.convs.0": 0.1}
+    )
     assert found.activations["network.convs.0"].shape == (3, *after.latent_shape)
 
 
