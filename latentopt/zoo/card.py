@@ -31,8 +31,8 @@ FOREIGN = {
 """Modules that read models of other projects, by the prefix of their names."""
 FREE = ("architecture", "training", "quality")
 """Fields of a card whose content is free: it is not parsed."""
-SPACES = ("z", "w", "w+")
-"""Latent spaces of StyleGAN2."""
+STYLEGAN2, SPACES = "latentopt.zoo.stylegan2.", ("z", "w", "w+")
+"""Begin of the class paths of StyleGAN2, and its latent spaces."""
 UNPARSED = ("latents",)
 """Fields that the model's loader reads."""
 
@@ -186,7 +186,9 @@ def _in_space(model: Mapping[str, Any]) -> Card:
     if space not in SPACES:
         raise InputError("space", f"one of {', '.join(SPACES)}", repr(space))
     card = read_card(model["name"])
-    if not isinstance(card, GeneratorCard) or "stylegan2" not in str(card.architecture[card.part].get("class_path")):
+    if not isinstance(card, GeneratorCard) or not str(card.architecture[card.part].get("class_path")).startswith(
+        STYLEGAN2
+    ):
         raise InputError("model", "a StyleGAN2, where there is a space", model_name(model))
     return replace(card, **{"space": space, "noise": bool(model.get("noise", False))})
 
