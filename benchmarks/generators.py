@@ -86,6 +86,14 @@ class RoadGAN(nn.Module):
         return self.conv_blocks(self.l1(z).reshape(-1, 128, 2, 2))
 
 
+def face_dcgan() -> nn.Module:
+    """100 latents to 64 x 64 faces in [-1, 1]: the DCGAN of the PyTorch tutorial (arXiv 1511.06434)."""
+    layers: list[nn.Module] = [nn.ConvTranspose2d(100, 512, 4, bias=False), nn.BatchNorm2d(512), nn.ReLU()]
+    for width in (512, 256, 128):
+        layers += [nn.ConvTranspose2d(width, width // 2, 4, 2, 1, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU()]
+    return nn.ModuleDict({"main": nn.Sequential(*layers, nn.ConvTranspose2d(64, 3, 4, 2, 1, bias=False), nn.Tanh())})
+
+
 @dataclass(frozen=True)
 class GeneratorSource:
     """A generator and real images for it.
@@ -147,6 +155,11 @@ def _dcgan() -> Generator:
     return _ready(Latent2d(blocks.get_submodule("gen")), (64,), (-1.0, 1.0), 0.2)
 
 
+def _face_dcgan() -> Generator:
+    blocks = _filled(face_dcgan(), "digiface_dcgan/generator.safetensors")
+    return _ready(Latent2d(blocks.get_submodule("main")), (100,), (-1.0, 1.0))
+
+
 def _road() -> Generator:
     """A generator with linear outputs, clamped here: far from its training latents they leave [-1, 1] by a lot."""
     module = _filled(RoadGAN(), "cgan_road/cGAN_imgSz64_nCh_3.safetensors", "gen.")
@@ -171,4 +184,5 @@ GENERATORS: dict[str, GeneratorSource] = {
     "celeba-btcvae": GeneratorSource(partial(_conv_vae, "btcvae_celeba", 3), "faces"),
     "mnist32-vae": GeneratorSource(partial(_conv_vae, "VAE_mnist", 1), "mnist32"),
     "road-gan": GeneratorSource(_road, ""),
+    "face-dcgan": GeneratorSource(_face_dcgan, "faces"),
 }

@@ -91,6 +91,15 @@ class InversionOutcome:
     psnr: Tensor
     ssim: Tensor
 
+    def listed(self) -> dict[str, Any]:
+        """Return the outcome as JSON holds it."""
+        return {name: value.tolist() if isinstance(value, Tensor) else value for name, value in vars(self).items()}
+
+    @classmethod
+    def of_lists(cls, lists: dict[str, Any]) -> InversionOutcome:
+        """Return the outcome that `listed` gave."""
+        return cls(lists["times"], **{name: torch.tensor(value) for name, value in lists.items() if name != "times"})
+
     def at(self, seconds: float) -> Tensor:
         """Best error so far (B,) at a time; infinite before the first evaluation."""
         reached = [row for t, row in zip(self.times, self.values, strict=True) if t <= seconds]
@@ -121,9 +130,13 @@ class InversionMethod:
     sizes: tuple[tuple[float, int], ...] = ()
     default: tuple[float, int] = (0.1, RESTARTS)
 
+    def size(self, case: InversionCase) -> tuple[float, int]:
+        """Return the size chosen for a case's generator, else the default."""
+        step, restarts = TUNED["reconstruct"].get(case.name, {}).get(self.name, self.default)
+        return step, restarts
+
     def at(self, case: InversionCase, size: tuple[float, int] | None = None) -> Runner:
-        step, restarts = size or TUNED["reconstruct"].get(case.name, {}).get(self.name, self.default)
-        return self.build(step, restarts)
+        return self.build(*(size or self.size(case)))
 
 
 def judge(case: InversionCase, runner: Runner, seconds: float) -> InversionOutcome:
@@ -145,11 +158,18 @@ def ours(
     planned: bool,
     restarts: int,
     halving: tuple[tuple[int, int], ...] = HALVING,
+    most: int = STEPS,
 ) -> Runner:
-    """Run one of our methods; ``planned``: its step sizes decrease over as many steps as the time allows."""
+    """Run one of our methods.
+
+    Args:
+        optimizer, start, restarts, halving: as of `latentopt.reconstruct`.
+        planned: its step sizes decrease over as many steps as the time allows.
+        most: steps of a round of a method that is not planned.
+    """
 
     def run(case: InversionCase, watch: InversionClock) -> None:
-        settings: dict[str, Any] = {"steps": STEPS, "halving": halving, "patience": STALLED}
+        settings: dict[str, Any] = {"steps": most, "halving": halving, "patience": STALLED}
         if planned:
             steps = max(10, int(watch.seconds / _seconds_a_step(case, optimizer, restarts)))
             settings = {"steps": steps, "halving": (), "patience": None}
@@ -181,6 +201,15 @@ SIZES = tuple((lr, restarts) for lr in (0.05, 0.1, 0.2, 0.4) for restarts in (1,
 """Step sizes, and the number of starts that share the time."""
 PAPER = tuple((a_x, RESTARTS) for a_x in (0.1, 0.3, 1.0, 3.0))
 RANDOM = Random()
+SHORT = 200
+"""Steps of a start that is followed alone, before the next one."""
+GATES = {"": SoftGates(1.0, steps=15, share=2 / 3), "-gates-off": SoftGates(1e-9, steps=15, share=2 / 3)}
+"""Gates of ADR-GD's default, and its control."""
+
+
+def single(optimizer: Optimizer, start: Initializer) -> Runner:
+    """Run one of our methods from one start at a time."""
+    return ours(optimizer, start, False, 1, (), SHORT)
 
 
 def _soft(lr: float) -> Optimizer:
@@ -191,6 +220,7 @@ METHODS: dict[str, InversionMethod] = {
     method.name: method
     for method in (
         InversionMethod("reconstruct", lambda _, k: ours(LBFGS(memory=64), Regression(), False, k)),
+        InversionMethod("reconstruct-single", lambda *_: single(LBFGS(memory=64), Regression(500))),
         InversionMethod("lbfgs", lambda _, k: ours(LBFGS(memory=64), RANDOM, False, k)),
         InversionMethod("lm", lambda _, k: ours(LevenbergMarquardt(), Regression(), False, k)),
         InversionMethod("lm-random", lambda _, k: ours(LevenbergMarquardt(), RANDOM, False, k)),
@@ -198,9 +228,14 @@ METHODS: dict[str, InversionMethod] = {
         InversionMethod("adam-regression", lambda lr, k: ours(Adam(lr), Regression(), True, k), SIZES),
         InversionMethod("adr-gd-soft", lambda lr, k: ours(_soft(lr), RANDOM, True, k), SIZES),
         InversionMethod("adr-gd-soft-regression", lambda lr, k: ours(_soft(lr), Regression(), True, k), SIZES),
+        *(
+            InversionMethod(f"adr-gd{off}{learnt}", lambda *_, g=gates, s=start: single(ADRGD(g), s))
+            for off, gates in GATES.items()
+            for learnt, start in (("", RANDOM), ("-regression", Regression(500)))
+        ),
         InversionMethod("adr-gd-paper", lambda a_x, k: ours(ADRGD.paper(a_x=a_x), RANDOM, True, k), PAPER),
         InversionMethod("momentum", lambda _, k: ours(Momentum(), RANDOM, True, k)),
-        InversionMethod("basin-cma", lambda *_: ours(CMAES(refine=30), RANDOM, True, 1)),
+        InversionMethod("basin-cma", lambda *_: ours(CMAES(refine=30), RANDOM, False, 1)),
         InversionMethod("cma-es", lambda *_: ours(CMAES(), RANDOM, True, 1)),
     )
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -12,7 +13,7 @@ import torch
 from benchmarks.generators import GENERATORS, GeneratorSource
 from benchmarks.inversion_methods import METHODS, RECOVERED, InversionCase, InversionMethod, InversionOutcome, judge
 from benchmarks.inversion_references import REFERENCES
-from benchmarks.study import chosen, study
+from benchmarks.study import chosen, stored, study
 from benchmarks.tuning import tuning_report
 from latentopt.reports import Report, Row, Table
 from latentopt.statistics import student
@@ -53,12 +54,16 @@ def reconstruct(
     seed: int = 0,
     tune: bool = False,
     quick: bool = False,
+    *,
+    folder: Path,
 ) -> Report:
     """Invert generators by every method in equal CPU time.
 
+    The outcome of each method lies in ``out/outcomes`` and is not computed again: a call that was stopped goes on.
+
     Args:
         generators: all, or some of mnist-vae, mnist-dcgan (which ship), mlp-vae, dcgan64, celeba-vae, celeba-betab,
-            celeba-betah, celeba-btcvae, mnist32-vae, road-gan (from LATENTOPT_DATA), between commas.
+            celeba-betah, celeba-btcvae, mnist32-vae, road-gan, face-dcgan (from LATENTOPT_DATA), between commas.
         methods: all, or some, between commas.
         part: own (images that the generator made), real or all.
         seconds: CPU time of a method for all targets together.
@@ -82,7 +87,7 @@ def reconstruct(
         return tuning({cases[0].title: cases for cases in groups}, known, seconds)
     results, tables = list[InversionResults](), list[Table]()
     for cases in groups:
-        new = list(_results(cases, known, seconds))
+        new = list(_results(cases, known, seconds, folder / "outcomes"))
         tables.append(_table(new, seconds))
         results += new
     rows = [row for result in results for row in _rows(result, seconds)]
@@ -114,11 +119,19 @@ def _cases(name: str, source: GeneratorSource, own: bool, images: int, seeds: ra
 
 
 def _results(
-    cases: Sequence[InversionCase], methods: Mapping[str, InversionMethod], seconds: float
+    cases: Sequence[InversionCase], methods: Mapping[str, InversionMethod], seconds: float, folder: Path
 ) -> Iterator[InversionResults]:
-    for name, method in methods.items():
+    def outcome(name: str, case: InversionCase) -> InversionOutcome:
+        size = methods[name].size(case)
+        settings = {"case": case.title, "targets": len(case.targets), "seed": case.seed}
+        settings |= {"method": name, "size": size, "seconds": seconds}
+        path = folder / f"{case.title}, {len(case.targets)}, seed {case.seed}, {name}.json"
+        run = methods[name].at(case, size)
+        return InversionOutcome.of_lists(stored(path, settings, lambda: judge(case, run, seconds).listed()))
+
+    for name in methods:
         try:
-            yield InversionResults(name, cases, [judge(case, method.at(case), seconds) for case in cases])
+            yield InversionResults(name, cases, [outcome(name, case) for case in cases])
         except ImportError as error:
             yield InversionResults(f"{name}: {error}", cases, [])
 

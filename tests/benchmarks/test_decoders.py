@@ -1,0 +1,43 @@
+"""The study of a decoder: its baseline without a network, and latents in which directions count alike."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from local_data import local_data
+from studies import call_study, result_rows
+from torch import nn
+
+from benchmarks.total_variation import total_variation
+from benchmarks.whitening import whitened
+from latentopt.networks.generator import Generator
+from latentopt.operators import Identity
+
+
+def test_total_variation_of_a_step_is_the_closed_form():
+    y = torch.tensor([0.0] * 4 + [1.0] * 4, dtype=torch.float64).reshape(1, 1, 1, 8)
+    x = total_variation(Identity(), y, y, weight=0.2, steps=200)
+    assert x.flatten().tolist() == pytest.approx([0.05] * 4 + [0.95] * 4, abs=1e-6)  # each half moves by weight / 4
+
+
+def test_whitened_latents_make_the_same_images_and_are_alike():
+    conv = nn.Conv2d(3, 64, 1, bias=False)
+    with torch.no_grad():
+        conv.weight *= torch.tensor([1.0, 4.0, 16.0])[:, None, None]
+    generator, z = Generator(conv, latent_shape=(3, 32, 32)).eval(), torch.randn(1, 3, 32, 32)
+    white, back, u = whitened(generator, z)
+    assert torch.allclose(back(u), z, atol=1e-5)
+    assert torch.allclose(white(u), generator(z), atol=1e-5)
+    values = torch.linalg.svdvals(conv.weight[:, :, 0, 0] @ back.matrix).square()
+    assert values[0] / values[-1] < 1.2  # 256 and more before
+
+
+@pytest.mark.slow
+def test_the_study_runs_and_goes_on(capsys, tmp_path):
+    local_data("taef2/taef2_decoder.safetensors")
+    words = ("decoders", "--quick", "--out", tmp_path / "o")
+    assert call_study(capsys, *words).code == 0
+    first = result_rows(tmp_path / "o")
+    assert {row["method"] for row in first} == {"encoder", "a hand-written Adam loop", "lbfgs-whitened"}
+    assert call_study(capsys, *words, "--overwrite").code == 0
+    assert result_rows(tmp_path / "o") == first  # seconds too: nothing was computed again
