@@ -87,7 +87,7 @@ def test_values_are_uniform_within_their_limits():
         assert 1 / (1 + ALL[name]) <= values[name].min() < values[name].max() <= 1 + ALL[name]
 
 
-@pytest.mark.parametrize("start", ["random", "regression"])
+@pytest.mark.parametrize("start", ["random", pytest.param("regression", marks=pytest.mark.slow)])
 def test_a_known_pose_is_found(start):
     posed = lo.with_nuisances(spots(), translate=3.0, angle=30.0, brightness=0.4)
     x = posed.latents(3, seed=4)

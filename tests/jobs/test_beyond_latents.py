@@ -104,7 +104,9 @@ def test_a_tuning_job_that_was_stopped_goes_on(targets, latents, tmp_path, monke
     assert not (tmp_path / "job" / "checkpoint.safetensors").exists()
 
 
-@pytest.mark.parametrize("name", ["layers", pytest.param("nuisances", marks=pytest.mark.slow), "tune"])
+@pytest.mark.parametrize(
+    "name", ["layers", *(pytest.param(name, marks=pytest.mark.slow) for name in ("nuisances", "tune"))]
+)
 def test_the_recipes_run(name, targets, latents, tmp_path, capsys):
     recipe = yaml.safe_load((ROOT / "recipes" / f"{name}.yaml").read_text())
     words = ["run", name, "--targets", targets, "--steps", "2", "--wandb", "disabled", "--out", str(tmp_path / "job")]
