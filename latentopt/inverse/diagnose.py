@@ -16,7 +16,8 @@ from latentopt.batch_math import take
 from latentopt.errors import InputError, positive, seed_within
 from latentopt.inverse.initializers.base import POOL_SEED, FittedInitializer
 from latentopt.inverse.reconstruct import reconstruct
-from latentopt.networks.generator import Generator, finite_images
+from latentopt.networks.generator import Generator
+from latentopt.networks.generator_checks import finite_images
 from latentopt.progress import ProgressLine
 from latentopt.reports import Row
 from latentopt.results import SavedResult, draw_sorted

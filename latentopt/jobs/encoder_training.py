@@ -28,7 +28,8 @@ from latentopt.jobs.train_folder import open_log
 from latentopt.jobs.trainer import Hardware
 from latentopt.networks.conditions import as_conditions
 from latentopt.networks.freezing import frozen
-from latentopt.networks.generator import Generator, finite_images
+from latentopt.networks.generator import Generator
+from latentopt.networks.generator_checks import finite_images
 from latentopt.zoo import cards
 from latentopt.zoo.modules import annealed_adam
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from latentopt.arguments import Values, as_values, holds_tensors
 from latentopt.batch_math import cpu_tensor
 from latentopt.errors import InputError
 from latentopt.files import ARRAY_SUFFIXES, read_array
@@ -40,3 +41,27 @@ def require_conditions(conditions: Mapping[str, Any], count: int) -> None:
     for name, value in conditions.items():
         if isinstance(value, torch.Tensor) and len(value) not in (1, count):
             raise InputError(name, f"1 or {count} conditions, one for each target", len(value))
+
+
+def condition_tensor(name: str, values: Values, like: torch.Tensor) -> torch.Tensor:
+    """Return a condition as a tensor: as it is, else whole numbers as long, others as ``like``.
+
+    Raises:
+        InputError: it has no row for a sample.
+    """
+    is_tensor = isinstance(values, torch.Tensor) or holds_tensors(values)
+    whole = not is_tensor and np.asarray(values).dtype.kind in "iub"
+    tensor = cpu_tensor(as_values(name, values))
+    if not is_tensor:
+        tensor = tensor.long() if whole else tensor.to(like)
+    if not tensor.ndim or not len(tensor):
+        raise InputError(name, "a condition of each sample, (B, ...)", f"shape {tuple(tensor.shape)}")
+    return tensor
+
+
+def repeat_condition(name: str, condition: torch.Tensor, count: int) -> torch.Tensor:
+    """Repeat a condition of each sample for ``count`` rows, which are copies of the samples."""
+    copies, rest = divmod(count, len(condition))
+    if rest:
+        raise InputError(name, f"1 or {count} conditions, one a sample", len(condition))
+    return condition.repeat(copies, *[1] * (condition.ndim - 1))

@@ -9,19 +9,18 @@ from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from latentopt._deprecated import renamed_methods
-from latentopt.arguments import Values, as_tensor, as_values, checked, holds_tensors
-from latentopt.batch_math import cpu_tensor, take
+from latentopt.arguments import Values, as_tensor, checked
+from latentopt.batch_math import take
 from latentopt.errors import InputError, as_shape, nonnegative, positive, seed_within
 from latentopt.networks.checks import (
     empty_like_parameters,
 )
 from latentopt.networks.classifier import check_range
-from latentopt.networks.freezing import frozen
+from latentopt.networks.conditions import condition_tensor, repeat_condition
 from latentopt.networks.generator_checks import GeneratorChecks
 from latentopt.networks.latent_sources import LatentsArgument, as_latents
 from latentopt.networks.outputs import Pick
@@ -123,7 +122,8 @@ class Generator(GeneratorChecks):
             z = as_tensor("latents", z, empty_like_parameters(self))
         if not z.ndim or z.shape[1:] != self.latent_shape:
             raise InputError("latents", f"shape (B, {', '.join(map(str, self.latent_shape))})", tuple(z.shape))
-        conditions = {name: _repeat(name, value.to(z.device), len(z)) for name, value in self.conditions.items()}
+        given = {name: value.to(z.device) for name, value in self.conditions.items()}
+        conditions = {name: repeat_condition(name, value, len(z)) for name, value in given.items()}
         own = z.clone()  # the module may change it in place
         inputs, parts = ((), self.parts(own)) if self.part_shapes else ((own,), {})
         image = self.evaluate(len(z), *inputs, **parts, **conditions, **self.constants)
@@ -197,24 +197,13 @@ class Generator(GeneratorChecks):
         tensors = dict[str, Tensor]()
         for name, value in conditions.items():
             if isinstance(value, Tensor | list | tuple) or getattr(value, "ndim", 0):
-                tensors[name] = self._condition(name, value)
+                tensors[name] = condition_tensor(name, value, empty_like_parameters(self))
         constants = {name: value for name, value in conditions.items() if name not in tensors}
         conditioned = copy.copy(self)
         conditioned.conditions = {n: v for n, v in self.conditions.items() if n not in constants} | tensors
         conditioned.constants = {n: v for n, v in self.constants.items() if n not in tensors} | constants
         conditioned._emitted_range = None
         return conditioned
-
-    def _condition(self, name: str, values: Values) -> Tensor:
-        """Return a condition as a tensor: as it is, else whole numbers as long, others as the module's own."""
-        is_tensor = isinstance(values, Tensor) or holds_tensors(values)
-        whole = not is_tensor and np.asarray(values).dtype.kind in "iub"
-        values = cpu_tensor(as_values(name, values))
-        if not is_tensor:
-            values = values.long() if whole else values.to(empty_like_parameters(self))
-        if not values.ndim or not len(values):
-            raise InputError(name, "a condition of each sample, (B, ...)", f"shape {tuple(values.shape)}")
-        return values
 
     def take(self, rows: Tensor) -> Self:
         """Return the generator of some samples, with their conditions.
@@ -295,26 +284,3 @@ class Generator(GeneratorChecks):
         other = copy.copy(self)
         other.distribution = rest
         return z.to(empty_like_parameters(self)), other if rest is not self.distribution else self
-
-
-@torch.no_grad()
-def finite_images(generator: Generator, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Return those of the latents (B, *latent_shape) whose images are finite, and the images (B, C, H, W).
-
-    Raises:
-        InputError: there is none.
-    """
-    with frozen(generator):
-        images = generator(z)
-    finite = images.flatten(1).isfinite().all(1)
-    if not bool(finite.any()):
-        raise InputError("generator", "finite images", f"NaN or infinity in all of {len(z)}")
-    return (z, images) if bool(finite.all()) else (z[finite], images[finite])
-
-
-def _repeat(name: str, condition: Tensor, count: int) -> Tensor:
-    """Repeat a condition of each sample for ``count`` rows, which are copies of the samples."""
-    copies, rest = divmod(count, len(condition))
-    if rest:
-        raise InputError(name, f"1 or {count} conditions, one a sample", len(condition))
-    return condition.repeat(copies, *[1] * (condition.ndim - 1))

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from latentopt.arguments import checked
 from latentopt.autodiff import refuse_gradient
-from latentopt.errors import warn
+from latentopt.errors import InputError, warn
 from latentopt.networks.checks import NetworkWarning, first_output, is_randomised, randomised_message
 from latentopt.networks.freezing import frozen
 from latentopt.networks.fusion import fold_batch_norm
@@ -198,3 +198,18 @@ class GeneratorChecks(WrappedModule):
             except (RuntimeError, AttributeError, TypeError):  # it cannot be copied, or its owner looks into its layers
                 same = False
         return fused if same else self
+
+
+@torch.no_grad()
+def finite_images(generator: GeneratorChecks, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Return those of the latents (B, *latent_shape) whose images are finite, and the images (B, C, H, W).
+
+    Raises:
+        InputError: there is none.
+    """
+    with frozen(generator):
+        images = generator(z)
+    finite = images.flatten(1).isfinite().all(1)
+    if not bool(finite.any()):
+        raise InputError("generator", "finite images", f"NaN or infinity in all of {len(z)}")
+    return (z, images) if bool(finite.all()) else (z[finite], images[finite])

@@ -11,7 +11,8 @@ from typing import Any, Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor
 
-from latentopt.errors import InputError, first_line
+from latentopt.arguments import as_tensor
+from latentopt.errors import InputError
 from latentopt.noise import Noise
 from latentopt.sets import Free, Sphere
 
@@ -121,11 +122,11 @@ class Latents:
             return None
         moments = list[Tensor]()
         for name, value in values.items():
+            moment = as_tensor(f"latents.{name}", value, torch.empty(0, dtype=torch.float64, device="cpu"))
             try:
-                moment = torch.as_tensor(value, device=None if isinstance(value, Tensor) else "cpu").detach()
-                moment = moment.cpu().double().expand(self.shape)
-            except (RuntimeError, TypeError, ValueError) as error:
-                raise InputError(f"latents.{name}", f"numbers of shape {self.shape}", first_line(error)) from error
+                moment = moment.expand(self.shape)
+            except RuntimeError as error:
+                raise InputError(f"latents.{name}", f"numbers of shape {self.shape}", tuple(moment.shape)) from error
             if not bool(moment.isfinite().all()) or (name == "scale" and bool((moment < 0).any())):
                 raise InputError(f"latents.{name}", "finite numbers, a scale >= 0", "others")
             moments.append(moment)

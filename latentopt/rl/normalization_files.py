@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from latentopt.errors import InputError
 from latentopt.rl.inert_pickle import InertObject, read_inert
 from latentopt.rl.normalization import Normalization
-from latentopt.zoo.card import error_line
+from latentopt.zoo.parse_errors import error_line
 from latentopt.zoo.state_dicts import read_state_dict
 
 SUFFIXES = (".pkl", ".npz", ".safetensors")

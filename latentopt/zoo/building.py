@@ -13,7 +13,7 @@ from torch import nn
 from latentopt.components.trust import only_trusted, refusal
 from latentopt.errors import InputError
 from latentopt.files import read_tensors
-from latentopt.zoo.card import error_line
+from latentopt.zoo.parse_errors import error_line
 from latentopt.zoo.state_dicts import load_checkpoint
 
 
@@ -59,6 +59,4 @@ def _not_built(spec: Mapping[str, Any], error: Exception) -> InputError:
     if owner and find_spec(owner) is None:
         got = f"{spec['class_path']}: no module named {owner} (install it, or put its folder on PYTHONPATH)"
         return InputError("architecture", "a class that can be imported", got)
-    text = str(error).replace("- Problem", "Problem").partition("Errors:\n")  # of the class, or of None
-    reason = error_line(ValueError(f"architecture\n{text[2]}")) if text[2] else error_line(error)
-    return InputError("architecture", "the class_path and init_args of a module", reason)
+    return InputError("architecture", "the class_path and init_args of a module", error_line(error))

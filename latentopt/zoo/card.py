@@ -16,9 +16,10 @@ from typing import Any, ClassVar
 
 from latentopt.components.numbers import parse_fractions
 from latentopt.components.trust import EXPECTED, may_be_imported, only_trusted
-from latentopt.errors import MAX_GOT, InputError, with_nearest
+from latentopt.errors import InputError, with_nearest
 from latentopt.files import is_file
 from latentopt.io import checksum
+from latentopt.zoo.parse_errors import error_line
 from latentopt.zoo.paths import shipped_folder
 from latentopt.zoo.strict_yaml import read_yaml
 
@@ -301,11 +302,3 @@ def _kind(content: Any) -> type[Card]:
             if kind.part in architecture:
                 return kind
     raise TypeError(f"no architecture with a generator, a classifier or a policy, but {architecture}")
-
-
-def error_line(error: Exception) -> str:
-    """Return one line of an error's text: of several, those behind the first up to one that is no heading."""
-    first, *others = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    count = next((number for number, line in enumerate(others, 1) if not line.endswith(":")), len(others))
-    key = re.match(r'Parser key "\w+\.(.+)":', first)
-    return " ".join([*([f"{key[1]}:"] if key else []), *(others[:count] or [first])])[:MAX_GOT]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from latentopt.errors import InputError
 from latentopt.files import read_tensors, require_file
-from latentopt.zoo.card import error_line
+from latentopt.zoo.parse_errors import error_line
 
 StateDict = dict[str, Tensor]
 COUNTERS = "num_batches_tracked"

@@ -11,7 +11,7 @@ from torch import nn
 from latentopt.errors import InputError, with_nearest
 from latentopt.files import read_tensors, require_file
 from latentopt.networks.classifier import Classifier
-from latentopt.zoo.card import error_line
+from latentopt.zoo.parse_errors import error_line
 from latentopt.zoo.state_dicts import load_checkpoint, state_dicts
 
 PREFIX = "torchvision/"

@@ -208,3 +208,10 @@ def test_cards_without_the_new_fields_load(there):
     old = {name: value for name, value in content.items() if name not in ("pick", "latents", "constants")}
     (there / "m" / "card.yaml").write_text(yaml.safe_dump(old))
     assert cards.load_generator(there / "m").distribution.source is None
+
+
+def test_a_field_of_several_types_is_told_which():
+    with refuses("model", "pick: expected int or str, got 1.5"):
+        cards.read_card({**MODEL, "pick": 1.5})
+    with refuses("architecture", 'Parser key "in_features": Expected'):
+        cards.build({"class_path": "torch.nn.Linear", "init_args": {"in_features": "a", "out_features": 3}})

@@ -18,7 +18,8 @@ from latentopt.inverse.initializers.trained_encoder import PROBES, TrainedEncode
 from latentopt.inverse.problem import Reconstruction
 from latentopt.networks.checks import first_output
 from latentopt.networks.freezing import frozen
-from latentopt.networks.generator import Generator, finite_images
+from latentopt.networks.generator import Generator
+from latentopt.networks.generator_checks import finite_images
 from latentopt.networks.outputs import TensorNetwork
 
 CHECKED = 32

@@ -13,7 +13,8 @@ from latentopt.errors import InputError, positive
 from latentopt.inverse.initializers.base import POOL_SEED, FittedInitializer, Initializer
 from latentopt.inverse.priors import latent_space
 from latentopt.inverse.problem import Reconstruction
-from latentopt.networks.generator import Generator, finite_images
+from latentopt.networks.generator import Generator
+from latentopt.networks.generator_checks import finite_images
 from latentopt.noise import Noise
 from latentopt.optimizers import LBFGS
 from latentopt.solver.loop import solve
