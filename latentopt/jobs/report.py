@@ -123,7 +123,7 @@ def _draw(
 @torch.no_grad()
 def _images(module: Reconstructor, target: Target, latents: Tensor) -> dict[str, Tensor]:
     """Images (1, C, H, W) of bytes by title."""
-    from latentopt.jobs.reconstructor import known
+    from latentopt.jobs.reconstruct_progress import known
 
     device = next(module.generator.parameters()).device
     generator = module.generator.take(torch.tensor([target.index]))
