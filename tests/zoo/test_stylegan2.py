@@ -261,6 +261,39 @@ def test_the_projector_keeps_maps_normal_and_fits_its_own_image():
             near(part.std((1, 2, 3)), torch.ones(2), 1e-4)
 
 
+def test_the_projector_takes_the_steps_of_a_loop_by_hand():
+    network, steps, seen = small().double().requires_grad_(False), 20, list[Tensor]()
+    generator = in_space(network, "w", noise=True, output_range=(-8, 8))
+    target, prior = generator(generator.latents(1, 3)), lo.priors.NoiseMapPrior(0.1)
+    start = prior.feasible(generator).project(generator.latents(1, 4))
+    lo.reconstruct(
+        generator,
+        target,
+        optimizer=Jitter(std=0.0),
+        prior=prior,
+        start=start,
+        steps=steps,
+        restarts=1,
+        callbacks=lambda progress: seen.append(progress.x.clone()),
+    )
+    w, *maps = (part.clone() for part in generator.parts(start).values())
+    sides = {0: 4, 16: 8, 80: 8, 144: 16, 400: 16}
+    penalty = Autocorrelation(0.1, [(begin, (1, side, side)) for begin, side in sides.items()])
+    leaves = [leaf.requires_grad_() for leaf in (w, *maps)]
+    adam = torch.optim.Adam(leaves, eps=1e-12)
+    for step in range(steps - 1):
+        adam.param_groups[0]["lr"] = 0.1 * scheduled("ramp", step, steps)
+        image = network.synthesis(w[:, None].expand(-1, 6, -1), maps)
+        noise = penalty(torch.cat([m.flatten() for m in maps])[None]).sum()
+        adam.zero_grad()
+        ((image / 16 + 0.5 - target).square().mean() + noise).backward()
+        adam.step()
+        with torch.no_grad():
+            for m in maps:
+                m.sub_(m.mean()).div_(m.std())
+    near(seen[-1], torch.cat([leaf.detach().flatten() for leaf in leaves])[None], 1e-9)
+
+
 def test_the_mean_is_the_first_start_and_maps_are_drawn():
     generator = in_space(small(), "w", noise=True, output_range=(-8, 8))
     problem = lo.Reconstruction(generator, torch.zeros(2, 1, 16, 16))
