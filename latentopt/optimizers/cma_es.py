@@ -16,7 +16,7 @@ from latentopt.optimizers.base import Cost, Optimizer, Step
 from latentopt.optimizers.candidates import evaluate_candidates
 from latentopt.optimizers.lbfgs import LBFGS
 from latentopt.problem import Batch, Evaluation
-from latentopt.sets import BoxAndBall, FeasibleSet, Free, L2Ball, Sphere
+from latentopt.sets import BoxAndBall, FeasibleSet, Free, L1Ball, L2Ball, Sphere
 
 Covariance = Literal["auto", "full", "diagonal"]
 _DESCENT = LBFGS(memory=10)
@@ -218,7 +218,7 @@ def _hull(feasible: FeasibleSet, x: Tensor) -> tuple[Tensor, Tensor]:
         low, high = feasible.lmo(torch.ones_like(x)), feasible.lmo(-torch.ones_like(x))
     else:
         ball = feasible.ball if isinstance(feasible, BoxAndBall) else feasible
-        assert isinstance(ball, L2Ball)
+        assert isinstance(ball, L1Ball | L2Ball)
         low, high = ((ball.center + side * ball.radius(x)).expand_as(x) for side in (-1, 1))
         if isinstance(feasible, BoxAndBall):
             low, high = feasible.box.project(low), feasible.box.project(high)

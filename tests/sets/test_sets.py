@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from nets import near, rand, randn, refuses
 from scipy.optimize import minimize, minimize_scalar
-from torch import Tensor
+from torch import Tensor, nn
 
+import latentopt as lo
 from latentopt.noise import Noise
 from latentopt.sets import Box, BoxAndBall, FeasibleSet, Free, L1Ball, L2Ball, LinfBall
 
@@ -324,3 +325,11 @@ def test_a_ball_whose_centre_lies_outside_the_box_is_refused(ball):
         BoxAndBall(Box(0.0, 1.0), ball(torch.tensor([[0.5, 1.1]]), 5.0))
     with refuses("center"):
         BoxAndBall(Box(0.0, 1.0), ball(torch.tensor([[0.5, float("nan")]]), 5.0))
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam", "apgd", "frank-wolfe", "cma-es"])
+def test_methods_find_the_nearest_point_of_an_l1_ball(optimizer):
+    ball, target = L1Ball(torch.zeros(5).double(), 0.6), torch.tensor([[0.5, -0.4, 0.1, 0.05, 0.0]]).double()
+    objective = lo.objectives.Fit(lo.objectives.MSE(), nn.Identity(), target)
+    found = lo.solve(lo.Problem(nn.Identity(), objective, 5, 1, ball, like=target), optimizer, steps=100)
+    near(found.x, torch.tensor([[0.35, -0.25, 0.0, 0.0, 0.0]]).double(), 0.02)
