@@ -226,7 +226,7 @@ def test_random_points_have_the_dtype_asked_for():
     assert Box(LOW, HIGH).sample(like, draws).dtype == torch.float32
 
 
-NORMS = {name: "l2" if name == "free" or "l2" in name else "linf" for name in SETS}
+NORMS = {name: "l2" if name in ("free", "l1") or "l2" in name else "linf" for name in SETS}
 BOUNDED = [name for name in SETS if name != "free"]
 
 
