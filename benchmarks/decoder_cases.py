@@ -140,10 +140,8 @@ def decoder(size: int) -> tuple[Generator, Generator]:
     loaded = load_generator(f"taesd:{data_root() / 'taef2'}").resized(size).eval().requires_grad_(False)
     with torch.no_grad():
         z = loaded.encoder(photographs(STATISTICS, SAMPLE, 128))  # pyright: ignore[reportOptionalCall]
-    mean, scale = (z.mean((0, 2, 3))[:, None, None], z.std((0, 2, 3))[:, None, None])
-    shape = loaded.latent_shape
-    normal = torch.distributions.Normal(mean.expand(shape), scale.expand(shape))
-    generator = Generator(loaded.module, latent_shape=shape, latents=normal, encoder=loaded.encoder)
+    normal = torch.distributions.Normal(*(t[:, None, None] for t in (z.mean((0, 2, 3)), z.std((0, 2, 3)))))
+    generator = Generator(loaded.module, latent_shape=loaded.latent_shape, latents=normal, encoder=loaded.encoder)
     generator.eval().requires_grad_(False).is_deterministic()
     return generator, generator.fused()
 

@@ -124,17 +124,36 @@ def ours(optimizer: Callable[[float], Optimizer], white: bool = False) -> Run:
     """Run one of our methods, by its step size, from the encoder's latents, which are whitened if ``white``."""
 
     def run(case: DecoderCase, size: Size, evaluations: int, trace: DecoderTrace) -> None:
-        weight, generator, z = size[1] * likely_weight(case), case.fast, case.start()
-        prior: Prior = GaussianPrior(weight) if weight else Unconstrained()
-        if white:
-            generator, back, z = whitened(generator, z)
-            prior = InLatents(back, case.generator, prior)
-        problem = Reconstruction(generator, case.measurement, case.operator, measured=True, prior=prior)
-        solve(problem, optimizer(size[0]), steps=evaluations, start=z[None], callbacks=[trace])
+        _descend(case, case.start(), optimizer(size[0]), size[1], white, evaluations, trace)
 
     return run
 
 
+def _descend(
+    case: DecoderCase, z: Tensor, optimizer: Optimizer, weight: float, white: bool, steps: int, trace: DecoderTrace
+) -> None:
+    weight, generator = weight * likely_weight(case), case.fast
+    prior: Prior = GaussianPrior(weight) if weight else Unconstrained()
+    if white:
+        generator, back, z = whitened(generator, z)
+        prior = InLatents(back, case.generator, prior)
+    problem = Reconstruction(generator, case.measurement, case.operator, measured=True, prior=prior)
+    solve(problem, optimizer, steps=steps, start=z[None], callbacks=[trace])
+
+
+def mean_of_several(case: DecoderCase, size: Size, evaluations: int, trace: DecoderTrace) -> None:
+    """Take the mean of the images of `SEVERAL` fits: from latents ``size[0]`` deviations away from the encoder's."""
+    images, scale = list[Tensor](), case.generator.distribution.scale.to(case.truth)
+    for number in range(SEVERAL):
+        noise = torch.randn(scale.shape, generator=torch.Generator().manual_seed(number))
+        one = DecoderTrace(case)
+        _descend(case, case.start() + size[0] * scale * noise, LBFGS(64, first=0.02), size[1], True, evaluations, one)
+        assert one.image is not None
+        images.append(one.image)
+        trace.see(torch.stack(images).mean(0), -float(number))
+
+
+SEVERAL = 4
 SOFT = SoftGates(0.25, steps=15, share=2 / 3)
 
 
@@ -155,6 +174,7 @@ METHODS: dict[str, DecoderMethod] = {
     "adam": DecoderMethod(ours(Adam), STEPS),
     "lbfgs": DecoderMethod(ours(lbfgs), LENGTHS),
     "lbfgs-whitened": DecoderMethod(ours(lbfgs, white=True), LENGTHS),
+    "mean of 4 lbfgs-whitened": DecoderMethod(mean_of_several, ((0.2, 1.0), (0.4, 1.0)), tasks=(False, True)),
     "adr-gd-soft": DecoderMethod(ours(lambda lr: ADRGD(SoftGates(), Adam(lr))), STEPS),
     "adr-gd-whitened": DecoderMethod(ours(lambda length: ADRGD(SOFT, lbfgs(length)), white=True), LENGTHS),
     "adr-gd": DecoderMethod(ours(lambda _: ADRGD(GATES[""])), tasks=(True, False)),

@@ -102,7 +102,8 @@ def decoders(
         return DecoderOutcome(task, name, indices, *([t[key] for t in traces] for key in ("psnr", "seconds")))
 
     groups = [[outcome(task, name) for name, method in known.items() if method.fits(task)] for task in work]
-    rows = [row for group in groups for result in group for row in _rows(result)]
+    bases = [next((result for result in group if result.method == BASE), None) for group in groups]
+    rows = [row for group, base in zip(groups, bases, strict=True) for result in group for row in _rows(result, base)]
     return Report("Photographs through a decoder", NOTE, list(map(_table, groups)), rows, partial(_draw, groups))
 
 
@@ -190,17 +191,19 @@ def _interval(values: Sequence[float]) -> str:
     return f"{interval.mean:.2f}" + (f" +- {interval.error:.2f}" if len(values) > 1 else "")
 
 
-def _rows(result: DecoderOutcome) -> Iterator[Row]:
-    for index, psnr, seconds in zip(result.indices, result.psnr, result.seconds, strict=True):
-        for evaluation in sorted({*(n for n in (1, 5, 10, 15, 20, 30, 40, 60) if n < len(psnr)), len(psnr)}):
-            yield {
-                "task": result.task,
-                "method": result.method,
-                "image": index,
-                "evaluation": evaluation,
-                "psnr": psnr[evaluation - 1],
-                "seconds": seconds[evaluation - 1],
-            }
+def _rows(result: DecoderOutcome, base: DecoderOutcome | None) -> Iterator[Row]:
+    """Yield a row for each photograph; ``until``: seconds until it had the PSNR of the hand-written loop in the end."""
+    until = result.until(base.final) if base else [float("inf")] * len(result.psnr)
+    for index, psnr, seconds, reached in zip(result.indices, result.psnr, result.seconds, until, strict=True):
+        yield {
+            "task": result.task,
+            "method": result.method,
+            "image": index,
+            "evaluations": len(psnr),
+            "psnr": psnr[-1],
+            "seconds": seconds[-1],
+            "until": "" if reached == float("inf") else reached,
+        }
 
 
 def _draw(groups: Sequence[Sequence[DecoderOutcome]], figure: Figure) -> None:

@@ -184,5 +184,6 @@ GENERATORS: dict[str, GeneratorSource] = {
     "celeba-btcvae": GeneratorSource(partial(_conv_vae, "btcvae_celeba", 3), "faces"),
     "mnist32-vae": GeneratorSource(partial(_conv_vae, "VAE_mnist", 1), "mnist32"),
     "road-gan": GeneratorSource(_road, ""),
+    "mnist-stylegan2": GeneratorSource(partial(load_generator, "mnist-stylegan2"), "mnist32"),
     "face-dcgan": GeneratorSource(_face_dcgan, "faces"),
 }

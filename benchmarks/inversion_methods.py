@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -212,6 +213,40 @@ def single(optimizer: Optimizer, start: Initializer) -> Runner:
     return ours(optimizer, start, False, 1, (), SHORT)
 
 
+def renewed(optimizer: Optimizer, start: Initializer) -> Runner:
+    """Run one of our methods from one start; then, again and again, from four others that a new pool predicts."""
+
+    def run(case: InversionCase, watch: InversionClock) -> None:
+        x, rows, over = case.generator.latents(len(case.targets), case.seed), torch.arange(len(case.targets)), False
+
+        def see(progress: Progress) -> bool:
+            nonlocal over
+            x[rows], value[rows] = progress.best_x, progress.best
+            over = watch.see(x, value)
+            return over
+
+        for attempt in itertools.count():
+            value = torch.full((len(x),), torch.inf)
+            reconstruct(
+                case.generator,
+                case.targets[rows],
+                optimizer=optimizer,
+                start=start,
+                restarts=4 if attempt else 1,
+                halving=(),
+                tolerance=RECOVERED if case.own else None,
+                steps=SHORT,
+                patience=STALLED,
+                seed=case.seed + 1000 * attempt,
+                callbacks=[see],
+            )
+            if over:
+                return
+            rows = (watch.values[-1] >= RECOVERED).nonzero()[:, 0] if case.own else rows
+
+    return run
+
+
 def _soft(lr: float) -> Optimizer:
     return ADRGD(SoftGates(), Adam(lr))
 
@@ -220,7 +255,7 @@ METHODS: dict[str, InversionMethod] = {
     method.name: method
     for method in (
         InversionMethod("reconstruct", lambda _, k: ours(LBFGS(memory=64), Regression(), False, k)),
-        InversionMethod("reconstruct-single", lambda *_: single(LBFGS(memory=64), Regression(500))),
+        InversionMethod("reconstruct-single", lambda *_: renewed(LBFGS(memory=64), Regression(500))),
         InversionMethod("lbfgs", lambda _, k: ours(LBFGS(memory=64), RANDOM, False, k)),
         InversionMethod("lm", lambda _, k: ours(LevenbergMarquardt(), Regression(), False, k)),
         InversionMethod("lm-random", lambda _, k: ours(LevenbergMarquardt(), RANDOM, False, k)),

@@ -41,3 +41,16 @@ def test_the_study_runs_and_goes_on(capsys, tmp_path):
     assert {row["method"] for row in first} == {"encoder", "a hand-written Adam loop", "lbfgs-whitened"}
     assert call_study(capsys, *words, "--overwrite").code == 0
     assert result_rows(tmp_path / "o") == first  # seconds too: nothing was computed again
+
+
+@pytest.mark.slow
+def test_the_spaces_of_a_stylegan2_run_and_go_on(capsys, tmp_path):
+    local_data("mnist")
+    words = ("style-spaces", "--quick", "--out", tmp_path / "o")
+    assert call_study(capsys, *words).code == 0
+    first = result_rows(tmp_path / "o")
+    assert [row["method"] for row in first] == ["w", "w", "w+", "w+"]
+    errors = [float(row["mse"]) for row in first]
+    assert sum(errors[2:]) <= sum(errors[:2])  # w+ goes on from w
+    assert call_study(capsys, *words, "--overwrite").code == 0
+    assert result_rows(tmp_path / "o") == first
