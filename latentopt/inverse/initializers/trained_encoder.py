@@ -140,6 +140,7 @@ class TrainedEncoder:
         tensors |= {"mean": self.mean, "scale": self.scale}
         tensors |= {"probe.latents": self.probe.latents, "probe.values": self.probe.values}
         content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, save(content, {META: json.dumps(self.about)}))
 
     @classmethod
