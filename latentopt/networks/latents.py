@@ -138,10 +138,16 @@ class Latents:
         Raises:
             InputError: it is that of a sample or a function, which have one shape, and the other one is larger.
         """
-        source: Any = self.source
-        if source is None or hasattr(source, "resized"):
-            return Latents(shape, None if source is None else source.resized(shape))
-        if any(side > own for side, own in zip(shape, self.shape, strict=True)):
+        source, larger = self.source, any(side > own for side, own in zip(shape, self.shape, strict=True))
+        if source is None:
+            return Latents(shape)
+        if resized := getattr(source, "resized", None):
+            try:
+                return Latents(shape, resized(shape))
+            except InputError:  # it has values for each place
+                if larger:
+                    raise
+        if larger:
             raise InputError("latents", "None, or a distribution of torch, for larger images", type(source).__name__)
         return Latents(shape, Cropped(self, shape))
 

@@ -244,3 +244,18 @@ def test_wrong_arguments_of_mapped_latents_are_named():
 def test_standard_normal_latents_have_the_plain_sets():
     plain = Generator(mlp(3, 5, 4, seed=0), latent_shape=3)
     assert priors.SpherePrior().feasible(plain) == sets.Sphere(3**0.5)
+
+
+def test_a_normal_distribution_with_values_for_each_place_suits_a_decoder_of_any_size():
+    class Sum(nn.Module):
+        any_size = True
+
+        def forward(self, z: Tensor) -> Tensor:
+            return z.sum(1, keepdim=True).sigmoid()
+
+    mean = rand(3, 16, 16)
+    generator = Generator(Sum(), latent_shape=(3, 16, 16), latents=Normal(mean, torch.ones_like(mean)))
+    assert generator.output_shape() == (1, 16, 16)
+    assert torch.equal(generator.distribution.mean, mean.double())
+    with refuses("latents"):
+        generator.resized(32)
