@@ -162,6 +162,8 @@ def test_wrong_layers_are_told_in_one_line():
             lo.reconstruct(whole, image, layers=layers)
     with refuses("layers: radius of 1", ">= 0"):
         lo.reconstruct(whole, image, layers={"1": -0.1})
+    with refuses("at", "without nuisances"):
+        lo.split(lo.with_nuisances(generator(), angle=3.0), "1")
     with refuses("norm", "l1"):
         lo.reconstruct(whole, image, layers={"1": 1.0}, norm="linf")
     twice = nn.ReLU()
