@@ -219,6 +219,8 @@ def as_latents(
             raise InputError("latents", expected, ", ".join(unknown) or "a mapping")
         parts = {name: as_latents(latents.get(name), own, {}, like) for name, own in part_shapes.items()}
         return Latents(shape, PartLatents(parts))
+    if isinstance(latents, type):
+        raise InputError("latents", "an object, not its class", latents.__name__)
     if isinstance(latents, nn.Module):
         expected = "latentopt.MappedLatents(mapping, latent_shape=...) of a mapping network"
         raise InputError("latents", expected, "a module")

@@ -211,6 +211,7 @@ def box_of(latents) -> sets.FeasibleSet:
 WRONG = {
     "a mapping network": (nn.Linear(3, 4), "latents: expected latentopt.MappedLatents"),
     "a distribution of another shape": (Normal(torch.zeros(3), 1.0), "latents: expected .*last axes.*Normal of shape"),
+    "a class": (lo.MappedLatents, "latents: expected an object, not its class"),
     "no standard deviation": (Cauchy(0.0, 1.0), "latents.mean: expected finite"),
     "integers": (Categorical(torch.ones(3)), "latents: expected floating-point numbers"),
     "parts of none": ({"w": Normal(0.0, 1.0)}, "latents: expected one, as the generator has no parts, got w"),
