@@ -122,7 +122,7 @@ def read_model(model: str) -> tuple[dict[str, Any], Callable[[], dict[str, Tenso
     """Read a tiny autoencoder, ``taesd:FOLDER`` or ``taesd:FILE``.
 
     Args:
-        model: its folder, with a file of the decoder (``*decoder*``) and one of the encoder, if any, or with one file
+        model: its folder, with a file that is named for the decoder and one for the encoder, if any, or with one file
             of both; or such a file. ``.safetensors`` or what `torch.save` wrote.
 
     Returns:
