@@ -8,9 +8,10 @@ from nets import mlp, near, randn, refuses
 from torch import Tensor, nn
 
 import latentopt as lo
-from latentopt import Generator
+from latentopt import Generator, priors
 from latentopt.inverse.layers import PAIRS
 from latentopt.sets import L1Ball, L2Ball
+from latentopt.zoo.datasets import as_images, open_dataset
 from latentopt.zoo.stylegan2 import StyleGAN2, in_space
 
 
@@ -183,3 +184,13 @@ def test_a_module_that_cannot_be_traced_is_told_in_one_line():
 
     with refuses("at", "torch.fx can trace"):
         lo.split(Generator(Loop(), latent_shape=3), "layer")
+
+
+@pytest.mark.slow
+def test_layers_cut_the_error_of_compressed_sensing():
+    digits = as_images(open_dataset("mnist", None, "test"), 8)
+    settings = {"operator": lo.operators.Gaussian(100), "noise": 0.01, "prior": priors.GaussianPrior(0.00037)}
+    settings |= {"steps": 100, "restarts": 4}
+    whole, layers = lo.load("mnist-vae"), {"layers.2": 0.2, "layers.4": 0.4}
+    plain, found = (lo.reconstruct(whole, digits, layers=names, **settings) for names in (None, layers))
+    assert lo.metrics.mse(found.output, digits).mean() < 0.3 * lo.metrics.mse(plain.output, digits).mean()
