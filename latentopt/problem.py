@@ -244,11 +244,23 @@ class Batch:
     @torch.no_grad()
     def evaluate(self, x: Tensor) -> Evaluation:
         """Return objective and output at ``x`` (B, *shape): one forward."""
+        if chunks := self._chunks(x):
+            return Evaluation(*map(torch.cat, zip(*(part.evaluate(rows) for part, rows in chunks), strict=True)))
         output = self.network(x)
         return Evaluation(self.loss(output, x), output)
 
+    def _chunks(self, x: Tensor) -> list[tuple[Batch, Tensor]]:
+        """Return parts of the batch and of ``x`` whose gradients fit into memory; empty: the whole does."""
+        count = getattr(self.network, "rows_at_once", None)
+        if count is None or len(x) <= count:
+            return []
+        rows = torch.arange(len(x), device=x.device).split(count)
+        return [(self.take(part), x[part]) for part in rows]
+
     def gradient(self, x: Tensor) -> tuple[Evaluation, Tensor]:
         """Return the evaluation at ``x`` (B, *shape) and the gradient (B, *shape): one forward and one backward."""
+        if chunks := self._chunks(x):
+            return _joined([part.gradient(rows) for part, rows in chunks])
         return self.call(Batch.gradient, lambda x: self._gradient(self.network, x), x)
 
     def soft_gradient(self, x: Tensor, tau: float, layers: Sequence[int] | None = None) -> tuple[Evaluation, Tensor]:
@@ -257,6 +269,9 @@ class Batch:
         Only the network's gates are soft: objective and penalty are differentiated as they are, also where they clamp
         or take absolute values.
         """
+
+        if chunks := self._chunks(x):
+            return _joined([part.soft_gradient(rows, tau, layers) for part, rows in chunks])
 
         def soft(x: Tensor, tau: Tensor) -> tuple[Evaluation, Tensor]:
             def network(x: Tensor) -> Tensor:
@@ -295,6 +310,12 @@ class _GivenGradient(Batch):
 
     def evaluate(self, x: Tensor) -> Evaluation:
         raise InputError("descent", "one that asks for one gradient a step, at its iterate", "another question")
+
+
+def _joined(parts: Sequence[tuple[Evaluation, Tensor]]) -> tuple[Evaluation, Tensor]:
+    """Return the evaluations and gradients of the parts of a batch, joined."""
+    evaluations, gradients = zip(*parts, strict=True)
+    return Evaluation(*map(torch.cat, zip(*evaluations, strict=True))), torch.cat(gradients)
 
 
 def _parts(whole: Problem | Batch, rows: Tensor) -> dict[str, Any]:

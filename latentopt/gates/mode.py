@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from latentopt.autodiff import require_no_checkpoint
 from latentopt.errors import InputError
 from latentopt.gates.activations import SITES, Activation
+from latentopt.networks.checkpointing import MODES, RESUMED
 from latentopt.networks.freezing import frozen
 from latentopt.networks.outputs import argument_of, module_of
 
@@ -77,8 +78,21 @@ class OnGates(TorchFunctionMode):
         super().__init__()
         self.rule, self.rows, self.layers, self.pool = rule, rows, layers, pool
         self.sites = self.driven = 0
+        self.resumed = False  # whether it is a second pass
+
+    def resume(self) -> Callable[[], OnGates]:
+        """Return what makes a mode that goes on from here, for a second pass through a checkpointed block."""
+        sites = self.sites
+
+        def again() -> OnGates:
+            mode = OnGates(self.rule, self.rows, self.layers, self.pool)
+            mode.sites, mode.resumed = sites, True
+            return mode
+
+        return again
 
     def __enter__(self):
+        self.token = MODES.set((*MODES.get(), self.resume))
         # Compiled code would be traced again with each rule. torch._dynamo is slow to import, so it is not forced.
         self.stance = _EAGER if "torch._dynamo" in sys.modules else nullcontext()
         self.stance.__enter__()
@@ -86,6 +100,7 @@ class OnGates(TorchFunctionMode):
 
     def __exit__(self, *error):
         super().__exit__(*error)
+        MODES.reset(self.token)
         self.stance.__exit__(*error)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -106,7 +121,8 @@ class OnGates(TorchFunctionMode):
         if self.layers is not None and site not in self.layers:
             return func(*args, **kwargs)
         self.driven += 1
-        require_no_checkpoint(f"site {site} within one")
+        if not (self.resumed or RESUMED.get()):
+            require_no_checkpoint(f"site {site} within one")
         named = {key: value for key, value in kwargs.items() if key != "input"}
         activation = SITES[name](h, *rest, **named)
         real = lambda z: func(z, *rest, **named)  # noqa: E731

@@ -119,6 +119,7 @@ def reconstruct(
     network = generator.fused() if fast else generator
     if fast and network is generator:  # else it has been evaluated, and has warned, when it was fused
         generator.is_deterministic()
+    network = network.within_memory()
     problem = Reconstruction(network, target, operator, loss, measured, tolerance, prior, noise, seed)
     gradient = not method(optimizer, problem.feasible).gradient_free
     if gradient:

@@ -213,6 +213,7 @@ class Reconstructor(lightning.LightningModule):
         self.generator, self.settings, self.tracker = problems.generator.fused(), problems.settings, tracker
         if self.generator is problems.generator:
             self.generator.is_deterministic()
+        self.generator = self.generator.within_memory()
         self.problems = replace(problems, generator=self.generator)
         self.search = search_layers(self.settings, self.generator)
         self.steps = self.settings.steps

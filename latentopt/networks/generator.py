@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -21,9 +22,10 @@ from latentopt.networks.checks import (
 )
 from latentopt.networks.classifier import check_range
 from latentopt.networks.conditions import condition_tensor, repeat_condition
-from latentopt.networks.generator_checks import GeneratorChecks
+from latentopt.networks.generator_memory import GeneratorMemory
 from latentopt.networks.latent_sources import LatentsArgument, as_latents
 from latentopt.networks.outputs import Pick
+from latentopt.networks.scaling import GradientScaling
 
 
 @renamed_methods(
@@ -35,7 +37,7 @@ from latentopt.networks.outputs import Pick
     repeats="is_deterministic",
     say_randomised="warn_randomised",
 )
-class Generator(GeneratorChecks):
+class Generator(GeneratorMemory):
     """A pretrained generator, from latents to images in [0, 1].
 
     Args:
@@ -125,8 +127,16 @@ class Generator(GeneratorChecks):
         given = {name: value.to(z.device) for name, value in self.conditions.items()}
         conditions = {name: repeat_condition(name, value, len(z)) for name, value in given.items()}
         own = z.clone()  # the module may change it in place
+        scaling = GradientScaling() if self.precision and own.requires_grad else None
+        if scaling:
+            own = scaling.first(own)
         inputs, parts = ((), self.parts(own)) if self.part_shapes else ((own,), {})
-        image = self.evaluate(len(z), *inputs, **parts, **conditions, **self.constants)
+        with torch.autocast(z.device.type, self.precision) if self.precision else nullcontext():
+            image = self.evaluate(len(z), *inputs, **parts, **conditions, **self.constants)
+        if self.precision:
+            image = image.to(z.dtype)
+        if scaling:
+            image = scaling.last(image)
         if image.is_complex():
             raise InputError("generator", "images of real numbers", image.dtype)
         if image.ndim < 2 or 0 in image.shape[1:]:
@@ -262,7 +272,7 @@ class Generator(GeneratorChecks):
         resized = copy.copy(self)
         resized.latent_shape = (latent[0], size[0] // factors[0], size[1] // factors[1])
         resized.distribution = self.distribution.resized(resized.latent_shape)
-        resized._emitted_range = None
+        resized._emitted_range, resized.row_bytes = None, (0, 0)
         if resized.output_shape() != (image[0], *size):
             raise InputError("image_size", f"{image[1:]}, as the module makes no others", f"{size}")
         return resized

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from math import prod
 from typing import Any, Self
 
 import torch
@@ -17,6 +18,7 @@ from latentopt.networks.checks import NetworkWarning, first_output, is_randomise
 from latentopt.networks.freezing import frozen
 from latentopt.networks.fusion import fold_batch_norm
 from latentopt.networks.latents import Latents
+from latentopt.networks.memory import saved_bytes
 from latentopt.networks.output_range import doubt_range, likely_range, percentiles
 from latentopt.networks.outputs import WrappedModule
 from latentopt.networks.randomness import noise_advice
@@ -36,6 +38,12 @@ class GeneratorChecks(WrappedModule):
     _done: set[str]  # checks and warnings that a generator and its copies do once
 
     latent_shape: tuple[int, ...]
+    row_bytes: tuple[int, int] = (0, 0)
+    """Memory of the gradient of one row, whole and with `economical`'s checkpointing; known after a first forward."""
+    rows_at_once: int | None = None
+    """Greatest number of rows whose gradient is computed together; None: any."""
+    precision: torch.dtype | None = None
+    """Of the module's own arithmetic (`torch.autocast`); None: that of the latents."""
 
     def latents(self, count: int, seed: int) -> Tensor:
         """Draw latents (count, *latent_shape)."""
@@ -99,7 +107,12 @@ class GeneratorChecks(WrappedModule):
         """
         probe = self.probe()
         first, z = probe.take(torch.tensor([0], device="cpu")), probe.latents(1, seed=0)
-        image = first_output(first, z.requires_grad_(), ", ".join(["latent_shape", *self.conditions, *self.constants]))
+        with saved_bytes(first) as saved:
+            inputs = ", ".join(["latent_shape", *self.conditions, *self.constants])
+            image = first_output(first, z.requires_grad_(), inputs)
+        if not self.row_bytes[0]:
+            ratio = prod(self.latent_shape) / prod(probe.latent_shape)
+            self.row_bytes = (int(ratio * saved.whole), int(ratio * saved.checkpointed))
         if image.requires_grad:
             self._done.add("gradient")
         image = image.detach()

@@ -85,6 +85,12 @@ class TinyDecoder(nn.Sequential):
             layers += [ResidualBlock(width, width, group_norm and not stage) for _ in range(count)]
         super().__init__(*layers, _conv(widths[-1], channels))
 
+    def halves(self) -> tuple[nn.Module, nn.Module]:
+        """Return the layers of the first stage, whose group norm sees the whole image, and the others."""
+        layers = list(self)
+        first = next((place for place, layer in enumerate(layers) if isinstance(layer, nn.Upsample)), 0)
+        return nn.Sequential(*layers[:first]), nn.Sequential(*layers[first:])
+
 
 class TinyEncoder(nn.Sequential):
     """Encoder of a tiny autoencoder, which mirrors `TinyDecoder`.
