@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -201,3 +203,20 @@ def test_latents_of_another_size_have_the_distribution_of_the_channels(networks)
     cropped = lo.Generator(networks[0], latent_shape=(5, 4, 4), latents=sample).resized(8)
     assert torch.equal(cropped.latents(3, seed=0).sort(0).values, sample[..., :2, :2])
     assert torch.equal(cropped.distribution.mean, sample[1, :, :2, :2].double())
+
+
+LARGE = """
+import resource, torch, latentopt as lo
+generator = lo.load("taesd:{folder}").resized(1024)
+photo = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+photo = torch.nn.functional.interpolate(photo, size=(1024, 1024), mode="bicubic").clamp(0, 1)
+lo.reconstruct(generator, photo, restarts=1, steps=3)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_an_image_of_1024_pixels_takes_less_than_6_gb():
+    code = LARGE.format(folder=local_data("taef2"))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 1024 * int(done.stdout.split()[-1]) < 6e9

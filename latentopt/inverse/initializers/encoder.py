@@ -15,7 +15,7 @@ from latentopt.errors import InputError, nonnegative
 from latentopt.inverse.initializers.base import POOL_SEED, FittedInitializer, Initializer, scatter
 from latentopt.inverse.initializers.pools import Regression
 from latentopt.inverse.initializers.trained_encoder import PROBES, TrainedEncoder
-from latentopt.inverse.problem import Reconstruction
+from latentopt.inverse.problem import Reconstruction, measurement_shapes
 from latentopt.networks.checks import first_output
 from latentopt.networks.freezing import frozen
 from latentopt.networks.generator import Generator
@@ -88,7 +88,8 @@ def _require_match(path: Path, generator: Generator, operator: Callable[[Tensor]
 def default_initializer(generator: Generator, operator: Callable[[Tensor], Tensor]) -> Initializer:
     """Return the start ``auto``: the encoder beside a generator's card if it was trained for this operator.
 
-    Else it is `Regression`, also where the encoder belongs to other weights or other conditions.
+    Of a decoder of any size it is the decoder's own encoder where images are whole. Else it is `Regression`, also where
+    the encoder belongs to other weights or other conditions.
 
     Args:
         generator: the generator.
@@ -97,6 +98,9 @@ def default_initializer(generator: Generator, operator: Callable[[Tensor], Tenso
     Returns:
         The initializer, not fitted yet.
     """
+    if generator.takes_any_size and generator.encoder is not None:
+        image, measurement = measurement_shapes(generator, operator)
+        return Encoder() if image == measurement else Regression()
     path = generator.trained_encoder
     if path is not None and not hasattr(operator, "take"):
         return Encoder() if TrainedEncoder.load(path).probe.matches(generator, operator) else Regression()
