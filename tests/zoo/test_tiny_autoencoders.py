@@ -17,6 +17,7 @@ from torch.distributions import Normal
 from torch.nn import functional as F
 
 import latentopt as lo
+from latentopt.cli import main
 from latentopt.inverse.initializers import Encoder
 from latentopt.jobs.reconstruct import reconstruct
 from latentopt.zoo.tiny_autoencoders import TinyDecoder, TinyEncoder
@@ -203,6 +204,20 @@ def test_latents_of_another_size_have_the_distribution_of_the_channels(networks)
     cropped = lo.Generator(networks[0], latent_shape=(5, 4, 4), latents=sample).resized(8)
     assert torch.equal(cropped.latents(3, seed=0).sort(0).values, sample[..., :2, :2])
     assert torch.equal(cropped.distribution.mean, sample[1, :, :2, :2].double())
+
+
+def test_the_recipe_runs_on_a_folder_of_photographs(networks, tmp_path):
+    for name, network in zip(("decoder", "encoder"), networks, strict=True):
+        save_file(network.state_dict(), tmp_path / f"{name}.safetensors")
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(rand(8, 12, 3).mul(255).byte().numpy()).save(tmp_path / "photos" / "a.png")
+    words = ["--model", f"taesd:{tmp_path}", "--targets", str(tmp_path / "photos"), "--out", str(tmp_path / "run")]
+    words += ["--steps", "2", "--wandb", "disabled"]
+    assert main(["run", "reconstruct-photo", *words, "--start", "random"]) == 0
+    assert lo.read_run(tmp_path / "run").tensor.shape == (1, 5, 2, 3)
+    words[5] = str(tmp_path / "none")
+    assert main(["run", "reconstruct-photo", *words]) == 2  # the encoder is random
+    assert not (tmp_path / "none").exists()
 
 
 LARGE = """
