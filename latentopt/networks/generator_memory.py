@@ -76,14 +76,13 @@ class GeneratorMemory(GeneratorChecks):
     def within_memory(self) -> Self:
         """Return the generator in a form whose gradients fit into the memory that is available.
 
-        Rows are evaluated so many at once as fit. If one row does not fit, blocks are checkpointed; if that is not
+        What they take is known once `output_shape` was called, as `fused` does; before, nothing changes. Rows are evaluated so many at once as fit. If one row does not fit, blocks are checkpointed; if that is not
         enough, a decoder of any size computes tiles. The environment variable LATENTOPT_MEMORY sets the memory.
 
         Raises:
             InputError: no form fits.
         """
         available = available_memory(empty_like_parameters(self).device)
-        image = self.output_shape()
         whole, fewer = self.row_bytes
         if available is None or not isinstance(self.module, nn.Module) or not whole:
             return self
@@ -91,6 +90,7 @@ class GeneratorMemory(GeneratorChecks):
         if fewer <= limit < whole:
             fitting = self.economical(checkpoint=True)
         elif limit < whole:
+            image = self.output_shape()
             need = f"{in_words(whole)} for the gradient of one image of shape {image}, {in_words(fewer)} checkpointed"
             error = InputError("memory", f"{need} (precision= halves it; {VARIABLE} sets the limit)", in_words(limit))
             if not self.takes_any_size or isinstance(self.module, Tiled):

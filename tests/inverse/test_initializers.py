@@ -297,7 +297,7 @@ def test_a_name_stands_for_an_initializer_and_an_initializer_for_itself():
     names: dict[str, Initializer] = {"random": Random(), "nearest": Nearest(), "regression": Regression()}
     names["encoder"] = Encoder()
     assert {name: components.build("start", "initializer", name) for name in names} == names
-    assert set(components.short_names("initializer")) == {*names, "saved"}  # which needs a path
+    assert set(components.short_names("initializer")) == {*names, "saved", "mean", "auto"}
     own: Initializer = Random(0.5)
     assert components.build("start", "initializer", own) is own
 
