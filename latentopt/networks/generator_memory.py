@@ -76,8 +76,9 @@ class GeneratorMemory(GeneratorChecks):
     def within_memory(self) -> Self:
         """Return the generator in a form whose gradients fit into the memory that is available.
 
-        What they take is known once `output_shape` was called, as `fused` does; before, nothing changes. Rows are evaluated so many at once as fit. If one row does not fit, blocks are checkpointed; if that is not
-        enough, a decoder of any size computes tiles. The environment variable LATENTOPT_MEMORY sets the memory.
+        What they take is known once `output_shape` was called, as `fused` does; before, nothing changes. As many rows
+        are evaluated at once as fit. If one row does not fit, blocks are checkpointed; if that is not enough, a decoder
+        of any size computes tiles. The environment variable LATENTOPT_MEMORY sets the memory.
 
         Raises:
             InputError: no form fits.
