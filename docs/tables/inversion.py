@@ -157,6 +157,25 @@ def matrices() -> Table:
     return table(["m = 25", *(f"`--seed {seed}`" for seed in names)], rows)
 
 
+def learnt_starts() -> Table:
+    """Tabulate the error and the cost of a trained encoder and of regression, by steps."""
+    rows = [
+        [
+            f"`{cell['start']}`",
+            str(cell["restarts"]),
+            str(cell["steps"]),
+            f"{cell['images']:,}",
+            f"{cell['mse']:.5f} +- {cell['standard_error']:.5f}",
+            f"{cell['evaluations']:.0f}",
+            f"{1000 * cell['seconds'] / cell['images']:.1f}",
+            f"{cell['learning']:.0f}",
+        ]
+        for cell in load("learnt-starts-mnist-vae")
+    ]
+    columns = ["start", "restarts", "steps", "digits", "MSE", "evaluations", "CPU s for 1,000", "CPU s once"]
+    return table(columns, rows)
+
+
 BLOCKS = {
     "inversion-own": own,
     "inversion-own-others": others,
@@ -167,4 +186,5 @@ BLOCKS = {
     "sensing-mlp-vae": lambda: _sensing(load("sensing-mlp-vae"), False),
     "sensing-celeba-vae": faces,
     "sensing-matrices": matrices,
+    "learnt-starts": learnt_starts,
 }

@@ -125,6 +125,8 @@ def run_training(plan: JobPlan[TrainEncoderSettings]) -> Path:
     shape = measurement_shapes(generator, settings.operator)[1]
     if hasattr(settings.operator, "take"):
         raise InputError("operator", "one for all images", settings.operator)
+    if (count := max(map(len, generator.conditions.values()), default=1)) > 1:
+        raise InputError("conditions", "one for all samples", count)
     if settings.image_weight:
         generator.require_gradient()
     form = {"shape": shape, "latent_shape": generator.latent_shape, "width": settings.width, "hidden": settings.hidden}
@@ -153,8 +155,8 @@ def run_training(plan: JobPlan[TrainEncoderSettings]) -> Path:
         "training": {**recipe, "seconds": round(checkpoints.seconds), "versions": versions()},
         "quality": quality,
     }
-    trained = TrainedEncoder(module.network.eval(), module.mean, module.scale, take_probe(generator, settings.operator))
-    TrainedEncoder(trained.network, trained.mean, trained.scale, trained.probe, about).save(plan.folder)
+    probe = take_probe(generator, settings.operator)
+    TrainedEncoder(module.network.eval(), module.mean, module.scale, probe, about).save(plan.folder)
     (log / LAST).unlink(missing_ok=True)
     rows = [{"figure": key, "value": value} for key, value in quality.items()]
     tracker.finish(rows, quality, [], [plan.folder])
