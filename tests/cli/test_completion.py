@@ -62,7 +62,7 @@ def test_bash_completes_models_recipes_and_sweeps_by_name_and_files_too(script):
 def test_bash_completes_options_and_what_they_may_be(script):
     assert completed(script, "attack", "--no") == {"--norm"}
     assert completed(script, "attack", "--norm", "") == {"linf", "l2"}
-    assert completed(script, "run", "digits", "--batch") == {"--batch-size"}
+    assert completed(script, "run", "digits", "--batch-") == {"--batch-size"}
     assert completed(script, "analyze", "regions", "--dry") == {"--dry-run"}
     assert set(METHODS) <= completed(script, "reconstruct", "--optimizer", "")
     assert completed(script, "reconstruct", "--wandb", "o") == {"online", "offline"}

@@ -42,6 +42,7 @@ EXCEPTIONS = {
     ("docs/benchmarks/random-networks.md", "| method | what it is |"): SETTINGS,
     ("docs/api/optimizers.md", "| name | method |"): SETTINGS,
     ("docs/guides/attack.md", "| for | take |"): SETTINGS,
+    ("docs/guides/reconstruct.md", "| `latents=` | |"): SETTINGS,
     ("docs/agents.md", "| | may be |"): SETTINGS,
     ("docs/agents.md", "| code | actor | critics | actions that the critics take |"): SETTINGS,
     ("docs/guides/command-line.md", "| code | meaning |"): SETTINGS,
