@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from latentopt.arguments import Files, Named, Values, as_tensor, checked
 from latentopt.autodiff import outside_inference_mode
@@ -21,6 +20,7 @@ from latentopt.inverse.initializers import share_cost
 from latentopt.inverse.problem import Reconstruction
 from latentopt.networks.freezing import frozen
 from latentopt.networks.generator import Generator
+from latentopt.networks.weights import call_with_weights
 from latentopt.objectives import Fit
 from latentopt.optimizers import Adam, Optimizer
 from latentopt.problem import Problem
@@ -221,7 +221,7 @@ class WeightSpace(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         parts, prefix = self.parts(x), _prefix(self.generator)
         rows = [{prefix + n: self.chosen[n] + part[row] for n, part in parts.items()} for row in range(len(x))]
-        return torch.stack([functional_call(self.generator, weights, (self.z,)) for weights in rows])
+        return torch.stack([call_with_weights(self.generator, weights, self.z) for weights in rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,10 +243,11 @@ class TuneObjective:
         return value + self.locality * self.fit.loss(images[self.count :], self.anchors).mean()
 
 
-def parameters_of(generator: Generator) -> dict[str, nn.Parameter]:
-    """Return the parameters of a generator's module by their names in it."""
+def parameters_of(generator: Generator, all_names: bool = False) -> dict[str, nn.Parameter]:
+    """Return the parameters of a generator's module by their first names in it, or by all of them."""
     prefix = _prefix(generator)
-    return {n.removeprefix(prefix): weight for n, weight in generator.named_parameters() if n.startswith(prefix)}
+    named = generator.named_parameters(remove_duplicate=not all_names)
+    return {n.removeprefix(prefix): weight for n, weight in named if n.startswith(prefix)}
 
 
 def choose_parameters(generator: Generator, names: str | Sequence[str] | None) -> dict[str, nn.Parameter]:
@@ -260,9 +261,12 @@ def choose_parameters(generator: Generator, names: str | Sequence[str] | None) -
         raise InputError("generator", "a module with parameters", "one without")
     if names is None:
         return known
-    chosen = set[str]()
+    chosen, first = set[str](), {id(weight): name for name, weight in known.items()}
+    every = {
+        n: first[id(weight)] for n, weight in parameters_of(generator, all_names=True).items() if id(weight) in first
+    }
     for wanted in [names] if isinstance(names, str) else names:
-        matched = [n for n in known if fnmatchcase(n, wanted) or n.startswith(f"{wanted}.")]
+        matched = [own for n, own in every.items() if fnmatchcase(n, wanted) or n.startswith(f"{wanted}.")]
         if not matched:
             raise InputError("parameters", f"names such as {next(iter(known))}", with_nearest(wanted, known))
         chosen.update(matched)

@@ -215,7 +215,11 @@ def as_latents(
     if isinstance(latents, Mapping):
         unknown = sorted(set(map(str, latents)) - set(part_shapes))
         if not part_shapes or unknown:
-            expected = f"of the parts {', '.join(part_shapes)}" if part_shapes else "one, as the generator has no parts"
+            expected = (
+                f"distributions of the parts {', '.join(part_shapes)}"
+                if part_shapes
+                else "one, as the generator has no parts"
+            )
             raise InputError("latents", expected, ", ".join(unknown) or "a mapping")
         parts = {name: as_latents(latents.get(name), own, {}, like) for name, own in part_shapes.items()}
         return Latents(shape, PartLatents(parts))

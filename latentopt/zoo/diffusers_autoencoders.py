@@ -69,7 +69,7 @@ class Decoder(Autoencoder):
         return self.vae.decode(z, return_dict=False, **options)[0]
 
 
-class Encoder(Autoencoder):
+class DiffusersEncoder(Autoencoder):
     """The encoder of an autoencoder of diffusers; of a distribution of latents its mean.
 
     Maps images ``(B, 3, H, W)`` in [0, 1] to scaled latents ``(B, C, H / f, W / f)``.
@@ -110,7 +110,7 @@ def read_model(model: str) -> tuple[dict[str, Any], Callable[[], Mapping[str, Te
     arguments = {"kind": kind, "config": {key: value for key, value in config.items() if not key.startswith("_")}}
     try:
         with torch.device("meta"):
-            latents = Encoder(**arguments)(torch.zeros(1, 3, IMAGE_SIDE, IMAGE_SIDE))
+            latents = DiffusersEncoder(**arguments)(torch.zeros(1, 3, IMAGE_SIDE, IMAGE_SIDE))
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(str(folder / CONFIG), f"the arguments of {kind}", first_line(error)) from error
     digest = hashlib.sha256()
@@ -122,7 +122,7 @@ def read_model(model: str) -> tuple[dict[str, Any], Callable[[], Mapping[str, Te
         "summary": f"an {kind} of diffusers",
         "architecture": {
             part: {"class_path": f"{half.__module__}.{half.__qualname__}", "init_args": arguments}
-            for part, half in {"generator": Decoder, "encoder": Encoder}.items()
+            for part, half in {"generator": Decoder, "encoder": DiffusersEncoder}.items()
         },
         "weights_sha256": digest.hexdigest(),
         "licence": "",
@@ -211,7 +211,7 @@ def _tensors(folder: Path, kind: str) -> dict[str, Tensor]:
     if info["missing_keys"]:
         raise InputError(str(folder), f"the weights of an {kind}", f"none for {sorted(info['missing_keys'])[0]}")
     tensors = dict[str, Tensor]()
-    for part, half in {"generator": Decoder, "encoder": Encoder}.items():
+    for part, half in {"generator": Decoder, "encoder": DiffusersEncoder}.items():
         for name, tensor in vae.state_dict().items():
             if name.split(".")[0] not in half.other:
                 tensors[f"{part}.vae.{name}"] = tensor

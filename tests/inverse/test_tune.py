@@ -111,6 +111,34 @@ def test_parts_conditions_methods_and_half_precision():
     assert lo.tune(half, Z, TARGET, measured=True, steps=2).delta["0.weight"].dtype == torch.float16
 
 
+class Shared(nn.Module):
+    """A module with two names, and a parameter of two modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.c, self.last = mlp(3, 3)[0], mlp(3, 3)[0], mlp(3, 12)[0]
+        self.b, self.c.weight = self.a, self.a.weight
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.last(self.c(self.b(self.a(z).relu()).relu()).relu()).reshape(-1, 1, 3, 4)
+
+
+@pytest.mark.parametrize("parameters", [None, "a", "b", "c.weight"])
+@pytest.mark.parametrize("with_encoder", [False, True])
+def test_shared_weights_stay_shared(parameters, with_encoder):
+    module = Shared()
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(12, 3).double(), module.a) if with_encoder else None
+    whole = Generator(module, latent_shape=3, encoder=encoder)
+    weights = dict(module.named_parameters(remove_duplicate=False))
+    found = lo.tune(whole, Z, TARGET, measured=True, parameters=parameters, steps=3)
+    after = dict(module.named_parameters(remove_duplicate=False))
+    assert all(weight is after[name] for name, weight in weights.items())
+    assert "a.weight" in found.delta
+    assert not {"b.weight", "c.weight"} & found.delta.keys()
+    assert bool((found.value < found.before).any())
+    near(found.apply(whole)(Z), found.output, 1e-12)
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "words"),
     [

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from latentopt.analysis.dynamics.ascent import ascend
 from latentopt.analysis.dynamics.linear_region import loss_at_input, slices_in_memory
@@ -24,6 +23,7 @@ from latentopt.classification import Loss
 from latentopt.errors import InputError, positive
 from latentopt.networks.freezing import frozen
 from latentopt.networks.outputs import adapt
+from latentopt.networks.weights import call_with_weights
 from latentopt.results import SavedResult
 
 
@@ -94,7 +94,7 @@ def _measure(
 def _parameter_norms(module: nn.Module, x: Tensor, labels: Tensor, loss: Loss) -> Tensor:
     """Return the norm (B,) of each sample's gradient in the parameters, taken on copies."""
     copies = {name: value.detach().requires_grad_() for name, value in module.named_parameters()}
-    network = adapt(lambda x: functional_call(module, copies, (x,)), is_classifier=True)
+    network = adapt(lambda x: call_with_weights(module, copies, x), is_classifier=True)
     norms = []
     for sample, label in zip(x.split(1), labels.split(1), strict=True):
         with torch.enable_grad():
