@@ -33,6 +33,7 @@ FOREIGN = {
 FREE = ("architecture", "training", "quality")
 """Fields of a card whose content is free: it is not parsed."""
 STYLEGAN2, SPACES = "latentopt.zoo.stylegan2.", ("z", "w", "w+")
+SPACE_SETTINGS = ("space", "noise")
 """Begin of the class paths of StyleGAN2, and its latent spaces."""
 UNPARSED = ("latents",)
 """Fields that the model's loader reads."""
@@ -180,18 +181,20 @@ def named(model: object) -> Any:
 
 def _in_space(model: Mapping[str, Any]) -> Card:
     """Return the card of a model by name, in another space."""
-    settings = {"space", "noise"}
-    if unknown := sorted(set(map(str, model)) - {"name", *settings}):
-        raise InputError("model", "name, space, noise", with_nearest(unknown[0], ["name", *settings]))
-    space = model.get("space", "z")
+    known = ["name", *SPACE_SETTINGS]
+    if unknown := sorted(set(map(str, model)) - set(known)):
+        raise InputError("model", ", ".join(known), with_nearest(unknown[0], known))
+    space, noise = model.get("space", "z"), model.get("noise", False)
     if space not in SPACES:
         raise InputError("space", f"one of {', '.join(SPACES)}", repr(space))
+    if not isinstance(noise, bool):
+        raise InputError("noise", "true or false", repr(noise))
     card = read_card(model["name"])
     if not isinstance(card, GeneratorCard) or not str(card.architecture[card.part].get("class_path")).startswith(
         STYLEGAN2
     ):
         raise InputError("model", "a StyleGAN2, where there is a space", model_name(model))
-    return replace(card, **{"space": space, "noise": bool(model.get("noise", False))})
+    return replace(card, **{"space": space, "noise": noise})
 
 
 def _inline(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,6 +203,9 @@ def _inline(model: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: a key is missing or unknown, the class is not trusted, or there is no such file of weights.
     """
+    if set(model) <= set(SPACE_SETTINGS):
+        expected = "a model's name too, as in --model.name mnist-stylegan2 --model.space w+"
+        raise InputError("model", expected, ", ".join(sorted(model)) or "nothing")
     kind = GeneratorCard if "latent_shape" in model else ClassifierCard
     known_keys = {"class_path", "init_args", "weights"}
     own = {f.name for f in fields(kind)} - {f.name for f in fields(Card)}

@@ -194,11 +194,14 @@ def test_a_space_of_a_model_by_name():
     for model, words in (
         ({"name": "mnist-vae", "space": "w"}, "a StyleGAN2"),
         ({"name": "mnist-stylegan2", "spaces": "w"}, "did you mean 'space'"),
+        ({"space": "w+"}, "--model.name"),
     ):
         with refuses("model", words):
             lo.load(model)
     with refuses("space", "z, w, w+"):
         lo.load({"name": "mnist-stylegan2", "space": "v"})
+    with refuses("noise", "true or false"):
+        lo.load({"name": "mnist-stylegan2", "noise": "maybe"})
 
 
 def test_spaces_agree_where_they_meet():
@@ -226,6 +229,17 @@ def test_latents_of_a_space_are_mapped_ones():
     near(noisy.parts(noisy.distribution.scale[None])["noise_2"], torch.ones(1, 1, 8, 8).double(), 1e-12)
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [({}, ((-2.0, 2.0), 0.5)), ({"output_range": (0, 1)}, ((0.0, 1.0), 0.5)), ({"start_scale": 1}, ((-2.0, 2.0), 1.0))],
+)
+def test_settings_that_are_given_hold_before_those_of_the_generator(settings, expected):
+    network = StyleGAN2(8, style=8, mapping=2, channels=[4, 3]).eval()
+    whole = lo.Generator(network, latent_shape=8, output_range=(-2, 2), start_scale=0.5)
+    found = in_space(whole, "w", **settings)
+    assert (found.output_range, found.start_scale) == expected
+
+
 def test_what_is_no_space_is_refused():
     with refuses("space", "z, w, w+"):
         in_space(small(), "v")
@@ -233,8 +247,9 @@ def test_what_is_no_space_is_refused():
         in_space(lo.load("mnist-vae"), "w")
     with refuses("truncation"):
         in_space(small(), "z", truncation=0.5)
-    with refuses("size", "power of 2"):
-        StyleGAN2(24)
+    for size in (24, 16.0):
+        with refuses("size", "power of 2"):
+            StyleGAN2(size)  # pyright: ignore[reportArgumentType]
     with refuses("channels", "3 numbers"):
         StyleGAN2(16, channels=[8, 8])
     with refuses("prior", "noise maps"):

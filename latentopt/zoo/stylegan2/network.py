@@ -96,7 +96,7 @@ class StyleGAN2(StyleNetwork):
         colours: int = 3,
     ) -> None:
         super().__init__()
-        if size < 8 or size & (size - 1):
+        if not isinstance(size, int) or size < 8 or size & (size - 1):
             raise InputError("size", "a power of 2, at least 8", size)
         for name, value in {"style": style, "mapping": mapping, "colours": colours}.items():
             positive(name, value, integer=True)

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
+from latentopt.arguments import checked
 from latentopt.errors import InputError, positive
 from latentopt.networks.generator import Generator
 from latentopt.networks.latent_sources import MappedLatents
@@ -41,6 +42,7 @@ class InSpace(nn.Module):
         return self.network.synthesis(layers, maps)
 
 
+@checked
 def in_space(
     network: nn.Module,
     space: Space | str = "w+",
@@ -48,7 +50,7 @@ def in_space(
     noise: bool = False,
     truncation: float = 1.0,
     output_range: tuple[float, float] | None = None,
-    start_scale: float = 1.0,
+    start_scale: float | None = None,
 ) -> Generator:
     """Return a generator whose latents are those of a space of StyleGAN2.
 
@@ -56,14 +58,13 @@ def in_space(
     maps it is normal.
 
     Args:
-        network: the network; or a generator in any space, such as ``lo.load("mnist-stylegan2")``, whose
-            ``output_range`` and ``start_scale`` are taken over.
+        network: the network; or a generator in any space, such as ``lo.load("mnist-stylegan2")``.
         space: ``z``, ``w`` or ``w+``.
         noise: whether the noise maps are latents too. They and the style are then parts by name (``w``, ``noise_0``,
             ...). Otherwise they are constants.
         truncation: factor of the distance of random w from their mean (psi), > 0.
-        output_range: as of `latentopt.Generator`. None: the network's.
-        start_scale: as of `latentopt.Generator`.
+        output_range: as of `latentopt.Generator`. None: that of the generator or the network.
+        start_scale: as of `latentopt.Generator`. None: that of the generator, or 1.
 
     Returns:
         The generator, which shares the network's weights.
@@ -74,7 +75,8 @@ def in_space(
     if space not in get_args(Space):
         raise InputError("space", f"one of {', '.join(get_args(Space))}", repr(space))
     if isinstance(network, Generator):
-        output_range, start_scale = network.output_range, network.start_scale
+        output_range = network.output_range if output_range is None else output_range
+        start_scale = network.start_scale if start_scale is None else start_scale
         network = network.module.network if isinstance(network.module, InSpace) else network.module
     if not isinstance(network, StyleNetwork):
         raise InputError("space", "a StyleGAN2 (latentopt.zoo.stylegan2)", type(network).__name__)
@@ -90,8 +92,8 @@ def in_space(
         InSpace(network, space),
         latent_shape={name: style, **shapes} if noise else style,
         latents={name: latents} if noise else latents,
-        output_range=output_range or network.output_range,
-        start_scale=start_scale,
+        output_range=network.output_range if output_range is None else output_range,
+        start_scale=1.0 if start_scale is None else start_scale,
     )
 
 
