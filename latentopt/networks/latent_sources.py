@@ -147,7 +147,10 @@ class TorchLatents:
         devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
         with torch.random.fork_rng(devices):
             torch.manual_seed(seed)
-            return self._expanded.sample(torch.Size((count, *self.shape[: len(self.shape) - own])))
+            try:
+                return self._expanded.sample(torch.Size((count, *self.shape[: len(self.shape) - own])))
+            except NotImplementedError as error:
+                raise InputError("latents", "a distribution with samples", type(self.distribution).__name__) from error
 
     @property
     def mean(self) -> Tensor:

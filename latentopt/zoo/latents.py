@@ -52,9 +52,15 @@ def read_latents(
         return {name: read_latents(value, None, folder, mapping) for name, value in spec.items()}
     if keys and keys <= {"mean", "std"}:
         mean, std = (_numbers(f"latents.{name}", spec.get(name, default), folder) for name, default in _STANDARD)
+        if not bool(mean.isfinite().all()):
+            raise InputError("latents.mean", "finite numbers", "NaN or infinity")
         if not bool((std > 0).all()):
             raise InputError("latents.std", "numbers > 0", float(std.min()))
-        return Normal(*torch.broadcast_tensors(mean, std))
+        try:
+            return Normal(*torch.broadcast_tensors(mean, std))
+        except RuntimeError as error:
+            expected = f"one number, or numbers of the mean's shape {tuple(mean.shape)}"
+            raise InputError("latents.std", expected, f"shape {tuple(std.shape)}") from error
     if "class_path" in keys and keys <= {"class_path", "init_args"}:
         return _distribution(spec, folder)
     if "latent_shape" in keys and keys <= {"mapping", "latent_shape", "copies", "truncation"}:
@@ -76,7 +82,7 @@ def _distribution(spec: Mapping[str, Any], folder: Path) -> Any:
         raise InputError("init_args", "arguments by name", repr(arguments))
     try:
         return kind(**{name: _argument(name, value, folder) for name, value in arguments.items()})
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError("init_args", f"the arguments of {kind.__name__}", first_line(error)) from error

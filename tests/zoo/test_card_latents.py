@@ -175,6 +175,13 @@ WRONG = {
     "no spread": ({"std": 0}, "latents.std"),
     "words": ({"mean": "much"}, "latents.mean"),
     "another number of means": ({"mean": [1, 2]}, "latents"),
+    "no mean": ({"mean": None}, "latents.mean"),
+    "means and deviations that do not fit": ({"mean": [0, 1, 2], "std": [1, 2]}, "latents.std"),
+    "a number for a vector": (
+        {"class_path": "torch.distributions.MultivariateNormal", "init_args": {"loc": 0, "covariance_matrix": 1}},
+        "init_args",
+    ),
+    "a distribution without samples": ({"class_path": "torch.distributions.Distribution"}, "latents"),
     "a class that is not trusted": ({"class_path": "os.system"}, "class_path"),
     "a class of another kind": ({"class_path": "torch.nn.ReLU"}, "class_path"),
     "a module of torch's": ({"class_path": "torch.distributions.kl"}, "class_path"),
