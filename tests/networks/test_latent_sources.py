@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import torch
@@ -260,3 +261,11 @@ def test_a_normal_distribution_with_values_for_each_place_suits_a_decoder_of_any
     assert torch.equal(generator.distribution.mean, mean.double())
     with refuses("latents"):
         generator.resized(32)
+
+
+def test_a_distribution_without_samples_is_refused():
+    class Abstract(Distribution):
+        arg_constraints: ClassVar[dict] = {}
+
+    with refuses("latents", "got Abstract"):
+        Generator(nn.Linear(3, 4), latent_shape=3, latents=Abstract()).latents(1, 0)

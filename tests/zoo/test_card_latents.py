@@ -181,7 +181,6 @@ WRONG = {
         {"class_path": "torch.distributions.MultivariateNormal", "init_args": {"loc": 0, "covariance_matrix": 1}},
         "init_args",
     ),
-    "a distribution without samples": ({"class_path": "torch.distributions.Distribution"}, "latents"),
     "a class that is not trusted": ({"class_path": "os.system"}, "class_path"),
     "a class of another kind": ({"class_path": "torch.nn.ReLU"}, "class_path"),
     "a module of torch's": ({"class_path": "torch.distributions.kl"}, "class_path"),
