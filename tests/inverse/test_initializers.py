@@ -156,6 +156,7 @@ def test_nearest_of_large_measurements_compares_sketches_whose_distances_are_rig
     assert abs((sketched / exact).square().mean() - 1) < 0.02
     problem = Reconstruction(generator, generator(pool[7:9]).detach().clamp(0, 1))
     fitted = Nearest(60).fit(generator, Identity(), 3)
+    assert isinstance(fitted, FittedNearest)
     assert fitted.measurements.shape == (60, SKETCHED)
     assert torch.equal(fitted(problem, 3, 0)[0], pool[7:9])
     assert torch.equal(sketch(values[:, :WHOLE]), values[:, :WHOLE])
@@ -325,6 +326,7 @@ def test_a_pool_of_large_images_is_never_held_whole():
 
     fitted = Regression(200).fit(Generator(network, latent_shape=(8,)), operator, 0)
     assert isinstance(fitted, FittedRegression)
+    assert isinstance(fitted, FittedNearest)
     assert fitted.measurements.shape == (200, 512)
     assert (sum(network.rows), max(network.rows)) == (200, 2**22 // (3 * 256 * 256))
     assert max(alive) <= 1 < len(alive)

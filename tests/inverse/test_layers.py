@@ -11,6 +11,7 @@ import latentopt as lo
 from latentopt import Generator, priors
 from latentopt.inverse.layers import PAIRS
 from latentopt.sets import L1Ball, L2Ball
+from latentopt.zoo.cards import load_generator
 from latentopt.zoo.datasets import as_images, open_dataset
 from latentopt.zoo.stylegan2 import StyleGAN2, in_space
 
@@ -122,7 +123,7 @@ def test_the_optimum_in_a_ball_is_the_projection_on_it(norm, ball):
 
 
 def test_a_radius_of_zero_gives_the_plain_result_to_the_bit():
-    whole = lo.load("mnist-dcgan")
+    whole = load_generator("mnist-dcgan")
     images = whole(whole.latents(2, seed=3)).flip(3)
     settings = {"start": "random", "steps": 3, "restarts": 1, "halving": ()}
     plain = lo.reconstruct(whole, images, **settings)
@@ -166,7 +167,7 @@ def test_wrong_layers_are_told_in_one_line():
     with refuses("at", "without nuisances"):
         lo.split(lo.with_nuisances(generator(), angle=3.0), "1")
     with refuses("norm", "l1"):
-        lo.reconstruct(whole, image, layers={"1": 1.0}, norm="linf")
+        lo.reconstruct(whole, image, layers={"1": 1.0}, norm="linf")  # pyright: ignore[reportArgumentType]
     twice = nn.ReLU()
     again = Generator(nn.Sequential(mlp(3, 4), twice, nn.Identity(), twice, nn.Unflatten(1, (1, 2, 2))), latent_shape=3)
     with refuses("layers", "called 2 times"):

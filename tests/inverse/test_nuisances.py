@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from nets import mlp, near, rand, randn, refuses
@@ -14,7 +16,7 @@ from latentopt import Generator
 from latentopt.inverse.nuisances import Nuisances, transform
 
 IMAGES = rand(2, 3, 9, 12)
-ALL = {"translate": 3.0, "angle": 30.0, "scale": 0.3, "brightness": 0.4, "contrast": 0.5}
+ALL: dict[str, Any] = {"translate": 3.0, "angle": 30.0, "scale": 0.3, "brightness": 0.4, "contrast": 0.5}
 
 
 def one(value: float) -> Tensor:
@@ -72,7 +74,8 @@ def test_affine_maps_are_those_of_torchvision(angle, translate, scale):
 def test_light_is_that_of_torchvision():
     for name, adjust in {"brightness": reference.adjust_brightness, "contrast": reference.adjust_contrast}.items():
         for factor in (0.6, 1.0, 1.3):
-            ours = transform(IMAGES, **{name: one(factor)}).clamp(0, 1)
+            values: dict[str, Any] = {name: one(factor)}
+            ours = transform(IMAGES, **values).clamp(0, 1)
             near(ours, torch.stack([adjust(image, factor) for image in IMAGES]), 1e-6)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,9 +22,10 @@ from latentopt.jobs.train_encoder import TrainEncoderSettings, prepare, train_en
 from latentopt.operators import Downsample, Hole, Identity, Mask
 from latentopt.zoo import cards
 from latentopt.zoo.architectures import MLP
+from latentopt.zoo.cards import load_generator
 
 LATENTS = 3
-SIZES = {"sizes": [LATENTS, 64], "shape": [1, 8, 8]}
+SIZES: dict[str, Any] = {"sizes": [LATENTS, 64], "shape": [1, 8, 8]}
 
 
 def write_model(folder: Path, seed: int = 0) -> Path:
@@ -58,9 +60,10 @@ def model(tmp_path_factory) -> Path:
 
 
 def test_a_trained_encoder_finds_the_latents_of_samples_and_is_the_default_start(model):
-    generator = lo.load(model)
+    generator = load_generator(model)
     z = generator.latents(64, 5)
-    problem = lo.Reconstruction(generator, generator(z).detach().clamp(0, 1))
+    images = generator(z).detach().clamp(0, 1)
+    problem = lo.Reconstruction(generator, images)
     start = default_initializer(generator, Identity())
     assert start == Encoder()
     fitted = start.fit(generator, Identity(), 0)
@@ -69,14 +72,14 @@ def test_a_trained_encoder_finds_the_latents_of_samples_and_is_the_default_start
     assert 0.1 < (found[1:] - found[0]).std() < 0.5
     one = fitted(problem.take(torch.tensor([7])), 3, 1)
     torch.testing.assert_close(found[:, 7:8], one)
-    solved = lo.reconstruct(generator, problem.image, steps=1, restarts=2)
-    named = lo.reconstruct(generator, problem.image, steps=1, restarts=2, start="encoder")
+    solved = lo.reconstruct(generator, images, steps=1, restarts=2)
+    named = lo.reconstruct(generator, images, steps=1, restarts=2, start="encoder")
     assert torch.equal(solved.x, named.x)
     assert int(solved.forwards.sum()) == fitted.forwards + 64 * 5  # 4 of the fit, 2 restarts and what closes them
 
 
 def test_the_default_start_is_regression_for_another_operator_and_without_an_encoder(model):
-    generator = lo.load(model)
+    generator = load_generator(model)
     for operator in (Downsample(2), Hole(4), Mask(torch.ones(8, 8))):
         assert default_initializer(generator, operator) == Regression()
     other = Generator(generator.module, latent_shape=LATENTS, output_range=(-6, 6))
@@ -129,7 +132,7 @@ def test_an_encoder_learns_from_measurements_and_a_stopped_training_ends_alike(t
     assert one.network.shape == (1, 4, 4)
     for name, value in one.network.state_dict().items():
         assert torch.equal(value, other.network.state_dict()[name]), name
-    generator = lo.load(folder)
+    generator = load_generator(folder)
     assert Encoder(path=whole).fit(generator, Downsample(2), 0).forwards == 4
     with refuses(str(whole), "Downsample"):
         Encoder(path=whole).fit(generator, Identity(), 0)
@@ -181,7 +184,7 @@ def test_what_cannot_be_trained_is_said_before_anything_is_written(model, tmp_pa
 
 def test_the_job_reconstructs_from_the_encoder_beside_the_card(model, tmp_path, capsys):
     with torch.no_grad():
-        images = lo.load(model)(lo.load(model).latents(3, 4))
+        images = load_generator(model)(load_generator(model).latents(3, 4))
     torch.save(images, tmp_path / "images.pt")
     words = ["reconstruct", "--model", model, "--targets", tmp_path / "images.pt", "--wandb", "disabled"]
     words += ["--steps", 2, "--restarts", 1, "--out", tmp_path / "out"]

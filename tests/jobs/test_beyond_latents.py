@@ -17,6 +17,7 @@ from latentopt import TuneResult
 from latentopt.jobs import tuner
 from latentopt.jobs.reconstruct import reconstruct
 from latentopt.jobs.tune import tune
+from latentopt.zoo.cards import load_generator
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,11 +38,11 @@ def test_a_job_in_layers_is_the_function_and_its_files_make_its_images(targets, 
     layers = {"layers.2": 0.1, "layers.4": 0.1}
     found(targets, tmp_path / "job", layers=layers, save_images=True)
     settings = {"start": "random", "steps": 6, "restarts": 1, "halving": (), "optimizer": "adam"}
-    expected = lo.reconstruct(lo.load("mnist-vae"), targets, layers=layers, **settings)
+    expected = lo.reconstruct(load_generator("mnist-vae"), targets, layers=layers, **settings)
     rows = table(tmp_path / "job")
     near(torch.tensor([float(row["loss"]) for row in rows]), expected.value, 1e-6)
     assert [int(row["forwards"]) for row in rows] == expected.forwards.tolist()
-    after = lo.split(lo.load("mnist-vae"), "layers.4")[1]
+    after = lo.split(load_generator("mnist-vae"), "layers.4")[1]
     activations = load_file(tmp_path / "job" / "activations.safetensors")["activations"]
     images = torch.from_numpy(np.load(tmp_path / "job" / "images.npy"))
     near(after(activations), images, 1e-5)
@@ -50,7 +51,7 @@ def test_a_job_in_layers_is_the_function_and_its_files_make_its_images(targets, 
 
 def test_a_job_finds_nuisances(targets, tmp_path):
     report = found(targets, tmp_path / "job", nuisances={"translate": 4})
-    posed = lo.with_nuisances(lo.load("mnist-vae"), translate=4)
+    posed = lo.with_nuisances(load_generator("mnist-vae"), translate=4)
     expected = lo.reconstruct(posed, targets, start="random", steps=6, restarts=1, optimizer="adam")
     near(torch.tensor([row["loss"] for row in report.rows]), expected.value, 1e-6)
     near(load_file(tmp_path / "job" / "latents.safetensors")["latents"], expected.x, 1e-3)
@@ -59,7 +60,7 @@ def test_a_job_finds_nuisances(targets, tmp_path):
 @pytest.fixture(scope="module")
 def latents(tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("latents") / "latents.safetensors"
-    save_file({"latents": lo.load("mnist-vae").latents(5, seed=7)}, path)
+    save_file({"latents": load_generator("mnist-vae").latents(5, seed=7)}, path)
     return str(path)
 
 
@@ -69,7 +70,7 @@ def test_a_tuning_job_is_the_function(targets, latents, tmp_path):
 
     report = run()
     z = load_file(latents)["latents"]
-    expected = lo.tune(lo.load("mnist-vae"), z, targets, steps=3)
+    expected = lo.tune(load_generator("mnist-vae"), z, targets, steps=3)
     result = TuneResult.load(tmp_path / "job" / "delta.safetensors")
     assert torch.equal(result.output, expected.output)
     assert [float(row["value"]) for row in table(tmp_path / "job")] == pytest.approx(expected.value.tolist())
