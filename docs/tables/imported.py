@@ -39,6 +39,8 @@ LAYOUTS: Mapping[str, Layout] = {
     ),
     "duel": Layout(("seed", "problem", "by_seconds", "by_passes"), (), ("optimizer",)),
     "compressed-sensing": Layout(("mse",), (), ("image",)),
+    "style-spaces": Layout(("mse",), (), ("image",)),
+    "decoders": Layout(("psnr", "seconds", "until"), (), ("image", "evaluations")),
     "actions": Layout(("gain", "held_out"), (), ("state", "before", "best", "forwards", "backwards")),
     "returns": Layout(("seed", "return", "steps", "gain")),
     "train-rl": Layout((), (), ("low", "high")),

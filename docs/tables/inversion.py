@@ -11,12 +11,19 @@ import numpy as np
 from benchmarks.inversion_methods import RECOVERED
 from latentopt.reports import Table
 from latentopt.statistics import student
-from tables.stored import Cell, distinct, load, named, one, several, where
+from tables.stored import Cell, distinct, load, made, named, one, several, where
 from tables.text import plus_minus, table
 
 REAL = ("dcgan64", "mnist-dcgan", "celeba-vae")
 OWN = ("celeba-vae", "dcgan64")
-OUTSIDE = ("a hand-written Adam loop", "deepinv CSGM")
+OUTSIDE = (
+    "a hand-written Adam loop",
+    "deepinv CSGM",
+    "a hand-written Adam loop with restarts",
+    "no network",
+    "total variation",
+    "encoder",
+)
 """Methods of other libraries, with their names in the tables."""
 
 
@@ -176,7 +183,49 @@ def learnt_starts() -> Table:
     return table(columns, rows)
 
 
+def face_dcgan() -> Table:
+    """Tabulate `face-dcgan`: its own images, and faces."""
+    ours, others = load("inversion-own-face-dcgan"), load("inversion-real-face-dcgan")
+    rows = []
+    for method in list(dict.fromkeys([*distinct(ours, "method"), *distinct(others, "method")])):
+        own_cell, real_cell = where(ours, method=method), where(others, method=method)
+        texts = [recovered(own_cell, s) if own_cell else "" for s in (10, 20, 60)]
+        texts += [until_all(own_cell[0]) if own_cell else "", plus_minus(real_cell[0]["mse"], 4) if real_cell else ""]
+        rows.append([code(method), *texts])
+    return table(["method", "recovered @ 10 s", "@ 20 s", "@ 60 s", "s to all", "faces, MSE"], rows)
+
+
+def decoders(*names: str) -> Table:
+    """Tabulate the photographs through a decoder of stored runs, by task or size."""
+    rows = []
+    for name in names:
+        size = str(made(name)["commands"][0]).partition("--size ")[2].partition(" ")[0] or "256"
+        for task, method in distinct(load(name), "task", "method"):
+            cell, base = (one(load(name), task=task, method=m) for m in (method, OUTSIDE[0]))
+            gain = student(np.subtract(cell["psnr"], base["psnr"]).tolist())
+            reached = [t for t in cell["until"] if t != "-"]
+            ratio = np.mean(np.divide(reached, base["until"])) if len(reached) == len(cell["psnr"]) else None
+            texts = [plus_minus(cell["psnr"], 2), "" if cell is base else f"{gain.mean:+.2f} +- {gain.error:.2f}"]
+            texts += [f"{np.mean(cell['seconds']):.1f}", "-" if ratio is None else f"{ratio:.2f}"]
+            rows.append([f"{size} x {size}" if task == "inversion" else task, code(method), *texts])
+    return table(["", "method", "PSNR", "against the Adam loop", "CPU s", "time to its PSNR"], rows)
+
+
+def spaces() -> Table:
+    """Tabulate the spaces of `mnist-stylegan2`."""
+    cells = load("style-spaces")
+    rows = []
+    for cell in cells:
+        error = student(cell["mse"])
+        rows.append([cell["method"], f"{error.mean:.2g} +- {error.error:.1g}", f"{cell['seconds']:.0f}"])
+    return table(["", "MSE", "CPU s"], rows)
+
+
 BLOCKS = {
+    "style-spaces": spaces,
+    "inversion-face-dcgan": face_dcgan,
+    "decoders-inversion": lambda: decoders("decoders-inversion-256", "decoders-inversion-128"),
+    "decoders-restored": lambda: decoders("decoders-restored"),
     "inversion-own": own,
     "inversion-own-others": others,
     "inversion-vaes": vaes,

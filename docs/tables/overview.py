@@ -51,6 +51,17 @@ SECTIONS = (
         ("sensing-mnist-vae",),
         ("benchmarks/inversion.md",),
     ),
+    Section(
+        "Photographs through a decoder",
+        lambda: (
+            "TAEF2, the tiny autoencoder of FLUX.2, from the encoder's latents. PSNR in dB with its standard error, "
+            "and the time until a method has the final PSNR of an Adam loop written by hand, in units of that loop's. "
+            "Latents that are whitened by the decoder's sensitivity halve it."
+        ),
+        lambda: inversion.BLOCKS["decoders-inversion"](),
+        ("decoders-*",),
+        ("benchmarks/inversion.md",),
+    ),
     Section("Shipped generators", lambda: "From the model cards.", cards.generators, (), ()),
     Section("Attacks on classifiers", _attacks, readme.portfolio, ("attack-references-*",), ("benchmarks/attacks.md",)),
     Section(

@@ -54,3 +54,11 @@ def test_the_spaces_of_a_stylegan2_run_and_go_on(capsys, tmp_path):
     assert sum(errors[2:]) <= sum(errors[:2])  # w+ goes on from w
     assert call_study(capsys, *words, "--overwrite").code == 0
     assert result_rows(tmp_path / "o") == first
+
+
+def test_total_variation_is_that_of_scikit_image():
+    restoration = pytest.importorskip("skimage.restoration")
+    y = torch.rand(1, 1, 24, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = total_variation(Identity(), y, y, weight=0.1, steps=400)
+    theirs = restoration.denoise_tv_chambolle(y[0, 0].numpy(), weight=0.1, eps=1e-12, max_num_iter=3000)
+    assert torch.allclose(x[0, 0], torch.tensor(theirs), atol=1e-3)
