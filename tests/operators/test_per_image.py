@@ -144,15 +144,15 @@ CHAINED = ("one's own masks", "a chain", "a prior")
 @pytest.mark.parametrize(
     ("kind", "start"),
     [
-        *((KINDS[kind], start) for kind in CHAINED for start in (Nearest(40), Regression(40))),
-        (KINDS["one's own masks"], Random("probe")),
-        *(pytest.param(KINDS[kind], Random("probe"), marks=pytest.mark.slow) for kind in CHAINED[1:]),
+        *((kind, start) for kind in CHAINED for start in (Nearest(40), Regression(40))),
+        (CHAINED[0], Random("probe")),
+        *(pytest.param(kind, Random("probe"), marks=pytest.mark.slow) for kind in CHAINED[1:]),
     ],
     ids=repr,
 )
 def test_starts_are_learnt_through_the_operator_of_each_image(kind, start):
     settings = {"start": start, "restarts": 3, "halving": [(2, 2)], "steps": 5, "retries": 1}
-    run = lambda rows: lo.reconstruct(generator(), own()[rows], **kind(rows), **settings)  # noqa: E731
+    run = lambda rows: lo.reconstruct(generator(), own()[rows], **KINDS[kind](rows), **settings)  # noqa: E731
     check_alone(run, B, 1e-7, 1e-9, rows=(1, 3))
 
 
