@@ -326,7 +326,6 @@ def test_a_pool_of_large_images_is_never_held_whole():
 
     fitted = Regression(200).fit(Generator(network, latent_shape=(8,)), operator, 0)
     assert isinstance(fitted, FittedRegression)
-    assert isinstance(fitted, FittedNearest)
     assert fitted.measurements.shape == (200, 512)
     assert (sum(network.rows), max(network.rows)) == (200, 2**22 // (3 * 256 * 256))
     assert max(alive) <= 1 < len(alive)
