@@ -213,7 +213,7 @@ def test_images(name: str, count: int) -> Images:
     """
     root = data_root()
     if name == "mnist":
-        images = torch.tensor(open_dataset("mnist", None)[:count])[:, None] / 255
+        images = torch.tensor(open_dataset("mnist", None, limit=count)[:count])[:, None] / 255
         return images, torch.tensor(read_idx(root / "mnist/t10k-labels-idx1-ubyte.gz")[:count].astype(np.int64))
     file = root / (
         "cifar10/cifar10_test_first500.npz" if name == "cifar10" else "imagenet_samples/imagenet_even_classes_256.zip"

@@ -115,7 +115,8 @@ class GeneratorSource:
             first += 0 if held_out else 16
             pixels = np.load(_file("celeba_test64/celeba_first32.npz"))["images_full"][first : first + count]
             return torch.tensor(pixels).permute(0, 3, 1, 2).contiguous() / 255
-        images = as_images(open_dataset("mnist", None, "test" if held_out else "train"), first + count)[first:]
+        split, total = "test" if held_out else "train", first + count
+        images = as_images(open_dataset("mnist", None, split, limit=total), total)[first:]
         if self.images == "mnist32":
             return F.interpolate(images, size=(32, 32), mode="bilinear", antialias=True).clamp(0, 1)
         return images

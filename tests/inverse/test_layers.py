@@ -189,7 +189,7 @@ def test_a_module_that_cannot_be_traced_is_told_in_one_line():
 
 @pytest.mark.slow
 def test_layers_cut_the_error_of_compressed_sensing():
-    digits = as_images(open_dataset("mnist", None, "test"), 8)
+    digits = as_images(open_dataset("mnist", limit=8), 8)
     settings = {"operator": lo.operators.Gaussian(100), "noise": 0.01, "prior": priors.GaussianPrior(0.00037)}
     settings |= {"steps": 100, "restarts": 4}
     whole, layers = lo.load("mnist-vae"), {"layers.2": 0.2, "layers.4": 0.4}
