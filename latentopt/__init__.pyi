@@ -83,6 +83,7 @@ from .rl.refine import refine_action as refine_action
 from .rl.refined_policy import RefinedPolicy as RefinedPolicy
 from .solver import callbacks as callbacks
 from .solver.loop import solve as solve
+from .solver.modes import Modes as Modes
 from .solver.result import Result as Result
 from .solver.result import Status as Status
 from .version import __version__ as __version__

@@ -46,7 +46,7 @@ class Problem:
         objective: maps outputs to (B,), to be minimised (`latentopt.objectives`); with ``take(rows)`` if it holds
             something for each sample, as the penalty and the success test.
         shape: shape of one input, 8 for (8,).
-        batch: number of samples B, >= 1. Equal samples start and end alike, unless `solve` is given a start.
+        batch: number of samples B, >= 1. Equal samples start and end alike, unless `solve` is told otherwise.
         feasible: the set that inputs are kept in, from which random starts are drawn. Its tensors are broadcast to the
             batch. None: all inputs (`latentopt.sets.Free`).
         success: maps objective values (B,) and outputs to a mask (B,) of the samples that are solved; with

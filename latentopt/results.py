@@ -279,7 +279,7 @@ def draw_images(axes: Axes, columns: Mapping[str, Tensor]) -> None:
         axes: empty ones.
         columns: title to images (B, C, H, W) in [0, 1], C 1 or 3.
     """
-    images = [to_bytes(_thinned(column[:MAX_SHOWN])) for column in columns.values()]
+    images = [to_bytes(thinned(column[:MAX_SHOWN])) for column in columns.values()]
     per_row = min(4 if len(images) == 1 else 2, len(images[0]))
     axes.imshow(tile(images, per_row=per_row))
     axes.set_axis_off()
@@ -291,7 +291,8 @@ def is_image(x: Tensor) -> bool:
     return x.ndim == 4 and x.shape[1] in (1, 3) and x.shape[0] > 0 and x.is_floating_point()
 
 
-def _thinned(images: Tensor) -> Tensor:
+def thinned(images: Tensor) -> Tensor:
+    """Return images (B, C, H, W) of at most `MAX_SIDE` pixels a side, by leaving pixels out."""
     step = -(-max(images.shape[-2:]) // MAX_SIDE)
     return images[..., ::step, ::step]
 

@@ -84,6 +84,7 @@ def dynamics() -> Any:
 RESULTS: dict[str, Callable[[], Any]] = {
     "result": inverted,
     "maximum": lambda: lo.maximize(mlp(3, 4, 1), low=-1, high=1, shape=(3,), steps=2),
+    "modes": lambda: inverted().modes(pictures()),
     "attack": fooled,
     "attack on vectors": lambda: lo.attack(mlp(3, 4, 2), torch.rand(2, 3).double(), torch.tensor([0, 1]), 0.1),
     "minimum norm": lambda: lo.minimum_norm(*classes(), search_steps=2, steps=2),

@@ -16,7 +16,9 @@ from latentopt.arguments import Files, Named, Values, checked
 from latentopt.autodiff import outside_inference_mode
 from latentopt.errors import nonnegative, positive, seed_within
 from latentopt.inverse.initializers import (
+    DistinctStarts,
     FittedInitializer,
+    FittedSaved,
     Initializer,
     default_initializer,
     fit_initializer,
@@ -62,6 +64,7 @@ def reconstruct(
     patience: int | None = None,
     min_delta: float = 1e-4,
     fast: bool = True,
+    distinct_starts: bool = False,
     callbacks: Callbacks = (),
     layers: Mapping[str, float] | None = None,
     norm: BallNorm = "l1",
@@ -88,6 +91,9 @@ def reconstruct(
             may have a second critical region (Hand and Voroninski 2017, arXiv 1705.07576); at other starts, twice as
             far apart each time; and half of the restarts at random.
         fast: evaluate `Generator.fused`, which computes the same up to rounding.
+        distinct_starts: whether each target has starts of its own, as in `latentopt.solve`, so that equal targets may
+            come to different answers: those of target b are the ones that follow the first ``b * restarts`` of the
+            same initializer. Latents given as a start are taken as they are.
         layers: layers of the generator, in whose activations the search goes on (ILO, Daras et al. 2021, arXiv
             2102.07364), from the latents found: radii by name, such as ``{"layers.3": 0.1, "layers.6": 0.1}``, in the
             order in which `latentopt.split` finds them called. A search stays within this radius, >= 0, of the
@@ -97,10 +103,11 @@ def reconstruct(
         norm: of the radii: l1, in which few activations may differ much, or l2.
 
     Returns:
-        A `Result` whose restarts are those of all attempts, in a row; ``all_x`` and ``all_value`` are NaN where a
-        target was not tried again. Its forwards, and those that a callback sees, include the samples of the generator
-        to which the start was fitted, shared among the targets. With ``layers``, its ``activations`` hold what was
-        found in each; ``output`` and ``value`` are those of the last one, ``x`` the latents found first.
+        A `Result` whose restarts are those of all attempts, in a row; where a target was not tried again, ``all_x`` and
+        ``all_value`` are NaN, and ``all_status`` is -1. Its forwards, and those that a callback sees, include the
+        samples of the generator to which the start was fitted, shared among the targets. With ``layers``, its
+        ``activations`` hold what was found in each; ``output`` and ``value`` are those of the last one, ``x`` the
+        latents found first.
 
     Raises:
         InputError: as `latentopt.Reconstruction`, `latentopt.solve` and the start.
@@ -148,6 +155,7 @@ def reconstruct(
         seconds=seconds,
         patience=patience,
         min_delta=min_delta,
+        distinct_starts=distinct_starts,
     )
 
 
@@ -174,6 +182,8 @@ def invert(
         settings: other arguments of `latentopt.solve`; among them ``steps``, ``restarts`` and ``halving``.
     """
     steps, restarts = settings["steps"], settings["restarts"]
+    if settings.get("distinct_starts") and isinstance(start, FittedInitializer) and not isinstance(start, FittedSaved):
+        start = DistinctStarts(start)
     settings["halving"] = [pair for pair in require_halving(settings["halving"]) if pair[0] < steps]
     first = problem.projected(start(problem, restarts, seed)) if isinstance(start, FittedInitializer) else start
     callbacks = as_callbacks(callbacks)
@@ -268,13 +278,15 @@ def merge_results(first: Result, again: Result, rows: Tensor) -> Result:
         history={name: _merge_history(first.history[name], again.history[name], rows) for name in first.history},
         all_x=torch.cat([first.all_x, _spread(again.all_x, rows, first.all_x)]),
         all_value=torch.cat([first.all_value, _spread(again.all_value, rows, first.all_value)]),
+        all_status=torch.cat([first.all_status, _spread(again.all_status, rows, first.all_status)]),
         meta={**first.meta, "seconds": first.meta["seconds"] + again.meta["seconds"]},
     )
 
 
 def _spread(values: Tensor, rows: Tensor, like: Tensor) -> Tensor:
-    """Return values (restarts, k, ...) of the samples ``rows`` (k,) for all samples of ``like``, NaN where none are."""
-    whole = values.new_full((len(values), *like.shape[1:]), torch.nan)
+    """Return values (restarts, k, ...) of the samples ``rows`` (k,) for all of ``like``, NaN or -1 elsewhere."""
+    missing = torch.nan if values.is_floating_point() else -1
+    whole = values.new_full((len(values), *like.shape[1:]), missing)
     whole[:, rows] = values
     return whole
 

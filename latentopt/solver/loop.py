@@ -48,6 +48,7 @@ def solve(
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 100,
     compile: bool = False,  # noqa: A002
+    distinct_starts: bool = False,
     callbacks: Callbacks = (),
 ) -> Result:
     """Minimise a problem's objective for each sample of its batch.
@@ -68,7 +69,7 @@ def solve(
             its samples give alone, to rounding. After 20 steps on convolutions, inputs and values of order one agree
             to 1e-9 in double and 1e-4 in single precision. Methods that decide by differences of values (L-BFGS,
             Levenberg-Marquardt, APGD, BasinCMA, ADR-GD with L-BFGS) may take another way; their values agree to 1e-2.
-            Equal samples give equal results, unless ``start`` differs.
+            Equal samples give equal results, unless ``start`` differs, or ``distinct_starts`` is set.
         start: inputs (B, *shape), or a `Result`, for the first restart, or inputs (k, B, *shape) for the first k
             restarts; the others start at random. One input, (*shape) or (1, *shape), is for all samples. A tensor, an
             array or a list; latents of several parts also as a mapping of their names. Different inputs for equal
@@ -90,6 +91,9 @@ def solve(
         compile: whether each step's pass through the network, forward and backward, is compiled to one graph
             (`torch.compile`, some ten seconds the first time). It pays for small networks and many steps. Once a row
             has stopped, the others go on uncompiled. Results differ by rounding.
+        distinct_starts: whether the samples have starts and noise of their own: those of sample b are those that its
+            restarts from number ``b * restarts`` on would have alone. Equal samples then give different results, and a
+            sample's result depends on its place in the batch.
         callbacks: a function of a `Progress`, or several, called after every step; one that returns True stops the
             solve (`latentopt.solver.callbacks`).
 
@@ -108,7 +112,16 @@ def solve(
     optimizer = method(optimizer, problem.feasible)
     positive("checkpoint_every", checkpoint_every, integer=True)
     settings = SolverSettings(
-        steps, restarts, seed, evaluations, seconds, patience, min_delta, require_halving(halving), compile
+        steps,
+        restarts,
+        seed,
+        evaluations,
+        seconds,
+        patience,
+        min_delta,
+        require_halving(halving),
+        compile,
+        distinct_starts,
     )
     require_eval(problem.network)
     if isinstance(problem.network, Generator):

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from latentopt.arguments import checked
-from latentopt.errors import LatentOptError
+from latentopt.errors import InputError, LatentOptError, nonnegative
 from latentopt.networks.freezing import frozen
 from latentopt.reports import Row
 from latentopt.results import SavedResult, draw_images, is_image
+from latentopt.solver.modes import Modes, find_modes
 
 
 class Status(enum.IntEnum):
@@ -33,7 +34,7 @@ class Result(SavedResult):
     """Best input of each of B samples, chosen by the objective among all restarts and iterates.
 
     All restarts' inputs are there too, with their values: several answers to one question. ``all_x[restart[b], b]`` is
-    ``x[b]``. So one sample with many restarts gives many results; `latentopt.solve` says how a batch does.
+    ``x[b]``. So one sample with many restarts gives many results; `modes` groups those that agree.
     """
 
     x: Tensor  # (B, *shape) inputs
@@ -47,6 +48,7 @@ class Result(SavedResult):
     meta: dict[str, Any]  # optimizer, steps, restarts, seed, budgets, versions, seconds
     all_x: Tensor = field(default_factory=lambda: torch.empty(0))  # (restarts, B, *shape) best input of each restart
     all_value: Tensor = field(default_factory=lambda: torch.empty(0))  # (restarts, B) objective there; inf: it met none
+    all_status: Tensor = field(default_factory=lambda: torch.empty(0))  # (restarts, B) long, a `Status`; -1: not tried
     activations: dict[str, Tensor] = field(default_factory=dict)  # by layer (B, *shape); `output` is of the last one's
 
     @property
@@ -82,6 +84,31 @@ class Result(SavedResult):
         right.set(xlabel="step", ylabel="best value so far", yscale="log" if low.min() > 0 else "linear")
         right.grid(alpha=0.3)
         right.legend()
+
+    @checked
+    def modes(self, network: nn.Module, distance: float = 0.05) -> Modes:
+        """Group the restarts of each sample by their outputs: the distinct answers to one question.
+
+        The best restart founds the first mode. Each further one, by rising value, joins the nearest mode whose best
+        output is within ``distance`` of its own, or founds another. Restarts that `halving` dropped are left out, as
+        they did not come to an end: search with ``halving=()`` for the modes of all.
+
+        Args:
+            network: the network of the problem, maps (B, *shape) to (B, *out); each restart is evaluated once, one
+                sample after the other.
+            distance: greatest root mean square difference of the outputs of a mode from its best one, >= 0, in their
+                units; images are in [0, 1].
+
+        Returns:
+            The `Modes`, of each sample by rising value.
+
+        Raises:
+            InputError: the result holds no restarts, as those of older files, or the network does not take them.
+        """
+        nonnegative("distance", distance)
+        if not self.all_x.numel():
+            raise InputError("result", "one with the inputs of all restarts", "one of an older file")
+        return find_modes(network, self.all_x, self.all_value, self.all_status == Status.DROPPED, distance)
 
     @checked
     def verify(self, network: nn.Module, tolerance: float = 1e-5) -> None:

@@ -29,6 +29,7 @@ class SolverSettings:
     min_delta: float
     halving: tuple[tuple[int, int], ...]
     compile: bool
+    distinct_starts: bool
 
     def __post_init__(self) -> None:
         for name in ("steps", "restarts", "evaluations", "seconds", "patience"):
@@ -41,12 +42,13 @@ class SolverSettings:
 
     def meta(self, optimizer: object) -> dict[str, Any]:
         """Return the settings, the method and the versions as a file can hold them."""
-        settings = {name: _as_python(getattr(self, name)) for name in ("steps", "restarts", "seed", "compile")}
+        settings = {name: _as_python(getattr(self, name)) for name in _RECORDED}
         settings["halving"] = [[int(step), int(count)] for step, count in self.halving]
         budgets = {name: _as_python(getattr(self, name)) for name in _BUDGETS}
         return {"optimizer": repr(optimizer), **settings, "budgets": budgets, "versions": versions()}
 
 
+_RECORDED = ("steps", "restarts", "seed", "compile", "distinct_starts")
 _BUDGETS = ("evaluations", "seconds", "patience", "min_delta")
 
 

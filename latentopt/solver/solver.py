@@ -77,8 +77,11 @@ class Solver:
 
     def batch_of(self, indices: Tensor, compile: bool = False) -> Batch:  # noqa: A002
         """Return the batch of some rows."""
-        noise = Noise(self.settings.seed, indices // self.problem.batch)
-        return self.problem.rows(indices % self.problem.batch, noise, self.settings.steps, compile)
+        number, sample = indices // self.problem.batch, indices % self.problem.batch
+        if self.settings.distinct_starts:
+            number = number + sample * self.settings.restarts
+        noise = Noise(self.settings.seed, number)
+        return self.problem.rows(sample, noise, self.settings.steps, compile)
 
     def elapsed(self) -> float:
         """Return the seconds that the solve has taken, over all calls."""
@@ -288,6 +291,7 @@ class Solver:
             meta={**self.meta, "seconds": self.elapsed()},
             all_x=rows.best_x.unflatten(0, (restarts, size)),
             all_value=rows.best.reshape(restarts, size),
+            all_status=self.state.status.reshape(restarts, size),
         )
         return result, _differs(rows.best[best], value, output)
 

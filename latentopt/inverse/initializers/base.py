@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -73,3 +74,22 @@ def scatter(centre: Tensor, noise: float | Tensor, seed: int, keep_first: bool) 
     rows = torch.arange(len(centre), device=centre.device)
     drawn = noise * Noise(seed, rows).normal(centre[:, 0], "start")
     return centre + (drawn * per_sample((rows > 0).to(drawn), drawn) if keep_first else drawn)[:, None]
+
+
+@dataclass(frozen=True)
+class DistinctStarts(FittedInitializer):
+    """A fitted initializer whose starts differ between the targets of a batch, equal ones too.
+
+    Those of target b are the ones that it would have, alone, after the first ``b * restarts``.
+    """
+
+    fitted: FittedInitializer
+    forwards: int = 0  # beside those of `fitted`
+
+    def __call__(self, problem: Reconstruction, restarts: int, seed: int, spread: float = 1.0) -> Tensor:
+        own = list[Tensor]()
+        for sample in range(problem.batch):
+            part, before = problem.take(torch.tensor([sample], device="cpu")), sample * restarts
+            own.append(self.fitted(part, before + restarts, seed, spread)[before:, 0])
+        count = min(map(len, own))  # an initializer may have fewer
+        return torch.stack([starts[:count] for starts in own], 1)
