@@ -7,11 +7,14 @@ alone, a step is a pure function, and a checkpoint holds no generator state. All
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -72,3 +75,35 @@ class Noise:
     def _generator(self, key: tuple[int | str, ...], restart: int) -> torch.Generator:
         digest = hashlib.blake2b(repr((int(self.seed), restart, key)).encode(), digest_size=7).digest()
         return torch.Generator("cpu").manual_seed(int.from_bytes(digest, "big"))
+
+
+@runtime_checkable
+class NoiseDraw(Protocol):
+    """Draws noisy measurements, as a `latentopt.objectives.NoiseModel` does."""
+
+    def draw(self, measurement: Tensor, seed: int) -> Tensor: ...
+
+
+def normal_by_value(values: Tensor, seed: int) -> Tensor:
+    """Draw standard normal numbers like ``values`` (B, ...), each sample's from the seed and its own bytes."""
+    noise = torch.empty(values.shape, dtype=torch.float64, device="cpu")
+    for key, out in zip(_value_keys(values, seed), noise, strict=True):
+        generator = torch.Generator().manual_seed(key)
+        out.copy_(torch.randn(out.shape, generator=generator, dtype=torch.float64, device="cpu"))
+    return noise.to(values)
+
+
+def draw_by_value(
+    values: Tensor, seed: int, draw: Callable[[NDArray[np.float64], np.random.Generator], NDArray[Any]]
+) -> Tensor:
+    """Draw random numbers of ``draw(sample, generator)`` for values (B, ...), from the seed and each sample's bytes."""
+    samples = zip(_value_keys(values, seed), values.detach().cpu().double().numpy(), strict=True)
+    drawn = [torch.from_numpy(np.asarray(draw(sample, np.random.default_rng(key)))) for key, sample in samples]
+    return torch.stack(drawn).to(values)
+
+
+def _value_keys(values: Tensor, seed: int) -> Iterator[int]:
+    """Yield a key of 64 bits for each sample, of the seed and its bytes."""
+    for sample in values.detach().cpu().flatten(1).contiguous():
+        data = f"{seed}:".encode() + sample.view(torch.uint8).numpy().tobytes()
+        yield int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")

@@ -45,12 +45,15 @@ class Fit:
     def residual(self, output: Tensor) -> Tensor:
         """Compute residuals (B, m) of which the objective is the sum of squares.
 
+        Of a `latentopt.objectives.NoiseModel` the sum of squares has the objective's gradient alone, and the Fisher
+        information as its Gauss-Newton curvature.
+
         Raises:
-            InputError: the loss is no sum of squares.
+            InputError: the loss is neither a sum of squares nor a noise model.
         """
         residual = getattr(self.loss, "residual", None)
         if residual is None:
-            raise InputError("objective", "a sum of squares, such as MSE", type(self.loss).__name__)
+            raise InputError("objective", "a sum of squares, such as MSE, or a noise model", type(self.loss).__name__)
         return residual(self.operator(output), self.measurement)
 
     def take(self, rows: Tensor) -> "Fit":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 from latentopt.arguments import Values, as_values, checked
 from latentopt.errors import InputError, nonnegative, positive
 from latentopt.files import read_values
+from latentopt.noise import NoiseDraw, normal_by_value
 
 
 class Operator(ABC):
@@ -57,15 +57,16 @@ class Operator(ABC):
             return torch.autograd.grad(measured, x, y, create_graph=differentiable)[0]
 
     @checked
-    def add_noise(self, measurement: Tensor, sigma: float, seed: int) -> Tensor:
-        """Add Gaussian noise to measurements.
+    def add_noise(self, measurement: Tensor, sigma: float | NoiseDraw, seed: int) -> Tensor:
+        """Add noise to measurements.
 
         The noise of a sample depends on the seed and the sample's own values alone, so it is the same in any batch;
         equal samples have equal noise.
 
         Args:
             measurement: floating point (B, ...).
-            sigma: standard deviation, >= 0, in the measurement's units.
+            sigma: standard deviation of Gaussian noise, >= 0, in the measurement's units; or a noise model
+                (`latentopt.objectives.NoiseModel`).
             seed: of the random numbers, >= 0.
 
         Returns:
@@ -74,20 +75,12 @@ class Operator(ABC):
         Raises:
             InputError: sigma or the seed is negative, or the measurement is not floating point.
         """
-        nonnegative("sigma", sigma)
         nonnegative("seed", seed, integer=True)
         _require_floating(measurement)
-        return measurement + sigma * _noise(measurement.detach(), seed)
-
-
-def _noise(measurement: Tensor, seed: int) -> Tensor:
-    """Draw standard normal numbers like ``measurement``, each sample's from the seed and its bytes."""
-    noise = torch.empty(measurement.shape, dtype=torch.float64, device="cpu")
-    for sample, out in zip(measurement.cpu().flatten(1).contiguous(), noise, strict=True):
-        digest = hashlib.blake2b(f"{seed}:".encode() + sample.view(torch.uint8).numpy().tobytes(), digest_size=8)
-        generator = torch.Generator().manual_seed(int.from_bytes(digest.digest(), "big"))
-        out.copy_(torch.randn(out.shape, generator=generator, dtype=torch.float64, device="cpu"))
-    return noise.to(measurement)
+        if isinstance(sigma, NoiseDraw):
+            return sigma.draw(measurement, seed)
+        nonnegative("sigma", sigma)
+        return measurement + sigma * normal_by_value(measurement.detach(), seed)
 
 
 def _zero_images(measurement: Tensor, image_shape: Sequence[int]) -> Tensor:

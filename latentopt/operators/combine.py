@@ -9,6 +9,7 @@ from torch import Tensor
 from latentopt import components
 from latentopt.batch_math import take
 from latentopt.errors import InputError
+from latentopt.noise import NoiseDraw
 from latentopt.operators.base import Operator
 
 
@@ -41,7 +42,7 @@ class Compose(Operator):
     def take(self, rows: Tensor) -> "Compose":
         return Compose([take(operator, rows) for operator in self.operators])
 
-    def add_noise(self, measurement: Tensor, sigma: float, seed: int) -> Tensor:
+    def add_noise(self, measurement: Tensor, sigma: float | NoiseDraw, seed: int) -> Tensor:
         """Add noise as the last operator does: pixels hidden by a last mask stay 0."""
         add = self.operators[-1].add_noise if self.operators else super().add_noise
         return add(measurement, sigma, seed)
@@ -81,7 +82,7 @@ class PerImage(Operator):
     def take(self, rows: Tensor) -> "PerImage":
         return PerImage([self.operators[row] for row in rows.tolist()])
 
-    def add_noise(self, measurement: Tensor, sigma: float, seed: int) -> Tensor:
+    def add_noise(self, measurement: Tensor, sigma: float | NoiseDraw, seed: int) -> Tensor:
         """Add noise as each image's operator does."""
         return self._apply(measurement, lambda operator, part: operator.add_noise(part, sigma, seed))
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from latentopt.errors import InputError, positive
+from latentopt.noise import NoiseDraw
 from latentopt.operators.base import Operator, as_real_tensor, require_images
 
 
@@ -27,7 +28,7 @@ class _PixelWeights(Operator):
     def __call__(self, image: Tensor) -> Tensor:
         return image * self._weights(image)
 
-    def add_noise(self, measurement: Tensor, sigma: float, seed: int) -> Tensor:
+    def add_noise(self, measurement: Tensor, sigma: float | NoiseDraw, seed: int) -> Tensor:
         """Add noise as `Operator.add_noise`, but keep hidden pixels exactly 0."""
         noisy = super().add_noise(measurement, sigma, seed)
         return noisy.masked_fill(self._weights(measurement) == 0, 0)
