@@ -83,7 +83,7 @@ class DistinctStarts(FittedInitializer):
     Those of target b are the ones that it would have, alone, after the first ``b * restarts``.
     """
 
-    fitted: FittedInitializer
+    fitted: FittedInitializer  # draws more starts for later targets
     forwards: int = 0  # beside those of `fitted`
 
     def __call__(self, problem: Reconstruction, restarts: int, seed: int, spread: float = 1.0) -> Tensor:
