@@ -16,14 +16,14 @@ from latentopt.arguments import Files, Named, Values, checked
 from latentopt.autodiff import outside_inference_mode
 from latentopt.errors import nonnegative, positive, seed_within
 from latentopt.inverse.initializers import (
-    DistinctStarts,
     FittedInitializer,
-    FittedSaved,
     Initializer,
     default_initializer,
     fit_initializer,
     share_cost,
 )
+from latentopt.inverse.initializers.base import DistinctStarts
+from latentopt.inverse.initializers.saved import FittedSaved
 from latentopt.inverse.layers import BallNorm, LayerSearch
 from latentopt.inverse.priors import Prior, Unconstrained
 from latentopt.inverse.problem import Reconstruction

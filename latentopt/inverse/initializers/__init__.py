@@ -5,20 +5,18 @@ starts of any number of targets.
 """
 
 from latentopt._deprecated import old_names
-from latentopt.inverse.initializers.base import DistinctStarts, FittedInitializer, Initializer
+from latentopt.inverse.initializers.base import FittedInitializer, Initializer
 from latentopt.inverse.initializers.cache import fit_cached
 from latentopt.inverse.initializers.encoder import Encoder, default_initializer
 from latentopt.inverse.initializers.fit import fit_initializer, share_cost
 from latentopt.inverse.initializers.mean import Mean
 from latentopt.inverse.initializers.pools import Nearest, Regression
 from latentopt.inverse.initializers.random import Random
-from latentopt.inverse.initializers.saved import FittedSaved, Saved
+from latentopt.inverse.initializers.saved import Saved
 
 __all__ = [
-    "DistinctStarts",
     "Encoder",
     "FittedInitializer",
-    "FittedSaved",
     "Initializer",
     "Mean",
     "Nearest",
