@@ -1,6 +1,7 @@
 """Objectives: functions of a network's output, minimised for each sample of a batch."""
 
 from latentopt.objectives.base import Fit, Loss, Objective, Unit, take
+from latentopt.objectives.consistency import Consistent
 from latentopt.objectives.counts import PoissonGaussianNoise, PoissonNoise
 from latentopt.objectives.features import Features
 from latentopt.objectives.likelihoods import GaussianNoise, MultiplicativeNoise, NoiseModel, StudentNoise
@@ -12,6 +13,7 @@ __all__ = [
     "LPIPS",
     "MSE",
     "SSIM",
+    "Consistent",
     "Features",
     "Fit",
     "GaussianNoise",
@@ -34,6 +36,7 @@ for _kind in (
     LPIPS,
     MSE,
     SSIM,
+    Consistent,
     Features,
     Fit,
     GaussianNoise,

@@ -40,7 +40,7 @@ class Fit:
     measurement: Tensor
 
     def __call__(self, output: Tensor) -> Tensor:
-        return self.loss(self.operator(output), self.measurement)
+        return self.loss(self._predict(output), self.measurement)
 
     def residual(self, output: Tensor) -> Tensor:
         """Compute residuals (B, m) of which the objective is the sum of squares.
@@ -54,7 +54,11 @@ class Fit:
         residual = getattr(self.loss, "residual", None)
         if residual is None:
             raise InputError("objective", "a sum of squares, such as MSE, or a noise model", type(self.loss).__name__)
-        return residual(self.operator(output), self.measurement)
+        return residual(self._predict(output), self.measurement)
+
+    def _predict(self, output: Tensor) -> Tensor:
+        predict = getattr(self.loss, "predict", None)
+        return self.operator(output) if predict is None else predict(self.operator, output, self.measurement)
 
     def take(self, rows: Tensor) -> "Fit":
         return Fit(take(self.loss, rows), take(self.operator, rows), self.measurement[rows])

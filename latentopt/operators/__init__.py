@@ -1,19 +1,25 @@
-"""Linear measurement operators of images (B, C, H, W)."""
+"""Measurement operators of images (B, C, H, W)."""
 
 from latentopt.operators.base import Operator
 from latentopt.operators.blur import Blur, KernelBlur, MotionBlur
 from latentopt.operators.combine import Compose, PerImage
 from latentopt.operators.gaussian import Gaussian
+from latentopt.operators.intensity import Clip, Exposure, Gamma, Quantize
+from latentopt.operators.jpeg import JPEG
 from latentopt.operators.physics import Physics
 from latentopt.operators.pixels import Crop, Grey, Hole, Identity, Mask
 from latentopt.operators.resampling import Bicubic, Downsample
 
 __all__ = [
+    "JPEG",
     "Bicubic",
     "Blur",
+    "Clip",
     "Compose",
     "Crop",
     "Downsample",
+    "Exposure",
+    "Gamma",
     "Gaussian",
     "Grey",
     "Hole",
@@ -24,6 +30,7 @@ __all__ = [
     "Operator",
     "PerImage",
     "Physics",
+    "Quantize",
 ]
 
 for _name in __all__:

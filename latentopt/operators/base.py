@@ -26,6 +26,21 @@ class Operator(ABC):
     @abstractmethod
     def __call__(self, image: Tensor) -> Tensor: ...
 
+    def consistent(self, image: Tensor, measurement: Tensor) -> Tensor:
+        """Predict the measurement of an image, as the loss `latentopt.objectives.Consistent` compares it.
+
+        An operator that loses part of a value (clipping, rounding) returns the measurement itself where the image may
+        have given it, and elsewhere by how much it may not. All others return what they measure.
+
+        Args:
+            image: (B, ...).
+            measurement: (B, ...), of this operator.
+
+        Returns:
+            Values in the shape of the measurement, differentiable in the image.
+        """
+        return self(image)
+
     @checked
     def adjoint(self, measurement: Tensor, image_shape: Sequence[int]) -> Tensor:
         """Compute the adjoint A^T y, for which <A x, y> = <x, A^T y> for all images x.

@@ -39,6 +39,12 @@ class Compose(Operator):
             image = operator(image)
         return image
 
+    def consistent(self, image: Tensor, measurement: Tensor) -> Tensor:
+        """Predict the measurement as the last operator does."""
+        if not self.operators:
+            return image
+        return self.operators[-1].consistent(Compose(self.operators[:-1])(image), measurement)
+
     def take(self, rows: Tensor) -> "Compose":
         return Compose([take(operator, rows) for operator in self.operators])
 
@@ -77,27 +83,31 @@ class PerImage(Operator):
             raise InputError("PerImage.operators", "one for each image", "none")
 
     def __call__(self, image: Tensor) -> Tensor:
-        return self._apply(image, lambda operator, part: operator(part))
+        return self._apply(lambda operator, part: operator(part), image)
+
+    def consistent(self, image: Tensor, measurement: Tensor) -> Tensor:
+        """Predict measurements as each image's operator does."""
+        return self._apply(lambda operator, *parts: operator.consistent(*parts), image, measurement)
 
     def take(self, rows: Tensor) -> "PerImage":
         return PerImage([self.operators[row] for row in rows.tolist()])
 
     def add_noise(self, measurement: Tensor, sigma: float | NoiseDraw, seed: int) -> Tensor:
         """Add noise as each image's operator does."""
-        return self._apply(measurement, lambda operator, part: operator.add_noise(part, sigma, seed))
+        return self._apply(lambda operator, part: operator.add_noise(part, sigma, seed), measurement)
 
-    def _apply(self, batch: Tensor, function: Callable[[Operator, Tensor], Tensor]) -> Tensor:
+    def _apply(self, function: Callable[..., Tensor], *batch: Tensor) -> Tensor:
         """Apply a function to each operator and its samples; results are in the batch's order."""
-        if len(self.operators) != len(batch):
-            raise InputError("PerImage.operators", f"one for each of {len(batch)} images", len(self.operators))
+        if len(self.operators) != len(batch[0]):
+            raise InputError("PerImage.operators", f"one for each of {len(batch[0])} images", len(self.operators))
         groups: dict[int, list[int]] = {}
         for row, operator in enumerate(self.operators):
             groups.setdefault(id(operator), []).append(row)
-        parts = [function(self.operators[rows[0]], batch[rows]) for rows in groups.values()]
+        parts = [function(self.operators[rows[0]], *(part[rows] for part in batch)) for rows in groups.values()]
         shapes = sorted({tuple(part.shape[1:]) for part in parts})
         if len(shapes) > 1:
             raise InputError("PerImage.operators", "measurements of one shape", shapes)
-        order = torch.tensor([row for rows in groups.values() for row in rows], device=batch.device)
+        order = torch.tensor([row for rows in groups.values() for row in rows], device=batch[0].device)
         return torch.cat(parts)[order.argsort()]
 
 

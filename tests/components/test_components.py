@@ -10,13 +10,17 @@ import yaml
 
 from latentopt.components import build, check, describe, short_names
 from latentopt.errors import LatentOptError
-from latentopt.objectives import L1, LPIPS, MSE, SSIM, Huber, Loss, WeightedSum
+from latentopt.objectives import L1, LPIPS, MSE, SSIM, Consistent, Huber, Loss, WeightedSum
 from latentopt.operators import (
+    JPEG,
     Bicubic,
     Blur,
+    Clip,
     Compose,
     Crop,
     Downsample,
+    Exposure,
+    Gamma,
     Gaussian,
     Grey,
     Hole,
@@ -25,6 +29,7 @@ from latentopt.operators import (
     MotionBlur,
     Operator,
     PerImage,
+    Quantize,
 )
 from latentopt.optimizers import ADRGD, GD, METHODS, Adam, FreeGates, Optimizer, RowNorms, SoftGates
 
@@ -43,10 +48,13 @@ OBJECTS = [
     (Optimizer, ADRGD(gates=SoftGates(tau=0.7))),
     (Optimizer, ADRGD(gates=FreeGates(T_p=3, row_norms=RowNorms("exact")), descent=GD())),
     *[(Loss, loss) for loss in (MSE(), L1(), Huber(), Huber(0.5), SSIM(), LPIPS("vgg"))],
+    (Loss, Consistent()),
+    (Loss, Consistent(L1())),
     (Loss, WeightedSum([SSIM(), WeightedSum([L1()], [2.0])], [1.0, 0.5])),
     *[(Operator, operator) for operator in (Identity(), Hole(3), Crop(5), Downsample(2), Downsample(2.5))],
     *[(Operator, operator) for operator in (Blur(1.5), Blur(2, 3), MotionBlur(5, 30.0), Gaussian(10, seed=3))],
-    *[(Operator, operator) for operator in (Grey(), Bicubic(2))],
+    *[(Operator, operator) for operator in (Grey(), Bicubic(2), Clip(high=0.5), Quantize(4), JPEG(10))],
+    *[(Operator, operator) for operator in (Gamma(2.2), Exposure(-1.5))],
     (Operator, Compose([Crop(20), Downsample(2.5), Compose([Identity()])])),
     (Operator, PerImage([Blur(1.5), MotionBlur(5, 30.0), Blur(1.5)])),
 ]
@@ -62,6 +70,10 @@ ARGUMENTS = {
     **{name: {"factor": 2} for name in ("downsample", "bicubic")},
     "compose": {"operators": []},
     "blur": {"sigma": 1.5},
+    "exposure": {"stops": 1},
+    "gamma": {"gamma": 2.2},
+    "jpeg": {"quality": 10},
+    "quantize": {"levels": 4},
     "mask": {"mask": [[1.0, 0.0]]},
     "motionblur": {"length": 3},
     "gaussian": {"measurements": 5},
