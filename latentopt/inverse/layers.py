@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, Self, get_args
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from latentopt.errors import InputError, nonnegative
+from latentopt.inverse.initializers.fit import condition_key
 from latentopt.inverse.problem import Reconstruction
 from latentopt.inverse.split import Activations, Layers
 from latentopt.networks.freezing import frozen
@@ -35,7 +35,7 @@ class LayerSearch:
     Args:
         generator: the generator.
         radii: of the ball in each layer by its name, >= 0, in the order in which the layers are called, as multiples of
-            the mean distance between the activations of two random latents.
+            the mean distance between the activations of two random latents, under each sample's own condition.
         norm: of the balls and the distances: l1, in which few activations may differ much, or l2.
         seed: of the random latents.
         gradient: whether the search needs a gradient.
@@ -54,35 +54,48 @@ class LayerSearch:
         self.radii, self.norm, self.seed = {str(name): float(radius) for name, radius in radii.items()}, norm, seed
         layers = Layers(generator, list(self.radii))
         halves = {name: layers.halves(name) for name in self.radii}
-        self.draws = {name: Activations(before) for name, (before, _) in halves.items()}
+        self.before = {name: before for name, (before, _) in halves.items()}
         self.after = {name: after for name, (_, after) in halves.items()}
         steps = [first for first, _ in list(halves.values())[:1]] + [layers.between(*p) for p in pairwise(self.radii)]
         self.step = dict(zip(self.radii, steps, strict=True))  # to each layer from the latents, or the layer before it
+        samples = max(map(len, generator.conditions.values()), default=1)
+        self.keys = [condition_key(generator, row) for row in range(samples)]  # of each sample, or one of all
+        self.rows = {key: row for row, key in reversed(list(enumerate(self.keys)))}
+        self.known = dict[tuple[str, str], float]()  # units by layer and condition, shared with parts
         for name, after in self.after.items() if gradient else ():
             try:
                 after.require_gradient()
             except InputError as error:
                 raise InputError("layers", "layers with a gradient", f"{name}, to which images have none") from error
 
-    @cached_property
-    def units(self) -> dict[str, float]:
-        """Mean distance between the activations of two random latents, by layer."""
-        total = dict.fromkeys(self.draws, 0.0)
-        for name, draw in self.draws.items():
-            for chunk in draw.chunks(2 * PAIRS, torch.Generator("cpu").manual_seed(self.seed)):
-                apart = (chunk[::2] - chunk[1::2]).flatten(1).double()
-                total[name] += float(torch.linalg.vector_norm(apart, 1 if self.norm == "l1" else 2, dim=1).sum())
-        return {name: value / PAIRS for name, value in total.items()}
-
     @property
     def forwards(self) -> int:
-        """Forwards that the units cost."""
-        return 2 * PAIRS * len(self.radii)
+        """Forwards that the units cost, those of each different condition once."""
+        return 2 * PAIRS * len(self.radii) * len(set(self.keys))
+
+    def unit(self, name: str) -> float | Tensor:
+        """Return the mean distance between the activations of two random latents in a layer.
+
+        One number, or (B,) where samples have conditions of their own: under its condition.
+        """
+        for key in dict.fromkeys(self.keys):
+            if (name, key) not in self.known:
+                self.known[name, key] = self._measure(name, self.rows[key])
+        units = [self.known[name, key] for key in self.keys]
+        return units[0] if len(units) == 1 else torch.tensor(units, dtype=torch.float64, device="cpu")
+
+    def _measure(self, name: str, row: int) -> float:
+        """Return the unit in a layer under the condition of a sample."""
+        draw, total = Activations(self.before[name].take(torch.tensor([row], device="cpu"))), 0.0
+        for chunk in draw.chunks(2 * PAIRS, torch.Generator("cpu").manual_seed(self.seed)):
+            apart = (chunk[::2] - chunk[1::2]).flatten(1).double()
+            total += float(torch.linalg.vector_norm(apart, 1 if self.norm == "l1" else 2, dim=1).sum())
+        return total / PAIRS
 
     def take(self, rows: Tensor) -> Self:
         """Return the search of some samples, with their conditions."""
         part = copy.copy(self)
-        part.__dict__["units"] = self.units
+        part.keys = self.keys if len(self.keys) == 1 else [self.keys[row] for row in rows.tolist()]
         part.after = {name: after.take(rows) for name, after in self.after.items()}
         part.step = {name: step.take(rows) for name, step in self.step.items()}
         return part
@@ -111,7 +124,7 @@ class LayerSearch:
                 break
             with torch.no_grad(), frozen(self.step[name]):
                 x = self.step[name](x).contiguous()
-            ball = (L1Ball if self.norm == "l1" else L2Ball)(x, radius * self.units[name])
+            ball = (L1Ball if self.norm == "l1" else L2Ball)(x, radius * self.unit(name))
             after = self.after[name]
             stage = Problem(after, problem.objective, after.latent_shape, problem.batch, ball, problem.success, x)
             watching = [_Later(callback, result, t + number * settings["steps"]) for callback in callbacks]

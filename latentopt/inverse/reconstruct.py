@@ -98,7 +98,7 @@ def reconstruct(
             2102.07364), from the latents found: radii by name, such as ``{"layers.3": 0.1, "layers.6": 0.1}``, in the
             order in which `latentopt.split` finds them called. A search stays within this radius, >= 0, of the
             activations that the search before it ended at; 1 is the mean distance between the activations of two
-            random latents, under the targets' conditions in turn. It has one start, as many steps as the first search,
+            random latents, under each target's own condition. It has one start, as many steps as the first search,
             and no prior but the ball.
         norm: of the radii: l1, in which few activations may differ much, or l2.
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import latentopt as lo
 from latentopt import Generator, priors
-from latentopt.inverse.layers import PAIRS
+from latentopt.inverse.layers import PAIRS, LayerSearch
 from latentopt.sets import L1Ball, L2Ball
 from latentopt.zoo.cards import load_generator
 from latentopt.zoo.datasets import as_images, open_dataset
@@ -150,6 +150,37 @@ def test_each_layer_fits_better_and_is_counted():
     assert found.history["loss"].shape == (30, 2, 2)
     alone = lo.reconstruct(whole, target[1:], layers={"1": 0.1, "3": 0.1}, **settings)
     near(alone.value, found.value[1:], 1e-9)
+
+
+class Gained(nn.Module):
+    """A condition that scales the activations of the first layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = mlp(3, 6), mlp(6, 16, seed=1)
+
+    def forward(self, z: Tensor, gain: Tensor) -> Tensor:
+        return self.last(self.first(gain * z).relu()).reshape(-1, 1, 4, 4)
+
+
+def test_the_radius_of_a_sample_is_that_of_its_own_condition():
+    gains, target = torch.tensor([[1.0], [5.0], [1.0]]).double(), randn(3, 1, 4, 4, seed=5)
+    whole = Generator(Gained(), latent_shape=3)
+    settings = {"start": "random", "steps": 10, "restarts": 1, "layers": {"first": 0.2}, "optimizer": "gd"}
+    found = lo.reconstruct(whole.given(gain=gains), target, **settings)
+    for row in range(3):
+        one = slice(row, row + 1)
+        alone = lo.reconstruct(whole.given(gain=gains[one]), target[one], **settings)
+        near(found.value[one], alone.value, 1e-12)
+        near(found.activations["first"][one], alone.activations["first"], 1e-9)
+    before = lo.split(whole.given(gain=gains[1:2]), "first")[0]
+    a, b = before(whole.latents(2 * PAIRS, seed=0)).detach().unflatten(0, (-1, 2)).unbind(1)
+    search = LayerSearch(whole.given(gain=gains), {"first": 0.2}, "l1", seed=0)
+    unit = torch.as_tensor(search.unit("first"))
+    assert float(unit[1]) == pytest.approx(float((a - b).abs().sum(1).mean()))
+    assert unit[0] == unit[2] < unit[1]
+    assert search.forwards == 2 * 2 * PAIRS  # equal conditions share one
+    assert torch.equal(torch.as_tensor(search.take(torch.tensor([2, 1])).unit("first")), unit[[2, 1]])
 
 
 def test_wrong_layers_are_told_in_one_line():

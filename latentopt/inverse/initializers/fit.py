@@ -123,7 +123,7 @@ def group_keys(generator: Generator, operator: Callable[[Tensor], Tensor], batch
         image = torch.rand(1, *generator.output_shape(), generator=seeded, device="cpu")
         image = image.to(empty_like_parameters(generator))
         operators = [_digest(_take_row(operator, row), image) for row in range(batch)]
-    return list(zip([_condition_key(generator, row) for row in range(batch)], operators, strict=True))
+    return list(zip([condition_key(generator, row) for row in range(batch)], operators, strict=True))
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,8 @@ def _take_row(function: T, row: int) -> T:
     return take(function, torch.tensor([row], device="cpu"))
 
 
-def _condition_key(generator: Generator, row: int) -> str:
+def condition_key(generator: Generator, row: int) -> str:
+    """Return a text that tells the condition of a sample from others."""
     values: list[Any] = [value[row if len(value) > 1 else 0].tolist() for value in generator.conditions.values()]
     if hasattr(generator.module, "take"):
         values.append(_digest(_take_row(generator, row), generator.latents(1, 0)))
