@@ -17,11 +17,18 @@ from latentopt.noise import NoiseDraw, normal_by_value
 
 
 class Operator(ABC):
-    """A linear map A from images (B, C, H, W) to measurements (B, ...).
+    """A differentiable map A from images (B, C, H, W) to measurements (B, ...), real numbers.
 
     An operator with parameters for each image (masks, kernels) has ``take(rows)``, which returns the operator for the
     images ``rows`` (long); an index may repeat.
+
+    Attributes:
+        is_linear: whether A is linear and so has an `adjoint`; False, unless a class says otherwise.
+        is_complex: whether measurements are (B, 2, ...), the real and the imaginary parts of complex numbers.
     """
+
+    is_linear = False
+    is_complex = False
 
     @abstractmethod
     def __call__(self, image: Tensor) -> Tensor: ...
@@ -43,7 +50,7 @@ class Operator(ABC):
 
     @checked
     def adjoint(self, measurement: Tensor, image_shape: Sequence[int]) -> Tensor:
-        """Compute the adjoint A^T y, for which <A x, y> = <x, A^T y> for all images x.
+        """Compute the adjoint A^T y of a linear operator, for which <A x, y> = <x, A^T y> for all images x.
 
         It is the gradient of <A x, y> at x = 0.
 
@@ -55,13 +62,17 @@ class Operator(ABC):
             (B, C, H, W), on the device and in the dtype of y, differentiable in y.
 
         Raises:
-            InputError: the shapes do not fit each other, or the measurement is not floating point.
+            InputError: the operator is not linear, the shapes do not fit each other, or the measurement is not floating
+                point.
 
         >>> import torch
         >>> from latentopt.operators import Crop
         >>> Crop(1).adjoint(torch.tensor([[[[7.0]]]]), (1, 1, 3)).flatten().tolist()
         [0.0, 7.0, 0.0]
         """
+        if not self.is_linear:
+            remedy = "(a class of linear ones sets is_linear = True)"
+            raise InputError("operator", "a linear one, which has an adjoint", f"{type(self).__name__} {remedy}")
         differentiable = torch.is_grad_enabled() and measurement.requires_grad
         with torch.inference_mode(False), torch.enable_grad():
             x = _zero_images(measurement, image_shape)

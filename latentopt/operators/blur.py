@@ -26,6 +26,7 @@ class Blur(Operator):
 
     sigma: float
     radius: int | None = None
+    is_linear = True
 
     def __post_init__(self) -> None:
         positive("Blur.sigma", self.sigma)
@@ -65,6 +66,7 @@ class MotionBlur(Operator):
 
     length: int
     angle: float = 0.0
+    is_linear = True
 
     def __post_init__(self) -> None:
         positive("MotionBlur.length", self.length, integer=True)
@@ -105,6 +107,7 @@ class KernelBlur(Operator):
 
     kernel: str | Path | Tensor | np.ndarray | list[list[float]]
     _values = torch.ones(1, 1)  # the kernel, divided by its sum (no annotation: no argument)
+    is_linear = True
 
     def __post_init__(self) -> None:
         kernel = as_real_tensor("kernel", self.kernel).double()

@@ -33,6 +33,8 @@ class Compose(Operator):
 
     def __init__(self, operators: Sequence[Operator] | Operator, *more: Operator) -> None:
         object.__setattr__(self, "operators", _build_operators("Compose.operators", operators, more))
+        object.__setattr__(self, "is_linear", _is_every(self.operators, "is_linear"))
+        object.__setattr__(self, "is_complex", _is_every(self.operators[-1:], "is_complex") and bool(self.operators))
 
     def __call__(self, image: Tensor) -> Tensor:
         for operator in self.operators:
@@ -81,6 +83,8 @@ class PerImage(Operator):
         object.__setattr__(self, "operators", _build_operators("PerImage.operators", operators, more))
         if not self.operators:
             raise InputError("PerImage.operators", "one for each image", "none")
+        object.__setattr__(self, "is_linear", _is_every(self.operators, "is_linear"))
+        object.__setattr__(self, "is_complex", _is_every(self.operators, "is_complex"))
 
     def __call__(self, image: Tensor) -> Tensor:
         return self._apply(lambda operator, part: operator(part), image)
@@ -114,3 +118,8 @@ class PerImage(Operator):
 def _build_operators(name: str, operators: object, more: Sequence[object]) -> tuple[Operator, ...]:
     """Return operators that are given in a list, or one after the other."""
     return components.build_each(name, "operator", [operators, *more] if more else operators)
+
+
+def _is_every(operators: Sequence[object], attribute: str) -> bool:
+    """Return whether an attribute of every operator is true; a plain function has none."""
+    return all(getattr(operator, attribute, False) for operator in operators)

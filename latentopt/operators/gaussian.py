@@ -35,6 +35,7 @@ class Gaussian(Operator):
 
     measurements: int
     seed: int = 0
+    is_linear = True
 
     def __post_init__(self) -> None:
         positive("Gaussian.measurements", self.measurements, integer=True)

@@ -18,12 +18,16 @@ from latentopt.operators.base import Operator, as_real_tensor, require_images
 class Identity(Operator):
     """The image itself."""
 
+    is_linear = True
+
     def __call__(self, image: Tensor) -> Tensor:
         return image
 
 
 class _PixelWeights(Operator):
     """An operator that multiplies each pixel by a weight; pixels of weight 0 get no noise."""
+
+    is_linear = True
 
     def __call__(self, image: Tensor) -> Tensor:
         return image * self._weights(image)
@@ -123,6 +127,7 @@ class Crop(Operator):
     """
 
     size: int
+    is_linear = True
 
     def __post_init__(self) -> None:
         positive("Crop.size", self.size, integer=True)
@@ -147,6 +152,8 @@ class Grey(Operator):
     >>> [round(float(luma), 3) for luma in Grey()(torch.eye(3)[..., None, None])]
     [0.299, 0.587, 0.114]
     """
+
+    is_linear = True
 
     def __call__(self, image: Tensor) -> Tensor:
         if image.ndim != 4 or image.shape[1] != 3:

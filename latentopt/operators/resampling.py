@@ -26,6 +26,7 @@ class Downsample(Operator):
     """
 
     factor: float
+    is_linear = True
 
     def __post_init__(self) -> None:
         if not 1 <= self.factor < float("inf"):
@@ -62,6 +63,7 @@ class Bicubic(Operator):
     """
 
     factor: float
+    is_linear = True
 
     def __post_init__(self) -> None:
         if not 1 <= self.factor < float("inf"):
