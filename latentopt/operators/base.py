@@ -56,10 +56,10 @@ class Operator(ABC):
 
         Args:
             measurement: y, floating point (B, ...), in the shape of measurements of images of ``image_shape``.
-            image_shape: (C, H, W).
+            image_shape: (C, H, W), or (C, T) of signals, (C, D, H, W) of volumes.
 
         Returns:
-            (B, C, H, W), on the device and in the dtype of y, differentiable in y.
+            (B, *image_shape), on the device and in the dtype of y, differentiable in y.
 
         Raises:
             InputError: the operator is not linear, the shapes do not fit each other, or the measurement is not floating
@@ -112,8 +112,8 @@ class Operator(ABC):
 def _zero_images(measurement: Tensor, image_shape: Sequence[int]) -> Tensor:
     """Return images of zeros that require gradients."""
     _require_floating(measurement)
-    if len(image_shape) != 3:
-        raise InputError("image_shape", "(C, H, W)", tuple(image_shape))
+    if not 2 <= len(image_shape) <= 4:
+        raise InputError("image_shape", "(C, H, W), or that of a signal or a volume", tuple(image_shape))
     for size in image_shape:
         positive("image_shape", size, integer=True)
     options = {"dtype": measurement.dtype, "device": measurement.device}
@@ -142,10 +142,24 @@ def as_real_tensor(name: str, value: Values | str | Path) -> Tensor:
 
 
 def require_images(image: Tensor) -> None:
-    """Raise `InputError` unless ``image`` is (B, C, H, W): a volume or a signal would be measured along other axes."""
-    if not isinstance(image, Tensor) or image.ndim != 4:
+    """Raise `InputError` unless ``image`` is (B, C, H, W), of an operator that has no meaning in other dimensions."""
+    _require_axes(image, (4,), "a tensor of images (B, C, H, W)")
+
+
+def require_grid(image: Tensor) -> int:
+    """Return the number of spatial axes of signals (B, C, T), images (B, C, H, W) or volumes (B, C, D, H, W).
+
+    Raises:
+        InputError: it is none of these.
+    """
+    _require_axes(image, (3, 4, 5), "a tensor of signals (B, C, T), images (B, C, H, W) or volumes (B, C, D, H, W)")
+    return image.ndim - 2
+
+
+def _require_axes(image: Tensor, allowed: tuple[int, ...], expected: str) -> None:
+    if not isinstance(image, Tensor) or image.ndim not in allowed:
         got = f"shape {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
-        raise InputError("image", "a tensor of images (B, C, H, W)", got)
+        raise InputError("image", expected, got)
 
 
 def _require_floating(measurement: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Blurs that keep the image's size; borders are mirrored, without repeating the outermost pixel."""
+"""Blurs that keep the size of images, signals and volumes; borders are mirrored, without repeating the outermost."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,9 @@ from torch.nn import functional as F
 
 from latentopt.arguments import checked
 from latentopt.errors import InputError, positive
-from latentopt.operators.base import Operator, as_real_tensor, require_images
+from latentopt.operators.base import Operator, as_real_tensor, require_grid, require_images
+
+CONVOLUTIONS = F.conv1d, F.conv2d, F.conv3d
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Blur(Operator):
 
     Args:
         sigma: in pixels, > 0.
-        radius: the kernel has 2 radius + 1 pixels a side and sums to 1. It must be under the image's smaller side.
+        radius: the kernel has 2 radius + 1 pixels a side and sums to 1. It must be under the image's smallest side.
             None: ceil(3 sigma).
     """
 
@@ -42,10 +44,12 @@ class Blur(Operator):
         return math.ceil(3 * self.sigma) if self.radius is None else self.radius
 
     def __call__(self, image: Tensor) -> Tensor:
-        padded = _mirrored(image, self._radius(), "Blur.radius")
-        kernel = self.kernel().to(image)
-        along_rows = F.conv2d(padded, kernel[None, None, None, :])
-        return F.conv2d(along_rows, kernel[None, None, :, None]).reshape(image.shape)
+        axes, kernel = require_grid(image), self.kernel().to(image)
+        blurred = _mirrored(image, self._radius(), "Blur.radius")
+        for axis in range(axes):
+            shape = [1, 1, *(len(kernel) if axis == other else 1 for other in range(axes))]
+            blurred = CONVOLUTIONS[axes - 1](blurred, kernel.reshape(shape))
+        return blurred.reshape(image.shape)
 
 
 @checked
@@ -85,6 +89,7 @@ class MotionBlur(Operator):
         return row.T @ column / self.length
 
     def __call__(self, image: Tensor) -> Tensor:
+        require_images(image)
         padded = _mirrored(image, self.length // 2, "MotionBlur.length")
         return F.conv2d(padded, self.kernel().to(image)[None, None]).reshape(image.shape)
 
@@ -95,10 +100,11 @@ class KernelBlur(Operator):
 
     Args:
         kernel: (height, width) or (1, height, width), odd sides under twice the image's: a tensor or an array; or the
-            path of a grey image or of an array file. Values are not negative, and not all 0.
+            path of a grey image or of an array file. (length,) is for signals, (depth, height, width) for volumes.
+            Values are not negative, and not all 0.
 
     Raises:
-        InputError: the kernel is not as described; at a call, it is too large for the image.
+        InputError: the kernel is not as described; at a call, it is too large for the image, or of other dimensions.
 
     >>> import torch
     >>> KernelBlur([[0, 0, 0], [0, 3, 1], [0, 0, 0]])(torch.eye(3)[None, None])[0, 0, 1].tolist()
@@ -112,7 +118,7 @@ class KernelBlur(Operator):
     def __post_init__(self) -> None:
         kernel = as_real_tensor("kernel", self.kernel).double()
         kernel = kernel[0] if kernel.ndim == 3 and len(kernel) == 1 else kernel
-        if kernel.ndim != 2 or any(side % 2 == 0 for side in kernel.shape):
+        if not 1 <= kernel.ndim <= 3 or any(side % 2 == 0 for side in kernel.shape):
             raise InputError("kernel", "shape (height, width) with odd sides", tuple(kernel.shape))
         if float(kernel.min()) < 0 or not float(kernel.sum()) > 0:
             raise InputError("kernel", "values >= 0, not all 0", f"{float(kernel.min()):g} to {float(kernel.max()):g}")
@@ -121,22 +127,23 @@ class KernelBlur(Operator):
             object.__setattr__(self, "kernel", kernel)
 
     def __call__(self, image: Tensor) -> Tensor:
-        require_images(image)
+        axes, sides = require_grid(image), tuple(image.shape[2:])
+        if self._values.ndim != axes:
+            raise InputError("kernel", f"{axes} dimensions, as the images of {sides}", tuple(self._values.shape))
         radii = [side // 2 for side in self._values.shape]
-        if any(radius >= side for radius, side in zip(radii, image.shape[-2:], strict=True)):
-            expected = f"under {tuple(2 * side for side in image.shape[-2:])}, for images of {tuple(image.shape[-2:])}"
+        if any(radius >= side for radius, side in zip(radii, sides, strict=True)):
+            expected = f"under {tuple(2 * side for side in sides)}, for images of {sides}"
             raise InputError("kernel", expected, tuple(self._values.shape))
-        padded = F.pad(image, (radii[1], radii[1], radii[0], radii[0]), mode="reflect")
-        flipped = self._values.flip(0, 1).to(image)[None, None]  # a convolution, not a correlation
-        return F.conv2d(padded.flatten(0, 1)[:, None], flipped).reshape(image.shape)
+        padded = F.pad(image, [radius for radius in reversed(radii) for _ in range(2)], mode="reflect")
+        flipped = self._values.flip(*range(axes)).to(image)[None, None]  # a convolution, not a correlation
+        return CONVOLUTIONS[axes - 1](padded.flatten(0, 1)[:, None], flipped).reshape(image.shape)
 
 
 def _mirrored(image: Tensor, radius: int, name: str) -> Tensor:
     """Pad with mirrored borders, channel by channel: (B C, 1, H + 2 radius, W + 2 radius)."""
-    require_images(image)
-    smaller = min(image.shape[-2:])
-    if radius >= smaller:
-        expected = f"a kernel that reaches under {smaller} pixels, the image's smaller side"
+    axes, smallest = require_grid(image), min(image.shape[2:])
+    if radius >= smallest:
+        expected = f"a kernel that reaches under {smallest} pixels, the image's smallest side"
         raise InputError(name, expected, f"{radius} pixels")
-    channels = image.reshape(-1, 1, *image.shape[-2:])
-    return F.pad(channels, (radius,) * 4, mode="reflect") if radius else channels
+    channels = image.reshape(-1, 1, *image.shape[2:])
+    return F.pad(channels, (radius,) * 2 * axes, mode="reflect") if radius else channels

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latentopt.errors import InputError, positive
 from latentopt.noise import NoiseDraw
-from latentopt.operators.base import Operator, as_real_tensor, require_images
+from latentopt.operators.base import Operator, as_real_tensor, require_grid
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,10 @@ class Mask(_PixelWeights):
 class Hole(_PixelWeights):
     """The image with a central square set to 0 (inpainting), also by `add_noise`.
 
+    Of a signal it is a central interval, of a volume a central cube.
+
     Args:
-        size: side of the square in pixels, under the image's smaller side.
+        size: side of the square in pixels, under the image's smallest side.
     """
 
     size: int
@@ -110,20 +112,20 @@ class Hole(_PixelWeights):
         positive("Hole.size", self.size, integer=True)
 
     def _weights(self, image: Tensor) -> Tensor:
-        require_images(image)
-        if self.size >= min(image.shape[-2:]):
-            raise InputError("Hole.size", f"under {min(image.shape[-2:])}, the image's smaller side", self.size)
-        weights = image.new_ones(image.shape[-2:])
+        require_grid(image)
+        if self.size >= min(image.shape[2:]):
+            raise InputError("Hole.size", f"under {min(image.shape[2:])}, the image's smallest side", self.size)
+        weights = image.new_ones(image.shape[2:])
         weights[_centre(image, self.size)] = 0
         return weights
 
 
 @dataclass(frozen=True)
 class Crop(Operator):
-    """The central square of the image.
+    """The central square of the image; of a signal the central interval, of a volume the central cube.
 
     Args:
-        size: side of the square in pixels, at most the image's smaller side.
+        size: side of the square in pixels, at most the image's smallest side.
     """
 
     size: int
@@ -133,15 +135,14 @@ class Crop(Operator):
         positive("Crop.size", self.size, integer=True)
 
     def __call__(self, image: Tensor) -> Tensor:
-        require_images(image)
-        if self.size > min(image.shape[-2:]):
-            raise InputError("Crop.size", f"at most {min(image.shape[-2:])}, the image's smaller side", self.size)
+        require_grid(image)
+        if self.size > min(image.shape[2:]):
+            raise InputError("Crop.size", f"at most {min(image.shape[2:])}, the image's smallest side", self.size)
         return image[(..., *_centre(image, self.size))]
 
 
-def _centre(image: Tensor, size: int) -> tuple[slice, slice]:
-    top, left = ((side - size) // 2 for side in image.shape[-2:])
-    return slice(top, top + size), slice(left, left + size)
+def _centre(image: Tensor, size: int) -> tuple[slice, ...]:
+    return tuple(slice((side - size) // 2, (side - size) // 2 + size) for side in image.shape[2:])
 
 
 @dataclass(frozen=True)

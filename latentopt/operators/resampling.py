@@ -8,13 +8,15 @@ from torch.nn import functional as F
 
 from latentopt.arguments import checked
 from latentopt.errors import InputError
-from latentopt.operators.base import Operator, require_images
+from latentopt.operators.base import Operator, require_grid, require_images
 
 
 @checked
 @dataclass(frozen=True)
 class Downsample(Operator):
     """Average pooling: each pixel of the result is the mean of a block of ``factor`` x ``factor`` pixels.
+
+    Signals are averaged along their one axis, volumes along all three.
 
     Args:
         factor: a number >= 1 that divides height and width. It need not be whole: at 2.5 a pixel on a block's border
@@ -33,11 +35,13 @@ class Downsample(Operator):
             raise InputError("Downsample.factor", "a number >= 1", self.factor)
 
     def __call__(self, image: Tensor) -> Tensor:
-        require_images(image)
-        if self.factor == int(self.factor) and all(size % self.factor == 0 for size in image.shape[-2:]):
-            return F.avg_pool2d(image, int(self.factor))
-        rows, columns = (self._weights(size).to(image) for size in image.shape[-2:])
-        return rows @ image @ columns.T
+        axes, whole = require_grid(image), int(self.factor)
+        if self.factor == whole and all(size % whole == 0 for size in image.shape[2:]):
+            return (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[axes - 1](image, whole)
+        for axis in range(2, image.ndim):
+            weights = self._weights(image.shape[axis]).to(image)
+            image = (image.movedim(axis, -1) @ weights.T).movedim(-1, axis)
+        return image
 
     def _weights(self, size: int) -> Tensor:
         """Return the share of each pixel in each block, (size / factor, size)."""

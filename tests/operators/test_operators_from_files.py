@@ -101,7 +101,7 @@ def test_a_kernel_is_a_convolution_with_mirrored_borders(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kernel", [np.zeros((3, 3)), -KERNEL, np.ones((2, 3)), np.ones((3, 3, 3)), np.full((1, 1), np.nan)]
+    "kernel", [np.zeros((3, 3)), -KERNEL, np.ones((2, 3)), np.ones((3, 3, 3, 3)), np.full((1, 1), np.nan)]
 )
 def test_a_wrong_kernel_is_refused(kernel):
     with refuses("kernel"):
