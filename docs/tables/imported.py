@@ -39,6 +39,7 @@ LAYOUTS: Mapping[str, Layout] = {
     ),
     "duel": Layout(("seed", "problem", "by_seconds", "by_passes"), (), ("optimizer",)),
     "compressed-sensing": Layout(("mse",), (), ("image",)),
+    "nonlinear": Layout(("mse",), (), ("image",)),
     "style-spaces": Layout(("mse",), (), ("image",)),
     "decoders": Layout(("psnr", "seconds", "until"), (), ("image", "evaluations")),
     "actions": Layout(("gain", "held_out"), (), ("state", "before", "best", "forwards", "backwards")),

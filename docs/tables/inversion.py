@@ -221,7 +221,27 @@ def spaces() -> Table:
     return table(["", "MSE", "CPU s"], rows)
 
 
+def nonlinear() -> Table:
+    """Tabulate images from saturated, quantised and compressed ones, by generator, images and operator."""
+    names = {"own": "own", "real": "test"}
+    methods = ("degraded", "ignore", "through", "consistent", "adam")
+    rows = list[list[str]]()
+    for name in named("nonlinear-*"):
+        cells = load(name)
+        for generator, part, operator in distinct(cells, "generator", "part", "operator"):
+            mine = [
+                one(cells, generator=generator, part=part, operator=operator, method=method)["mse"]
+                for method in methods
+            ]
+            gain = student(np.subtract(mine[1], mine[3]).tolist())
+            texts = [plus_minus(errors, 5) for errors in mine]
+            rows.append([f"`{generator}`, {names[part]}", operator, *texts, f"{gain.mean:+.5f} +- {gain.error:.5f}"])
+    heads = ["measurement", "ignored", "least squares", "`Consistent`", OUTSIDE[0], "gain on ignored"]
+    return table(["images", "operator", *heads], rows)
+
+
 BLOCKS = {
+    "nonlinear": nonlinear,
     "style-spaces": spaces,
     "inversion-face-dcgan": face_dcgan,
     "decoders-inversion": lambda: decoders("decoders-inversion-256", "decoders-inversion-128"),
