@@ -37,8 +37,8 @@ NOTE = (
     "Mean squared error per pixel against the image before the operator, with its standard error. `jpeg`: quality 10. "
     "`clip`: saturation at .5. `quantize`: 4 levels. `ignore`: least squares between the generator's image and the "
     "degraded one. `through`: least squares through the operator. `consistent`: the loss of what contradicts the "
-    "measurement. These three are `latentopt.reconstruct`, 4 restarts, 150 steps. `adam`: a hand-written loop, Adam from 4 "
-    "random starts by least squares through the operator, with as much CPU time as `consistent` took and a rate "
+    "measurement. These three are `latentopt.reconstruct`, 4 restarts, 150 steps. `adam`: a hand-written loop, Adam "
+    "from 4 random starts by least squares through the operator, with as much CPU time as `consistent` took and a rate "
     "(decaying to 0 by a cosine) chosen on other images. `degraded`: the error of the measurement itself."
 )
 
