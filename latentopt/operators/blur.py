@@ -44,8 +44,8 @@ class Blur(Operator):
         return math.ceil(3 * self.sigma) if self.radius is None else self.radius
 
     def __call__(self, image: Tensor) -> Tensor:
-        axes, kernel = require_grid(image), self.kernel().to(image)
-        blurred = _mirrored(image, self._radius(), "Blur.radius")
+        axes, blurred = require_grid(image), _mirrored(image, self._radius(), "Blur.radius")
+        kernel = self.kernel().to(image)
         for axis in range(axes):
             shape = [1, 1, *(len(kernel) if axis == other else 1 for other in range(axes))]
             blurred = CONVOLUTIONS[axes - 1](blurred, kernel.reshape(shape))

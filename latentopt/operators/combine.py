@@ -45,7 +45,7 @@ class Compose(Operator):
         """Predict the measurement as the last operator does."""
         if not self.operators:
             return image
-        return self.operators[-1].consistent(Compose(self.operators[:-1])(image), measurement)
+        return _predict(self.operators[-1], Compose(self.operators[:-1])(image), measurement)
 
     def take(self, rows: Tensor) -> "Compose":
         return Compose([take(operator, rows) for operator in self.operators])
@@ -91,7 +91,7 @@ class PerImage(Operator):
 
     def consistent(self, image: Tensor, measurement: Tensor) -> Tensor:
         """Predict measurements as each image's operator does."""
-        return self._apply(lambda operator, *parts: operator.consistent(*parts), image, measurement)
+        return self._apply(_predict, image, measurement)
 
     def take(self, rows: Tensor) -> "PerImage":
         return PerImage([self.operators[row] for row in rows.tolist()])
@@ -113,6 +113,11 @@ class PerImage(Operator):
             raise InputError("PerImage.operators", "measurements of one shape", shapes)
         order = torch.tensor([row for rows in groups.values() for row in rows], device=batch[0].device)
         return torch.cat(parts)[order.argsort()]
+
+
+def _predict(operator: Callable[[Tensor], Tensor], image: Tensor, measurement: Tensor) -> Tensor:
+    """Return `Operator.consistent`, or what a plain function measures."""
+    return operator.consistent(image, measurement) if isinstance(operator, Operator) else operator(image)
 
 
 def _build_operators(name: str, operators: object, more: Sequence[object]) -> tuple[Operator, ...]:

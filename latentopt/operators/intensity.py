@@ -141,6 +141,7 @@ class Exposure(Operator):
     """
 
     stops: float
+    is_linear = True
 
     def __post_init__(self) -> None:
         if not -1000 < self.stops < 1000:

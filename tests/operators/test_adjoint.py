@@ -75,7 +75,7 @@ def test_the_adjoint_is_differentiable_and_its_gradient_is_the_operator(operator
         (torch.zeros(1, 3, 3, 3), (3, 8, 8), "measurement"),
         (torch.zeros(1, 3, 4, 4, dtype=torch.long), (3, 8, 8), "measurement"),
         (torch.zeros(()), (3, 8, 8), "measurement"),
-        (torch.zeros(1, 3, 4, 4), (8, 8), "image_shape"),
+        (torch.zeros(1, 3, 4, 4), (8,), "image_shape"),
         (torch.zeros(1, 3, 4, 4), (3, 8, 0), "image_shape"),
         (torch.zeros(1, 3, 4, 4), (3, 8, 8.5), "image_shape"),
     ],

@@ -59,6 +59,8 @@ def test_exposure_doubles_the_light_by_the_stop():
     x = rand(2, 3)
     assert torch.equal(Exposure(3)(x), 8 * x)
     near(Exposure(-0.5)(Exposure(0.5)(x)), x, 1e-15)
+    near(Exposure(3).adjoint(x[:, None], (1, 3)), 8 * x[:, None], 1e-15)
+    assert [operator.is_linear for operator in POINTWISE] == [False, False, False, False, True]
 
 
 @given(seed=st.integers(0, 99))
@@ -96,7 +98,13 @@ def test_its_gradient_is_exact(operator, loss):
 
 def test_operators_that_lose_nothing_are_compared_as_usual():
     x, y = rand(2, 1, 4, 4), rand(2, 1, 4, 4, seed=1)
-    for operator in (Mask(torch.eye(4)), Compose([]), Compose(Clip(), Blur(0.5)), torch.tanh):
+    for operator in (
+        Mask(torch.eye(4)),
+        Compose([]),
+        Compose(Clip(), Blur(0.5)),
+        torch.tanh,
+        PerImage(torch.tanh, torch.exp),
+    ):
         assert torch.equal(Fit(Consistent(), operator, y)(x), Fit(MSE(), operator, y)(x))
 
 
