@@ -21,7 +21,7 @@ from latentopt.components.numbers import parse_fractions
 from latentopt.components.source_index import SourceIndex
 from latentopt.components.trust import EXPECTED, may_be_imported, only_trusted, refusal
 from latentopt.errors import InputError, LatentOptError, with_nearest
-from latentopt.files import ARRAY_SUFFIXES, require_file
+from latentopt.files import ARRAY_SUFFIXES, in_quotes, is_folder, require_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -142,6 +142,8 @@ def _told_by_source(name: str, kind: str, value: str | Mapping[str, Any]) -> boo
     entry, index = KINDS[kind], _index(KINDS[kind].sources)
     if path == entry.file and isinstance(arguments.get("path"), str):
         require_file(arguments["path"], f"a file of {name}s")
+    if entry.file and path not in short_names(kind) and is_folder(path):
+        raise InputError(name, f"one of {', '.join(short_names(kind))}, or a file", in_quotes(path))
     if "." not in path:
         short = entry.aliases.get(path.lower(), path.lower())
         if short not in short_names(kind):

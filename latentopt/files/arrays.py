@@ -11,11 +11,20 @@ from typing import Any
 import numpy as np
 
 from latentopt.errors import InputError, first_line, in_one_line
-from latentopt.files.paths import require_file
+from latentopt.files.paths import is_folder, require_file
 
 ARRAY_SUFFIXES = (".npy", ".npz", ".safetensors", ".pt", ".pth")
 LARGE, RATIO = 2**30, 100
 """A packed array of more bytes, and of more than so many times those of the file, is a bomb."""
+
+
+def in_quotes(path: str) -> str:
+    """Return a path in quotes; of a folder, with the file of numbers in it that may be meant."""
+    if not is_folder(path):
+        return repr(path)
+    names = sorted(file.name for file in Path(path).iterdir() if file.suffix.lower() in ARRAY_SUFFIXES)
+    meant = "latents.safetensors" if "latents.safetensors" in names else next(iter(names), None)
+    return f"the folder {path!r}" + (f" (did you mean {str(Path(path) / meant)!r}?)" if meant else "")
 
 
 def read_array(path: Path, *names: str, strict: bool = False) -> np.ndarray:

@@ -72,6 +72,7 @@ def with_nuisances(
         start_scale=generator.start_scale,
         latents=None if source.source is None else _WithNormal(source, 1 + len(limits) if translate else len(limits)),
     )
+    wider.space = ", ".join([generator.space, *limits])
     return wider.given(**generator.conditions)
 
 

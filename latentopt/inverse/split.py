@@ -29,7 +29,8 @@ def split(generator: Generator, at: str | int) -> tuple[Generator, Generator]:
     """Cut a generator at a layer in two: from latents to the layer's activations, and from these to images.
 
     Both are generators, which share the module's weights: all that takes latents takes activations as well. Those of
-    the second are distributed as the first makes them.
+    the second are distributed as the first makes them; a search starts as far from their mean as among the latents,
+    ``start_scale`` times.
 
     Args:
         generator: its module is one that `torch.fx` can trace from the outside down to the layer.
@@ -106,6 +107,7 @@ class Layers:
             _Piece(graph, self.like, positional=name),
             latent_shape={name: shape, **later} if later else shape,
             output_range=self.generator.output_range,
+            start_scale=self.generator.start_scale,
             latents=Activations(before),
             pick=self.generator.pick,
         )
@@ -204,6 +206,7 @@ class _Piece(nn.Module):
         super().__init__()
         self.register_buffer("like", like, persistent=False)
         self.graph, self.positional, self.joined = graph, positional, joined
+        self.space = positional
 
     def forward(self, *latents: Tensor, **named: Any) -> Any:
         inputs = {**named, **dict.fromkeys([self.positional], *latents)} if latents else named

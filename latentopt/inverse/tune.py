@@ -22,7 +22,7 @@ from latentopt.networks.freezing import frozen
 from latentopt.networks.generator import Generator
 from latentopt.networks.weights import call_with_weights
 from latentopt.objectives import Fit
-from latentopt.optimizers import Adam, Optimizer
+from latentopt.optimizers import Adam, Optimizer, method
 from latentopt.problem import Problem
 from latentopt.reports import Row
 from latentopt.results import SavedResult, draw_images, is_image
@@ -145,9 +145,14 @@ def tune(
     nonnegative("anchors", anchors, integer=True)
     generator.require_gradient()
     problem = Reconstruction(generator, target, operator, loss, measured)
+    optimizer = method(optimizer, problem.feasible)
+    if optimizer.drives_gates:
+        raise InputError("optimizer", "a method without gates, such as adam or lbfgs, for weights", optimizer)
     chosen = choose_parameters(generator, parameters)
-    latents = generator.join(latents) if isinstance(latents, Mapping) else latents
-    z = as_tensor("latents", latents.x if isinstance(latents, Result) else latents, problem.like)
+    if isinstance(latents, Result):
+        generator.require_space("latents", latents.meta.get("space"))
+        latents = latents.x
+    z = as_tensor("latents", generator.join(latents) if isinstance(latents, Mapping) else latents, problem.like)
     if z.shape != (problem.batch, *problem.shape):
         raise InputError("latents", f"shape {(problem.batch, *problem.shape)}, one for each target", tuple(z.shape))
     network = WeightSpace(generator, z, anchors, chosen, seed)

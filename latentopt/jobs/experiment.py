@@ -235,12 +235,18 @@ class Experiment:
                 part = slice(start, start + size)
                 yield part, whole[part]
 
-    def finish(self, skipped: Sequence[tuple[str, str]] = (), also: Sequence[str] = ()) -> list[dict[str, Any]]:
+    def finish(
+        self,
+        skipped: Sequence[tuple[str, str]] = (),
+        also: Sequence[str] = (),
+        about: Mapping[str, Any] | None = None,
+    ) -> list[dict[str, Any]]:
         """Write the table of results, the job's tensor and the list of skipped samples; return the table's rows.
 
         Args:
             skipped: names and reasons.
             also: further tensors of the shards, each to be written to its own file.
+            about: description of the job's tensor, for its file.
         """
         import torch
         from safetensors.torch import save
@@ -253,9 +259,10 @@ class Experiment:
                 samples.setdefault(i, sample)  # batches of another size may have done it too
         ordered = [samples[i] for i in sorted(samples)]
         rows = [row for _, row, _ in ordered]
-        meta = json.dumps({"names": [name for name, _, _ in ordered], "job": self.job})
+        meta = {"names": [name for name, _, _ in ordered], "job": self.job}
         for key, tensors in zip(keys, zip(*(tensors for _, _, tensors in ordered), strict=True), strict=True):
-            write_atomically(self.folder / f"{key}.safetensors", save({key: torch.stack(tensors)}, {"meta": meta}))
+            text = json.dumps(meta | dict(about or {}) if key == self.tensor else meta)
+            write_atomically(self.folder / f"{key}.safetensors", save({key: torch.stack(tensors)}, {"meta": text}))
         write_atomically(self.folder / RESULTS, csv_text(rows).encode())
         (self.folder / SKIPPED).unlink(missing_ok=True)
         if skipped:

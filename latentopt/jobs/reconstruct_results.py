@@ -39,7 +39,7 @@ def write_results(experiment: Experiment, module: Reconstructor, targets: Target
     done = sorted(experiment.done())
     skipped = _skipped(targets, done)
     also = [ACTIVATIONS] if module.search else []
-    rows = experiment.finish(skipped, also)
+    rows = experiment.finish(skipped, also, {"space": module.generator.space})
     files = [
         experiment.folder / RESULTS,
         experiment.tensor_file,

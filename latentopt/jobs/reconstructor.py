@@ -90,7 +90,11 @@ def size_generator(
         except InputError:  # told when the targets are read
             continue
         own = generator.output_shape()[1:]
-        return generator if shape[-2:] == own else generator.resized(shape[-2:])
+        try:
+            return generator if shape[-2:] == own else generator.resized(shape[-2:])
+        except InputError as error:
+            expected = f"{error.expected} (--image_size 256 --resize, or another one, changes the targets)"
+            raise InputError(f"{source.names[index]}: {error.name}", expected, error.got) from error
     return generator
 
 
@@ -158,11 +162,12 @@ def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
         search_layers(settings, generator)
         measurement_shapes(generator, settings.operator, len(targets) - 1)  # there is an operator for the last target
         require_conditions(generator.conditions, len(targets))
+        weights = cards.read_card(settings.model).weights_sha256
         if isinstance(settings.start, Saved):
-            settings = replace(settings, start=settings.start.of_targets(source.names))
+            settings = replace(settings, start=settings.start.of_targets(source.names, weights))
             problems = replace(problems, settings=settings)
 
-        identity = {"weights": cards.read_card(settings.model).weights_sha256, "targets_held": source.fingerprint}
+        identity = {"weights": weights, "targets_held": source.fingerprint}
         parts = {name: getattr(settings, name) for name in ("operator", "loss", "optimizer", "start", "prior")}
         parts["conditions"] = generator.conditions
         if isinstance(settings.start, Encoder) and (path := settings.start.path or generator.trained_encoder):

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, get_args
 from latentopt import components
 from latentopt.components import describe
 from latentopt.errors import InputError, positive, seed_within, with_nearest
-from latentopt.files import is_file
+from latentopt.files import in_quotes, is_file
 
 Component = Any
 """A component of a job: a short name, ``{class_path, init_args}`` or an object (`latentopt.components`)."""
@@ -85,7 +85,7 @@ class JobSettings:
         """Raise `InputError` unless these settings are files, None, or among ``also``."""
         for name in names:
             if (value := getattr(self, name)) is not None and value not in also and not is_file(value):
-                raise InputError(name, " or ".join(["a file", *also]), repr(value))
+                raise InputError(name, " or ".join(["a file", *also]), in_quotes(value))
 
     def check_devices(self) -> None:
         """Raise `InputError` unless the devices, the strategy and the nodes are what Lightning takes."""

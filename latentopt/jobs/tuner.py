@@ -79,7 +79,8 @@ def run_tuning(plan: TunePlan) -> WrittenReport:
 def _latents(settings: TuneSettings, generator: Generator, names: Sequence[str]) -> Tensor:
     """Return the latents of named targets from the file of the settings."""
     try:
-        saved = Saved(settings.latents).of_targets(names)
+        weights = cards.read_card(settings.model).weights_sha256
+        saved = Saved(settings.latents).of_targets(names, weights)
         fitted = saved.fit(generator, settings.operator, settings.seed)
     except InputError as error:
         raise InputError("latents", error.expected, error.got) from error

@@ -101,6 +101,8 @@ class Generator(GeneratorMemory):
         self.trained_encoder: Path | None = None  # file of an encoder trained on its samples (`latentopt.load`)
         self.latent_shape, self.output_range, self.start_scale = shape, (low, high), start_scale
         self.part_shapes = part_shapes
+        space = getattr(module, "space", None)
+        self.space = ", ".join(part_shapes) or (space if isinstance(space, str) else "latents")  # name of the latents
         self.distribution = as_latents(latents, shape, part_shapes, empty_like_parameters(module))
         self.conditions: dict[str, Tensor] = {}
         self.constants: dict[str, Any] = {}
@@ -190,6 +192,20 @@ class Generator(GeneratorMemory):
             raise InputError("latents", "parts with the same axes in front", got)
         return torch.cat(flat, -1)
 
+    def require_space(self, name: str, space: str | None, origin: str = "a result") -> None:
+        """Check that latents are of this generator's space, where the name of theirs is known.
+
+        Args:
+            name: of the argument that they are, for the message.
+            space: name of their space, such as ``w``, or of their parts. None: unknown.
+            origin: description of where they come from.
+
+        Raises:
+            InputError: they are of another space.
+        """
+        if space is not None and space != self.space:
+            raise InputError(name, f"latents of the space {self.space}", f"those of {origin} in {space}")
+
     def given(self, **conditions: Any) -> Self:
         """Return the generator under conditions, such as classes or attributes, and with settings of its forward.
 
@@ -268,7 +284,10 @@ class Generator(GeneratorMemory):
             raise InputError("image_size", "height and width, of a generator from (C, h, w) to (C, H, W)", got)
         factors = [pixels // count for pixels, count in zip(image[1:], latent[1:], strict=True)]
         if any(pixels % factor for pixels, factor in zip(size, factors, strict=True)):
-            raise InputError("image_size", f"multiples of {factors[0]} and {factors[1]} pixels", f"{size}")
+            near = tuple(max(1, round(pixels / factor)) * factor for pixels, factor in zip(size, factors, strict=True))
+            raise InputError(
+                "image_size", f"multiples of {factors[0]} and {factors[1]} pixels, such as {near}", f"{size}"
+            )
         resized = copy.copy(self)
         resized.latent_shape = (latent[0], size[0] // factors[0], size[1] // factors[1])
         resized.distribution = self.distribution.resized(resized.latent_shape)

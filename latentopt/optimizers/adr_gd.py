@@ -45,6 +45,8 @@ class ADRGD(Optimizer):
             another gradient.
     """
 
+    drives_gates = True
+
     gates: GateRule = field(default_factory=lambda: SoftGates(1.0, steps=15, share=2 / 3))
     descent: Optimizer = field(default_factory=TwoPhase)
 

@@ -46,6 +46,8 @@ class Optimizer(ABC):
     """Whether it continues by itself from an iterate where the objective is not finite, as a line search does."""
     gradient_free = False
     """Whether it never asks for a gradient."""
+    drives_gates = False
+    """Whether it drives the gates of the network, which then needs piecewise-linear activations."""
 
     @abstractmethod
     def init(self, batch: Batch, x: Tensor) -> State:

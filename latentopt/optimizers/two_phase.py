@@ -51,6 +51,11 @@ class TwoPhase(Optimizer):
         """True if neither method asks for a gradient."""
         return self.first.gradient_free and self.then.gradient_free
 
+    @property
+    def drives_gates(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether one of the two drives gates."""
+        return self.first.drives_gates or self.then.drives_gates
+
     def init(self, batch: Batch, x: Tensor) -> TwoPhaseState:
         return TwoPhaseState(0, self.first.init(batch, x), self.then.init(batch, x))
 

@@ -194,7 +194,11 @@ def require_start(problem: Problem, restarts: int, start: Values | Mapping[str, 
         if not isinstance(problem.network, Generator):
             raise InputError("start", "inputs, as the network has no parts with names", "a mapping")
         start = problem.network.join(start)
-    x = as_tensor("start", start.x if isinstance(start, Result) else start, problem.like)
+    if isinstance(start, Result):
+        if isinstance(problem.network, Generator):
+            problem.network.require_space("start", start.meta.get("space"))
+        start = start.x
+    x = as_tensor("start", start, problem.like)
     given = tuple(x.shape)
     x = x[(None,) * (len(shape) + 2 - x.ndim)]
     if x.ndim != len(shape) + 2 or x.shape[2:] != shape or x.shape[1] not in (1, batch):

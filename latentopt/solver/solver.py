@@ -13,6 +13,7 @@ from torch import Tensor
 from latentopt.batch_math import where_rows
 from latentopt.errors import InputError
 from latentopt.networks.checks import first_output, refuse_fixed_batch
+from latentopt.networks.generator import Generator
 from latentopt.networks.outputs import argument_of
 from latentopt.noise import Noise
 from latentopt.optimizers.base import Cost, Optimizer, Step
@@ -288,12 +289,17 @@ class Solver:
             forwards=forwards.reshape(restarts, size).sum(0) + 1,
             backwards=self.state.backwards.reshape(restarts, size).sum(0),
             history={n: v.unflatten(1, (restarts, -1)) for n, v in self.history.tensors().items()},
-            meta={**self.meta, "seconds": self.elapsed()},
+            meta={**self.meta, "seconds": self.elapsed(), **self._space()},
             all_x=rows.best_x.unflatten(0, (restarts, size)),
             all_value=rows.best.reshape(restarts, size),
             all_status=self.state.status.reshape(restarts, size),
         )
         return result, _differs(rows.best[best], value, output)
+
+    def _space(self) -> dict[str, str]:
+        """Return the name of the space of the inputs, if they are a generator's latents."""
+        network = self.problem.network
+        return {"space": network.space} if isinstance(network, Generator) else {}
 
     def _evaluate_last_iterates(self) -> tuple[Rows, Tensor]:
         """Return the rows, updated by iterates that no step has evaluated, and the forwards (R,) of each."""

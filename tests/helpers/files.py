@@ -151,12 +151,12 @@ def own_images(count: int, seed: int = 0) -> Tensor:
     return generator(generator.latents(count, seed))
 
 
-def write_model(folder: Path, **changes: Any) -> Path:
+def write_model(folder: Path, seed: int = 0, **changes: Any) -> Path:
     """A model of 3 latents and images (1, 4, 4) with random weights; ``changes`` replace fields of its card."""
     spec = {"class_path": "latentopt.zoo.architectures.MLP", "init_args": {"sizes": [3, 6, 16], "shape": [1, 4, 4]}}
     settings: dict[str, Any] = {"latent_shape": [3], "output_range": (-1.0, 2.0), "start_scale": 0.5}
     card = cards.GeneratorCard(name="tiny", summary="for tests", architecture={"generator": spec}, **settings)
-    module = refill(cards.build(spec), seed=0)
+    module = refill(cards.build(spec), seed=seed)
     cards.save_model(folder, card, {"generator": module.float()})
     change_card(folder, **changes)
     return folder

@@ -58,6 +58,18 @@ def test_layers_within_modules_and_methods_are_found():
     assert torch.equal(lo.split(method, "0.1")[0](randn(2, 3)), before(randn(2, 3)))
 
 
+def test_random_starts_of_the_second_half_are_activations_as_far_apart_as_the_generators():
+    whole = generator()
+    whole.start_scale = 0.2
+    before, after = lo.split(whole, "0")
+    drawn = before(whole.latents(500, seed=0)).detach()
+    problem = lo.Reconstruction(after, torch.zeros(1, 1, 4, 4), measured=True)
+    starts = lo.solve(problem, lo.GD(1e-12), steps=1, restarts=400).all_x[:, 0]
+    near(starts.std(0) / (0.2 * drawn.std(0)), torch.ones(6).double(), 0.2)
+    near(starts.mean(0), drawn.mean(0), 0.1)
+    assert before.start_scale == after.start_scale == 0.2
+
+
 @pytest.mark.parametrize("at", ["blocks.0", "blocks.1"])
 def test_what_enters_after_the_layer_stays_an_input(at):
     whole, z = styled(), randn(4, 3, 4)

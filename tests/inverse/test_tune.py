@@ -8,7 +8,7 @@ from nets import mlp, near, randn, refuses
 from torch import Tensor, nn
 
 import latentopt as lo
-from latentopt import Generator, TuneResult
+from latentopt import ADRGD, Generator, TuneResult, TwoPhase
 
 Z, TARGET = randn(4, 3), randn(4, 1, 3, 4, seed=1)
 
@@ -160,5 +160,9 @@ def test_wrong_latents_and_generators_are_told_in_one_line():
     fixed = Generator(lambda z: z[:, None, None], latent_shape=3)
     with refuses("generator", "with parameters"):
         lo.tune(fixed, Z.float(), torch.zeros(4, 1, 1, 3))
-    with refuses("network", "activation"):
-        tuned(optimizer="adr-gd-soft")
+    for name in ("adr-gd", "adr-gd-soft"):
+        with refuses("optimizer", "without gates"):
+            tuned(optimizer=name)
+    twice = TwoPhase(then=ADRGD())
+    with refuses("optimizer", "without gates"):
+        tuned(optimizer=twice)

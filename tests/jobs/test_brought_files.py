@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,19 @@ import pytest
 import torch
 from files import call, refused, table, write_model, write_png
 from nets import near, refill, refuses
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 import latentopt as lo
 from latentopt.components import describe
+from latentopt.files import FileWarning
 from latentopt.inverse.initializers import Saved
 from latentopt.jobs.reconstructor import open_targets
 from latentopt.jobs.sources import open_source
 from latentopt.networks.conditions import as_conditions
 from latentopt.pictures import to_pictures
 from latentopt.zoo import cards
+from latentopt.zoo.stylegan2 import StyleGAN2, in_space
 
 QUICK = ["--steps", "3", "--restarts", "2", "--wandb", "disabled", "--device", "cpu"]
 RANDOM = ["--start", "random"]
@@ -124,6 +128,50 @@ def test_latents_that_do_not_fit_are_refused(tmp_path, name, array, words):
     with pytest.raises(lo.InputError) as caught:
         lo.reconstruct(generator, torch.zeros(3, 1, 4, 4), start=str(tmp_path / name), steps=1)
     assert words in str(caught.value)
+
+
+STYLES = StyleGAN2(size=8, style=4, mapping=2, channels=[4, 4], colours=1).eval()
+
+
+def test_latents_of_another_space_are_refused_by_its_name(tmp_path):
+    z, w = (in_space(STYLES, space) for space in ("z", "w"))
+    assert z.latent_shape == w.latent_shape
+    target = z(z.latents(1, 0)).detach().clamp(*z.emitted_range())
+    found = lo.reconstruct(z, target, start="random", restarts=1, steps=1)
+    found.save(tmp_path / "z.safetensors")
+    for start in (found, str(tmp_path / "z.safetensors")):
+        with refuses("start", "space w, got those of"):
+            lo.reconstruct(w, target, start=start, steps=1)
+        assert lo.reconstruct(z, target, start=start, steps=1).meta["space"] == "z"
+    with refuses("latents", "space w"):
+        lo.tune(w, found, target, steps=1)
+    with refuses("start", "space z, translate, got those of a result in w, translate"):
+        posed = lo.reconstruct(lo.with_nuisances(w, translate=1), target, start="random", restarts=1, steps=1)
+        lo.reconstruct(lo.with_nuisances(z, translate=1), target, start=posed, steps=1)
+
+
+def test_latents_of_another_model_or_space_are_told_by_the_job(tmp_path, capsys):
+    model, latents = jobs_latents(tmp_path, capsys)
+    other = write_model(tmp_path / "other", seed=1)
+    command = ["reconstruct", "--targets", tmp_path / "targets", *QUICK, "--start", latents]
+    with pytest.warns(FileWarning, match=f"of another model: {model}"):
+        assert call(capsys, *command, "--model", other, "--out", tmp_path / "second").code == 0
+    with safe_open(latents, "pt") as file:
+        meta = json.loads(file.metadata()["meta"])
+    assert meta["space"] == "latents"
+    save_file({"latents": torch.zeros(3, 3)}, latents, {"meta": json.dumps({**meta, "space": "w"})})
+    told = refused(capsys, *command, "--model", model, "--out", tmp_path / "third")
+    assert "start: expected latents of the space latents, got those of" in told
+    assert not (tmp_path / "third").exists()
+
+
+@pytest.mark.parametrize("where", ["first", "."])
+def test_a_folder_in_place_of_its_file_of_latents_is_told_with_the_file(tmp_path, capsys, where):
+    model, latents = jobs_latents(tmp_path, capsys)
+    command = ["--model", model, "--targets", tmp_path / "targets", "--out", tmp_path / "second"]
+    folder, hint = tmp_path / where, f"did you mean {str(latents)!r}" if where == "first" else "the folder"
+    assert hint in refused(capsys, "reconstruct", *command, "--start", folder)
+    assert hint in refused(capsys, "tune", *command, "--latents", folder)
 
 
 BILINEAR = {"class_path": "torch.nn.Bilinear", "init_args": {"in1_features": 2, "in2_features": 3, "out_features": 12}}

@@ -7,14 +7,16 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from latentopt.arguments import checked
-from latentopt.errors import InputError
-from latentopt.files import read_array, read_metadata
+from latentopt.errors import InputError, warn
+from latentopt.files import FileWarning, read_array, read_metadata
 from latentopt.inverse.initializers.base import FittedInitializer, Initializer
 from latentopt.inverse.problem import Reconstruction
 from latentopt.networks.generator import Generator
@@ -37,6 +39,7 @@ class Saved(Initializer):
 
     path: str | Path
     _latents = torch.empty(0)  # (N, *latent_shape) (no annotation: no argument)
+    _about = MappingProxyType(dict[str, Any]())  # of the file: names of targets, their space, the job
 
     def __post_init__(self) -> None:
         latents = torch.from_numpy(np.array(read_array(Path(self.path), *HELD)))
@@ -46,6 +49,7 @@ class Saved(Initializer):
         if not bool(latents.isfinite().all()):
             raise InputError(str(self.path), "finite latents", "NaN or infinity")
         object.__setattr__(self, "_latents", latents)
+        object.__setattr__(self, "_about", json.loads(read_metadata(Path(self.path)).get("meta", "{}")))
 
     def take(self, rows: Tensor) -> Saved:
         """Return the latents of some targets."""
@@ -53,13 +57,23 @@ class Saved(Initializer):
         object.__setattr__(taken, "_latents", self._latents[rows.cpu()])
         return taken
 
-    def of_targets(self, names: Sequence[str]) -> Saved:
+    def of_targets(self, names: Sequence[str], weights: str | None) -> Saved:
         """Return the latents of named targets: by their names, where the file has them all, else in order.
+
+        Args:
+            names: of the targets.
+            weights: checksum of the generator's weights; None: unknown.
 
         Raises:
             InputError: it has neither these names nor as many latents.
+
+        Warns:
+            FileWarning: a job with another model wrote the latents.
         """
-        stored: list[str] = list(json.loads(read_metadata(Path(self.path)).get("meta", "{}")).get("names") or ())
+        job = self._about.get("job") or {}
+        if weights and job.get("weights") and job["weights"] != weights:
+            warn(f"{self.path} has latents of another model: {job.get('model')}", FileWarning)
+        stored: list[str] = list(self._about.get("names") or ())
         if len(stored) == len(self._latents) and set(names) <= set(stored):
             return self.take(torch.tensor([stored.index(name) for name in names], device="cpu"))
         if len(self._latents) != len(names):
@@ -69,9 +83,10 @@ class Saved(Initializer):
         return self
 
     def check(self, generator: Generator, operator: Callable[[Tensor], Tensor]) -> None:
-        """Raise `InputError` unless the latents are of the generator's shape."""
+        """Raise `InputError` unless the latents are of the generator's shape, and of its space if that is known."""
         if tuple(self._latents.shape[1:]) != generator.latent_shape:
             raise InputError("start", f"latents of shape {generator.latent_shape}", tuple(self._latents.shape[1:]))
+        generator.require_space("start", self._about.get("space"), str(self.path))
 
     def fit(self, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> FittedInitializer:
         self.check(generator, operator)

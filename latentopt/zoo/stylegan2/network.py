@@ -32,12 +32,14 @@ class StyleNetwork(nn.Module, ABC):
         layers: number of styles of an image.
         output_range: (low, high) of its images.
         normal_noise: whether noise maps are normal, and so may be latents.
+        space: name of the space of its latents.
     """
 
     style_size: int
     layers: int
     output_range = (-1.0, 1.0)
     normal_noise = True
+    space = "z"
 
     @property
     @abstractmethod
