@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.generators import GENERATORS
+from benchmarks.inversion_methods import GATES
 from benchmarks.study import chosen, numbers, study
 from benchmarks.timing import timed
 from latentopt.inverse.priors import GaussianPrior
@@ -19,7 +20,7 @@ from latentopt.inverse.reconstruct import reconstruct
 from latentopt.metrics import mse
 from latentopt.networks.generator import Generator
 from latentopt.operators import Gaussian
-from latentopt.optimizers import Adam
+from latentopt.optimizers import ADRGD, Adam
 from latentopt.reports import Report, Row, Table
 from latentopt.statistics import MeanInterval, student
 
@@ -32,6 +33,8 @@ NOISE = 0.1
 RESTARTS = 10
 MEASUREMENTS = {1: (10, 25, 50, 100, 200, 300, 400, 500, 750), 3: (20, 50, 100, 200, 500, 1000, 2500, 5000, 10000)}
 """By number of colours."""
+LAYERS = {"layers.2": 0.2, "layers.4": 0.4}
+"""Radii of the balls in the layers of `mnist-vae`."""
 ALPHAS = (1e-5, 1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1)
 TRAINING = 8
 """Number of training images for Lasso's penalty and the generator's representation error."""
@@ -39,7 +42,10 @@ NOTE = (
     "Mean squared error per pixel with its standard error, over the test images. One Gaussian matrix per number of "
     "measurements m, with entries of variance 1 / m; noise of mean norm .1. `reconstruct`: the default of the library "
     "with the prior of the MAP estimate, in which the generator's representation error (measured on training images) "
-    "is treated as noise. `csgm`: as published, Adam at .01 for 1000 steps from 10 random starts, prior weight .1. "
+    "is treated as noise. `reconstruct-layers` goes on from there in layers of `mnist-vae` (ILO): "
+    f"{', '.join(f'{radius:g} in {name}' for name, radius in LAYERS.items())}, the best of several radii "
+    "on 24 training digits. `adr-gd`: the first search by ADR-GD's default, and with its gates off, from the same "
+    "starts. `csgm`: as published, Adam at .01 for 1000 steps from 10 random starts, prior weight .1. "
     "Lasso: on pixels, or on the discrete cosine transform of each colour; for each m its penalty is the best one on "
     "training images."
 )
@@ -70,8 +76,8 @@ class SensingCase:
 SensingMethod = Callable[[SensingCase], Tensor]
 
 
-def default(case: SensingCase) -> Tensor:
-    """Reconstruct by `latentopt.reconstruct` with the prior of the MAP estimate (see `NOTE`)."""
+def default(case: SensingCase, **settings: Any) -> Tensor:
+    """Reconstruct by `latentopt.reconstruct` with the prior of the MAP estimate (see `NOTE`), and other settings."""
     weight = (NOISE**2 + case.error) / case.m**2
     result = reconstruct(
         case.generator,
@@ -81,6 +87,7 @@ def default(case: SensingCase) -> Tensor:
         prior=GaussianPrior(weight),
         restarts=RESTARTS,
         seed=case.seed,
+        **settings,
     )
     return result.output
 
@@ -132,7 +139,16 @@ def _lasso(case: SensingCase, alpha: float) -> Tensor:
     return torch.tensor(np.asarray(images), dtype=torch.float32).clamp(0, 1)
 
 
-METHODS: dict[str, SensingMethod] = {"reconstruct": default, "csgm": csgm, "lasso": lasso}
+METHODS: dict[str, SensingMethod] = {
+    "reconstruct": default,
+    "reconstruct-layers": partial(default, layers=LAYERS),
+    "adr-gd": partial(default, optimizer=ADRGD(GATES[""])),
+    "adr-gd-gates-off": partial(default, optimizer=ADRGD(GATES["-gates-off"])),
+    "csgm": csgm,
+    "lasso": lasso,
+}
+LAYERED = "mnist-vae"
+"""The generator whose `LAYERS` are known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +178,8 @@ def compressed_sensing(
 
     Args:
         generators: all, or some of those of `python -m benchmarks reconstruct` with real images.
-        methods: all, or some of reconstruct, csgm, lasso, between commas.
+        methods: all, or some of reconstruct, reconstruct-layers (of mnist-vae alone), adr-gd, adr-gd-gates-off, csgm,
+            lasso, between commas.
         measurements: numbers of measurements between commas; default 10 to 750, and 20 to 10000 for colour images.
         images: number of test images; there are 16 faces.
         seed: seed of matrices, noise and starts.
@@ -173,7 +190,7 @@ def compressed_sensing(
     counts = None if measurements is None else numbers("measurements", measurements, int)
     if quick:
         sources, counts, images = {"mnist-vae": known["mnist-vae"]}, [25], 4
-        runs = {name: run for name, run in runs.items() if name != "csgm"}
+        runs = {name: run for name, run in runs.items() if name in ("reconstruct", "lasso")}
     cells = list[SensingResults]()
     for name, source in sources.items():
         generator = source.build()
@@ -185,7 +202,8 @@ def compressed_sensing(
         error = (fitted - training).square().flatten(1).sum(1).mean().item()
         base = SensingCase(name, generator, truth, training, error, 1, seed)
         for m in counts or MEASUREMENTS[truth.shape[1]]:
-            cells += [_ran(method, run, replace(base, m=m)) for method, run in runs.items()]
+            fitting = {method: run for method, run in runs.items() if name == LAYERED or "layers" not in method}
+            cells += [_ran(method, run, replace(base, m=m)) for method, run in fitting.items()]
     tables = [_table([cell for cell in cells if cell.case.name == name]) for name in sources]
     return Report("Compressed sensing", NOTE, tables, [row for c in cells for row in _rows(c)], partial(_draw, cells))
 

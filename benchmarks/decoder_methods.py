@@ -11,7 +11,8 @@ from torch import Tensor
 
 from benchmarks.decoder_cases import NOISE, DecoderCase
 from benchmarks.inversion_methods import GATES
-from benchmarks.total_variation import total_variation
+from benchmarks.total_variation import deepinv_total_variation, total_variation
+from benchmarks.tuned import TUNED
 from benchmarks.whitening import InLatents, whitened
 from latentopt.inverse.priors import GaussianPrior, Prior, Unconstrained
 from latentopt.inverse.problem import Reconstruction
@@ -67,11 +68,14 @@ class DecoderMethod:
         run: from a case, a size, a number of evaluations and a trace, which it fills.
         sizes: to choose among; the first is the default.
         tasks: whether it inverts whole photographs, and whether it restores measured ones.
+        extension: how many times the evaluations of the others it goes on with whole photographs, to see when it has
+            what they have; what it reaches later does not count.
     """
 
     run: Run
     sizes: tuple[Size, ...] = ((0.0, 1.0),)
     tasks: tuple[bool, bool] = (True, True)
+    extension: int = 1
 
     def fits(self, task: str) -> bool:
         return self.tasks[task != "inversion"]
@@ -101,12 +105,26 @@ def encoder(case: DecoderCase, size: Size, evaluations: int, trace: DecoderTrace
 def variation(case: DecoderCase, size: Size, evaluations: int, trace: DecoderTrace) -> None:
     """Minimise total variation."""
     trace.begun += case.seconds
-    trace.see(total_variation(case.operator, case.measurement, case.plain, size[0]), 0.0)
+    trace.see(total_variation(case.operator, case.measurement, case.plain, size[0], CONVERGED), 0.0)
+
+
+def deepinv_variation(case: DecoderCase, size: Size, evaluations: int, trace: DecoderTrace) -> None:
+    """Minimise the same by deepinv.
+
+    Raises:
+        ImportError: there is no deepinv.
+    """
+    trace.begun += case.seconds
+    trace.see(deepinv_total_variation(case.operator, case.measurement, case.plain, size[0]), 0.0)
 
 
 def hand_written(case: DecoderCase, size: Size, evaluations: int, trace: DecoderTrace) -> None:
     """Run a simple hand-written loop: Adam from the encoder's latents, no schedule."""
-    z = case.start().requires_grad_()
+    _adam(case, case.start(), size, evaluations, trace)
+
+
+def _adam(case: DecoderCase, z: Tensor, size: Size, evaluations: int, trace: DecoderTrace) -> None:
+    z = z.requires_grad_()
     adam, weight = torch.optim.Adam([z], size[0]), size[1] * likely_weight(case)
     mean, scale = (t.to(z) for t in (case.generator.distribution.mean, case.generator.distribution.scale))
     for _ in range(evaluations):
@@ -141,19 +159,40 @@ def _descend(
     solve(problem, optimizer, steps=steps, start=z[None], callbacks=[trace])
 
 
-def mean_of_several(case: DecoderCase, size: Size, evaluations: int, trace: DecoderTrace) -> None:
+Fit = Callable[[DecoderCase, Tensor, int, DecoderTrace], None]
+"""Fits from given latents."""
+
+
+def mean_of_several(fit: Fit) -> Run:
     """Take the mean of the images of `SEVERAL` fits: from latents ``size[0]`` deviations away from the encoder's."""
-    images, scale = list[Tensor](), case.generator.distribution.scale.to(case.truth)
-    for number in range(SEVERAL):
-        noise = torch.randn(scale.shape, generator=torch.Generator().manual_seed(number))
-        one = DecoderTrace(case)
-        _descend(case, case.start() + size[0] * scale * noise, LBFGS(64, first=0.02), size[1], True, evaluations, one)
-        assert one.image is not None
-        images.append(one.image)
-        trace.see(torch.stack(images).mean(0), -float(number))
+
+    def run(case: DecoderCase, size: Size, evaluations: int, trace: DecoderTrace) -> None:
+        images, scale = list[Tensor](), case.generator.distribution.scale.to(case.truth)
+        for number in range(SEVERAL):
+            noise = torch.randn(scale.shape, generator=torch.Generator().manual_seed(number))
+            one = DecoderTrace(case)
+            fit(case, case.start() + size[0] * scale * noise, evaluations, one)
+            assert one.image is not None
+            images.append(one.image)
+            trace.see(torch.stack(images).mean(0), -float(number))
+
+    return run
 
 
-SEVERAL = 4
+def _white_fit(case: DecoderCase, z: Tensor, evaluations: int, trace: DecoderTrace) -> None:
+    _descend(case, z, LBFGS(64, first=0.02), 1.0, True, evaluations, trace)
+
+
+def _adam_fit(case: DecoderCase, z: Tensor, evaluations: int, trace: DecoderTrace) -> None:
+    """Fit with the step of the hand-written loop."""
+    step, weight = TUNED["decoders"].get(case.task, {}).get(BASE, STEPS[0])
+    _adam(case, z, (step, weight), evaluations, trace)
+
+
+CONVERGED = 1500
+"""Steps of total variation as a baseline; with 300 half of the pixels are not filled yet."""
+BASE = "a hand-written Adam loop"
+SEVERAL, SPREADS = 4, ((0.2, 1.0), (0.4, 1.0))
 SOFT = SoftGates(0.25, steps=15, share=2 / 3)
 
 
@@ -163,18 +202,19 @@ def lbfgs(length: float) -> Optimizer:
 
 
 STEPS = ((0.05, 1.0), (0.02, 1.0), (0.1, 1.0), (0.05, 10.0))
+WEIGHTS = tuple((weight, 0.0) for weight in (1e-3, 1e-4, 3e-4, 2e-3, 4e-3, 8e-3))
 LENGTHS = ((0.02, 1.0), (0.2, 1.0), (0.02, 10.0))
 METHODS: dict[str, DecoderMethod] = {
     "no network": DecoderMethod(first, tasks=(False, True)),
-    "total variation": DecoderMethod(
-        variation, tuple((weight, 0.0) for weight in (3e-4, 1e-4, 1e-3)), tasks=(False, True)
-    ),
+    "total variation": DecoderMethod(variation, WEIGHTS, tasks=(False, True)),
+    "deepinv's total variation": DecoderMethod(deepinv_variation, WEIGHTS, tasks=(False, True)),
     "encoder": DecoderMethod(encoder),
-    "a hand-written Adam loop": DecoderMethod(hand_written, STEPS),
+    BASE: DecoderMethod(hand_written, STEPS, extension=3),
     "adam": DecoderMethod(ours(Adam), STEPS),
     "lbfgs": DecoderMethod(ours(lbfgs), LENGTHS),
     "lbfgs-whitened": DecoderMethod(ours(lbfgs, white=True), LENGTHS),
-    "mean of 4 lbfgs-whitened": DecoderMethod(mean_of_several, ((0.2, 1.0), (0.4, 1.0)), tasks=(False, True)),
+    "mean of 4 lbfgs-whitened": DecoderMethod(mean_of_several(_white_fit), SPREADS, tasks=(False, True)),
+    "mean of 4 hand-written Adam loops": DecoderMethod(mean_of_several(_adam_fit), SPREADS, tasks=(False, True)),
     "adr-gd-soft": DecoderMethod(ours(lambda lr: ADRGD(SoftGates(), Adam(lr))), STEPS),
     "adr-gd-whitened": DecoderMethod(ours(lambda length: ADRGD(SOFT, lbfgs(length)), white=True), LENGTHS),
     "adr-gd": DecoderMethod(ours(lambda _: ADRGD(GATES[""])), tasks=(True, False)),

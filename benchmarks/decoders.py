@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ from torch import Tensor
 from torchvision.utils import save_image
 
 from benchmarks.decoder_cases import NOISE, TASKS, TUNING, DecoderCase, decoder_case
-from benchmarks.decoder_methods import METHODS, DecoderMethod, DecoderTrace, Size
+from benchmarks.decoder_methods import BASE, METHODS, DecoderMethod, DecoderTrace, Size
 from benchmarks.study import chosen, stored, study
 from benchmarks.tuned import TUNED
 from benchmarks.tuning import tuning_report
@@ -24,7 +26,7 @@ from latentopt.statistics import student
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BASE, ENCODER = "a hand-written Adam loop", "encoder"
+ENCODER, DEEPINV = "encoder", "deepinv's total variation"
 NOTE = (
     "TAEF2, the tiny autoencoder of FLUX.2, on the middle of photographs. Methods start at the encoder's latents of "
     "the photograph, or of the image that total variation makes of its measurement, whose seconds count. `no network`: "
@@ -33,23 +35,30 @@ NOTE = (
     "`adr-gd-whitened` have four backwards more in the beginning, which their seconds include. Measurements have noise "
     f"of deviation {NOISE:g}; methods end once they fit to it, and the prior of their latents is normal, with the "
     "encoder's mean and deviation of each channel on other photographs. PSNR in dB, with its standard error; CPU "
-    "seconds per image."
+    "seconds per image. The last column is the median of the CPU seconds until a method has the final PSNR of the best "
+    "one, for which the hand-written loop goes on with whole photographs, three times as long."
 )
 
 
 @dataclass(frozen=True, eq=False)
 class DecoderOutcome:
-    """Outcome of a method on the photographs of a task: traces by evaluation."""
+    """Outcome of a method on the photographs of a task: traces, of which the first ``evaluations`` count."""
 
     task: str
     method: str
+    evaluations: int
     indices: Sequence[int]
     psnr: list[list[float]]
     seconds: list[list[float]]
 
     @property
     def final(self) -> list[float]:
-        return [values[-1] for values in self.psnr]
+        return [values[: self.evaluations][-1] for values in self.psnr]
+
+    @property
+    def whole(self) -> list[float]:
+        """Seconds per photograph."""
+        return [values[: self.evaluations][-1] for values in self.seconds]
 
     def until(self, goals: Sequence[float]) -> list[float]:
         """Return the seconds per photograph until its PSNR reached a goal; infinite if it did not."""
@@ -80,7 +89,7 @@ def decoders(
 
     Args:
         tasks: all, or some of inversion, super-resolution, inpainting, deblurring, between commas.
-        methods: all, or some, between commas.
+        methods: all, or some, between commas; that of deepinv is left out where it is not installed.
         images: number of photographs.
         size: side of the images in pixels, a multiple of 8 up to 256.
         evaluations: evaluations of each method, at most.
@@ -97,13 +106,17 @@ def decoders(
         return tuning(list(work), known, indices, size, evaluations)
 
     def outcome(task: str, name: str) -> DecoderOutcome:
-        settings = {"size": size, "evaluations": evaluations, "method": name}
+        longest = evaluations * (METHODS[name].extension if task == "inversion" else 1)
+        settings = {"size": size, "evaluations": longest, "method": name}
         traces = [_stored(folder / "outcomes", task, index, settings) for index in indices]
-        return DecoderOutcome(task, name, indices, *([t[key] for t in traces] for key in ("psnr", "seconds")))
+        return DecoderOutcome(
+            task, name, evaluations, indices, *([t[key] for t in traces] for key in ("psnr", "seconds"))
+        )
 
+    if not find_spec("deepinv"):
+        known.pop(DEEPINV, None)
     groups = [[outcome(task, name) for name, method in known.items() if method.fits(task)] for task in work]
-    bases = [next((result for result in group if result.method == BASE), None) for group in groups]
-    rows = [row for group, base in zip(groups, bases, strict=True) for result in group for row in _rows(result, base)]
+    rows = [row for group in groups for result in group for row in _rows(result, group)]
     return Report("Photographs through a decoder", NOTE, list(map(_table, groups)), rows, partial(_draw, groups))
 
 
@@ -152,7 +165,7 @@ def _shown(case: DecoderCase) -> Tensor:
 
 def _table(group: Sequence[DecoderOutcome]) -> Table:
     by_name = {result.method: result for result in group}
-    base, encoder = by_name.get(BASE), by_name.get(ENCODER)
+    base, encoder, best = by_name.get(BASE), by_name.get(ENCODER), _best(group)
     columns = [
         "method",
         "PSNR",
@@ -161,10 +174,12 @@ def _table(group: Sequence[DecoderOutcome]) -> Table:
         "CPU s",
         "CPU s to Adam's PSNR",
         "ratio",
+        "CPU s to the best PSNR",
     ]
     rows = []
     for result in group:
-        line = [result.method, _interval(result.final), "", "", f"{_mean([s[-1] for s in result.seconds]):.1f}", "", ""]
+        line = [result.method, _interval(result.final), "", "", f"{_mean(result.whole):.1f}", "", ""]
+        line.append(_median(result.until(best.final)))
         if encoder and result is not encoder:
             line[2] = _interval(_minus(result, encoder))
         if base and result is not base:
@@ -173,9 +188,20 @@ def _table(group: Sequence[DecoderOutcome]) -> Table:
             until, whole = result.until(base.final), base.until(base.final)
             if max(until) < float("inf"):
                 ratio = [mine / theirs for mine, theirs in zip(until, whole, strict=True)]
-                line[5:] = [f"{_mean(until):.1f}", f"{_mean(ratio):.2f}"]
+                line[5:7] = [f"{_mean(until):.1f}", f"{_mean(ratio):.2f}"]
         rows.append(line)
     return Table(group[0].task, f"{len(group[0].indices)} photographs.", columns, rows)
+
+
+def _best(group: Sequence[DecoderOutcome]) -> DecoderOutcome:
+    """Return the outcome of the highest mean PSNR."""
+    return max(group, key=lambda result: _mean(result.final))
+
+
+def _median(seconds: Sequence[float]) -> str:
+    """Format the median of seconds per photograph; "-" if it is infinite."""
+    middle = statistics.median(seconds)
+    return f"{middle:.1f}" if middle < float("inf") else "-"
 
 
 def _minus(result: DecoderOutcome, other: DecoderOutcome) -> list[float]:
@@ -191,18 +217,25 @@ def _interval(values: Sequence[float]) -> str:
     return f"{interval.mean:.2f}" + (f" +- {interval.error:.2f}" if len(values) > 1 else "")
 
 
-def _rows(result: DecoderOutcome, base: DecoderOutcome | None) -> Iterator[Row]:
-    """Yield a row for each photograph; ``until``: seconds until it had the PSNR of the hand-written loop in the end."""
-    until = result.until(base.final) if base else [float("inf")] * len(result.psnr)
-    for index, psnr, seconds, reached in zip(result.indices, result.psnr, result.seconds, until, strict=True):
+def _rows(result: DecoderOutcome, group: Sequence[DecoderOutcome]) -> Iterator[Row]:
+    """Yield a row for each photograph.
+
+    ``until`` and ``until_best``: seconds until it had the final PSNR of the hand-written loop, and of the best method.
+    """
+    base = next((other for other in group if other.method == BASE), None)
+    until = result.until(base.final if base else [float("inf")] * len(result.psnr))
+    until_best = result.until(_best(group).final)
+    columns = (result.indices, result.psnr, result.final, result.whole, until, until_best)
+    for index, trace, psnr, seconds, reached, best in zip(*columns, strict=True):
         yield {
             "task": result.task,
             "method": result.method,
             "image": index,
-            "evaluations": len(psnr),
-            "psnr": psnr[-1],
-            "seconds": seconds[-1],
+            "evaluations": min(len(trace), result.evaluations),
+            "psnr": psnr,
+            "seconds": seconds,
             "until": "" if reached == float("inf") else reached,
+            "until_best": "" if best == float("inf") else best,
         }
 
 
@@ -211,7 +244,8 @@ def _draw(groups: Sequence[Sequence[DecoderOutcome]], figure: Figure) -> None:
     for axes, group in zip(figure.subplots(1, len(groups), squeeze=False).flat, groups, strict=True):
         axes.set(title=group[0].task, xlabel="evaluation", ylabel="PSNR")
         for result in group:
-            columns = itertools.zip_longest(*result.psnr)  # those that ended keep their last value
-            means = [_mean([v[-1] if p is None else p for p, v in zip(c, result.psnr, strict=True)]) for c in columns]
+            columns = itertools.zip_longest(*(values[: result.evaluations] for values in result.psnr))
+            # Those that ended keep their last value.
+            means = [_mean([v if p is None else p for p, v in zip(c, result.final, strict=True)]) for c in columns]
             axes.plot(range(1, len(means) + 1), means, label=result.method, marker="." if len(means) == 1 else None)
         axes.legend(fontsize=5)

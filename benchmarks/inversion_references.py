@@ -82,7 +82,7 @@ def deepinv_csgm(lr: float, case: InversionCase, watch: InversionClock) -> None:
 
 STEPS = 300
 """Steps per start. With the default of 2,500 not all 16 targets fit into the time; its tolerance stops too early."""
-SIZES = tuple((lr, 1) for lr in (0.01, 0.03, 0.1, 0.2, 0.3))
+SIZES = tuple((lr, 1) for lr in (0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0))
 RESTARTED = tuple((lr, steps) for lr in (0.03, 0.1, 0.3) for steps in (100, 300))
 """Step sizes, and steps per start."""
 REFERENCES: dict[str, InversionMethod] = {

@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.generators import GENERATORS
+from benchmarks.inversion_methods import GATES
 from benchmarks.study import chosen, stored, study
 from latentopt import metrics
 from latentopt.inverse.priors import NoiseMapPrior
 from latentopt.inverse.reconstruct import reconstruct
 from latentopt.inverse.tune import tune
 from latentopt.networks.generator import Generator
-from latentopt.optimizers import LBFGS, Adam
+from latentopt.optimizers import ADRGD, LBFGS, Adam, Optimizer
 from latentopt.reports import Report, Row, Table
 from latentopt.statistics import student
 from latentopt.zoo.stylegan2 import in_space
@@ -44,8 +45,8 @@ NOTE = (
     "own weights, which Adam moves) from w. Radii of ILO: "
     f"{', '.join(f'{radius:g} in {name}' for name, radius in LAYERS.items())}. `projector`: the recipe of "
     "rosinality/stylegan2-pytorch written again, with a mean squared error and five times the steps, in w and noise "
-    "maps. CPU seconds for all "
-    "images together, with those of the stages before."
+    "maps. ADR-GD: its default in w, and with its gates off. CPU seconds for all images together, with those of the "
+    "stages before."
 )
 
 
@@ -67,16 +68,16 @@ Stage = Callable[[StyleCase, Latents], tuple[Tensor, Tensor]]
 """Maps latents of earlier stages by name to latents and images."""
 
 
-def _search(case: StyleCase, generator: Generator, **settings: Any) -> tuple[Tensor, Tensor]:
-    result = reconstruct(
-        generator, case.targets, optimizer=LBFGS(memory=64), steps=case.steps, seed=case.seed, **settings
-    )
+def _search(
+    case: StyleCase, generator: Generator, optimizer: Optimizer = LBFGS(memory=64), **settings: Any
+) -> tuple[Tensor, Tensor]:
+    result = reconstruct(generator, case.targets, optimizer=optimizer, steps=case.steps, seed=case.seed, **settings)
     return result.x, result.output
 
 
-def from_samples(space: str, case: StyleCase, found: Latents) -> tuple[Tensor, Tensor]:
+def from_samples(space: str, case: StyleCase, found: Latents, **settings: Any) -> tuple[Tensor, Tensor]:
     """Search from the regression's prediction."""
-    return _search(case, case.generator(space), start="regression")
+    return _search(case, case.generator(space), start="regression", **settings)
 
 
 def styles(case: StyleCase, found: Latents) -> tuple[Tensor, Tensor]:
@@ -165,6 +166,8 @@ METHODS: dict[str, tuple[Stage, tuple[str, ...]]] = {
     "ILO": (layers, ("w", "w+")),
     "PTI": (weights, ("w",)),
     "projector": (projector, ()),
+    "w by ADR-GD": (partial(from_samples, "w", optimizer=ADRGD(GATES[""])), ()),
+    "w by ADR-GD without gates": (partial(from_samples, "w", optimizer=ADRGD(GATES["-gates-off"])), ()),
 }
 """Methods, and the stages before them."""
 

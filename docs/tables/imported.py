@@ -41,7 +41,7 @@ LAYOUTS: Mapping[str, Layout] = {
     "compressed-sensing": Layout(("mse",), (), ("image",)),
     "nonlinear": Layout(("mse",), (), ("image",)),
     "style-spaces": Layout(("mse",), (), ("image",)),
-    "decoders": Layout(("psnr", "seconds", "until"), (), ("image", "evaluations")),
+    "decoders": Layout(("psnr", "seconds", "until", "until_best"), (), ("image", "evaluations")),
     "actions": Layout(("gain", "held_out"), (), ("state", "before", "best", "forwards", "backwards")),
     "returns": Layout(("seed", "return", "steps", "gain")),
     "train-rl": Layout((), (), ("low", "high")),

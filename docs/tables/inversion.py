@@ -16,12 +16,15 @@ from tables.text import plus_minus, table
 
 REAL = ("dcgan64", "mnist-dcgan", "celeba-vae")
 OWN = ("celeba-vae", "dcgan64")
+RESTORED = ("super-resolution", "inpainting", "deblurring")
 OUTSIDE = (
     "a hand-written Adam loop",
     "deepinv CSGM",
     "a hand-written Adam loop with restarts",
     "no network",
     "total variation",
+    "deepinv's total variation",
+    "mean of 4 hand-written Adam loops",
     "encoder",
 )
 """Methods of other libraries, with their names in the tables."""
@@ -134,14 +137,14 @@ def pairs() -> Table:
     return table(["lower error by", *(f"`{name}`" for name in REAL)], rows)
 
 
-def _sensing(cells: Sequence[Cell], with_seconds: bool) -> Table:
+def _sensing(cells: Sequence[Cell], with_seconds: bool, digits: int = 4) -> Table:
     methods = distinct(cells, "method")
 
     def text(m: Any, method: str, seconds: bool) -> str:
         results = where(cells, m=m, method=method)
         if not results:
             return ""
-        return f"{results[0]['seconds']:.1f}" if seconds else plus_minus(results[0]["mse"], 4)
+        return f"{results[0]['seconds']:.1f}" if seconds else plus_minus(results[0]["mse"], digits)
 
     blocks = [False, True] if with_seconds else [False]
     columns = ["m", *(f"CPU s: {name}" if seconds else name for seconds in blocks for name in methods)]
@@ -203,12 +206,21 @@ def decoders(*names: str) -> Table:
         for task, method in distinct(load(name), "task", "method"):
             cell, base = (one(load(name), task=task, method=m) for m in (method, OUTSIDE[0]))
             gain = student(np.subtract(cell["psnr"], base["psnr"]).tolist())
-            reached = [t for t in cell["until"] if t != "-"]
-            ratio = np.mean(np.divide(reached, base["until"])) if len(reached) == len(cell["psnr"]) else None
             texts = [plus_minus(cell["psnr"], 2), "" if cell is base else f"{gain.mean:+.2f} +- {gain.error:.2f}"]
-            texts += [f"{np.mean(cell['seconds']):.1f}", "-" if ratio is None else f"{ratio:.2f}"]
+            texts += [f"{np.mean(cell['seconds']):.1f}", _ratio(cell, base, "until")]
+            if task == "inversion":
+                texts.append(_ratio(cell, base, "until_best"))
             rows.append([f"{size} x {size}" if task == "inversion" else task, code(method), *texts])
-    return table(["", "method", "PSNR", "against the Adam loop", "CPU s", "time to its PSNR"], rows)
+    columns = ["", "method", "PSNR", "against the Adam loop", "CPU s", "time to its PSNR", "time to the best PSNR"]
+    return table(columns[: len(rows[0])], rows)
+
+
+def _ratio(cell: Cell, base: Cell, column: str) -> str:
+    """Format the mean ratio of times, and on how many photographs the cell has one; "-": on none."""
+    pairs = zip(cell.get(column, ()), base.get(column, ()), strict=False)  # none where no time is known
+    ratios = [mine / theirs for mine, theirs in pairs if "-" not in (mine, theirs)]
+    of = f" ({len(ratios)} of {len(cell['psnr'])})" if len(ratios) < len(cell["psnr"]) else ""
+    return f"{np.mean(ratios):.2f}{of}" if ratios else "-"
 
 
 def spaces() -> Table:
@@ -240,8 +252,36 @@ def nonlinear() -> Table:
     return table(["images", "operator", *heads], rows)
 
 
+ADR = ("adr-gd-regression", "adr-gd-gates-off-regression")
+WHITE = ("adr-gd-whitened", "lbfgs-whitened")
+GATED: tuple[tuple[str, str, tuple[str, str], dict[str, Any]], ...] = (
+    ("`face-dcgan`, its own images", "inversion-own-face-dcgan", ADR, {}),
+    ("`face-dcgan`, faces", "inversion-real-face-dcgan", ADR, {}),
+    ("TAEF2, photographs", "decoders-inversion-256", WHITE, {}),
+    *((f"TAEF2, {task}", "decoders-restored", WHITE, {"task": task}) for task in RESTORED),
+    ("`mnist-stylegan2`, w", "style-spaces", ("w by ADR-GD", "w by ADR-GD without gates"), {}),
+    ("`mnist-vae`, 100 measurements", "sensing-mnist-vae-layers", ("adr-gd", "adr-gd-gates-off"), {"m": 100}),
+)
+"""Cases: title, result, methods with gates on and off, and which rows."""
+
+
+def gates() -> Table:
+    """Tabulate what gates change, paired by image."""
+    rows = []
+    for title, name, methods, wanted in GATED:
+        on, off = (one(load(name), method=method, **wanted) for method in methods)
+        column, unit, digits = ("psnr", " dB", 2) if "psnr" in on else ("mse", "", 5)
+        gain = np.subtract(on[column], off[column]) * (1 if column == "psnr" else -1)
+        error, better = student(gain.tolist()), f"{(gain > 0).sum()} of {len(gain)}"
+        texts = [f"{np.mean(cell[column]):.{digits}f}{unit}" for cell in (on, off)]
+        texts.append(f"{error.mean:+.{digits}f} +- {error.error:.{digits}f}")
+        rows.append([title, *texts, better])
+    return table(["", "gates on", "off", "better by", "better on"], rows)
+
+
 BLOCKS = {
     "nonlinear": nonlinear,
+    "inversion-gates": gates,
     "style-spaces": spaces,
     "inversion-face-dcgan": face_dcgan,
     "decoders-inversion": lambda: decoders("decoders-inversion-256", "decoders-inversion-128"),
@@ -252,6 +292,7 @@ BLOCKS = {
     "inversion-real": real,
     "inversion-pairs": pairs,
     "sensing-mnist-vae": lambda: _sensing(load("sensing-mnist-vae"), True),
+    "sensing-layers": lambda: _sensing(load("sensing-mnist-vae-layers"), True, 5),
     "sensing-mlp-vae": lambda: _sensing(load("sensing-mlp-vae"), False),
     "sensing-celeba-vae": faces,
     "sensing-matrices": matrices,

@@ -7,11 +7,13 @@ import torch
 from local_data import local_data
 from studies import call_study, result_rows
 from torch import nn
+from torch.nn import functional as F
 
-from benchmarks.total_variation import total_variation
+from benchmarks.decoders import DecoderOutcome
+from benchmarks.total_variation import deepinv_total_variation, total_variation
 from benchmarks.whitening import whitened
 from latentopt.networks.generator import Generator
-from latentopt.operators import Identity
+from latentopt.operators import Identity, Mask
 
 
 def test_total_variation_of_a_step_is_the_closed_form():
@@ -62,3 +64,25 @@ def test_total_variation_is_that_of_scikit_image():
     x = total_variation(Identity(), y, y, weight=0.1, steps=400)
     theirs = restoration.denoise_tv_chambolle(y[0, 0].numpy(), weight=0.1, eps=1e-12, max_num_iter=3000)
     assert torch.allclose(x[0, 0], torch.tensor(theirs), atol=1e-3)
+
+
+def test_total_variation_is_that_of_deepinv():
+    pytest.importorskip("deepinv")
+    draws = torch.Generator().manual_seed(0)
+    mask = Mask((torch.rand(1, 24, 24, generator=draws) < 0.5).float())
+    y = mask(torch.rand(1, 1, 24, 24, generator=draws))
+    images = [minimise(mask, y, y, 0.05, steps=400) for minimise in (total_variation, deepinv_total_variation)]
+    ours, theirs = ((mask(x) - y).square().sum() / 2 + 0.05 * _variation(x) for x in images)
+    assert float(ours) == pytest.approx(float(theirs), rel=1e-3)
+
+
+def _variation(x: torch.Tensor) -> torch.Tensor:
+    down, right = F.pad(x.diff(dim=2), (0, 0, 0, 1)), F.pad(x.diff(dim=3), (0, 1))
+    return torch.stack([down, right]).norm(dim=0).sum()
+
+
+def test_what_a_trace_reaches_after_its_evaluations_does_not_count_but_has_a_time():
+    outcome = DecoderOutcome("inversion", "m", 2, [0, 1], [[30.0, 31.0, 33.0], [29.0]], [[1.0, 2.0, 3.0], [1.0]])
+    assert outcome.final == [31.0, 29.0]
+    assert outcome.whole == [2.0, 1.0]
+    assert outcome.until([32.0, 32.0]) == [3.0, float("inf")]
