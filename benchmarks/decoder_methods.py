@@ -105,7 +105,7 @@ def encoder(case: DecoderCase, size: Size, evaluations: int, trace: DecoderTrace
 def variation(case: DecoderCase, size: Size, evaluations: int, trace: DecoderTrace) -> None:
     """Minimise total variation."""
     trace.begun += case.seconds
-    trace.see(total_variation(case.operator, case.measurement, case.plain, size[0], CONVERGED), 0.0)
+    trace.see(total_variation(case.operator, case.measurement, case.plain, size[0]), 0.0)
 
 
 def deepinv_variation(case: DecoderCase, size: Size, evaluations: int, trace: DecoderTrace) -> None:
@@ -189,8 +189,6 @@ def _adam_fit(case: DecoderCase, z: Tensor, evaluations: int, trace: DecoderTrac
     _adam(case, z, (step, weight), evaluations, trace)
 
 
-CONVERGED = 1500
-"""Steps of total variation as a baseline; with 300 half of the pixels are not filled yet."""
 BASE = "a hand-written Adam loop"
 SEVERAL, SPREADS = 4, ((0.2, 1.0), (0.4, 1.0))
 SOFT = SoftGates(0.25, steps=15, share=2 / 3)
