@@ -30,9 +30,13 @@ from .components.trust import trust as trust
 from .errors import InputError as InputError
 from .errors import LatentOptError as LatentOptError
 from .inverse import priors as priors
+from .inverse.calibrate import Calibration as Calibration
+from .inverse.calibrate import calibrate as calibrate
 from .inverse.diagnose import Diagnosis as Diagnosis
 from .inverse.diagnose import diagnose as diagnose
 from .inverse.nuisances import with_nuisances as with_nuisances
+from .inverse.posterior import Posterior as Posterior
+from .inverse.posterior import posterior as posterior
 from .inverse.problem import Reconstruction as Reconstruction
 from .inverse.reconstruct import reconstruct as reconstruct
 from .inverse.split import split as split

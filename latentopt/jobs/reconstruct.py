@@ -82,6 +82,8 @@ class ReconstructSettings(JobSettings):
         patience: a restart ends once this many steps have not lowered its loss; default never.
         devices: how many devices, or which, of each machine; one process each. Results do not depend on it.
         strategy: how Lightning starts the processes; auto or ddp.
+        posterior: also draw samples of the latents given the measurements, with means and standard deviations; the loss
+            must be a noise model, such as GaussianNoise.
         num_nodes: number of machines; all need the folder for the results.
     """
 
@@ -126,6 +128,7 @@ class ReconstructSettings(JobSettings):
     layers: dict[str, float] | None = None
     norm: BallNorm | None = None
     nuisances: dict[str, Any] | None = None
+    posterior: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from latentopt import metrics, pictures
 from latentopt.batch_math import per_sample, take
+from latentopt.inverse.posterior import Posterior
 from latentopt.inverse.problem import Reconstruction
+from latentopt.jobs.posterior_results import posterior_pictures, posterior_rows, posterior_tensors
 from latentopt.jobs.reconstruct_results import ACTIVATIONS, MAX_SHOWN
 from latentopt.jobs.targets import Target
 from latentopt.jobs.track import tracked_figures
@@ -61,11 +63,13 @@ class ReconstructProgress:
         titled = {**known(self.problem, self.shown), "current": current, "best": self.frames[-1]}
         return psnr, {"trajectory": pictures.tile(list(titled.values()))}
 
-    def tensors(self, result: Result) -> dict[str, Tensor]:
-        """Return the tensors of a shard."""
+    def tensors(self, result: Result, posterior: Posterior | None = None) -> dict[str, Tensor]:
+        """Return the tensors of a shard, those of the targets' posterior too."""
         content = {"index": self.index, "latents": result.x, "curve": _stacked(self.curve, self.job.steps)}
         if result.activations:
             content[ACTIVATIONS] = list(result.activations.values())[-1]
+        if posterior is not None:
+            content |= posterior_tensors(posterior)
         if self.shown:
             output = result.output[: self.shown]
             content["frames"] = _stacked(self.frames, len(self.pictured))  # (n, frames, C, H, W) bytes
@@ -73,7 +77,8 @@ class ReconstructProgress:
             again = take(self.problem.operator, torch.arange(self.shown))(output)
             if not isinstance(self.problem.operator, Identity) and again.ndim == 4:
                 titled["re-measured"] = pictures.to_pictures(again)
-            content |= {f"show/{row} {title}": images for row, (title, images) in enumerate(titled.items())}
+            titled |= {} if posterior is None else posterior_pictures(posterior, self.shown)
+            content |= {f"show/{row:02d} {title}": images for row, (title, images) in enumerate(titled.items())}
         return content
 
 
@@ -105,8 +110,10 @@ def compared(problem: Reconstruction, output: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def result_rows(problem: Reconstruction, result: Result, good: list[Target], seconds: float) -> list[dict[str, Any]]:
-    """Return the rows of the table of results of a batch of targets."""
+def result_rows(
+    problem: Reconstruction, result: Result, good: list[Target], seconds: float, posterior: Posterior | None = None
+) -> list[dict[str, Any]]:
+    """Return the rows of the table of results of a batch of targets, with diagnostics of their posterior."""
     ours, true = compared(problem, result.output)
     low, high = metrics.value_range(true)
     ours = ours.clamp(per_sample(low, ours), per_sample(high, ours))
@@ -121,7 +128,7 @@ def result_rows(problem: Reconstruction, result: Result, good: list[Target], sec
         result.backwards.tolist(),
         strict=True,
     )
-    return [
+    rows = [
         {
             "name": target.name,
             "mse": mse,
@@ -137,3 +144,4 @@ def result_rows(problem: Reconstruction, result: Result, good: list[Target], sec
             good, result.status, columns, strict=True
         )
     ]
+    return rows if posterior is None else posterior_rows(posterior, rows)

@@ -13,6 +13,7 @@ from torch.utils.data import Subset
 from latentopt import pictures
 from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment
 from latentopt.jobs.image_files import ARRAY, IMAGES, file_names, write_array, write_pngs
+from latentopt.jobs.posterior_results import POSTERIOR
 from latentopt.jobs.report import save_report
 from latentopt.jobs.targets import Targets
 from latentopt.jobs.tracker import METRICS
@@ -39,6 +40,7 @@ def write_results(experiment: Experiment, module: Reconstructor, targets: Target
     done = sorted(experiment.done())
     skipped = _skipped(targets, done)
     also = [ACTIVATIONS] if module.search else []
+    also += POSTERIOR if module.settings.posterior else []
     rows = experiment.finish(skipped, also, {"space": module.generator.space})
     files = [
         experiment.folder / RESULTS,

@@ -27,6 +27,7 @@ from latentopt.inverse.initializers import (
 from latentopt.inverse.initializers.fit import Key
 from latentopt.inverse.layers import LayerSearch
 from latentopt.inverse.nuisances import with_nuisances
+from latentopt.inverse.posterior import PosteriorProblem, posterior
 from latentopt.inverse.problem import Reconstruction, TargetCheck, measurement_shapes
 from latentopt.inverse.reconstruct import invert
 from latentopt.io import checksum
@@ -160,6 +161,8 @@ def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
         solve(problem, settings.optimizer, steps=1, seed=settings.seed)  # an error comes before anything is written
         settings.start.check(problem.generator, problem.operator)
         search_layers(settings, generator)
+        if settings.posterior:
+            PosteriorProblem(problem)
         measurement_shapes(generator, settings.operator, len(targets) - 1)  # there is an operator for the last target
         require_conditions(generator.conditions, len(targets))
         weights = cards.read_card(settings.model).weights_sha256
@@ -248,9 +251,11 @@ class Reconstructor(lightning.LightningModule):
         loop |= {"evaluations": s.evaluations, "seconds": s.seconds, "patience": s.patience}
         search = self.search and self.search.take(watch.index)
         result = invert(problem, s.optimizer, guess, s.retries, s.seed, [watch], paid, search, **loop)
+        drawn = posterior(problem, result, seed=s.seed) if s.posterior else None
         self.line.update(len(batch))
         seconds = (time.perf_counter() - begun) / len(good) + self.learning / self.targets
-        return Shard([t.name for t in good], result_rows(problem, result, good, seconds), watch.tensors(result))
+        rows, tensors = result_rows(problem, result, good, seconds, drawn), watch.tensors(result, drawn)
+        return Shard([t.name for t in good], rows, tensors)
 
     @cached_property
     def alike(self) -> bool:
