@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from latentopt.reports import new_figure
+from latentopt.reports import new_plot
 
 _GAP, _WHITE, _LINE, _PLOT = 2, 255, 14, 64
 
@@ -153,8 +153,7 @@ def save_convergence(path: Path, curves: np.ndarray, label: str, all_of: int | N
         label: name of the loss.
         all_of: number of all images, for the title, if the curves are those of the first ones alone.
     """
-    figure = new_figure(figsize=(7, 4.2))
-    axes = figure.subplots()
+    figure, axes = new_plot()
     steps = np.arange(1, curves.shape[1] + 1)
     for curve in curves[:64]:
         axes.plot(steps, curve, color="tab:blue", alpha=0.15, linewidth=0.8)
@@ -179,8 +178,7 @@ def draw_histogram(values: Sequence[float], label: str) -> bytes:
     low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
     logarithmic = 0 < low < high
     bins = np.geomspace(low, high, 31).tolist() if logarithmic else 30
-    figure = new_figure(figsize=(7, 3.2))
-    axes = figure.subplots()
+    figure, axes = new_plot(3.2)
     axes.hist(finite, bins=bins, color="tab:blue")
     axes.set(xscale="log" if logarithmic else "linear", xlabel=label, ylabel="images")
     if logarithmic:

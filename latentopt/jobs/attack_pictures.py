@@ -11,7 +11,7 @@ from torch import Tensor
 from latentopt.attacks.result import draw_success
 from latentopt.jobs.attack_rates import count_rates
 from latentopt.pictures import add_captions, save_png, short_name, tile, to_bytes
-from latentopt.reports import new_figure
+from latentopt.reports import new_plot
 
 
 def save_grid(
@@ -62,6 +62,6 @@ def save_curve(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """The share of the attacked images that succeed, by the gradient evaluations an image takes."""
     attacked = [row for row in rows if row["first_success"] != 0]
     firsts, backwards = ([row[name] for row in attacked] for name in ("first_success", "backwards"))
-    figure = new_figure(figsize=(7, 4.2))
-    draw_success(figure.subplots(), firsts, backwards, count_rates(rows).success.part)
+    figure, axes = new_plot()
+    draw_success(axes, firsts, backwards, count_rates(rows).success.part)
     figure.savefig(path, dpi=130)

@@ -21,7 +21,7 @@ from latentopt.jobs.settings import JobPlan
 from latentopt.jobs.tracker import METRICS, track_job
 from latentopt.pictures import save_gif, tile
 from latentopt.progress import ProgressLine
-from latentopt.reports import new_figure
+from latentopt.reports import new_plot
 from latentopt.results import rows_of
 from latentopt.rl.agents import load_agent
 from latentopt.rl.attack_episodes import AttackedEpisodes, attack_episodes
@@ -210,8 +210,7 @@ def _image(observation: np.ndarray) -> torch.Tensor:
 
 def save_returns(path: Path, returns: Mapping[str, np.ndarray]) -> Path:
     """The returns of all episodes, from the least to the greatest, a line for each way of playing."""
-    figure = new_figure(figsize=(7, 4.2))
-    axes = figure.subplots()
+    figure, axes = new_plot()
     for name, values in returns.items():
         axes.plot(
             np.arange(1, len(values) + 1), np.sort(values), "o-", markersize=3, label=f"{name}: {values.mean():.2f}"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from latentopt.components.numbers import parse_fractions
-from latentopt.components.trust import EXPECTED, may_be_imported, only_trusted
+from latentopt.components.trust import EXPECTED, may_be_imported, only_trusted, trusted
 from latentopt.errors import InputError, with_nearest
 from latentopt.files import is_file
 from latentopt.io import checksum
@@ -239,17 +239,29 @@ def read_card(model: str | Path | Mapping[str, Any]) -> Card:
         content = (
             foreign[0] if foreign else _inline(model) if isinstance(model, Mapping) else read_yaml(path, "a model card")
         )
-        kind = _kind(content)
-        free = {name: _mapping(name, content[name]) for name in FREE if name in content}
-        parser = _parser(kind)
-        unparsed = {name: content[name] for name in UNPARSED if name in content}
-        plain = {**content, **{name: {} for name in free}, **dict.fromkeys(unparsed)}  # to look builds nothing
-        with only_trusted():
-            return replace(parser.instantiate(parser.parse_object({"card": plain})).card, **free, **unparsed)
+        return _parse(content)
     except (ArgumentError, TypeError) as error:
         raise InputError(
             "model" if isinstance(model, Mapping) else str(path), "a model card", error_line(error)
         ) from error
+
+
+_PARSED: dict[tuple[type[Card], str, tuple[str, ...]], Card] = {}
+"""Cards by their content and the trusted packages: a job reads the same one several times."""
+
+
+def _parse(content: Any) -> Card:
+    """Return the card with the content of a file."""
+    kind = _kind(content)
+    free = {name: _mapping(name, content[name]) for name in FREE if name in content}
+    unparsed = {name: content[name] for name in UNPARSED if name in content}
+    plain = {**content, **{name: {} for name in free}, **dict.fromkeys(unparsed)}  # to look builds nothing
+    key = kind, repr(plain), trusted()
+    if key not in _PARSED:
+        parser = _parser(kind)
+        with only_trusted():
+            _PARSED[key] = parser.instantiate(parser.parse_object({"card": plain})).card
+    return replace(_PARSED[key], **free, **unparsed)
 
 
 @cache
