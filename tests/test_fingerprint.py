@@ -210,6 +210,7 @@ def test_a_circle_and_what_cannot_be_seen_into_are_no_trouble():
         assert fingerprint(thing) == fingerprint(thing)
 
 
+@pytest.mark.slow
 def test_another_process_finds_the_same():
     lines = [
         "import sys; sys.path.insert(0, sys.argv[1])",

@@ -61,7 +61,7 @@ def enumerated(chain: ReLUChain, low: float, high: float) -> float:
 
 
 @pytest.mark.parametrize("sizes", [(2, 8, 1), (3, 4, 4, 1), (2, 3, 3, 2, 1)])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_both_methods_find_what_enumeration_finds(sizes, seed):
     network = mlp(*sizes, seed=seed)
     box = -torch.ones(sizes[0]).double(), torch.ones(sizes[0]).double()

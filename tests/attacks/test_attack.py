@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
 from itertools import product
 from typing import Any
 
@@ -17,7 +18,7 @@ from scipy.optimize import linprog
 from torch import Tensor, nn
 
 import latentopt as lo
-from latentopt import Portfolio, Stage, attack
+from latentopt import AttackResult, Portfolio, Stage, attack
 from latentopt.classification import margin
 from latentopt.optimizers import PGD
 from latentopt.sets import Norm
@@ -131,10 +132,14 @@ def test_a_batch_equals_its_samples_alone(settings):
     y, eps = classes_of(network, x), torch.linspace(0.05, 0.6, 6).double()  # some break in the first stage, some never
     settings = {"steps": 20, **settings} if settings else {}
     fields = ("success", "target", "stage", "first_success", "forwards", "backwards")
-    cases: tuple[dict[str, Any], ...] = ({}, {"batch_size": 4})
-    for more in cases:
-        run = lambda rows: attack(network, x[rows], y[rows], eps[rows], **settings, **more)  # noqa: B023, E731
-        check_alone(run, 6, equal=fields)
+
+    def run(rows: Tensor, **more: Any) -> AttackResult:
+        return attack(network, x[rows], y[rows], eps[rows], **settings, **more)
+
+    alone = cache(lambda row: run(torch.tensor([row])))
+    for size in (None, 4):
+        solved = partial(run, batch_size=size)
+        check_alone(lambda rows, solved=solved: alone(int(rows)) if len(rows) == 1 else solved(rows), 6, equal=fields)
 
 
 def test_fgsm_is_one_sign_step_of_the_cross_entropy():

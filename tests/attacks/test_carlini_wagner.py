@@ -83,8 +83,8 @@ def test_wrong_settings_are_named():
     ("ends", "targeted"),
     [
         ((0.0, 1.0), True),
-        ((0.0, 255.0), False),
-        ((-1.0, 1.0), True),
+        pytest.param((0.0, 255.0), False, marks=pytest.mark.slow),
+        pytest.param((-1.0, 1.0), True, marks=pytest.mark.slow),
         ((-1e-3, 1e-3), False),
         ((-torch.inf, torch.inf), True),
         ((0.0, torch.inf), False),

@@ -40,7 +40,7 @@ def check_radius(found: AttackResult, exact: Tensor, ratio: float) -> None:
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize(("classes", "n"), [(2, 7), (3, 5), (10, 20)])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_of_all_classes_the_nearest_border_is_found_by_its_own_settings(classes, n, seed, norm: Norm):
     linear, x = Linear(classes, n, seed), randn(20, n, seed=seed + 7)
     y = classes_of(linear, x)

@@ -17,7 +17,7 @@ from latentopt.jobs.targets import load_images
 COUNT, STEPS = 4, 5
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def own_cache(tmp_path, monkeypatch):
     """Nothing is learnt yet."""
     monkeypatch.setenv("LATENTOPT_CACHE", str(tmp_path / "cache"))
@@ -49,7 +49,7 @@ def test_the_command_line_counts_what_python_counts(tmp_path, capsys, batch):
     assert "549" in said.out
 
 
-def test_a_start_that_an_earlier_job_learnt_is_counted_as_if_learnt_anew(tmp_path, capsys):
+def test_a_start_that_an_earlier_job_learnt_is_counted_as_if_learnt_anew(tmp_path, capsys, own_cache):
     for name in ("first", "second"):
         assert call(capsys, *job(tmp_path / name)).code == 0
     assert forwards(tmp_path / "first") == forwards(tmp_path / "second") == [549] * COUNT

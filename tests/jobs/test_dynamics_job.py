@@ -71,7 +71,7 @@ def test_the_rows_are_what_the_functions_say(done, model):
 
 def test_one_step_size_and_other_batches(model, tmp_path):
     for name, size in (("one", 5), ("other", 100)):
-        run(model, tmp_path / name, step=0.01, batch_size=size, noise=0.1)
+        run(model, tmp_path / name, limit=6, step=0.01, batch_size=size, noise=0.1)
     one, other = (table(tmp_path / name) for name in ("one", "other"))
     assert {row["setting"] for row in one} == {"a = 0.01"}
     for key in ("error_eigen", "parameters_end", "flips"):

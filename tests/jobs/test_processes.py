@@ -63,6 +63,7 @@ def test_processes_that_know_of_different_parts_share_no_target():
     assert [first, second] == [[[0, 1], [4, 5], [8, 9]], [[6, 7]]]
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_files_of_one(tmp_path, capsys):
     write_images(tmp_path, 5, bad=2)  # three chunks for two; the second one's has an image that cannot be read
     done = subprocess.run([*MODULE, *command(tmp_path, "two", *TWO)], capture_output=True, text=True, check=False)

@@ -180,11 +180,11 @@ def test_pictures_show_the_first_sixteen_of_many(tmp_path):
 
 @pytest.mark.parametrize(("prior", "preset"), [("box", "adr-gd-attack"), ("unconstrained", "adr-gd-latent")])
 def test_adr_gd_is_the_preset_for_the_priors_feasible_set(targets, tmp_path, prior, preset):
-    run(targets, tmp_path / "out", optimizer="adr-gd", prior=prior)
+    run(targets, tmp_path / "out", optimizer="adr-gd", prior=prior, steps=1)
     recipe = yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text())
     assert recipe["optimizer"] == describe(method(preset))
     changed = {"class_path": "adr-gd", "init_args": {"gates": {"init_args": {"tau": 0.5}}}}
-    run(targets, tmp_path / "changed", optimizer=changed, prior=prior)
+    run(targets, tmp_path / "changed", optimizer=changed, prior=prior, steps=1)
     recipe = yaml.safe_load((tmp_path / "changed" / "recipe.yaml").read_text())
     found = describe(method(preset))
     found["init_args"]["gates"]["init_args"]["tau"] = 0.5

@@ -16,7 +16,7 @@ from latentopt import io
 from latentopt.io import write_atomically
 from latentopt.jobs import experiment, report
 
-COUNT, STEPS = 16, 20
+COUNT, STEPS = 12, 20
 
 
 def command(folder: Path, out: str) -> list[str]:

@@ -130,8 +130,14 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+CASES = [  # quick ones: each kind with two settings, all settings with several kinds
+    pytest.param(kind, settings, id=f"{name}-{use}", marks=[pytest.mark.slow] * ((i - j) % 5 not in (0, 2)))
+    for i, (name, kind) in enumerate(KINDS.items())
+    for j, (use, settings) in enumerate(SETTINGS.items())
+]
+
+
+@pytest.mark.parametrize(("kind", "settings"), CASES)
 def test_a_batch_gives_what_its_images_give_alone(kind, settings):
     settings = {"start": "random", **settings}
     run = lambda rows: lo.reconstruct(generator(), own()[rows], **kind(rows), **settings)  # noqa: E731

@@ -73,13 +73,13 @@ FEASIBLE: dict[str, Callable[[torch.dtype], FeasibleSet]] = {
     "box and l2": lambda dtype: BoxAndBall(BOX, L2Ball(center(dtype), EPS)),
 }
 
-PAIRS = {  # Frank-Wolfe needs a set that ends
-    f"{name}-{kind}": (method, in_set)
-    for name, method in METHODS.items()
-    for kind, in_set in FEASIBLE.items()
-    if not (isinstance(method, FrankWolfe) and kind == "free")
-}
-every_method_and_set = pytest.mark.parametrize(("method", "in_set"), PAIRS.values(), ids=PAIRS)
+PAIRS = [  # quick ones: each method in two sets, each set with a third of the methods
+    pytest.param(method, in_set, id=f"{name}-{kind}", marks=[pytest.mark.slow] * ((number - place) % 3 > 0))
+    for number, (name, method) in enumerate(METHODS.items())
+    for place, (kind, in_set) in enumerate(FEASIBLE.items())
+    if not (isinstance(method, FrankWolfe) and kind == "free")  # needs a set that ends
+]
+every_method_and_set = pytest.mark.parametrize(("method", "in_set"), PAIRS)
 every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 
 

@@ -206,8 +206,15 @@ def test_statistics_of_a_checkpoint(tmp_path):
     assert find_statistics(tmp_path / "mine_100_steps.zip") == tmp_path / "mine_vecnormalize_100_steps.pkl"
 
 
-@pytest.mark.parametrize("kind", OFF_POLICY)
-@pytest.mark.parametrize("found", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        ("SAC", True),
+        ("TD3", False),
+        pytest.param("SAC", False, marks=pytest.mark.slow),
+        pytest.param("TD3", True, marks=pytest.mark.slow),
+    ],
+)
 def test_refine_plays_what_stable_baselines3_plays(kind, found, agents, tmp_path):
     agent = copied(agents[kind], tmp_path, "vecnormalize.pkl" if found else "elsewhere.pkl")
     named = None if found else str(tmp_path / "elsewhere.pkl")
@@ -264,7 +271,7 @@ def test_the_command_line_asks_for_statistics_or_warns(kind, words, agents, tmp_
     assert (said.code, said.err.count("\n")) == (2, 1)
 
 
-@pytest.mark.parametrize("kind", ["PPO", *OFF_POLICY])
+@pytest.mark.parametrize("kind", ["PPO", "SAC", pytest.param("TD3", marks=pytest.mark.slow)])
 def test_agents_that_saw_raw_observations_are_not_remarked_on(kind, agents, tmp_path, capsys):
     agent = copied(agents[f"{kind}-raw"], tmp_path)
     common = {"episodes": 1, "wandb": "disabled"}
@@ -284,10 +291,10 @@ def test_agents_that_saw_raw_observations_are_not_remarked_on(kind, agents, tmp_
         ("PPO", NEAR),
         ("SAC", NEAR),
         ("TD3", "Pendulum-v1"),
-        ("PPO", "Pendulum-v1"),
+        pytest.param("PPO", "Pendulum-v1", marks=pytest.mark.slow),
         ("DDPG", "MountainCarContinuous-v0"),
         ("PPO", "CartPole-v1"),
-        ("DQN", "CartPole-v1"),
+        pytest.param("DQN", "CartPole-v1", marks=pytest.mark.slow),
         ("DQN", "MountainCar-v0"),
     ],
 )

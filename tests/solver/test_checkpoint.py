@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from loops import METHODS, ROUGH, every_method, posed, rough, same_results
+from loops import METHODS, ROUGH, posed, rough, same_results
 from nets import Counted, conv, fitting, mlp, randn, refuses
 from safetensors.torch import save_file
 from torch import nn
@@ -43,8 +43,14 @@ def stopped_and_resumed(call, at: int, **settings: Any) -> Result:
     return call(**settings)
 
 
-@every_method
-@pytest.mark.parametrize("at", [2, 5, 9])
+@pytest.mark.parametrize(
+    ("method", "at"),
+    [  # quick ones: each method once
+        pytest.param(method, at, id=f"{name}-{at}", marks=[pytest.mark.slow] * ((i - j) % 3 > 0))
+        for i, (name, method) in enumerate(METHODS.items())
+        for j, at in enumerate((2, 5, 9))
+    ],
+)
 def test_a_resumed_solve_is_the_uninterrupted_one_bit_by_bit(method: Optimizer, at, tmp_path):
     """Rows have left, gone back and stalled by then."""
 
