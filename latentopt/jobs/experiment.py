@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -89,8 +90,11 @@ def require_writable(folder: Path, name: str = "out") -> None:
         raise InputError(name, "a folder", f"{folder}, where {first} is a link to nothing")
     if not first.is_dir():
         raise InputError(name, "a folder", f"the file {first}" if first == folder else f"{folder}, below a file")
-    if not os.access(first, os.W_OK | os.X_OK):
-        raise InputError(name, "a folder that can be written", f"{folder}, in {first}")
+    try:
+        with TemporaryFile(dir=first):  # /proc, and what is mounted read-only, take no file though access is granted
+            pass
+    except OSError as error:
+        raise InputError(name, "a folder that can be written", f"{folder}, in {first}") from error
 
 
 def _differences(folder: Path, job: Mapping[str, Any], partial: bool) -> None:

@@ -151,7 +151,7 @@ class GeneratorChecks(WrappedModule):
         lowest, highest = (low + (high - low) * float(value) for value in percentiles(images))
         likely = likely_range(lowest, highest)
         if likely is not None:
-            self._warn_once(
+            self.warn_once(
                 "range",
                 f"generator: it emits values from about {lowest:.3g} to {highest:.3g}, {doubt} its"
                 f" output_range=({low:g}, {high:g}); is it output_range=({likely[0]:g}, {likely[1]:g})?",
@@ -175,9 +175,15 @@ class GeneratorChecks(WrappedModule):
             advice = noise_advice(
                 self.module, lambda: self.take(torch.tensor([0], device="cpu"))(self.latents(1, seed=0))
             )
-            self._warn_once("randomised", randomised_message("generator", "images") + advice)
+            self.warn_once("randomised", randomised_message("generator", "images") + advice)
 
-    def _warn_once(self, kind: str, message: str) -> None:
+    def warn_once(self, kind: str, message: str) -> None:
+        """Warn (`NetworkWarning`), once of a kind for this generator and its copies.
+
+        Args:
+            kind: any text that tells this warning from others.
+            message: what is told.
+        """
         if kind not in self._done:
             self._done.add(kind)
             warn(message, NetworkWarning)

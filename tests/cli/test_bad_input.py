@@ -536,7 +536,11 @@ def test_an_old_name_in_a_sweep_is_told_once(tmp_path, monkeypatch, capsys):
 
 def test_a_folder_that_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("latentopt.jobs.experiment.os.access", lambda path, mode: False)  # root may write anywhere
+
+    def refused_file(**place: object) -> None:  # root may write anywhere
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("latentopt.jobs.experiment.TemporaryFile", refused_file)
     for job in ("reconstruct", "diagnose", "analyze"):
         assert "out: expected a folder that can be written" in refused(call(capsys, *JOBS[job].split(), "--out", "o"))
     words = ["--data.dataset", "digits", "--log", "l", "--out", "o"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,7 @@ from latentopt.inverse.initializers import (
     Nearest,
     Random,
     Regression,
+    cache,
     fit_cached,
     fit_initializer,
 )
@@ -111,6 +113,25 @@ def test_a_cached_fit_is_read_again_unless_what_it_depends_on_or_the_file_has_ch
         fit_cached(*other, folder=tmp_path)
         assert len(fits) == count
     assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_the_folder_of_fits_stays_below_its_limit_and_keeps_what_was_used_last(tmp_path, monkeypatch):
+    generator, size = imaging(9), 0
+    for seed in range(4):
+        fit_cached(Nearest(9), generator, Identity(), seed, tmp_path)
+        new = max(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+        size = new.stat().st_size
+        os.utime(new, (seed, seed))
+    fit_cached(Nearest(9), generator, Identity(), 0, tmp_path)  # read, so used
+    monkeypatch.setattr(cache, "LIMIT", 3 * size)
+    fit_cached(Nearest(9), generator, Identity(), 4, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+    monkeypatch.setattr(Nearest, "fit", lambda *args: pytest.fail("fitted"))
+    for seed in (0, 3, 4):
+        fit_cached(Nearest(9), generator, Identity(), seed, tmp_path)
+    monkeypatch.setattr(cache, "LIMIT", 1)
+    cache._prune(tmp_path, next(tmp_path.iterdir()))
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_folder_that_cannot_be_written_keeps_nothing_and_stops_nobody(tmp_path):

@@ -14,7 +14,7 @@ from nets import mlp, refuses
 from torch import Tensor, nn
 
 import latentopt as lo
-from latentopt import Generator
+from latentopt import Generator, NetworkWarning
 from latentopt.inverse.initializers import Encoder, Regression, default_initializer
 from latentopt.inverse.initializers.trained_encoder import ConvEncoder, TrainedEncoder, take_probe
 from latentopt.jobs.encoder_training import EncoderTraining
@@ -81,14 +81,17 @@ def test_a_trained_encoder_finds_the_latents_of_samples_and_is_the_default_start
 def test_the_default_start_is_regression_for_another_operator_and_without_an_encoder(model):
     generator = load_generator(model)
     for operator in (Downsample(2), Hole(4), Mask(torch.ones(8, 8))):
-        assert default_initializer(generator, operator) == Regression()
+        with pytest.warns(NetworkWarning, match=rf"for the operator Identity\(\), not {type(operator).__name__}"):
+            assert default_initializer(load_generator(model), operator) == Regression()
     other = Generator(generator.module, latent_shape=LATENTS, output_range=(-6, 6))
     assert default_initializer(other, Identity()) == Regression()
     other.trained_encoder = model / "encoder.safetensors"
     assert default_initializer(other, Identity()) == Encoder()
     assert default_initializer(other.fused().double(), Identity()) == Encoder()
     other.module.layers[1].weight.data.mul_(1.1)
-    assert default_initializer(other, Identity()) == Regression()
+    with pytest.warns(NetworkWarning, match="for other weights or other conditions"):
+        assert default_initializer(other.fused(), Identity()) == Regression()
+    assert default_initializer(other, Identity()) == Regression()  # and is silent from now on
     images = other(other.latents(2, 3)).detach()
     default, regression = (lo.reconstruct(other, images, steps=2, start=start) for start in ("auto", "regression"))
     assert torch.equal(default.x, regression.x)
@@ -172,6 +175,11 @@ def test_what_cannot_be_trained_is_said_before_anything_is_written(model, tmp_pa
         prepare(TrainEncoderSettings(model=str(model)))
     with refuses("out", "NAME.safetensors"):
         prepare(TrainEncoderSettings(model=str(model), out=str(tmp_path / "encoder.pt")))
+    if Path("/proc/self").is_dir():
+        with refuses("out", "can be written"):
+            prepare(TrainEncoderSettings(model="mnist-vae", out="/proc/encoder.safetensors"))
+        with refuses("log", "can be written"):
+            prepare(TrainEncoderSettings(model="mnist-vae", out=str(tmp_path / "e.safetensors"), log="/proc/self/log"))
     with refuses("batch_size"):
         prepare(TrainEncoderSettings(model="mnist-vae", batch_size=1, out=str(tmp_path / "e.safetensors")))
     with refuses("model", "classifier"):

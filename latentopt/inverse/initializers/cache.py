@@ -23,6 +23,10 @@ KEY, CONTENT = "key", "content"
 """Metadata of a file: the key of the fit, and the checksum of its tensors."""
 
 
+LIMIT = 2**30
+"""Greatest number of bytes of the files in the folder; those that were not used for longest are removed."""
+
+
 def fit_cached(
     initializer: Initializer, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int, folder: Path
 ) -> FittedInitializer:
@@ -30,7 +34,8 @@ def fit_cached(
 
     The key of a file holds the initializer's settings, the seed, the generator, its weights and the moments of its
     latents, the operator, and the measurements of a few samples, so that other weights, another operator or another
-    machine's rounding fit anew. A file that cannot be read, or whose tensors have changed, is fitted anew too.
+    machine's rounding fit anew. A file that cannot be read, or whose tensors have changed, is fitted anew too. The
+    folder is kept below `LIMIT` bytes.
 
     Args:
         initializer: the initializer.
@@ -47,7 +52,24 @@ def fit_cached(
     if fitted is None:
         fitted = initializer.fit(generator, operator, seed)
         _write(fitted, path, key)
+        _prune(folder, path)
+    else:
+        with contextlib.suppress(OSError):
+            path.touch()
     return fitted
+
+
+def _prune(folder: Path, newest: Path) -> None:
+    """Remove the files that were not used for longest, but the newest, until the rest are below `LIMIT` bytes."""
+    with contextlib.suppress(OSError):
+        ages = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in folder.glob("*.safetensors"))
+        excess = sum(size for _, size, _ in ages) - LIMIT
+        for _, size, path in ages:
+            if excess <= 0:
+                return
+            if path != newest:
+                path.unlink(missing_ok=True)
+                excess -= size
 
 
 def _key(initializer: Initializer, generator: Generator, operator: Callable[[Tensor], Tensor], seed: int) -> str:

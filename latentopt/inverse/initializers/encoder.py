@@ -89,7 +89,7 @@ def default_initializer(generator: Generator, operator: Callable[[Tensor], Tenso
     """Return the start ``auto``: the encoder beside a generator's card if it was trained for this operator.
 
     Of a decoder of any size it is the decoder's own encoder where images are whole. Else it is `Regression`, also where
-    the encoder belongs to other weights or other conditions.
+    the encoder belongs to other weights, other conditions or another operator.
 
     Args:
         generator: the generator.
@@ -97,14 +97,29 @@ def default_initializer(generator: Generator, operator: Callable[[Tensor], Tenso
 
     Returns:
         The initializer, not fitted yet.
+
+    Warns:
+        NetworkWarning: the encoder beside the card is not used, and why; once for a generator.
     """
     if generator.takes_any_size and generator.encoder is not None:
         image, measurement = measurement_shapes(generator, operator)
         return Encoder() if image == measurement else Regression()
     path = generator.trained_encoder
-    if path is not None and not hasattr(operator, "take"):
-        return Encoder() if TrainedEncoder.load(path).probe.matches(generator, operator) else Regression()
+    if path is None:
+        return Regression()
+    trained = TrainedEncoder.load(path)
+    if not hasattr(operator, "take") and trained.probe.matches(generator, operator):
+        return Encoder()
+    generator.warn_once("encoder", f"start: regression, as {path} was trained {_difference(trained, operator)}")
     return Regression()
+
+
+def _difference(trained: TrainedEncoder, operator: Callable[[Tensor], Tensor]) -> str:
+    """Return what an encoder was trained for that is not at hand, in words."""
+    known = trained.about.get("operator")
+    if known is not None and known != repr(operator):
+        return f"for the operator {known}, not {operator!r}"
+    return "for other weights or other conditions (latentopt train train-encoder makes a new one)"
 
 
 @dataclass(frozen=True)
