@@ -223,7 +223,7 @@ def test_own_images_are_diagnosed_through_the_operators_of_the_targets_in_turn(o
     assert found.error.shape == (B,)
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.05])
+@pytest.mark.parametrize("noise", [pytest.param(0.0, marks=pytest.mark.slow), 0.05])
 def test_the_targets_of_a_job_keep_their_masks_whatever_batch_they_are_in(tmp_path, noise):
     images, masks = own_images(5), (rand(5, 1, 28, 28) > 0.5).float()
     np.save(tmp_path / "five.npy", images.numpy())
