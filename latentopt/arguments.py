@@ -47,6 +47,8 @@ def as_values(name: str, values: Values) -> float | Tensor:
         raise InputError(name, "a number, a tensor, an array or a list of numbers", type(values).__name__)
     try:
         array = _as_array(values)
+        if np.iscomplexobj(array):
+            raise InputError(name, "real numbers", str(array.dtype))
         array = array.astype(np.float64)  # what a list of Python's numbers holds, not torch's default precision
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise InputError(name, "numbers, in rows of equal length", first_line(error)) from error

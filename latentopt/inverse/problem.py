@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from latentopt.networks.freezing import frozen
 from latentopt.networks.generator import Generator
 from latentopt.objectives import MSE, Fit
 from latentopt.operators import Identity, Operator
+from latentopt.operators.complex_parts import to_parts
 from latentopt.problem import Problem
 
 ROUNDING = 1e-6
@@ -37,7 +39,8 @@ class Reconstruction(Problem):
         target: images (B, C, H, W) in [0, 1], or as far outside as the generator's own images (values up to 1e-6
             outside are clamped); or measurements (B, ...), which noise may take anywhere. Targets with the shape of the
             generator's images are images, and ``operator`` is applied to them; targets with the shape of the operator's
-            output are measurements. A tensor, an array or a list; bytes (uint8) stand for [0, 1]. Or paths of images,
+            output are measurements, where the operator's are complex, real and imaginary parts (B, 2, ...) or complex
+            numbers (B, ...). A tensor, an array or a list; bytes (uint8) stand for [0, 1]. Or paths of images,
             as `latentopt.load_images` takes them.
         operator: maps images to measurements (`latentopt.operators`); or its name, or
             ``{class_path: ..., init_args: {...}}``, as on the command line. An operator that holds something for each
@@ -153,6 +156,11 @@ def _check_targets(
         InputError: the targets are no finite values of a shape that fits, or their values are of another range.
     """
     numbers: Any = read_images("target", target) if names_files(target) else target
+    if isinstance(numbers, Tensor | np.ndarray) and bool(torch.is_complex(numbers := torch.as_tensor(numbers))):
+        if not getattr(operator, "is_complex", False):
+            dtype = str(numbers.dtype).removeprefix("torch.")
+            raise InputError("target", "real numbers, as the operator measures no complex ones", dtype)
+        numbers = to_parts(numbers)
     target = as_pixels("target", numbers, empty_like_parameters(generator))
     if target.ndim == 0 or not len(target):
         raise InputError("target", "at least one sample", f"shape {tuple(target.shape)}")
@@ -243,4 +251,7 @@ def _measure(operator: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     if not isinstance(measurement, Tensor) or measurement.shape[:1] != images.shape[:1]:
         got = f"shape {tuple(measurement.shape)}" if isinstance(measurement, Tensor) else type(measurement).__name__
         raise InputError("operator", f"a measurement of each of {len(images)} images, or a method take(rows)", got)
+    if measurement.is_complex():
+        dtype = str(measurement.dtype).removeprefix("torch.")
+        raise InputError("operator", "real measurements (torch.view_as_real gives both parts)", dtype)
     return measurement

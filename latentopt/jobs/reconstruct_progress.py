@@ -16,6 +16,7 @@ from latentopt.jobs.reconstruct_results import ACTIVATIONS, MAX_SHOWN
 from latentopt.jobs.targets import Target
 from latentopt.jobs.track import tracked_figures
 from latentopt.operators import Identity
+from latentopt.operators.complex_parts import magnitudes
 from latentopt.solver.callbacks import Progress
 from latentopt.solver.result import Result
 
@@ -95,11 +96,22 @@ def _stacked(moments: list[Tensor], count: int) -> Tensor:
 
 def known(problem: Reconstruction, count: int) -> dict[str, Tensor]:
     """Return the targets and measurements of the first images, as bytes by title."""
-    measurement = problem.measurement[:count]
+    measurement = _displayable(problem)[:count]
     if problem.image is None:
         return {"target = measurement": pictures.to_pictures(measurement)} if measurement.ndim == 4 else {}
     known = {"target": pictures.to_pictures(problem.image[:count])}
     return {**known, "measurement": pictures.to_pictures(measurement)} if measurement.ndim == 4 else known
+
+
+def _displayable(problem: Reconstruction) -> Tensor:
+    """Return measurements for pictures: magnitudes of complex ones; those far from [0, 1], such as sums, stretched."""
+    measurement = problem.measurement
+    if getattr(problem.operator, "is_complex", False):
+        measurement = magnitudes(measurement)
+    axes = tuple(range(1, measurement.ndim))
+    low, high = measurement.amin(axes, keepdim=True), measurement.amax(axes, keepdim=True)
+    is_far = (low < -1) | (high > 2)
+    return torch.where(is_far, (measurement - low) / (high - low).clamp_min(1e-12), measurement)
 
 
 def compared(problem: Reconstruction, output: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,11 +3,14 @@
 from latentopt.operators.base import Operator
 from latentopt.operators.blur import Blur, KernelBlur, MotionBlur
 from latentopt.operators.combine import Compose, PerImage
+from latentopt.operators.fourier import Fourier, FourierMagnitude
 from latentopt.operators.gaussian import Gaussian
 from latentopt.operators.intensity import Clip, Exposure, Gamma, Quantize
 from latentopt.operators.jpeg import JPEG
+from latentopt.operators.magnitude import Magnitude
 from latentopt.operators.physics import Physics
 from latentopt.operators.pixels import Crop, Grey, Hole, Identity, Mask
+from latentopt.operators.radon import Radon
 from latentopt.operators.resampling import Bicubic, Downsample
 
 __all__ = [
@@ -19,18 +22,22 @@ __all__ = [
     "Crop",
     "Downsample",
     "Exposure",
+    "Fourier",
+    "FourierMagnitude",
     "Gamma",
     "Gaussian",
     "Grey",
     "Hole",
     "Identity",
     "KernelBlur",
+    "Magnitude",
     "Mask",
     "MotionBlur",
     "Operator",
     "PerImage",
     "Physics",
     "Quantize",
+    "Radon",
 ]
 
 for _name in __all__:

@@ -20,6 +20,8 @@ BLOCK = 2**22  # entries drawn at a time
 class Gaussian(Operator):
     """Random projections y = A x (B, m) of the image's n values; the entries of A are independent, N(0, 1/m).
 
+    Complex projections are (B, 2, m), their real and imaginary parts, with entries of A whose parts are N(0, 1/(2m)).
+
     A is drawn on the CPU in float32 from ``seed``, m and n, so it is the same on every device and in every dtype. The
     two matrices used last are cached if they have up to 2**27 entries (512 MiB in float32). A larger matrix is drawn
     again, block by block, at each call and each gradient, which takes seconds but gives the same values.
@@ -27,6 +29,7 @@ class Gaussian(Operator):
     Args:
         measurements: m, an integer from 1 to n.
         seed: an integer from 0 to 2**63 - 1.
+        is_complex: whether the entries of A are complex.
 
     >>> import torch
     >>> Gaussian(20)(torch.zeros(2, 3, 8, 8)).shape
@@ -35,6 +38,7 @@ class Gaussian(Operator):
 
     measurements: int
     seed: int = 0
+    is_complex: bool = False
     is_linear = True
 
     def __post_init__(self) -> None:
@@ -47,6 +51,8 @@ class Gaussian(Operator):
         n = prod(image.shape[1:])
         if self.measurements > n:
             raise InputError("Gaussian.measurements", f"at most {n}, the values of an image", self.measurements)
+        if self.is_complex:
+            return _product(image.flatten(1), 2 * self.measurements, n, self.seed, False).unflatten(1, (2, -1))
         return _product(image.flatten(1), self.measurements, n, self.seed, False)
 
 

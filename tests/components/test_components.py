@@ -20,16 +20,19 @@ from latentopt.operators import (
     Crop,
     Downsample,
     Exposure,
+    FourierMagnitude,
     Gamma,
     Gaussian,
     Grey,
     Hole,
     Identity,
+    Magnitude,
     Mask,
     MotionBlur,
     Operator,
     PerImage,
     Quantize,
+    Radon,
 )
 from latentopt.optimizers import ADRGD, GD, METHODS, Adam, FreeGates, Optimizer, RowNorms, SoftGates
 
@@ -56,6 +59,10 @@ OBJECTS = [
     *[(Operator, operator) for operator in (Grey(), Bicubic(2), Clip(high=0.5), Quantize(4), JPEG(10))],
     *[(Operator, operator) for operator in (Gamma(2.2), Exposure(-1.5))],
     (Operator, Compose([Crop(20), Downsample(2.5), Compose([Identity()])])),
+    *[
+        (Operator, operator)
+        for operator in (FourierMagnitude(1.5), Radon([0.0, 30.0]), Magnitude(Gaussian(5, is_complex=True)))
+    ],
     (Operator, PerImage([Blur(1.5), MotionBlur(5, 30.0), Blur(1.5)])),
 ]
 
@@ -77,6 +84,8 @@ ARGUMENTS = {
     "mask": {"mask": [[1.0, 0.0]]},
     "motionblur": {"length": 3},
     "gaussian": {"measurements": 5},
+    "magnitude": {"operator": describe(Gaussian(5))},
+    "radon": {"angles": 3},
     "kernelblur": {"kernel": [[1.0]]},
     "perimage": {"operators": [describe(Blur(1.5))]},
     "weightedsum": {"losses": [{"class_path": "latentopt.objectives.MSE"}], "weights": [1.0]},

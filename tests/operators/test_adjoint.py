@@ -12,6 +12,7 @@ from latentopt.operators import (
     Compose,
     Crop,
     Downsample,
+    Fourier,
     Gaussian,
     Grey,
     Hole,
@@ -19,6 +20,7 @@ from latentopt.operators import (
     Mask,
     MotionBlur,
     Operator,
+    Radon,
 )
 
 sides = st.integers(1, 6).map(lambda half: 2 * half + 4)  # even: divisible by 2
@@ -33,6 +35,9 @@ OPERATORS: dict[str, Operator] = {
     "blur": Blur(0.8, radius=2),
     "motion blur": MotionBlur(4, 20),
     "gaussian": Gaussian(40),
+    "complex gaussian": Gaussian(40, is_complex=True),
+    "fourier": Fourier(),
+    "radon": Radon([0.0, 30.0, 75.0]),
     "compose": Compose([Blur(0.5), Hole(1), Compose([Grey(), Bicubic(2)]), Gaussian(8)]),
 }
 every_operator = pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS)
