@@ -77,7 +77,7 @@ def laplace(case: PosteriorCase) -> lo.Posterior:
     _, mixture = target.laplace(case.found, 0)
     random = torch.Generator().manual_seed(0)
     draws = list[Tensor]()
-    for _ in range(1000):
+    for _ in range(168):
         normal = torch.randn(mixture.u.shape[1:], generator=random)
         draws.append(mixture.draw(normal, torch.rand(len(normal), generator=random)))
     return _summarised(case, target, torch.stack(draws)[:, None].to(case.z), mixture)
@@ -101,8 +101,8 @@ def plain(case: PosteriorCase) -> lo.Posterior:
 
 def _summarised(case: PosteriorCase, target: PosteriorProblem, u: Tensor, mixture: LaplaceMixture) -> lo.Posterior:
     nothing = torch.zeros(u.shape[2])
-    summary = target.summarise(u, mixture, 200)
-    return lo.Posterior(**summary, acceptance=nothing, forwards=nothing.long(), backwards=nothing.long(), meta={})
+    summary, meta = target.summarise(u, mixture, 168), {"chains": u.shape[1]}
+    return lo.Posterior(**summary, acceptance=nothing, forwards=nothing.long(), backwards=nothing.long(), meta=meta)
 
 
 METHODS: dict[str, PosteriorMethod] = {
@@ -131,7 +131,7 @@ def posterior(
     measurements: int = 25,
     noise: float = 0.1,
     images: int = 100,
-    steps: int = 128,
+    steps: int = 112,
     seed: int = 0,
     quick: bool = False,
 ) -> Report:

@@ -40,6 +40,15 @@ LAYOUTS: Mapping[str, Layout] = {
     "duel": Layout(("seed", "problem", "by_seconds", "by_passes"), (), ("optimizer",)),
     "compressed-sensing": Layout(("mse",), (), ("image",)),
     "nonlinear": Layout(("mse",), (), ("image",)),
+    "posterior": Layout(
+        (
+            *(f"{of}_{level}" for of in ("latents", "pixels") for level in ("0.5", "0.9", "0.95")),
+            *("r_hat", "ess"),
+        ),
+        (),
+        ("image",),
+        digits=4,
+    ),
     "style-spaces": Layout(("mse",), (), ("image",)),
     "decoders": Layout(("psnr", "seconds", "until", "until_best"), (), ("image", "evaluations")),
     "actions": Layout(("gain", "held_out"), (), ("state", "before", "best", "forwards", "backwards")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -167,6 +168,23 @@ def matrices() -> Table:
     return table(["m = 25", *(f"`--seed {seed}`" for seed in names)], rows)
 
 
+def posterior() -> Table:
+    """Tabulate the coverage of posterior intervals by method, and their cost."""
+    shares = [f"{of}_{level}" for of in ("latents", "pixels") for level in ("0.5", "0.9", "0.95")]
+    rows = [
+        [
+            f"`{cell['method']}`",
+            *(f"{100 * student(cell[key]).mean:.1f} +- {100 * student(cell[key]).half_width:.1f}" for key in shares),
+            f"{median(cell['r_hat']):.2f}",
+            f"{median(cell['ess']):.0f}",
+            f"{(cell['seconds'] + cell['search']) / cell['search']:.1f}",
+        ]
+        for cell in load("posterior-mnist-vae")
+    ]
+    ends = [f"{of}, {level} %" for of in ("latents", "pixels") for level in (50, 90, 95)]
+    return table(["method", *ends, "R-hat", "ESS", "time / search"], rows)
+
+
 def learnt_starts() -> Table:
     """Tabulate the error and the cost of a trained encoder and of regression, by steps."""
     rows = [
@@ -296,5 +314,6 @@ BLOCKS = {
     "sensing-mlp-vae": lambda: _sensing(load("sensing-mlp-vae"), False),
     "sensing-celeba-vae": faces,
     "sensing-matrices": matrices,
+    "posterior": posterior,
     "learnt-starts": learnt_starts,
 }

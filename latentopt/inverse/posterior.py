@@ -55,7 +55,7 @@ class Posterior(SavedResult):
     std: Tensor  # (B, *latent_shape), of all draws of the chains
     image_mean: Tensor  # (B, C, H, W), of the samples
     image_std: Tensor  # (B, C, H, W), of the samples
-    samples: Tensor  # (S, B, *latent_shape), draws at equal distances
+    samples: Tensor  # (S, B, *latent_shape), draws at equal distances, the chains beside each other
     images: Tensor  # (S, B, C, H, W), of the samples
     modes: Modes  # distinct explanations; weights are shares of the draws, labels (S, B) those of the samples
     acceptance: Tensor  # (B,), of proposals at temperature 1
@@ -75,6 +75,9 @@ class Posterior(SavedResult):
     def interval(self, level: float = 0.9, of: Literal["latents", "images"] = "latents") -> tuple[Tensor, Tensor]:
         """Return the central interval of each latent or pixel, which holds it with a probability.
 
+        Ends are order statistics of as many independent samples as the chains' are worth, so that few samples make the
+        interval wider instead of overconfident.
+
         Args:
             level: the probability, in (0, 1).
             of: latents or images.
@@ -86,11 +89,19 @@ class Posterior(SavedResult):
             InputError: the level lies outside.
         """
         within("level", level, 0, 1, "()")
-        draws = self.samples if of == "latents" else self.images
-        count = len(draws)
-        ends = [((count + 1) * q - 1) / max(1, count - 1) for q in ((1 - level) / 2, (1 + level) / 2)]  # exact coverage
-        low, high = (draws.quantile(min(max(end, 0.0), 1.0), 0) for end in ends)
-        return low, high
+        draws = (self.samples if of == "latents" else self.images).unflatten(0, (-1, self.meta["chains"]))
+        effective = effective_sample_size(draws) if len(draws) >= 4 else draws.new_tensor(float(draws[:, :, 0].numel()))
+        ordered = draws.flatten(0, 1).sort(0).values
+        count = len(ordered)
+        effective = effective.to(ordered).clamp(2, count).expand_as(ordered[0])
+        ends = list[Tensor]()
+        for q in ((1 - level) / 2, (1 + level) / 2):
+            place = ((effective + 1) * q - 1) / (effective - 1)  # a new draw lies below with probability q
+            place = (place.clamp(0, 1) * (count - 1)).clamp(0, count - 1)
+            below = place.floor().long().clamp_max(max(count - 2, 0))
+            low, high = (ordered.gather(0, index[None])[0] for index in (below, (below + 1).clamp_max(count - 1)))
+            ends.append(low + (place - below) * (high - low))
+        return ends[0], ends[1]
 
     def _draw(self, figure: Figure) -> None:
         count, strip = min(MAX_SHOWN, len(self.image_mean)), self.images[:STRIP]
@@ -111,8 +122,8 @@ def posterior(
     problem: Reconstruction,
     found: Result | None = None,
     *,
-    samples: int = 192,
-    steps: int = 128,
+    samples: int = 168,
+    steps: int = 112,
     leapfrogs: int = 5,
     chains: int = 2,
     temperatures: int = 4,
@@ -133,7 +144,7 @@ def posterior(
             1024 numbers, and no prior but that.
         found: result of `latentopt.reconstruct` of the same targets, whose restarts are taken for the modes; its cost
             is not counted again. None: the most probable latents are searched for, as `latentopt.reconstruct` does.
-        samples: greatest number of samples S kept of each target, >= 1.
+        samples: greatest number of samples S kept of each target, >= 1; at least one of each chain.
         steps: steps of each chain, >= 16; the first quarter adapts step sizes and is dropped.
         leapfrogs: leapfrog steps of a proposal, >= 1; one is the Metropolis-adjusted Langevin algorithm.
         chains: independent chains at each temperature, >= 1.
@@ -259,7 +270,8 @@ class PosteriorProblem:
     def summarise(self, u: Tensor, mixture: LaplaceMixture, samples: int) -> dict[str, Any]:
         """Return what a `Posterior` tells of draws (T, chains, B, n)."""
         rows, flat = self.rows(1, 0), u.flatten(0, 1)
-        kept = flat[torch.linspace(0, len(flat) - 1, min(samples, len(flat)), device="cpu").round().long()]
+        times = min(max(1, samples // u.shape[1]), len(u))  # of each chain
+        kept = u[torch.linspace(0, len(u) - 1, times, device="cpu").round().long()].flatten(0, 1)
         images = self.images(rows.latents(kept.flatten(0, 1)).unflatten(0, kept.shape[:2]))
         return {
             "mean": rows.latents(flat.double().mean(0).to(u)),

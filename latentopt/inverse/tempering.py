@@ -20,6 +20,8 @@ from latentopt.inverse.laplace import LaplaceMixture, Likelihood, times
 
 LANGEVIN_TARGET, HAMILTONIAN_TARGET = 0.574, 0.7
 """Acceptance to which step sizes adapt: with one leapfrog step (Roberts and Rosenthal 1998), and with more."""
+JITTER = 0.2
+"""Greatest relative change of the step size of a Hamiltonian proposal."""
 GAIN, DECAY = 0.5, 0.4
 """Speed of the adaptation, and how fast it slows down (Robbins and Monro 1951)."""
 
@@ -113,6 +115,8 @@ class TemperedChains:
         roots = self.roots[:, None].expand(-1, self.chains, *self.roots.shape[1:]).flatten(0, 2)
         beta = self._rows(log_step.new_tensor(self.betas)[:, None].expand_as(log_step)).to(u)
         h = self._rows(log_step.exp()).to(u)[:, None]
+        if self.leapfrogs > 1:  # no trajectory comes back to its start each time (Neal 2011, section 3.2)
+            h = h * (1 - JITTER + 2 * JITTER * noise.uniform(value, "jitter", t)[:, None])
 
         def half_step(p: Tensor, v: Tensor, grad: Tensor) -> Tensor:
             return p - h / 2 * times(roots.mT, beta[:, None] * grad + v)
