@@ -122,7 +122,7 @@ def test_the_weights_of_two_modes_and_the_density_are_those_of_numerical_integra
     generator, target = folded()
     noise = GaussianNoise(1.0)
     problem = lo.Reconstruction(generator, target, loss=noise)
-    found = draw(problem, steps=150, leapfrogs=2, temperatures=3, hottest=10.0, samples=2000, chains=8)
+    found = draw(problem, steps=150, leapfrogs=2, temperatures=5, hottest=30.0, samples=2000, chains=16)
     grid = torch.linspace(-4, 4, 4001).double()[:, None]
     with torch.no_grad():
         log_density = -noise(generator(grid), target.expand(4001, 1, 4, 4)) - grid[:, 0].square() / 2
