@@ -241,6 +241,21 @@ def _ratio(cell: Cell, base: Cell, column: str) -> str:
     return f"{np.mean(ratios):.2f}{of}" if ratios else "-"
 
 
+def decoder_memory() -> Table:
+    """Tabulate the peak memory of a gradient through TAEF2, by form."""
+    rows = [
+        [
+            f"`{c['form']}`",
+            f"{c['peak'] / 1e9:.1f}",
+            f"{c['above'] / 1e9:.1f}",
+            f"{c['seconds']:.0f}",
+            f"{c['difference']:.0g}",
+        ]
+        for c in load("decoder-memory")
+    ]
+    return table(["form", "GB", "above the process", "CPU s", "greatest difference"], rows)
+
+
 def spaces() -> Table:
     """Tabulate the spaces of `mnist-stylegan2`."""
     cells = load("style-spaces")
@@ -303,6 +318,7 @@ BLOCKS = {
     "style-spaces": spaces,
     "inversion-face-dcgan": face_dcgan,
     "decoders-inversion": lambda: decoders("decoders-inversion-256", "decoders-inversion-128"),
+    "decoder-memory": decoder_memory,
     "decoders-restored": lambda: decoders("decoders-restored"),
     "inversion-own": own,
     "inversion-own-others": others,

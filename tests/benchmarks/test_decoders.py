@@ -35,6 +35,16 @@ def test_whitened_latents_make_the_same_images_and_are_alike():
 
 
 @pytest.mark.slow
+def test_the_memory_of_a_gradient_is_measured_in_each_form(capsys, tmp_path):
+    local_data("taef2/taef2_decoder.safetensors")
+    assert call_study(capsys, "decoder-memory", "--quick", "--out", tmp_path / "o").code == 0
+    whole, checkpointed = result_rows(tmp_path / "o")
+    assert float(whole["above"]) > 0
+    assert float(checkpointed["difference"]) == 0
+    assert 1e8 < float(checkpointed["peak"]) < 6e9
+
+
+@pytest.mark.slow
 def test_the_study_runs_and_goes_on(capsys, tmp_path):
     local_data("taef2/taef2_decoder.safetensors")
     words = ("decoders", "--quick", "--out", tmp_path / "o")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import torch
 import yaml
@@ -103,6 +106,35 @@ def test_a_tuning_job_that_was_stopped_goes_on(targets, latents, tmp_path, monke
     one, other = (TuneResult.load(tmp_path / name / "delta.safetensors") for name in ("job", "whole"))
     assert torch.equal(one.delta["layers.5.bias"], other.delta["layers.5.bias"])
     assert not (tmp_path / "job" / "checkpoint.safetensors").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["layers", "nuisances", "tune"])
+def test_a_killed_job_ends_as_one_that_was_not(kind, targets, latents, tmp_path, capsys):
+    words = ["--model", "mnist-vae", "--targets", targets, "--wandb", "disabled", "--device", "cpu"]
+    if kind == "tune":
+        words = ["tune", *words, "--latents", latents, "--steps", "400", "--parameters", "layers.5.bias"]
+    else:
+        words = ["reconstruct", *words, "--start", "random", "--restarts", "1", "--batch-size", "1", "--steps", "60"]
+        words += ["--layers", "{layers.2: 0.1, layers.4: 0.1}"] if kind == "layers" else ["--nuisances.translate", "4"]
+    out, parts = tmp_path / "killed", "checkpoint.safetensors" if kind == "tune" else "shards/*.safetensors"
+    process = processes.start([*words, "--out", str(out)], tmp_path / "errors")
+    deadline = time.monotonic() + 120
+    while not list(out.glob(parts)) and process.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, (tmp_path / "errors").read_text()
+    assert list(out.glob(parts))
+    assert not (out / "results.csv").exists()
+    for name in ("killed", "whole"):
+        assert call(capsys, *words, "--out", str(tmp_path / name)).code == 0
+    assert table(out) == table(tmp_path / "whole")
+    files = {"layers": ["latents", "activations"], "nuisances": ["latents"], "tune": ["delta"]}[kind]
+    for name in files:
+        one, other = (load_file(tmp_path / which / f"{name}.safetensors") for which in ("killed", "whole"))
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 @pytest.mark.parametrize(

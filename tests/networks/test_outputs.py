@@ -224,6 +224,22 @@ class Conditional(nn.Module):
 CONDITIONAL = lo.Generator(Conditional(), latent_shape=16)
 
 
+def any_size() -> None:
+    """Check that a module which says so makes images of any size, and that no other does."""
+
+    class Decoder(nn.ConvTranspose2d):
+        any_size = True
+
+    for kind in (Decoder, nn.ConvTranspose2d):
+        generator = lo.Generator(kind(2, 1, 2, stride=2).eval(), latent_shape=(2, 4, 4))
+        assert generator.takes_any_size == (kind is Decoder)
+    generator = lo.Generator(Decoder(2, 1, 2, stride=2).eval(), latent_shape=(2, 4, 4)).resized((16, 24))
+    assert generator.latent_shape == (2, 8, 12)
+    assert generator.output_shape() == (1, 16, 24)
+    z = generator.latents(1, 0)
+    assert torch.allclose(generator.economical(tile=16)(z), generator(z), atol=1e-6)
+
+
 def critic(end: Callable[[Tensor], Any]) -> Callable[[], None]:
     """Return the check that a critic of this output refines actions as the plain one does."""
 
@@ -294,6 +310,7 @@ ROWS: dict[str, dict[str, Callable[[], None]]] = {
         "`torch.jit.script`, with gates": scripted_with_gates,
         "`torch.export`": whole(exported),
         "`torch.export`, with gates": export_with_gates,
+        "`any_size = True`, of a module from (B, C, h, w)": any_size,
         "needs a condition": refused(
             "generator",
             "Generator.given",

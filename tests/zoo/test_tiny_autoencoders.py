@@ -220,6 +220,20 @@ def test_the_recipe_runs_on_a_folder_of_photographs(networks, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
+def test_a_batch_through_taef2_is_its_samples_alone_in_double_precision():
+    """In single precision rounding sends L-BFGS other ways; nothing else mixes the samples."""
+    generator = lo.load(f"taesd:{local_data('taef2')}").resized(32).double()
+    target, z = generator(generator.latents(2, seed=0)).detach(), generator.latents(2, seed=5)
+    settings = {"steps": 20, "restarts": 1, "halving": ()}
+    for method, rounding in (("adam", 0.0), ("lbfgs", 1e-9)):
+        both = lo.reconstruct(generator, target, start=z, optimizer=method, **settings)
+        for row in (slice(0, 1), slice(1, 2)):
+            alone = lo.reconstruct(generator, target[row], start=z[row], optimizer=method, **settings)
+            assert (alone.output - both.output[row]).abs().max() <= rounding
+            assert (alone.x - both.x[row]).abs().max() <= rounding
+
+
 LARGE = """
 import resource, torch, latentopt as lo
 generator = lo.load("taesd:{folder}").resized(1024)
