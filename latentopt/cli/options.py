@@ -207,7 +207,7 @@ def _overridden(spec: Any, path: str, value: Any) -> Any:
     """A component with one of its arguments, or, without a path, all of it, replaced."""
     if not path:
         return value
-    spec = {"class_path": spec} if isinstance(spec, str) else dict(spec or {})
+    spec = {"class_path": spec} if isinstance(spec, str) else dict(spec) if isinstance(spec, Mapping) else {}
     if path == "class_path":
         return {"class_path": value}
     name, _, deeper = path.removeprefix("init_args.").partition(".")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from latentopt.components.numbers import parse_fractions
 from latentopt.components.source_index import SourceIndex
 from latentopt.components.trust import EXPECTED, may_be_imported, only_trusted, refusal
-from latentopt.errors import InputError, LatentOptError, with_nearest
+from latentopt.errors import InputError, LatentOptError, is_number, nonnegative, with_nearest
 from latentopt.files import ARRAY_SUFFIXES, in_quotes, is_folder, require_file
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class ComponentKind:
         also: further classes, dotted paths.
         plain: short names that stay names when the job runs; ``"*"``: all do.
         file: class path of what an array file's path stands for.
+        suffix: end of the classes' names that their short names leave out, beside the name of the kind.
+        numbers: whether numbers >= 0 will do, too.
     """
 
     base: str
@@ -50,6 +52,8 @@ class ComponentKind:
     also: tuple[str, ...] = ()
     plain: tuple[str, ...] = ()
     file: str = ""
+    suffix: str = ""
+    numbers: bool = False
 
 
 KINDS = {
@@ -66,7 +70,8 @@ KINDS = {
     ),
     "refiner": ComponentKind("latentopt.optimizers.Optimizer", ("optimizers",), True, plain=("*",)),
     "operator": ComponentKind("latentopt.operators.Operator", ("operators",), functions=True),
-    "loss": ComponentKind("latentopt.objectives.Loss", ("objectives",), functions=True),
+    "loss": ComponentKind("latentopt.objectives.Loss", ("objectives",), functions=True, suffix="Noise"),
+    "noise": ComponentKind("latentopt.objectives.NoiseModel", ("objectives",), suffix="Noise", numbers=True),
     "attack_loss": ComponentKind("", ("classification.py",), functions=True, plain=("ce", "margin", "dlr")),
     "prior": ComponentKind(
         "latentopt.inverse.priors.Prior",
@@ -107,7 +112,8 @@ def _classes(kind: str) -> dict[str, str]:
     """The shipped classes of a kind by short name: their own in lower case, without the name of the kind."""
     entry = KINDS[kind]
     base = entry.base.rpartition(".")[2]
-    return {name.removesuffix(base).lower(): name for name in _index(entry.sources).exported_subclasses(base)}
+    names = _index(entry.sources).exported_subclasses(base)
+    return {name.removesuffix(base).removesuffix(entry.suffix).lower(): name for name in names}
 
 
 def check(name: str, kind: str, value: Any) -> None:
@@ -127,11 +133,14 @@ def check(name: str, kind: str, value: Any) -> None:
 def _require_object(name: str, kind: str, value: Any) -> None:
     """Raise `InputError` where an object is none of its kind."""
     entry = KINDS[kind]
+    if entry.numbers and is_number(value):
+        nonnegative(name, value)
+        return
     if entry.functions and callable(value) and not inspect.isclass(value):
         return
     if isinstance(value, None | bool | int | float | list | tuple | set) or not isinstance(value, _types(entry)):
         objects = [path.rpartition(".")[2] for path in (entry.base, *entry.also) if path]
-        objects += ["a function"] if entry.functions else []
+        objects += ["a function"] * entry.functions + ["a number >= 0"] * entry.numbers
         got = f"the class {value.__name__}" if inspect.isclass(value) else repr(value)[:80]
         raise InputError(name, f"a name, class_path and init_args, or {' or '.join(objects)}", got)
 

@@ -96,9 +96,16 @@ class SourceIndex:
         return base in self.ancestors(name)
 
     def exported_subclasses(self, base: str) -> list[str]:
-        """Return the public classes derived from one, in alphabetical order."""
+        """Return the public classes derived from one that have no abstract methods of their own, in order."""
         names = sorted(self.exports & set(self.classes))
-        return [name for name in names if name != base and self.is_subclass(name, base)]
+        derived = [name for name in names if name != base and self.is_subclass(name, base)]
+        return [name for name in derived if not self._is_abstract(name)]
+
+    def _is_abstract(self, name: str) -> bool:
+        decorators = [
+            d for item in self.classes[name].body if isinstance(item, ast.FunctionDef) for d in item.decorator_list
+        ]
+        return any(ast.unparse(decorator) == "abstractmethod" for decorator in decorators)
 
     def parameters(self, name: str) -> dict[str, Parameter] | None:
         """Return the arguments of a class; None where its source does not list them all."""

@@ -74,6 +74,22 @@ class GaussianPrior(Prior):
 
 
 @dataclass(frozen=True)
+class LatentPrior(Prior):
+    """The latents' own distribution: their negative log density in nats, up to a constant, is added to the loss.
+
+    Beside a noise model as the loss (`latentopt.objectives.NoiseModel`) the optimum is the most probable latent (MAP),
+    and there is no weight to choose. Where the generator has ``latents`` of its own, they are taken for normal, with
+    the mean and the standard deviation of each value.
+    """
+
+    def feasible(self, generator: Generator) -> sets.FeasibleSet:
+        return latent_space(generator, generator.start_scale)
+
+    def penalty_of(self, generator: Generator) -> Callable[[Tensor], Tensor] | None:
+        return GaussianPrior(weight=0.5).penalty_of(generator)
+
+
+@dataclass(frozen=True)
 class SpherePrior(Prior):
     """Latents on the sphere of radius sqrt(n), close to which n normal numbers lie (Menon et al. 2020, PULSE).
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import torch
@@ -13,17 +13,17 @@ from torch import Tensor
 from latentopt import components
 from latentopt.arguments import Files, Named, Values, as_pixels, checked, names_files, read_images
 from latentopt.batch_math import take
-from latentopt.errors import InputError, first_line, nonnegative, positive
+from latentopt.errors import InputError, first_line, positive
 from latentopt.independence import require_independent, spread
-from latentopt.inverse.priors import Prior, Unconstrained
+from latentopt.inverse.priors import LatentPrior, Prior, Unconstrained
 from latentopt.networks.checks import empty_like_parameters
 from latentopt.networks.conditions import require_conditions
 from latentopt.networks.freezing import frozen
 from latentopt.networks.generator import Generator
-from latentopt.objectives import MSE, Fit
+from latentopt.objectives import L1, MSE, SSIM, Fit, GaussianNoise, Huber, NoiseModel
 from latentopt.operators import Identity, Operator
 from latentopt.operators.complex_parts import to_parts
-from latentopt.problem import Problem
+from latentopt.problem import Problem, Success
 
 ROUNDING = 1e-6
 """Distance by which rounding may put images outside their range."""
@@ -46,11 +46,16 @@ class Reconstruction(Problem):
             ``{class_path: ..., init_args: {...}}``, as on the command line. An operator that holds something for each
             image (a mask, a kernel) has ``take(rows)``, as ours have; so has such a loss, penalty of a prior, or
             generator.
-        loss: distance of two measurements, (B, ...), (B, ...) to (B,) (`latentopt.objectives`), or its name.
+        loss: distance of two measurements, (B, ...), (B, ...) to (B,) (`latentopt.objectives`), or its name. None: the
+            negative log-likelihood of ``noise`` where it is a noise model, else `MSE`.
         measured: whether the target is a measurement; None: its shape decides, for an image where both fit.
-        tolerance: a sample is solved once its loss, the prior's penalty included, is below this; None: never.
+        tolerance: a sample is solved once its loss, the prior's penalty included, is below this; ``discrepancy``: once
+            its loss alone, that of a noise model, is no greater than noise makes it at the truth (Morozov 1966); None:
+            never.
         prior: what is known of latents (`latentopt.inverse.priors`), or its name.
-        noise: standard deviation of Gaussian noise added to the measurements of images, >= 0, in their units.
+        noise: standard deviation of Gaussian noise added to the measurements of images, >= 0, in their units; or a
+            noise model (`latentopt.objectives.NoiseModel`), or its name, whose noise is added to measurements of
+            images, and which measurements have already.
         noise_seed: seed of that noise, which is drawn for each image by itself.
 
     Attributes:
@@ -59,8 +64,8 @@ class Reconstruction(Problem):
 
     Raises:
         InputError: shapes or the number of conditions do not fit; values are not finite; images leave [0, 1] further
-            than the generator's; measurements look like bytes; or the operator or the loss holds something for each
-            image, without ``take(rows)``.
+            than the generator's; measurements look like bytes, or cannot have such noise; the operator or the loss
+            holds something for each image, without ``take(rows)``; or the prior or the tolerance needs a noise model.
     """
 
     @checked
@@ -71,36 +76,40 @@ class Reconstruction(Problem):
         operator: Callable[[Tensor], Tensor] | Named | None = None,
         loss: Callable[[Tensor, Tensor], Tensor] | Named | None = None,
         measured: bool | None = None,
-        tolerance: float | None = None,
+        tolerance: float | Literal["discrepancy"] | None = None,
         prior: Prior | Named = Unconstrained(),
-        noise: float = 0.0,
+        noise: float | NoiseModel | Named = 0.0,
         noise_seed: int = 0,
     ) -> None:
-        if tolerance is not None:
-            positive("tolerance", tolerance)
-        nonnegative("noise", noise)
-        operator, loss = Identity() if operator is None else operator, MSE() if loss is None else loss
+        level: float | NoiseModel = components.build("noise", "noise", noise)
+        operator = Identity() if operator is None else operator
         measure: Callable[[Tensor], Tensor] = components.build("operator", "operator", operator)
-        distance: Callable[[Tensor, Tensor], Tensor] = components.build("loss", "loss", loss)
+        distance = build_loss(loss, level)
         known: Prior = components.build("prior", "prior", prior)
-        target, measured, image_shape = _check_targets(target, generator, measure, measured)
+        _check_scale(distance, known, tolerance)
+        model = next((part for part in (level, distance) if isinstance(part, NoiseModel)), None)
+        target, measured, image_shape = _check_targets(target, generator, measure, measured, model)
         require_conditions(generator.conditions, len(target))
         self.generator, self.operator = generator, measure
         self.image = None if measured else target
-        if noise and (measured or not isinstance(measure, Operator)):
+        added = None if measured and isinstance(level, NoiseModel) else level
+        if isinstance(added, float | int) and added and (measured or not isinstance(measure, Operator)):
             raise InputError("noise", "0 unless targets are images, and operator one of latentopt.operators", noise)
         with torch.no_grad():
             self.measurement = target if measured else _measure(measure, target)
             self._check_independence(distance, image_shape)
-            if noise and isinstance(measure, Operator):
-                self.measurement = measure.add_noise(self.measurement, noise, noise_seed)
+            if added and isinstance(measure, Operator):
+                self.measurement = measure.add_noise(self.measurement, added, noise_seed)
+            elif isinstance(added, NoiseModel):
+                self.measurement = added.draw(self.measurement, noise_seed)
+        fit = Fit(distance, measure, self.measurement)
         super().__init__(
             generator,
-            Fit(distance, measure, self.measurement),
+            fit,
             generator.latent_shape,
             len(target),
             known.feasible(generator),
-            None if tolerance is None else lambda value, output: value < tolerance,
+            Discrepancy(fit) if tolerance == "discrepancy" else _success_below(tolerance),
             target,
             known.penalty_of(generator),
         )
@@ -129,6 +138,56 @@ class Reconstruction(Problem):
         return self.feasible.take(rows).project(starts.flatten(0, 1)).reshape(starts.shape)
 
 
+@dataclass(frozen=True, eq=False)
+class Discrepancy:
+    """Success test: an image fits the measurement as well as noise lets the true one on average (Morozov 1966).
+
+    Args:
+        fit: whose loss is a noise model.
+    """
+
+    fit: Fit
+
+    def __call__(self, value: Tensor, output: Tensor) -> Tensor:
+        prediction, noise = self.fit.operator(output), cast(NoiseModel, self.fit.loss)
+        return self.fit(output) <= noise.discrepancy(prediction, self.fit.measurement)
+
+    def take(self, rows: Tensor) -> Discrepancy:
+        return Discrepancy(self.fit.take(rows))
+
+
+def _success_below(tolerance: float | None) -> Success | None:
+    return None if tolerance is None else lambda value, output: value < tolerance
+
+
+def build_loss(
+    loss: Callable[[Tensor, Tensor], Tensor] | Named | None, noise: float | NoiseModel
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the loss that a reconstruction's arguments ask for."""
+    if loss is None:
+        return noise if isinstance(noise, NoiseModel) else MSE()
+    return components.build("loss", "loss", loss)
+
+
+def _check_scale(loss: Callable[[Tensor, Tensor], Tensor], prior: Prior, tolerance: float | str | None) -> None:
+    """Raise `InputError` where the prior or the tolerance asks for a loss in nats and this one is none.
+
+    Raises:
+        InputError: also where the tolerance is not as described.
+    """
+    if isinstance(prior, LatentPrior) and isinstance(loss, MSE | L1 | Huber | SSIM):
+        expected = "a noise model as the loss (noise=, or loss=), such as GaussianNoise; GaussianPrior has a weight"
+        raise InputError("prior", expected, f"LatentPrior beside {type(loss).__name__}")
+    if tolerance == "discrepancy":
+        if not isinstance(loss, NoiseModel):
+            expected = "a noise model as the loss (noise=, or loss=), such as GaussianNoise, for discrepancy"
+            raise InputError("tolerance", expected, type(loss).__name__)
+        if isinstance(loss, GaussianNoise) and loss.sigma is None:
+            raise InputError("tolerance", "GaussianNoise of a known level, for discrepancy", "sigma=None")
+    elif tolerance is not None:
+        positive("tolerance", tolerance)
+
+
 def measurement_shapes(
     generator: Generator, operator: Callable[[Tensor], Tensor], row: int = 0
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -148,7 +207,11 @@ def measurement_shapes(
 
 
 def _check_targets(
-    target: Values | Files, generator: Generator, operator: Callable[[Tensor], Tensor], measured: bool | None
+    target: Values | Files,
+    generator: Generator,
+    operator: Callable[[Tensor], Tensor],
+    measured: bool | None,
+    noise: NoiseModel | None,
 ) -> tuple[Tensor, bool, tuple[int, ...]]:
     """Return targets (B, ...) on the generator's device, whether they are measurements, and the shape of an image.
 
@@ -173,7 +236,7 @@ def _check_targets(
         expected = f"images (B, *{image_shape}) or measurements (B, *{shape})"
         raise InputError("target", expected, f"shape {tuple(target.shape)}{_remedy(target.shape, image_shape)}")
     if measured:
-        return _check_measurements(target, generator, operator), True, image_shape
+        return _check_measurements(target, generator, operator, noise), True, image_shape
     return _check_images(target, generator), False, image_shape
 
 
@@ -194,12 +257,13 @@ class TargetCheck:
     operator: Callable[[Tensor], Tensor]
     image: tuple[int, ...]  # (C, H, W)
     measured: bool | None  # None: a target is an image where it has the shape of one
+    noise: NoiseModel | None = None  # of measurements
 
     def __call__(self, target: Tensor) -> Tensor:
         measured = target.shape != self.image if self.measured is None else self.measured
         if measured:
             first = take(self.operator, torch.tensor([0], device="cpu"))  # any target's does
-            return _check_measurements(target[None], self.generator, first)[0]
+            return _check_measurements(target[None], self.generator, first, self.noise)[0]
         return _check_images(target[None], self.generator)[0]
 
 
@@ -222,20 +286,24 @@ def _check_images(images: Tensor, generator: Generator) -> Tensor:
 
 
 @torch.no_grad()
-def _check_measurements(target: Tensor, generator: Generator, operator: Callable[[Tensor], Tensor]) -> Tensor:
+def _check_measurements(
+    target: Tensor, generator: Generator, operator: Callable[[Tensor], Tensor], noise: NoiseModel | None
+) -> Tensor:
     """Return measurements (B, ...).
 
     Raises:
-        InputError: the operator averages pixels, and its measurements look like bytes: large, and not negative as
-            noise is.
+        InputError: the noise model excludes them; or the operator averages pixels, and its measurements look like
+            bytes: large, and not negative as noise is.
     """
+    if noise is not None:
+        noise.require(target)
     low, high = target.min().item(), target.max().item()
-    if high <= LARGE or low < -high / 10:
+    if high <= (LARGE if noise is None else noise.greatest()) or low < -high / 10:
         return target
     white = _measure(operator, target.new_ones(len(target), *generator.output_shape()))
     if bool(((white >= 0) & (white <= 1 + ROUNDING)).all()):
-        got = f"[{low:.4g}, {high:.4g}] (divide bytes by 255)"
-        raise InputError("target", "measurements of images in [0, 1]", got)
+        remedy = "divide bytes by 255" + (", counts by photons" if hasattr(noise, "photons") else "")
+        raise InputError("target", "measurements of images in [0, 1]", f"[{low:.4g}, {high:.4g}] ({remedy})")
     return target
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ from latentopt.inverse.layers import BallNorm, LayerSearch
 from latentopt.inverse.priors import Prior, Unconstrained
 from latentopt.inverse.problem import Reconstruction
 from latentopt.networks.generator import Generator
+from latentopt.objectives import NoiseModel
 from latentopt.optimizers import LBFGS, Optimizer, method
 from latentopt.progress import ProgressLine
 from latentopt.solver.callbacks import Callback, Callbacks, Progress, as_callbacks
@@ -49,14 +50,14 @@ def reconstruct(
     operator: Callable[[Tensor], Tensor] | Named | None = None,
     loss: Callable[[Tensor, Tensor], Tensor] | Named | None = None,
     prior: Prior | Named = Unconstrained(),
-    noise: float = 0.0,
+    noise: float | NoiseModel | Named = 0.0,
     measured: bool | None = None,
     optimizer: Optimizer | Named = LBFGS(memory=64),
     start: Initializer | FittedInitializer | Named | Mapping[str, Values] | Values | Result = "auto",
     steps: int = 400,
     restarts: int = 8,
     halving: Sequence[tuple[int, int]] = HALVING,
-    tolerance: float | None = None,
+    tolerance: float | Literal["discrepancy"] | None = None,
     retries: int = 0,
     seed: int = 0,
     evaluations: int | None = None,
@@ -85,7 +86,8 @@ def reconstruct(
             attempt. When targets are tried again, a callback sees ``t`` go on, ``best_x`` and ``best`` of all targets,
             and the other fields of those that are tried.
         halving: as in `latentopt.solve`; pairs whose step is not below ``steps`` are left out.
-        tolerance: a target is solved once its loss is below this; None: never.
+        tolerance: a target is solved once its loss is below this; ``discrepancy`` and None as in
+            `latentopt.Reconstruction`.
         retries: how often unsolved targets are tried again, >= 0 (all targets, where there is no tolerance). They start
             at the latent found and at its mirror image in the mean of the generator's latents, where a random network
             may have a second critical region (Hand and Voroninski 2017, arXiv 1705.07576); at other starts, twice as

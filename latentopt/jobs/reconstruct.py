@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from latentopt._deprecated import renamed_keywords
 from latentopt.errors import nonnegative
@@ -37,7 +37,8 @@ class ReconstructSettings(JobSettings):
         targets: image files and folders of images; or one array file (.npy, .npz, .safetensors, .pt) of images or of
             measurements (N, ...); or the name of a data set (digits, mnist, cifar10, ... any of torchvision's).
         operator: measurement operator, e.g. downsample, bicubic, blur, hole, crop, gaussian (compressed sensing).
-        loss: distance between measurements: mse, l1, huber, ssim, lpips.
+        loss: distance between measurements: mse, l1, huber, ssim, lpips, consistent; or a noise model's negative
+            log-likelihood (names as of noise); default that of noise, where it is a model, else mse.
         optimizer: lbfgs, adr-gd, adam, ... (a wrong name is answered by all names), or a class path.
         steps: steps of each restart.
         restarts: restarts of each target; the best is kept.
@@ -48,12 +49,16 @@ class ReconstructSettings(JobSettings):
             training, which count even where they were spent before. Or a file of latents, one for each target:
             latents.safetensors of a job, a saved result, an array.
         halving: pairs [step, count]: after that step only the count best restarts of each target go on.
-        tolerance: a target is solved once its loss is below this; default never.
+        tolerance: a target is solved once its loss is below this; discrepancy: once a noise model's loss is what it is
+            expected to be at the truth; default never.
         retries: further attempts at targets that are not solved, from their best latents and from new starts.
         conditions: conditions of the generator by name, such as classes: one for all targets or one for each, numbers
             or the path of an array file.
-        prior: knowledge of the latents: unconstrained, gaussian, sphere, box.
-        noise: standard deviation of the noise added to the measurements of images.
+        prior: knowledge of the latents: unconstrained, gaussian, sphere, box; or latent, their own distribution, which
+            gives the most probable latents if the loss is a noise model.
+        noise: noise added to the measurements of images: the standard deviation of a Gaussian, or a noise model, which
+            is also the default loss: gaussian, poisson (with noise.photons), poissongaussian, multiplicative (with
+            noise.looks), student (with noise.scale).
         measured: the targets are measurements already (outputs of the operator); default decided by their shape.
         resize: resize targets of another size than the generator's images, keeping their aspect.
         image_size: height and width of the images, or one number for both, of a decoder that takes any size; default
@@ -92,18 +97,18 @@ class ReconstructSettings(JobSettings):
     model: ModelSource
     targets: list[str]
     operator: Component = component("operator", "identity")
-    loss: Component = component("loss", "mse")
+    loss: Component = component("loss")
     optimizer: Component = component("optimizer", "lbfgs", memory=64)
     steps: int = 400
     restarts: int = 8
     seed: int = 0
     start: Component = component("initializer", "auto")
     halving: tuple[tuple[int, int], ...] = ((20, 4), (60, 2), (150, 1))
-    tolerance: float | None = None
+    tolerance: float | Literal["discrepancy"] | None = None
     retries: int = 0
     conditions: dict[str, Any] | None = None
     prior: Component = component("prior", "unconstrained")
-    noise: float = 0.0
+    noise: Component = component("noise", 0.0)
     measured: bool | None = None
     resize: bool = False
     convert: bool = False
@@ -129,6 +134,17 @@ class ReconstructSettings(JobSettings):
     norm: BallNorm | None = None
     nuisances: dict[str, Any] | None = None
     posterior: bool = False
+
+    def build(self) -> Self:
+        """Return the settings with objects in place of named components, and the loss that is meant by none.
+
+        Raises:
+            LatentOptError: a component cannot be built.
+        """
+        from latentopt.inverse.problem import build_loss
+
+        built = super().build()
+        return replace(built, loss=build_loss(built.loss, built.noise))
 
 
 @dataclass(frozen=True)
@@ -160,8 +176,9 @@ def prepare(settings: ReconstructSettings) -> ReconstructPlan:
     """
     folder = expanded_folder("out", settings.out)
     settings.check_positive("steps", "restarts", "batch_size", "picture_every", "limit", "evaluations", "patience")
-    settings.check_positive("seconds", "tolerance", integer=False)
-    nonnegative("noise", settings.noise)
+    settings.check_positive("seconds", integer=False)
+    if settings.tolerance != "discrepancy":
+        settings.check_positive("tolerance", integer=False)
     nonnegative("retries", settings.retries, integer=True)
     settings.check_choices(wandb=WandbMode, device=Device, fit=Fit, norm=BallNorm)
     settings.check_devices()

@@ -44,6 +44,7 @@ from latentopt.jobs.trainer import Hardware, predict, predictor
 from latentopt.networks.checks import empty_like_parameters
 from latentopt.networks.conditions import as_conditions, require_conditions
 from latentopt.networks.generator import Generator
+from latentopt.objectives import NoiseModel
 from latentopt.operators import Operator
 from latentopt.optimizers import method
 from latentopt.progress import ProgressLine
@@ -107,6 +108,7 @@ def open_targets(
     resize: bool,
     convert: bool,
     fit: Fit = "crop",
+    noise: object = None,
 ) -> tuple[Targets, bool]:
     """Open the targets of a generator.
 
@@ -116,6 +118,7 @@ def open_targets(
         operator: measures images.
         measured: they are measurements; None: as the shape of the first one says.
         resize, convert, fit: as `Fitted` takes them.
+        noise: the loss, or another noise model of the measurements.
 
     Returns:
         The targets, and whether they are measurements.
@@ -125,11 +128,12 @@ def open_targets(
     """
     image, measurement = measurement_shapes(generator, operator)
     fitted = Fitted(image, measurement, resize, convert, fit)
+    model = noise if isinstance(noise, NoiseModel) else None
     if measured is None:
-        undecided = Targets(source, fitted, checked=TargetCheck(generator, operator, image, None))
+        undecided = Targets(source, fitted, checked=TargetCheck(generator, operator, image, None, model))
         measured = undecided.first_good().shape != image
     shape = measurement if measured else image
-    return Targets(source, fitted, shape, TargetCheck(generator, operator, image, measured)), measured
+    return Targets(source, fitted, shape, TargetCheck(generator, operator, image, measured, model)), measured
 
 
 def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
@@ -155,7 +159,8 @@ def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
     measurement_shapes(generator, settings.operator)
     with predictor(Hardware(settings.device, settings.devices, settings.strategy, settings.num_nodes)) as trainer:
         shape = (settings.resize, settings.convert, settings.fit)
-        targets, measured = open_targets(generator, source, settings.operator, settings.measured, *shape)
+        model = settings.noise if isinstance(settings.noise, NoiseModel) else settings.loss
+        targets, measured = open_targets(generator, source, settings.operator, settings.measured, *shape, model)
         problems = TargetProblems(settings, generator, measured)
         problem = problems([Target(0, source.names[0], targets.first_good())])
         solve(problem, settings.optimizer, steps=1, seed=settings.seed)  # an error comes before anything is written
@@ -171,7 +176,7 @@ def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
             problems = replace(problems, settings=settings)
 
         identity = {"weights": weights, "targets_held": source.fingerprint}
-        parts = {name: getattr(settings, name) for name in ("operator", "loss", "optimizer", "start", "prior")}
+        parts = {name: getattr(settings, name) for name in ("operator", "loss", "optimizer", "start", "prior", "noise")}
         parts["conditions"] = generator.conditions
         if isinstance(settings.start, Encoder) and (path := settings.start.path or generator.trained_encoder):
             identity["encoder_sha256"] = checksum(Path(path))

@@ -35,6 +35,7 @@ FILES = {"table.md", "results.csv", "plot.png", "environment.json"}
             {"m": {"25"}, "method": {"reconstruct", "lasso"}, "image": {"0", "3"}},
             marks=pytest.mark.slow,
         ),
+        (["poisson"], {"noise": {"counts", "outliers"}, "images": {"own", "real"}, "image": {"0", "3"}}),
         (["learnt-starts"], {"start": {"encoder", "regression"}, "restarts": {"1", "8"}}),
         (["cost"], {"network": {"net A"}, "method": {"pgd", "by hand", "adr-gd paper"}}),
         (

@@ -36,6 +36,7 @@ def made(tmp_path_factory) -> Path:
     for name, bad in (("nan", np.nan), ("inf", np.inf), ("above", 2.0)):
         np.save(folder / f"{name}.npy", np.full((2, 28, 28), bad))
     np.save(folder / "small.npy", images[:, :, ::4, ::4])
+    np.save(folder / "negative.npy", images[:, :, ::4, ::4] - 1)
     (folder / "text.png").write_text("no image")
     write_png(folder / "colour.png", np.random.default_rng(0).integers(0, 256, (28, 28, 3), dtype=np.uint8))
     write_png(folder / "wide.png", np.zeros((28, 40), np.uint8))
@@ -117,6 +118,15 @@ COMMANDS = {
     "loss that is no sum of squares, for a method that needs one": ("--optimizer lm --loss l1", "sum of squares"),
     "loss for larger images": ("--loss lpips", "31 x 31"),
     "loss for larger images, of measurements": (f"--loss lpips --loss.net vgg {DOWNSAMPLE}", "16 x 16"),
+    "noise below 0": ("--noise -1", "noise"),
+    "unknown noise": ("--noise pink", "poissongaussian"),
+    "noise without its argument": ("--noise poisson", "photons"),
+    "no photons": ("--noise poisson --noise.photons 0", "PoissonNoise.photons"),
+    "negative counts": (f"--loss poisson --loss.photons 5 {DOWNSAMPLE} --targets {{}}/negative.npy", "counts >= 0"),
+    "prior in nats beside a mean": ("--prior latent", "GaussianPrior"),
+    "discrepancy of what noise": ("--tolerance discrepancy", "noise model"),
+    "tolerance 0": ("--tolerance 0", "tolerance"),
+    "tolerance no number": ("--tolerance small", "tolerance"),
     "unknown device": ("--device tpu", "device"),
     "unknown wandb mode": ("--wandb maybe", "wandb"),
     "unknown split": ("--targets mnist --split validation", "split"),

@@ -7,10 +7,11 @@ import jsonargparse
 import pytest
 import torch
 import yaml
+from nets import refuses
 
 from latentopt.components import build, check, describe, short_names
 from latentopt.errors import LatentOptError
-from latentopt.objectives import L1, LPIPS, MSE, SSIM, Consistent, Huber, Loss, WeightedSum
+from latentopt.objectives import L1, LPIPS, MSE, SSIM, Consistent, Huber, Loss, NoiseModel, WeightedSum
 from latentopt.operators import (
     JPEG,
     Bicubic,
@@ -92,14 +93,30 @@ ARGUMENTS = {
 }
 
 
-@pytest.mark.parametrize(("kind", "base"), [("operator", Operator), ("loss", Loss)])
+NOISE = {
+    "gaussian": {"sigma": 0.1},
+    "multiplicative": {"looks": 4},
+    "poissongaussian": {"photons": 5, "sigma": 0.1},
+    "poisson": {"photons": "20/4"},
+    "student": {"scale": 0.1},
+}
+
+
+@pytest.mark.parametrize(("kind", "base"), [("operator", Operator), ("loss", Loss), ("noise", NoiseModel)])
 def test_every_short_name_stands_for_an_object_of_its_kind(kind, base):
+    known = ARGUMENTS if kind == "operator" else ARGUMENTS | NOISE
     for name in short_names(kind):
         if name in ("physics", "features", "saved"):  # take objects, or a file
             continue
-        value = build("it", kind, {"class_path": name, "init_args": ARGUMENTS[name]} if name in ARGUMENTS else name)
+        value = build("it", kind, {"class_path": name, "init_args": known[name]} if name in known else name)
         assert isinstance(value, base)
-        assert type(value).__name__.lower() == name
+        assert type(value).__name__.removesuffix("Noise").lower() == name
+
+
+def test_noise_may_be_a_number():
+    assert build("noise", "noise", 0.05) == 0.05
+    with refuses("noise", "a finite number >= 0"):
+        build("noise", "noise", -1)
 
 
 def test_the_short_names_of_optimizers_are_the_presets():
