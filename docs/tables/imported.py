@@ -49,6 +49,7 @@ LAYOUTS: Mapping[str, Layout] = {
         ("image",),
         digits=4,
     ),
+    "poisson": Layout(("mse",), (), ("image",)),
     "style-spaces": Layout(("mse",), (), ("image",)),
     "decoders": Layout(("psnr", "seconds", "until", "until_best"), (), ("image", "evaluations")),
     "actions": Layout(("gain", "held_out"), (), ("state", "before", "best", "forwards", "backwards")),
