@@ -53,7 +53,7 @@ class TwoPhase(Optimizer):
 
     @property
     def drives_gates(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether one of the two drives gates."""
+        """True if one of the two drives gates."""
         return self.first.drives_gates or self.then.drives_gates
 
     def init(self, batch: Batch, x: Tensor) -> TwoPhaseState:
