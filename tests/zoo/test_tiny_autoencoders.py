@@ -163,6 +163,9 @@ def test_a_job_takes_the_size_of_the_first_picture(networks, tmp_path):
     found = reconstruct(targets=[str(tmp_path / "photo.png")], out=str(tmp_path / "run"), **settings)
     assert lo.read_run(tmp_path / "run").tensor.shape == (1, 5, 2, 3)
     assert found.compared == "image"
+    Image.fromarray(photo[:7, :11]).save(tmp_path / "odd.png")
+    with refuses("odd.png: image_size", "such as (8, 12) (--image_size 256 --resize"):
+        reconstruct(targets=[str(tmp_path / "odd.png")], out=str(tmp_path / "x"), **settings)
     with refuses("image_size", "multiples of 4"):
         reconstruct(targets=[str(tmp_path / "photo.png")], out=str(tmp_path / "x"), image_size=10, **settings)
 
