@@ -131,7 +131,7 @@ def test_a_physics_that_is_not_linear_measures_complex_numbers_as_two_parts():
         (lambda: Fourier(coils=rand(2, 4, 4))(rand(1, 3, 4, 4)), "Fourier.coils"),
         (lambda: Fourier(coils=torch.full((1, 2, 2), float("nan"))), "Fourier.coils"),
         (lambda: Gaussian(0, is_complex=True), "Gaussian.measurements"),
-        (lambda: Magnitude("no-such"), "Magnitude.operator"),
+        (lambda: Magnitude("no-such"), "Magnitude.operator"),  # pyright: ignore[reportArgumentType]
         (lambda: Radon(2)(rand(1, 4, 4)), "image"),
     ],
 )
