@@ -41,8 +41,8 @@ def shown(cell: nbformat.NotebookNode) -> str:
     return "\n".join(parts)
 
 
-def test_there_are_eight_in_order():
-    assert [int(path.stem.split("-")[0]) for path in PATHS] == list(range(1, 9))
+def test_there_are_nine_in_order():
+    assert [int(path.stem.split("-")[0]) for path in PATHS] == list(range(1, 10))
 
 
 def test_each_is_valid_and_of_moderate_size(notebook, path):
