@@ -39,6 +39,7 @@ LAYOUTS: Mapping[str, Layout] = {
     ),
     "duel": Layout(("seed", "problem", "by_seconds", "by_passes"), (), ("optimizer",)),
     "compressed-sensing": Layout(("mse",), (), ("image",)),
+    "phase-retrieval": Layout(("mse",), (), ("image",)),
     "nonlinear": Layout(("mse",), (), ("image",)),
     "posterior": Layout(
         (

@@ -285,6 +285,27 @@ def nonlinear() -> Table:
     return table(["images", "operator", *heads], rows)
 
 
+def phases() -> Table:
+    """Tabulate images from magnitudes, by images and method."""
+    cells = load("phase-retrieval")
+    methods = ("linear", "reconstruct", "reconstruct-random", "adam", "spectral")
+    rows = list[list[str]]()
+    for part, name in {"own": "own", "real": "test"}.items():
+        mine = [one(cells, part=part, method=method) for method in methods]
+        seconds = (f"{mine[k]['seconds']:.1f}" for k in (1, 3))
+        rows.append([name, *(plus_minus(cell["mse"], 5) for cell in mine), *seconds])
+    heads = [
+        "linear",
+        "`reconstruct`",
+        "random starts",
+        OUTSIDE[0],
+        "spectral image",
+        "CPU s: `reconstruct`",
+        "CPU s: Adam",
+    ]
+    return table(["images", *heads], rows)
+
+
 ADR = ("adr-gd-regression", "adr-gd-gates-off-regression")
 WHITE = ("adr-gd-whitened", "lbfgs-whitened")
 GATED: tuple[tuple[str, str, tuple[str, str], dict[str, Any]], ...] = (
@@ -314,6 +335,7 @@ def gates() -> Table:
 
 BLOCKS = {
     "nonlinear": nonlinear,
+    "phase-retrieval": phases,
     "inversion-gates": gates,
     "style-spaces": spaces,
     "inversion-face-dcgan": face_dcgan,
