@@ -51,6 +51,7 @@ from .networks.checks import NetworkWarning as NetworkWarning
 from .networks.classifier import Classifier as Classifier
 from .networks.generator import Generator as Generator
 from .networks.latent_sources import MappedLatents as MappedLatents
+from .operators.unknown import unknown as unknown
 from .optimizers import ADRGD as ADRGD
 from .optimizers import APGD as APGD
 from .optimizers import CEM as CEM

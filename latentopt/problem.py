@@ -44,7 +44,8 @@ class Problem:
             counts. Never changed. A network that differs by sample has ``take(rows)``, as an objective that holds
             targets has, and accepts any number of copies of its batch, copy by copy.
         objective: maps outputs to (B,), to be minimised (`latentopt.objectives`); with ``take(rows)`` if it holds
-            something for each sample, as the penalty and the success test.
+            something for each sample, as the penalty and the success test. One with an attribute ``takes_input``, True,
+            gets the inputs too, as its second argument, which has a default.
         shape: shape of one input, 8 for (8,).
         batch: number of samples B, >= 1. Equal samples start and end alike, unless `solve` is told otherwise.
         feasible: the set that inputs are kept in, from which random starts are drawn. Its tensors are broadcast to the
@@ -200,7 +201,7 @@ class Batch:
         Raises:
             InputError: it is not one number a sample.
         """
-        loss = _require_values("objective", self.objective(output), len(x))
+        loss = _require_values("objective", self.objective(output, *self._inputs(x)), len(x))
         loss = loss if self.penalty is None else loss + _require_values("penalty", self.penalty(x), len(x))
         return loss if loss.is_floating_point() else loss.to(x.dtype)
 
@@ -210,10 +211,14 @@ class Batch:
         Raises:
             InputError: the objective or the penalty is no sum of squares: it has no method ``residual``.
         """
-        residual = _residual("objective", self.objective, output)
+        residual = _residual("objective", self.objective, output, *self._inputs(x))
         if self.penalty is None:
             return residual
         return torch.cat([residual, _residual("penalty", self.penalty, x)], 1)
+
+    def _inputs(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return the inputs (B, *shape) for an objective that takes them beside the outputs."""
+        return (x,) if getattr(self.objective, "takes_input", False) else ()
 
     @torch.no_grad()
     def require_independent(self, x: Tensor, output: Tensor | None = None) -> None:
@@ -232,7 +237,7 @@ class Batch:
             require_independent("network", self.network, distinct_x)
         output = self.network(x) if output is None else output
         distinct = spread(output / 2 if output.is_floating_point() else output)  # at a solution all values are rounding
-        require_independent("objective", self.objective, distinct)
+        require_independent("objective", self.objective, distinct, *self._inputs(distinct_x))
         if self.penalty is not None:
             require_independent("penalty", self.penalty, distinct_x)
         if self.success is not None:
@@ -329,15 +334,15 @@ def _parts(whole: Problem | Batch, rows: Tensor) -> dict[str, Any]:
     }
 
 
-def _residual(name: str, function: Objective, argument: Tensor) -> Tensor:
+def _residual(name: str, function: Objective, *arguments: Tensor) -> Tensor:
     """Return the residuals (B, m) of a function that is a sum of squares."""
     residual = getattr(function, "residual", None)
     if residual is None:
         got = getattr(function, "__name__", type(function).__name__)
         raise InputError(name, "a sum of squares, such as MSE", got)
-    values = residual(argument)
-    if values.ndim != 2 or len(values) != len(argument):
-        raise InputError(name, f"residuals of shape ({len(argument)}, m)", f"shape {tuple(values.shape)}")
+    values, count = residual(*arguments), len(arguments[0])
+    if values.ndim != 2 or len(values) != count:
+        raise InputError(name, f"residuals of shape ({count}, m)", f"shape {tuple(values.shape)}")
     return values
 
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import pi, sqrt
 from typing import Any, Literal, cast, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from latentopt.arguments import checked
 from latentopt.errors import InputError, positive
+from latentopt.inverse.extra_latents import ExtraLatents, with_parts
 from latentopt.networks.generator import Generator
-from latentopt.networks.latents import Latents
 
 Padding = Literal["border", "zeros", "reflection"]
-LATENTS = "latents"
-"""Name of the generator's own latents, if they have none."""
 
 
 @checked
@@ -62,21 +59,11 @@ def with_nuisances(
         raise InputError("padding", f"one of {', '.join(get_args(Padding))}", repr(padding))
     if len(shape := generator.output_shape()) != 3:
         raise InputError("generator", "one of images (B, C, H, W)", f"shape (B, {', '.join(map(str, shape))})")
-    own = generator.part_shapes or {LATENTS: generator.latent_shape}
-    if taken := set(own) & set(limits):
-        raise InputError("generator", f"latents of other names than {', '.join(limits)}", ", ".join(sorted(taken)))
-    source = generator.distribution
-    wider = Generator(
-        Nuisances(generator, limits, padding),
-        latent_shape={**own, **{name: 2 if name == "translate" else 1 for name in limits}},
-        start_scale=generator.start_scale,
-        latents=None if source.source is None else _WithNormal(source, 1 + len(limits) if translate else len(limits)),
-    )
-    wider.space = ", ".join([generator.space, *limits])
-    return wider.given(**generator.conditions)
+    module = Nuisances(generator, limits, padding)
+    return with_parts(generator, module, {name: (2,) if name == "translate" else (1,) for name in limits})
 
 
-class Nuisances(nn.Module):
+class Nuisances(ExtraLatents):
     """A generator whose images are moved, turned and lit, as `with_nuisances` describes.
 
     Args:
@@ -86,8 +73,8 @@ class Nuisances(nn.Module):
     """
 
     def __init__(self, generator: Generator, limits: dict[str, float], padding: Padding) -> None:
-        super().__init__()
-        self.generator, self.limits = _without_conditions(generator), limits
+        super().__init__(generator, list(limits))
+        self.limits = limits
         self.padding: Padding = padding
 
     def values(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -108,12 +95,7 @@ class Nuisances(nn.Module):
                 found[name] = (1 + limit) ** uniform
         return {name: value if name == "translate" else value[:, 0] for name, value in found.items()}
 
-    def forward(self, **named: Any) -> Tensor:
-        names = self.generator.part_shapes or (LATENTS,)
-        parts = {name: named.pop(name) for name in (*names, *self.limits)}
-        own = {name: parts[name] for name in names}
-        z = self.generator.join(own) if self.generator.part_shapes else own[LATENTS]
-        images = (self.generator.given(**named) if named else self.generator)(z)
+    def change(self, images: Tensor, parts: dict[str, Tensor]) -> Tensor:
         values = cast(dict[str, Any], self.values(parts))
         return transform(images, **values, padding=self.padding)
 
@@ -167,29 +149,3 @@ def _inverse(images: Tensor, translate: Tensor | None, angle: Tensor | None, sca
     first = [cos, sin * height / width, -2 * (cos * right + sin * down) / width]
     second = [-sin * width / height, cos, 2 * (sin * right - cos * down) / height]
     return torch.stack([torch.stack(first, 1), torch.stack(second, 1)], 1)
-
-
-@dataclass(frozen=True, eq=False)
-class _WithNormal:
-    """Latents of a distribution, each as one vector, followed by standard normal numbers."""
-
-    own: Latents
-    count: int
-
-    def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        z = self.own.draw(count, generator).flatten(1)
-        return torch.cat([z, torch.randn(count, self.count, generator=generator, device=generator.device).to(z)], 1)
-
-    @property
-    def mean(self) -> Tensor:
-        return torch.cat([self.own.mean.flatten(), self.own.mean.new_zeros(self.count)])
-
-    @property
-    def scale(self) -> Tensor:
-        return torch.cat([self.own.scale.flatten(), self.own.scale.new_ones(self.count)])
-
-
-def _without_conditions(generator: Generator) -> Generator:
-    bare = generator.with_module(generator.module)
-    bare.conditions = {}
-    return bare

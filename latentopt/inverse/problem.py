@@ -16,6 +16,7 @@ from latentopt.batch_math import take
 from latentopt.errors import InputError, first_line, positive
 from latentopt.independence import require_independent, spread
 from latentopt.inverse.priors import LatentPrior, Prior, Unconstrained
+from latentopt.inverse.unknowns import fit_of, with_unknowns
 from latentopt.networks.checks import empty_like_parameters
 from latentopt.networks.conditions import require_conditions
 from latentopt.networks.freezing import frozen
@@ -23,6 +24,7 @@ from latentopt.networks.generator import Generator
 from latentopt.objectives import L1, MSE, SSIM, Fit, GaussianNoise, Huber, NoiseModel
 from latentopt.operators import Identity, Operator
 from latentopt.operators.complex_parts import to_parts
+from latentopt.operators.unknown import bind
 from latentopt.problem import Problem, Success
 
 ROUNDING = 1e-6
@@ -87,6 +89,7 @@ class Reconstruction(Problem):
         distance = build_loss(loss, level)
         known: Prior = components.build("prior", "prior", prior)
         _check_scale(distance, known, tolerance)
+        generator = with_unknowns(generator, measure)
         model = next((part for part in (level, distance) if isinstance(part, NoiseModel)), None)
         target, measured, image_shape = _check_targets(target, generator, measure, measured, model)
         require_conditions(generator.conditions, len(target))
@@ -102,14 +105,20 @@ class Reconstruction(Problem):
                 self.measurement = measure.add_noise(self.measurement, added, noise_seed)
             elif isinstance(added, NoiseModel):
                 self.measurement = added.draw(self.measurement, noise_seed)
-        fit = Fit(distance, measure, self.measurement)
+        fit, success = fit_of(distance, measure, self.measurement), None
+        if tolerance == "discrepancy":
+            if not isinstance(fit, Fit):
+                raise InputError("tolerance", "a number, as the operator has unknown parameters", "discrepancy")
+            success = Discrepancy(fit)
+        elif tolerance is not None:
+            success = _success_below(tolerance)
         super().__init__(
             generator,
             fit,
             generator.latent_shape,
             len(target),
             known.feasible(generator),
-            Discrepancy(fit) if tolerance == "discrepancy" else _success_below(tolerance),
+            success,
             target,
             known.penalty_of(generator),
         )
@@ -131,6 +140,10 @@ class Reconstruction(Problem):
         part.image = None if self.image is None else self.image[rows]
         part.generator, part.operator = self.generator.take(rows), take(self.operator, rows)
         return part
+
+    def predict(self, output: Tensor, x: Tensor) -> Tensor:
+        """Return the measurements (B, ...) of images (B, C, H, W), by the operator's unknown parameters at ``x``."""
+        return bind(self.operator, x)(output)
 
     def projected(self, starts: Tensor) -> Tensor:
         """Return starts (k, B, *latent_shape), projected onto the feasible set."""
@@ -156,8 +169,8 @@ class Discrepancy:
         return Discrepancy(self.fit.take(rows))
 
 
-def _success_below(tolerance: float | None) -> Success | None:
-    return None if tolerance is None else lambda value, output: value < tolerance
+def _success_below(tolerance: float) -> Success:
+    return lambda value, output: value < tolerance
 
 
 def build_loss(

@@ -27,8 +27,10 @@ from latentopt.inverse.initializers.saved import FittedSaved
 from latentopt.inverse.layers import BallNorm, LayerSearch
 from latentopt.inverse.priors import Prior, Unconstrained
 from latentopt.inverse.problem import Reconstruction
+from latentopt.inverse.unknowns import require_identifiable, with_unknowns
 from latentopt.networks.generator import Generator
 from latentopt.objectives import NoiseModel
+from latentopt.operators import BlindOperator, Identity
 from latentopt.optimizers import LBFGS, Optimizer, method
 from latentopt.progress import ProgressLine
 from latentopt.solver.callbacks import Callback, Callbacks, Progress, as_callbacks
@@ -74,7 +76,9 @@ def reconstruct(
 
     Args:
         generator: a pretrained generator.
-        target, operator, loss, prior, noise, measured: as in `latentopt.Reconstruction`.
+        target, operator, loss, prior, noise, measured: as in `latentopt.Reconstruction`. Unknown parameters of an
+            operator (`latentopt.unknown`, `latentopt.operators.BlindBlur`) are found with the latents, as their last
+            values; the result's ``unknowns`` are the parameters.
         optimizer: as in `latentopt.solve`.
         start: ``auto``: ``encoder`` where one trained for this generator and operator lies beside its card, else
             ``regression`` (the prediction of kernel regression on samples of the generator); ``nearest`` (of such
@@ -112,7 +116,8 @@ def reconstruct(
         latents found first.
 
     Raises:
-        InputError: as `latentopt.Reconstruction`, `latentopt.solve` and the start.
+        InputError: as `latentopt.Reconstruction`, `latentopt.solve` and the start; or, without a penalty of the prior,
+            the measurement does not tell unknown parameters of the operator from the latents.
 
     Warns:
         NetworkWarning: the generator is randomised, so that the result belongs to one of many draws; or its images are
@@ -125,11 +130,15 @@ def reconstruct(
     seed_within(seed)
     if isinstance(start, str) or (isinstance(start, Mapping) and "class_path" in start):
         start = components.build("start", "initializer", start)
+    measure: Callable[[Tensor], Tensor] = components.build("operator", "operator", operator or Identity())
+    generator = with_unknowns(generator, measure)
     network = generator.fused() if fast else generator
     if fast and network is generator:  # else it has been evaluated, and has warned, when it was fused
         generator.is_deterministic()
     network = network.within_memory()
-    problem = Reconstruction(network, target, operator, loss, measured, tolerance, prior, noise, seed)
+    problem = Reconstruction(network, target, measure, loss, measured, tolerance, prior, noise, seed)
+    if problem.penalty is None:
+        require_identifiable(network, problem.operator)
     gradient = not method(optimizer, problem.feasible).gradient_free
     if gradient:
         network.require_gradient()
@@ -221,6 +230,8 @@ def invert(
             settings |= {"restarts": 1, "halving": ()}
             best = method(optimizer, problem.feasible)
             result = search(problem, result, best, seed, callbacks, (retries + 1) * steps, **settings)
+    if isinstance(problem.operator, BlindOperator):
+        result = replace(result, unknowns=problem.operator.values(result.x))
     return result
 
 

@@ -12,7 +12,7 @@ from torch.fx import Graph, GraphModule, Node, Tracer
 
 from latentopt.arguments import checked
 from latentopt.errors import InputError, first_line, with_nearest
-from latentopt.inverse.nuisances import Nuisances
+from latentopt.inverse.extra_latents import ExtraLatents
 from latentopt.networks.checks import empty_like_parameters
 from latentopt.networks.freezing import frozen
 from latentopt.networks.generator import Generator
@@ -62,8 +62,8 @@ class Layers:
     """
 
     def __init__(self, generator: Generator, names: Sequence[str], argument: str = "layers") -> None:
-        if isinstance(generator.module, Nuisances):
-            raise InputError(argument, "layers of a generator without nuisances", "one with nuisances (cut it first)")
+        if isinstance(generator.module, ExtraLatents):
+            raise InputError(argument, "layers of a generator without nuisances or unknowns", "one with (cut it first)")
         self.generator, self.root, self.argument = generator, _Root(generator), argument
         self.like = empty_like_parameters(generator)
         names_within = [name.partition(".")[2] for name, _ in self.root.named_modules(remove_duplicate=False)]

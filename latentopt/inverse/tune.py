@@ -148,6 +148,8 @@ def tune(
     optimizer = method(optimizer, problem.feasible)
     if optimizer.drives_gates:
         raise InputError("optimizer", "a method without gates, such as adam or lbfgs, for weights", optimizer)
+    if not isinstance(problem.objective, Fit):
+        raise InputError("operator", "one whose parameters are known", type(problem.operator).__name__)
     chosen = choose_parameters(generator, parameters)
     if isinstance(latents, Result):
         generator.require_space("latents", latents.meta.get("space"))

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from latentopt import metrics, pictures
-from latentopt.batch_math import per_sample, take
+from latentopt.batch_math import per_sample
 from latentopt.inverse.posterior import Posterior
 from latentopt.inverse.problem import Reconstruction
 from latentopt.jobs.posterior_results import posterior_pictures, posterior_rows, posterior_tensors
 from latentopt.jobs.reconstruct_results import ACTIVATIONS, MAX_SHOWN
 from latentopt.jobs.targets import Target
 from latentopt.jobs.track import tracked_figures
-from latentopt.operators import Identity
+from latentopt.operators import BlindOperator, Identity
 from latentopt.operators.complex_parts import magnitudes
 from latentopt.solver.callbacks import Progress
 from latentopt.solver.result import Result
@@ -53,7 +53,7 @@ class ReconstructProgress:
     @torch.no_grad()
     def _picture(self, progress: Progress) -> tuple[float, dict[str, Any] | None]:
         best = self.problem.generator(progress.best_x)
-        ours, true = compared(self.problem, best)
+        ours, true = compared(self.problem, best, progress.best_x)
         low, high = metrics.value_range(true)
         psnr = metrics.psnr(ours, true, high - low).mean().item()
         if not self.shown:
@@ -75,7 +75,7 @@ class ReconstructProgress:
             output = result.output[: self.shown]
             content["frames"] = _stacked(self.frames, len(self.pictured))  # (n, frames, C, H, W) bytes
             titled = {**known(self.problem, self.shown), "reconstruction": pictures.to_pictures(output)}
-            again = take(self.problem.operator, torch.arange(self.shown))(output)
+            again = self.problem.take(torch.arange(self.shown)).predict(output, result.x[: self.shown])
             if not isinstance(self.problem.operator, Identity) and again.ndim == 4:
                 titled["re-measured"] = pictures.to_pictures(again)
             titled |= {} if posterior is None else posterior_pictures(posterior, self.shown)
@@ -114,11 +114,11 @@ def _displayable(problem: Reconstruction) -> Tensor:
     return torch.where(is_far, (measurement - low) / (high - low).clamp_min(1e-12), measurement)
 
 
-def compared(problem: Reconstruction, output: Tensor) -> tuple[Tensor, Tensor]:
+def compared(problem: Reconstruction, output: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return what the metrics compare: images if the true ones are known, else measurements."""
     if problem.image is not None:
         return output, problem.image
-    return problem.operator(output), problem.measurement
+    return problem.predict(output, x), problem.measurement
 
 
 @torch.no_grad()
@@ -126,7 +126,7 @@ def result_rows(
     problem: Reconstruction, result: Result, good: list[Target], seconds: float, posterior: Posterior | None = None
 ) -> list[dict[str, Any]]:
     """Return the rows of the table of results of a batch of targets, with diagnostics of their posterior."""
-    ours, true = compared(problem, result.output)
+    ours, true = compared(problem, result.output, result.x)
     low, high = metrics.value_range(true)
     ours = ours.clamp(per_sample(low, ours), per_sample(high, ours))
     nan = torch.full((len(good),), torch.nan)
@@ -151,9 +151,26 @@ def result_rows(
             "forwards": forwards,
             "backwards": backwards,
             "seconds": round(seconds, 4),
+            **parameters,
         }
-        for target, status, (mse, psnr, ssim, loss, forwards, backwards) in zip(
-            good, result.status, columns, strict=True
+        for target, status, parameters, (mse, psnr, ssim, loss, forwards, backwards) in zip(
+            good, result.status, _unknowns(problem, result), columns, strict=True
         )
     ]
     return rows if posterior is None else posterior_rows(posterior, rows)
+
+
+def _unknowns(problem: Reconstruction, result: Result) -> list[dict[str, float]]:
+    """Return the unknown numbers of the operator found for each target, and the true ones of a known image."""
+    operator, rows = problem.operator, [dict[str, float]() for _ in result.status]
+    if not isinstance(operator, BlindOperator):
+        return rows
+    named = dict(result.unknowns)
+    if problem.image is not None:
+        named |= {f"true_{name}": value for name, value in operator.draw(problem.image).items()}
+    for name, values in sorted(named.items(), key=lambda pair: pair[0].removeprefix("true_")):
+        flat = values.flatten(1) if values.ndim > 1 else values[:, None]
+        titles = [name] if flat.shape[1] == 1 else [f"{name}_{number}" for number in range(flat.shape[1])]
+        for row, numbers in zip(rows, flat.tolist(), strict=True):
+            row |= zip(titles, numbers, strict=True)
+    return rows

@@ -30,6 +30,7 @@ from latentopt.inverse.nuisances import with_nuisances
 from latentopt.inverse.posterior import PosteriorProblem, posterior
 from latentopt.inverse.problem import Reconstruction, TargetCheck, measurement_shapes
 from latentopt.inverse.reconstruct import invert
+from latentopt.inverse.unknowns import require_identifiable, with_unknowns
 from latentopt.io import checksum
 from latentopt.jobs.chunks import Chunks, split_into_chunks
 from latentopt.jobs.experiment import Experiment, Shard
@@ -152,6 +153,7 @@ def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
     )
     generator = size_generator(generator, source, settings.image_size, settings.resize or bool(settings.measured))
     generator = with_nuisances(generator, **settings.nuisances) if settings.nuisances else generator
+    generator = with_unknowns(generator, settings.operator)
     feasible = settings.prior.feasible(generator)
     start = default_initializer(generator, settings.operator) if settings.start == "auto" else settings.start
     settings = replace(settings, optimizer=method(plan.settings.optimizer, feasible), start=start)
@@ -164,6 +166,8 @@ def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
         problems = TargetProblems(settings, generator, measured)
         problem = problems([Target(0, source.names[0], targets.first_good())])
         solve(problem, settings.optimizer, steps=1, seed=settings.seed)  # an error comes before anything is written
+        if problem.penalty is None:
+            require_identifiable(generator, settings.operator)
         settings.start.check(problem.generator, problem.operator)
         search_layers(settings, generator)
         if settings.posterior:

@@ -1,6 +1,7 @@
 """Measurement operators of images (B, C, H, W)."""
 
 from latentopt.operators.base import Operator
+from latentopt.operators.blind import BlindBlur, BlindExposure, BlindKernel, BlindMotion, BlindShift
 from latentopt.operators.blur import Blur, KernelBlur, MotionBlur
 from latentopt.operators.combine import Compose, PerImage
 from latentopt.operators.fourier import Fourier, FourierMagnitude
@@ -12,10 +13,17 @@ from latentopt.operators.physics import Physics
 from latentopt.operators.pixels import Crop, Grey, Hole, Identity, Mask
 from latentopt.operators.radon import Radon
 from latentopt.operators.resampling import Bicubic, Downsample
+from latentopt.operators.unknown import BlindOperator, LogUniform, Normal, ParameterPrior, Simplex, Uniform
 
 __all__ = [
     "JPEG",
     "Bicubic",
+    "BlindBlur",
+    "BlindExposure",
+    "BlindKernel",
+    "BlindMotion",
+    "BlindOperator",
+    "BlindShift",
     "Blur",
     "Clip",
     "Compose",
@@ -30,14 +38,19 @@ __all__ = [
     "Hole",
     "Identity",
     "KernelBlur",
+    "LogUniform",
     "Magnitude",
     "Mask",
     "MotionBlur",
+    "Normal",
     "Operator",
+    "ParameterPrior",
     "PerImage",
     "Physics",
     "Quantize",
     "Radon",
+    "Simplex",
+    "Uniform",
 ]
 
 for _name in __all__:

@@ -50,6 +50,7 @@ class Result(SavedResult):
     all_value: Tensor = field(default_factory=lambda: torch.empty(0))  # (restarts, B) objective there; inf: it met none
     all_status: Tensor = field(default_factory=lambda: torch.empty(0))  # (restarts, B) long, a `Status`; -1: not tried
     activations: dict[str, Tensor] = field(default_factory=dict)  # by layer (B, *shape); `output` is of the last one's
+    unknowns: dict[str, Tensor] = field(default_factory=dict)  # parameters (B, ...) found with x, by name
 
     @property
     def rows(self) -> list[Row]:

@@ -15,6 +15,7 @@ from latentopt.inverse.initializers.base import POOL_SEED, FittedInitializer, In
 from latentopt.inverse.problem import Reconstruction
 from latentopt.networks.freezing import frozen
 from latentopt.networks.generator import Generator
+from latentopt.operators.unknown import bind
 from latentopt.progress import ProgressLine
 
 CHUNK_LATENTS, CHUNK_VALUES, CHUNK_ACTIVATIONS = 250, 2**22, 2**24
@@ -248,7 +249,7 @@ def measure_each(
             if start:  # one image may be an exception
                 generator.check_images(images)
             for number, operator in enumerate(operators):
-                values = features(operator(images).flatten(1))
+                values = features(bind(operator, chunk)(images).flatten(1))
                 if not start:
                     measured.append(values.new_empty(len(z), values.shape[1]))
                 measured[number][start : start + len(chunk)] = values
