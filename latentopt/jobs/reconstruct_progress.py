@@ -77,7 +77,7 @@ class ReconstructProgress:
             titled = {**known(self.problem, self.shown), "reconstruction": pictures.to_pictures(output)}
             again = self.problem.take(torch.arange(self.shown)).predict(output, result.x[: self.shown])
             if not isinstance(self.problem.operator, Identity) and again.ndim == 4:
-                titled["re-measured"] = pictures.to_pictures(again)
+                titled["re-measured"] = pictures.to_pictures(displayable(self.problem, again))
             titled |= {} if posterior is None else posterior_pictures(posterior, self.shown)
             content |= {f"show/{row:02d} {title}": images for row, (title, images) in enumerate(titled.items())}
         return content
@@ -96,22 +96,25 @@ def _stacked(moments: list[Tensor], count: int) -> Tensor:
 
 def known(problem: Reconstruction, count: int) -> dict[str, Tensor]:
     """Return the targets and measurements of the first images, as bytes by title."""
-    measurement = _displayable(problem)[:count]
+    measurement = displayable(problem, problem.measurement[:count])
     if problem.image is None:
         return {"target = measurement": pictures.to_pictures(measurement)} if measurement.ndim == 4 else {}
     known = {"target": pictures.to_pictures(problem.image[:count])}
     return {**known, "measurement": pictures.to_pictures(measurement)} if measurement.ndim == 4 else known
 
 
-def _displayable(problem: Reconstruction) -> Tensor:
-    """Return measurements for pictures: magnitudes of complex ones; those far from [0, 1], such as sums, stretched."""
-    measurement = problem.measurement
+def displayable(problem: Reconstruction, values: Tensor) -> Tensor:
+    """Return values like the first targets' measurements for pictures.
+
+    Complex ones are magnitudes; where the measurement is far from [0, 1], as sums are, its range is stretched to it.
+    """
+    measurement = problem.measurement[: len(values)]
     if getattr(problem.operator, "is_complex", False):
-        measurement = magnitudes(measurement)
+        measurement, values = magnitudes(measurement), magnitudes(values)
     axes = tuple(range(1, measurement.ndim))
     low, high = measurement.amin(axes, keepdim=True), measurement.amax(axes, keepdim=True)
     is_far = (low < -1) | (high > 2)
-    return torch.where(is_far, (measurement - low) / (high - low).clamp_min(1e-12), measurement)
+    return torch.where(is_far, (values - low) / (high - low).clamp_min(1e-12), values)
 
 
 def compared(problem: Reconstruction, output: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:

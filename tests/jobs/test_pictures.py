@@ -7,12 +7,24 @@ import pytest
 import torch
 from PIL import Image
 
+from latentopt import Generator, Reconstruction
+from latentopt.jobs.reconstruct_progress import displayable
 from latentopt.pictures import draw_histogram, save_convergence, save_gif, save_png, tile, to_bytes
 
 
 def flat(values: list[int], channels: int = 1, side: int = 4) -> torch.Tensor:
     """Images (B, channels, side, side), each of one grey."""
     return torch.tensor(values, dtype=torch.uint8)[:, None, None, None].expand(-1, channels, side, side).clone()
+
+
+def test_what_is_measured_again_is_stretched_as_the_measurement():
+    generator = Generator(torch.nn.Unflatten(1, (1, 2, 2)), latent_shape=4)
+    images = torch.tensor([[[[0.0, 0.25], [0.5, 1.0]]], [[[0.2, 0.4], [0.6, 1.0]]]])
+    problem = Reconstruction(generator, images, lambda image: 10 * image - 3)
+    assert torch.allclose(displayable(problem, problem.measurement[:1]), images[:1])
+    assert torch.allclose(displayable(problem, problem.measurement[:1] + 5), images[:1] + 0.5)
+    near = Reconstruction(generator, images, lambda image: 2 * image - 0.5)
+    assert torch.equal(displayable(near, near.measurement / 2), near.measurement / 2)
 
 
 def test_images_become_bytes_rounded_and_clamped():
