@@ -101,7 +101,8 @@ def test_a_recipe_names_only_classes_of_trusted_packages(here, capsys, spec):
 @pytest.mark.parametrize("field", ["training", "quality"])
 def test_what_a_card_says_of_its_training_builds_nothing(here, field):
     said = {"evil": {"class_path": "evil.Net", "init_args": {"in_features": 1, "out_features": 1}}, "code": CODE}
-    card = cards.read_card(write_model(here / "model", **{field: said}))
+    changes: dict[str, Any] = {field: said}
+    card = cards.read_card(write_model(here / "model", **changes))
     assert getattr(card, field) == said
     assert isinstance(lo.load("model"), lo.Generator)
     assert nothing_ran(here)

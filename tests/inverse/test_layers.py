@@ -236,6 +236,6 @@ def test_layers_cut_the_error_of_compressed_sensing():
     digits = as_images(open_dataset("mnist", limit=8), 8)
     settings = {"operator": lo.operators.Gaussian(100), "noise": 0.01, "prior": priors.GaussianPrior(0.00037)}
     settings |= {"steps": 100, "restarts": 4}
-    whole, layers = lo.load("mnist-vae"), {"layers.2": 0.2, "layers.4": 0.4}
+    whole, layers = load_generator("mnist-vae"), {"layers.2": 0.2, "layers.4": 0.4}
     plain, found = (lo.reconstruct(whole, digits, layers=names, **settings) for names in (None, layers))
     assert lo.metrics.mse(found.output, digits).mean() < 0.3 * lo.metrics.mse(plain.output, digits).mean()

@@ -17,6 +17,7 @@ from latentopt.inverse.laplace import LaplaceMixture
 from latentopt.inverse.posterior import PosteriorProblem
 from latentopt.objectives import GaussianNoise, PoissonNoise
 from latentopt.operators import Gaussian
+from latentopt.zoo.cards import load_generator
 
 SIGMA = 0.5
 OPERATOR = Gaussian(4)
@@ -253,7 +254,7 @@ def test_calibration_counts_what_intervals_hold():
 
 @pytest.mark.slow
 def test_means_are_those_of_long_chains_of_hamiltonian_monte_carlo():
-    generator, noise, operator = lo.load("mnist-vae"), GaussianNoise(0.1), Gaussian(25)
+    generator, noise, operator = load_generator("mnist-vae"), GaussianNoise(0.1), Gaussian(25)
     with torch.no_grad():
         y = noise.draw(operator(generator(generator.latents(5, 11))), 0)
     problem = lo.Reconstruction(generator, y, operator, loss=noise)

@@ -265,7 +265,7 @@ def test_a_normal_distribution_with_values_for_each_place_suits_a_decoder_of_any
 
 def test_a_distribution_without_samples_is_refused():
     class Abstract(Distribution):
-        arg_constraints: ClassVar[dict] = {}
+        arg_constraints: ClassVar[dict] = {}  # pyright: ignore[reportIncompatibleMethodOverride]
 
     with refuses("latents", "got Abstract"):
         Generator(nn.Linear(3, 4), latent_shape=3, latents=Abstract()).latents(1, 0)

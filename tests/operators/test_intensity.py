@@ -103,7 +103,7 @@ def test_operators_that_lose_nothing_are_compared_as_usual():
         Compose([]),
         Compose(Clip(), Blur(0.5)),
         torch.tanh,
-        PerImage(torch.tanh, torch.exp),
+        PerImage(torch.tanh, torch.exp),  # pyright: ignore[reportArgumentType]
     ):
         assert torch.equal(Fit(Consistent(), operator, y)(x), Fit(MSE(), operator, y)(x))
 

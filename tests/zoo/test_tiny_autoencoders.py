@@ -20,6 +20,7 @@ import latentopt as lo
 from latentopt.cli import main
 from latentopt.inverse.initializers import Encoder
 from latentopt.jobs.reconstruct import reconstruct
+from latentopt.zoo.cards import load_generator
 from latentopt.zoo.tiny_autoencoders import TinyDecoder, TinyEncoder
 
 SIZES = {"latent_channels": 5, "widths": (4, 6, 4), "group_norm": True}
@@ -226,7 +227,8 @@ def test_the_recipe_runs_on_a_folder_of_photographs(networks, tmp_path):
 @pytest.mark.slow
 def test_a_batch_through_taef2_is_its_samples_alone_in_double_precision():
     """In single precision rounding sends L-BFGS other ways; nothing else mixes the samples."""
-    generator = lo.load(f"taesd:{local_data('taef2')}").resized(32).double()
+    generator = load_generator(f"taesd:{local_data('taef2')}").resized(32)
+    generator.double()
     target, z = generator(generator.latents(2, seed=0)).detach(), generator.latents(2, seed=5)
     settings = {"steps": 20, "restarts": 1, "halving": ()}
     for method, rounding in (("adam", 0.0), ("lbfgs", 1e-9)):
