@@ -25,6 +25,7 @@ from latentopt.inverse.tempering import TemperedChains
 from latentopt.networks.freezing import frozen
 from latentopt.noise import Noise
 from latentopt.objectives import Fit, NoiseModel
+from latentopt.operators.unknown import require_known
 from latentopt.optimizers import LBFGS
 from latentopt.pictures import tile, to_pictures
 from latentopt.progress import ProgressLine
@@ -209,10 +210,12 @@ class PosteriorProblem:
         problem: the reconstruction.
 
     Raises:
-        InputError: its loss is no likelihood, it has another prior, or too many latents.
+        InputError: its loss is no likelihood, its operator has unknown parameters, it has another prior, or too many
+            latents.
     """
 
     def __init__(self, problem: Reconstruction) -> None:
+        require_known("operator", problem.operator)
         if not isinstance(problem.objective, Fit) or not isinstance(problem.objective.loss, NoiseModel):
             got = type(getattr(problem.objective, "loss", problem.objective)).__name__
             raise InputError("loss", "a noise model, such as latentopt.objectives.GaussianNoise(0.1)", got)

@@ -11,6 +11,7 @@ from latentopt.batch_math import take
 from latentopt.errors import InputError
 from latentopt.noise import NoiseDraw
 from latentopt.operators.base import Operator
+from latentopt.operators.unknown import require_known
 
 
 @dataclass(frozen=True, init=False)
@@ -122,7 +123,10 @@ def _predict(operator: Callable[[Tensor], Tensor], image: Tensor, measurement: T
 
 def _build_operators(name: str, operators: object, more: Sequence[object]) -> tuple[Operator, ...]:
     """Return operators that are given in a list, or one after the other."""
-    return components.build_each(name, "operator", [operators, *more] if more else operators)
+    built = components.build_each(name, "operator", [operators, *more] if more else operators)
+    for operator in built:
+        require_known(name, operator)
+    return built
 
 
 def _is_every(operators: Sequence[object], attribute: str) -> bool:

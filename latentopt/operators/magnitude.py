@@ -9,6 +9,7 @@ from latentopt import components
 from latentopt.batch_math import take
 from latentopt.operators.base import Operator
 from latentopt.operators.complex_parts import magnitudes
+from latentopt.operators.unknown import require_known
 
 
 @dataclass(frozen=True, init=False)
@@ -33,6 +34,7 @@ class Magnitude(Operator):
 
     def __init__(self, operator: Operator) -> None:
         built: Callable[[Tensor], Tensor] = components.build("Magnitude.operator", "operator", operator)
+        require_known("Magnitude.operator", built)
         object.__setattr__(self, "operator", built)
 
     def __call__(self, image: Tensor) -> Tensor:

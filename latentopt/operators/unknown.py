@@ -38,6 +38,7 @@ class ParameterPrior(ABC):
         positive(f"{name}.step", self.step)
 
 
+@checked
 @dataclass(frozen=True)
 class Uniform(ParameterPrior):
     """A parameter that is uniform between two bounds.
@@ -63,6 +64,7 @@ class Uniform(ParameterPrior):
         return self.low + (self.high - self.low) * torch.special.ndtr(u)
 
 
+@checked
 @dataclass(frozen=True)
 class LogUniform(ParameterPrior):
     """A parameter > 0 whose logarithm is uniform between two bounds.
@@ -87,6 +89,7 @@ class LogUniform(ParameterPrior):
         return self.low * (self.high / self.low) ** torch.special.ndtr(u)
 
 
+@checked
 @dataclass(frozen=True)
 class Normal(ParameterPrior):
     """A normal parameter.
@@ -110,6 +113,7 @@ class Normal(ParameterPrior):
         return self.mean + self.std * u
 
 
+@checked
 @dataclass(frozen=True)
 class Simplex(ParameterPrior):
     """Weights >= 0 that sum to 1: the softmax of normal numbers.
@@ -164,7 +168,12 @@ class BlindOperator(Operator):
 
         Returns:
             Values (B, *shape) by name.
+
+        Raises:
+            InputError: the latents are fewer than the parameters.
         """
+        if z.ndim < 2 or z[0].numel() < self.size:
+            raise InputError("z", f"latents (B, n), n >= {self.size}, such as found.x", tuple(z.shape))
         flat = z.flatten(1)[:, z[0].numel() - self.size :]
         parts = flat.split([prod(prior.shape) for prior in self.priors.values()], 1)
         named = zip(self.priors.items(), parts, strict=True)
@@ -177,11 +186,11 @@ class BlindOperator(Operator):
             values: of each parameter a value for all images, or (B, *shape).
 
         Raises:
-            InputError: a parameter is missing, unknown or of another shape.
+            InputError: a parameter is missing, unknown, not finite or of another shape.
         """
         if set(values) != set(self.priors):
             raise InputError("values", f"the parameters {', '.join(self.priors)}", ", ".join(values) or "none")
-        tensors = {name: cpu_tensor(value) for name, value in values.items()}
+        tensors = {name: _as_values(name, value) for name, value in values.items()}
         for name, value in tensors.items():
             shape = self.priors[name].shape
             if value.shape not in (shape, (len(value) if value.ndim else 0, *shape)):
@@ -262,6 +271,28 @@ def unknown(operator: Callable[..., Tensor], **priors: Any) -> BlindOperator:
             built[name] = copy.copy(prior)
             object.__setattr__(built[name], "shape", tuple(own[name].shape))
     return _Mapped(operator, built)
+
+
+def _as_values(name: str, value: Any) -> Tensor:
+    """Return finite values as a tensor."""
+    try:
+        tensor = cpu_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(name, "numbers", repr(value)[:60]) from None
+    if not tensor.isfinite().all():
+        raise InputError(name, "finite values", "NaN or infinity")
+    return tensor
+
+
+def require_known(name: str, operator: object) -> None:
+    """Check that an operator within another has no unknown parameters, which would not be sought there.
+
+    Raises:
+        InputError: it has.
+    """
+    if isinstance(operator, BlindOperator):
+        known = "operators of known parameters (.at(...)); latentopt.unknown declares those of a whole operator"
+        raise InputError(name, known, type(operator).__name__)
 
 
 def as_prior(name: str, prior: Any, kind: type[Uniform] | type[LogUniform] = Uniform) -> ParameterPrior:

@@ -150,3 +150,9 @@ def test_unknowns_are_kept_in_a_file(tmp_path):
     found = lo.reconstruct(generator, y, operator=BLUR, measured=True, start="random", steps=2)
     found.save(tmp_path / "found.safetensors")
     near(lo.Result.load(tmp_path / "found.safetensors").unknowns["sigma"], found.unknowns["sigma"], 0)
+
+
+def test_a_posterior_with_unknowns_names_the_operator():
+    problem = lo.Reconstruction(linear(), rand(1, 1, 12, 12), BLUR, loss=lo.objectives.GaussianNoise(0.1))
+    with refuses("operator", "BlindBlur"):
+        lo.posterior(problem)

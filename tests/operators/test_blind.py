@@ -109,3 +109,26 @@ def test_a_parameter_of_a_module_is_its_own():
 def test_what_is_wrong_is_told_in_one_line(name: str, words: str, build: Any):
     with refuses(name, words):
         build()
+
+
+def test_unknowns_within_another_operator_are_refused():
+    blur = ops.BlindBlur((0.5, 2.0))
+    with refuses("Compose.operators", "latentopt.unknown"):
+        ops.Compose(blur, ops.Downsample(2))
+    with refuses("PerImage.operators", "BlindBlur"):
+        ops.PerImage([blur, blur])
+    with refuses("Magnitude.operator", "BlindBlur"):
+        ops.Magnitude(blur)
+
+
+def test_priors_and_values_that_are_no_finite_numbers_are_refused():
+    with refuses("Uniform.low"):
+        ops.Uniform("a", 1)  # pyright: ignore[reportArgumentType]
+    with refuses("Normal.std"):
+        ops.Normal(0.0, None)  # pyright: ignore[reportArgumentType]
+    blur = ops.BlindBlur((0.5, 2.0))
+    for value in ("a", math.nan):
+        with refuses("sigma"):
+            blur.at(sigma=value)
+    with refuses("z", "found.x"):
+        blur.values(torch.zeros(3, 0))
