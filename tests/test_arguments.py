@@ -359,13 +359,11 @@ REFUSED = {
         lambda shape=shape, operator=operator: operator(torch.ones(shape))
         for shape in ((2, 1, 8, 8, 8), (2, 1, 16))
         for operator in (
-            operators.Blur(1.0),
             operators.MotionBlur(3),
-            operators.Crop(2),
-            operators.Hole(2),
-            operators.Downsample(2),
             operators.Bicubic(2),
             operators.Grey(),
+            operators.JPEG(50),
+            operators.Radon(3),
         )
     ],
 }

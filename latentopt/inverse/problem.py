@@ -232,11 +232,14 @@ def _check_targets(
         InputError: the targets are no finite values of a shape that fits, or their values are of another range.
     """
     numbers: Any = read_images("target", target) if names_files(target) else target
-    if isinstance(numbers, Tensor | np.ndarray) and bool(torch.is_complex(numbers := torch.as_tensor(numbers))):
+    array = numbers
+    if isinstance(numbers, np.ndarray) and np.iscomplexobj(numbers):
+        array = torch.from_numpy(np.ascontiguousarray(numbers))
+    if isinstance(array, Tensor) and array.is_complex():
         if not getattr(operator, "is_complex", False):
-            dtype = str(numbers.dtype).removeprefix("torch.")
+            dtype = str(array.dtype).removeprefix("torch.")
             raise InputError("target", "real numbers, as the operator measures no complex ones", dtype)
-        numbers = to_parts(numbers)
+        numbers = to_parts(array)
     target = as_pixels("target", numbers, empty_like_parameters(generator))
     if target.ndim == 0 or not len(target):
         raise InputError("target", "at least one sample", f"shape {tuple(target.shape)}")

@@ -17,7 +17,7 @@ from latentopt.jobs.reconstruct import reconstruct
 from latentopt.zoo.cards import load_generator
 
 SETTINGS = {"start": "random", "steps": 6, "restarts": 2, "halving": (), "seed": 3}
-LOSS = {"class_path": "GaussianNoise", "init_args": {"sigma": 0.5}}
+LOSS = {"class_path": "latentopt.objectives.GaussianNoise", "init_args": {"sigma": 0.5}}
 
 
 @pytest.fixture(scope="module")
