@@ -137,7 +137,7 @@ def test_a_scale_that_the_latents_undo_is_told_before_work():
 
 
 def test_layers_and_tuning_want_known_parameters():
-    generator = Generator(nn.Sequential(nn.Linear(3, 8), nn.Unflatten(1, (1, 2, 4))), latent_shape=3)
+    generator = Generator(nn.Sequential(nn.Linear(3, 8), nn.Sigmoid(), nn.Unflatten(1, (1, 2, 4))), latent_shape=3)
     y = rand(1, 1, 2, 4)
     operator = ops.BlindExposure()
     with refuses("layers", "unknowns"):
