@@ -88,7 +88,7 @@ class ReconstructSettings(JobSettings):
         devices: how many devices, or which, of each machine; one process each. Results do not depend on it.
         strategy: how Lightning starts the processes; auto or ddp.
         posterior: also draw samples of the latents given the measurements, with means and standard deviations; the loss
-            must be a noise model, such as GaussianNoise.
+            must be a noise model, such as gaussian.
         num_nodes: number of machines; all need the folder for the results.
     """
 
