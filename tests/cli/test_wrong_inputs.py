@@ -54,6 +54,7 @@ COMPONENTS = ("nothing", "os.system", "no_such_package.Thing", "[1]", "3")
 ALLOWED = {
     ("seed", "-7"): "a seed is any integer",
     ("name", "no-such"): "the name of a new model",
+    ("noise", "3"): "a standard deviation",
     ("optimizers", ""): "certificates alone",
     **{("summary", text): "any text" for text in WRONG[str]},
 }
