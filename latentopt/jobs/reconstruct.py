@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from latentopt._deprecated import renamed_keywords
-from latentopt.errors import nonnegative
+from latentopt.errors import InputError, nonnegative
 from latentopt.jobs.experiment import check_folder, expanded_folder
 from latentopt.jobs.lifetime import job
 from latentopt.jobs.settings import (
@@ -89,6 +89,7 @@ class ReconstructSettings(JobSettings):
         strategy: how Lightning starts the processes; auto or ddp.
         posterior: also draw samples of the latents given the measurements, with means and standard deviations; the loss
             must be a noise model, such as gaussian.
+        posterior_steps: steps of each of its chains, >= 16; more where R-hat is far above 1.
         num_nodes: number of machines; all need the folder for the results.
     """
 
@@ -134,6 +135,7 @@ class ReconstructSettings(JobSettings):
     norm: BallNorm | None = None
     nuisances: dict[str, Any] | None = None
     posterior: bool = False
+    posterior_steps: int = 112
 
     def build(self) -> Self:
         """Return the settings with objects in place of named components, and the loss that is meant by none.
@@ -180,6 +182,8 @@ def prepare(settings: ReconstructSettings) -> ReconstructPlan:
     if settings.tolerance != "discrepancy":
         settings.check_positive("tolerance", integer=False)
     nonnegative("retries", settings.retries, integer=True)
+    if settings.posterior_steps < 16:
+        raise InputError("posterior_steps", "an integer >= 16", settings.posterior_steps)
     settings.check_choices(wandb=WandbMode, device=Device, fit=Fit, norm=BallNorm)
     settings.check_devices()
     settings.check_components()

@@ -260,7 +260,7 @@ class Reconstructor(lightning.LightningModule):
         loop |= {"evaluations": s.evaluations, "seconds": s.seconds, "patience": s.patience}
         search = self.search and self.search.take(watch.index)
         result = invert(problem, s.optimizer, guess, s.retries, s.seed, [watch], paid, search, **loop)
-        drawn = posterior(problem, result, seed=s.seed) if s.posterior else None
+        drawn = posterior(problem, result, steps=s.posterior_steps, seed=s.seed) if s.posterior else None
         self.line.update(len(batch))
         seconds = (time.perf_counter() - begun) / len(good) + self.learning / self.targets
         rows, tensors = result_rows(problem, result, good, seconds, drawn), watch.tensors(result, drawn)

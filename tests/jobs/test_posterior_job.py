@@ -29,13 +29,13 @@ def targets(tmp_path_factory) -> str:
 
 @pytest.fixture
 def short(monkeypatch) -> None:
-    """Chains of 16 steps."""
+    """Few samples."""
     draw = reconstructor.posterior
-    monkeypatch.setattr(reconstructor, "posterior", lambda *args, **kwargs: draw(*args, steps=16, samples=12, **kwargs))
+    monkeypatch.setattr(reconstructor, "posterior", lambda *args, **kwargs: draw(*args, samples=12, **kwargs))
 
 
 def run(targets: str, out: Path, **changes):
-    settings = {**SETTINGS, "loss": LOSS, "posterior": True, **changes}
+    settings = {**SETTINGS, "loss": LOSS, "posterior": True, "posterior_steps": 16, **changes}
     return reconstruct("mnist-vae", [targets], out=str(out), wandb="disabled", device="cpu", **settings)
 
 
@@ -62,4 +62,6 @@ def test_a_job_writes_the_samples_of_the_function(targets, tmp_path):
 def test_a_loss_that_is_no_noise_model_is_refused_before_anything_is_written(targets, tmp_path):
     with refuses("loss", "GaussianNoise"):
         run(targets, tmp_path / "job", loss="mse")
+    with refuses("posterior_steps", "16"):
+        run(targets, tmp_path / "job", posterior_steps=4)
     assert not (tmp_path / "job").exists() or not any((tmp_path / "job").iterdir())
