@@ -24,7 +24,16 @@ T = TypeVar("T")
 ENVIRONMENT = "environment.json"
 STUDIES = (
     *("random-nets", "attack", "attack-policy", "reconstruct", "head-to-head", "compressed-sensing", "learnt-starts"),
-    *("posterior", "poisson", "decoders", "decoder-memory", "style-spaces", "nonlinear", "phase-retrieval"),
+    *(
+        "posterior",
+        "poisson",
+        "decoders",
+        "decoder-memory",
+        "style-spaces",
+        "nonlinear",
+        "phase-retrieval",
+        "blind-deblur",
+    ),
     *("actions", "returns", "train-rl", "cost", "norms"),
 )
 """The study NAME is the function of that name in the module of that name, dashes as underscores."""

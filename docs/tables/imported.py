@@ -40,6 +40,7 @@ LAYOUTS: Mapping[str, Layout] = {
     "duel": Layout(("seed", "problem", "by_seconds", "by_passes"), (), ("optimizer",)),
     "compressed-sensing": Layout(("mse",), (), ("image",)),
     "phase-retrieval": Layout(("mse",), (), ("image",)),
+    "blind-deblur": Layout(("width", "mse", "width_error"), (), ("image",)),
     "nonlinear": Layout(("mse",), (), ("image",)),
     "posterior": Layout(
         (

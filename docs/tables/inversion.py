@@ -307,6 +307,24 @@ def phases() -> Table:
     return table(["images", *heads], rows)
 
 
+def blind() -> Table:
+    """Tabulate images of unknown blur, by method."""
+    cells, rows = load("blind-deblur"), list[list[str]]()
+    mine = [one(cells, method=method) for method in ("known", "unknown", "adam")]
+    names = ("known width", "`reconstruct`, unknown width", OUTSIDE[0])
+    for name, cell in zip(names, mine, strict=True):
+        error, off = student(cell["mse"]), np.array(cell["width_error"])
+        ratios = [f"{1e6 * value:.2f}" for value in (error.mean, error.error, median(cell["mse"]))]
+        texts = [f"{ratios[0]} +- {ratios[1]}", ratios[2], f"{error.mean / np.mean(mine[0]['mse']):.2f}"]
+        if name == names[0]:
+            widths = ["", "", ""]
+        else:
+            widths = [f"{100 * off.mean():.2f} %", f"{100 * off.max():.2f} %", f"{(off < 0.05).sum()} of {len(off)}"]
+        rows.append([name, *texts, *widths, f"{cell['seconds']:.1f}"])
+    heads = ["MSE, 1e-6", "median", "by the known one's", "error of width", "greatest", "within 5 %", "CPU s"]
+    return table(["", *heads], rows)
+
+
 ADR = ("adr-gd-regression", "adr-gd-gates-off-regression")
 WHITE = ("adr-gd-whitened", "lbfgs-whitened")
 GATED: tuple[tuple[str, str, tuple[str, str], dict[str, Any]], ...] = (
@@ -337,6 +355,7 @@ def gates() -> Table:
 BLOCKS = {
     "nonlinear": nonlinear,
     "phase-retrieval": phases,
+    "blind-deblur": blind,
     "inversion-gates": gates,
     "style-spaces": spaces,
     "inversion-face-dcgan": face_dcgan,

@@ -60,6 +60,19 @@ def test_a_job_finds_nuisances(targets, tmp_path):
     near(load_file(tmp_path / "job" / "latents.safetensors")["latents"], expected.x, 1e-3)
 
 
+def test_the_recipe_of_an_unknown_blur_finds_widths(targets, tmp_path):
+    """After Adam's few steps the width is that of the function, and the true one is the operator's own draw."""
+    recipe = yaml.safe_load((ROOT / "recipes" / "blind-deblur.yaml").read_text())
+    operator = lo.operators.BlindBlur(**recipe["operator"]["init_args"])
+    assert recipe["operator"]["class_path"] == "latentopt.operators.BlindBlur"
+    report = found(targets, tmp_path / "job", operator=operator)
+    settings = {"start": "random", "steps": 6, "restarts": 1, "optimizer": "adam"}
+    expected = lo.reconstruct(load_generator("mnist-vae"), targets, operator=operator, **settings)
+    near(torch.tensor([row["sigma"] for row in report.rows]), expected.unknowns["sigma"], 1e-4)
+    drawn = operator.draw(torch.from_numpy(np.load(targets)))["sigma"]
+    near(torch.tensor([row["true_sigma"] for row in report.rows]), drawn, 1e-6)
+
+
 @pytest.fixture(scope="module")
 def latents(tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("latents") / "latents.safetensors"
