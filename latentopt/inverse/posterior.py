@@ -25,7 +25,7 @@ from latentopt.inverse.tempering import TemperedChains
 from latentopt.networks.freezing import frozen
 from latentopt.noise import Noise
 from latentopt.objectives import Fit, NoiseModel
-from latentopt.operators.unknown import require_known
+from latentopt.operators import BlindOperator
 from latentopt.optimizers import LBFGS
 from latentopt.pictures import tile, to_pictures
 from latentopt.progress import ProgressLine
@@ -218,7 +218,10 @@ class PosteriorProblem:
     """
 
     def __init__(self, problem: Reconstruction) -> None:
-        require_known("operator", problem.operator)
+        if isinstance(problem.operator, BlindOperator):
+            known = "no unknowns, such as operator.at(**found.unknowns); a posterior samples the latents alone"
+            got = f"{type(problem.operator).__name__} of {', '.join(problem.operator.priors)}"
+            raise InputError("operator", known, got)
         if not isinstance(problem.objective, Fit) or not isinstance(problem.objective.loss, NoiseModel):
             got = type(getattr(problem.objective, "loss", problem.objective)).__name__
             raise InputError("loss", "a noise model, such as latentopt.objectives.GaussianNoise(0.1)", got)

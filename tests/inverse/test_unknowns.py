@@ -152,7 +152,7 @@ def test_unknowns_are_kept_in_a_file(tmp_path):
     near(lo.Result.load(tmp_path / "found.safetensors").unknowns["sigma"], found.unknowns["sigma"], 0)
 
 
-def test_a_posterior_with_unknowns_names_the_operator():
+def test_a_posterior_with_unknowns_names_them():
     problem = lo.Reconstruction(linear(), rand(1, 1, 12, 12), BLUR, loss=lo.objectives.GaussianNoise(0.1))
-    with refuses("operator", "BlindBlur"):
+    with refuses("operator", "BlindBlur of sigma"):
         lo.posterior(problem)
