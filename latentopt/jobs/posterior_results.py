@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 
+from latentopt.inverse.calibrate import calibrate
 from latentopt.inverse.posterior import Posterior
+from latentopt.io import write_atomically
+from latentopt.jobs.experiment import Experiment
+from latentopt.objectives import NoiseModel
 from latentopt.pictures import to_pictures
+from latentopt.reports import Row, csv_text
+
+if TYPE_CHECKING:
+    from latentopt.jobs.reconstructor import Reconstructor
 
 POSTERIOR = ["samples", "mean", "std", "image_mean", "image_std"]
 """Tensors of the shards, each written to a file of its own, one row a target."""
+CALIBRATION = "calibration.csv"
+"""File of the shares that the posterior's intervals hold, one row a level."""
 STRIP = 4
 """Samples of a target in pictures."""
 
@@ -48,3 +58,17 @@ def posterior_pictures(posterior: Posterior, count: int) -> dict[str, Tensor]:
     titled = {"mean": posterior.image_mean[:count], "std": std / greatest}
     titled |= {f"sample {i + 1}": images[:count] for i, images in enumerate(posterior.images[:STRIP])}
     return {title: to_pictures(images) for title, images in titled.items()}
+
+
+def check_calibration(experiment: Experiment, module: Reconstructor) -> list[Row]:
+    """Check the posterior's intervals on images of the generator, and write the shares that they hold into the folder.
+
+    Returns:
+        One row for each level, as of `latentopt.Calibration`.
+    """
+    s = module.settings
+    noise = cast(NoiseModel, s.noise if s.loss is None else s.loss)
+    settings = {"operator": s.operator, "samples": s.calibration, "steps": s.posterior_steps, "seed": s.seed}
+    rows = calibrate(module.generator, noise, **settings).rows
+    write_atomically(experiment.folder / CALIBRATION, csv_text(rows).encode())
+    return rows

@@ -90,6 +90,8 @@ class ReconstructSettings(JobSettings):
         posterior: also draw samples of the latents given the measurements, with means and standard deviations; the loss
             must be a noise model, such as gaussian.
         posterior_steps: steps of each of its chains, >= 16; more where R-hat is far above 1.
+        calibration: number of images that the generator makes to check the posterior's intervals, as
+            `latentopt.calibrate` does; the shares that they hold are in the report. 0: no check.
         num_nodes: number of machines; all need the folder for the results.
     """
 
@@ -136,6 +138,7 @@ class ReconstructSettings(JobSettings):
     nuisances: dict[str, Any] | None = None
     posterior: bool = False
     posterior_steps: int = 112
+    calibration: int = 0
 
     def build(self) -> Self:
         """Return the settings with objects in place of named components, and the loss that is meant by none.
@@ -184,6 +187,9 @@ def prepare(settings: ReconstructSettings) -> ReconstructPlan:
     nonnegative("retries", settings.retries, integer=True)
     if settings.posterior_steps < 16:
         raise InputError("posterior_steps", "an integer >= 16", settings.posterior_steps)
+    nonnegative("calibration", settings.calibration, integer=True)
+    if settings.calibration and not settings.posterior:
+        raise InputError("calibration", "--posterior true beside it, whose intervals it checks", settings.calibration)
     settings.check_choices(wandb=WandbMode, device=Device, fit=Fit, norm=BallNorm)
     settings.check_devices()
     settings.check_components()

@@ -13,7 +13,7 @@ from torch.utils.data import Subset
 from latentopt import pictures
 from latentopt.jobs.experiment import RECIPE, RESULTS, Experiment
 from latentopt.jobs.image_files import ARRAY, IMAGES, file_names, write_array, write_pngs
-from latentopt.jobs.posterior_results import POSTERIOR
+from latentopt.jobs.posterior_results import CALIBRATION, POSTERIOR, check_calibration
 from latentopt.jobs.report import save_report
 from latentopt.jobs.targets import Targets
 from latentopt.jobs.tracker import METRICS
@@ -50,13 +50,14 @@ def write_results(experiment: Experiment, module: Reconstructor, targets: Target
         *(experiment.folder / f"{name}.safetensors" for name in also),
     ]
     files += _draw(experiment, done, [row["name"] for row in rows], type(module.settings.loss).__name__)
-    files.append(save_report(experiment, module, Subset(targets, done), rows, skipped))
+    calibration = check_calibration(experiment, module) if module.settings.calibration else []
+    files.append(save_report(experiment, module, Subset(targets, done), rows, skipped, calibration))
     if module.settings.save_images:
         save_images(experiment, module, done, [row["name"] for row in rows])
     best = {f"mean_{key}": sum(row[key] for row in rows) / len(rows) for key in ("mse", "psnr", "ssim", "loss")}
     files = [file for file in files if file.exists()]  # no video without ffmpeg
     files += module.tracker.finish(rows, best, files)
-    files += experiment.existing(IMAGES, ARRAY)
+    files += experiment.existing(IMAGES, ARRAY, CALIBRATION)
     return rows, skipped, files
 
 

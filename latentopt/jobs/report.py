@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +19,7 @@ from latentopt import pictures
 from latentopt.io import write_atomically
 from latentopt.jobs.experiment import PLACE_SETTINGS, Experiment
 from latentopt.jobs.targets import Target
+from latentopt.reports import Row
 from latentopt.zoo.card import model_name
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def save_report(
     targets: Subset[Target],
     rows: list[dict[str, Any]],
     skipped: list[tuple[str, str]],
+    calibration: Sequence[Row] = (),
 ) -> Path:
     """Write the report of a finished job.
 
@@ -56,6 +58,7 @@ def save_report(
         targets: the targets that are done.
         rows: the table of results, one row a target.
         skipped: names and reasons.
+        calibration: shares that the posterior's intervals hold, one row a level; none: there is no check.
 
     Returns:
         The path of the report.
@@ -75,6 +78,7 @@ def save_report(
         histogram=pictures.draw_histogram([row["mse"] for row in rows], "mean squared error"),
         convergence=(experiment.folder / "convergence.png").read_bytes(),
         skipped=skipped,
+        calibration=calibration,
     )
     write_atomically(path, page.encode())
     return path

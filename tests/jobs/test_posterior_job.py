@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -59,9 +60,22 @@ def test_a_job_writes_the_samples_of_the_function(targets, tmp_path):
     assert contents(tmp_path) == before
 
 
+def test_a_job_checks_the_intervals_of_its_posterior(targets, tmp_path):
+    report = run(targets, tmp_path, posterior_steps=16, calibration=3)
+    loss = lo.objectives.GaussianNoise(0.5)
+    expected = lo.calibrate(load_generator("mnist-vae").fused(), loss, samples=3, steps=16, seed=3)
+    rows = list(csv.DictReader((tmp_path / "calibration.csv").read_text().splitlines()))
+    near(torch.tensor([float(row["latents"]) for row in rows]), expected.latents.mean(1).float(), 1e-6)
+    near(torch.tensor([float(row["pixels"]) for row in rows]), expected.pixels.mean(1).float(), 1e-2)
+    assert tmp_path / "calibration.csv" in report.files
+    assert "<h2>Calibration</h2>" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_a_loss_that_is_no_noise_model_is_refused_before_anything_is_written(targets, tmp_path):
     with refuses("loss", "GaussianNoise"):
         run(targets, tmp_path / "job", loss="mse")
+    with refuses("calibration", "--posterior true"):
+        run(targets, tmp_path / "job", posterior=False, calibration=4)
     with refuses("posterior_steps", "16"):
         run(targets, tmp_path / "job", posterior_steps=4)
     assert not (tmp_path / "job").exists() or not any((tmp_path / "job").iterdir())
