@@ -162,9 +162,9 @@ for line in sys.argv[1:]:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="each command runs in a fork of one process")
-def test_help_dry_runs_and_refusals_import_nothing_heavy():
+def test_help_dry_runs_and_refusals_import_nothing_heavy(tmp_path):
     command = [sys.executable, "-c", SCRIPT.format(heavy=HEAVY), *QUICK_ANSWERS]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     answers = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("[")]
     assert [tuple(answer[:3]) for answer in answers] == [(words, code, []) for words, code in QUICK_ANSWERS.items()]
     assert max(seconds for *_, seconds in answers) < 1.5

@@ -155,7 +155,7 @@ def test_texts_stay_texts(text):
     figure = ReportFigure(b"1", text, [text])
     parts = {"worst": [figure], "best": [], "grid": b"", "histogram": b"2", "convergence": b"3"}
     texts = dict.fromkeys(("title", "compared", "recipe", "varying"), text)
-    rows = {"summary": [(text, text, text)], "skipped": [(text, text)]}
+    rows = {"summary": [(text, text, text)], "skipped": [(text, text)], "calibration": []}
     page = Page(report_template().render(**texts, **parts, **rows))
     assert next(attributes["alt"] for tag, attributes in page.tags if tag == "img") == text
     assert not any(tag == "script" for tag, _ in page.tags)
