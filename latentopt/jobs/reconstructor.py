@@ -174,6 +174,9 @@ def run_reconstruction(plan: ReconstructPlan) -> ReconstructJobResult:
             PosteriorProblem(problem)
         measurement_shapes(generator, settings.operator, len(targets) - 1)  # there is an operator for the last target
         require_conditions(generator.conditions, len(targets))
+        if settings.calibration and not measures_alike(generator, settings.operator, len(targets)):
+            expected = "0, as targets have operators or conditions of their own"
+            raise InputError("calibration", expected, settings.calibration)
         weights = cards.read_card(settings.model).weights_sha256
         if isinstance(settings.start, Saved):
             settings = replace(settings, start=settings.start.of_targets(source.names, weights))
@@ -212,6 +215,24 @@ def search_layers(settings: ReconstructSettings, generator: Generator) -> LayerS
         return None
     gradient = not settings.optimizer.gradient_free
     return LayerSearch(generator, settings.layers, settings.norm or "l1", settings.seed, gradient)
+
+
+@torch.no_grad()
+def measures_alike(generator: Generator, operator: Callable[[Tensor], Tensor], targets: int, chunk: int = 256) -> bool:
+    """Return whether a number of targets have the same condition, and an operator that measures one image alike."""
+    if any(len(condition) > 1 for condition in generator.conditions.values()):
+        return False
+    if not hasattr(operator, "take"):
+        return True
+    seeded = torch.Generator("cpu").manual_seed(0)
+    image = torch.rand(1, *generator.output_shape(), generator=seeded, device="cpu")
+    image = image.to(empty_like_parameters(generator))
+    first = take(operator, torch.tensor([0], device="cpu"))(image)
+    for rows in torch.arange(targets, device="cpu").split(chunk):
+        measured = take(operator, rows)(image.expand(len(rows), *image.shape[1:]))
+        if not torch.allclose(measured, first.expand_as(measured)):
+            return False
+    return True
 
 
 class Reconstructor(lightning.LightningModule):
@@ -269,22 +290,7 @@ class Reconstructor(lightning.LightningModule):
     @cached_property
     def alike(self) -> bool:
         """True if all targets have the same operator and condition, and so share the cost of the initializer's fit."""
-        if any(len(condition) > 1 for condition in self.generator.conditions.values()):
-            return False
-        return not hasattr(self.settings.operator, "take") or self._measures_alike()
-
-    @torch.no_grad()
-    def _measures_alike(self, chunk: int = 256) -> bool:
-        """Return whether the operator measures one image alike for all targets."""
-        seeded = torch.Generator("cpu").manual_seed(0)
-        image = torch.rand(1, *self.generator.output_shape(), generator=seeded, device="cpu")
-        image = image.to(empty_like_parameters(self.generator))
-        first = take(self.settings.operator, torch.tensor([0], device="cpu"))(image)
-        for rows in torch.arange(self.targets, device="cpu").split(chunk):
-            measured = take(self.settings.operator, rows)(image.expand(len(rows), *image.shape[1:]))
-            if not torch.allclose(measured, first.expand_as(measured)):
-                return False
-        return True
+        return measures_alike(self.generator, self.settings.operator, self.targets)
 
     def _guess(self, problem: Reconstruction, rows: Tensor) -> FittedInitializer:
         """Fit the initializer to the generator, or reuse its fit; saved latents are those of the targets ``rows``."""

@@ -76,6 +76,12 @@ def test_a_loss_that_is_no_noise_model_is_refused_before_anything_is_written(tar
         run(targets, tmp_path / "job", loss="mse")
     with refuses("calibration", "--posterior true"):
         run(targets, tmp_path / "job", posterior=False, calibration=4)
+    masks = np.ones((2, 1, 28, 28))
+    masks[1, :, :14] = 0
+    np.save(tmp_path / "masks.npy", masks)
+    halves = {"class_path": "mask", "init_args": {"mask": str(tmp_path / "masks.npy")}}
+    with refuses("calibration", "operators or conditions of their own"):
+        run(targets, tmp_path / "job", operator=halves, calibration=4)
     with refuses("posterior_steps", "16"):
         run(targets, tmp_path / "job", posterior_steps=4)
     assert not (tmp_path / "job").exists() or not any((tmp_path / "job").iterdir())
